@@ -1,0 +1,52 @@
+# The two commands of the README are `make materialize` and `make test`.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+SELECT ?= *
+
+BIN := .venv/bin
+ENVIRONMENT := . ./activate.sh &&
+SHELL := bash
+
+.PHONY: help install materialize status verify ui test check clean
+
+help:
+	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
+	@echo "make ui                                 web UI and daemon on http://127.0.0.1:3000"
+	@echo "make status | verify                    what is there | is every byte right"
+	@echo "make test | check                       tests | ruff, pyright, dg check"
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[platform,dev]'
+	touch $@
+
+install: .venv/installed
+	@$(ENVIRONMENT) cd $(CURDIR) && python -m wmtp_assets.components.instance
+
+materialize: install
+	@$(ENVIRONMENT) dagster asset materialize --select '$(SELECT)'
+	@$(BIN)/wmtp status
+
+status: install
+	@$(BIN)/wmtp status
+
+verify: install
+	@$(BIN)/wmtp verify
+
+ui: install
+	@$(ENVIRONMENT) dagster dev --host 127.0.0.1 --port 3000
+
+test: install
+	$(BIN)/pytest
+
+check: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/dg check yaml
+	$(BIN)/dg check defs
+
+clean:
+	rm -rf .venv .dagster/sample build *.egg-info

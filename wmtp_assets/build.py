@@ -1,0 +1,28 @@
+"""What every builder is given: an artifact, the store it reads from, the staging it writes to.
+
+A builder is a function ``(Build) -> Document``. It reads upstream artifacts through the store,
+which checks what it reads against their manifests; writes the new files into ``staged``; and
+returns what the manifest shall say about them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wmtp_assets.layout import Artifact
+from wmtp_assets.progress import Say
+from wmtp_assets.store import Staged, Store
+
+
+@dataclass(frozen=True)
+class Build:
+    """One materialization in progress."""
+
+    store: Store
+    artifact: Artifact
+    staged: Staged
+    say: Say
+
+    def upstream(self, key: str) -> Artifact:
+        """An upstream artifact by key."""
+        return self.store.catalogue[key]

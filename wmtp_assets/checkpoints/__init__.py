@@ -1,0 +1,1 @@
+"""Checkpoints: readers, the safetensors writer, conversion, micro slicing, configs."""

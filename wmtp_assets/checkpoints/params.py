@@ -1,0 +1,157 @@
+"""Meta's ``params.json``: the parameters of a model, and everything that follows from them.
+
+Source of the formulas and names: ``llama/model.py`` of facebook/multi-token-prediction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from wmtp_assets.errors import InvalidInput
+from wmtp_assets.specs import Spec
+
+ROPE_BUFFERS = frozenset({"rope.freqs", "freqs_cis"})
+"""Tensors that a checkpoint may hold and that are recomputed by the model; dropped."""
+
+EMBEDDING = "tok_embeddings.weight"
+OUTPUT = "output.weight"
+
+MAX_POSITION_EMBEDDINGS = 2048
+"""Context length the training code uses, in tokens."""
+
+
+class MetaParams(Spec):
+    """``params.json``. The training code passes these keys on, so any other is an error there."""
+
+    dim: int = Field(gt=0, description="hidden size")
+    n_layers: int = Field(gt=0, description="trunk layers + extra heads")
+    n_heads: int = Field(gt=0)
+    n_kv_heads: int | None = Field(default=None, gt=0)
+    vocab_size: int = Field(gt=0)
+    multiple_of: int = Field(gt=0)
+    ffn_dim_multiplier: float | None = Field(default=None, gt=0)
+    norm_eps: float = Field(gt=0)
+    n_future_tokens: int = Field(default=1, gt=0)
+    rope_theta: float = Field(default=10000.0, gt=0)
+    max_batch_size: int | None = Field(default=None, gt=0)
+    max_seq_len: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> MetaParams:
+        if self.dim % self.n_heads:
+            raise ValueError(f"dim {self.dim} is no multiple of n_heads {self.n_heads}")
+        if self.n_heads % self.kv_heads:
+            raise ValueError(f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.kv_heads}")
+        if self.n_trunk < 1:
+            raise ValueError(
+                f"n_layers {self.n_layers} leaves no layer beside {self.n_future_tokens - 1} "
+                "extra heads"
+            )
+        return self
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_kv_heads or self.n_heads
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.n_heads
+
+    @property
+    def n_extra_heads(self) -> int:
+        """Prediction heads beside the next-token head."""
+        return self.n_future_tokens - 1
+
+    @property
+    def n_trunk(self) -> int:
+        """Number of ``layers.*``; the last of them is the next-token head."""
+        return self.n_layers - self.n_extra_heads
+
+    @property
+    def intermediate_size(self) -> int:
+        """Rows of ``w1``: ⌊m·⌊8·dim/3⌋⌋ rounded up to a multiple of ``multiple_of``."""
+        size = int(2 * (4 * self.dim) / 3)
+        if self.ffn_dim_multiplier is not None:
+            size = int(self.ffn_dim_multiplier * size)
+        return self.multiple_of * ((size + self.multiple_of - 1) // self.multiple_of)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Name prefixes of all transformer blocks."""
+        return (
+            *(f"layers.{i}" for i in range(self.n_trunk)),
+            *(f"extra_heads.{i}" for i in range(self.n_extra_heads)),
+        )
+
+    def tensor_shapes(self, tied: bool) -> dict[str, tuple[int, ...]]:
+        """Name → shape of every tensor of the model; ``tied`` leaves ``output.weight`` out."""
+        kv = self.kv_heads * self.head_dim
+        ffn = self.intermediate_size
+        shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (self.vocab_size, self.dim)}
+        for block in self.blocks:
+            shapes |= {
+                f"{block}.attention.wq.weight": (self.dim, self.dim),
+                f"{block}.attention.wk.weight": (kv, self.dim),
+                f"{block}.attention.wv.weight": (kv, self.dim),
+                f"{block}.attention.wo.weight": (self.dim, self.dim),
+                f"{block}.feed_forward.w1.weight": (ffn, self.dim),
+                f"{block}.feed_forward.w2.weight": (self.dim, ffn),
+                f"{block}.feed_forward.w3.weight": (ffn, self.dim),
+                f"{block}.attention_norm.weight": (self.dim,),
+                f"{block}.ffn_norm.weight": (self.dim,),
+            }
+        shapes["norm.weight"] = (self.dim,)
+        if not tied:
+            shapes[OUTPUT] = (self.vocab_size, self.dim)
+        return shapes
+
+
+def parse_params(data: bytes, where: str) -> MetaParams:
+    """Read a ``params.json``.
+
+    Raises:
+        InvalidInput: naming the file (``where``) and the field that is wrong.
+    """
+    try:
+        document: Any = json.loads(data)
+        return MetaParams.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "document"
+        raise InvalidInput(f"{where}: {field}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{where}: not JSON: {error}") from error
+
+
+def is_tied(names: Collection[str]) -> bool:
+    """Whether the output matrix is the embedding: a tied file has no ``output.weight``."""
+    return OUTPUT not in names
+
+
+def check_tensor_shapes(
+    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], where: str
+) -> None:
+    """Compare the tensors of a file with those its parameters ask for.
+
+    Raises:
+        InvalidInput: naming the missing, unexpected and misshapen tensors (the first three each).
+    """
+    problems = []
+    for title, names in (
+        ("missing", sorted(expected.keys() - found.keys())),
+        ("unexpected", sorted(found.keys() - expected.keys())),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            problems.append(f"{title} tensors: {', '.join(names[:3])}{more}")
+    wrong = [name for name in expected if name in found and found[name] != expected[name]]
+    problems += [
+        f"{name} has shape {list(found[name])}, params.json asks for {list(expected[name])}"
+        for name in wrong[:3]
+    ]
+    if problems:
+        raise InvalidInput(f"{where}: {'; '.join(problems)}")

@@ -1,0 +1,265 @@
+"""The safetensors format: a checked header reader, and a streaming writer.
+
+A file is ``u64 little-endian n | n bytes of JSON | data``. The JSON maps each tensor's name to
+``dtype``, ``shape`` and ``data_offsets`` (begin and end in the data, in bytes), and
+``__metadata__`` to a map of strings. Format: https://github.com/huggingface/safetensors#format.
+
+The reader refuses what the library accepts at a high price or by mistake: headers over 16 MiB, the
+same key twice, names that are no plain text. The writer produces the bytes that
+``safetensors.torch.save_file`` does for metadata in key order, without holding the tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from wmtp_assets.errors import InvalidInput
+from wmtp_assets.store import HashedFile
+
+MAX_HEADER = 16 << 20
+MAX_TENSORS = 200_000
+MAX_NAME = 512
+
+# Bytes per element, in the order of the library's Dtype enum: the writer puts later ones first.
+ITEM_SIZE = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E5M2": 1,
+    "F8_E4M3": 1,
+    "I16": 2,
+    "U16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "I32": 4,
+    "U32": 4,
+    "F32": 4,
+    "F64": 8,
+    "I64": 8,
+    "U64": 8,
+}
+_RANK = {code: rank for rank, code in enumerate(ITEM_SIZE)}
+
+DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+"""Header code → torch's name, for the dtypes a checkpoint of ours may have."""
+DTYPE_CODES = {name: code for code, name in DTYPE_NAMES.items()}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor: name, dtype (header code, such as ``F16``) and shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return prod(self.shape) * ITEM_SIZE[self.dtype]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a safetensors file.
+
+    Attributes:
+        entries: the tensors, in the order of their data.
+        begins: name → first byte of the tensor's data in the file.
+        metadata: ``__metadata__``.
+        data_start: bytes before the data: 8 + the length of the JSON.
+        sha256: of these bytes.
+    """
+
+    entries: tuple[TensorEntry, ...]
+    begins: Mapping[str, int]
+    metadata: Mapping[str, str]
+    data_start: int
+    sha256: str
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name → shape."""
+        return {entry.name: entry.shape for entry in self.entries}
+
+    @property
+    def n_params(self) -> int:
+        """Elements of all tensors together."""
+        return sum(prod(entry.shape) for entry in self.entries)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return result
+
+
+def _entry(name: str, value: Any) -> tuple[TensorEntry, int, int]:
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable() or ".." in name or "\\" in name:
+        raise ValueError(f"{name[:60]!r} is no name of a tensor")
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name}: expected dtype, shape and data_offsets")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEM_SIZE:
+        raise ValueError(f"{name}: unknown dtype {dtype!r}")
+    for numbers in (shape, offsets):
+        if not isinstance(numbers, list) or any(type(n) is not int or n < 0 for n in numbers):
+            raise ValueError(f"{name}: {numbers!r} is no list of sizes")
+    if len(offsets) != 2:
+        raise ValueError(f"{name}: data_offsets must be begin and end")
+    entry = TensorEntry(name, dtype, tuple(shape))
+    if offsets[1] - offsets[0] != entry.size:
+        raise ValueError(
+            f"{name}: {dtype} {shape} is {entry.size} bytes, data_offsets span "
+            f"{offsets[1] - offsets[0]}"
+        )
+    return entry, offsets[0], offsets[1]
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a safetensors file.
+
+    Raises:
+        InvalidInput: naming the file and the key, if the header is not exactly that of a file of
+            this size: every byte of the data belongs to one tensor.
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        prefix = file.read(8)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length > min(MAX_HEADER, size - 8):
+            raise InvalidInput(
+                f"{path}: no safetensors file: a header of {length} bytes in a file of {size}"
+            )
+        data = file.read(length)
+    try:
+        document = json.loads(data, object_pairs_hook=_no_duplicates)
+        if not isinstance(document, dict):
+            raise ValueError("the header is no JSON object")
+        metadata = document.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(
+            isinstance(value, str) for value in metadata.values()
+        ):
+            raise ValueError("__metadata__ is no map of strings")
+        if len(document) > MAX_TENSORS:
+            raise ValueError(f"{len(document)} tensors, at most {MAX_TENSORS} are read")
+        rows = sorted(
+            (_entry(name, value) for name, value in document.items()),
+            key=lambda row: (row[1], row[2], row[0].name),
+        )
+        position = 0
+        for entry, begin, end in rows:
+            if begin != position:
+                raise ValueError(
+                    f"{entry.name}: begins at {begin}, the one before ends at {position}"
+                )
+            position = end
+        if 8 + length + position != size:
+            raise ValueError(f"the tensors end at byte {8 + length + position}, the file at {size}")
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path}: bad safetensors header: {error}") from error
+    start = 8 + length
+    return Header(
+        entries=tuple(entry for entry, _, _ in rows),
+        begins={entry.name: start + begin for entry, begin, _ in rows},
+        metadata=metadata,
+        data_start=start,
+        sha256=hashlib.sha256(prefix + data).hexdigest(),
+    )
+
+
+def file_order(entries: Iterable[TensorEntry]) -> list[TensorEntry]:
+    """The order in which ``save_file`` lays tensors out: by dtype, wider first, then by name."""
+    return sorted(entries, key=lambda entry: (-_RANK[entry.dtype], entry.name))
+
+
+def render_header(entries: Sequence[TensorEntry], metadata: Mapping[str, str]) -> bytes:
+    """The bytes before the data, for tensors in :func:`file_order`."""
+    document: dict[str, Any] = {}
+    if metadata:
+        document["__metadata__"] = dict(sorted(metadata.items()))
+    position = 0
+    for entry in entries:
+        document[entry.name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [position, position + entry.size],
+        }
+        position += entry.size
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+@dataclass(frozen=True)
+class WrittenCheckpoint:
+    """What :func:`write_checkpoint` wrote; with the file's size it covers every byte of it.
+
+    Attributes:
+        header_sha256: SHA-256 of the bytes before the data.
+        tensors: the tensors in file order, each with the SHA-256 of its data.
+    """
+
+    header_sha256: str
+    tensors: tuple[tuple[TensorEntry, str], ...]
+
+    def describe(self) -> dict[str, Any]:
+        """As a JSON document; dtypes by torch's names."""
+        return {
+            "header_sha256": self.header_sha256,
+            "tensors": {
+                entry.name: {
+                    "dtype": DTYPE_NAMES[entry.dtype],
+                    "shape": list(entry.shape),
+                    "sha256": sha256,
+                }
+                for entry, sha256 in self.tensors
+            },
+        }
+
+
+def write_checkpoint(
+    file: HashedFile,
+    entries: Iterable[TensorEntry],
+    metadata: Mapping[str, str],
+    read: Callable[[TensorEntry], Iterable[memoryview]],
+) -> WrittenCheckpoint:
+    """Write a safetensors file tensor by tensor.
+
+    Args:
+        file: a new file.
+        entries: the tensors, in any order.
+        metadata: ``__metadata__``; written in key order.
+        read: yields the data of a tensor in its target dtype, row-major, little-endian, in pieces.
+
+    Raises:
+        ValueError: if ``read`` yields more or fewer bytes than the entry has.
+        OSError: ENOSPC before the first tensor is read.
+    """
+    ordered = file_order(entries)
+    header = render_header(ordered, metadata)
+    file.reserve(len(header) + sum(entry.size for entry in ordered))
+    file.write(header)
+    written = []
+    for entry in ordered:
+        digest = hashlib.sha256()
+        size = 0
+        for piece in read(entry):
+            digest.update(piece)
+            size += piece.nbytes
+            file.write(piece)
+        if size != entry.size:
+            raise ValueError(f"{entry.name}: {size} bytes for a tensor of {entry.size}")
+        written.append((entry, digest.hexdigest()))
+    return WrittenCheckpoint(hashlib.sha256(header).hexdigest(), tuple(written))

@@ -1,0 +1,109 @@
+"""The sentencepiece tokenizer of a model: its facts, its identity, its files.
+
+Two tokenizers are the same when their bytes are; an equal number of pieces proves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from wmtp_assets.build import Build
+from wmtp_assets.errors import InvalidInput
+from wmtp_assets.manifest import Document, render
+from wmtp_assets.settings import Source
+from wmtp_assets.specs import ModelSpec, TokenizerSpec
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """What a ``tokenizer.model`` says about itself; ``pad_id`` is -1 where there is no pad."""
+
+    vocab_size: int
+    bos_id: int
+    eos_id: int
+    unk_id: int
+    pad_id: int
+
+
+def read_facts(data: bytes, where: str) -> TokenizerFacts:
+    """Parse a sentencepiece model.
+
+    Raises:
+        InvalidInput: naming the file (``where``), if it is none.
+    """
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        processor = SentencePieceProcessor(model_proto=data)
+        return TokenizerFacts(
+            vocab_size=processor.vocab_size(),
+            bos_id=processor.bos_id(),
+            eos_id=processor.eos_id(),
+            unk_id=processor.unk_id(),
+            pad_id=processor.pad_id(),
+        )
+    except RuntimeError as error:
+        raise InvalidInput(f"{where}: not a sentencepiece model: {error}") from error
+
+
+def pinned_sha256(spec: TokenizerSpec, source: Source) -> str | None:
+    """The SHA-256 that ``tokenizer.model`` must have: the spec's, or that of the sample hub's."""
+    if source == "hub":
+        return spec.sha256
+    from wmtp_assets.hub.sample.tokenizer import MODEL_SHA256
+
+    return MODEL_SHA256
+
+
+def check_identity(data: bytes, spec: TokenizerSpec, source: Source, where: str) -> TokenizerFacts:
+    """Check hash and vocabulary of a ``tokenizer.model`` against the spec.
+
+    Raises:
+        InvalidInput: saying what was expected and what was found.
+    """
+    facts = read_facts(data, where)
+    pinned = pinned_sha256(spec, source)
+    found = hashlib.sha256(data).hexdigest()
+    if pinned is not None and found != pinned:
+        raise InvalidInput(
+            f"{where}: another tokenizer: SHA-256 {found}, expected {pinned} "
+            f"({facts.vocab_size} pieces; the number of pieces does not make it the same)"
+        )
+    if facts.vocab_size != spec.vocab_size:
+        raise InvalidInput(f"{where}: {facts.vocab_size} pieces, expected {spec.vocab_size}")
+    return facts
+
+
+def config_bytes(facts: TokenizerFacts) -> bytes:
+    """``tokenizer_config.json``; ``pad_id`` is null where the tokenizer has no pad."""
+    return render(
+        {
+            "model_type": "sentencepiece",
+            "vocab_size": facts.vocab_size,
+            "bos_id": facts.bos_id,
+            "eos_id": facts.eos_id,
+            "unk_id": facts.unk_id,
+            "pad_id": facts.pad_id if facts.pad_id >= 0 else None,
+        }
+    )
+
+
+def build_tokenizer(build: Build) -> Document:
+    """Copy ``tokenizer.model`` out of the raw files and describe it."""
+    spec = build.artifact.spec
+    assert isinstance(spec, ModelSpec)
+    raw = build.upstream(build.artifact.upstream[0])
+    name = f"raw/{spec.files.tokenizer}"
+    where = build.store.path(raw, name)
+    data = build.store.read(raw, name)
+    facts = check_identity(data, spec.tokenizer, build.store.settings.source, str(where))
+    build.staged.write("tokenizer.model", data)
+    build.staged.write("tokenizer_config.json", config_bytes(facts))
+    return {
+        "model_name": spec.folder,
+        "version": spec.version,
+        "format": "sentencepiece",
+        "vocab_size": facts.vocab_size,
+        "source": build.store.manifest(raw).document["source"],
+    }

@@ -1,0 +1,1 @@
+"""The ``wmtp`` command: what is there and whether it is right, without Dagster."""

@@ -1,0 +1,39 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from wmtp_assets.layout import Artifact, Catalogue
+from wmtp_assets.settings import read_settings
+from wmtp_assets.store import Store
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def open_store() -> Store:
+    """The store that the environment names.
+
+    Raises:
+        SpecError: for a malformed setting or ``defs.yaml``.
+    """
+    return Store(read_settings(), Catalogue.load())
+
+
+def select(store: Store, names: Iterable[str]) -> list[Artifact]:
+    """The artifacts that the names mean, each once, upstream first; all for no names.
+
+    Raises:
+        SpecError: for an unknown name.
+    """
+    wanted = {artifact.key for name in names for artifact in store.catalogue.select(name)}
+    return [artifact for artifact in store.catalogue if not wanted or artifact.key in wanted]
+
+
+def print_json(document: Any) -> None:
+    """Print a JSON document on standard output."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

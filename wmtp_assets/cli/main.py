@@ -1,0 +1,53 @@
+"""Entry point of ``wmtp``: options, exit codes, errors for people."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+from rich.console import Console
+
+from wmtp_assets import __version__
+from wmtp_assets.cli.status import status
+from wmtp_assets.cli.verify import verify
+from wmtp_assets.errors import SpecError, WmtpError
+
+USAGE = 64
+INTERNAL = 70
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Model and dataset artifacts under the storage root: what is there, and is it right?
+
+    The root is WMTP_STORAGE_ROOT, or storage/sample (storage with WMTP_SOURCE=hub).
+    """
+
+
+cli.add_command(status)
+cli.add_command(verify)
+
+
+def main() -> None:
+    """Run ``wmtp`` and exit: 0 good, 64 wrong usage, 70 internal error, others per command."""
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = USAGE
+    except SpecError as error:
+        errors.print(f"wmtp: {error}", markup=False, highlight=False)
+        code = USAGE
+    except WmtpError as error:
+        errors.print(f"wmtp: {error}", markup=False, highlight=False)
+        code = 1
+    except Exception:
+        traceback.print_exc()
+        errors.print("wmtp: this is a defect of the program", markup=False, highlight=False)
+        code = INTERNAL
+    sys.exit(code if isinstance(code, int) else 0)

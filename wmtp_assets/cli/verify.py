@@ -1,0 +1,86 @@
+"""``wmtp verify``: apply every rule to the bytes on disk."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from wmtp_assets.cli.common import json_option, open_store, print_json, select
+from wmtp_assets.integrity.verify import Verdict, exit_code, findings_of, strays
+from wmtp_assets.integrity.verify import verify as apply_rules
+from wmtp_assets.progress import silent
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@json_option
+@click.pass_context
+def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+    """Read every byte of the artifacts and apply every rule; nothing is repaired.
+
+    NAME is an asset key or a folder name; all by default.
+
+    Exit codes, which add up: 0 all good, 1 corrupt, 2 missing or extra file or artifact,
+    4 unreadable, 8 kept changing while it was read; 64 wrong usage, 70 internal error.
+    """
+    store = open_store()
+    console = Console(soft_wrap=True)
+
+    def told(verdict: Verdict) -> None:
+        if not as_json:
+            _print(console, verdict)
+
+    errors = Console(stderr=True)
+    say = errors.print if errors.is_terminal else silent
+    verdicts = apply_rules(store, select(store, names), told, say)
+    if not names:
+        verdicts.append(strays(store))
+        if verdicts[-1].outcome.findings:
+            told(verdicts[-1])
+    code = exit_code(verdicts)
+    findings = findings_of(verdicts)
+    if as_json:
+        print_json(
+            {
+                "root": str(store.root),
+                "exit_code": code,
+                "findings": [finding.as_row() for finding in findings],
+                "rules": [
+                    {
+                        "artifact": verdict.artifact,
+                        "rule": verdict.rule,
+                        "findings": len(verdict.outcome.findings),
+                        "skipped": verdict.outcome.skipped,
+                        "read": verdict.outcome.evidence,
+                    }
+                    for verdict in verdicts
+                ],
+            }
+        )
+    else:
+        _print_summary(console, verdicts)
+    context.exit(code)
+
+
+def _print(console: Console, verdict: Verdict) -> None:
+    findings = verdict.outcome.findings
+    word = "[red]FAILED[/]" if findings else "skipped" if verdict.outcome.skipped else "ok"
+    name = f"{verdict.artifact} {verdict.rule}".strip()
+    console.print(f"{name}: {word} {escape(verdict.outcome.skipped)}".rstrip(), highlight=False)
+    for finding in findings[:10]:
+        console.print(f"  {escape(str(finding))}", highlight=False)
+    if len(findings) > 10:
+        console.print(f"  … {len(findings)} findings in all")
+    for remedy in dict.fromkeys(finding.remedy for finding in findings):
+        console.print(f"  remedy: {escape(remedy)}", highlight=False)
+
+
+def _print_summary(console: Console, verdicts: list[Verdict]) -> None:
+    failed = sum(bool(verdict.outcome.findings) for verdict in verdicts)
+    skipped = sum(bool(verdict.outcome.skipped) for verdict in verdicts)
+    console.print(
+        f"{len(verdicts)} rules applied, {failed} failed"
+        + (f", {skipped} skipped" * bool(skipped)),
+        highlight=False,
+    )

@@ -1,0 +1,5 @@
+"""The Dagster components: a spec in a ``defs.yaml`` becomes assets and their checks."""
+
+from wmtp_assets.components.families import AlpacaDataset, CheckpointModel, MicroModel
+
+__all__ = ["AlpacaDataset", "CheckpointModel", "MicroModel"]

@@ -1,0 +1,120 @@
+"""An artifact as a Dagster asset: builds and commits it, and says what it is."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.errors import WmtpError
+from wmtp_assets.layout import Artifact, Kind
+from wmtp_assets.manifest import Manifest
+from wmtp_assets.materialize import materialize
+from wmtp_assets.progress import human_bytes
+from wmtp_assets.specs import DatasetSpec, MicroSpec
+from wmtp_assets.store import Store
+
+OWNERS = ["team:wmtp"]
+
+_KINDS: Mapping[Kind, tuple[str, ...]] = {
+    "raw": ("huggingface",),
+    "tokenizer": ("sentencepiece",),
+    "safetensors": ("pytorch", "safetensors"),
+    "micro": ("pytorch", "safetensors"),
+    "processed": ("json", "jsonl"),
+    "small": ("json", "jsonl"),
+    "stats": ("json",),
+}
+
+_PARTS: Mapping[Kind, str] = {
+    "raw": "The files exactly as upstream has them, verified against the hub's hashes.",
+    "tokenizer": "The sentencepiece tokenizer, proven by its SHA-256.",
+    "safetensors": "The checkpoint as one safetensors file, with configs derived from it.",
+    "micro": "A micro model: checkpoint, configs and the parent's tokenizer.",
+    "processed": "Rows in the Alpaca format as JSON Lines, with their JSON Schema.",
+    "small": "A seeded sample of the processed rows, not the head of the file.",
+    "stats": "Counts and token distributions, one summary per content.",
+}
+
+
+@contextmanager
+def plain_failures() -> Iterator[None]:
+    """Show an error that is meant for people as such, and do not retry it."""
+    try:
+        yield
+    except WmtpError as error:
+        raise dg.Failure(
+            description=str(error),
+            metadata={"error": type(error).__name__},
+            allow_retries=False,
+        ) from None
+
+
+def group_of(artifact: Artifact) -> str:
+    """The group of the asset in the UI."""
+    if artifact.kind == "small":
+        return "small"
+    if isinstance(artifact.spec, MicroSpec):
+        return "micro"
+    return "datasets" if isinstance(artifact.spec, DatasetSpec) else "models"
+
+
+def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
+    """The asset that materializes ``artifact``."""
+
+    @dg.asset(
+        key=artifact.key,
+        deps=list(artifact.upstream),
+        group_name=group_of(artifact),
+        kinds={*_KINDS[artifact.kind]},
+        owners=OWNERS,
+        description=f"{_PARTS[artifact.kind]}\n\n{artifact.spec.description}",
+        metadata={"path": f"{artifact.base}/"},
+    )
+    def build(context: dg.AssetExecutionContext, storage: StorageResource) -> dg.MaterializeResult:
+        started = time.monotonic()
+        with plain_failures():
+            store = storage.open(context.instance)
+            manifest = materialize(store, artifact, context.log.info)
+        return dg.MaterializeResult(
+            metadata=describe(store, artifact, manifest, time.monotonic() - started),
+            data_version=dg.DataVersion(manifest.content_sha256),
+        )
+
+    return build
+
+
+def describe(
+    store: Store, artifact: Artifact, manifest: Manifest, seconds: float
+) -> dict[str, Any]:
+    """Materialization metadata."""
+    document = manifest.document
+    source = document["source"]
+    prefix = "datasets/" if source["type"] == "dataset" else ""
+    metadata: dict[str, Any] = {
+        "dagster/uri": store.folder(artifact).as_uri(),
+        "dagster/size_bytes": manifest.size,
+        "size": human_bytes(manifest.size),
+        "content_sha256": manifest.content_sha256,
+        "source": source["endpoint"],
+        "repository": dg.MetadataValue.url(f"https://huggingface.co/{prefix}{source['repo']}"),
+        "revision": source["revision"],
+        "seconds": round(seconds, 2),
+        "files": dg.MetadataValue.table(
+            [
+                dg.TableRecord({"file": name, "bytes": record.size, "sha256": record.sha256})
+                for name, record in manifest.files.items()
+            ]
+        ),
+    }
+    if "rows" in document:
+        metadata["dagster/row_count"] = document["rows"]
+    if "n_params" in document:
+        metadata |= {
+            "dtype": document["dtype"],
+            "n_params": document["n_params"],
+            "from_dtype": ", ".join(document["conversion"]["from_dtype"]),
+        }
+    return metadata

@@ -1,0 +1,50 @@
+"""A rule as a Dagster asset check: blocking, runnable alone, with its evidence."""
+
+import dagster as dg
+
+from wmtp_assets.components.artifacts import plain_failures
+from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.integrity.findings import Outcome, Rule
+from wmtp_assets.integrity.rules import apply_rule, first_findings, rules_of
+from wmtp_assets.layout import Artifact
+
+
+def checks_of(artifact: Artifact) -> list[dg.AssetChecksDefinition]:
+    """One check per rule that applies to ``artifact``."""
+    return [_check_of(artifact, rule) for rule in rules_of(artifact)]
+
+
+def _check_of(artifact: Artifact, rule: Rule) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=artifact.key, name=rule.name, blocking=True, description=rule.statement)
+    def check(
+        context: dg.AssetCheckExecutionContext, storage: StorageResource
+    ) -> dg.AssetCheckResult:
+        with plain_failures():
+            store = storage.open(context.instance)
+        outcome = apply_rule(rule, store, artifact, context.log.info)
+        for finding in outcome.findings[:10]:
+            context.log.error(f"{rule.name}: {finding}. {finding.remedy}")
+        return result_of(outcome)
+
+    return check
+
+
+def result_of(outcome: Outcome) -> dg.AssetCheckResult:
+    """What the UI shows of an outcome."""
+    findings = outcome.findings
+    metadata: dict[str, dg.MetadataValue] = {
+        "read": dg.MetadataValue.json(outcome.evidence),
+        "findings": dg.MetadataValue.int(len(findings)),
+    }
+    if outcome.skipped:
+        metadata["skipped"] = dg.MetadataValue.text(outcome.skipped)
+    if findings:
+        metadata["first_findings"] = dg.MetadataValue.table(
+            [dg.TableRecord(dict(row)) for row in first_findings(findings)]
+        )
+    return dg.AssetCheckResult(
+        passed=not findings,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=str(findings[0]) if findings else outcome.skipped or None,
+        metadata=metadata,
+    )

@@ -1,0 +1,61 @@
+"""The component types: one per kind of spec. Adding a model or a dataset is one ``defs.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import dagster as dg
+from pydantic import BaseModel
+
+from wmtp_assets.components.artifacts import asset_of
+from wmtp_assets.components.checks import checks_of
+from wmtp_assets.layout import artifacts_of
+from wmtp_assets.specs import AnySpec, DatasetSpec, MicroSpec, ModelSpec
+
+
+def definitions_of(specs: Iterable[AnySpec]) -> dg.Definitions:
+    """The assets and checks of some families."""
+    artifacts = [artifact for spec in specs for artifact in artifacts_of(spec)]
+    return dg.Definitions(
+        assets=[asset_of(artifact) for artifact in artifacts],
+        asset_checks=[check for artifact in artifacts for check in checks_of(artifact)],
+    )
+
+
+class _Family(dg.Component):
+    """A component whose attributes are a spec."""
+
+    spec_class: ClassVar[type[ModelSpec] | type[MicroSpec] | type[DatasetSpec]]
+
+    def __init__(self, spec: AnySpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        return cls.spec_class
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Any:
+        return cls(cls.spec_class.model_validate(attributes))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return definitions_of([self.spec])
+
+
+class CheckpointModel(_Family):
+    """A full-size model on the hub: assets <name>_raw, <name>_tokenizer, <name>_safetensors."""
+
+    spec_class = ModelSpec
+
+
+class MicroModel(_Family):
+    """A micro model cut from a full-size one: asset <name>."""
+
+    spec_class = MicroSpec
+
+
+class AlpacaDataset(_Family):
+    """A dataset on the hub: assets <name>_raw, <name>_processed, <name>_small, <name>_stats."""
+
+    spec_class = DatasetSpec

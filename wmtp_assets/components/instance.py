@@ -1,0 +1,33 @@
+"""Creating the Dagster instance's databases once, before anything uses them side by side.
+
+``python -m wmtp_assets.components.instance`` in the project folder. Several processes that open a
+fresh SQLite instance at the same moment leave it broken ("alembic_version has more than one head").
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+from filelock import FileLock
+
+
+def prepare_instance() -> str:
+    """Open the instance that the ``dagster`` commands use here, migrated; return its folder.
+
+    That is ``$DAGSTER_HOME``, or else the one that ``dagster.yaml`` in the working directory
+    describes.
+    """
+    home = os.environ.get("DAGSTER_HOME") or str(Path.cwd())
+    internal = Path(home) / ".dagster"
+    internal.mkdir(exist_ok=True)
+    with FileLock(internal / "prepare.lock"), dg.DagsterInstance.from_config(home) as instance:
+        instance.upgrade()
+        instance.get_runs(limit=1)
+        instance.all_instigator_state()
+        return instance.storage_directory()
+
+
+if __name__ == "__main__":
+    print(f"Dagster instance ready: {prepare_instance()}")

@@ -1,0 +1,56 @@
+"""The storage root as a Dagster resource, and which Dagster instance may write to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from wmtp_assets.errors import StoreError
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.settings import SOURCE_VARIABLE, Settings, read_settings
+from wmtp_assets.specs import DEFS_FOLDER
+from wmtp_assets.store import Store, replace_file
+
+
+class StorageResource(dg.ConfigurableResource):
+    """Where raw bytes come from and where artifacts are kept.
+
+    Attributes:
+        source: ``sample`` or ``hub``.
+        root: the storage root, an absolute path.
+        defs_folder: where the ``defs.yaml`` files are.
+    """
+
+    source: str
+    root: str
+    defs_folder: str = str(DEFS_FOLDER)
+
+    @classmethod
+    def from_environment(cls) -> StorageResource:
+        """As ``WMTP_SOURCE`` and ``WMTP_STORAGE_ROOT`` say."""
+        settings = read_settings()
+        return cls(source=settings.source, root=str(settings.root))
+
+    def open(self, instance: dg.DagsterInstance) -> Store:
+        """The store, for a run of ``instance``.
+
+        Raises:
+            StoreError: if the instance keeps the history of the other source.
+        """
+        source = "hub" if self.source == "hub" else "sample"
+        _claim_instance(instance, source)
+        return Store(Settings(source, Path(self.root)), Catalogue.load(Path(self.defs_folder)))
+
+
+def _claim_instance(instance: dg.DagsterInstance, source: str) -> None:
+    marker = Path(instance.storage_directory()).parent / "wmtp_source"
+    if not marker.is_file():
+        replace_file(marker, f"{source}\n".encode())
+    owner = marker.read_text().strip()
+    if owner != source:
+        raise StoreError(
+            f"the Dagster instance in {marker.parent} keeps the history of the source {owner!r}, "
+            f"but {SOURCE_VARIABLE} is {source!r}. Each source has its own instance: enter it with "
+            f"'{SOURCE_VARIABLE}={source} source activate.sh' in a new shell"
+        )

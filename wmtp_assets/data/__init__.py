@@ -1,0 +1,1 @@
+"""Datasets: records, one converter per dataset, token counting, small splits, statistics."""

@@ -1,0 +1,137 @@
+"""From upstream parquet to processed JSONL: convert, count tokens, filter, write; one pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from wmtp_assets.build import Build
+from wmtp_assets.data import humaneval
+from wmtp_assets.data.parquet import read_rows
+from wmtp_assets.data.records import AlpacaRecord, render_line, schema_document
+from wmtp_assets.data.tokens import TokenCounter
+from wmtp_assets.errors import InvalidInput
+from wmtp_assets.manifest import Document, render
+from wmtp_assets.specs import DatasetSpec
+
+TOO_LONG = "too_long"
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Converter:
+    """How one dataset's upstream rows become records."""
+
+    columns: Mapping[str, str]
+    convert_row: Callable[[dict[str, Any]], AlpacaRecord]
+
+
+CONVERTERS = {"humaneval": Converter(humaneval.COLUMNS, humaneval.convert_row)}
+
+
+def split_file(split: str) -> str:
+    """Name of a split's file in the processed folder."""
+    return f"{split}.jsonl"
+
+
+def count_tokens(counter: TokenCounter, records: list[AlpacaRecord]) -> list[tuple[int, int, int]]:
+    """Tokens of instruction, input and output of each record."""
+    texts = [
+        text for record in records for text in (record.instruction, record.input, record.output)
+    ]
+    counts = counter.count(texts)
+    return [(counts[i], counts[i + 1], counts[i + 2]) for i in range(0, len(counts), 3)]
+
+
+def convert_file(path: Path, converter: Converter) -> Iterator[AlpacaRecord]:
+    """The records of one upstream parquet file.
+
+    Raises:
+        InvalidInput: naming file, row and field.
+    """
+    for number, row in read_rows(path, converter.columns):
+        try:
+            yield converter.convert_row(row)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise InvalidInput(f"{path}: row {number}: {field}: {first['msg']}") from error
+
+
+def build_processed(build: Build) -> Document:
+    """Convert every split and write JSONL and ``schema.json``.
+
+    Raises:
+        InvalidInput: naming file and row; also when upstream has another number of rows than the
+            spec pins, or two rows share a task_id.
+        CorruptArtifact: if a raw file or the tokenizer is not the one that was committed.
+    """
+    spec = build.artifact.spec
+    assert isinstance(spec, DatasetSpec)
+    raw, tokenizer = (build.upstream(key) for key in build.artifact.upstream)
+    model = build.store.read(tokenizer, "tokenizer.model")
+    counter = TokenCounter(model, str(build.store.path(tokenizer, "tokenizer.model")))
+    converter = CONVERTERS[spec.converter]
+    splits: Document = {}
+    for split, split_spec in spec.splits.items():
+        paths = [build.store.verify_file(raw, f"raw/{file}") for file in split_spec.files]
+        upstream_rows = 0
+        written = 0
+        seen: set[str] = set()
+        dropped: Counter[str] = Counter()
+        records = (record for path in paths for record in convert_file(path, converter))
+        with build.staged.create(split_file(split)) as file:
+            for batch in _batches(records):
+                upstream_rows += len(batch)
+                for record, counts in zip(batch, count_tokens(counter, batch), strict=True):
+                    if record.task_id in seen:
+                        raise InvalidInput(
+                            f"{paths[0].parent}: task_id {record.task_id!r} stands twice in {split}"
+                        )
+                    seen.add(record.task_id)
+                    if sum(counts) > spec.max_tokens:
+                        dropped[TOO_LONG] += 1
+                        continue
+                    file.write(render_line(record))
+                    written += 1
+        if split_spec.rows is not None and upstream_rows != split_spec.rows:
+            raise InvalidInput(
+                f"{raw.key}: split {split} has {upstream_rows} rows upstream, {split_spec.rows} "
+                f"are pinned in the spec of {spec.name}"
+            )
+        splits[split] = {
+            "upstream_rows": upstream_rows,
+            "rows": written,
+            "dropped": dict(sorted(dropped.items())),
+        }
+        build.say(
+            f"{spec.name} {split}: {written} of {upstream_rows} rows kept, "
+            f"{sum(dropped.values())} over {spec.max_tokens} tokens"
+        )
+    source = build.store.manifest(raw).document["source"]
+    schema = schema_document(spec.converter, source["repo"], source["revision"])
+    build.staged.write("schema.json", render(schema))
+    return {
+        "dataset": spec.folder,
+        "version": spec.version,
+        "format": "alpaca",
+        "rows": sum(split["rows"] for split in splits.values()),
+        "splits": splits,
+        "max_tokens": spec.max_tokens,
+        "tokenizer": {
+            "asset": tokenizer.key,
+            "sha256": build.store.manifest(tokenizer).files["tokenizer.model"].sha256,
+        },
+        "source": source,
+    }
+
+
+def _batches(records: Iterator[AlpacaRecord]) -> Iterator[list[AlpacaRecord]]:
+    while batch := list(islice(records, _BATCH)):
+        yield batch

@@ -1,0 +1,36 @@
+"""The one ``Definitions``: what ``defs/`` declares, plus executor, resources and jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from wmtp_assets.components.storage import StorageResource
+
+
+def build_defs(assets: dg.Definitions, storage: StorageResource) -> dg.Definitions:
+    """Join the assets with everything they need to run."""
+    return dg.Definitions.merge(
+        assets,
+        dg.Definitions(
+            executor=dg.in_process_executor,
+            resources={"storage": storage},
+            jobs=[
+                dg.define_asset_job(
+                    "integrity",
+                    selection=dg.AssetSelection.all_asset_checks(),
+                    description="Apply every rule to what is on disk.",
+                )
+            ],
+        ),
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The project's definitions."""
+    return build_defs(
+        dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
+        StorageResource.from_environment(),
+    )

@@ -1,0 +1,74 @@
+"""Swapping two folders in one step.
+
+Linux has ``renameat2(RENAME_EXCHANGE)``, macOS ``renamex_np(RENAME_SWAP)``. Where the system or
+the filesystem has neither (``EINVAL``, ``ENOSYS``, ``ENOTSUP``), the swap takes three renames,
+and an interrupted one is completed by :func:`recover`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_RENAME_SWAP = 2  # macOS sys/stdio.h
+
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+_ASIDE = ".wmtp-old"
+
+
+def _native(first: Path, second: Path) -> int:
+    """Exchange through the system; return 0 or the errno."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    one, two = os.fsencode(first), os.fsencode(second)
+    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        failed = libc.renamex_np(one, two, _RENAME_SWAP)
+    elif hasattr(libc, "renameat2"):
+        failed = libc.renameat2(_AT_FDCWD, one, _AT_FDCWD, two, _RENAME_EXCHANGE)
+    else:
+        return errno.ENOSYS
+    return ctypes.get_errno() if failed else 0
+
+
+def exchange(new: Path, current: Path) -> None:
+    """Make ``current`` what ``new`` is now, and ``new`` what ``current`` was.
+
+    Both are existing folders on one filesystem. A reader sees the old folder or the new one; in
+    the fallback it may for a moment see none.
+
+    Raises:
+        OSError: if the system refuses; both folders are then as before.
+    """
+    code = _native(new, current)
+    if code == 0:
+        return
+    if code not in _UNSUPPORTED:
+        raise OSError(code, os.strerror(code), str(current))
+    aside = current.with_name(current.name + _ASIDE)
+    current.rename(aside)
+    try:
+        new.rename(current)
+    except OSError:
+        aside.rename(current)
+        raise
+    aside.rename(new)
+
+
+def recover(current: Path) -> None:
+    """Complete a fallback swap of ``current`` that was cut off between its renames.
+
+    Call it under the lock that also covers :func:`exchange`.
+    """
+    aside = current.with_name(current.name + _ASIDE)
+    if not aside.is_dir():
+        return
+    if current.exists():
+        shutil.rmtree(aside)
+    else:
+        aside.rename(current)

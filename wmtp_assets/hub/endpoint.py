@@ -1,0 +1,94 @@
+"""Which hub the bytes come from: the sample hub, the Hugging Face Hub, or a mirror of it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from wmtp_assets.errors import SpecError
+from wmtp_assets.layout import INTERNAL
+from wmtp_assets.settings import Settings
+from wmtp_assets.specs import Repository
+
+OFFICIAL = "https://huggingface.co"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the hub's API is.
+
+    Attributes:
+        url: without a trailing slash.
+        kind: goes into manifests; the URL of a sample hub or a mirror does not.
+    """
+
+    url: str
+    kind: Literal["sample", "huggingface", "mirror"]
+
+    def token(self) -> str | Literal[False]:
+        """The user's token for the official endpoint, none (``False``) for any other."""
+        if self.kind != "huggingface":
+            return False
+        from huggingface_hub import get_token
+
+        return get_token() or False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
+    """The endpoint that ``HF_ENDPOINT`` names, by default the official one.
+
+    Raises:
+        SpecError: if it is no https URL; plain http is allowed on loopback only.
+    """
+    url = (environment.get("HF_ENDPOINT") or OFFICIAL).rstrip("/")
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host or parts.scheme not in ("http", "https"):
+        raise SpecError(f"HF_ENDPOINT={url!r} is not a URL such as {OFFICIAL}")
+    if parts.username or parts.password:
+        raise SpecError("HF_ENDPOINT must not hold a user name or password; use HF_TOKEN")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise SpecError(
+            f"HF_ENDPOINT={url!r}: plain http is only for loopback; use https, so that nobody on "
+            "the way can read or change what is downloaded"
+        )
+    return Endpoint(url, "huggingface" if url == OFFICIAL else "mirror")
+
+
+@contextmanager
+def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoint]:
+    """The endpoint for ``repository``; for the sample, a server that runs until the end.
+
+    The sample repository is made first, below ``<root>/.wmtp/hub``, unless it is there.
+    """
+    if settings.source == "hub":
+        yield hub_endpoint()
+        return
+    from wmtp_assets.hub.sample.repositories import REPOSITORIES, build_repositories
+    from wmtp_assets.hub.sample.server import serve
+
+    wanted = [
+        r for r in REPOSITORIES if (r.repo_type, r.repo_id) == (repository.type, repository.id)
+    ]
+    if not wanted:
+        raise SpecError(
+            f"the sample hub has no {repository.type} {repository.id}; it has "
+            + ", ".join(r.repo_id for r in REPOSITORIES)
+            + ". Use WMTP_SOURCE=hub for others"
+        )
+    folder = settings.root / INTERNAL / "hub"
+    build_repositories(folder, wanted)
+    with serve(folder) as url:
+        yield Endpoint(url, "sample")

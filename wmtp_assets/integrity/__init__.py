@@ -1,0 +1,1 @@
+"""Rules: pure functions that read an artifact from disk and return findings; never repair."""

@@ -1,0 +1,97 @@
+"""What is known about every artifact without reading its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.integrity.record import LastResult, Signature, last_results, signature
+from wmtp_assets.integrity.rules import rules_of
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import Manifest
+from wmtp_assets.store import Store
+
+
+@dataclass(frozen=True)
+class Status:
+    """One artifact as ``wmtp status`` shows it.
+
+    Attributes:
+        size: bytes of its files; None: not committed.
+        dtype, rows: where the artifact has such a thing.
+        source, revision: repository and commit of the raw bytes.
+        verified_at: UTC time of the oldest of the rules' last results on this content; None: some
+            rule was not applied to it yet.
+        problem: empty: none is known.
+    """
+
+    name: str
+    kind: str
+    state: str
+    size: int | None = None
+    dtype: str | None = None
+    rows: int | None = None
+    source: str | None = None
+    revision: str | None = None
+    endpoint: str | None = None
+    verified_at: str | None = None
+    problem: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def status_of(store: Store, artifact: Artifact) -> Status:
+    """The status of one artifact: manifest, file sizes and times, remembered results of rules."""
+    try:
+        manifest = store.manifest(artifact)
+    except MissingArtifact:
+        return Status(artifact.key, artifact.kind, "absent", problem="not materialized")
+    except CorruptArtifact as error:
+        return Status(artifact.key, artifact.kind, "damaged", problem=str(error))
+    except OSError as error:
+        return Status(artifact.key, artifact.kind, "unreadable", problem=str(error))
+    document = manifest.document
+    results = {
+        result.rule: result
+        for result in last_results(store, artifact)
+        if result.content_sha256 == manifest.content_sha256
+    }
+    now = signature(store, artifact, manifest)
+    problem = _problem(artifact, manifest, now, results)
+    all_applied = all(rule.name in results for rule in rules_of(artifact))
+    return Status(
+        name=artifact.key,
+        kind=artifact.kind,
+        state="attention" if problem else "committed",
+        size=manifest.size,
+        dtype=document.get("dtype"),
+        rows=document.get("rows"),
+        source=document["source"]["repo"],
+        revision=document["source"]["revision"],
+        endpoint=document["source"]["endpoint"],
+        verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
+        problem=problem or ("" if all_applied else "not verified"),
+    )
+
+
+def _problem(
+    artifact: Artifact, manifest: Manifest, now: Signature, results: dict[str, LastResult]
+) -> str:
+    for name, record in manifest.files.items():
+        if name not in now:
+            return f"{name} is missing"
+        if now[name][0] != record.size:
+            return f"{name} has {now[name][0]} bytes, not {record.size}"
+    for result in results.values():
+        if result.problem:
+            return f"{result.rule}: {result.problem}"
+    for result in results.values():
+        changed = [name for name in now if result.files.get(name) != now[name]]
+        if changed:
+            return (
+                f"{changed[0]} was written since it was verified at {result.at}; "
+                f"run: wmtp verify {artifact.key}"
+            )
+    return ""

@@ -1,0 +1,99 @@
+"""Applying all rules to artifacts, as ``wmtp verify`` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Report
+from wmtp_assets.integrity.rules import apply_rule, rules_of
+from wmtp_assets.layout import TOP_FOLDERS, Artifact
+from wmtp_assets.progress import Say, silent
+from wmtp_assets.store import Store, materialize_command
+
+EXIT_CODES: Mapping[Problem, int] = {
+    "corrupt": 1,
+    "missing": 2,
+    "extra": 2,
+    "unreadable": 4,
+    "changing": 8,
+}
+"""They add up; 0: all good."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one rule said about one artifact."""
+
+    artifact: str
+    rule: str
+    outcome: Outcome
+
+
+def verify(
+    store: Store,
+    artifacts: Iterable[Artifact],
+    told: Callable[[Verdict], None],
+    say: Say = silent,
+) -> list[Verdict]:
+    """Apply every rule to each artifact; ``told`` gets each verdict at once, ``say`` progress.
+
+    An artifact that was never committed gets one verdict, from the rule ``committed``.
+    """
+    verdicts = []
+    for artifact in artifacts:
+        if store.manifest_path(artifact).is_file():
+            for rule in rules_of(artifact):
+                outcome = apply_rule(rule, store, artifact, say)
+                verdicts.append(Verdict(artifact.key, rule.name, outcome))
+                told(verdicts[-1])
+            continue
+        report = Report("committed", artifact.key, materialize_command(artifact.key))
+        report.add(
+            f"{artifact.base}/{artifact.manifest}",
+            expected="a committed artifact",
+            found="nothing",
+            problem="missing",
+        )
+        verdicts.append(Verdict(artifact.key, "committed", report.outcome))
+        told(verdicts[-1])
+    return verdicts
+
+
+def strays(store: Store) -> Verdict:
+    """Files below the artifact folders that belong to no artifact."""
+    report = Report("strays", "", "move it elsewhere")
+    catalogue = list(store.catalogue)
+    for top in TOP_FOLDERS:
+        for folder, folders, files in os.walk(store.root / top):
+            links = [name for name in folders if Path(folder, name).is_symlink()]
+            for name in (*files, *links):
+                path = Path(folder, name).relative_to(store.root).as_posix()
+                if not any(_is_of(artifact, path) for artifact in catalogue):
+                    report.add(
+                        path,
+                        expected="only files of artifacts",
+                        found="a file of none",
+                        problem="extra",
+                    )
+    return Verdict("", "strays", report.outcome)
+
+
+def _is_of(artifact: Artifact, path: str) -> bool:
+    prefix = f"{artifact.base}/"
+    return path.startswith(prefix) and artifact.is_owner(path.removeprefix(prefix))
+
+
+def findings_of(verdicts: Iterable[Verdict]) -> list[Finding]:
+    """All findings, in order."""
+    return [finding for verdict in verdicts for finding in verdict.outcome.findings]
+
+
+def exit_code(verdicts: Iterable[Verdict]) -> int:
+    """The exit code for what was found: a sum of :data:`EXIT_CODES`."""
+    code = 0
+    for finding in findings_of(verdicts):
+        code |= EXIT_CODES[finding.problem]
+    return code

@@ -1,0 +1,121 @@
+"""The manifest: which files an artifact consists of, and their hashes.
+
+One JSON document per artifact (``metadata.json``, or ``raw.metadata.json`` beside a ``raw/``
+folder). Whatever else it says about the artifact, it holds
+
+- ``manifest.files``: path (relative to the manifest's folder) → ``size`` in bytes and ``sha256``;
+- ``manifest.content_sha256``: SHA-256 over the lines ``<sha256>  <path>\\n`` in path order, that is
+  over what ``sha256sum`` prints for the files: the artifact's version;
+- ``created_at``: when this content was first made, UTC;
+- ``self_sha256``: SHA-256 of the document's own canonical form (keys sorted, no white space)
+  without this key. The file's bytes must also be exactly what :func:`render` makes of the document,
+  so that every single bit of a manifest is covered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from wmtp_assets.errors import CorruptArtifact
+from wmtp_assets.specs import RelativePath, Sha256, Spec
+
+Document = dict[str, Any]
+
+
+class FileRecord(Spec):
+    """Size in bytes and SHA-256 of one file."""
+
+    size: int
+    sha256: Sha256
+
+
+_FILES = TypeAdapter(dict[RelativePath, FileRecord])
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A parsed manifest."""
+
+    document: Document
+    files: Mapping[str, FileRecord]
+    content_sha256: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(record.size for record in self.files.values())
+
+
+def content_sha256(files: Mapping[str, FileRecord]) -> str:
+    """The hash over all file hashes; see the module's text for its exact form."""
+    lines = "".join(f"{files[path].sha256}  {path}\n" for path in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _self_sha256(document: Document) -> str:
+    body = {key: value for key, value in document.items() if key != "self_sha256"}
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def render(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a JSON document on disk: UTF-8, two spaces of indent, final newline."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def seal(
+    description: Document,
+    files: Mapping[str, FileRecord],
+    created_at: str,
+    previous: Manifest | None,
+) -> bytes:
+    """The bytes of a manifest over ``files``.
+
+    ``created_at`` is taken from ``previous`` when everything else is equal.
+    """
+    document: Document = {
+        **description,
+        "created_at": created_at,
+        "manifest": {
+            "files": {path: files[path].model_dump() for path in sorted(files)},
+            "content_sha256": content_sha256(files),
+        },
+    }
+    if previous is not None:
+        same = {**document, "created_at": previous.document["created_at"]}
+        if {**same, "self_sha256": _self_sha256(same)} == previous.document:
+            document = same
+    document["self_sha256"] = _self_sha256(document)
+    return render(document)
+
+
+def parse(data: bytes, where: str) -> Manifest:
+    """Read a manifest and check it against itself.
+
+    Raises:
+        CorruptArtifact: if it is not what :func:`seal` wrote; ``where`` names the file.
+    """
+    try:
+        document = json.loads(data)
+        stated = document["self_sha256"]
+        files = _FILES.validate_python(document["manifest"]["files"])
+        content = document["manifest"]["content_sha256"]
+        if not isinstance(document["created_at"], str):
+            raise TypeError("created_at is not a string")
+    except ValidationError as error:
+        raise CorruptArtifact(f"{where}: not a manifest: {error.errors()[0]['msg']}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CorruptArtifact(f"{where}: not a manifest: {error!r}") from error
+    found = _self_sha256(document)
+    if found != stated or content != content_sha256(files) or render(document) != data:
+        raise CorruptArtifact(
+            f"{where}: the manifest was changed after it was written: "
+            f"its own SHA-256 should be {stated}, but is {found}"
+        )
+    return Manifest(document, files, content)

@@ -1,0 +1,71 @@
+"""Making one artifact: check that upstream is there, stage, build, commit. No Dagster."""
+
+from __future__ import annotations
+
+from wmtp_assets.build import Build
+from wmtp_assets.errors import MissingArtifact
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import Document, Manifest
+from wmtp_assets.progress import Say, silent
+from wmtp_assets.store import Store, materialize_command
+
+
+def _build(build: Build) -> Document:
+    match build.artifact.kind:
+        case "raw":
+            from wmtp_assets.hub.download import build_raw as builder
+        case "tokenizer":
+            from wmtp_assets.checkpoints.tokenizer import build_tokenizer as builder
+        case "safetensors":
+            from wmtp_assets.checkpoints.convert import build_safetensors as builder
+        case "micro":
+            from wmtp_assets.checkpoints.micro import build_micro as builder
+        case "processed":
+            from wmtp_assets.data.process import build_processed as builder
+        case "small":
+            from wmtp_assets.data.small import build_small as builder
+        case "stats":
+            from wmtp_assets.data.stats import build_stats as builder
+    return builder(build)
+
+
+def check_upstream(store: Store, artifact: Artifact) -> dict[str, str]:
+    """Content hash of each upstream artifact, by key.
+
+    Raises:
+        MissingArtifact: naming what is missing, where it was looked for, and the command that
+            makes it.
+        CorruptArtifact: if a manifest was changed.
+    """
+    missing = [
+        store.catalogue[key]
+        for key in artifact.upstream
+        if not store.manifest_path(store.catalogue[key]).is_file()
+    ]
+    if missing:
+        looked = "; ".join(
+            f"{item.key} (looked for {store.manifest_path(item)})" for item in missing
+        )
+        raise MissingArtifact(
+            f"{artifact.key} is made from artifacts that are not there: {looked}. "
+            f"Make them, and {artifact.key}, with: {materialize_command(f'+{artifact.key}')}"
+        )
+    return {key: store.manifest(store.catalogue[key]).content_sha256 for key in artifact.upstream}
+
+
+def materialize(store: Store, artifact: Artifact, say: Say = silent) -> Manifest:
+    """Make ``artifact`` from what is upstream of it, and commit it.
+
+    Raises:
+        WmtpError: what is wrong, where, and what to do; the committed artifact is as before.
+    """
+    upstream = check_upstream(store, artifact)
+    with store.stage(artifact, say) as staged:
+        document = _build(Build(store, artifact, staged, say))
+        description = {
+            "asset": artifact.key,
+            "kind": artifact.kind,
+            **document,
+            "upstream": upstream,
+        }
+        return store.commit(artifact, staged, description, say)

@@ -1,0 +1,68 @@
+"""Progress of long work: a line per 5 % (at most one a second) or 10 s, and one at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Say = Callable[[str], None]
+"""Takes one line for the log."""
+
+
+def silent(line: str) -> None:
+    """A :data:`Say` that drops the line."""
+
+
+def human_bytes(size: float) -> str:
+    """``size`` bytes in decimal units, as disks are sold: ``49.8 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.95:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """``seconds`` as ``12 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Counts bytes of one piece of work and says how far it is: done, MB/s, ETA.
+
+    Args:
+        name: what is being done.
+        total: bytes in all.
+        say: receives the lines.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, name: str, total: int, say: Say, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name, self._total, self._say, self._clock = name, total, say, clock
+        self._done = 0
+        self._started = self._last = clock()
+        self._last_step = 0
+
+    def advance(self, size: int) -> None:
+        """Count ``size`` more bytes."""
+        self._done += size
+        now = self._clock()
+        step = 20 * self._done // self._total if self._total else 20
+        waited = now - self._last
+        if self._done < self._total and waited < (10 if step == self._last_step else 1):
+            return
+        self._last, self._last_step = now, step
+        rate = self._done / max(now - self._started, 1e-6)
+        left = max(self._total - self._done, 0) / rate if rate else 0.0
+        self._say(
+            f"{self._name}: {human_bytes(self._done)} of {human_bytes(self._total)} "
+            f"({100 * self._done // max(self._total, 1)} %), {human_bytes(rate)}/s, "
+            f"{human_seconds(left)} left"
+        )

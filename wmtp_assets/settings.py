@@ -1,0 +1,53 @@
+"""What the environment decides: the source of raw bytes and the storage root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from wmtp_assets.errors import SpecError
+
+Source = Literal["sample", "hub"]
+
+SOURCE_VARIABLE = "WMTP_SOURCE"
+ROOT_VARIABLE = "WMTP_STORAGE_ROOT"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where raw bytes come from, and where artifacts are kept (an absolute path)."""
+
+    source: Source
+    root: Path
+
+
+def project_folder() -> Path:
+    """The checkout this package is run from, or the working directory where it is installed."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "workspace.yaml").is_file() else Path.cwd()
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read ``WMTP_SOURCE`` (``sample``, the default, or ``hub``) and ``WMTP_STORAGE_ROOT``.
+
+    The root defaults to ``storage/sample`` for the sample and ``storage`` for the hub, below the
+    project folder.
+
+    Raises:
+        SpecError: for another source.
+    """
+    source = environment.get(SOURCE_VARIABLE) or "sample"
+    if source not in get_args(Source):
+        raise SpecError(
+            f"{SOURCE_VARIABLE}={source!r} is not a source; use 'sample' (offline, generated) "
+            "or 'hub' (the Hugging Face Hub)"
+        )
+    default = project_folder() / "storage" / ("sample" if source == "sample" else "")
+    root = environment.get(ROOT_VARIABLE)
+    return Settings(
+        source="hub" if source == "hub" else "sample",
+        root=Path(root).expanduser().absolute() if root else default,
+    )

@@ -1,0 +1,255 @@
+"""The typed description of every artifact family, and the reader of the ``defs.yaml`` files.
+
+What exists is declared once, in ``defs/**/defs.yaml``. Dagster reads those files through the
+components; ``wmtp`` reads the same files through :func:`load_specs`, without Dagster. They are
+therefore plain YAML: no templating.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from wmtp_assets.errors import SpecError
+
+DEFS_FOLDER = Path(__file__).parent / "defs"
+
+DType = Literal["float16", "bfloat16", "float32"]
+
+
+def relative_path(path: str) -> str:
+    """Return ``path`` if it is a safe relative POSIX path.
+
+    Raises:
+        ValueError: if it is absolute, empty, not normalised, or holds ``..``, a backslash or a
+            control character. Such a name, in a spec or from a hub, could leave its folder.
+    """
+    pure = PurePosixPath(path)
+    if (
+        not path
+        or pure.is_absolute()
+        or str(pure) != path
+        or path == "."
+        or ".." in pure.parts
+        or "\\" in path
+        or any(ord(c) < 32 or ord(c) == 127 for c in path)
+    ):
+        raise ValueError(f"{path!r} is not a plain relative path")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(relative_path)]
+AssetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
+FolderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class Spec(BaseModel):
+    """Base of all specs: immutable, unknown fields are an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Repository(Spec):
+    """A repository on the Hugging Face Hub."""
+
+    id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name on the hub")
+    type: Literal["model", "dataset"]
+    revision: Commit | None = Field(
+        default=None,
+        description="the commit that is used on the real hub; null: unpinned, the head of main",
+    )
+    license: str = Field(description="SPDX identifier, or the licence's name")
+    gated: bool = False
+
+    @property
+    def page(self) -> str:
+        """The repository's page on huggingface.co."""
+        prefix = "datasets/" if self.type == "dataset" else ""
+        return f"https://huggingface.co/{prefix}{self.id}"
+
+
+class ModelFiles(Spec):
+    """Which upstream file plays which part; paths inside the repository."""
+
+    checkpoint: RelativePath
+    params: RelativePath
+    tokenizer: RelativePath
+
+    def all(self) -> tuple[str, ...]:
+        """Every file that is downloaded."""
+        return (self.checkpoint, self.params, self.tokenizer)
+
+
+class TokenizerSpec(Spec):
+    """What is required of the tokenizer."""
+
+    vocab_size: int = Field(gt=0)
+    sha256: Sha256 | None = Field(
+        default=None, description="of tokenizer.model on the real hub; null: not pinned"
+    )
+
+
+class ModelSpec(Spec):
+    """A full-size model: raw checkpoint, tokenizer and safetensors, three assets."""
+
+    name: AssetName
+    folder: FolderName
+    description: str
+    version: str = "v2.0.0"
+    family: Literal["meta_mtp"] = Field(description="the naming scheme of the checkpoint's tensors")
+    dtype: DType
+    repository: Repository
+    files: ModelFiles
+    tokenizer: TokenizerSpec
+    target_device: str = "cuda"
+
+    @property
+    def artifact_names(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}_{part}" for part in ("raw", "tokenizer", "safetensors"))
+
+
+class MicroShape(Spec):
+    """The size of a micro model; parameter names as in Meta's ``params.json``."""
+
+    dim: int = Field(gt=0, description="hidden size")
+    n_layers: int = Field(gt=0, description="counts the extra heads, as upstream does")
+    n_heads: int = Field(gt=0)
+    n_kv_heads: int = Field(gt=0)
+    multiple_of: int = Field(gt=0)
+    ffn_dim_multiplier: float = Field(gt=0)
+
+
+class MicroSpec(Spec):
+    """A micro model cut from the safetensors of a full-size one, with tied embeddings."""
+
+    name: AssetName
+    folder: FolderName
+    description: str
+    version: str = "v2.0.0"
+    parent: AssetName
+    dtype: DType
+    shape: MicroShape
+    max_bytes: int = Field(gt=0, description="upper bound of model.safetensors, in bytes")
+    target_device: str = "mps"
+
+    @property
+    def artifact_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+class SplitSpec(Spec):
+    """One split of a dataset: its upstream parquet files and how many rows they must hold."""
+
+    files: tuple[RelativePath, ...] = Field(min_length=1)
+    rows: int | None = Field(default=None, ge=0, description="rows upstream; null: not pinned")
+
+
+class SmallSpec(Spec):
+    """Upper bounds of the small splits, in rows, and the seed of the sample."""
+
+    train: int = Field(default=100, gt=0)
+    other: int = Field(default=32, gt=0)
+    seed: int = 0
+
+    def limit(self, split: str) -> int:
+        """The most rows the small ``split`` may hold."""
+        return self.train if split == "train" else self.other
+
+
+class DatasetSpec(Spec):
+    """A dataset: raw parquet, processed JSONL, small splits and statistics, four assets."""
+
+    name: AssetName
+    folder: FolderName
+    description: str
+    version: str = "v2.0.0"
+    converter: Literal["humaneval"]
+    repository: Repository
+    splits: dict[Annotated[str, Field(pattern=r"^[a-z]+$")], SplitSpec] = Field(min_length=1)
+    tokenizer: AssetName = Field(
+        default="meta_llama_mtp_tokenizer", description="asset key of the tokenizer that counts"
+    )
+    max_tokens: int = Field(
+        default=2048, gt=0, description="most tokens of instruction + input + output together"
+    )
+    small: SmallSpec = SmallSpec()
+
+    @model_validator(mode="after")
+    def _one_split_a_file(self) -> DatasetSpec:
+        files = [file for split in self.splits.values() for file in split.files]
+        twice = sorted({file for file in files if files.count(file) > 1})
+        if twice:
+            raise ValueError(f"a file belongs to one split; named twice: {', '.join(twice)}")
+        return self
+
+    @property
+    def artifact_names(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}_{part}" for part in ("raw", "processed", "small", "stats"))
+
+
+AnySpec = ModelSpec | MicroSpec | DatasetSpec
+
+SPEC_OF_COMPONENT: dict[str, type[ModelSpec] | type[MicroSpec] | type[DatasetSpec]] = {
+    "wmtp_assets.components.CheckpointModel": ModelSpec,
+    "wmtp_assets.components.MicroModel": MicroSpec,
+    "wmtp_assets.components.AlpacaDataset": DatasetSpec,
+}
+
+
+def load_spec(path: Path) -> AnySpec:
+    """Read one ``defs.yaml``.
+
+    Raises:
+        SpecError: naming the file and the field that is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        document: Any = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: not readable as YAML: {error}") from error
+    if "{{" in text:
+        raise SpecError(
+            f"{path}: templating ('{{{{') is not supported here; wmtp reads this file without "
+            "Dagster, so write the value itself"
+        )
+    if not isinstance(document, dict) or set(document) - {"type", "attributes"}:
+        raise SpecError(f"{path}: expected exactly the two keys 'type' and 'attributes'")
+    spec_class = SPEC_OF_COMPONENT.get(str(document.get("type")))
+    if spec_class is None:
+        raise SpecError(
+            f"{path}: unknown component type {document.get('type')!r}; known are "
+            + ", ".join(SPEC_OF_COMPONENT)
+        )
+    try:
+        return spec_class.model_validate(document.get("attributes"))
+    except ValidationError as error:
+        problems = "; ".join(
+            ".".join(["attributes", *map(str, item["loc"])]) + f": {item['msg']}"
+            for item in error.errors()
+        )
+        raise SpecError(f"{path}: {problems}") from error
+
+
+def load_specs(folder: Path = DEFS_FOLDER) -> tuple[AnySpec, ...]:
+    """Read every ``defs.yaml`` below ``folder``, in path order.
+
+    Raises:
+        SpecError: naming the file, for a malformed file or a name that is used twice.
+    """
+    specs: list[AnySpec] = []
+    owner: dict[str, Path] = {}
+    for path in sorted(folder.rglob("defs.yaml")):
+        spec = load_spec(path)
+        for name in (*spec.artifact_names, f"folder {spec.folder}"):
+            if name in owner:
+                raise SpecError(f"{path}: {name!r} is already declared by {owner[name]}")
+            owner[name] = path
+        specs.append(spec)
+    if not specs:
+        raise SpecError(f"{folder}: no defs.yaml found")
+    return tuple(specs)

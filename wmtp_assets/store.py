@@ -1,0 +1,453 @@
+"""How an artifact is read, staged, hashed, locked and committed.
+
+A commit is old or new, never half: files are written and fsynced in a staging folder on the same
+filesystem, hashed while they are written; the manifest comes last; then the staging folder and the
+artifact's folder are exchanged in one step. The previous generation is kept until the next commit.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from wmtp_assets import manifest
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact, StoreError
+from wmtp_assets.exchange import exchange, recover
+from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.manifest import Document, FileRecord, Manifest
+from wmtp_assets.progress import Say, human_bytes, silent
+from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
+from wmtp_assets.specs import relative_path
+
+BLOCK = 1 << 20
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def utc_now() -> datetime:
+    """Now, or ``SOURCE_DATE_EPOCH`` (seconds since 1970) when that is set."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+
+
+def timestamp() -> str:
+    """:func:`utc_now` in whole seconds, ISO 8601: ``2026-01-31T12:00:00Z``."""
+    return utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def hash_file(path: Path, advance: Callable[[int], None] = lambda size: None) -> FileRecord:
+    """Size and SHA-256 of a regular file, read in blocks of 1 MiB.
+
+    Raises:
+        OSError: if it cannot be read, or ``path`` is a symbolic link.
+    """
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(BLOCK))
+    size = 0
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            size += count
+            advance(count)
+    return FileRecord(size=size, sha256=digest.hexdigest())
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class HashedFile:
+    """A new binary file that is hashed while it is written; fsynced and recorded when closed.
+
+    Has the part of ``typing.BinaryIO`` that ``huggingface_hub``'s ``http_get`` uses to write.
+    """
+
+    def __init__(
+        self, path: Path, done: Callable[[FileRecord], None], advance: Callable[[int], None]
+    ) -> None:
+        self._file = path.open("xb", buffering=0)
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._done = done
+        self._advance = advance
+
+    def reserve(self, size: int) -> None:
+        """Allocate ``size`` bytes now, so that a full disk shows before the work is done.
+
+        Raises:
+            OSError: ENOSPC, if they are not there.
+        """
+        if size and hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(self._file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno in _DISK_FULL:
+                    raise OSError(
+                        error.errno,
+                        f"{human_bytes(size)} needed for one file: {os.strerror(error.errno)}",
+                        self._file.name,
+                    ) from error
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                    raise
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append ``data`` whole; return its size in bytes."""
+        view = memoryview(data).cast("B")
+        self._digest.update(view)
+        self._size += len(view)
+        written = 0
+        while written < len(view):
+            written += self._file.write(view[written:]) or 0
+        self._advance(len(view))
+        return len(view)
+
+    def tell(self) -> int:
+        return self._size
+
+    def seek(self, position: int) -> int:
+        """Start over: ``position`` must be 0, and what was written is forgotten."""
+        if position:
+            raise ValueError("a file that is hashed while it is written can only start over")
+        self._digest = hashlib.sha256()
+        self._size = 0
+        return self._file.seek(0)
+
+    def truncate(self) -> int:
+        """Cut the file at the current position."""
+        return self._file.truncate(self._size)
+
+    def __enter__(self) -> HashedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file:
+            if error is not None:
+                return
+            self._file.truncate(self._size)
+            os.fsync(self._file.fileno())
+        self._done(FileRecord(size=self._size, sha256=self._digest.hexdigest()))
+
+
+class Staged:
+    """The staging copy of an artifact: what is written here becomes the artifact on commit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, FileRecord] = {}
+
+    def create(self, path: str, advance: Callable[[int], None] = lambda size: None) -> HashedFile:
+        """Open a new file at ``path``, relative to the artifact's base, for writing.
+
+        ``advance`` is told the bytes of each write.
+        """
+        target = self.folder / relative_path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+        def done(record: FileRecord) -> None:
+            self.files[path] = record
+
+        return HashedFile(target, done, advance)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a small file whole."""
+        with self.create(path) as file:
+            file.write(data)
+
+    def write_sha256sums(self, folder: str) -> None:
+        """Write ``folder/SHA256SUMS`` over the files staged below ``folder``.
+
+        The format is that of coreutils, so ``sha256sum -c SHA256SUMS`` works in there.
+        """
+        prefix = f"{folder}/"
+        lines = [
+            f"{record.sha256}  {path.removeprefix(prefix)}\n"
+            for path, record in sorted(self.files.items())
+            if path.startswith(prefix)
+        ]
+        self.write(f"{folder}/SHA256SUMS", "".join(lines).encode())
+
+
+class Store:
+    """The artifacts below one storage root."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+        self.settings = settings
+        self.catalogue = catalogue
+        self.root = settings.root
+        self.internal = settings.root / INTERNAL
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def folder(self, artifact: Artifact) -> Path:
+        """The folder that the manifest's paths are relative to."""
+        return self.root / artifact.base
+
+    def manifest_path(self, artifact: Artifact) -> Path:
+        return self.folder(artifact) / artifact.manifest
+
+    def manifest(self, artifact: Artifact) -> Manifest:
+        """Read the manifest of a committed artifact.
+
+        Raises:
+            MissingArtifact: if there is none.
+            CorruptArtifact: if it was changed after the commit.
+        """
+        path = self.manifest_path(artifact)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise MissingArtifact(
+                f"{artifact.key} has not been materialized: {path} does not exist. Make it with: "
+                f"{materialize_command(artifact.key)}"
+            ) from error
+        return manifest.parse(data, str(path))
+
+    def path(self, artifact: Artifact, name: str) -> Path:
+        """Where the file ``name`` of the artifact lies."""
+        return self.folder(artifact) / name
+
+    def read(self, artifact: Artifact, name: str) -> bytes:
+        """Read a small file of a committed artifact and check it against the manifest.
+
+        Raises:
+            MissingArtifact: if the artifact or the file is not there.
+            CorruptArtifact: if the bytes are not the committed ones.
+        """
+        record = self._record(artifact, name)
+        path = self.path(artifact, name)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise MissingArtifact(
+                f"{path} is missing, although {artifact.key} is committed; make it again with: "
+                f"{materialize_command(artifact.key)}"
+            ) from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != record.sha256:
+            raise self._damaged(artifact, path, record.sha256, found)
+        return data
+
+    def verify_file(
+        self, artifact: Artifact, name: str, advance: Callable[[int], None] = lambda size: None
+    ) -> Path:
+        """Hash a large file of a committed artifact against the manifest and return its path.
+
+        Raises:
+            MissingArtifact, CorruptArtifact: as :meth:`read`.
+        """
+        record = self._record(artifact, name)
+        path = self.path(artifact, name)
+        try:
+            found = hash_file(path, advance)
+        except FileNotFoundError as error:
+            raise MissingArtifact(f"{path} is missing") from error
+        if found != record:
+            raise self._damaged(artifact, path, record.sha256, found.sha256)
+        return path
+
+    def _record(self, artifact: Artifact, name: str) -> FileRecord:
+        record = self.manifest(artifact).files.get(name)
+        if record is None:
+            raise MissingArtifact(
+                f"{artifact.key} has no file {name}; make it again with: "
+                f"{materialize_command(artifact.key)}"
+            )
+        return record
+
+    def _damaged(
+        self, artifact: Artifact, path: Path, expected: str, found: str
+    ) -> CorruptArtifact:
+        return CorruptArtifact(
+            f"{path} is damaged: SHA-256 {found}, but {artifact.key} was committed with "
+            f"{expected}. Make it again with: {materialize_command(artifact.key)}"
+        )
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, name: str, say: Say = silent) -> Iterator[None]:
+        """Hold the lock ``name``; while another process holds it, say who, and wait."""
+        path = self.internal / "locks" / f"{name.replace('/', '--')}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = path.with_suffix(".json")
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"waiting for {name}: {_describe_holder(holder)}")
+            lock.acquire()
+        try:
+            who = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
+            replace_file(holder, json.dumps(who).encode())
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def claim(self) -> None:
+        """Mark the root as belonging to the current source.
+
+        Raises:
+            StoreError: if it holds artifacts of the other source.
+        """
+        marker = self.internal / "source"
+        try:
+            owner = marker.read_text().strip()
+        except FileNotFoundError:
+            replace_file(marker, f"{self.settings.source}\n".encode())
+            return
+        if owner != self.settings.source:
+            raise StoreError(
+                f"{self.root} holds artifacts of the source {owner!r}, but {SOURCE_VARIABLE} is "
+                f"{self.settings.source!r}. The two never share a root: set {ROOT_VARIABLE} to "
+                f"another folder, or unset it"
+            )
+
+    @contextmanager
+    def stage(self, artifact: Artifact, say: Say = silent) -> Iterator[Staged]:
+        """An empty staging folder for ``artifact``, under the artifact's lock.
+
+        Whatever is still there at the end is removed: call :meth:`commit` inside.
+
+        Raises:
+            StoreError: if the disk is full (the committed artifact stays), or the root belongs to
+                the other source.
+        """
+        try:
+            self.claim()
+            with self.lock(artifact.key, say):
+                parent = self.internal / "staging" / artifact.key
+                shutil.rmtree(parent, ignore_errors=True)
+                folder = parent / PurePosixPath(artifact.base).name
+                folder.mkdir(parents=True)
+                try:
+                    yield Staged(folder)
+                finally:
+                    shutil.rmtree(parent)
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            free = shutil.disk_usage(self.root).free
+            raise StoreError(
+                f"no space left for {artifact.key} under {self.root} ({error}); "
+                f"{human_bytes(free)} free. Nothing was changed; free some space and run again"
+            ) from error
+
+    def commit(
+        self, artifact: Artifact, staged: Staged, description: Document, say: Say = silent
+    ) -> Manifest:
+        """Write the manifest and exchange the staging folder with the committed one."""
+        try:
+            previous = self.manifest(artifact)
+        except (MissingArtifact, CorruptArtifact):
+            previous = None
+        data = manifest.seal(description, staged.files, timestamp(), previous)
+        target = self.folder(artifact)
+        with self.lock(artifact.unit, say):
+            recover(target)
+            if target.is_dir():
+                _carry_over(artifact, target, staged.folder)
+            with (staged.folder / artifact.manifest).open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            for folder, _, _ in os.walk(staged.folder):
+                fsync_folder(Path(folder))
+            if target.is_dir():
+                exchange(staged.folder, target)
+                fsync_folder(target.parent)
+                self._keep_previous(artifact, staged.folder)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                staged.folder.rename(target)
+                fsync_folder(target.parent)
+        return manifest.parse(data, str(self.manifest_path(artifact)))
+
+    def _keep_previous(self, artifact: Artifact, old: Path) -> None:
+        _drop_shared(old, self.folder(artifact))
+        if not old.exists():
+            return
+        kept = self.internal / "previous" / artifact.key
+        if kept.exists():
+            shutil.rmtree(kept)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        old.rename(kept)
+
+
+def materialize_command(selection: str) -> str:
+    """The command that makes ``selection``, to be shown to a person."""
+    return f"dagster asset materialize --select '{selection}'"
+
+
+def _describe_holder(path: Path) -> str:
+    try:
+        who = json.loads(path.read_bytes())
+        return f"held by process {who['pid']} on {who['host']} since {who['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "held by another process"
+
+
+def _files_below(folder: Path) -> Iterator[PurePosixPath]:
+    """Every file and symbolic link below ``folder``, relative to it."""
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in (*files, *links):
+            yield PurePosixPath(Path(parent, name).relative_to(folder).as_posix())
+
+
+def _carry_over(artifact: Artifact, source: Path, target: Path) -> None:
+    """Hard-link everything in ``source`` that ``artifact`` does not own into ``target``."""
+    for path in _files_below(source):
+        if not artifact.is_owner(str(path)):
+            (target / path.parent).mkdir(parents=True, exist_ok=True)
+            os.link(source / path, target / path, follow_symlinks=False)
+
+
+def _drop_shared(old: Path, current: Path) -> None:
+    """Remove from ``old`` the names of files that ``current`` holds too, and empty folders."""
+    for path in list(_files_below(old)):
+        try:
+            is_shared = os.path.samestat((old / path).lstat(), (current / path).lstat())
+        except FileNotFoundError:
+            continue
+        if is_shared:
+            (old / path).unlink()
+    for folder, _, _ in os.walk(old, topdown=False):
+        if not any(Path(folder).iterdir()):
+            Path(folder).rmdir()
