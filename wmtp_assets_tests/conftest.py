@@ -1,0 +1,55 @@
+"""The sample graph, materialized once a session, and copies of it to damage."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wmtp_assets.hub.sample.repositories import build_repositories
+from wmtp_assets.layout import INTERNAL, Catalogue
+from wmtp_assets.materialize import materialize
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+from wmtp_assets_tests.trees import link_tree
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's repositories in full, 286 MB: made once, also for parallel test workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sample-hub"
+    build_repositories(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def good_root(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage root with the whole sample graph, for reading only."""
+    root = tmp_path_factory.mktemp("good") / "storage"
+    link_tree(sample_folder, root / INTERNAL / "hub")
+    store = Store(Settings("sample", root), Catalogue.load())
+    for artifact in store.catalogue:
+        materialize(store, artifact)
+    return root
+
+
+@pytest.fixture
+def root(good_root: Path, tmp_path: Path) -> Path:
+    """A copy of :func:`good_root`; change files through :func:`trees.damage` only."""
+    copy = tmp_path / "storage"
+    link_tree(good_root, copy)
+    return copy
+
+
+@pytest.fixture
+def store(root: Path) -> Store:
+    """The store of :func:`root`."""
+    return Store(Settings("sample", root), Catalogue.load())
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path) -> Store:
+    """The store of an empty root."""
+    return Store(Settings("sample", tmp_path / "empty"), Catalogue.load())

@@ -1,0 +1,74 @@
+"""Copies of a good storage tree, and ways to damage a copy.
+
+A copy shares its files with the original through hard links: whoever changes a file must go through
+:func:`damage`, which gives the copy a file of its own first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wmtp_assets import manifest
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import FileRecord
+from wmtp_assets.store import Store, hash_file
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a tree; files are hard links."""
+    for folder, _, files in os.walk(source):
+        there = target / Path(folder).relative_to(source)
+        there.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            os.link(Path(folder, name), there / name)
+
+
+def damage(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Replace a file of a copy by ``change(content)``, leaving the original alone."""
+    data = change(path.read_bytes())
+    path.unlink()
+    path.write_bytes(data)
+
+
+def flip(offset: int) -> Callable[[bytes], bytes]:
+    """A change that flips one bit of the byte at ``offset`` (negative: from the end)."""
+
+    def change(data: bytes) -> bytes:
+        changed = bytearray(data)
+        changed[offset] ^= 1
+        return bytes(changed)
+
+    return change
+
+
+def tree(folder: Path) -> dict[str, tuple[int, FileRecord]]:
+    """Path → inode and content of every file below ``folder``: equal trees were not written to."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_ino, hash_file(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def reseal(store: Store, artifact: Artifact, **changes: Any) -> None:
+    """Write the manifest of a damaged copy anew, so that all its hashes are right again.
+
+    What then still finds the damage is the rule about the content, not the one about hashes.
+    ``changes`` replace keys of the document.
+    """
+    path = store.manifest_path(artifact)
+    document = {**store.manifest(artifact).document, **changes}
+    del document["self_sha256"]
+    names = list(document.pop("manifest")["files"])
+    created_at = document.pop("created_at")
+    files = {name: hash_file(store.path(artifact, name)) for name in names}
+    if "sha256" in document and "sha256" not in changes:
+        document["sha256"] = {
+            role: files[name].sha256 if name in files else document["sha256"][role]
+            for role, name in document["files"].items()
+        }
+    path.unlink()
+    path.write_bytes(manifest.seal(document, files, created_at, None))
