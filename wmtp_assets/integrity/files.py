@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Container
 from pathlib import Path
 
 from wmtp_assets.checkpoints.configs import CHECKPOINT
@@ -39,7 +40,7 @@ def owned_files(subject: Subject) -> list[str]:
 def check_sha256(subject: Subject, report: Report) -> None:
     """Every file of the manifest is there with its size and SHA-256, and no other file is.
 
-    Also compares ``SHA256SUMS`` and the hashes that ``metadata.json`` gives by role.
+    ``SHA256SUMS`` and the hashes that ``metadata.json`` gives by role must be the manifest's.
     """
     expected = subject.manifest.files
     progress = Progress(f"hashing {subject.artifact.key}", subject.manifest.size, subject.say)
@@ -80,7 +81,7 @@ def check_sha256(subject: Subject, report: Report) -> None:
                 remedy="move it elsewhere",
             )
     _check_sums(subject, report, read)
-    _check_roles(subject, report, read)
+    _check_roles(subject, report)
     report.note(
         files=len(read),
         bytes=sum(record.size for record in read.values()),
@@ -115,38 +116,39 @@ def _damaged_place(subject: Subject, name: str, path: Path) -> str:
     return f"tensor {', '.join(damaged[:3])}{more}"
 
 
-def _check_sums(subject: Subject, report: Report, read: dict[str, FileRecord]) -> None:
-    """What ``SHA256SUMS`` says is what the files are."""
-    for sums in (name for name in read if Path(name).name == SUMS):
+def _check_sums(subject: Subject, report: Report, read: Container[str]) -> None:
+    """``SHA256SUMS`` lists the files beside it as the manifest does."""
+    files = subject.manifest.files
+    for sums in (name for name in files if Path(name).name == SUMS and name in read):
         folder = sums.removesuffix(SUMS)
         text = subject.store.path(subject.artifact, sums).read_text(errors="replace")
         listed = {}
         for line in text.splitlines():
             sha256, _, name = line.partition("  ")
             listed[folder + name] = sha256
-        actual = {
+        expected = {
             name: record.sha256
-            for name, record in read.items()
+            for name, record in files.items()
             if name.startswith(folder) and name != sums
         }
-        for name in sorted(listed.keys() | actual.keys()):
+        for name in sorted(listed.keys() | expected.keys()):
             report.require(
                 subject.file(sums),
-                expected=actual.get(name, "no line"),
+                expected=expected.get(name, "no line"),
                 found=listed.get(name, "no line"),
                 place=name.removeprefix(folder),
             )
 
 
-def _check_roles(subject: Subject, report: Report, read: dict[str, FileRecord]) -> None:
-    """``metadata.json``'s ``files`` and ``sha256``, by role, are those of the files."""
+def _check_roles(subject: Subject, report: Report) -> None:
+    """``metadata.json``'s ``files`` and ``sha256``, by role, are the manifest's."""
     document = subject.manifest.document
     for role, sha256 in document.get("sha256", {}).items():
-        name = document["files"][role]
-        if name in read:
+        name = document["files"].get(role)
+        if name in subject.manifest.files:
             report.require(
                 subject.file(subject.artifact.manifest),
-                expected=read[name].sha256,
+                expected=subject.manifest.files[name].sha256,
                 found=sha256,
                 place=f"sha256.{role}",
             )
