@@ -1,0 +1,225 @@
+"""Every check, through Dagster: a damaged artifact fails the run and stops what is downstream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dagster as dg
+import pytest
+import torch
+
+from wmtp_assets.components.checks import result_of
+from wmtp_assets.integrity.findings import Finding, Outcome
+from wmtp_assets.integrity.rules import rules_of
+from wmtp_assets.layout import Artifact, Catalogue
+from wmtp_assets.store import Store
+from wmtp_assets_tests.components.conftest import Run
+from wmtp_assets_tests.trees import damage, flip, reseal, tree
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is done to which file; ``resealed``: the manifest then has the right hashes again."""
+
+    file: str
+    change: Callable[[bytes], bytes]
+    resealed: bool = True
+
+
+def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """A change that replaces the first ``old``, which must be there."""
+
+    def change(data: bytes) -> bytes:
+        assert old in data
+        return data.replace(old, new, 1)
+
+    return change
+
+
+def first_line(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """A change of the first line of a JSONL file."""
+
+    def change(data: bytes) -> bytes:
+        line, rest = data.split(b"\n", 1)
+        return replaced(old, new)(line) + b"\n" + rest
+
+    return change
+
+
+def _tensors(data: bytes, change: Callable[[dict[str, torch.Tensor]], None]) -> bytes:
+    from safetensors.torch import load, save
+
+    tensors = load(data)
+    change(tensors)
+    return save(tensors, metadata={"format": "pt"})
+
+
+def float32_norm(data: bytes) -> bytes:
+    """One small tensor in float32, in a file that is otherwise float16."""
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["norm.weight"] = tensors["norm.weight"].float()
+
+    return _tensors(data, change)
+
+
+def longer(data: bytes) -> bytes:
+    """A safetensors file with a tensor more, of 300 kB."""
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["padding"] = torch.zeros(150_000, dtype=torch.float16)
+
+    return _tensors(data, change)
+
+
+def other_pieces(data: bytes) -> bytes:
+    """A tokenizer with as many pieces, of which two stand in each other's place."""
+    one, two = "▁return".encode(), "▁import".encode()
+    assert len(one) == len(two)
+    first, second = sorted((data.index(one), data.index(two)))
+    changed = bytearray(data)
+    n = len(one)
+    changed[first : first + n], changed[second : second + n] = (
+        data[second : second + n],
+        data[first : first + n],
+    )
+    return bytes(changed)
+
+
+def very_long_output(data: bytes) -> bytes:
+    """A first row whose output alone is longer than the limit."""
+    line, rest = data.split(b"\n", 1)
+    row = json.loads(line)
+    row["output"] += "\n    x = 1" * 2048
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n" + rest
+
+
+def one_less(data: bytes) -> bytes:
+    """Without the last line."""
+    return data[: data.rindex(b"\n", 0, -1) + 1]
+
+
+MODEL = "safetensors/model.safetensors"
+
+DAMAGES: dict[tuple[str, str], Damage] = {
+    ("meta_llama_mtp_raw", "sha256"): Damage("raw/7B_1T_4/consolidated.pth", flip(1 << 20), False),
+    ("meta_llama_mtp_tokenizer", "sha256"): Damage("tokenizer.model", flip(-9), False),
+    ("meta_llama_mtp_tokenizer", "tokenizer"): Damage("tokenizer.model", other_pieces),
+    ("meta_llama_mtp_safetensors", "sha256"): Damage(MODEL, flip(-1), False),
+    ("meta_llama_mtp_safetensors", "dtype"): Damage(MODEL, float32_norm),
+    ("meta_llama_mtp_safetensors", "parameters"): Damage(
+        "configs/meta_adapter.yaml", replaced(b"hidden_size: 640", b"hidden_size: 512")
+    ),
+    ("meta_llama_mtp_safetensors", "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
+    ("micro_mtp", "sha256"): Damage("safetensors/SHA256SUMS", flip(3), False),
+    ("micro_mtp", "dtype"): Damage(MODEL, float32_norm),
+    ("micro_mtp", "parameters"): Damage(
+        "configs/params.json", replaced(b'"n_heads": 4', b'"n_heads": 8')
+    ),
+    ("micro_mtp", "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
+    ("micro_mtp", "micro_size"): Damage(MODEL, longer),
+    ("humaneval_raw", "sha256"): Damage(
+        "raw/openai_humaneval/test-00000-of-00001.parquet", flip(5000), False
+    ),
+    ("humaneval_processed", "sha256"): Damage("test.jsonl", flip(100), False),
+    ("humaneval_processed", "schema"): Damage(
+        "test.jsonl", first_line(b'"input": ""', b'"input": "x"')
+    ),
+    ("humaneval_processed", "row_count"): Damage("test.jsonl", one_less),
+    ("humaneval_processed", "token_length"): Damage("test.jsonl", very_long_output),
+    ("humaneval_small", "sha256"): Damage("test_small.jsonl", one_less, False),
+    ("humaneval_small", "schema"): Damage(
+        "test_small.jsonl", first_line(b'"has_tests": true', b'"has_tests": 1')
+    ),
+    ("humaneval_small", "membership"): Damage("test_small.jsonl", very_long_output),
+    ("humaneval_stats", "sha256"): Damage("*_summary.json", flip(40), False),
+    ("humaneval_stats", "recount"): Damage(
+        "*_summary.json", replaced(b'"p50": 129', b'"p50": 128')
+    ),
+}
+
+
+def inflict(store: Store, artifact: Artifact, wanted: Damage) -> None:
+    """Damage the artifact in a copy of the good tree."""
+    (path,) = store.folder(artifact).glob(wanted.file)
+    damage(path, wanted.change)
+    if wanted.resealed:
+        reseal(store, artifact)
+
+
+def test_every_check_has_a_damage() -> None:
+    """A check that was never seen to fail may be one that cannot."""
+    pairs = {
+        (artifact.key, rule.name) for artifact in Catalogue.load() for rule in rules_of(artifact)
+    }
+    assert pairs == DAMAGES.keys()
+
+
+@pytest.mark.parametrize(("key", "check"), DAMAGES, ids=lambda value: value)
+def test_failed_check_stops_downstream(store: Store, run: Run, key: str, check: str) -> None:
+    """The check fails, the run fails, and nothing is made from the damaged artifact."""
+    artifact = store.catalogue[key]
+    inflict(store, artifact, DAMAGES[key, check])
+    downstream = [item for item in store.catalogue if key in item.upstream]
+    before = tree(store.root)
+
+    selection = dg.AssetSelection.checks_for_assets(key)
+    if downstream:
+        selection = selection | dg.AssetSelection.assets(*(item.key for item in downstream))
+    result = run(selection)
+
+    assert not result.success
+    evaluations = {
+        evaluation.check_name: evaluation
+        for evaluation in result.get_asset_check_evaluations()
+        if evaluation.asset_key == dg.AssetKey(key)
+    }
+    assert not evaluations[check].passed
+    assert evaluations[check].blocking
+    assert evaluations[check].severity == dg.AssetCheckSeverity.ERROR
+    assert "first_findings" in evaluations[check].metadata
+    assert not result.get_asset_materialization_events()
+    after = tree(store.root)
+    for item in downstream:
+        assert f"{item.base}/{item.manifest}" in after
+    assert {p: v for p, v in after.items() if not p.startswith(".wmtp/")} == {
+        p: v for p, v in before.items() if not p.startswith(".wmtp/")
+    }
+
+
+def test_checks_alone_pass_on_a_good_tree(run: Run) -> None:
+    """The scheduled job runs all checks and materializes nothing."""
+    result = run(dg.AssetSelection.all_asset_checks())
+    assert result.success
+    assert len(result.get_asset_check_evaluations()) == len(DAMAGES)
+    assert all(evaluation.passed for evaluation in result.get_asset_check_evaluations())
+    assert not result.get_asset_materialization_events()
+
+
+def test_check_without_artifact_fails(run: Run, store: Store) -> None:
+    """An artifact that was never made has not passed anything."""
+    store.manifest_path(store.catalogue["humaneval_stats"]).unlink()
+    result = run(dg.AssetSelection.checks_for_assets("humaneval_stats"))
+    assert not result.success
+    (first, *_) = result.get_asset_check_evaluations()
+    assert "has not been materialized" in (first.description or "")
+
+
+def test_many_findings_are_counted_and_ten_shown() -> None:
+    """A split of millions of bad rows must not flood the event log."""
+    finding = Finding("schema", "a", "corrupt", "f", "line 1", "x", "y", "z")
+    result = result_of(Outcome(findings=[finding] * 25, evidence={"rows": 25}))
+    assert not result.passed
+    assert result.metadata["findings"] == dg.MetadataValue.int(25)
+    table = result.metadata["first_findings"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert len(table.records) == 10
+
+
+def test_skipped_rule_says_why() -> None:
+    """A rule that could not be applied must not look like one that holds without a word."""
+    result = result_of(Outcome(skipped="no sentencepiece"))
+    assert result.metadata["skipped"] == dg.MetadataValue.text("no sentencepiece")
+    assert result.description == "no sentencepiece"
