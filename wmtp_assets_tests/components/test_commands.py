@@ -1,0 +1,201 @@
+"""The literal commands of the README, in a project folder of their own, sharing one instance."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wmtp_assets.components.instance import prepare_instance
+from wmtp_assets.store import Store
+from wmtp_assets_tests.trees import damage, flip
+
+PROJECT = Path(__file__).parents[2]
+COPIED = ("activate.sh", "dagster.yaml", "pyproject.toml", "workspace.yaml")
+
+Shell = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder like the checkout, with an instance that nothing else uses."""
+    folder = tmp_path / "project"
+    (folder / ".dagster/hub").mkdir(parents=True)
+    for name in (*COPIED, ".dagster/hub/dagster.yaml"):
+        shutil.copy(PROJECT / name, folder / name)
+    (folder / "wmtp_assets").symlink_to(PROJECT / "wmtp_assets")
+    (folder / ".venv").symlink_to(sys.prefix)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.delenv("WMTP_SOURCE", raising=False)
+    monkeypatch.chdir(folder)
+    prepare_instance()
+    return folder
+
+
+def _environment(root: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "WMTP_STORAGE_ROOT": str(root),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+
+@pytest.fixture
+def shell(project: Path, root: Path) -> Shell:
+    """Run a line in bash in the project folder, over a copy of the good tree."""
+
+    def run(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", line],
+            cwd=project,
+            env=_environment(root) | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@contextmanager
+def server(command: str, project: Path, root: Path) -> Iterator[str]:
+    """Start a web server on a free port, yield its URL when it answers, and stop it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = project / "server.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["bash", "-c", f"{command} -h 127.0.0.1 -p {port}"],
+            cwd=project,
+            env=_environment(root),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield _answering(f"http://127.0.0.1:{port}", process, log)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _answering(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(f"{url}/server_info", timeout=5):
+                return url
+        except (urllib.error.URLError, OSError):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+    raise AssertionError(f"no answer from {url}: {log.read_text()}")
+
+
+def query(url: str, text: str) -> Any:
+    """Ask the web server's GraphQL."""
+    request = urllib.request.Request(
+        f"{url}/graphql",
+        data=json.dumps({"query": text}).encode(),
+        headers={"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)["data"]
+
+
+RUNS_AND_ASSETS = """
+{ runsOrError { ... on Runs { results { status } } }
+  assetNodes { assetKey { path } } }
+"""
+
+
+def statuses(url: str) -> list[str]:
+    """The status of every run the instance knows, and that all assets are there."""
+    data = query(url, RUNS_AND_ASSETS)
+    assert len(data["assetNodes"]) == 8
+    return [run["status"] for run in data["runsOrError"]["results"]]
+
+
+def test_literal_commands_share_one_instance(shell: Shell, project: Path, root: Path) -> None:
+    """What one command did, every other shows: in an activated shell and in a plain one."""
+    listed = shell("source activate.sh && dagster asset list")
+    assert listed.returncode == 0, listed.stderr
+    assert listed.stdout.split() == sorted(listed.stdout.split())
+    assert "micro_mtp" in listed.stdout.split()
+
+    elsewhere = shell(
+        f"cd / && source {project}/activate.sh && dagster asset materialize --select micro_mtp"
+    )
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    plain = shell("dg launch --assets micro_mtp")
+    assert plain.returncode == 0, plain.stderr
+    defs = shell("dg list defs --json")
+    assert defs.returncode == 0, defs.stderr
+    assert "micro_mtp" in defs.stdout
+
+    with server("dagster-webserver -w workspace.yaml", project, root) as url:
+        assert statuses(url) == ["SUCCESS", "SUCCESS"]
+    with server("source activate.sh && dagster dev", project, root) as url:
+        assert statuses(url) == ["SUCCESS", "SUCCESS"]
+
+
+def test_missing_upstream_on_the_command_line(shell: Shell, tmp_path: Path) -> None:
+    """The first thing a newcomer may try: it must say what to type instead."""
+    done = shell(
+        "source activate.sh && dagster asset materialize --select micro_mtp",
+        WMTP_STORAGE_ROOT=str(tmp_path / "nothing"),
+    )
+    assert done.returncode == 1
+    assert "dagster asset materialize --select '+micro_mtp'" in done.stderr
+    assert not (tmp_path / "nothing/models_v2").exists()
+
+
+def test_integrity_job_exits_non_zero(shell: Shell, store: Store) -> None:
+    """Cron and CI see a damaged artifact by the exit code."""
+    line = "source activate.sh && dagster job execute -j integrity"
+    good = shell(line)
+    assert good.returncode == 0, good.stderr
+    damage(store.path(store.catalogue["humaneval_small"], "test_small.jsonl"), flip(9))
+    bad = shell(line)
+    assert bad.returncode == 1
+    assert "humaneval_small: sha256" in bad.stderr
+
+
+def test_each_source_has_its_instance(shell: Shell, project: Path) -> None:
+    """Activating the real source selects another instance; forgetting to is refused."""
+    entered = shell("source activate.sh && echo $DAGSTER_HOME", WMTP_SOURCE="hub")
+    assert entered.stdout.strip() == str(project / ".dagster/hub")
+    left = shell(
+        "export WMTP_SOURCE=hub; source activate.sh; unset WMTP_SOURCE; "
+        "source activate.sh; echo [$DAGSTER_HOME]"
+    )
+    assert left.stdout.strip() == "[]"
+
+    assert shell("dg launch --assets humaneval_small").returncode == 0
+    forgotten = shell("dg launch --assets humaneval_small", WMTP_SOURCE="hub")
+    assert forgotten.returncode != 0
+    assert "WMTP_SOURCE=hub source activate.sh" in forgotten.stderr + forgotten.stdout
+
+
+def test_activation_keeps_the_shell_usable(shell: Shell) -> None:
+    """It is sourced: it must not change the folder, export a module, or break ``set -eu``."""
+    done = shell("set -eu; source ./activate.sh; pwd; env | grep -c DAGSTER_MODULE || true")
+    assert done.returncode == 0, done.stderr
+    folder, count = done.stdout.split()
+    assert (Path(folder).name, count) == ("project", "0")

@@ -1,0 +1,89 @@
+"""Loading the definitions: complete, cheap, and on the right floor."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wmtp_assets
+from wmtp_assets.layout import Catalogue
+
+PACKAGE = Path(wmtp_assets.__file__).parent
+HEAVY = ["torch", "datasets", "pyarrow", "transformers", "sentencepiece", "safetensors", "numpy"]
+
+FLOOR = {
+    "definitions": 6,
+    "components": 4,
+    "cli": 3,
+    "checkpoints": 2,
+    "data": 2,
+    "hub": 2,
+    "integrity": 2,
+    "materialize": 2,
+}
+"""As docs/architecture.md has it; modules that are not named are on floor 1."""
+
+
+def test_definitions_load_without_heavy_libraries() -> None:
+    """Every CLI call and the code server load them; torch alone costs seconds and 300 MB."""
+    script = (
+        "import json, sys\n"
+        "from wmtp_assets.definitions import defs\n"
+        "repository = defs().get_repository_def()\n"
+        "keys = [key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()]\n"
+        f"print(json.dumps([keys, [name for name in {HEAVY} if name in sys.modules]]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    keys, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert heavy == []
+    assert sorted(keys) == sorted(artifact.key for artifact in Catalogue.load())
+
+
+def test_wmtp_loads_without_dagster() -> None:
+    """The command runs on training machines that have the base package only."""
+    script = "import sys, wmtp_assets.cli.main; print([m for m in sys.modules if 'dagster' in m])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def _modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    """Every module that a file imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def _floor(module: str) -> int:
+    parts = module.split(".")
+    return FLOOR.get(parts[1], 1) if len(parts) > 1 else 1
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_only_go_down(path: Path) -> None:
+    """Pure functions stay usable from a notebook only as long as nothing pulls Dagster in."""
+    module = "wmtp_assets." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+    if path.parent == PACKAGE and path.name == "__init__.py":
+        return
+    floor = _floor(module)
+    imports = _imports(path)
+    if floor < 4:
+        assert not {name for name in imports if name.split(".")[0] == "dagster"}
+    above = {name for name in imports if name.startswith("wmtp_assets.") and _floor(name) > floor}
+    assert not above
