@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import wmtp_assets
 from wmtp_assets.layout import Catalogue
 
 PACKAGE = Path(wmtp_assets.__file__).parent
+MODULE = ["-m", "wmtp_assets.definitions"]
 HEAVY = ["torch", "datasets", "pyarrow", "transformers", "sentencepiece", "safetensors", "numpy"]
 
 FLOOR = {
@@ -44,6 +47,30 @@ def test_definitions_load_without_heavy_libraries() -> None:
     keys, heavy = json.loads(done.stdout.splitlines()[-1])
     assert heavy == []
     assert sorted(keys) == sorted(artifact.key for artifact in Catalogue.load())
+
+
+def test_unknown_field_is_named_with_file_and_line(tmp_path: Path) -> None:
+    """A typing error in a defs.yaml must not be a field that is quietly ignored."""
+    project = tmp_path / "project"
+    shutil.copytree(PACKAGE, project / "wmtp_assets", ignore=shutil.ignore_patterns("*.pyc"))
+    for name in ("pyproject.toml", "dagster.yaml"):
+        shutil.copy(PACKAGE.parent / name, project / name)
+    spec = project / "wmtp_assets/defs/models/micro_mtp/defs.yaml"
+    spec.write_text(spec.read_text().replace("  shape:\n", "  colour: blue\n  shape:\n"))
+    line = spec.read_text().splitlines().index("  colour: blue") + 1
+    for command in (["dg", "check", "defs"], ["dagster", "asset", "list", *MODULE]):
+        done = subprocess.run(
+            [Path(sys.executable).with_name(command[0]), *command[1:]],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": str(project)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        output = "".join((done.stdout + done.stderr).split())
+        assert "colour" in output
+        assert f"models/micro_mtp/defs.yaml:{line}" in output
 
 
 def test_wmtp_loads_without_dagster() -> None:
