@@ -1,0 +1,63 @@
+"""One code path for the sample and the real hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wmtp_assets.errors import InvalidInput, StoreError
+from wmtp_assets.hub.sample.server import serve
+from wmtp_assets.hub.sample.tokenizer import MODEL_SHA256
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.materialize import materialize
+from wmtp_assets.settings import Settings
+from wmtp_assets.specs import AnySpec, ModelSpec, load_specs
+from wmtp_assets.store import Store
+
+
+def _pinned_to_the_sample(spec: AnySpec) -> AnySpec:
+    """The spec as it would be if the sample's tokenizer were the real one."""
+    if not isinstance(spec, ModelSpec):
+        return spec
+    tokenizer = spec.tokenizer.model_copy(update={"sha256": MODEL_SHA256})
+    return spec.model_copy(update={"tokenizer": tokenizer})
+
+
+def test_hub_makes_the_same_artifacts(
+    sample_folder: Path, good_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is tested on the sample is what runs on the real hub: same bytes in and out."""
+    catalogue = Catalogue([_pinned_to_the_sample(spec) for spec in load_specs()])
+    store = Store(Settings("hub", tmp_path / "storage"), catalogue)
+    sample = Store(Settings("sample", good_root), Catalogue.load())
+    with serve(sample_folder) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        for artifact in catalogue:
+            made = materialize(store, artifact)
+            of_sample = sample.manifest(artifact)
+            assert made.content_sha256 == of_sample.content_sha256
+            assert made.document["source"]["endpoint"] == "mirror"
+            assert of_sample.document["source"]["endpoint"] == "sample"
+
+
+def test_pinned_tokenizer_is_required_of_the_hub(
+    sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that serves another tokenizer of 32,000 pieces gets as far as raw/, no further."""
+    store = Store(Settings("hub", tmp_path / "storage"), Catalogue.load())
+    with serve(sample_folder) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        materialize(store, store.catalogue["meta_llama_mtp_raw"])
+        with pytest.raises(InvalidInput, match=r"another tokenizer: .*expected 9e556afd"):
+            materialize(store, store.catalogue["meta_llama_mtp_tokenizer"])
+    assert not (store.root / "models_v2/meta-llama-mtp/tokenizer").exists()
+
+
+def test_sources_never_share_a_root(tmp_path: Path) -> None:
+    """Sample weights under the real root would be trained on by somebody."""
+    sample = Store(Settings("sample", tmp_path), Catalogue.load())
+    materialize(sample, sample.catalogue["humaneval_raw"])
+    hub = Store(Settings("hub", tmp_path), Catalogue.load())
+    with pytest.raises(StoreError, match=r"holds artifacts of the source 'sample'"):
+        materialize(hub, hub.catalogue["humaneval_raw"])
