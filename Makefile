@@ -45,8 +45,8 @@ check: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
-	$(BIN)/dg check yaml
-	$(BIN)/dg check defs
+	@$(ENVIRONMENT) dg check yaml
+	@$(ENVIRONMENT) dg check defs
 
 clean:
 	rm -rf .venv .dagster/sample build *.egg-info
