@@ -4,6 +4,9 @@ PYTHON ?= python3
 PIP_ARGS ?=
 SELECT ?= *
 
+# In Dagster a bare '+a' is a and one layer upstream, '*a' all of it: here both mean all.
+SELECTION = $(shell echo '$(SELECT)' | sed -E 's/^[+]+([a-z0-9_]+)$$/*\1/; s/^([a-z0-9_]+)[+]+$$/\1*/')
+
 BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
@@ -26,7 +29,7 @@ install: .venv/installed
 	@$(ENVIRONMENT) cd $(CURDIR) && python -m wmtp_assets.components.instance
 
 materialize: install
-	@$(ENVIRONMENT) dagster asset materialize --select '$(SELECT)'
+	@$(ENVIRONMENT) dagster asset materialize --select '$(SELECTION)'
 	@$(BIN)/wmtp status
 
 status: install

@@ -11,6 +11,10 @@ from wmtp_assets.store import Store
 from wmtp_assets_tests.components.conftest import Run, runner
 from wmtp_assets_tests.trees import damage, flip, tree
 
+EVERYTHING_FOR_MICRO = (
+    "meta_llama_mtp_raw,meta_llama_mtp_tokenizer,meta_llama_mtp_safetensors,micro_mtp"
+)
+
 
 def _failure(result: dg.ExecuteInProcessResult, step: str) -> str:
     (event,) = [e for e in result.all_events if e.is_step_failure and e.step_key == step]
@@ -61,7 +65,7 @@ def test_missing_upstream_is_one_clear_message(
     message = _failure(result, "micro_mtp")
     assert "meta_llama_mtp_safetensors" in message
     assert str(empty_store.root / "models_v2/meta-llama-mtp/metadata.json") in message
-    assert message.endswith("dagster asset materialize --select '+micro_mtp'")
+    assert message.endswith(f"dagster asset materialize --select '{EVERYTHING_FOR_MICRO}'")
 
 
 def test_damaged_parent_leaves_the_old_micro_model(store: Store, run: Run) -> None:

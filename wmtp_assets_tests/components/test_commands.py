@@ -21,10 +21,18 @@ import pytest
 
 from wmtp_assets.components.instance import prepare_instance
 from wmtp_assets.store import Store
+from wmtp_assets_tests.components.test_artifacts import EVERYTHING_FOR_MICRO
 from wmtp_assets_tests.trees import damage, flip
 
 PROJECT = Path(__file__).parents[2]
-COPIED = ("activate.sh", "dagster.yaml", "pyproject.toml", "workspace.yaml")
+COPIED = (
+    "Makefile",
+    "activate.sh",
+    "constraints.txt",
+    "dagster.yaml",
+    "pyproject.toml",
+    "workspace.yaml",
+)
 
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -162,8 +170,28 @@ def test_missing_upstream_on_the_command_line(shell: Shell, tmp_path: Path) -> N
         WMTP_STORAGE_ROOT=str(tmp_path / "nothing"),
     )
     assert done.returncode == 1
-    assert "dagster asset materialize --select '+micro_mtp'" in done.stderr
+    assert f"dagster asset materialize --select '{EVERYTHING_FOR_MICRO}'" in done.stderr
     assert not (tmp_path / "nothing/models_v2").exists()
+
+
+@pytest.mark.parametrize(
+    ("select", "selection", "count"),
+    [
+        ("+micro_mtp", "*micro_mtp", 4),
+        ("humaneval_processed+", "humaneval_processed*", 3),
+        ("*", "*", 8),
+        ("micro_mtp", "micro_mtp", 1),
+        ('+key:"humaneval_small"', '+key:"humaneval_small"', 5),
+    ],
+)
+def test_make_selects_everything_upstream(
+    shell: Shell, select: str, selection: str, count: int
+) -> None:
+    """Dagster takes a bare ``+a`` for one layer; on a fresh clone that is never enough."""
+    dry = shell(f"make -n materialize SELECT='{select}'")
+    assert f"dagster asset materialize --select '{selection}'" in dry.stdout
+    listed = shell(f"source activate.sh && dagster asset list --select '{selection}'")
+    assert len(listed.stdout.split()) == count
 
 
 def test_integrity_job_exits_non_zero(shell: Shell, store: Store) -> None:
