@@ -20,7 +20,10 @@ _RENAME_SWAP = 2  # macOS sys/stdio.h
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
-_ASIDE = ".wmtp-old"
+
+def _aside(current: Path) -> Path:
+    """Where the fallback keeps ``current`` between its renames."""
+    return current.with_name(f"{current.name}.wmtp-old")
 
 
 def _native(first: Path, second: Path) -> int:
@@ -50,14 +53,24 @@ def exchange(new: Path, current: Path) -> None:
         return
     if code not in _UNSUPPORTED:
         raise OSError(code, os.strerror(code), str(current))
-    aside = current.with_name(current.name + _ASIDE)
+    aside = _aside(current)
     current.rename(aside)
     try:
         new.rename(current)
     except OSError:
         aside.rename(current)
         raise
-    aside.rename(new)
+    try:
+        aside.rename(new)
+    except OSError:
+        current.rename(new)
+        aside.rename(current)
+        raise
+
+
+def is_cut_off(current: Path) -> bool:
+    """Whether a fallback swap of ``current`` is under way or was cut off."""
+    return _aside(current).is_dir()
 
 
 def recover(current: Path) -> None:
@@ -65,7 +78,7 @@ def recover(current: Path) -> None:
 
     Call it under the lock that also covers :func:`exchange`.
     """
-    aside = current.with_name(current.name + _ASIDE)
+    aside = _aside(current)
     if not aside.is_dir():
         return
     if current.exists():

@@ -20,6 +20,9 @@ DATASETS = "datasets_v2"
 SMALL = "datasets_local_small"
 TOP_FOLDERS = (MODELS, DATASETS, SMALL)
 
+GUESTS = ("safetensors/value_head.safetensors",)
+"""Files that training puts beside those of an asset: none writes them, a commit keeps them."""
+
 INTERNAL = ".wmtp"
 """Staging, locks, previous generations, verification times and the sample hub's files."""
 
@@ -57,6 +60,10 @@ class Artifact:
         """Whether ``path``, relative to ``base``, belongs to this asset."""
         top = path.split("/", 1)[0]
         return not self.owns or top in self.owns or path == self.manifest
+
+    def is_carried_over(self, path: str) -> bool:
+        """Whether a commit keeps the file at ``path``, relative to ``base``, as it is."""
+        return path in GUESTS or not self.is_owner(path)
 
 
 def artifacts_of(spec: AnySpec) -> tuple[Artifact, ...]:
@@ -101,7 +108,8 @@ class Catalogue:
     """Every artifact there is, by asset key, upstream first.
 
     Raises:
-        SpecError: when a spec refers to an asset that no spec declares.
+        SpecError: when a spec refers to an asset that no spec declares, or counts with one that is
+            no tokenizer.
     """
 
     def __init__(self, specs: Sequence[AnySpec]) -> None:
@@ -118,6 +126,12 @@ class Catalogue:
                         f"{artifact.key} is made from {key}, which no defs.yaml declares; known: "
                         + ", ".join(self._by_key)
                     )
+        for spec in self.specs:
+            if isinstance(spec, DatasetSpec) and self[spec.tokenizer].kind != "tokenizer":
+                raise SpecError(
+                    f"{spec.name} counts with {spec.tokenizer}, which is no tokenizer; use one of: "
+                    + ", ".join(item.key for item in self if item.kind == "tokenizer")
+                )
 
     @classmethod
     def load(cls, folder: Path = DEFS_FOLDER) -> Catalogue:

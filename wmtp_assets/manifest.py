@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from wmtp_assets.errors import CorruptArtifact
 from wmtp_assets.specs import RelativePath, Sha256, Spec
@@ -31,7 +31,7 @@ Document = dict[str, Any]
 class FileRecord(Spec):
     """Size in bytes and SHA-256 of one file."""
 
-    size: int
+    size: int = Field(ge=0, strict=True)
     sha256: Sha256
 
 
@@ -60,13 +60,19 @@ def content_sha256(files: Mapping[str, FileRecord]) -> str:
 
 def _self_sha256(document: Document) -> str:
     body = {key: value for key, value in document.items() if key != "self_sha256"}
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = json.dumps(
+        body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def render(document: Mapping[str, Any]) -> bytes:
-    """The bytes of a JSON document on disk: UTF-8, two spaces of indent, final newline."""
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    """The bytes of a JSON document on disk: UTF-8, two spaces of indent, final newline.
+
+    Raises:
+        ValueError: for NaN, infinity or a lone surrogate, which neither JSON nor UTF-8 has.
+    """
+    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def seal(
@@ -89,7 +95,7 @@ def seal(
     }
     if previous is not None:
         same = {**document, "created_at": previous.document["created_at"]}
-        if {**same, "self_sha256": _self_sha256(same)} == previous.document:
+        if _self_sha256(same) == previous.document["self_sha256"]:
             document = same
     document["self_sha256"] = _self_sha256(document)
     return render(document)
@@ -108,12 +114,13 @@ def parse(data: bytes, where: str) -> Manifest:
         content = document["manifest"]["content_sha256"]
         if not isinstance(document["created_at"], str):
             raise TypeError("created_at is not a string")
+        found = _self_sha256(document)
+        is_rendered = render(document) == data
     except ValidationError as error:
         raise CorruptArtifact(f"{where}: not a manifest: {error.errors()[0]['msg']}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptArtifact(f"{where}: not a manifest: {error!r}") from error
-    found = _self_sha256(document)
-    if found != stated or content != content_sha256(files) or render(document) != data:
+    if found != stated or content != content_sha256(files) or not is_rendered:
         raise CorruptArtifact(
             f"{where}: the manifest was changed after it was written: "
             f"its own SHA-256 should be {stated}, but is {found}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wmtp_assets.build import Build
-from wmtp_assets.errors import MissingArtifact
+from wmtp_assets.errors import MissingArtifact, StoreError
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document, Manifest
 from wmtp_assets.progress import Say, silent
@@ -29,6 +29,12 @@ def _build(build: Build) -> Document:
     return builder(build)
 
 
+def _missing(store: Store, artifact: Artifact) -> list[Artifact]:
+    """What ``artifact`` is made from and is not there."""
+    upstream = [store.catalogue[key] for key in artifact.upstream]
+    return [item for item in upstream if not store.manifest_path(item).is_file()]
+
+
 def check_upstream(store: Store, artifact: Artifact) -> dict[str, str]:
     """Content hash of each upstream artifact, by key.
 
@@ -37,20 +43,26 @@ def check_upstream(store: Store, artifact: Artifact) -> dict[str, str]:
             makes it.
         CorruptArtifact: if a manifest was changed.
     """
-    missing = [
-        store.catalogue[key]
-        for key in artifact.upstream
-        if not store.manifest_path(store.catalogue[key]).is_file()
-    ]
+    missing = _missing(store, artifact)
     if missing:
         looked = "; ".join(
             f"{item.key} (looked for {store.manifest_path(item)})" for item in missing
         )
         raise MissingArtifact(
             f"{artifact.key} is made from artifacts that are not there: {looked}. "
-            f"Make them, and {artifact.key}, with: {materialize_command(f'+{artifact.key}')}"
+            f"Make them, and {artifact.key}, with: "
+            + materialize_command(",".join(_to_be_made(store, artifact)))
         )
     return {key: store.manifest(store.catalogue[key]).content_sha256 for key in artifact.upstream}
+
+
+def _to_be_made(store: Store, artifact: Artifact) -> list[str]:
+    """Keys of ``artifact`` and of everything missing that it is made from, upstream first."""
+    wanted = {artifact.key}
+    for item in reversed([*store.catalogue]):
+        if item.key in wanted:
+            wanted |= {missing.key for missing in _missing(store, item)}
+    return [item.key for item in store.catalogue if item.key in wanted]
 
 
 def materialize(store: Store, artifact: Artifact, say: Say = silent) -> Manifest:
@@ -59,9 +71,17 @@ def materialize(store: Store, artifact: Artifact, say: Say = silent) -> Manifest
     Raises:
         WmtpError: what is wrong, where, and what to do; the committed artifact is as before.
     """
-    upstream = check_upstream(store, artifact)
+    for item in (*(store.catalogue[key] for key in artifact.upstream), artifact):
+        store.recover(item, say)
+    check_upstream(store, artifact)
     with store.stage(artifact, say) as staged:
+        upstream = check_upstream(store, artifact)
         document = _build(Build(store, artifact, staged, say))
+        if check_upstream(store, artifact) != upstream:
+            raise StoreError(
+                f"{artifact.key} was not committed: what it is made from was committed anew "
+                f"meanwhile. Run again: {materialize_command(artifact.key)}"
+            )
         description = {
             "asset": artifact.key,
             "kind": artifact.kind,

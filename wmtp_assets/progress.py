@@ -15,10 +15,13 @@ def silent(line: str) -> None:
 
 def human_bytes(size: float) -> str:
     """``size`` bytes in decimal units, as disks are sold: ``49.8 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.95:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    if size < 999.5:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB"):
         size /= 1000
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    size /= 1000
     return f"{size:.1f} TB"
 
 
@@ -49,14 +52,17 @@ class Progress:
         self._done = 0
         self._started = self._last = clock()
         self._last_step = 0
+        self._is_at_end = False
 
     def advance(self, size: int) -> None:
-        """Count ``size`` more bytes."""
+        """Count ``size`` more bytes; a negative size takes back what has to be done again."""
+        was_at_end = self._is_at_end
         self._done += size
+        self._is_at_end = self._done >= self._total
         now = self._clock()
         step = 20 * self._done // self._total if self._total else 20
-        waited = now - self._last
-        if self._done < self._total and waited < (10 if step == self._last_step else 1):
+        is_due = now - self._last >= (10 if step == self._last_step else 1)
+        if self._done <= 0 or not (is_due or (self._is_at_end and not was_at_end)):
             return
         self._last, self._last_step = now, step
         rate = self._done / max(now - self._started, 1e-6)

@@ -7,6 +7,8 @@ therefore plain YAML: no templating.
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -24,8 +26,9 @@ def relative_path(path: str) -> str:
     """Return ``path`` if it is a safe relative POSIX path.
 
     Raises:
-        ValueError: if it is absolute, empty, not normalised, or holds ``..``, a backslash or a
-            control character. Such a name, in a spec or from a hub, could leave its folder.
+        ValueError: if it is absolute, empty, not normalised, or holds ``..``, a backslash, a
+            control character or a lone surrogate. Such a name, in a spec or from a hub, could leave
+            its folder.
     """
     pure = PurePosixPath(path)
     if (
@@ -35,10 +38,24 @@ def relative_path(path: str) -> str:
         or path == "."
         or ".." in pure.parts
         or "\\" in path
-        or any(ord(c) < 32 or ord(c) == 127 for c in path)
+        or any(unicodedata.category(c) in ("Cc", "Cs") for c in path)
     ):
         raise ValueError(f"{path!r} is not a plain relative path")
     return path
+
+
+def check_distinct(paths: Iterable[str]) -> None:
+    """Require that no two paths name one file, also where upper and lower case are the same.
+
+    Raises:
+        ValueError: naming those that do.
+    """
+    seen: dict[str, list[str]] = {}
+    for path in paths:
+        seen.setdefault(path.casefold(), []).append(path)
+    twice = [path for same in seen.values() if len(same) > 1 for path in sorted(same)]
+    if twice:
+        raise ValueError(f"each file plays one part; named twice: {', '.join(twice)}")
 
 
 RelativePath = Annotated[str, AfterValidator(relative_path)]
@@ -57,7 +74,7 @@ class Spec(BaseModel):
 class Repository(Spec):
     """A repository on the Hugging Face Hub."""
 
-    id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name on the hub")
+    id: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$", description="owner/name on the hub")
     type: Literal["model", "dataset"]
     revision: Commit | None = Field(
         default=None,
@@ -79,6 +96,11 @@ class ModelFiles(Spec):
     checkpoint: RelativePath
     params: RelativePath
     tokenizer: RelativePath
+
+    @model_validator(mode="after")
+    def _one_part_a_file(self) -> ModelFiles:
+        check_distinct(self.all())
+        return self
 
     def all(self) -> tuple[str, ...]:
         """Every file that is downloaded."""
@@ -181,10 +203,7 @@ class DatasetSpec(Spec):
 
     @model_validator(mode="after")
     def _one_split_a_file(self) -> DatasetSpec:
-        files = [file for split in self.splits.values() for file in split.files]
-        twice = sorted({file for file in files if files.count(file) > 1})
-        if twice:
-            raise ValueError(f"a file belongs to one split; named twice: {', '.join(twice)}")
+        check_distinct(file for split in self.splits.values() for file in split.files)
         return self
 
     @property
@@ -209,14 +228,15 @@ def load_spec(path: Path) -> AnySpec:
     """
     try:
         text = path.read_text(encoding="utf-8")
+        if "{{" in text:
+            line = text[: text.index("{{")].count("\n") + 1
+            raise SpecError(
+                f"{path}: line {line}: templating ('{{{{') is not supported here; wmtp reads this "
+                "file without Dagster, so write the value itself"
+            )
         document: Any = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise SpecError(f"{path}: not readable as YAML: {error}") from error
-    if "{{" in text:
-        raise SpecError(
-            f"{path}: templating ('{{{{') is not supported here; wmtp reads this file without "
-            "Dagster, so write the value itself"
-        )
     if not isinstance(document, dict) or set(document) - {"type", "attributes"}:
         raise SpecError(f"{path}: expected exactly the two keys 'type' and 'attributes'")
     spec_class = SPEC_OF_COMPONENT.get(str(document.get("type")))
@@ -245,10 +265,11 @@ def load_specs(folder: Path = DEFS_FOLDER) -> tuple[AnySpec, ...]:
     owner: dict[str, Path] = {}
     for path in sorted(folder.rglob("defs.yaml")):
         spec = load_spec(path)
-        for name in (*spec.artifact_names, f"folder {spec.folder}"):
-            if name in owner:
-                raise SpecError(f"{path}: {name!r} is already declared by {owner[name]}")
-            owner[name] = path
+        claims = (f"name {spec.name}", *spec.artifact_names, f"folder {spec.folder}")
+        for claim in claims:
+            if claim in owner:
+                raise SpecError(f"{path}: {claim!r} is already declared by {owner[claim]}")
+            owner[claim] = path
         specs.append(spec)
     if not specs:
         raise SpecError(f"{folder}: no defs.yaml found")

@@ -13,18 +13,21 @@ import json
 import os
 import shutil
 import socket
+import stat
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from types import TracebackType
+from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
 from wmtp_assets import manifest
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact, StoreError
-from wmtp_assets.exchange import exchange, recover
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
+from wmtp_assets.exchange import exchange, is_cut_off, recover
 from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
 from wmtp_assets.manifest import Document, FileRecord, Manifest
 from wmtp_assets.progress import Say, human_bytes, silent
@@ -33,12 +36,22 @@ from wmtp_assets.specs import relative_path
 
 BLOCK = 1 << 20
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOT_REGULAR = {errno.ELOOP, errno.EINVAL, errno.ENXIO}
 
 
 def utc_now() -> datetime:
-    """Now, or ``SOURCE_DATE_EPOCH`` (seconds since 1970) when that is set."""
+    """Now, or ``SOURCE_DATE_EPOCH`` (seconds since 1970) when that is set.
+
+    Raises:
+        SpecError: if it is set to something else.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    if not epoch:
+        return datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise SpecError(f"SOURCE_DATE_EPOCH={epoch!r} is no number of seconds: {error}") from error
 
 
 def timestamp() -> str:
@@ -46,17 +59,29 @@ def timestamp() -> str:
     return utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def open_regular(path: Path) -> FileIO:
+    """Open a regular file for reading; never waits, as opening a named pipe would.
+
+    Raises:
+        OSError: if it cannot be read; ELOOP for a symbolic link, EINVAL for a folder or device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return FileIO(descriptor)
+
+
 def hash_file(path: Path, advance: Callable[[int], None] = lambda size: None) -> FileRecord:
     """Size and SHA-256 of a regular file, read in blocks of 1 MiB.
 
     Raises:
-        OSError: if it cannot be read, or ``path`` is a symbolic link.
+        OSError: as :func:`open_regular`.
     """
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK))
     size = 0
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with open_regular(path) as file:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
             size += count
@@ -112,14 +137,8 @@ class HashedFile:
             try:
                 os.posix_fallocate(self._file.fileno(), 0, size)
             except OSError as error:
-                if error.errno in _DISK_FULL:
-                    raise OSError(
-                        error.errno,
-                        f"{human_bytes(size)} needed for one file: {os.strerror(error.errno)}",
-                        self._file.name,
-                    ) from error
                 if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                    raise
+                    self._refuse(error, size)
 
     def write(self, data: bytes | memoryview) -> int:
         """Append ``data`` whole; return its size in bytes."""
@@ -127,10 +146,20 @@ class HashedFile:
         self._digest.update(view)
         self._size += len(view)
         written = 0
-        while written < len(view):
-            written += self._file.write(view[written:]) or 0
+        try:
+            while written < len(view):
+                written += self._file.write(view[written:]) or 0
+        except OSError as error:
+            self._refuse(error, self._size)
         self._advance(len(view))
         return len(view)
+
+    def _refuse(self, error: OSError, size: int) -> NoReturn:
+        """Raise ``error``, saying on a full disk which file needs how much."""
+        if error.errno not in _DISK_FULL:
+            raise error
+        needed = f"{human_bytes(size)} or more needed for one file"
+        raise OSError(error.errno, f"{needed}: {error.strerror}", self._file.name) from error
 
     def tell(self) -> int:
         return self._size
@@ -139,6 +168,7 @@ class HashedFile:
         """Start over: ``position`` must be 0, and what was written is forgotten."""
         if position:
             raise ValueError("a file that is hashed while it is written can only start over")
+        self._advance(-self._size)
         self._digest = hashlib.sha256()
         self._size = 0
         return self._file.seek(0)
@@ -174,7 +204,7 @@ class Staged:
     def create(self, path: str, advance: Callable[[int], None] = lambda size: None) -> HashedFile:
         """Open a new file at ``path``, relative to the artifact's base, for writing.
 
-        ``advance`` is told the bytes of each write.
+        ``advance`` is told the bytes of each write, and a negative number when it starts over.
         """
         target = self.folder / relative_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -229,13 +259,12 @@ class Store:
             CorruptArtifact: if it was changed after the commit.
         """
         path = self.manifest_path(artifact)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise MissingArtifact(
-                f"{artifact.key} has not been materialized: {path} does not exist. Make it with: "
-                f"{materialize_command(artifact.key)}"
-            ) from error
+        missing = (
+            f"{artifact.key} has not been materialized: {path} does not exist. Make it with: "
+            f"{materialize_command(artifact.key)}"
+        )
+        with self._explained(artifact, path, missing), open_regular(path) as file:
+            data = file.readall()
         return manifest.parse(data, str(path))
 
     def path(self, artifact: Artifact, name: str) -> Path:
@@ -251,16 +280,9 @@ class Store:
         """
         record = self._record(artifact, name)
         path = self.path(artifact, name)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise MissingArtifact(
-                f"{path} is missing, although {artifact.key} is committed; make it again with: "
-                f"{materialize_command(artifact.key)}"
-            ) from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != record.sha256:
-            raise self._damaged(artifact, path, record.sha256, found)
+        with self._explained(artifact, path), open_regular(path) as file:
+            data = file.readall()
+        self._compare(artifact, path, record.sha256, hashlib.sha256(data).hexdigest())
         return data
 
     def verify_file(
@@ -273,12 +295,9 @@ class Store:
         """
         record = self._record(artifact, name)
         path = self.path(artifact, name)
-        try:
+        with self._explained(artifact, path):
             found = hash_file(path, advance)
-        except FileNotFoundError as error:
-            raise MissingArtifact(f"{path} is missing") from error
-        if found != record:
-            raise self._damaged(artifact, path, record.sha256, found.sha256)
+        self._compare(artifact, path, record.sha256, found.sha256)
         return path
 
     def _record(self, artifact: Artifact, name: str) -> FileRecord:
@@ -290,13 +309,30 @@ class Store:
             )
         return record
 
-    def _damaged(
-        self, artifact: Artifact, path: Path, expected: str, found: str
-    ) -> CorruptArtifact:
-        return CorruptArtifact(
-            f"{path} is damaged: SHA-256 {found}, but {artifact.key} was committed with "
-            f"{expected}. Make it again with: {materialize_command(artifact.key)}"
-        )
+    def _compare(self, artifact: Artifact, path: Path, expected: str, found: str) -> None:
+        if found != expected:
+            raise CorruptArtifact(
+                f"{path} is damaged: SHA-256 {found}, but {artifact.key} was committed with "
+                f"{expected}. Make it again with: {materialize_command(artifact.key)}"
+            )
+
+    @contextmanager
+    def _explained(self, artifact: Artifact, path: Path, missing: str = "") -> Iterator[None]:
+        """Say what is wrong when the committed file at ``path`` is none; other errors pass."""
+        again = f"make it again with: {materialize_command(artifact.key)}"
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingArtifact(
+                missing or f"{path} is missing, although {artifact.key} is committed; {again}"
+            ) from error
+        except OSError as error:
+            if error.errno not in _NOT_REGULAR:
+                raise
+            raise CorruptArtifact(
+                f"{path} is a link, folder or device, but {artifact.key} was committed with a "
+                f"regular file; {again}"
+            ) from error
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -312,13 +348,12 @@ class Store:
         except Timeout:
             say(f"waiting for {name}: {_describe_holder(holder)}")
             lock.acquire()
-        try:
+        with ExitStack() as at_end:
+            at_end.callback(lock.release)
+            at_end.callback(holder.unlink, missing_ok=True)
             who = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
             replace_file(holder, json.dumps(who).encode())
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
 
     def claim(self) -> None:
         """Mark the root as belonging to the current source.
@@ -346,8 +381,8 @@ class Store:
         Whatever is still there at the end is removed: call :meth:`commit` inside.
 
         Raises:
-            StoreError: if the disk is full (the committed artifact stays), or the root belongs to
-                the other source.
+            StoreError: if the disk is full (what is committed stays), the root belongs to the other
+                source, or it spreads over two filesystems.
         """
         try:
             self.claim()
@@ -355,32 +390,48 @@ class Store:
                 parent = self.internal / "staging" / artifact.key
                 shutil.rmtree(parent, ignore_errors=True)
                 folder = parent / PurePosixPath(artifact.base).name
-                folder.mkdir(parents=True)
                 try:
+                    folder.mkdir(parents=True)
                     yield Staged(folder)
                 finally:
-                    shutil.rmtree(parent)
+                    if parent.exists():
+                        shutil.rmtree(parent)
         except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise StoreError(
+                    f"{self.folder(artifact)} and {self.internal} are on two filesystems, so that "
+                    f"no commit is atomic ({error}). Keep the storage root on one filesystem"
+                ) from error
             if error.errno not in _DISK_FULL:
                 raise
-            free = shutil.disk_usage(self.root).free
+            there = next(path for path in (self.root, *self.root.parents) if path.exists())
+            free = shutil.disk_usage(there).free
             raise StoreError(
                 f"no space left for {artifact.key} under {self.root} ({error}); "
-                f"{human_bytes(free)} free. Nothing was changed; free some space and run again"
+                f"{human_bytes(free)} free. What is committed is whole; free some space and run "
+                "again"
             ) from error
 
     def commit(
         self, artifact: Artifact, staged: Staged, description: Document, say: Say = silent
     ) -> Manifest:
-        """Write the manifest and exchange the staging folder with the committed one."""
-        try:
-            previous = self.manifest(artifact)
-        except (MissingArtifact, CorruptArtifact):
-            previous = None
-        data = manifest.seal(description, staged.files, timestamp(), previous)
+        """Write the manifest and exchange the staging folder with the committed one.
+
+        Raises:
+            ValueError: if a file was staged that belongs to another asset.
+        """
+        for name in staged.files:
+            if artifact.is_carried_over(name):
+                raise ValueError(f"{artifact.key} does not own {name}")
         target = self.folder(artifact)
         with self.lock(artifact.unit, say):
-            recover(target)
+            self._recover(artifact)
+            try:
+                previous = self.manifest(artifact)
+            except (MissingArtifact, CorruptArtifact):
+                previous = None
+            data = manifest.seal(description, staged.files, timestamp(), previous)
+            sealed = manifest.parse(data, str(self.manifest_path(artifact)))
             if target.is_dir():
                 _carry_over(artifact, target, staged.folder)
             with (staged.folder / artifact.manifest).open("xb") as file:
@@ -397,7 +448,21 @@ class Store:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 staged.folder.rename(target)
                 fsync_folder(target.parent)
-        return manifest.parse(data, str(self.manifest_path(artifact)))
+        return sealed
+
+    def recover(self, artifact: Artifact, say: Say = silent) -> None:
+        """Complete a commit in the artifact's unit that was cut off between two renames."""
+        if any(is_cut_off(folder) for folder in self._exchanged(artifact)):
+            with self.lock(artifact.unit, say):
+                self._recover(artifact)
+
+    def _recover(self, artifact: Artifact) -> None:
+        for folder in self._exchanged(artifact):
+            recover(folder)
+
+    def _exchanged(self, artifact: Artifact) -> tuple[Path, Path]:
+        """The folders whose exchange can take ``artifact`` away, outermost first."""
+        return self.root / artifact.unit, self.folder(artifact)
 
     def _keep_previous(self, artifact: Artifact, old: Path) -> None:
         _drop_shared(old, self.folder(artifact))
@@ -432,9 +497,9 @@ def _files_below(folder: Path) -> Iterator[PurePosixPath]:
 
 
 def _carry_over(artifact: Artifact, source: Path, target: Path) -> None:
-    """Hard-link everything in ``source`` that ``artifact`` does not own into ``target``."""
+    """Hard-link everything in ``source`` that is not made by ``artifact`` into ``target``."""
     for path in _files_below(source):
-        if not artifact.is_owner(str(path)):
+        if artifact.is_carried_over(str(path)):
             (target / path.parent).mkdir(parents=True, exist_ok=True)
             os.link(source / path, target / path, follow_symlinks=False)
 
@@ -444,7 +509,7 @@ def _drop_shared(old: Path, current: Path) -> None:
     for path in list(_files_below(old)):
         try:
             is_shared = os.path.samestat((old / path).lstat(), (current / path).lstat())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         if is_shared:
             (old / path).unlink()

@@ -1,0 +1,244 @@
+"""Making artifacts: what is upstream is there and sound, and the same bytes come out every time."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from wmtp_assets import materialize as module
+from wmtp_assets.build import Build
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact, StoreError
+from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.manifest import Document, Manifest
+from wmtp_assets.materialize import check_upstream, materialize
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+from wmtp_assets_tests.trees import damage, flip, link_tree, reseal, tree
+
+KEYS = [artifact.key for artifact in Catalogue.load()]
+MADE_FROM_SOMETHING = [artifact.key for artifact in Catalogue.load() if artifact.upstream]
+
+
+def remove(store: Store, *keys: str) -> None:
+    """Take artifacts away: their manifests, without which nothing else counts."""
+    for key in keys:
+        store.manifest_path(store.catalogue[key]).unlink()
+
+
+def told_command(error: BaseException) -> list[str]:
+    """The assets that the message's command names."""
+    *_, program, _, verb, option, selection = shlex.split(str(error))
+    assert (program, verb, option) == ("dagster", "materialize", "--select")
+    return selection.split(",")
+
+
+# -- what is upstream ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", MADE_FROM_SOMETHING)
+def test_missing_upstream(empty_store: Store, key: str) -> None:
+    """What is missing, where it was looked for, and what to type; and nothing is written."""
+    artifact = empty_store.catalogue[key]
+    with pytest.raises(MissingArtifact) as error:
+        materialize(empty_store, artifact)
+    for upstream in artifact.upstream:
+        path = empty_store.manifest_path(empty_store.catalogue[upstream])
+        assert f"{upstream} (looked for {path})" in str(error.value)
+    assert not empty_store.root.exists()
+
+
+@pytest.mark.parametrize("key", MADE_FROM_SOMETHING)
+def test_told_command_makes_all_that_is_missing(empty_store: Store, key: str) -> None:
+    """It once named one layer only: a newcomer's second command failed as the first one had."""
+    catalogue = empty_store.catalogue
+    with pytest.raises(MissingArtifact) as error:
+        check_upstream(empty_store, catalogue[key])
+    selected = told_command(error.value)
+    assert selected[-1] == key
+    for index, item in enumerate(selected):
+        assert set(catalogue[item].upstream) <= set(selected[:index])
+
+
+def test_told_command_makes_nothing_that_is_there(store: Store) -> None:
+    """50 GB are not downloaded again because a tokenizer is missing; and the command works."""
+    remove(store, "meta_llama_mtp_tokenizer", "humaneval_processed")
+    artifact = store.catalogue["humaneval_stats"]
+    with pytest.raises(MissingArtifact) as error:
+        materialize(store, artifact)
+    assert "meta_llama_mtp_raw" not in str(error.value)
+    selected = told_command(error.value)
+    assert selected == ["meta_llama_mtp_tokenizer", "humaneval_processed", "humaneval_stats"]
+    for key in selected:
+        materialize(store, store.catalogue[key])
+    assert check_upstream(store, artifact)
+
+
+def test_dagster_reads_the_told_command_as_meant(empty_store: Store) -> None:
+    """Dagster's selection language has changed before; a list of keys means those keys."""
+    import dagster as dg
+
+    from wmtp_assets.definitions import defs
+
+    with pytest.raises(MissingArtifact) as error:
+        materialize(empty_store, empty_store.catalogue["micro_mtp"])
+    selected = told_command(error.value)
+    graph = defs().resolve_asset_graph()
+    found = dg.AssetSelection.from_coercible(selected).resolve(graph)
+    assert {key.to_user_string() for key in found} == set(selected) == set(KEYS[:4])
+
+
+@pytest.mark.parametrize("offset", [5, -5])
+@pytest.mark.parametrize(
+    ("key", "upstream"),
+    [
+        ("meta_llama_mtp_tokenizer", "meta_llama_mtp_raw"),
+        ("micro_mtp", "meta_llama_mtp_safetensors"),
+        ("humaneval_small", "humaneval_processed"),
+    ],
+)
+def test_damaged_manifest_upstream(store: Store, key: str, upstream: str, offset: int) -> None:
+    """A changed manifest vouches for nothing: what hangs on it is not made, what is there stays."""
+    artifact = store.catalogue[key]
+    path = store.manifest_path(store.catalogue[upstream])
+    damage(path, flip(offset))
+    before = tree(store.folder(artifact))
+    with pytest.raises(CorruptArtifact, match=r"metadata\.json: ") as error:
+        materialize(store, artifact)
+    assert str(error.value).startswith(str(path))
+    assert tree(store.folder(artifact)) == before
+    assert not list((store.internal / "staging").glob("*"))
+
+
+@pytest.mark.parametrize("key", MADE_FROM_SOMETHING)
+def test_lineage_is_recorded(store: Store, key: str) -> None:
+    """Which version of what it was made from: an artifact tells it without Dagster."""
+    artifact = store.catalogue[key]
+    document = store.manifest(artifact).document
+    assert document["asset"] == key
+    assert document["kind"] == artifact.kind
+    assert document["upstream"] == {
+        upstream: store.manifest(store.catalogue[upstream]).content_sha256
+        for upstream in artifact.upstream
+    }
+
+
+def test_upstream_that_changes_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it may have been made from the old version and half from the new one."""
+    artifact = store.catalogue["humaneval_small"]
+    processed = store.catalogue["humaneval_processed"]
+    real = module._build
+
+    def build(build: Build) -> Document:
+        document = real(build)
+        damage(store.path(processed, "test.jsonl"), lambda data: data.replace(b"the", b"THE"))
+        reseal(store, processed)
+        return document
+
+    before = tree(store.folder(artifact))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_build", build)
+        with pytest.raises(StoreError, match="committed anew meanwhile") as error:
+            materialize(store, artifact)
+    assert told_command(error.value) == ["humaneval_small"]
+    assert tree(store.folder(artifact)) == before
+    upstream = materialize(store, artifact).document["upstream"]
+    assert upstream == {"humaneval_processed": store.manifest(processed).content_sha256}
+
+
+@pytest.mark.parametrize("key", ["meta_llama_mtp_tokenizer", "humaneval_small"])
+def test_swap_of_upstream_that_was_cut_off(store: Store, key: str) -> None:
+    """Where folders cannot be exchanged, a killed commit leaves upstream aside, not lost."""
+    artifact = store.catalogue[key]
+    folder = store.folder(store.catalogue[artifact.upstream[0]])
+    before = {name: record for name, (_, record) in tree(folder).items()}
+    folder.rename(folder.with_name(f"{folder.name}.wmtp-old"))
+    with pytest.raises(MissingArtifact):
+        check_upstream(store, artifact)
+    materialize(store, artifact)
+    assert {name: record for name, (_, record) in tree(folder).items()} == before
+
+
+# -- the same bytes ------------------------------------------------------------------------------
+
+
+def everything(store: Store) -> dict[str, Manifest]:
+    return {artifact.key: store.manifest(artifact) for artifact in store.catalogue}
+
+
+def manifests(store: Store) -> dict[str, bytes]:
+    return {item.key: store.manifest_path(item).read_bytes() for item in store.catalogue}
+
+
+def test_everything_made_twice_is_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A re-run that changes nothing makes nothing downstream stale, on any later day.
+
+    The manifests are the same files byte for byte, ``created_at`` included.
+    """
+    before = manifests(store)
+    versions = {key: item.content_sha256 for key, item in everything(store).items()}
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "4102444800")
+    for artifact in store.catalogue:
+        assert materialize(store, artifact).content_sha256 == versions[artifact.key]
+    assert manifests(store) == before
+    for artifact in store.catalogue:
+        for name in store.manifest(artifact).files:
+            store.verify_file(artifact, name)
+
+
+@pytest.fixture(scope="module")
+def dated_root(
+    sample_folder: Path, good_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A root made from nothing under ``SOURCE_DATE_EPOCH``."""
+    root = tmp_path_factory.mktemp("dated") / "storage"
+    link_tree(sample_folder, root / INTERNAL / "hub")
+    store = Store(Settings("sample", root), Catalogue.load())
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", "1769860800")
+        for artifact in store.catalogue:
+            materialize(store, artifact)
+    return root
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_everything_made_elsewhere_is_the_same(good_root: Path, dated_root: Path, key: str) -> None:
+    """Another machine, another day, an empty root: the version is that of the content alone."""
+    artifact = Catalogue.load()[key]
+    one, two = (
+        Store(Settings("sample", root), Catalogue.load()).manifest(artifact)
+        for root in (good_root, dated_root)
+    )
+    assert one.document["created_at"] != two.document["created_at"]
+    if artifact.kind == "stats":  # its file is named after the day
+        assert list(two.files) == ["2026-01-31_summary.json"]
+        assert list(one.files.values()) == list(two.files.values())
+    else:
+        assert one.content_sha256 == two.content_sha256
+        assert one.files == two.files
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_date_can_be_set(dated_root: Path, key: str) -> None:
+    """With ``SOURCE_DATE_EPOCH`` not even the manifest differs between two machines."""
+    store = Store(Settings("sample", dated_root), Catalogue.load())
+    document = store.manifest(store.catalogue[key]).document
+    assert document["created_at"] == "2026-01-31T12:00:00Z"
+
+
+def test_what_is_made_is_said(store: Store) -> None:
+    """Long work speaks; the lines come to whoever asked for it."""
+    said: list[str] = []
+    materialize(store, store.catalogue["humaneval_processed"], said.append)
+    assert any("164 of 164 rows kept" in line for line in said)
+
+
+def test_artifact_of_the_other_source(store: Store) -> None:
+    """A sample's upstream under the hub's name: nothing is made from it, nothing is changed."""
+    hub = Store(Settings("hub", store.root), store.catalogue)
+    artifact: Artifact = hub.catalogue["humaneval_small"]
+    before = tree(store.root)
+    with pytest.raises(StoreError, match="holds artifacts of the source 'sample'"):
+        materialize(hub, artifact)
+    assert tree(store.root) == before

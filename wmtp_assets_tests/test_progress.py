@@ -1,0 +1,240 @@
+"""Progress: enough lines to see that it moves, few enough to read, and the right numbers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from wmtp_assets.progress import Progress, human_bytes, human_seconds, silent
+
+MB = 1_000_000
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Log:
+    """Lines, and when each was said."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.lines: list[str] = []
+        self.times: list[float] = []
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        self.times.append(self.clock.now)
+
+
+def run(total: int, steps: list[tuple[float, int]]) -> Log:
+    """Progress over ``total`` bytes: each step is seconds that pass and bytes that are done."""
+    clock = Clock()
+    log = Log(clock)
+    progress = Progress("hashing", total, log, clock)
+    for seconds, size in steps:
+        clock.now += seconds
+        progress.advance(size)
+    return log
+
+
+# -- when ----------------------------------------------------------------------------------------
+
+
+def test_a_line_per_five_percent() -> None:
+    """Work of minutes: twenty lines and no more."""
+    log = run(100 * MB, [(2, MB)] * 100)
+    assert len(log.lines) == 20
+    assert [line.split("(")[1].split(" %")[0] for line in log.lines] == [
+        str(percent) for percent in range(5, 101, 5)
+    ]
+
+
+def test_at_most_one_line_a_second() -> None:
+    """Work of seconds must not flood the log: 100 steps in 3 s are three lines."""
+    log = run(100 * MB, [(0.03, MB)] * 100)
+    assert len(log.lines) == 3
+    assert log.lines[-1].startswith("hashing: 100.0 MB of 100.0 MB (100 %)")
+
+
+def test_a_line_per_ten_seconds() -> None:
+    """5 % of a large checkpoint on a slow line takes an hour: silence looks like a hang."""
+    log = run(10_000 * MB, [(1, MB)] * 60)
+    assert [time - 1000 for time in log.times] == [10, 20, 30, 40, 50, 60]
+
+
+def test_final_line_always_comes() -> None:
+    """The last line says that it is done, however short the work was."""
+    assert run(MB, [(0.0, MB)]).lines == ["hashing: 1.0 MB of 1.0 MB (100 %), 1.0 TB/s, 0 s left"]
+    assert len(run(MB, [(0.0, MB - 1), (0.0, 1)]).lines) == 1
+
+
+def test_more_bytes_than_announced_do_not_flood() -> None:
+    """A total that was announced too small must not give a line for every block from there on."""
+    log = run(MB, [(0.01, MB)] * 100)
+    assert len(log.lines) == 1
+    assert log.lines[0].startswith("hashing: 1.0 MB of 1.0 MB (100 %)")
+
+
+def test_starting_over() -> None:
+    """A download that starts again is at 0 % again, and ends at 100 %, not at 150 %."""
+    log = run(100 * MB, [(5, 50 * MB), (5, -50 * MB), (5, 50 * MB), (5, 50 * MB)])
+    percents = [re.search(r"\((\d+) %\)", line) for line in log.lines]
+    assert [found and found[1] for found in percents] == ["50", "50", "100"]
+
+
+def test_nothing_to_do() -> None:
+    """Empty files exist: no line, no division by zero."""
+    assert run(0, [(0, 0), (20, 0)]).lines == []
+    assert run(MB, [(20, 0)]).lines == []
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 2000),
+    st.lists(st.tuples(st.sampled_from([0.0, 0.01, 0.5, 1.0, 3.0, 12.0]), st.integers(0, 300))),
+)
+def test_rhythm_of_lines(total: int, steps: list[tuple[float, int]]) -> None:
+    """Whatever the pace: two lines are a second apart (not the final one), and at most 10."""
+    clock = Clock()
+    log = Log(clock)
+    progress = Progress("hashing", total, log, clock)
+    done, last, count = 0, clock.now, 0
+    for seconds, size in steps:
+        clock.now += seconds
+        progress.advance(size)
+        waited = clock.now - last
+        ends = done < total <= done + size
+        done += size
+        said = len(log.lines) - count
+        assert said <= 1
+        assert said or not (ends or (done and waited >= 10))
+        if said:
+            assert ends or waited >= 1
+            assert f"({100 * done // total} %)" in log.lines[-1]
+            last, count = clock.now, len(log.lines)
+
+
+# -- what ----------------------------------------------------------------------------------------
+
+
+def test_rate_and_time_left() -> None:
+    """People decide by these numbers whether to wait: 25 MB in 5 s leave 15 s for 75 MB."""
+    log = run(100 * MB, [(5, 25 * MB), (5, 5 * MB), (70, 70 * MB)])
+    assert log.lines == [
+        "hashing: 25.0 MB of 100.0 MB (25 %), 5.0 MB/s, 15 s left",
+        "hashing: 30.0 MB of 100.0 MB (30 %), 3.0 MB/s, 23 s left",
+        "hashing: 100.0 MB of 100.0 MB (100 %), 1.2 MB/s, 0 s left",
+    ]
+
+
+def test_real_clock_is_monotonic() -> None:
+    """Without a clock of its own it works all the same."""
+    lines: list[str] = []
+    Progress("hashing", 10, lines.append).advance(10)
+    assert len(lines) == 1
+    Progress("hashing", 10, silent).advance(10)
+
+
+# -- numbers for people --------------------------------------------------------------------------
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def bytes_of(text: str) -> float:
+    number, unit = text.split(" ")
+    return float(number) * 1000 ** UNITS.index(unit)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (999, "999 B"),
+        (999.4, "999 B"),
+        (999.5, "1.0 kB"),
+        (999.7, "1.0 kB"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (49_800_000, "49.8 MB"),
+        (999_949_999, "999.9 MB"),
+        (999_950_000, "1.0 GB"),
+        (999_950_000_000, "1.0 TB"),
+        (50_357_726, "50.4 MB"),
+        (26_951_000_000, "27.0 GB"),
+        (2_500_000_000_000_000, "2500.0 TB"),
+    ],
+)
+def test_human_bytes(size: float, text: str) -> None:
+    """Decimal units, as disks are sold and the hub counts."""
+    assert human_bytes(size) == text
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1e15) | st.integers(0, 10**15), st.floats(0, 1e15) | st.integers(0, 10**15))
+@example(999.4, 999.6)
+@example(999.94, 999.96)
+@example(999_949.9, 999_950)
+def test_human_bytes_is_monotone(one: float, two: float) -> None:
+    """More bytes never read as fewer, and nothing reads ``1000.0 MB``."""
+    less, more = sorted((one, two))
+    assert bytes_of(human_bytes(less)) <= bytes_of(human_bytes(more))
+    for size in (less, more):
+        text = human_bytes(size)
+        number, unit = text.split(" ")
+        assert float(number) < 1000 or unit == "TB"
+        assert abs(bytes_of(text) - size) <= max(0.5, 0.05 * 1000 ** UNITS.index(unit)) * 1.001
+
+
+def seconds_of(text: str) -> int:
+    units = {"h": 3600, "min": 60, "s": 1}
+    parts = text.split(" ")
+    return sum(
+        int(number) * units[unit] for number, unit in zip(parts[::2], parts[1::2], strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.5, "1 min 00 s"),
+        (60, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.5, "1 h 00 min"),
+        (3600, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_human_seconds(seconds: float, text: str) -> None:
+    """Two units at most: nobody plans by the seconds of an hour."""
+    assert human_seconds(seconds) == text
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1e7), st.floats(0, 1e7))
+@example(59.4, 59.6)
+@example(3599.4, 3599.6)
+def test_human_seconds_is_monotone(one: float, two: float) -> None:
+    """A longer time never reads as a shorter one, and nothing reads ``60 s`` or ``60 min``."""
+    less, more = sorted((one, two))
+    assert seconds_of(human_seconds(less)) <= seconds_of(human_seconds(more))
+    for seconds in (less, more):
+        text = human_seconds(seconds)
+        assert "60" not in re.findall(r"(\d+) (?:s|min)", text)
+        assert abs(seconds_of(text) - seconds) <= (60 if "h" in text else 0.5)

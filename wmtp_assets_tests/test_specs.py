@@ -1,0 +1,442 @@
+"""Specs: what a ``defs.yaml`` may say, and how sharply a wrong one is refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from wmtp_assets.errors import SpecError
+from wmtp_assets.specs import (
+    DEFS_FOLDER,
+    SPEC_OF_COMPONENT,
+    DatasetSpec,
+    MicroSpec,
+    ModelSpec,
+    Repository,
+    SmallSpec,
+    load_spec,
+    load_specs,
+    relative_path,
+)
+
+SHIPPED = sorted(DEFS_FOLDER.rglob("defs.yaml"))
+REMOVED = object()
+
+UNSAFE_NAMES = (
+    "",
+    ".",
+    "..",
+    "../params.json",
+    "7B/../../params.json",
+    "/etc/passwd",
+    "//host/share",
+    "7B//params.json",
+    "./params.json",
+    "7B/",
+    "7B\\params.json",
+    "..\\params.json",
+    "params.json\0",
+    "7B\nparams.json",
+    "7B\x1b[2Jparams.json",
+    "params\x7f.json",
+    "params\x85.json",
+)
+
+
+def attributes(name: str) -> dict[str, Any]:
+    """The attributes of the shipped spec ``name``, to be changed."""
+    documents = [yaml.safe_load(path.read_text()) for path in SHIPPED]
+    return next(item["attributes"] for item in documents if item["attributes"]["name"] == name)
+
+
+def component(name: str) -> str:
+    """The component type of the shipped spec ``name``."""
+    documents = [yaml.safe_load(path.read_text()) for path in SHIPPED]
+    return next(item["type"] for item in documents if item["attributes"]["name"] == name)
+
+
+def change(document: Any, field: str, value: object) -> None:
+    """Set the dotted ``field`` (an integer indexes a list), or remove it."""
+    *parents, last = field.split(".")
+    for key in parents:
+        document = document[int(key)] if isinstance(document, list) else document[key]
+    if isinstance(document, list):
+        document[int(last)] = value
+    elif value is REMOVED:
+        del document[last]
+    else:
+        document[last] = value
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a shipped spec, changed, below ``tmp_path`` and returns the file."""
+
+    def write(name: str, changes: dict[str, object] | None = None, folder: str = "one") -> Path:
+        document = {"type": component(name), "attributes": copy.deepcopy(attributes(name))}
+        for field, value in (changes or {}).items():
+            change(document["attributes"], field, value)
+        path = tmp_path / folder / "defs.yaml"
+        path.parent.mkdir()
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    """Writes a ``defs.yaml`` of any content."""
+
+    def text(content: str | bytes) -> Path:
+        path = tmp_path / "defs.yaml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return text
+
+
+# -- what is shipped -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_shipped_file_loads(path: Path) -> None:
+    """wmtp reads these files without Dagster: each must be whole by itself."""
+    spec = load_spec(path)
+    document = yaml.safe_load(path.read_text())
+    assert isinstance(spec, SPEC_OF_COMPONENT[document["type"]])
+    assert spec.name == path.parent.name
+    shown = spec.model_dump(mode="json", exclude_unset=True)
+    assert shown == document["attributes"]
+
+
+def test_shipped_files_load_together() -> None:
+    """One graph: no name stands for two artifacts, and the families of the experiments exist."""
+    names = {type(spec): spec.name for spec in load_specs()}
+    assert names.keys() == {ModelSpec, MicroSpec, DatasetSpec}
+    assert len(load_specs()) == len(SHIPPED)
+
+
+def test_component_types_are_those_that_exist() -> None:
+    """Dagster and wmtp must read the same file as the same spec, or one of them is wrong."""
+    from wmtp_assets import components
+
+    found = {
+        f"{components.__name__}.{name}": getattr(components, name).spec_class
+        for name in components.__all__
+    }
+    assert found == SPEC_OF_COMPONENT
+
+
+def test_spec_is_immutable(write: Write) -> None:
+    """A spec is shared by assets, checks and commands: none may change it for the others."""
+    spec = load_spec(write("micro_mtp"))
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.max_bytes = 1  # type: ignore[union-attr]
+
+
+def test_defaults_and_derived_values() -> None:
+    """What a spec leaves out is decided here, once: page on the hub, sizes of the small splits."""
+    model = Repository(id="facebook/x", type="model", license="MIT")
+    dataset = Repository(id="google/x", type="dataset", license="MIT")
+    assert model.page == "https://huggingface.co/facebook/x"
+    assert dataset.page == "https://huggingface.co/datasets/google/x"
+    assert model.revision is None
+    assert not model.gated
+    assert [SmallSpec().limit(split) for split in ("train", "valid", "test")] == [100, 32, 32]
+
+
+# -- wrong fields --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["meta_llama_mtp", "micro_mtp", "humaneval"])
+def test_unknown_field(write: Write, name: str) -> None:
+    """A misspelt field would otherwise be a silent default."""
+    path = write(name, {"descripton": "x"})
+    with pytest.raises(SpecError, match=r"attributes\.descripton: Extra inputs") as error:
+        load_spec(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        (name, field)
+        for name in ("meta_llama_mtp", "micro_mtp", "humaneval")
+        for field in ("name", "folder", "description")
+    ]
+    + [
+        ("meta_llama_mtp", "family"),
+        ("meta_llama_mtp", "dtype"),
+        ("meta_llama_mtp", "repository.id"),
+        ("meta_llama_mtp", "repository.license"),
+        ("meta_llama_mtp", "files.checkpoint"),
+        ("meta_llama_mtp", "tokenizer.vocab_size"),
+        ("micro_mtp", "parent"),
+        ("micro_mtp", "shape.dim"),
+        ("micro_mtp", "max_bytes"),
+        ("humaneval", "converter"),
+        ("humaneval", "splits"),
+        ("humaneval", "splits.test.files"),
+    ],
+)
+def test_missing_field(write: Write, name: str, field: str) -> None:
+    """What has no sensible default must be said; the message names the file and the field."""
+    path = write(name, {field: REMOVED})
+    with pytest.raises(SpecError) as error:
+        load_spec(path)
+    assert str(error.value) == f"{path}: attributes.{field}: Field required"
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("meta_llama_mtp", "family", "llama"),
+        ("meta_llama_mtp", "dtype", "int8"),
+        ("meta_llama_mtp", "dtype", "torch.float16"),
+        ("meta_llama_mtp", "repository.type", "space"),
+        ("meta_llama_mtp", "repository.id", "no-owner"),
+        ("meta_llama_mtp", "repository.id", "a/b/c"),
+        ("meta_llama_mtp", "repository.id", "../models"),
+        ("meta_llama_mtp", "repository.id", "models/.."),
+        ("meta_llama_mtp", "repository.id", ".hidden/x"),
+        ("meta_llama_mtp", "repository.id", "facebook/x?revision=1"),
+        ("meta_llama_mtp", "repository.revision", "main"),
+        ("meta_llama_mtp", "repository.revision", "a1b2c3d"),
+        ("meta_llama_mtp", "repository.revision", "A" * 40),
+        ("meta_llama_mtp", "repository.revision", "a" * 40 + "\n"),
+        ("meta_llama_mtp", "repository.revision", "g" * 40),
+        ("meta_llama_mtp", "tokenizer.sha256", "9e556afd"),
+        ("meta_llama_mtp", "tokenizer.sha256", "F" * 64),
+        ("meta_llama_mtp", "tokenizer.sha256", "f" * 65),
+        ("meta_llama_mtp", "tokenizer.vocab_size", 0),
+        ("meta_llama_mtp", "name", "Meta"),
+        ("meta_llama_mtp", "name", "meta-llama"),
+        ("meta_llama_mtp", "name", "a" * 61),
+        ("meta_llama_mtp", "folder", ".."),
+        ("meta_llama_mtp", "folder", ".wmtp"),
+        ("meta_llama_mtp", "folder", "a/b"),
+        ("meta_llama_mtp", "folder", "Meta"),
+        ("meta_llama_mtp", "folder", ""),
+        ("micro_mtp", "parent", "Meta LLaMA"),
+        ("micro_mtp", "dtype", "float8"),
+        ("micro_mtp", "max_bytes", -1),
+        ("micro_mtp", "shape.n_heads", 0),
+        ("micro_mtp", "shape.ffn_dim_multiplier", 0),
+        ("humaneval", "converter", "mbbp"),
+        ("humaneval", "splits", {}),
+        ("humaneval", "splits.test.files", []),
+        ("humaneval", "splits.test.rows", -1),
+        ("humaneval", "max_tokens", 0),
+        ("humaneval", "small", {"train": 0}),
+    ],
+)
+def test_wrong_value(write: Write, name: str, field: str, value: object) -> None:
+    """A wrong value is refused where it is written, not where it is used hours later."""
+    path = write(name, {field: value})
+    with pytest.raises(SpecError) as error:
+        load_spec(path)
+    assert str(error.value).startswith(f"{path}: attributes.{field}")
+
+
+def test_every_wrong_field_is_named(write: Write) -> None:
+    """One run shows all that has to be corrected."""
+    path = write("micro_mtp", {"dtype": "int8", "shape.dim": 0, "parent": REMOVED})
+    with pytest.raises(SpecError) as error:
+        load_spec(path)
+    for field in ("attributes.dtype", "attributes.shape.dim", "attributes.parent"):
+        assert field in str(error.value)
+
+
+@pytest.mark.parametrize("unsafe", UNSAFE_NAMES, ids=repr)
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("meta_llama_mtp", "files.checkpoint"),
+        ("meta_llama_mtp", "files.params"),
+        ("meta_llama_mtp", "files.tokenizer"),
+        ("humaneval", "splits.test.files.0"),
+    ],
+)
+def test_unsafe_file_name(write: Write, name: str, field: str, unsafe: str) -> None:
+    """Each of these is written below the artifact's folder: none may leave it or hide in a log."""
+    path = write(name, {field: unsafe})
+    with pytest.raises(SpecError, match="is not a plain relative path") as error:
+        load_spec(path)
+    assert str(error.value).startswith(f"{path}: attributes.{field}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("meta_llama_mtp", {"files.params": "tokenizer.model"}),
+        ("meta_llama_mtp", {"files.params": "Tokenizer.Model"}),
+        (
+            "humaneval",
+            {"splits.train": {"files": ["openai_humaneval/test-00000-of-00001.parquet"]}},
+        ),
+        (
+            "humaneval",
+            {"splits.train": {"files": ["OpenAI_humaneval/test-00000-of-00001.parquet"]}},
+        ),
+        ("humaneval", {"splits.test.files": ["a.parquet", "a.parquet"]}),
+    ],
+)
+def test_file_named_twice(write: Write, name: str, changes: dict[str, object]) -> None:
+    """Rows of a file in two splits leak the test set; names equal but for case are one on macOS."""
+    path = write(name, changes)
+    with pytest.raises(SpecError, match="named twice") as error:
+        load_spec(path)
+    assert str(error.value).startswith(f"{path}: attributes")
+
+
+# -- file names ----------------------------------------------------------------------------------
+
+SEGMENT = st.text(
+    st.characters(blacklist_characters="/\\", blacklist_categories=("Cc", "Cs")), min_size=1
+).filter(lambda segment: segment not in (".", ".."))
+
+
+@settings(deadline=None)
+@given(st.lists(SEGMENT, min_size=1, max_size=5).map("/".join))
+def test_plain_relative_path_is_taken_as_it_is(path: str) -> None:
+    """Upstream's names are kept to the letter, spaces and all scripts included."""
+    assert relative_path(path) == path
+
+
+@settings(deadline=None)
+@given(st.text(st.sampled_from("ab./\\ \0\n\x7f\x9f\ud800ü~-")))
+@example("a/..")
+@example("...")
+def test_accepted_path_stays_in_its_folder(path: str) -> None:
+    """The only thing between a hostile name and a file outside the storage root."""
+    try:
+        relative_path(path)
+    except ValueError:
+        return
+    parts = path.split("/")
+    assert all(part not in ("", ".", "..") for part in parts)
+    assert (Path("/root/artifact") / path).parts == ("/", "root", "artifact", *parts)
+    assert path.isprintable()
+    assert "\\" not in path
+    path.encode()
+
+
+# -- the file ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "type: [unclosed",
+        "a: b: c",
+        "\tname: x",
+        b"\xff\xfe\xfa",
+        "type: 2024-13-45",
+        "one: 1\n---\ntwo: 2\n",
+        "!!python/object/apply:os.getcwd []",
+        "[" * 5000,
+    ],
+    ids=["unclosed", "colons", "tab", "bytes", "date", "two documents", "python tag", "nesting"],
+)
+def test_not_yaml(text: Callable[[str | bytes], Path], content: str | bytes) -> None:
+    """Whatever the parser stumbles over, the message names the file; no code in it is run."""
+    path = text(content)
+    with pytest.raises(SpecError, match="not readable as YAML") as error:
+        load_spec(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    """The name of the file is what one needs to know."""
+    with pytest.raises(SpecError, match="not readable as YAML"):
+        load_spec(tmp_path / "defs.yaml")
+
+
+@pytest.mark.parametrize(
+    "line", ["name: {{ env.NAME }}", 'name: "{{ name }}"', "name: x  # {{ later }}"]
+)
+def test_templating(text: Callable[[str | bytes], Path], line: str) -> None:
+    """Dagster would fill in what wmtp would take literally: the two would see two graphs."""
+    path = text(f"type: wmtp_assets.components.MicroModel\nattributes:\n  {line}\n")
+    with pytest.raises(SpecError, match="templating") as error:
+        load_spec(path)
+    assert str(error.value).startswith(f"{path}: line 3: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "expected exactly the two keys"),
+        ("- type", "expected exactly the two keys"),
+        ("just text", "expected exactly the two keys"),
+        ("type: x\nattributes: {}\nrequirements: {}", "expected exactly the two keys"),
+        ("attributes: {}", "unknown component type None"),
+        ("type: wmtp_assets.components.Model\nattributes: {}", "Model'; known are wmtp_assets"),
+        ("type: dagster.DefinitionsComponent\nattributes: {}", "unknown component type"),
+        ("type: [1]\nattributes: {}", "unknown component type"),
+        ("type: wmtp_assets.components.MicroModel", "attributes: Input should be a valid dict"),
+        ("type: wmtp_assets.components.MicroModel\nattributes: [1]", "attributes: Input should be"),
+    ],
+)
+def test_wrong_document(text: Callable[[str | bytes], Path], content: str, problem: str) -> None:
+    """A document of another shape is refused as a whole, with what is known instead."""
+    path = text(content)
+    with pytest.raises(SpecError) as error:
+        load_spec(path)
+    assert problem in str(error.value)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+# -- many files ----------------------------------------------------------------------------------
+
+
+def test_folders_are_searched_in_path_order(write: Write, tmp_path: Path) -> None:
+    """The order of the graph must not depend on the order in which a disk lists its names."""
+    write("micro_mtp", folder="b")
+    write("meta_llama_mtp", folder="a")
+    write("humaneval", folder="c")
+    assert [spec.name for spec in load_specs(tmp_path)] == [
+        "meta_llama_mtp",
+        "micro_mtp",
+        "humaneval",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "claim"),
+    [
+        ("meta_llama_mtp", {"folder": "other"}, "name meta_llama_mtp"),
+        ("meta_llama_mtp", {"name": "other"}, "folder meta-llama-mtp"),
+        ("micro_mtp", {"name": "meta_llama_mtp"}, "name meta_llama_mtp"),
+        ("micro_mtp", {"name": "meta_llama_mtp_raw"}, "meta_llama_mtp_raw"),
+        ("micro_mtp", {"folder": "meta-llama-mtp"}, "folder meta-llama-mtp"),
+        ("humaneval", {"name": "meta_llama_mtp"}, "name meta_llama_mtp"),
+    ],
+)
+def test_declared_twice(
+    write: Write, tmp_path: Path, name: str, changes: dict[str, object], claim: str
+) -> None:
+    """Two specs on one name or folder would overwrite each other's artifacts."""
+    first = write("meta_llama_mtp", folder="1")
+    second = write(name, changes, folder="2")
+    with pytest.raises(SpecError) as error:
+        load_specs(tmp_path)
+    assert str(error.value) == f"{second}: {claim!r} is already declared by {first}"
+
+
+def test_no_specs_at_all(tmp_path: Path) -> None:
+    """An empty graph is a wrong folder, not a project without artifacts."""
+    with pytest.raises(SpecError, match=r"no defs\.yaml found"):
+        load_specs(tmp_path)
