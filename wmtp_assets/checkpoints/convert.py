@@ -78,15 +78,19 @@ def convert(
         progress: advanced by the bytes read.
 
     Raises:
-        InvalidInput: naming file and tensor: not floating point, NaN, infinity, overflow.
+        InvalidInput: naming file and tensor: no floating point of 16 to 64 bits, NaN, infinity,
+            overflow.
         OSError: ENOSPC before the first tensor is read.
     """
     import torch
 
     target: torch.dtype = getattr(torch, dtype)
     for tensor in tensors.values():
-        if not getattr(torch, tensor.dtype).is_floating_point:
-            raise InvalidInput(f"{checkpoint}: {tensor.name} is {tensor.dtype}, not floating point")
+        if tensor.dtype not in DTYPE_CODES:
+            raise InvalidInput(
+                f"{checkpoint}: {tensor.name} is {tensor.dtype}; expected one of "
+                + ", ".join(DTYPE_CODES)
+            )
 
     def read(entry: TensorEntry) -> Iterator[memoryview]:
         tensor = tensors[entry.name]
@@ -116,7 +120,8 @@ def build_safetensors(build: Build) -> Document:
     params = parse_params(store.read(raw, params_name), str(store.path(raw, params_name)))
 
     checkpoint_name = f"raw/{spec.files.checkpoint}"
-    size = store.manifest(raw).files[checkpoint_name].size
+    record = store.manifest(raw).files.get(checkpoint_name)
+    size = record.size if record else 0
     hashing = Progress(f"verifying {spec.files.checkpoint}", size, build.say)
     checkpoint = store.verify_file(raw, checkpoint_name, hashing.advance)
 

@@ -66,23 +66,28 @@ def micro_params(parent: MetaParams, spec: MicroSpec) -> MetaParams:
             )
     if params.dim % params.n_heads or params.head_dim != parent.head_dim:
         raise SpecError(
-            f"{spec.name}: dim {params.dim} with {params.n_heads} heads cuts heads apart: "
-            f"{spec.parent} has heads of {parent.head_dim} channels"
+            f"{spec.name}: shape.dim {params.dim} with shape.n_heads {params.n_heads} cuts heads "
+            f"apart: {spec.parent} has heads of {parent.head_dim} channels"
         )
     if params.n_heads * parent.kv_heads != params.kv_heads * parent.n_heads:
         raise SpecError(
-            f"{spec.name}: {params.n_heads} heads on {params.kv_heads} key-value heads; "
-            f"{spec.parent} has {parent.n_heads} on {parent.kv_heads}"
+            f"{spec.name}: shape.n_heads {params.n_heads} on shape.n_kv_heads {params.kv_heads}; "
+            f"{spec.parent} has {parent.n_heads} on {parent.kv_heads}, and whole groups are cut"
         )
     if params.n_trunk < 1 or params.n_trunk > parent.n_trunk:
         raise SpecError(
             f"{spec.name}: shape.n_layers {shape.n_layers} asks for {params.n_trunk} trunk layers, "
             f"{spec.parent} has {parent.n_trunk}"
         )
+    if shape.ffn_dim_multiplier > parent.intermediate_size:
+        raise SpecError(
+            f"{spec.name}: shape.ffn_dim_multiplier is {shape.ffn_dim_multiplier:g}, a factor of "
+            "about 1"
+        )
     if params.intermediate_size > parent.intermediate_size:
         raise SpecError(
-            f"{spec.name}: a feed-forward size of {params.intermediate_size}, "
-            f"{spec.parent} has {parent.intermediate_size}"
+            f"{spec.name}: shape.multiple_of and shape.ffn_dim_multiplier make a feed-forward size "
+            f"of {params.intermediate_size}, {spec.parent} has {parent.intermediate_size}"
         )
     return params
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -24,21 +24,30 @@ MAX_POSITION_EMBEDDINGS = 2048
 """Context length the training code uses, in tokens."""
 
 
-class MetaParams(Spec):
-    """``params.json``. The training code passes these keys on, so any other is an error there."""
+# Bounds far above any model: what follows from a parameter must not cost more than reading it.
+_Size = Annotated[int, Field(gt=0, lt=1 << 31)]
+_Count = Annotated[int, Field(gt=0, le=10_000)]
+_Real = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 
-    dim: int = Field(gt=0, description="hidden size")
-    n_layers: int = Field(gt=0, description="trunk layers + extra heads")
-    n_heads: int = Field(gt=0)
-    n_kv_heads: int | None = Field(default=None, gt=0)
-    vocab_size: int = Field(gt=0)
-    multiple_of: int = Field(gt=0)
-    ffn_dim_multiplier: float | None = Field(default=None, gt=0)
-    norm_eps: float = Field(gt=0)
-    n_future_tokens: int = Field(default=1, gt=0)
-    rope_theta: float = Field(default=10000.0, gt=0)
-    max_batch_size: int | None = Field(default=None, gt=0)
-    max_seq_len: int | None = Field(default=None, gt=0)
+
+class MetaParams(Spec):
+    """``params.json``. The training code passes these keys on, so any other is an error there.
+
+    ``dim`` is the hidden size; ``n_layers`` counts trunk layers and extra heads.
+    """
+
+    dim: _Size
+    n_layers: _Count
+    n_heads: _Size
+    n_kv_heads: _Size | None = None
+    vocab_size: _Size
+    multiple_of: _Size
+    ffn_dim_multiplier: _Real | None = None
+    norm_eps: _Real
+    n_future_tokens: _Count = 1
+    rope_theta: _Real = 10000.0
+    max_batch_size: _Size | None = None
+    max_seq_len: _Size | None = None
 
     @model_validator(mode="after")
     def _divides(self) -> MetaParams:
@@ -118,10 +127,10 @@ def parse_params(data: bytes, where: str) -> MetaParams:
     """
     try:
         document: Any = json.loads(data)
-        return MetaParams.model_validate(document)
+        return MetaParams.model_validate(document, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "document"
+        field = repr(".".join(map(str, first["loc"]))[:60])[1:-1] or "document"
         raise InvalidInput(f"{where}: {field}: {first['msg']}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{where}: not JSON: {error}") from error

@@ -26,6 +26,8 @@ from wmtp_assets.store import HashedFile
 MAX_HEADER = 16 << 20
 MAX_TENSORS = 200_000
 MAX_NAME = 512
+MAX_RANK = 64
+MAX_SIZE = (1 << 63) - 1
 
 # Bytes per element, in the order of the library's Dtype enum: the writer puts later ones first.
 ITEM_SIZE = {
@@ -98,29 +100,51 @@ class Header:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {_short(key)} stands twice")
+            seen.add(key)
     return result
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def is_tensor_name(name: str) -> bool:
+    """Whether ``name`` is short, printable text without ``..`` and backslash."""
+    return (
+        0 < len(name) <= MAX_NAME and name.isprintable() and ".." not in name and "\\" not in name
+    )
+
+
+def _is_sizes(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= MAX_RANK
+        and all(type(number) is int and 0 <= number <= MAX_SIZE for number in value)
+    )
+
+
 def _entry(name: str, value: Any) -> tuple[TensorEntry, int, int]:
-    if not 0 < len(name) <= MAX_NAME or not name.isprintable() or ".." in name or "\\" in name:
-        raise ValueError(f"{name[:60]!r} is no name of a tensor")
+    if not is_tensor_name(name):
+        raise ValueError(f"{_short(name)} is no name of a tensor")
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name}: expected dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_SIZE:
-        raise ValueError(f"{name}: unknown dtype {dtype!r}")
+        raise ValueError(f"{name}: unknown dtype {_short(dtype)}")
     for numbers in (shape, offsets):
-        if not isinstance(numbers, list) or any(type(n) is not int or n < 0 for n in numbers):
-            raise ValueError(f"{name}: {numbers!r} is no list of sizes")
+        if not _is_sizes(numbers):
+            raise ValueError(f"{name}: {_short(numbers)} is no list of sizes")
     if len(offsets) != 2:
         raise ValueError(f"{name}: data_offsets must be begin and end")
     entry = TensorEntry(name, dtype, tuple(shape))
     if offsets[1] - offsets[0] != entry.size:
         raise ValueError(
-            f"{name}: {dtype} {shape} is {entry.size} bytes, data_offsets span "
+            f"{name}: {dtype} {_short(shape)} is {entry.size} bytes, data_offsets span "
             f"{offsets[1] - offsets[0]}"
         )
     return entry, offsets[0], offsets[1]
@@ -144,7 +168,7 @@ def read_header(path: Path) -> Header:
             )
         data = file.read(length)
     try:
-        document = json.loads(data, object_pairs_hook=_no_duplicates)
+        document = json.loads(data.decode(), object_pairs_hook=_no_duplicates)
         if not isinstance(document, dict):
             raise ValueError("the header is no JSON object")
         metadata = document.pop("__metadata__", {})
@@ -152,6 +176,7 @@ def read_header(path: Path) -> Header:
             isinstance(value, str) for value in metadata.values()
         ):
             raise ValueError("__metadata__ is no map of strings")
+        "".join((*metadata, *metadata.values())).encode()  # JSON can spell half a character
         if len(document) > MAX_TENSORS:
             raise ValueError(f"{len(document)} tensors, at most {MAX_TENSORS} are read")
         rows = sorted(

@@ -34,6 +34,8 @@ def read_facts(data: bytes, where: str) -> TokenizerFacts:
     """
     from sentencepiece import SentencePieceProcessor
 
+    if not data:  # sentencepiece takes no bytes for no argument
+        raise InvalidInput(f"{where}: not a sentencepiece model: the file is empty")
     try:
         processor = SentencePieceProcessor(model_proto=data)
         return TokenizerFacts(
@@ -43,8 +45,8 @@ def read_facts(data: bytes, where: str) -> TokenizerFacts:
             unk_id=processor.unk_id(),
             pad_id=processor.pad_id(),
         )
-    except RuntimeError as error:
-        raise InvalidInput(f"{where}: not a sentencepiece model: {error}") from error
+    except (RuntimeError, ValueError) as error:
+        raise InvalidInput(f"{where}: not a sentencepiece model: {str(error)!r}") from error
 
 
 def pinned_sha256(spec: TokenizerSpec, source: Source) -> str | None:

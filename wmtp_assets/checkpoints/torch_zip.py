@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,13 +21,16 @@ from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from wmtp_assets.checkpoints.safetensors_file import is_tensor_name
 from wmtp_assets.errors import InvalidInput
 
 if TYPE_CHECKING:
     import torch
 
-MAX_PICKLE = 64 << 20
+DESCRIPTION = ("data.pkl", "version", "byteorder")
+MAX_DESCRIPTION = 64 << 20
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, sizes of name and extra field
+_ENCRYPTED = 1  # bit of a record's flags
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,14 @@ def _open_archive(path: Path) -> _Archive:
         try:
             with zipfile.ZipFile(file) as archive:
                 return _read_archive(path, file, archive)
-        except (zipfile.BadZipFile, EOFError, struct.error, NotImplementedError) as error:
+        except (
+            zipfile.BadZipFile,
+            EOFError,
+            struct.error,
+            RuntimeError,
+            ValueError,
+            ArithmeticError,
+        ) as error:
             raise InvalidInput(
                 f"{path}: not a torch checkpoint, or cut off: {error}; download it again"
             ) from error
@@ -111,35 +122,38 @@ def _read_archive(path: Path, file: IO[bytes], archive: zipfile.ZipFile) -> _Arc
     if len(names) != len(infos):
         raise InvalidInput(f"{path}: a record stands twice in the archive")
     pickles = [name for name in names if name.endswith("/data.pkl")]
-    if len(pickles) != 1 or archive.getinfo(pickles[0]).file_size > MAX_PICKLE:
-        raise InvalidInput(f"{path}: expected one data.pkl of at most {MAX_PICKLE} bytes")
+    if len(pickles) != 1:
+        raise InvalidInput(f"{path}: not a torch checkpoint: {len(pickles)} records data.pkl")
     prefix = pickles[0].removesuffix("data.pkl")
     if f"{prefix}constants.pkl" in names:
         raise InvalidInput(
             f"{path}: a TorchScript archive, not a checkpoint. Save the state dict instead: "
             "torch.save(module.state_dict(), new)"
         )
+    described = [name for name in DESCRIPTION if prefix + name in names]
+    if sum(archive.getinfo(prefix + name).file_size for name in described) > MAX_DESCRIPTION:
+        raise InvalidInput(f"{path}: the description is larger than {MAX_DESCRIPTION} bytes")
     storages: dict[str, tuple[int, int]] = {}
     position = 0
     for info in infos:
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        is_stored = (
+            info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
+        )
+        if not is_stored or info.flag_bits & _ENCRYPTED:
             raise InvalidInput(
-                f"{path}: record {info.filename} is compressed; torch writes records stored"
+                f"{path}: record {info.filename!r} is compressed or encrypted; "
+                "torch writes records stored"
             )
         file.seek(info.header_offset)
         signature, name_size, extra_size = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
         begin = info.header_offset + _LOCAL_HEADER.size + name_size + extra_size
         end = begin + info.file_size
         if signature != b"PK\x03\x04" or info.header_offset < position or end > archive.start_dir:
-            raise InvalidInput(f"{path}: record {info.filename} does not lie where it should")
+            raise InvalidInput(f"{path}: record {info.filename!r} does not lie where it should")
         position = end
         if info.filename.startswith(f"{prefix}data/"):
             storages[info.filename.removeprefix(f"{prefix}data/")] = (begin, info.file_size)
-    description = {
-        name: archive.read(prefix + name)
-        for name in ("data.pkl", "version", "byteorder")
-        if prefix + name in names
-    }
+    description = {name: archive.read(prefix + name) for name in described}
     if description.get("byteorder", b"little") != b"little":
         raise InvalidInput(f"{path}: tensors are big-endian; save them on a little-endian machine")
     return _Archive(prefix, storages, description)
@@ -182,6 +196,22 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
 
     try:
         loaded, numbers = _load_description(archive)
+        if not isinstance(loaded, Mapping):
+            raise InvalidInput(f"{path}: holds a {type(loaded).__name__}, not a state dict")
+        if not loaded:
+            raise InvalidInput(f"{path}: holds no tensors")
+        tensors: dict[str, StoredTensor] = {}
+        for name, value in loaded.items():
+            if not isinstance(name, str) or not is_tensor_name(name):
+                shown = repr(name[:60]) if isinstance(name, str) else f"a {type(name).__name__}"
+                raise InvalidInput(f"{path}: {shown} is no name of a tensor")
+            if not isinstance(value, torch.Tensor):
+                raise InvalidInput(
+                    f"{path}: {name} is a {type(value).__name__}, not a tensor: "
+                    "expected a flat state dict"
+                )
+            tensors[name] = _locate(path, name, value, archive, numbers)
+        return tensors
     except (
         pickle.UnpicklingError,
         RuntimeError,
@@ -190,24 +220,24 @@ def read_tensors(path: Path) -> dict[str, StoredTensor]:
         AttributeError,
         EOFError,
         LookupError,
+        MemoryError,
         TypeError,
         ValueError,
+        struct.error,
     ) as error:
-        text = str(error).strip().splitlines() or [repr(error)]
-        raise InvalidInput(
-            f"{path}: refused by torch.load(weights_only=True): {text[0]}"
-        ) from error
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise InvalidInput(f"{path}: holds a {type(loaded).__name__}, not a state dict")
-    tensors: dict[str, StoredTensor] = {}
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise InvalidInput(
-                f"{path}: {str(name)[:80]!r} is a {type(value).__name__}, not a tensor: "
-                "expected a flat state dict"
-            )
-        tensors[name] = _locate(path, name, value, archive, numbers)
-    return tensors
+        # Torch's own text stays out of the traceback: it recommends to load the file unsafely.
+        raise InvalidInput(f"{path}: no plain state dict: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Why torch refused, in one printable line, without its advice to load the file unsafely."""
+    asked = re.search(r"GLOBAL (\S+)", str(error))
+    if asked:
+        line = f"it asks for {asked[1]}, which weights do not need"
+    else:
+        lines = [line.strip() for line in str(error).splitlines() if "weights_only" not in line]
+        line = next(filter(None, lines), type(error).__name__)
+    return "".join(c if c.isprintable() else "?" for c in line[:200])
 
 
 def _locate(
@@ -216,7 +246,13 @@ def _locate(
     import torch
 
     if value.layout != torch.strided:
-        raise InvalidInput(f"{path}: {name} is a sparse tensor")
+        layout = str(value.layout).removeprefix("torch.")
+        raise InvalidInput(f"{path}: {name} is a {layout} tensor; only dense ones are read")
+    if value.is_neg() or value.is_conj():
+        raise InvalidInput(
+            f"{path}: {name} is a view whose signs torch flips as it reads; save "
+            f"{name}.resolve_neg().resolve_conj()"
+        )
     storage = value.untyped_storage()
     number = numbers.get(getattr(storage, "_checkpoint_offset", -1))
     if number is None:
@@ -258,10 +294,8 @@ def read_blocks(path: Path, tensor: StoredTensor, block: int) -> Iterator[torch.
     if tensor.size == 0:
         return
     span = tensor.extent
-    buffer = bytearray(min(block // tensor.item_size * tensor.item_size, span))
-    if not tensor.is_contiguous:
-        buffer = bytearray(span)
-    view = memoryview(buffer)
+    whole_items = max(block // tensor.item_size, 1) * tensor.item_size
+    view = memoryview(bytearray(min(whole_items, span) if tensor.is_contiguous else span))
     with path.open("rb", buffering=0) as file:
         file.seek(tensor.begin)
         left = span
@@ -278,4 +312,4 @@ def read_blocks(path: Path, tensor: StoredTensor, block: int) -> Iterator[torch.
             if tensor.is_contiguous:
                 yield flat
             else:
-                yield flat.as_strided(tensor.shape, tensor.stride).reshape(-1)
+                yield flat.as_strided(tensor.shape, tensor.stride).reshape(-1).contiguous()
