@@ -66,9 +66,9 @@ Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
 class Spec(BaseModel):
-    """Base of all specs: immutable, unknown fields are an error."""
+    """Base of all specs: immutable; unknown fields, NaN and infinity are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Repository(Spec):

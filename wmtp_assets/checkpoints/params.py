@@ -27,7 +27,7 @@ MAX_POSITION_EMBEDDINGS = 2048
 # Bounds far above any model: what follows from a parameter must not cost more than reading it.
 _Size = Annotated[int, Field(gt=0, lt=1 << 31)]
 _Count = Annotated[int, Field(gt=0, le=10_000)]
-_Real = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+_Real = Annotated[float, Field(gt=0, le=1e12)]
 
 
 class MetaParams(Spec):
