@@ -22,12 +22,14 @@ class BadLine(InvalidInput):
     """A line that is not a JSON object within the limits.
 
     Attributes:
+        path: the file.
         line: its number, from 1.
         problem: what is wrong with it.
     """
 
     def __init__(self, path: Path, line: int, problem: str) -> None:
         super().__init__(f"{path}:{line}: {problem}")
+        self.path = path
         self.line = line
         self.problem = problem
 
@@ -70,7 +72,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def parse_line(data: bytes) -> dict[str, Any]:
-    """Parse one line.
+    """Parse one line, or a whole document that is small.
 
     Raises:
         ValueError: saying what is wrong with it, and at which column where that is known.
@@ -89,13 +91,16 @@ def parse_line(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise ValueError(f"column {error.colno}: {error.msg}") from error
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"{line}column {error.colno}: {error.msg}") from error
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__}, not an object")
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError as error:
         raise ValueError("a lone surrogate, which no UTF-8 text can hold") from error
+    except ValueError as error:
+        raise ValueError("a number too large for a float: it would become Infinity") from error
     return value
 
 
@@ -108,7 +113,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """
     with path.open("rb") as file:
         number = 0
-        while line := file.readline(MAX_LINE + 2):
+        while line := file.readline(MAX_LINE + 1):
             number += 1
             if not line.endswith(b"\n"):
                 problem = (

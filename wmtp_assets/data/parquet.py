@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def read_rows(
@@ -18,8 +21,8 @@ def read_rows(
         columns: name → Arrow type as pyarrow prints it, such as ``string``.
 
     Raises:
-        InvalidInput: naming file and column or row: not parquet, a column missing or of another
-            type, a null.
+        InvalidInput: naming file and column or row: not parquet, or damaged; a column missing,
+            there twice or of another type; a null; a text that is not UTF-8.
         OSError: if the file cannot be opened.
     """
     import pyarrow as pa
@@ -27,22 +30,45 @@ def read_rows(
 
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            for name, expected in columns.items():
-                if name not in schema.names:
-                    raise InvalidInput(
-                        f"{path}: no column {name!r}; it has {', '.join(schema.names)}"
-                    )
-                found = str(schema.field(name).type)
-                if found.removeprefix("large_") != expected:
-                    raise InvalidInput(f"{path}: column {name!r} is {found}, expected {expected}")
+            _check_columns(path, file.schema_arrow, columns)
             number = 0
             for batch in file.iter_batches(batch_size=batch_size, columns=list(columns)):
-                for row in batch.to_pylist():
-                    for name, value in row.items():
-                        if value is None:
-                            raise InvalidInput(f"{path}: row {number}: {name!r} is null")
-                    yield number, row
+                values = {name: _values(path, number, name, batch.column(name)) for name in columns}
+                for row in zip(*values.values(), strict=True):
+                    yield number, dict(zip(values, row, strict=True))
                     number += 1
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: not readable as parquet: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; pyarrow's own about damaged pages has no number
+        text = " ".join(str(error).split())
+        raise InvalidInput(f"{path}: not readable as parquet: {text}") from error
+
+
+def _check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, str]) -> None:
+    for name, expected in columns.items():
+        if schema.names.count(name) != 1:
+            count = "twice the" if name in schema.names else "no"
+            raise InvalidInput(f"{path}: {count} column {name!r}; it has {', '.join(schema.names)}")
+        found = str(schema.field(name).type)
+        if found.removeprefix("large_") != expected:
+            raise InvalidInput(f"{path}: column {name!r} is {found}, expected {expected}")
+
+
+def _values(path: Path, first: int, name: str, column: pa.Array) -> list[Any]:
+    """The values of a column in a batch that begins at row ``first``; none is null."""
+    try:
+        values = column.to_pylist()
+    except UnicodeDecodeError as error:
+        row = next(row for row, value in enumerate(column, first) if not _is_text(value))
+        raise InvalidInput(f"{path}: row {row}: {name!r} is not UTF-8: {error.reason}") from error
+    if None in values:
+        raise InvalidInput(f"{path}: row {first + values.index(None)}: {name!r} is null")
+    return values
+
+
+def _is_text(value: pa.Scalar) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -49,19 +49,21 @@ def count_tokens(counter: TokenCounter, records: list[AlpacaRecord]) -> list[tup
     return [(counts[i], counts[i + 1], counts[i + 2]) for i in range(0, len(counts), 3)]
 
 
-def convert_file(path: Path, converter: Converter) -> Iterator[AlpacaRecord]:
-    """The records of one upstream parquet file.
+def convert_file(path: Path, converter: Converter) -> Iterator[tuple[str, AlpacaRecord]]:
+    """Place (file and row, for errors) and record of each row of one upstream parquet file.
 
     Raises:
         InvalidInput: naming file, row and field.
     """
     for number, row in read_rows(path, converter.columns):
+        place = f"{path}: row {number}"
         try:
-            yield converter.convert_row(row)
+            record = converter.convert_row(row)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise InvalidInput(f"{path}: row {number}: {field}: {first['msg']}") from error
+            raise InvalidInput(f"{place}: {field}: {first['msg']}") from error
+        yield place, record
 
 
 def build_processed(build: Build) -> Document:
@@ -69,7 +71,7 @@ def build_processed(build: Build) -> Document:
 
     Raises:
         InvalidInput: naming file and row; also when upstream has another number of rows than the
-            spec pins, or two rows share a task_id.
+            spec pins, or none, or two rows share a task_id.
         CorruptArtifact: if a raw file or the tokenizer is not the one that was committed.
     """
     spec = build.artifact.spec
@@ -85,26 +87,23 @@ def build_processed(build: Build) -> Document:
         written = 0
         seen: set[str] = set()
         dropped: Counter[str] = Counter()
-        records = (record for path in paths for record in convert_file(path, converter))
+        rows = (row for path in paths for row in convert_file(path, converter))
         with build.staged.create(split_file(split)) as file:
-            for batch in _batches(records):
+            while batch := list(islice(rows, _BATCH)):
                 upstream_rows += len(batch)
-                for record, counts in zip(batch, count_tokens(counter, batch), strict=True):
+                counts = count_tokens(counter, [record for _, record in batch])
+                for (place, record), tokens in zip(batch, counts, strict=True):
                     if record.task_id in seen:
                         raise InvalidInput(
-                            f"{paths[0].parent}: task_id {record.task_id!r} stands twice in {split}"
+                            f"{place}: task_id {record.task_id!r} stands twice in split {split}"
                         )
                     seen.add(record.task_id)
-                    if sum(counts) > spec.max_tokens:
+                    if sum(tokens) > spec.max_tokens:
                         dropped[TOO_LONG] += 1
                         continue
                     file.write(render_line(record))
                     written += 1
-        if split_spec.rows is not None and upstream_rows != split_spec.rows:
-            raise InvalidInput(
-                f"{raw.key}: split {split} has {upstream_rows} rows upstream, {split_spec.rows} "
-                f"are pinned in the spec of {spec.name}"
-            )
+        _check_upstream_rows(split, paths, upstream_rows, split_spec.rows)
         splits[split] = {
             "upstream_rows": upstream_rows,
             "rows": written,
@@ -132,6 +131,9 @@ def build_processed(build: Build) -> Document:
     }
 
 
-def _batches(records: Iterator[AlpacaRecord]) -> Iterator[list[AlpacaRecord]]:
-    while batch := list(islice(records, _BATCH)):
-        yield batch
+def _check_upstream_rows(split: str, paths: list[Path], found: int, pinned: int | None) -> None:
+    where = f"split {split} in {', '.join(map(str, paths))}"
+    if pinned is not None and found != pinned:
+        raise InvalidInput(f"{where}: {found} rows, but the spec pins {pinned}")
+    if pinned is None and not found:
+        raise InvalidInput(f"{where}: no rows")

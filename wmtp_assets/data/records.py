@@ -31,7 +31,7 @@ class HumanEvalRecord(Record):
     instruction: str = Field(min_length=1, description="upstream's prompt: signature and docstring")
     input: str = Field(max_length=0, description="always empty")
     output: str = Field(min_length=1, description="upstream's canonical_solution")
-    task_id: str = Field(pattern=r"^HumanEval/\d+$", description="as upstream")
+    task_id: str = Field(pattern=r"^HumanEval/[0-9]+$", description="as upstream")
     metadata: HumanEvalMetadata
 
 

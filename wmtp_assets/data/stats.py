@@ -6,7 +6,7 @@ One file per content, named after the UTC day of the run that made it; its body 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wmtp_assets.build import Build
@@ -59,15 +59,17 @@ def summarize_split(records: Iterable[AlpacaRecord], counter: TokenCounter) -> D
 
 
 def summarize(
-    spec: DatasetSpec, lines: dict[str, list[bytes]], processed: Any, counter: TokenCounter
+    spec: DatasetSpec,
+    records: Mapping[str, Iterable[AlpacaRecord]],
+    processed: Any,
+    counter: TokenCounter,
 ) -> Document:
     """The summary of a processed dataset.
 
     Args:
-        lines: split → the lines of its JSONL.
+        records: split → the records of its JSONL.
         processed: the manifest document of the processed dataset.
     """
-    record = RECORD_OF_CONVERTER[spec.converter]
     return {
         "dataset": spec.folder,
         "version": spec.version,
@@ -75,9 +77,7 @@ def summarize(
         "tokenizer_sha256": processed["tokenizer"]["sha256"],
         "splits": {
             split: {
-                **summarize_split(
-                    [record.model_validate(parse_line(line)) for line in lines[split]], counter
-                ),
+                **summarize_split(records[split], counter),
                 "upstream_rows": processed["splits"][split]["upstream_rows"],
                 "dropped": processed["splits"][split]["dropped"],
             }
@@ -97,16 +97,24 @@ def build_stats(build: Build) -> Document:
     assert isinstance(spec, DatasetSpec)
     processed, tokenizer = (build.upstream(key) for key in build.artifact.upstream)
     store = build.store
-    lines = {split: store.read(processed, split_file(split)).splitlines() for split in spec.splits}
+    record = RECORD_OF_CONVERTER[spec.converter]
+    records = {
+        split: [
+            record.model_validate(parse_line(line))
+            for line in store.read(processed, split_file(split)).splitlines()
+        ]
+        for split in spec.splits
+    }
     counter = TokenCounter(
         store.read(tokenizer, "tokenizer.model"), str(store.path(tokenizer, "tokenizer.model"))
     )
     document = store.manifest(processed).document
-    body = render(summarize(spec, lines, document, counter))
+    body = render(summarize(spec, records, document, counter))
     earlier = _earlier_summaries(build)
     newest = newest_summary(earlier)
     if newest is None or earlier[newest] != body:
-        newest = f"{utc_now():%Y-%m-%d}{SUFFIX}"
+        # On a clock that went back, today's file would not be the newest: replace that one.
+        newest = max(f"{utc_now():%Y-%m-%d}{SUFFIX}", newest or "")
         earlier[newest] = body
     for name, data in earlier.items():
         build.staged.write(name, data)
@@ -124,7 +132,10 @@ def _earlier_summaries(build: Build) -> dict[str, bytes]:
     """Committed summaries by name; damaged ones are left out, they are made again."""
     try:
         names = build.store.manifest(build.artifact).files
-    except (MissingArtifact, CorruptArtifact):
+    except MissingArtifact:
+        return {}
+    except CorruptArtifact as error:
+        build.say(f"left out, all earlier summaries: {error}")
         return {}
     summaries = {}
     for name in names:

@@ -21,9 +21,11 @@ class TokenCounter:
     def __init__(self, model: bytes, where: str) -> None:
         from sentencepiece import SentencePieceProcessor
 
+        if not model:
+            raise InvalidInput(f"{where}: not a sentencepiece model: it is empty")
         try:
             self._processor = SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeDecodeError) as error:  # the latter: about a damaged piece
             raise InvalidInput(f"{where}: not a sentencepiece model: {error}") from error
 
     def count(self, texts: Sequence[str]) -> list[int]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
+from itertools import islice
+from typing import Any
 
 from pydantic import ValidationError
 
-from wmtp_assets.data.jsonl import parse_line, read_jsonl, read_lines
+from wmtp_assets.data.jsonl import BadLine, parse_line, read_jsonl, read_lines
 from wmtp_assets.data.process import count_tokens, split_file
 from wmtp_assets.data.records import RECORD_OF_CONVERTER, AlpacaRecord, schema_document
 from wmtp_assets.data.small import small_file
 from wmtp_assets.data.stats import newest_summary, summarize
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.findings import Report, Subject
+from wmtp_assets.integrity.findings import Report, Subject, stated
 from wmtp_assets.integrity.models import NEEDS_SENTENCEPIECE
-from wmtp_assets.manifest import render
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import Document
 from wmtp_assets.specs import DatasetSpec
 
 _BATCH = 256
@@ -36,80 +37,128 @@ def _split_files(subject: Subject) -> dict[str, str]:
     return {split: name(split) for split in _spec(subject).splits}
 
 
+def _first(error: ValidationError) -> tuple[str, str]:
+    """Field and message of the first thing that is wrong with a row."""
+    first = error.errors()[0]
+    return ".".join(map(str, first["loc"])), first["msg"]
+
+
+def _document(subject: Subject, report: Report, name: str) -> Document:
+    """A JSON file of the artifact.
+
+    Raises:
+        InvalidInput: if it is none.
+    """
+    data = report.reads(subject, name).read_bytes()
+    try:
+        return parse_line(data)
+    except ValueError as error:
+        raise InvalidInput(f"not JSON: {error}") from error
+
+
 def check_schema(subject: Subject, report: Report) -> None:
     """Every row is a record of the dataset's schema, and no task_id stands twice."""
-    spec = _spec(subject)
-    record = RECORD_OF_CONVERTER[spec.converter]
+    record = RECORD_OF_CONVERTER[_spec(subject).converter]
     rows = 0
     for name in _split_files(subject).values():
-        seen: Counter[str] = Counter()
-        for number, row in read_jsonl(subject.store.path(subject.artifact, name)):
+        seen: set[str] = set()
+        for number, row in read_jsonl(report.reads(subject, name)):
             rows += 1
             try:
                 task_id = record.model_validate(row).task_id
             except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(map(str, first["loc"]))
+                field, problem = _first(error)
                 report.add(
                     subject.file(name),
                     place=f"line {number}, field {field}",
                     expected=f"the schema of {record.__name__}",
-                    found=first["msg"],
+                    found=problem,
                 )
                 continue
-            seen[task_id] += 1
-            if seen[task_id] > 1:
+            if task_id in seen:
                 report.add(
                     subject.file(name),
                     place=f"line {number}, field task_id",
                     expected="a task_id that stands once",
                     found=task_id,
                 )
-    if subject.artifact.kind == "processed":
-        source = subject.manifest.document["source"]
-        expected = render(schema_document(spec.converter, source["repo"], source["revision"]))
-        found = subject.store.path(subject.artifact, "schema.json").read_bytes()
-        if found != expected:
-            report.add(
-                subject.file("schema.json"),
-                expected=f"the JSON Schema of {record.__name__}",
-                found="another document",
-            )
+            seen.add(task_id)
     report.note(rows=rows)
+    if subject.artifact.kind == "processed":
+        _check_schema_file(subject, report)
+
+
+def _check_schema_file(subject: Subject, report: Report) -> None:
+    expected = schema_document(
+        _spec(subject).converter,
+        subject.stated("source", "repo"),
+        subject.stated("source", "revision"),
+    )
+    found = _document(subject, report, "schema.json")
+    report.require(subject.file("schema.json"), expected=expected, found=found)
 
 
 def check_row_count(subject: Subject, report: Report) -> None:
-    """Each split has as many rows as upstream pins, and as the manifest says."""
+    """Each split has the rows that upstream pins, less those the manifest says were too long."""
+    file = subject.file(subject.artifact.manifest)
     counts = {}
     for split, name in _split_files(subject).items():
-        found = sum(1 for _ in read_lines(subject.store.path(subject.artifact, name)))
+        found = sum(1 for _ in read_lines(report.reads(subject, name)))
         counts[split] = found
-        pinned = _spec(subject).splits[split].rows
-        if pinned is not None:
-            report.require(subject.file(name), expected=f"{pinned} rows", found=f"{found} rows")
+        dropped = _dropped(subject, report, split)
+        upstream = _spec(subject).splits[split].rows
+        if upstream is None:
+            upstream = found + dropped
+        expected = upstream - dropped
+        if found != expected:
+            report.add(subject.file(name), expected=f"{expected} rows", found=f"{found} rows")
         report.require(
-            subject.file(subject.artifact.manifest),
-            expected=found,
-            found=subject.manifest.document["splits"][split]["rows"],
-            place=f"splits.{split}.rows",
+            file,
+            expected={"rows": found, "upstream_rows": upstream},
+            found={key: subject.stated("splits", split, key) for key in ("rows", "upstream_rows")},
+            place=f"splits.{split}",
         )
+    report.require(file, expected=sum(counts.values()), found=subject.stated("rows"), place="rows")
     report.note(rows=counts)
 
 
-def _records(subject: Subject, path: Path) -> Iterator[tuple[int, AlpacaRecord]]:
+def _dropped(subject: Subject, report: Report, split: str) -> int:
+    """How many rows the manifest says were left out."""
+    reasons = subject.stated("splits", split, "dropped")
+    numbers: list[Any] = list(reasons.values()) if isinstance(reasons, dict) else [None]
+    if all(type(number) is int and number > 0 for number in numbers):
+        return sum(numbers)
+    report.add(
+        subject.file(subject.artifact.manifest),
+        expected="reason and number of rows",
+        found=reasons,
+        place=f"splits.{split}.dropped",
+    )
+    return 0
+
+
+def _records(
+    subject: Subject, report: Report, split: str, of: Artifact | None = None
+) -> Iterator[tuple[int, AlpacaRecord]]:
+    """Line number and record of each row of a processed split.
+
+    Raises:
+        BadLine: for a row that is no record.
+    """
     record = RECORD_OF_CONVERTER[_spec(subject).converter]
+    path = report.reads(subject, split_file(split), of)
     for number, row in read_jsonl(path):
         try:
             yield number, record.model_validate(row)
         except ValidationError as error:
-            raise InvalidInput(f"{path}:{number}: {error.errors()[0]['msg']}") from error
+            raise BadLine(path, number, ": ".join(_first(error))) from error
 
 
-def _counter(subject: Subject) -> TokenCounter:
+def _counter(subject: Subject, report: Report) -> TokenCounter:
     """The counter of the tokenizer asset the spec names."""
     tokenizer = subject.store.catalogue[_spec(subject).tokenizer]
-    data = subject.store.read(tokenizer, "tokenizer.model")
-    return TokenCounter(data, str(subject.store.path(tokenizer, "tokenizer.model")))
+    path = report.reads(subject, "tokenizer.model", tokenizer)
+    return TokenCounter(subject.store.read(tokenizer, "tokenizer.model"), str(path))
 
 
 def check_token_length(subject: Subject, report: Report) -> None:
@@ -118,12 +167,11 @@ def check_token_length(subject: Subject, report: Report) -> None:
         report.skip(NEEDS_SENTENCEPIECE)
         return
     limit = _spec(subject).max_tokens
-    counter = _counter(subject)
+    counter = _counter(subject, report)
     longest = 0
-    for name in _split_files(subject).values():
-        rows = list(_records(subject, subject.store.path(subject.artifact, name)))
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH]
+    for split, name in _split_files(subject).items():
+        rows = _records(subject, report, split)
+        while batch := list(islice(rows, _BATCH)):
             counts = count_tokens(counter, [record for _, record in batch])
             for (number, record), tokens in zip(batch, map(sum, counts), strict=True):
                 longest = max(longest, tokens)
@@ -141,13 +189,16 @@ def check_membership(subject: Subject, report: Report) -> None:
     """Small splits are within their limits, and every line stands in the processed split."""
     spec = _spec(subject)
     processed = subject.store.catalogue[subject.artifact.upstream[0]]
+    file = subject.file(subject.artifact.manifest)
     counts = {}
     for split, name in _split_files(subject).items():
-        full = {line for _, line in read_lines(subject.store.path(processed, split_file(split)))}
-        lines = list(read_lines(subject.store.path(subject.artifact, name)))
+        path = report.reads(subject, split_file(split), processed)
+        full = {line for _, line in read_lines(path)}
+        lines = list(read_lines(report.reads(subject, name)))
         counts[split] = len(lines)
         limit = min(spec.small.limit(split), len(full))
-        report.require(subject.file(name), expected=f"{limit} rows", found=f"{len(lines)} rows")
+        if len(lines) != limit:
+            report.add(subject.file(name), expected=f"{limit} rows", found=f"{len(lines)} rows")
         for number, line in lines:
             if line not in full:
                 report.add(
@@ -156,6 +207,13 @@ def check_membership(subject: Subject, report: Report) -> None:
                     expected=f"a line of {processed.base}/{split_file(split)}",
                     found=f"{line[:60].decode(errors='replace')}…",
                 )
+        report.require(
+            file,
+            expected={"rows": len(lines), "of": len(full)},
+            found=subject.stated("splits", split),
+            place=f"splits.{split}",
+        )
+    report.require(file, expected=sum(counts.values()), found=subject.stated("rows"), place="rows")
     report.note(rows=counts)
 
 
@@ -164,26 +222,44 @@ def check_recount(subject: Subject, report: Report) -> None:
     if find_spec("sentencepiece") is None:
         report.skip(NEEDS_SENTENCEPIECE)
         return
-    spec = _spec(subject)
     newest = newest_summary(subject.manifest.files)
     if newest is None:
         report.add(
             subject.file("*_summary.json"), expected="a summary", found="none", problem="missing"
         )
         return
+    found = _document(subject, report, newest)
+    expected = _recounted(subject, report)
+    rows = {split: summary["rows"] for split, summary in expected["splits"].items()}
+    report.require(subject.file(newest), expected=expected, found=found)
+    report.require(
+        subject.file(subject.artifact.manifest),
+        expected={"summary": newest, "rows": sum(rows.values())},
+        found={key: subject.stated(key) for key in ("summary", "rows")},
+    )
+    report.note(summary=newest, rows=rows)
+
+
+def _recounted(subject: Subject, report: Report) -> Document:
+    """The summary of the processed rows as they are now.
+
+    Raises:
+        InvalidInput: if the processed dataset's manifest does not say what belongs in a summary.
+    """
+    spec = _spec(subject)
+    counter = _counter(subject, report)
     processed = subject.store.catalogue[subject.artifact.upstream[0]]
-    lines = {
-        split: [line for _, line in read_lines(subject.store.path(processed, split_file(split)))]
+    report.reads(subject, processed.manifest, processed)
+    document = subject.store.manifest(processed).document
+    fields = [("max_tokens",), ("tokenizer", "sha256")]
+    fields += [
+        ("splits", split, key) for split in spec.splits for key in ("upstream_rows", "dropped")
+    ]
+    for keys in fields:
+        if stated(document, *keys) is None:
+            raise InvalidInput(f"no field {'.'.join(keys)}")
+    records = {
+        split: [record for _, record in _records(subject, report, split, processed)]
         for split in spec.splits
     }
-    document = subject.store.manifest(processed).document
-    expected = summarize(spec, lines, document, _counter(subject))
-    found = parse_line(subject.store.path(subject.artifact, newest).read_bytes())
-    for field in sorted(expected.keys() | found.keys()):
-        report.require(
-            subject.file(newest),
-            expected=expected.get(field),
-            found=found.get(field),
-            place=field,
-        )
-    report.note(summary=newest, rows={split: len(rows) for split, rows in lines.items()})
+    return summarize(spec, records, document, counter)

@@ -5,36 +5,35 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
-from wmtp_assets.checkpoints.configs import CHECKPOINT
+from wmtp_assets.checkpoints.configs import CHECKPOINT, TOKENIZER
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.findings import Report, Subject
+from wmtp_assets.integrity.findings import Report, Subject, stated
+from wmtp_assets.layout import GUESTS
 from wmtp_assets.manifest import FileRecord
 from wmtp_assets.progress import Progress
 from wmtp_assets.store import BLOCK, hash_file
 
 SUMS = "SHA256SUMS"
-_NOT_OURS = ("value_head.safetensors",)
 
 
-def owned_files(subject: Subject) -> list[str]:
-    """Files on disk that belong to the artifact, the manifest aside; relative to its base.
+def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
+    """Every file below ``folder``; symbolic links and other special files are among them.
 
-    Symbolic links and other special files are among them.
+    A folder that is not there has none; one that cannot be read is told to ``unreadable``.
     """
-    base = subject.store.folder(subject.artifact)
-    found = []
-    for folder, folders, files in os.walk(base):
-        parent = Path(folder)
-        links = [name for name in folders if (parent / name).is_symlink()]
+
+    def told(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            unreadable(error)
+
+    for parent, folders, files in os.walk(folder, onerror=told):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in (*files, *links):
-            path = (parent / name).relative_to(base).as_posix()
-            if path != subject.artifact.manifest and subject.artifact.is_owner(path):
-                found.append(path)
-    return sorted(found)
+            yield Path(parent, name)
 
 
 def check_sha256(subject: Subject, report: Report) -> None:
@@ -46,40 +45,24 @@ def check_sha256(subject: Subject, report: Report) -> None:
     progress = Progress(f"hashing {subject.artifact.key}", subject.manifest.size, subject.say)
     read: dict[str, FileRecord] = {}
     for name, record in expected.items():
-        path = subject.store.path(subject.artifact, name)
-        try:
-            mode = path.lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            report.add(subject.file(name), expected="a file", found="nothing", problem="missing")
+        found = _hash(subject, report, name, progress)
+        if found is None:
             continue
-        if not stat.S_ISREG(mode):
-            report.add(subject.file(name), expected="a regular file", found=stat.filemode(mode))
-            continue
-        found = hash_file(path, progress.advance)
         read[name] = found
         if found.size != record.size:
             report.add(
                 subject.file(name),
                 expected=f"{record.size} bytes",
                 found=f"{found.size} bytes",
-                place=_damaged_place(subject, name, path),
             )
         elif found.sha256 != record.sha256:
             report.add(
                 subject.file(name),
                 expected=f"SHA-256 {record.sha256}",
                 found=f"SHA-256 {found.sha256}",
-                place=_damaged_place(subject, name, path),
+                place=_damaged_place(subject, report, name),
             )
-    for name in owned_files(subject):
-        if name not in expected and Path(name).name not in _NOT_OURS:
-            report.add(
-                subject.file(name),
-                expected="no such file: it is not in the manifest",
-                found="a file",
-                problem="extra",
-                remedy="move it elsewhere",
-            )
+    _check_no_other(subject, report)
     _check_sums(subject, report, read)
     _check_roles(subject, report)
     report.note(
@@ -89,16 +72,62 @@ def check_sha256(subject: Subject, report: Report) -> None:
     )
 
 
-def _damaged_place(subject: Subject, name: str, path: Path) -> str:
+def _hash(subject: Subject, report: Report, name: str, progress: Progress) -> FileRecord | None:
+    """Size and hash of a file; None and a finding where it has none, so that the rule goes on."""
+    path = subject.store.path(subject.artifact, name)
+    file = subject.file(name)
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            return hash_file(path, progress.advance)
+    except (FileNotFoundError, NotADirectoryError):
+        report.add(file, expected="a file", found="nothing", problem="missing")
+    except OSError as error:
+        report.add(file, expected="readable", found=error.strerror, problem="unreadable")
+    else:
+        report.add(file, expected="a regular file", found=stat.filemode(mode))
+    return None
+
+
+def _check_no_other(subject: Subject, report: Report) -> None:
+    """No file of the artifact is on disk that the manifest does not know."""
+    artifact = subject.artifact
+    base = subject.store.folder(artifact)
+
+    def unreadable(error: OSError) -> None:
+        path = Path(error.filename).relative_to(base).as_posix()
+        if path == "." or artifact.is_owner(path):
+            report.add(
+                subject.file(path),
+                expected="readable",
+                found=error.strerror,
+                problem="unreadable",
+            )
+
+    names = sorted(path.relative_to(base).as_posix() for path in names_below(base, unreadable))
+    for name in names:
+        is_known = name in subject.manifest.files or name in (artifact.manifest, *GUESTS)
+        if artifact.is_owner(name) and not is_known:
+            report.add(
+                subject.file(name),
+                expected="no such file: it is not in the manifest",
+                found="a file",
+                problem="extra",
+                remedy="move it elsewhere",
+            )
+
+
+def _damaged_place(subject: Subject, report: Report, name: str) -> str:
     """Which tensors of a checkpoint are damaged; empty where that cannot be said."""
-    described = subject.manifest.document.get("checkpoint")
-    if name != CHECKPOINT or described is None:
+    hashes = subject.stated("checkpoint", "tensors")
+    if name != CHECKPOINT or not isinstance(hashes, dict):
         return ""
+    path = report.reads(subject, name)
     try:
         header = read_header(path)
     except InvalidInput:
         return "the header"
-    if header.sha256 != described["header_sha256"]:
+    if header.sha256 != subject.stated("checkpoint", "header_sha256"):
         return "the header"
     damaged = []
     with path.open("rb") as file:
@@ -106,11 +135,10 @@ def _damaged_place(subject: Subject, name: str, path: Path) -> str:
             file.seek(header.begins[entry.name])
             digest = hashlib.sha256()
             left = entry.size
-            while left:
-                block = file.read(min(BLOCK, left))
+            while left and (block := file.read(min(BLOCK, left))):
                 digest.update(block)
                 left -= len(block)
-            if digest.hexdigest() != described["tensors"][entry.name]["sha256"]:
+            if digest.hexdigest() != stated(hashes, entry.name, "sha256"):
                 damaged.append(entry.name)
     more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
     return f"tensor {', '.join(damaged[:3])}{more}"
@@ -121,34 +149,47 @@ def _check_sums(subject: Subject, report: Report, read: Container[str]) -> None:
     files = subject.manifest.files
     for sums in (name for name in files if Path(name).name == SUMS and name in read):
         folder = sums.removesuffix(SUMS)
-        text = subject.store.path(subject.artifact, sums).read_text(errors="replace")
-        listed = {}
-        for line in text.splitlines():
-            sha256, _, name = line.partition("  ")
-            listed[folder + name] = sha256
         expected = {
-            name: record.sha256
+            name.removeprefix(folder): record.sha256
             for name, record in files.items()
             if name.startswith(folder) and name != sums
         }
+        canonical = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(expected.items()))
+        data = report.reads(subject, sums).read_bytes()
+        if data == canonical.encode():
+            continue
+        lines = [line.partition("  ") for line in data.decode(errors="replace").split("\n")[:-1]]
+        listed = {name: sha256 for sha256, _, name in lines}
+        if listed == expected:
+            report.add(
+                subject.file(sums),
+                expected="exactly what sha256sum prints, in the order of names",
+                found="the same hashes written otherwise",
+            )
         for name in sorted(listed.keys() | expected.keys()):
             report.require(
                 subject.file(sums),
                 expected=expected.get(name, "no line"),
                 found=listed.get(name, "no line"),
-                place=name.removeprefix(folder),
+                place=name,
             )
 
 
 def _check_roles(subject: Subject, report: Report) -> None:
-    """``metadata.json``'s ``files`` and ``sha256``, by role, are the manifest's."""
-    document = subject.manifest.document
-    for role, sha256 in document.get("sha256", {}).items():
-        name = document["files"].get(role)
-        if name in subject.manifest.files:
+    """``metadata.json``'s ``files`` and ``sha256``, by role, are the manifest's.
+
+    Where the tokenizer belongs to another artifact, the rule ``tokenizer`` compares it.
+    """
+    paths, hashes = subject.stated("files"), subject.stated("sha256")
+    if not isinstance(paths, dict) or not isinstance(hashes, dict):
+        return
+    file = subject.file(subject.artifact.manifest)
+    for role in sorted(paths.keys() | hashes.keys()):
+        name = paths.get(role)
+        record = subject.manifest.files.get(name) if isinstance(name, str) else None
+        if record is not None:
             report.require(
-                subject.file(subject.artifact.manifest),
-                expected=subject.manifest.files[name].sha256,
-                found=sha256,
-                place=f"sha256.{role}",
+                file, expected=record.sha256, found=hashes.get(role), place=f"sha256.{role}"
             )
+        elif name != TOKENIZER:
+            report.add(file, expected="a file of the artifact", found=name, place=f"files.{role}")

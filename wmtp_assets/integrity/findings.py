@@ -1,17 +1,24 @@
-"""What a rule returns."""
+"""What a rule is given, and what it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import reprlib
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from wmtp_assets.errors import CorruptArtifact
 from wmtp_assets.layout import Artifact, Kind
 from wmtp_assets.manifest import Manifest
 from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Store
+from wmtp_assets.store import Store, materialize_command
 
 Problem = Literal["corrupt", "missing", "extra", "unreadable", "changing"]
+
+MAX_TEXT = 1000
+"""Characters of a finding's text; what a damaged file holds may be of any length."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,13 @@ class Outcome:
     skipped: str = ""
 
 
+def stated(document: Any, *keys: str) -> Any:
+    """What a JSON document says at ``keys``; None where it says nothing."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
+
+
 @dataclass(frozen=True)
 class Subject:
     """The artifact a rule is applied to; ``say`` receives lines of progress."""
@@ -72,6 +86,10 @@ class Subject:
     def file(self, name: str) -> str:
         """The path of the artifact's file ``name`` below the root, for a finding."""
         return f"{self.artifact.base}/{name}"
+
+    def stated(self, *keys: str) -> Any:
+        """What the manifest says at ``keys``; None where it says nothing."""
+        return stated(self.manifest.document, *keys)
 
 
 @dataclass(frozen=True)
@@ -91,12 +109,95 @@ class Rule:
     check: Callable[[Subject, Report], None]
 
 
-class Report:
-    """Collects the findings and the evidence of one rule on one artifact."""
+class _Nothing:
+    def __str__(self) -> str:
+        return "nothing"
 
-    def __init__(self, rule: str, artifact: str, remedy: str) -> None:
+
+_NOTHING = _Nothing()
+_SHORT = reprlib.Repr()
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 8
+_SHORT.maxstring = 200
+
+
+def as_text(value: object) -> str:
+    """``value`` for people: short, on one line, and printable on any terminal."""
+    is_nested = isinstance(value, dict | list | tuple | set)
+    text = _SHORT.repr(value) if is_nested else str(value)
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def differences(expected: Any, found: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ: the place, what is expected there, what was found.
+
+    Unlike for ``==``, 1, 1.0 and true differ, as they do in a file.
+    """
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in sorted(expected.keys() | found.keys(), key=str):
+            yield from differences(
+                expected.get(key, _NOTHING),
+                found.get(key, _NOTHING),
+                f"{place}.{key}" if place else str(key),
+            )
+    elif type(found) is not type(expected) or found != expected:
+        yield place, expected, found
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything is at ``path``, be it a link that leads nowhere.
+
+    Raises:
+        OSError: if that cannot be seen.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def require_regular(path: Path) -> None:
+    """Require a regular file: opening a pipe can wait for ever, and a link leads anywhere.
+
+    Raises:
+        CorruptArtifact: if ``path`` is something else.
+        OSError: if it is not there, or cannot be looked at.
+    """
+    mode = path.lstat().st_mode
+    if not stat.S_ISREG(mode):
+        raise CorruptArtifact(f"{path} is no regular file: {stat.filemode(mode)}")
+
+
+class Report:
+    """Collects the findings and the evidence of one rule on one artifact.
+
+    Args:
+        remedy: the command or step that mends the artifact.
+        reading: the file that the rule reads first, below the root.
+    """
+
+    def __init__(self, rule: str, artifact: str, remedy: str, reading: str = "") -> None:
         self._rule, self._artifact, self._remedy = rule, artifact, remedy
+        self._reading, self._reading_remedy = reading, remedy
         self.outcome = Outcome()
+
+    def reads(self, subject: Subject, name: str, of: Artifact | None = None) -> Path:
+        """Where the file ``name`` lies, of the subject unless another artifact is given.
+
+        An error that interrupts the rule from here on is a finding about this file.
+
+        Raises:
+            CorruptArtifact: if it is no regular file.
+            OSError: if it is not there.
+        """
+        owner = of or subject.artifact
+        self._reading = f"{owner.base}/{name}"
+        self._reading_remedy = materialize_command(owner.key)
+        path = subject.store.path(owner, name)
+        require_regular(path)
+        return path
 
     def add(
         self,
@@ -114,18 +215,31 @@ class Report:
                 rule=self._rule,
                 artifact=self._artifact,
                 problem=problem,
-                file=file,
-                place=place,
-                expected=str(expected),
-                found=str(found),
+                file=as_text(file),
+                place=as_text(place),
+                expected=as_text(expected),
+                found=as_text(found),
                 remedy=remedy or self._remedy,
             )
         )
 
+    def interrupted(
+        self, *, expected: object, found: object, place: str = "", problem: Problem = "corrupt"
+    ) -> None:
+        """Record that the rule could not go on with the file it was reading."""
+        self.add(
+            self._reading,
+            expected=expected,
+            found=found,
+            place=place,
+            problem=problem,
+            remedy=self._reading_remedy,
+        )
+
     def require(self, file: str, *, expected: object, found: object, place: str = "") -> None:
-        """Record a finding unless ``found`` equals ``expected``."""
-        if found != expected:
-            self.add(file, expected=expected, found=found, place=place)
+        """Record a finding for each place where ``found`` differs from ``expected``."""
+        for where, wanted, actual in differences(expected, found, place):
+            self.add(file, expected=wanted, found=actual, place=where)
 
     def note(self, **evidence: Any) -> None:
         """Add to what was looked at."""

@@ -6,22 +6,22 @@ proof: a proof is applying the rule again.
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from wmtp_assets.integrity.findings import Outcome
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Manifest
+from wmtp_assets.specs import Spec
 from wmtp_assets.store import Store, replace_file, timestamp
 
 Signature = dict[str, list[int]]
 """File → size in bytes, mtime in ns, inode."""
 
 
-@dataclass(frozen=True)
-class LastResult:
+class LastResult(Spec):
     """The last result of one rule.
 
     Attributes:
@@ -38,15 +38,24 @@ class LastResult:
     files: Signature
 
 
+def sign(path: Path) -> list[int]:
+    """What changes when a file is written: size, mtime, inode.
+
+    Raises:
+        OSError: if it is not there.
+    """
+    status = os.lstat(path)
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
 def signature(store: Store, artifact: Artifact, manifest: Manifest) -> Signature:
-    """The files of an artifact as they are now; those that are missing are left out."""
+    """The files of an artifact as they are now; those that cannot be seen are left out."""
     found: Signature = {}
     for name in (*manifest.files, artifact.manifest):
         try:
-            status = os.lstat(store.path(artifact, name))
-        except (FileNotFoundError, NotADirectoryError):
+            found[name] = sign(store.path(artifact, name))
+        except OSError:
             continue
-        found[name] = [status.st_size, status.st_mtime_ns, status.st_ino]
     return found
 
 
@@ -66,31 +75,26 @@ def remember(
 
     Args:
         before: the files' signature taken before they were read.
+
+    Raises:
+        OSError: if it cannot be written.
     """
-    entry = {
-        "at": timestamp(),
-        "content_sha256": manifest.content_sha256,
-        "problem": str(outcome.findings[0]) if outcome.findings else "",
-        "files": before,
-    }
-    replace_file(_folder(store, artifact) / f"{rule}.json", json.dumps(entry).encode())
+    result = LastResult(
+        rule=rule,
+        at=timestamp(),
+        content_sha256=manifest.content_sha256,
+        problem=str(outcome.findings[0]) if outcome.findings else "",
+        files=before,
+    )
+    replace_file(_folder(store, artifact) / f"{rule}.json", result.model_dump_json().encode())
 
 
 def last_results(store: Store, artifact: Artifact) -> list[LastResult]:
-    """What is remembered about the rules of an artifact."""
+    """What is remembered about the rules of an artifact; damaged records are left out."""
     results = []
     for path in sorted(_folder(store, artifact).glob("*.json")):
         try:
-            entry = json.loads(path.read_bytes())
-            results.append(
-                LastResult(
-                    path.stem,
-                    entry["at"],
-                    entry["content_sha256"],
-                    entry["problem"],
-                    entry["files"],
-                )
-            )
-        except (ValueError, KeyError, TypeError):
-            path.unlink()
+            results.append(LastResult.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError):
+            continue
     return results

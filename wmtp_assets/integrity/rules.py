@@ -5,11 +5,13 @@ The same rules serve Dagster's asset checks, ``wmtp verify`` and the tests.
 
 from __future__ import annotations
 
+from wmtp_assets.data.jsonl import BadLine
 from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
 from wmtp_assets.integrity import datasets, files, models
 from wmtp_assets.integrity.findings import Finding, Outcome, Report, Rule, Subject
-from wmtp_assets.integrity.record import remember, signature
+from wmtp_assets.integrity.record import Signature, remember, sign, signature
 from wmtp_assets.layout import Artifact, Kind
+from wmtp_assets.manifest import Manifest
 from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
 
@@ -99,17 +101,17 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
 
     An artifact that was committed anew while the rule read it is read again, three times at most.
     """
-    path = store.manifest_path(artifact)
     for _ in range(3):
         try:
-            manifest = store.manifest(artifact)
+            before = signature(store, artifact, store.manifest(artifact))
         except (MissingArtifact, CorruptArtifact, OSError):
-            return _apply_once(rule, store, artifact, say)
-        before = signature(store, artifact, manifest)
-        outcome = _apply_once(rule, store, artifact, say)
-        if path.is_file() and path.stat().st_ino == before[artifact.manifest][2]:
-            if not outcome.skipped:
-                remember(store, artifact, manifest, rule.name, outcome, before)
+            before = {}
+        outcome, manifest = _apply_once(rule, store, artifact, say)
+        if manifest is None and not before:
+            return outcome
+        if _is_at_rest(store, artifact, before):
+            if manifest is not None and (outcome.findings or not outcome.skipped):
+                _remember(store, artifact, manifest, rule, outcome, before, say)
             return outcome
     report = Report(rule.name, artifact.key, "run again when nobody writes")
     report.add(
@@ -121,22 +123,51 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
     return report.outcome
 
 
-def _apply_once(rule: Rule, store: Store, artifact: Artifact, say: Say) -> Outcome:
-    report = Report(rule.name, artifact.key, materialize_command(artifact.key))
-    file = f"{artifact.base}/{artifact.manifest}"
+def _is_at_rest(store: Store, artifact: Artifact, before: Signature) -> bool:
+    """Whether the manifest is the one that was there ``before``."""
     try:
-        rule.check(Subject(store, artifact, store.manifest(artifact), say), report)
+        return before.get(artifact.manifest) == sign(store.manifest_path(artifact))
+    except OSError:
+        return False
+
+
+def _remember(
+    store: Store,
+    artifact: Artifact,
+    manifest: Manifest,
+    rule: Rule,
+    outcome: Outcome,
+    before: Signature,
+    say: Say,
+) -> None:
+    try:
+        remember(store, artifact, manifest, rule.name, outcome, before)
+    except OSError as error:  # storage may be mounted for reading only
+        say(f"{artifact.key} {rule.name}: the result is not remembered: {error}")
+
+
+def _apply_once(
+    rule: Rule, store: Store, artifact: Artifact, say: Say
+) -> tuple[Outcome, Manifest | None]:
+    """The outcome, and the manifest it is about; None: it could not be read."""
+    remedy = materialize_command(artifact.key)
+    report = Report(rule.name, artifact.key, remedy, f"{artifact.base}/{artifact.manifest}")
+    statement = rule.statement.removesuffix(".")
+    manifest = None
+    try:
+        manifest = store.manifest(artifact)
+        rule.check(Subject(store, artifact, manifest, say), report)
     except MissingArtifact as error:
-        report.add(file, expected="a committed artifact", found=error, problem="missing")
+        report.interrupted(expected="a committed artifact", found=error, problem="missing")
+    except BadLine as error:
+        report.interrupted(place=f"line {error.line}", expected=statement, found=error.problem)
     except (CorruptArtifact, InvalidInput, SpecError) as error:
-        report.add(file, expected=rule.statement, found=error)
-    except FileNotFoundError as error:
-        report.add(str(error.filename), expected="a file", found="nothing", problem="missing")
+        report.interrupted(expected=statement, found=error)
+    except (FileNotFoundError, NotADirectoryError):
+        report.interrupted(expected="a file", found="nothing", problem="missing")
     except OSError as error:
-        report.add(
-            str(error.filename), expected="readable", found=error.strerror, problem="unreadable"
-        )
-    return report.outcome
+        report.interrupted(expected="readable", found=error.strerror, problem="unreadable")
+    return report.outcome, manifest
 
 
 def first_findings(findings: list[Finding], count: int = 10) -> list[dict[str, str]]:

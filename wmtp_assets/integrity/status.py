@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wmtp_assets.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.integrity.findings import stated
 from wmtp_assets.integrity.record import LastResult, Signature, last_results, signature
 from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.layout import Artifact
@@ -53,14 +54,15 @@ def status_of(store: Store, artifact: Artifact) -> Status:
     except OSError as error:
         return Status(artifact.key, artifact.kind, "unreadable", problem=str(error))
     document = manifest.document
+    names = {rule.name for rule in rules_of(artifact)}
     results = {
         result.rule: result
         for result in last_results(store, artifact)
-        if result.content_sha256 == manifest.content_sha256
+        if result.content_sha256 == manifest.content_sha256 and result.rule in names
     }
     now = signature(store, artifact, manifest)
     problem = _problem(artifact, manifest, now, results)
-    all_applied = all(rule.name in results for rule in rules_of(artifact))
+    all_applied = results.keys() == names
     return Status(
         name=artifact.key,
         kind=artifact.kind,
@@ -68,9 +70,9 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         size=manifest.size,
         dtype=document.get("dtype"),
         rows=document.get("rows"),
-        source=document["source"]["repo"],
-        revision=document["source"]["revision"],
-        endpoint=document["source"]["endpoint"],
+        source=stated(document, "source", "repo"),
+        revision=stated(document, "source", "revision"),
+        endpoint=stated(document, "source", "endpoint"),
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
         problem=problem or ("" if all_applied else "not verified"),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Report
+from wmtp_assets.integrity.files import names_below
+from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Report, is_there
 from wmtp_assets.integrity.rules import apply_rule, rules_of
 from wmtp_assets.layout import TOP_FOLDERS, Artifact
 from wmtp_assets.progress import Say, silent
@@ -44,7 +44,7 @@ def verify(
     """
     verdicts = []
     for artifact in artifacts:
-        if store.manifest_path(artifact).is_file():
+        if _is_committed(store, artifact):
             for rule in rules_of(artifact):
                 outcome = apply_rule(rule, store, artifact, say)
                 verdicts.append(Verdict(artifact.key, rule.name, outcome))
@@ -62,22 +62,40 @@ def verify(
     return verdicts
 
 
+def _is_committed(store: Store, artifact: Artifact) -> bool:
+    """Whether there is a manifest; where that cannot be seen, the rules say why."""
+    try:
+        return is_there(store.manifest_path(artifact))
+    except OSError:
+        return True
+
+
 def strays(store: Store) -> Verdict:
     """Files below the artifact folders that belong to no artifact."""
     report = Report("strays", "", "move it elsewhere")
     catalogue = list(store.catalogue)
+
+    def name(path: Path) -> str:
+        return path.relative_to(store.root).as_posix()
+
+    def unreadable(error: OSError) -> None:
+        report.add(
+            name(Path(error.filename)),
+            expected="readable",
+            found=error.strerror,
+            problem="unreadable",
+            remedy="make it readable",
+        )
+
     for top in TOP_FOLDERS:
-        for folder, folders, files in os.walk(store.root / top):
-            links = [name for name in folders if Path(folder, name).is_symlink()]
-            for name in (*files, *links):
-                path = Path(folder, name).relative_to(store.root).as_posix()
-                if not any(_is_of(artifact, path) for artifact in catalogue):
-                    report.add(
-                        path,
-                        expected="only files of artifacts",
-                        found="a file of none",
-                        problem="extra",
-                    )
+        for path in sorted(map(name, names_below(store.root / top, unreadable))):
+            if not any(_is_of(artifact, path) for artifact in catalogue):
+                report.add(
+                    path,
+                    expected="only files of artifacts",
+                    found="a file of none",
+                    problem="extra",
+                )
     return Verdict("", "strays", report.outcome)
 
 

@@ -1,0 +1,139 @@
+"""Upstream parquet: read whole and in order, or refused with file and row or column."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from wmtp_assets.data.parquet import read_rows
+from wmtp_assets.errors import InvalidInput
+
+COLUMNS = {"name": "string", "code": "string"}
+
+
+def write(path: Path, rows: dict[str, Any], **options: Any) -> Path:
+    """Write a small parquet file."""
+    pq.write_table(pa.table(rows), path, **options)
+    return path
+
+
+def refusal(path: Path, batch_size: int = 256) -> str:
+    """What is said about a file that cannot be read; it begins with its path."""
+    with pytest.raises(InvalidInput) as caught:
+        list(read_rows(path, COLUMNS, batch_size))
+    prefix, text = f"{path}: ", str(caught.value)
+    assert text.startswith(prefix)
+    return text.removeprefix(prefix)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test writes its file."""
+    return tmp_path / "part-0.parquet"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 256])
+def test_rows_come_in_order_over_batches_and_row_groups(path: Path, batch_size: int) -> None:
+    """Row numbers in errors are those of the file, wherever its row groups end."""
+    names = [f"n{number}" for number in range(10)]
+    write(path, {"code": ["x"] * 10, "more": [1] * 10, "name": names}, row_group_size=4)
+    assert list(read_rows(path, COLUMNS, batch_size)) == [
+        (number, {"name": name, "code": "x"}) for number, name in enumerate(names)
+    ]
+
+
+def test_large_strings_are_strings(path: Path) -> None:
+    """Writers choose 64-bit offsets for long columns; the values are the same."""
+    write(path, {"name": pa.array(["a"], pa.large_string()), "code": ["é\r\n\t"]})
+    assert list(read_rows(path, COLUMNS)) == [(0, {"name": "a", "code": "é\r\n\t"})]
+
+
+def test_no_rows_are_no_error_here(path: Path) -> None:
+    """Whether a split may be empty is decided where the split is known."""
+    write(path, {name: pa.array([], pa.string()) for name in COLUMNS})
+    assert list(read_rows(path, COLUMNS)) == []
+
+
+def test_missing_column_is_named_with_those_there_are(path: Path) -> None:
+    """Upstream renamed it, or the wrong file was declared: the list shows which."""
+    write(path, {"name": ["a"], "Code": ["x"]})
+    assert refusal(path) == "no column 'code'; it has name, Code"
+
+
+def test_column_that_is_there_twice_is_refused(path: Path) -> None:
+    """pyarrow finds neither of the two and raises a KeyError."""
+    schema = pa.schema([("name", pa.string()), ("code", pa.string()), ("code", pa.string())])
+    pq.write_table(pa.table([["a"], ["x"], ["y"]], schema=schema), path)
+    assert refusal(path) == "twice the column 'code'; it has name, code, code"
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (pa.array([1]), "int64"),
+        (pa.array([b"x"]), "binary"),
+        (pa.array([["x"]]), "list<element: string>"),
+        (pa.array([None]), "null"),
+    ],
+    ids=["int64", "binary", "list", "null"],
+)
+def test_mistyped_column_is_refused(path: Path, values: pa.Array, found: str) -> None:
+    """Converted silently, numbers or bytes would stand in the JSONL as text."""
+    write(path, {"name": ["a"], "code": values})
+    assert refusal(path) == f"column 'code' is {found}, expected string"
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 256])
+def test_null_is_named_by_row_and_column(path: Path, batch_size: int) -> None:
+    """Also in a later batch the row is counted from the start of the file."""
+    write(path, {"name": ["a", "b", "c", "d"], "code": ["x", "y", "z", None]})
+    assert refusal(path, batch_size) == "row 3: 'code' is null"
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 256])
+def test_text_that_is_not_utf8_is_named_by_row_and_column(path: Path, batch_size: int) -> None:
+    """Parquet does not check its strings; the first to notice would be the JSON writer."""
+    code = pa.array([b"x", b"y", b"\xff\xfe"], pa.binary()).view(pa.string())
+    write(path, {"name": ["a", "b", "c"], "code": code})
+    assert refusal(path, batch_size) == "row 2: 'code' is not UTF-8: invalid start byte"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"PAR1", b"PAR1PAR1", b"<html>502</html>", b"PAR1" + b"\0" * 100 + b"PAR1"]
+)
+def test_what_is_not_parquet_is_refused(path: Path, data: bytes) -> None:
+    """An error page that was saved under the file's name is the usual cause."""
+    path.write_bytes(data)
+    assert refusal(path).startswith("not readable as parquet: ")
+
+
+def test_truncated_anywhere_is_refused(path: Path) -> None:
+    """A file that was cut off must not be a dataset with fewer rows."""
+    write(path, {"name": [f"{n}" for n in range(500)], "code": ["x" * 20] * 500})
+    data = path.read_bytes()
+    for size in range(0, len(data), 97):
+        path.write_bytes(data[:size])
+        assert refusal(path).startswith("not readable as parquet: ")
+
+
+def test_damaged_page_is_refused(path: Path) -> None:
+    """pyarrow raises a plain OSError for it, which elsewhere means that the disk failed."""
+    write(path, {"name": ["a"] * 500, "code": [f"{n}" for n in range(500)]}, compression="zstd")
+    data = bytearray(path.read_bytes())
+    data[5] ^= 0xFF
+    path.write_bytes(data)
+    text = refusal(path)
+    assert text.startswith("not readable as parquet: ")
+    assert "\n" not in text
+
+
+def test_errors_of_the_disk_stay_what_they_are(path: Path) -> None:
+    """'Not parquet, download it again' would be the wrong advice for a missing file."""
+    with pytest.raises(FileNotFoundError) as caught:
+        list(read_rows(path, COLUMNS))
+    assert caught.value.errno == errno.ENOENT

