@@ -13,185 +13,33 @@ import json
 import os
 import shutil
 import socket
-import stat
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
 from wmtp_assets import manifest
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
+from wmtp_assets.clock import timestamp
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact, StoreError
 from wmtp_assets.exchange import exchange, is_cut_off, recover
+from wmtp_assets.files import (
+    DISK_FULL,
+    HashedFile,
+    fsync_folder,
+    hash_file,
+    names_below,
+    open_regular,
+    replace_file,
+)
 from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
 from wmtp_assets.manifest import Document, FileRecord, Manifest
 from wmtp_assets.progress import Say, human_bytes, silent
 from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
 from wmtp_assets.specs import relative_path
 
-BLOCK = 1 << 20
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NOT_REGULAR = {errno.ELOOP, errno.EINVAL, errno.ENXIO}
-
-
-def utc_now() -> datetime:
-    """Now, or ``SOURCE_DATE_EPOCH`` (seconds since 1970) when that is set.
-
-    Raises:
-        SpecError: if it is set to something else.
-    """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if not epoch:
-        return datetime.now(UTC)
-    try:
-        return datetime.fromtimestamp(int(epoch), UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise SpecError(f"SOURCE_DATE_EPOCH={epoch!r} is no number of seconds: {error}") from error
-
-
-def timestamp() -> str:
-    """:func:`utc_now` in whole seconds, ISO 8601: ``2026-01-31T12:00:00Z``."""
-    return utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def open_regular(path: Path) -> FileIO:
-    """Open a regular file for reading; never waits, as opening a named pipe would.
-
-    Raises:
-        OSError: if it cannot be read; ELOOP for a symbolic link, EINVAL for a folder or device.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return FileIO(descriptor)
-
-
-def hash_file(path: Path, advance: Callable[[int], None] = lambda size: None) -> FileRecord:
-    """Size and SHA-256 of a regular file, read in blocks of 1 MiB.
-
-    Raises:
-        OSError: as :func:`open_regular`.
-    """
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(BLOCK))
-    size = 0
-    with open_regular(path) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            size += count
-            advance(count)
-    return FileRecord(size=size, sha256=digest.hexdigest())
-
-
-def fsync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-class HashedFile:
-    """A new binary file that is hashed while it is written; fsynced and recorded when closed.
-
-    Has the part of ``typing.BinaryIO`` that ``huggingface_hub``'s ``http_get`` uses to write.
-    """
-
-    def __init__(
-        self, path: Path, done: Callable[[FileRecord], None], advance: Callable[[int], None]
-    ) -> None:
-        self._file = path.open("xb", buffering=0)
-        self._digest = hashlib.sha256()
-        self._size = 0
-        self._done = done
-        self._advance = advance
-
-    def reserve(self, size: int) -> None:
-        """Allocate ``size`` bytes now, so that a full disk shows before the work is done.
-
-        Raises:
-            OSError: ENOSPC, if they are not there.
-        """
-        if size and hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(self._file.fileno(), 0, size)
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-                    self._refuse(error, size)
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Append ``data`` whole; return its size in bytes."""
-        view = memoryview(data).cast("B")
-        self._digest.update(view)
-        self._size += len(view)
-        written = 0
-        try:
-            while written < len(view):
-                written += self._file.write(view[written:]) or 0
-        except OSError as error:
-            self._refuse(error, self._size)
-        self._advance(len(view))
-        return len(view)
-
-    def _refuse(self, error: OSError, size: int) -> NoReturn:
-        """Raise ``error``, saying on a full disk which file needs how much."""
-        if error.errno not in _DISK_FULL:
-            raise error
-        needed = f"{human_bytes(size)} or more needed for one file"
-        raise OSError(error.errno, f"{needed}: {error.strerror}", self._file.name) from error
-
-    def tell(self) -> int:
-        return self._size
-
-    def seek(self, position: int) -> int:
-        """Start over: ``position`` must be 0, and what was written is forgotten."""
-        if position:
-            raise ValueError("a file that is hashed while it is written can only start over")
-        self._advance(-self._size)
-        self._digest = hashlib.sha256()
-        self._size = 0
-        return self._file.seek(0)
-
-    def truncate(self) -> int:
-        """Cut the file at the current position."""
-        return self._file.truncate(self._size)
-
-    def __enter__(self) -> HashedFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._file:
-            if error is not None:
-                return
-            self._file.truncate(self._size)
-            os.fsync(self._file.fileno())
-        self._done(FileRecord(size=self._size, sha256=self._digest.hexdigest()))
 
 
 class Staged:
@@ -402,7 +250,7 @@ class Store:
                     f"{self.folder(artifact)} and {self.internal} are on two filesystems, so that "
                     f"no commit is atomic ({error}). Keep the storage root on one filesystem"
                 ) from error
-            if error.errno not in _DISK_FULL:
+            if error.errno not in DISK_FULL:
                 raise
             there = next(path for path in (self.root, *self.root.parents) if path.exists())
             free = shutil.disk_usage(there).free
@@ -488,12 +336,14 @@ def _describe_holder(path: Path) -> str:
         return "held by another process"
 
 
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
 def _files_below(folder: Path) -> Iterator[PurePosixPath]:
-    """Every file and symbolic link below ``folder``, relative to it."""
-    for parent, folders, files in os.walk(folder):
-        links = [name for name in folders if Path(parent, name).is_symlink()]
-        for name in (*files, *links):
-            yield PurePosixPath(Path(parent, name).relative_to(folder).as_posix())
+    """What :func:`names_below` finds, relative to ``folder``."""
+    for path in names_below(folder, _raise):
+        yield PurePosixPath(path.relative_to(folder).as_posix())
 
 
 def _carry_over(artifact: Artifact, source: Path, target: Path) -> None:

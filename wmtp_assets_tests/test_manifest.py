@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets.errors import CorruptArtifact
+from wmtp_assets.files import hash_file
 from wmtp_assets.manifest import (
     Document,
     FileRecord,
@@ -24,7 +25,7 @@ from wmtp_assets.manifest import (
     render,
     seal,
 )
-from wmtp_assets.store import Store, hash_file
+from wmtp_assets.store import Store
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -31,22 +31,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets import exchange, manifest
+from wmtp_assets.clock import timestamp, utc_now
 from wmtp_assets.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
+from wmtp_assets.files import BLOCK, HashedFile, hash_file, replace_file
 from wmtp_assets.layout import INTERNAL, Catalogue
 from wmtp_assets.manifest import FileRecord, Manifest
 from wmtp_assets.progress import Say, silent
 from wmtp_assets.settings import Settings, Source
 from wmtp_assets.specs import ModelFiles, ModelSpec, Repository, TokenizerSpec
-from wmtp_assets.store import (
-    BLOCK,
-    HashedFile,
-    Staged,
-    Store,
-    hash_file,
-    replace_file,
-    timestamp,
-    utc_now,
-)
+from wmtp_assets.store import Staged, Store
 from wmtp_assets_tests.trees import damage, flip
 
 RAW, TOKENIZER, SAFETENSORS = "tiny_raw", "tiny_tokenizer", "tiny_safetensors"

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_assets import manifest
+from wmtp_assets.files import hash_file
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import FileRecord
-from wmtp_assets.store import Store, hash_file
+from wmtp_assets.store import Store
 
 
 def link_tree(source: Path, target: Path) -> None:

@@ -21,10 +21,10 @@ from wmtp_assets.checkpoints.safetensors_file import (
 )
 from wmtp_assets.checkpoints.torch_zip import StoredTensor, read_blocks, read_tensors
 from wmtp_assets.errors import InvalidInput
+from wmtp_assets.files import HashedFile
 from wmtp_assets.manifest import Document
 from wmtp_assets.progress import Progress
 from wmtp_assets.specs import DType, ModelSpec
-from wmtp_assets.store import HashedFile
 
 if TYPE_CHECKING:
     import torch

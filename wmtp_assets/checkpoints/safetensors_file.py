@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_assets.errors import InvalidInput
-from wmtp_assets.store import HashedFile
+from wmtp_assets.files import HashedFile
 
 MAX_HEADER = 16 << 20
 MAX_TENSORS = 200_000

@@ -70,7 +70,8 @@ def check_identity(data: bytes, spec: TokenizerSpec, source: Source, where: str)
     if pinned is not None and found != pinned:
         raise InvalidInput(
             f"{where}: another tokenizer: SHA-256 {found}, expected {pinned} "
-            f"({facts.vocab_size} pieces; the number of pieces does not make it the same)"
+            f"({facts.vocab_size} pieces; the number of pieces does not make it the same). If "
+            "upstream is right, correct tokenizer.sha256 in the spec; else get the raw files anew"
         )
     if facts.vocab_size != spec.vocab_size:
         raise InvalidInput(f"{where}: {facts.vocab_size} pieces, expected {spec.vocab_size}")

@@ -7,10 +7,11 @@ from pathlib import Path
 import dagster as dg
 
 from wmtp_assets.errors import StoreError
+from wmtp_assets.files import replace_file
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.settings import SOURCE_VARIABLE, Settings, read_settings
 from wmtp_assets.specs import DEFS_FOLDER
-from wmtp_assets.store import Store, replace_file
+from wmtp_assets.store import Store
 
 
 class StorageResource(dg.ConfigurableResource):

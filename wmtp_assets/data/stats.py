@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from wmtp_assets.build import Build
+from wmtp_assets.clock import utc_now
 from wmtp_assets.data.jsonl import parse_line
 from wmtp_assets.data.process import count_tokens, split_file
 from wmtp_assets.data.records import RECORD_OF_CONVERTER, AlpacaRecord
@@ -17,7 +18,6 @@ from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.manifest import Document, render
 from wmtp_assets.specs import DatasetSpec
-from wmtp_assets.store import utc_now
 
 FIELDS = ("instruction", "input", "output", "total")
 SUFFIX = "_summary.json"

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from wmtp_assets.build import Build
 from wmtp_assets.errors import DownloadError
+from wmtp_assets.files import HashedFile
 from wmtp_assets.hub.endpoint import Endpoint, open_endpoint
 from wmtp_assets.manifest import Document, FileRecord
 from wmtp_assets.progress import Progress, human_bytes
 from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository
-from wmtp_assets.store import HashedFile
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling

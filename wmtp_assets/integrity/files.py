@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container
 from pathlib import Path
 
 from wmtp_assets.checkpoints.configs import CHECKPOINT, TOKENIZER
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.errors import InvalidInput
+from wmtp_assets.files import BLOCK, hash_file, names_below
 from wmtp_assets.integrity.findings import Report, Subject, stated
 from wmtp_assets.layout import GUESTS
 from wmtp_assets.manifest import FileRecord
 from wmtp_assets.progress import Progress
-from wmtp_assets.store import BLOCK, hash_file
 
 SUMS = "SHA256SUMS"
-
-
-def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
-    """Every file below ``folder``; symbolic links and other special files are among them.
-
-    A folder that is not there has none; one that cannot be read is told to ``unreadable``.
-    """
-
-    def told(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            unreadable(error)
-
-    for parent, folders, files in os.walk(folder, onerror=told):
-        links = [name for name in folders if Path(parent, name).is_symlink()]
-        for name in (*files, *links):
-            yield Path(parent, name)
 
 
 def check_sha256(subject: Subject, report: Report) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from wmtp_assets.clock import timestamp
+from wmtp_assets.files import replace_file
 from wmtp_assets.integrity.findings import Outcome
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Manifest
 from wmtp_assets.specs import Spec
-from wmtp_assets.store import Store, replace_file, timestamp
+from wmtp_assets.store import Store
 
 Signature = dict[str, list[int]]
 """File → size in bytes, mtime in ns, inode."""

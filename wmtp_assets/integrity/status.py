@@ -11,7 +11,7 @@ from wmtp_assets.integrity.record import LastResult, Signature, last_results, si
 from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Manifest
-from wmtp_assets.store import Store
+from wmtp_assets.store import Store, materialize_command
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         if result.content_sha256 == manifest.content_sha256 and result.rule in names
     }
     now = signature(store, artifact, manifest)
-    problem = _problem(artifact, manifest, now, results)
+    problem = _problem(artifact, manifest, now, results) or _stale(store, artifact, manifest)
     all_applied = results.keys() == names
     return Status(
         name=artifact.key,
@@ -95,5 +95,20 @@ def _problem(
             return (
                 f"{changed[0]} was written since it was verified at {result.at}; "
                 f"run: wmtp verify {artifact.key}"
+            )
+    return ""
+
+
+def _stale(store: Store, artifact: Artifact, manifest: Manifest) -> str:
+    """Whether an upstream artifact has other content than the one this was made from."""
+    for key in artifact.upstream:
+        try:
+            content = store.manifest(store.catalogue[key]).content_sha256
+        except (MissingArtifact, CorruptArtifact, OSError):
+            continue
+        if stated(manifest.document, "upstream", key) != content:
+            return (
+                f"made from another {key} than is there now; "
+                f"run: {materialize_command(artifact.key)}"
             )
     return ""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.integrity.files import names_below
+from wmtp_assets.files import names_below
 from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Report, is_there
 from wmtp_assets.integrity.rules import apply_rule, rules_of
 from wmtp_assets.layout import TOP_FOLDERS, Artifact

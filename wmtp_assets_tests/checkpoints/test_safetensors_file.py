@@ -32,8 +32,8 @@ from wmtp_assets.checkpoints.safetensors_file import (
     write_checkpoint,
 )
 from wmtp_assets.errors import InvalidInput
+from wmtp_assets.files import HashedFile
 from wmtp_assets.manifest import FileRecord
-from wmtp_assets.store import HashedFile
 from wmtp_assets_tests.checkpoints import tiny
 
 TORCH_DTYPES = {

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from wmtp_assets.checkpoints.params import MetaParams
+from wmtp_assets.files import HashedFile
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.manifest import Manifest
@@ -32,7 +33,7 @@ from wmtp_assets.specs import (
     Repository,
     TokenizerSpec,
 )
-from wmtp_assets.store import HashedFile, Staged, Store
+from wmtp_assets.store import Staged, Store
 
 PARAMS: dict[str, int | float] = {
     "dim": 32,

@@ -14,9 +14,10 @@ from wmtp_assets import manifest
 from wmtp_assets.data.jsonl import read_jsonl
 from wmtp_assets.data.process import CONVERTERS, convert_file
 from wmtp_assets.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.files import hash_file
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
 from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store, hash_file
+from wmtp_assets.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, reseal, tree
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.errors import DownloadError, StoreError
+from wmtp_assets.files import HashedFile, hash_file
 from wmtp_assets.hub.download import check_announced, resolve
 from wmtp_assets.hub.endpoint import Endpoint
 from wmtp_assets.hub.sample.index import index_repository
@@ -17,7 +18,7 @@ from wmtp_assets.layout import Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.settings import Settings
 from wmtp_assets.specs import Repository
-from wmtp_assets.store import HashedFile, Store, hash_file
+from wmtp_assets.store import Store
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.trees import tree
 

@@ -19,11 +19,12 @@ import yaml
 from wmtp_assets import manifest
 from wmtp_assets.checkpoints.configs import CHECKPOINT
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
+from wmtp_assets.files import hash_file
 from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Rule
 from wmtp_assets.integrity.rules import apply_rule, rules_of
 from wmtp_assets.layout import TOP_FOLDERS, Artifact, Kind
 from wmtp_assets.manifest import FileRecord
-from wmtp_assets.store import Store, hash_file, materialize_command
+from wmtp_assets.store import Store, materialize_command
 from wmtp_assets_tests.trees import damage
 
 KEY: dict[Kind, str] = {

@@ -13,13 +13,14 @@ import pytest
 
 from wmtp_assets.checkpoints.configs import CHECKPOINT
 from wmtp_assets.checkpoints.safetensors_file import read_header
+from wmtp_assets.files import hash_file
 from wmtp_assets.integrity import files
 from wmtp_assets.integrity.findings import Finding, Problem
 from wmtp_assets.integrity.rules import apply_rule
 from wmtp_assets.integrity.verify import Verdict, exit_code
 from wmtp_assets.layout import Artifact, Kind
 from wmtp_assets.manifest import FileRecord
-from wmtp_assets.store import Store, hash_file, materialize_command
+from wmtp_assets.store import Store, materialize_command
 from wmtp_assets_tests.integrity.cases import KEY, Case, Damage, apply, edit_manifest, rule_of
 from wmtp_assets_tests.trees import damage, flip, reseal, tree
 

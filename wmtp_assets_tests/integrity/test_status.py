@@ -17,7 +17,7 @@ from wmtp_assets.layout import Artifact
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
 from wmtp_assets_tests.integrity.cases import apply, document_of, edit_manifest, seal_as, untouched
-from wmtp_assets_tests.trees import damage, flip
+from wmtp_assets_tests.trees import damage, flip, reseal
 
 FIRST, SECOND = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
@@ -241,6 +241,21 @@ def test_damaged_records_are_as_good_as_none(store: Store, micro: Artifact) -> N
         damage(path, lambda data: data[:-3])
     status = status_of(store, micro)
     assert (status.state, status.problem) == ("committed", "not verified")
+
+
+def test_made_from_another_upstream_is_shown(store: Store) -> None:
+    """New rows upstream and the old small split beside them: somebody would train on a mixture."""
+    processed, small = (store.catalogue[f"humaneval_{part}"] for part in ("processed", "small"))
+    verify(store, small)
+    assert status_of(store, small).problem == ""
+    edit_manifest(version="v9")(store, processed)
+    assert status_of(store, small).problem == ""
+    damage(store.path(processed, "test.jsonl"), lambda data: data + b"\n")
+    reseal(store, processed)
+    assert status_of(store, small).problem == (
+        "made from another humaneval_processed than is there now; "
+        "run: dagster asset materialize --select 'humaneval_small'"
+    )
 
 
 def test_manifest_without_source_has_a_status(store: Store, micro: Artifact) -> None:

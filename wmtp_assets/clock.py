@@ -1,0 +1,28 @@
+"""The time that goes into manifests and file names."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from wmtp_assets.errors import SpecError
+
+
+def utc_now() -> datetime:
+    """Now, or ``SOURCE_DATE_EPOCH`` (seconds since 1970) when that is set.
+
+    Raises:
+        SpecError: if it is set to something else.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if not epoch:
+        return datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise SpecError(f"SOURCE_DATE_EPOCH={epoch!r} is no number of seconds: {error}") from error
+
+
+def timestamp() -> str:
+    """:func:`utc_now` in whole seconds, ISO 8601: ``2026-01-31T12:00:00Z``."""
+    return utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,171 @@
+"""How one file is read, hashed and written durably."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Callable, Iterator
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from wmtp_assets.manifest import FileRecord
+from wmtp_assets.progress import human_bytes
+
+BLOCK = 1 << 20
+DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a regular file for reading; never waits, as opening a named pipe would.
+
+    Raises:
+        OSError: if it cannot be read; ELOOP for a symbolic link, EINVAL for a folder or device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return FileIO(descriptor)
+
+
+def hash_file(path: Path, advance: Callable[[int], None] = lambda size: None) -> FileRecord:
+    """Size and SHA-256 of a regular file, read in blocks of 1 MiB.
+
+    Raises:
+        OSError: as :func:`open_regular`.
+    """
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(BLOCK))
+    size = 0
+    with open_regular(path) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            size += count
+            advance(count)
+    return FileRecord(size=size, sha256=digest.hexdigest())
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class HashedFile:
+    """A new binary file that is hashed while it is written; fsynced and recorded when closed.
+
+    Has the part of ``typing.BinaryIO`` that ``huggingface_hub``'s ``http_get`` uses to write.
+    """
+
+    def __init__(
+        self, path: Path, done: Callable[[FileRecord], None], advance: Callable[[int], None]
+    ) -> None:
+        self._file = path.open("xb", buffering=0)
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._done = done
+        self._advance = advance
+
+    def reserve(self, size: int) -> None:
+        """Allocate ``size`` bytes now, so that a full disk shows before the work is done.
+
+        Raises:
+            OSError: ENOSPC, if they are not there.
+        """
+        if size and hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(self._file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                    self._refuse(error, size)
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append ``data`` whole; return its size in bytes."""
+        view = memoryview(data).cast("B")
+        self._digest.update(view)
+        self._size += len(view)
+        written = 0
+        try:
+            while written < len(view):
+                written += self._file.write(view[written:]) or 0
+        except OSError as error:
+            self._refuse(error, self._size)
+        self._advance(len(view))
+        return len(view)
+
+    def _refuse(self, error: OSError, size: int) -> NoReturn:
+        """Raise ``error``, saying on a full disk which file needs how much."""
+        if error.errno not in DISK_FULL:
+            raise error
+        needed = f"{human_bytes(size)} or more needed for one file"
+        raise OSError(error.errno, f"{needed}: {error.strerror}", self._file.name) from error
+
+    def tell(self) -> int:
+        return self._size
+
+    def seek(self, position: int) -> int:
+        """Start over: ``position`` must be 0, and what was written is forgotten."""
+        if position:
+            raise ValueError("a file that is hashed while it is written can only start over")
+        self._advance(-self._size)
+        self._digest = hashlib.sha256()
+        self._size = 0
+        return self._file.seek(0)
+
+    def truncate(self) -> int:
+        """Cut the file at the current position."""
+        return self._file.truncate(self._size)
+
+    def __enter__(self) -> HashedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file:
+            if error is not None:
+                return
+            self._file.truncate(self._size)
+            os.fsync(self._file.fileno())
+        self._done(FileRecord(size=self._size, sha256=self._digest.hexdigest()))
+
+
+def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
+    """Every file, symbolic link and special file below ``folder``; ``unreadable`` gets the errors.
+
+    A folder that is not there holds nothing.
+    """
+
+    def told(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            unreadable(error)
+
+    for parent, folders, files in os.walk(folder, onerror=told):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in (*files, *links):
+            yield Path(parent, name)
