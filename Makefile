@@ -5,7 +5,7 @@ PIP_ARGS ?=
 SELECT ?= *
 
 # In Dagster a bare '+a' is a and one layer upstream, '*a' all of it: here both mean all.
-SELECTION = $(shell echo '$(SELECT)' | sed -E 's/^[+]+([a-z0-9_]+)$$/*\1/; s/^([a-z0-9_]+)[+]+$$/\1*/')
+SELECTION = $(shell echo '$(SELECT)' | sed -E 's/(^|,)[+]+([a-z0-9_]+)/\1*\2/g; s/(^|,)[*]([a-z]+:)/\1+\2/g; s/([a-z0-9_]+)[+]+(,|$$)/\1*\2/g')
 
 BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
@@ -26,7 +26,7 @@ help:
 	touch $@
 
 install: .venv/installed
-	@$(ENVIRONMENT) cd $(CURDIR) && python -m wmtp_assets.components.instance
+	@$(ENVIRONMENT) python -m wmtp_assets.components.instance
 
 materialize: install
 	@$(ENVIRONMENT) dagster asset materialize --select '$(SELECTION)'

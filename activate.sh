@@ -1,7 +1,7 @@
 # Enter the environment: `source activate.sh` in bash or zsh, from anywhere.
 # With WMTP_SOURCE=hub set, the Dagster instance is that of the real source.
 
-_wmtp_project="$(cd "$(dirname "${BASH_SOURCE[0]:-${(%):-%x}}")" && pwd)"
+_wmtp_project="$(CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]:-${(%):-%x}}")" > /dev/null && pwd)"
 . "$_wmtp_project/.venv/bin/activate" || return 1
 
 if [ "${WMTP_SOURCE:-sample}" = hub ]; then

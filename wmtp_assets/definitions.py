@@ -7,6 +7,8 @@ from pathlib import Path
 import dagster as dg
 
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.errors import SpecError
+from wmtp_assets.layout import Catalogue
 
 
 def build_defs(assets: dg.Definitions, storage: StorageResource) -> dg.Definitions:
@@ -29,8 +31,18 @@ def build_defs(assets: dg.Definitions, storage: StorageResource) -> dg.Definitio
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The project's definitions."""
+    """The project's definitions.
+
+    Raises:
+        dagster.DagsterInvalidDefinitionError: for a malformed setting or ``defs.yaml``, in the
+            words of ``wmtp``.
+    """
+    try:
+        Catalogue.load()
+        storage = StorageResource.from_environment()
+    except SpecError as error:
+        raise dg.DagsterInvalidDefinitionError(str(error)) from None
     return build_defs(
         dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
-        StorageResource.from_environment(),
+        storage,
     )

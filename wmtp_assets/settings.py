@@ -33,8 +33,8 @@ def project_folder() -> Path:
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read ``WMTP_SOURCE`` (``sample``, the default, or ``hub``) and ``WMTP_STORAGE_ROOT``.
 
-    The root defaults to ``storage/sample`` for the sample and ``storage`` for the hub, below the
-    project folder.
+    The root defaults to ``storage/sample`` for the sample and ``storage`` for the hub; a relative
+    one is below the project folder, from wherever the command is called.
 
     Raises:
         SpecError: for another source.
@@ -49,5 +49,5 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     root = environment.get(ROOT_VARIABLE)
     return Settings(
         source="hub" if source == "hub" else "sample",
-        root=Path(root).expanduser().absolute() if root else default,
+        root=project_folder() / Path(root).expanduser() if root else default,
     )

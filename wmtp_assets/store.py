@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -209,18 +209,26 @@ class Store:
         Raises:
             StoreError: if it holds artifacts of the other source.
         """
-        marker = self.internal / "source"
+        if not self.check_source():
+            replace_file(self.internal / "source", f"{self.settings.source}\n".encode())
+
+    def check_source(self) -> bool:
+        """Whether the root is marked as belonging to the current source.
+
+        Raises:
+            StoreError: if it holds artifacts of the other source.
+        """
         try:
-            owner = marker.read_text().strip()
+            owner = (self.internal / "source").read_text().strip()
         except FileNotFoundError:
-            replace_file(marker, f"{self.settings.source}\n".encode())
-            return
-        if owner != self.settings.source:
+            return False
+        if owner and owner != self.settings.source:
             raise StoreError(
                 f"{self.root} holds artifacts of the source {owner!r}, but {SOURCE_VARIABLE} is "
                 f"{self.settings.source!r}. The two never share a root: set {ROOT_VARIABLE} to "
                 f"another folder, or unset it"
             )
+        return bool(owner)
 
     @contextmanager
     def stage(self, artifact: Artifact, say: Say = silent) -> Iterator[Staged]:
@@ -281,7 +289,8 @@ class Store:
             data = manifest.seal(description, staged.files, timestamp(), previous)
             sealed = manifest.parse(data, str(self.manifest_path(artifact)))
             if target.is_dir():
-                _carry_over(artifact, target, staged.folder)
+                made = previous.files.keys() if previous else frozenset()
+                _carry_over(artifact, target, staged.folder, made, say)
             with (staged.folder / artifact.manifest).open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -291,7 +300,8 @@ class Store:
             if target.is_dir():
                 exchange(staged.folder, target)
                 fsync_folder(target.parent)
-                self._keep_previous(artifact, staged.folder)
+                is_same = previous is not None and previous.content_sha256 == sealed.content_sha256
+                self._keep_previous(artifact, staged.folder, is_same)
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 staged.folder.rename(target)
@@ -312,9 +322,10 @@ class Store:
         """The folders whose exchange can take ``artifact`` away, outermost first."""
         return self.root / artifact.unit, self.folder(artifact)
 
-    def _keep_previous(self, artifact: Artifact, old: Path) -> None:
+    def _keep_previous(self, artifact: Artifact, old: Path, is_same: bool) -> None:
+        """Keep what the artifact was; of the same content the committed copy is enough."""
         _drop_shared(old, self.folder(artifact))
-        if not old.exists():
+        if is_same or not old.exists():
             return
         kept = self.internal / "previous" / artifact.key
         if kept.exists():
@@ -346,12 +357,28 @@ def _files_below(folder: Path) -> Iterator[PurePosixPath]:
         yield PurePosixPath(path.relative_to(folder).as_posix())
 
 
-def _carry_over(artifact: Artifact, source: Path, target: Path) -> None:
-    """Hard-link everything in ``source`` that is not made by ``artifact`` into ``target``."""
+def _carry_over(
+    artifact: Artifact, source: Path, target: Path, made: Collection[str], say: Say
+) -> None:
+    """Hard-link everything in ``source`` that ``artifact`` did not make into ``target``.
+
+    Args:
+        made: the files of its last commit. What else lies in its own folders is somebody's file: it
+            is kept and said, unless a new file has its name.
+    """
     for path in _files_below(source):
-        if artifact.is_carried_over(str(path)):
+        is_foreign = artifact.is_carried_over(str(path))
+        if not is_foreign and str(path) in (*made, artifact.manifest):
+            continue
+        try:
             (target / path.parent).mkdir(parents=True, exist_ok=True)
             os.link(source / path, target / path, follow_symlinks=False)
+        except (FileExistsError, NotADirectoryError):
+            if is_foreign:
+                raise
+        else:
+            if not is_foreign:
+                say(f"kept {path}, which is no file of {artifact.key}; move it elsewhere")
 
 
 def _drop_shared(old: Path, current: Path) -> None:

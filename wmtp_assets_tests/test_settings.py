@@ -29,10 +29,10 @@ def test_root_is_taken_as_it_is(source: str, tmp_path: Path) -> None:
 
 
 def test_root_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Dagster runs steps in other working directories: a relative root would be several."""
+    """Commands run from other working directories: a relative root would be several."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert read_settings({"WMTP_STORAGE_ROOT": "here/it"}).root == tmp_path / "here/it"
+    assert read_settings({"WMTP_STORAGE_ROOT": "here/it"}).root == project_folder() / "here/it"
     assert read_settings({"WMTP_STORAGE_ROOT": "~/it"}).root == tmp_path / "home/it"
 
 

@@ -216,6 +216,28 @@ def test_previous_generation_is_kept(store: Store, unit: Path) -> None:
     assert found == NEW
 
 
+def test_previous_generation_survives_an_equal_commit(store: Store) -> None:
+    """The remedy of every finding is to make it again: that must not use the one step back up."""
+    commit(store, RAW, NEW)
+    kept = store.internal / "previous" / RAW
+    before = contents(kept)
+    commit(store, RAW, NEW)
+    assert contents(kept) == before
+
+
+def test_somebodys_file_in_an_owned_folder_is_kept(store: Store, unit: Path) -> None:
+    """A fine-tuned checkpoint put beside ours was moved away, and deleted by the next commit."""
+    (unit / "raw/finetuned.bin").write_bytes(b"weeks of work")
+    (unit / "raw/only-new").write_bytes(b"in the way of a new file")
+    inode = (unit / "raw/finetuned.bin").stat().st_ino
+    said: list[str] = []
+    for files in (NEW, OLD, NEW):
+        commit(store, RAW, files, said.append)
+    assert (unit / "raw/finetuned.bin").stat().st_ino == inode
+    assert (unit / "raw/only-new").read_bytes() == NEW["raw/only-new"]
+    assert set(said) == {f"kept raw/finetuned.bin, which is no file of {RAW}; move it elsewhere"}
+
+
 def test_equal_commit_keeps_its_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same content is the same artifact, byte for byte, however often it is made."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000")

@@ -18,7 +18,6 @@ ADAPTER = "configs/meta_adapter.yaml"
 CONFIG = "configs/config.json"
 TOKENIZER = "tokenizer/tokenizer.model"
 TOKENIZER_CONFIG = "tokenizer/tokenizer_config.json"
-VALUE_HEAD = "safetensors/value_head.safetensors"
 
 
 def adapter_document(name: str, params: MetaParams, dtype: str) -> Document:

@@ -22,6 +22,7 @@ from typing import Any
 
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.files import HashedFile
+from wmtp_assets.strict_json import no_duplicates, short
 
 MAX_HEADER = 16 << 20
 MAX_TENSORS = 200_000
@@ -97,22 +98,6 @@ class Header:
         return sum(prod(entry.shape) for entry in self.entries)
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {_short(key)} stands twice")
-            seen.add(key)
-    return result
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def is_tensor_name(name: str) -> bool:
     """Whether ``name`` is short, printable text without ``..`` and backslash."""
     return (
@@ -130,21 +115,21 @@ def _is_sizes(value: Any) -> bool:
 
 def _entry(name: str, value: Any) -> tuple[TensorEntry, int, int]:
     if not is_tensor_name(name):
-        raise ValueError(f"{_short(name)} is no name of a tensor")
+        raise ValueError(f"{short(name)} is no name of a tensor")
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name}: expected dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_SIZE:
-        raise ValueError(f"{name}: unknown dtype {_short(dtype)}")
+        raise ValueError(f"{name}: unknown dtype {short(dtype)}")
     for numbers in (shape, offsets):
         if not _is_sizes(numbers):
-            raise ValueError(f"{name}: {_short(numbers)} is no list of sizes")
+            raise ValueError(f"{name}: {short(numbers)} is no list of sizes")
     if len(offsets) != 2:
         raise ValueError(f"{name}: data_offsets must be begin and end")
     entry = TensorEntry(name, dtype, tuple(shape))
     if offsets[1] - offsets[0] != entry.size:
         raise ValueError(
-            f"{name}: {dtype} {_short(shape)} is {entry.size} bytes, data_offsets span "
+            f"{name}: {dtype} {short(shape)} is {entry.size} bytes, data_offsets span "
             f"{offsets[1] - offsets[0]}"
         )
     return entry, offsets[0], offsets[1]
@@ -168,7 +153,7 @@ def read_header(path: Path) -> Header:
             )
         data = file.read(length)
     try:
-        document = json.loads(data.decode(), object_pairs_hook=_no_duplicates)
+        document = json.loads(data.decode(), object_pairs_hook=no_duplicates)
         if not isinstance(document, dict):
             raise ValueError("the header is no JSON object")
         metadata = document.pop("__metadata__", {})

@@ -20,8 +20,11 @@ def open_store() -> Store:
 
     Raises:
         SpecError: for a malformed setting or ``defs.yaml``.
+        StoreError: if the root holds artifacts of the other source.
     """
-    return Store(read_settings(), Catalogue.load())
+    store = Store(read_settings(), Catalogue.load())
+    store.check_source()
+    return store
 
 
 def select(store: Store, names: Iterable[str]) -> list[Artifact]:

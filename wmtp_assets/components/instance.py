@@ -12,17 +12,24 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock
 
+from wmtp_assets.components.storage import claim_instance
+from wmtp_assets.settings import read_settings
+
 
 def prepare_instance() -> str:
     """Open the instance that the ``dagster`` commands use here, migrated; return its folder.
 
     That is ``$DAGSTER_HOME``, or else the one that ``dagster.yaml`` in the working directory
-    describes.
+    describes. It is marked as belonging to the source that ``WMTP_SOURCE`` names.
+
+    Raises:
+        StoreError: if it belongs to the other source.
     """
     home = os.environ.get("DAGSTER_HOME") or str(Path.cwd())
     internal = Path(home) / ".dagster"
-    internal.mkdir(exist_ok=True)
+    internal.mkdir(parents=True, exist_ok=True)
     with FileLock(internal / "prepare.lock"), dg.DagsterInstance.from_config(home) as instance:
+        claim_instance(instance, read_settings().source)
         instance.upgrade()
         instance.get_runs(limit=1)
         instance.all_instigator_state()

@@ -40,18 +40,23 @@ class StorageResource(dg.ConfigurableResource):
             StoreError: if the instance keeps the history of the other source.
         """
         source = "hub" if self.source == "hub" else "sample"
-        _claim_instance(instance, source)
+        claim_instance(instance, source)
         return Store(Settings(source, Path(self.root)), Catalogue.load(Path(self.defs_folder)))
 
 
-def _claim_instance(instance: dg.DagsterInstance, source: str) -> None:
-    marker = Path(instance.storage_directory()).parent / "wmtp_source"
-    if not marker.is_file():
+def claim_instance(instance: dg.DagsterInstance, source: str) -> None:
+    """Mark the instance as that of ``source``.
+
+    Raises:
+        StoreError: if it keeps the history of the other source.
+    """
+    marker = Path(instance.storage_directory()).absolute().parent / "wmtp_source"
+    owner = marker.read_text().strip() if marker.is_file() else ""
+    if not owner:
         replace_file(marker, f"{source}\n".encode())
-    owner = marker.read_text().strip()
-    if owner != source:
+    elif owner != source:
         raise StoreError(
-            f"the Dagster instance in {marker.parent} keeps the history of the source {owner!r}, "
-            f"but {SOURCE_VARIABLE} is {source!r}. Each source has its own instance: enter it with "
-            f"'{SOURCE_VARIABLE}={source} source activate.sh' in a new shell"
+            f"the Dagster instance in {marker.parent} keeps the history of the source {owner!r} "
+            f"(says {marker.name} there), but {SOURCE_VARIABLE} is {source!r}. Each source has its "
+            f"own instance; enter it with: export {SOURCE_VARIABLE}={source}; source activate.sh"
         )

@@ -18,6 +18,7 @@ from wmtp_assets.build import Build
 from wmtp_assets.errors import DownloadError
 from wmtp_assets.files import HashedFile
 from wmtp_assets.hub.endpoint import Endpoint, open_endpoint
+from wmtp_assets.layout import INTERNAL
 from wmtp_assets.manifest import Document, FileRecord
 from wmtp_assets.progress import Progress, human_bytes
 from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository
@@ -181,12 +182,15 @@ def _quiet_bar() -> type[Any]:
     return QuietBar
 
 
-def check_announced(file: RemoteFile, found: FileRecord, path: Path, where: str) -> None:
+def check_announced(
+    file: RemoteFile, found: FileRecord, path: Path, where: str, remedy: str
+) -> None:
     """Compare what arrived with what was announced.
 
     Args:
         found: size and SHA-256 of the file at ``path``.
         where: names repository and commit in the error.
+        remedy: what to do, for the error.
 
     Raises:
         DownloadError: with both hashes.
@@ -200,8 +204,7 @@ def check_announced(file: RemoteFile, found: FileRecord, path: Path, where: str)
     if found.size != file.size or actual != expected:
         raise DownloadError(
             f"{file.path} of {where} arrived with {kind} {actual} ({found.size} bytes), announced "
-            f"was {expected} ({file.size} bytes). It was not kept; run again, and if it happens "
-            "again, do not trust this endpoint"
+            f"was {expected} ({file.size} bytes). It was not kept. {remedy}"
         )
 
 
@@ -216,11 +219,18 @@ def build_raw(build: Build) -> Document:
     repository = spec.repository
     settings = build.store.settings
     pinned = repository.revision if settings.source == "hub" else None
+    remedy = (
+        "Run again, and if it happens again, do not trust this endpoint"
+        if settings.source == "hub"
+        else f"The sample hub's files were changed; have them made anew: rm -r "
+        f"'{settings.root / INTERNAL / 'hub'}'"
+    )
     with open_endpoint(settings, repository) as endpoint:
         remote = resolve(endpoint, repository, pinned or MAIN, wanted_files(spec))
         total = sum(file.size for file in remote.files)
         build.say(
-            f"{repository.id} at {remote.commit}: {len(remote.files)} files, {human_bytes(total)}"
+            f"{repository.id} at {remote.commit}: "
+            f"{len(remote.files)} file{'s' * (len(remote.files) != 1)}, {human_bytes(total)}"
         )
         progress = Progress(f"downloading {repository.id}", total, build.say)
         for file in remote.files:
@@ -233,6 +243,7 @@ def build_raw(build: Build) -> Document:
                 build.staged.files[name],
                 build.staged.folder / name,
                 f"{repository.id} at {remote.commit}",
+                remedy,
             )
     return {
         "name": spec.folder,

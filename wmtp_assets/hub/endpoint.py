@@ -90,5 +90,19 @@ def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoi
         )
     folder = settings.root / INTERNAL / "hub"
     build_repositories(folder, wanted)
-    with serve(folder) as url:
+    with serve(folder) as url, _direct_connections():
         yield Endpoint(url, "sample")
+
+
+@contextmanager
+def _direct_connections() -> Iterator[None]:
+    """The hub client connects directly meanwhile: no proxy and no HF_HUB_OFFLINE is in the way."""
+    import httpx2
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory  # to restore; has no other name
+
+    set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=None, trust_env=False))
+    try:
+        yield
+    finally:
+        set_client_factory(default_client_factory)

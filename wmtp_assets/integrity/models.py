@@ -30,7 +30,7 @@ from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document
 from wmtp_assets.specs import MicroSpec, ModelSpec
 
-NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install 'wmtp_assets[platform]'"
+NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece"
 
 _GROWING = b"&*!"
 """What makes YAML anchors, aliases and tags, which can grow without bound; we write none."""

@@ -122,6 +122,14 @@ def test_empty_root(tmp_path: Path) -> None:
     assert "0 of 8 artifacts" in _wmtp(tmp_path, "status").stdout
 
 
+@pytest.mark.parametrize("command", ["status", "verify"])
+def test_root_of_the_other_source_is_refused(wmtp: Wmtp, command: str) -> None:
+    """Sample weights must not be shown, or verified, as real ones."""
+    done = wmtp(command, WMTP_SOURCE="hub")
+    assert done.returncode == 1
+    assert "holds artifacts of the source 'sample'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
@@ -176,5 +184,5 @@ def test_base_package_verifies(root: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     skipped = [line for line in done.stdout.splitlines() if ": skipped" in line]
     assert len(skipped) == 5
-    assert all("pip install 'wmtp_assets[platform]'" in line for line in skipped)
+    assert all("pip install sentencepiece" in line for line in skipped)
     assert "micro_mtp sha256: ok" in done.stdout

@@ -87,7 +87,7 @@ def test_instance_of_the_other_source_is_refused(
     storage = StorageResource(source="hub", root=str(empty_store.root))
     job = build_defs(_only("humaneval_small"), storage).resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(instance=instance, raise_on_error=False)
-    assert "WMTP_SOURCE=hub source activate.sh" in _failure(result, "humaneval_small")
+    assert "export WMTP_SOURCE=hub; source activate.sh" in _failure(result, "humaneval_small")
 
 
 def _only(key: str) -> dg.Definitions:

@@ -42,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder like the checkout, with an instance that nothing else uses."""
     folder = tmp_path / "project"
     (folder / ".dagster/hub").mkdir(parents=True)
-    for name in (*COPIED, ".dagster/hub/dagster.yaml"):
+    for name in (*COPIED, ".dagster/hub/dagster.yaml", ".dagster/hub/wmtp_source"):
         shutil.copy(PROJECT / name, folder / name)
     (folder / "wmtp_assets").symlink_to(PROJECT / "wmtp_assets")
     (folder / ".venv").symlink_to(sys.prefix)
@@ -178,6 +178,7 @@ def test_missing_upstream_on_the_command_line(shell: Shell, tmp_path: Path) -> N
     ("select", "selection", "count"),
     [
         ("+micro_mtp", "*micro_mtp", 4),
+        ("+micro_mtp,humaneval_processed+", "*micro_mtp,humaneval_processed*", 7),
         ("humaneval_processed+", "humaneval_processed*", 3),
         ("*", "*", 8),
         ("micro_mtp", "micro_mtp", 1),
@@ -215,10 +216,16 @@ def test_each_source_has_its_instance(shell: Shell, project: Path) -> None:
     )
     assert left.stdout.strip() == "[]"
 
-    assert shell("dg launch --assets humaneval_small").returncode == 0
     forgotten = shell("dg launch --assets humaneval_small", WMTP_SOURCE="hub")
     assert forgotten.returncode != 0
-    assert "WMTP_SOURCE=hub source activate.sh" in forgotten.stderr + forgotten.stdout
+    remedy = "export WMTP_SOURCE=hub; source activate.sh"
+    assert remedy in forgotten.stderr + forgotten.stdout
+    entered = shell(f"{remedy}; python -m wmtp_assets.components.instance")
+    assert entered.stdout.splitlines()[-1] == (
+        f"Dagster instance ready: {project / '.dagster/hub/storage'}"
+    )
+    other = shell(f"{remedy}; unset WMTP_SOURCE; dagster asset materialize --select humaneval_raw")
+    assert "keeps the history of the source 'hub'" in other.stderr
 
 
 def test_activation_keeps_the_shell_usable(shell: Shell) -> None:

@@ -58,7 +58,10 @@ def test_unknown_field_is_named_with_file_and_line(tmp_path: Path) -> None:
     spec = project / "wmtp_assets/defs/models/micro_mtp/defs.yaml"
     spec.write_text(spec.read_text().replace("  shape:\n", "  colour: blue\n  shape:\n"))
     line = spec.read_text().splitlines().index("  colour: blue") + 1
-    for command in (["dg", "check", "defs"], ["dagster", "asset", "list", *MODULE]):
+    for command, place in (
+        (["dg", "check", "defs"], f"defs.yaml:{line}-wmtp_assets.components.MicroModel"),
+        (["dagster", "asset", "list", *MODULE], "models/micro_mtp/defs.yaml:"),
+    ):
         done = subprocess.run(
             [Path(sys.executable).with_name(command[0]), *command[1:]],
             cwd=project,
@@ -69,8 +72,7 @@ def test_unknown_field_is_named_with_file_and_line(tmp_path: Path) -> None:
         )
         assert done.returncode == 1
         output = "".join((done.stdout + done.stderr).split())
-        assert "colour" in output
-        assert f"models/micro_mtp/defs.yaml:{line}" in output
+        assert f"{place}attributes.colour" in output
 
 
 def test_wmtp_loads_without_dagster() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +24,7 @@ from wmtp_assets.settings import Settings
 from wmtp_assets.specs import Repository
 from wmtp_assets.store import Store
 from wmtp_assets_tests.hub.conftest import write_files
-from wmtp_assets_tests.trees import tree
+from wmtp_assets_tests.trees import damage, flip, tree
 
 PARQUET = "openai_humaneval/test-00000-of-00001.parquet"
 HUMANEVAL = Repository(id="openai/openai_humaneval", type="dataset", license="MIT")
@@ -94,11 +98,11 @@ def test_wrong_bytes_of_the_right_size_are_refused(
     path = tmp_path / "arrived"
     data = bytearray((hub / "datasets" / HUMANEVAL.id / name).read_bytes())
     path.write_bytes(data)
-    check_announced(remote.files[0], hash_file(path), path, "here")
+    check_announced(remote.files[0], hash_file(path), path, "here", "Despair")
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DownloadError, match=r"announced was [0-9a-f]{40,64}"):
-        check_announced(remote.files[0], hash_file(path), path, "here")
+    with pytest.raises(DownloadError, match=r"announced was [0-9a-f]{40,64} .*Despair"):
+        check_announced(remote.files[0], hash_file(path), path, "here", "Despair")
 
 
 def test_file_that_changed_on_the_hub_is_refused(
@@ -112,6 +116,45 @@ def test_file_that_changed_on_the_hub_is_refused(
         make(hub_store, "humaneval_raw")
     assert tree(hub_store.root / "datasets_v2") == before
     assert not list((hub_store.internal / "staging").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTP_PROXY", "http://127.0.0.1:9"),
+        ("ALL_PROXY", "http://127.0.0.1:9"),
+        ("HF_HUB_OFFLINE", "1"),
+    ],
+)
+def test_sample_needs_no_network(tmp_path: Path, variable: str, value: str) -> None:
+    """Behind a proxy, or told to stay offline, the client must still reach the loopback server."""
+    script = (
+        "from pathlib import Path\n"
+        "from wmtp_assets.layout import Catalogue\n"
+        "from wmtp_assets.materialize import materialize\n"
+        "from wmtp_assets.settings import Settings\n"
+        "from wmtp_assets.store import Store\n"
+        f"store = Store(Settings('sample', Path({str(tmp_path)!r})), Catalogue.load())\n"
+        "materialize(store, store.catalogue['humaneval_raw'])\n"
+        "import huggingface_hub.utils._http as http\n"
+        "assert http._GLOBAL_CLIENT_FACTORY is http.default_client_factory\n"
+    )
+    environment = {**os.environ, variable: value}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "datasets_v2/humaneval/raw.metadata.json").is_file()
+
+
+def test_damaged_sample_hub_says_how_to_make_it_anew(store: Store) -> None:
+    """A flipped bit among the generated files is nobody's endpoint that cannot be trusted."""
+    hub = store.internal / "hub"
+    damage(hub / "datasets" / HUMANEVAL.id / PARQUET, flip(7000))
+    with pytest.raises(DownloadError, match=f"rm -r '{hub}'"):
+        make(store, "humaneval_raw")
+    shutil.rmtree(hub)
+    make(store, "humaneval_raw")
 
 
 def test_missing_file_is_named(hub: Path, endpoint: str, hub_store: Store) -> None:
