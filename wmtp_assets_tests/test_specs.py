@@ -327,7 +327,7 @@ def test_accepted_path_stays_in_its_folder(path: str) -> None:
         return
     parts = path.split("/")
     assert all(part not in ("", ".", "..") for part in parts)
-    assert (Path("/root/artifact") / path).parts == ("/", "root", "artifact", *parts)
+    assert (Path("/top/artifact") / path).parts == ("/", "top", "artifact", *parts)
     assert path.isprintable()
     assert "\\" not in path
     path.encode()

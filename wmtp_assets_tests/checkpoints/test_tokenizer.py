@@ -178,7 +178,8 @@ def test_other_pieces_of_the_same_number_are_another_tokenizer() -> None:
             check_identity(other, spec(LLAMA), source, "x/tokenizer.model")
         assert str(refused.value) == (
             f"x/tokenizer.model: another tokenizer: SHA-256 {found}, expected {pinned} "
-            "(32000 pieces; the number of pieces does not make it the same)"
+            "(32000 pieces; the number of pieces does not make it the same). If upstream is right, "
+            "correct tokenizer.sha256 in the spec; else get the raw files anew"
         )
 
 

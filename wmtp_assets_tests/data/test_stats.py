@@ -109,16 +109,20 @@ class Days:
         for path in store.folder(self.artifact).iterdir():
             path.unlink()
 
-    def run(self, day: int, max_tokens: int = 2048) -> list[str]:
-        """Make processed rows and statistics on a day of January; return the summaries' names."""
+    def run(self, day: int, max_tokens: int = 2048, strays: tuple[str, ...] = ()) -> list[str]:
+        """Make processed rows and statistics on a day of January; return the summaries' names.
+
+        No other summary is on disk but ``strays``.
+        """
         self._monkeypatch.setenv("SOURCE_DATE_EPOCH", str(START + (day - 1) * DAY))
         changed = respec(self.store, "humaneval", max_tokens=max_tokens)
         materialize(changed, changed.catalogue["humaneval_processed"])
         materialize(changed, changed.catalogue["humaneval_stats"], self.said.append)
         folder = self.store.folder(self.artifact)
         names = {path.name for path in folder.iterdir()} - {"metadata.json"}
-        assert names == set(self.store.manifest(self.artifact).files)
-        return sorted(names)
+        committed = self.store.manifest(self.artifact).files
+        assert names == {*committed, *strays}
+        return sorted(committed)
 
     def document(self) -> dict[str, Any]:
         return self.store.manifest(self.artifact).document
@@ -212,8 +216,9 @@ def test_damaged_manifest_costs_the_series_and_that_is_said(days: Days) -> None:
     days.run(1)
     damage(days.store.manifest_path(days.artifact), flip(100))
     days.said.clear()
-    assert days.run(2) == ["2026-01-02_summary.json"]
+    assert days.run(2, strays=("2026-01-01_summary.json",)) == ["2026-01-02_summary.json"]
     assert days.said[0].startswith("left out, all earlier summaries: ")
+    assert days.said[-1].startswith("kept 2026-01-01_summary.json, which is no file of")
 
 
 def test_processed_rows_are_verified_before_they_are_counted(store: Store) -> None:

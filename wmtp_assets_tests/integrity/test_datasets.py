@@ -859,6 +859,4 @@ def test_without_sentencepiece_the_rule_is_skipped_and_says_why(
     monkeypatch.setattr(datasets, "find_spec", find)
     outcome = apply(store, store.catalogue[KEY[kind]], rule)
     assert outcome.findings == []
-    assert outcome.skipped == (
-        "sentencepiece is not installed: pip install 'wmtp_assets[platform]'"
-    )
+    assert outcome.skipped == ("sentencepiece is not installed: pip install sentencepiece")

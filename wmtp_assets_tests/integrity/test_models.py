@@ -45,7 +45,7 @@ from wmtp_assets_tests.integrity.cases import (
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage
 
-NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install 'wmtp_assets[platform]'"
+NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece"
 CHECKPOINTS: tuple[Kind, ...] = ("safetensors", "micro")
 WIDTH = {"safetensors": 640, "micro": 512}
 EMBEDDING = "tensor tok_embeddings.weight"
