@@ -262,17 +262,19 @@ def build_micro(build: Build) -> Document:
 
     path, header, hashes = parent_header(build, parent_key)
     read = verified_reader(path, header, hashes, parent_key)
-    blocks = source_blocks(parent_params, params)
-    wanted = (EMBEDDING, "norm.", *(f"{source}." for source in blocks.values()))
-    total = sum(entry.size for entry in header.entries if entry.name.startswith(wanted))
+    total = sum(entry.size for entry in header.entries)
     reading = Progress(f"cutting {spec.name}", total, build.say)
+    unread = dict.fromkeys(entry.name for entry in header.entries)
 
     def read_and_count(name: str) -> torch.Tensor:
         tensor = read(name)
+        del unread[name]
         reading.advance(tensor.nbytes)
         return tensor
 
     tensors = cut(read_and_count, parent_params, params)
+    for name in list(unread):  # a damaged parent makes no micro model, wherever it is damaged
+        read_and_count(name)
     target: torch.dtype = getattr(torch, spec.dtype)
     entries = [
         TensorEntry(name, DTYPE_CODES[spec.dtype], tuple(tensor.shape))
@@ -307,6 +309,6 @@ def build_micro(build: Build) -> Document:
             "to_dtype": spec.dtype,
             "dropped": ["output.weight"],
             "aliased": {"output.weight": EMBEDDING},
-            "blocks": blocks,
+            "blocks": source_blocks(parent_params, params),
         },
     )
