@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wmtp_assets.build import Build
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.manifest import Document, render
 from wmtp_assets.settings import Source
 from wmtp_assets.specs import ModelSpec, TokenizerSpec
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class TokenizerFacts:
     pad_id: int
 
 
-def read_facts(data: bytes, where: str) -> TokenizerFacts:
+def load_processor(data: bytes, where: str) -> SentencePieceProcessor:
     """Parse a sentencepiece model.
 
     Raises:
@@ -35,18 +39,27 @@ def read_facts(data: bytes, where: str) -> TokenizerFacts:
     from sentencepiece import SentencePieceProcessor
 
     if not data:  # sentencepiece takes no bytes for no argument
-        raise InvalidInput(f"{where}: not a sentencepiece model: the file is empty")
+        raise InvalidInput(f"{where}: not a sentencepiece model: it is empty")
     try:
-        processor = SentencePieceProcessor(model_proto=data)
-        return TokenizerFacts(
-            vocab_size=processor.vocab_size(),
-            bos_id=processor.bos_id(),
-            eos_id=processor.eos_id(),
-            unk_id=processor.unk_id(),
-            pad_id=processor.pad_id(),
-        )
-    except (RuntimeError, ValueError) as error:
+        return SentencePieceProcessor(model_proto=data)
+    except (RuntimeError, ValueError) as error:  # the latter: about a piece that is not UTF-8
         raise InvalidInput(f"{where}: not a sentencepiece model: {str(error)!r}") from error
+
+
+def read_facts(data: bytes, where: str) -> TokenizerFacts:
+    """What a sentencepiece model says about itself.
+
+    Raises:
+        InvalidInput: naming the file (``where``), if it is none.
+    """
+    processor = load_processor(data, where)
+    return TokenizerFacts(
+        vocab_size=processor.vocab_size(),
+        bos_id=processor.bos_id(),
+        eos_id=processor.eos_id(),
+        unk_id=processor.unk_id(),
+        pad_id=processor.pad_id(),
+    )
 
 
 def pinned_sha256(spec: TokenizerSpec, source: Source) -> str | None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from wmtp_assets import __version__
 from wmtp_assets.cli.status import status
 from wmtp_assets.cli.verify import verify
-from wmtp_assets.errors import SpecError, WmtpError
+from wmtp_assets.errors import SpecError, StoreError, WmtpError
 
 USAGE = 64
 INTERNAL = 70
@@ -40,7 +40,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = USAGE
-    except SpecError as error:
+    except (SpecError, StoreError) as error:
         errors.print(f"wmtp: {error}", markup=False, highlight=False)
         code = USAGE
     except WmtpError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.checkpoints.tokenizer import load_processor
 
 
 class TokenCounter:
@@ -19,14 +19,7 @@ class TokenCounter:
     """
 
     def __init__(self, model: bytes, where: str) -> None:
-        from sentencepiece import SentencePieceProcessor
-
-        if not model:
-            raise InvalidInput(f"{where}: not a sentencepiece model: it is empty")
-        try:
-            self._processor = SentencePieceProcessor(model_proto=model)
-        except (RuntimeError, UnicodeDecodeError) as error:  # the latter: about a damaged piece
-            raise InvalidInput(f"{where}: not a sentencepiece model: {error}") from error
+        self._processor = load_processor(model, where)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text."""

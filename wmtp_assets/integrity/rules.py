@@ -66,7 +66,7 @@ RULES = (
     ),
     Rule(
         "row_count",
-        "Each split has the pinned number of rows.",
+        "Each split has the pinned number of rows, less those recorded as too long.",
         frozenset(("processed",)),
         datasets.check_row_count,
     ),
