@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 PIP_ARGS ?=
-SELECT ?= *
+SELECT ?= not tag:optional=true
 
 # In Dagster a bare '+a' is a and one layer upstream, '*a' all of it: here both mean all.
 SELECTION = $(shell echo '$(SELECT)' | sed -E 's/(^|,)[+]+([a-z0-9_]+)/\1*\2/g; s/(^|,)[*]([a-z]+:)/\1+\2/g; s/([a-z0-9_]+)[+]+(,|$$)/\1*\2/g')

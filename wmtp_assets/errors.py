@@ -4,6 +4,10 @@ Each message says what is wrong, where, and what to do next. Whatever is not one
 defect of the program and keeps its traceback.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class WmtpError(Exception):
     """Base of every error whose message is meant for the person at the terminal."""
@@ -31,3 +35,15 @@ class DownloadError(WmtpError):
 
 class StoreError(WmtpError):
     """The storage root refused: disk full, wrong source, no atomic exchange."""
+
+
+class DamagedRecord(InvalidInput):
+    """The bytes of a record have another checksum than the archive says.
+
+    Attributes:
+        path: the archive.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path

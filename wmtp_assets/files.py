@@ -17,6 +17,8 @@ from wmtp_assets.manifest import FileRecord
 from wmtp_assets.progress import human_bytes
 
 BLOCK = 1 << 20
+PART = 16 << 20
+"""Bytes of a file that a manifest may have a hash of its own for, so that it can be read in parts."""
 DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
@@ -39,15 +41,22 @@ def hash_file(path: Path, advance: Callable[[int], None] = lambda size: None) ->
     Raises:
         OSError: as :func:`open_regular`.
     """
+    with open_regular(path) as file:
+        return hash_stream(file, None, advance)
+
+
+def hash_stream(
+    file: FileIO, size: int | None, advance: Callable[[int], None] = lambda size: None
+) -> FileRecord:
+    """Size and SHA-256 of what ``file`` holds from where it stands: ``size`` bytes, or all."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK))
-    size = 0
-    with open_regular(path) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            size += count
-            advance(count)
-    return FileRecord(size=size, sha256=digest.hexdigest())
+    done = 0
+    while count := file.readinto(buffer if size is None else buffer[: size - done]):
+        digest.update(buffer[:count])
+        done += count
+        advance(count)
+    return FileRecord(size=done, sha256=digest.hexdigest())
 
 
 def fsync_folder(path: Path) -> None:
@@ -77,16 +86,28 @@ class HashedFile:
     """A new binary file that is hashed while it is written; fsynced and recorded when closed.
 
     Has the part of ``typing.BinaryIO`` that ``huggingface_hub``'s ``http_get`` uses to write.
+
+    Args:
+        path: of the file.
+        done: told size and hash when it is closed.
+        advance: told the bytes of each write, and a negative number when it starts over.
+        parts: gets the SHA-256 of each :data:`PART` bytes; None: they are not hashed.
     """
 
     def __init__(
-        self, path: Path, done: Callable[[FileRecord], None], advance: Callable[[int], None]
+        self,
+        path: Path,
+        done: Callable[[FileRecord], None],
+        advance: Callable[[int], None],
+        parts: list[str] | None = None,
     ) -> None:
         self._file = path.open("xb", buffering=0)
         self._digest = hashlib.sha256()
         self._size = 0
         self._done = done
         self._advance = advance
+        self._parts = parts
+        self._part = hashlib.sha256()
 
     def reserve(self, size: int) -> None:
         """Allocate ``size`` bytes now, so that a full disk shows before the work is done.
@@ -105,6 +126,8 @@ class HashedFile:
         """Append ``data`` whole; return its size in bytes."""
         view = memoryview(data).cast("B")
         self._digest.update(view)
+        if self._parts is not None:
+            self._hash_parts(view, self._parts)
         self._size += len(view)
         written = 0
         try:
@@ -114,6 +137,17 @@ class HashedFile:
             self._refuse(error, self._size)
         self._advance(len(view))
         return len(view)
+
+    def _hash_parts(self, view: memoryview, parts: list[str]) -> None:
+        begin = self._size
+        while view:
+            left = PART - begin % PART
+            self._part.update(view[:left])
+            if left <= len(view):
+                parts.append(self._part.hexdigest())
+                self._part = hashlib.sha256()
+            begin += len(view[:left])
+            view = view[left:]
 
     def _refuse(self, error: OSError, size: int) -> NoReturn:
         """Raise ``error``, saying on a full disk which file needs how much."""
@@ -130,8 +164,10 @@ class HashedFile:
         if position:
             raise ValueError("a file that is hashed while it is written can only start over")
         self._advance(-self._size)
-        self._digest = hashlib.sha256()
+        self._digest, self._part = hashlib.sha256(), hashlib.sha256()
         self._size = 0
+        if self._parts is not None:
+            self._parts.clear()
         return self._file.seek(0)
 
     def truncate(self) -> int:
@@ -152,6 +188,8 @@ class HashedFile:
                 return
             self._file.truncate(self._size)
             os.fsync(self._file.fileno())
+        if self._parts is not None and self._size % PART:
+            self._parts.append(self._part.hexdigest())
         self._done(FileRecord(size=self._size, sha256=self._digest.hexdigest()))
 
 

@@ -11,16 +11,32 @@ from pathlib import Path
 from typing import Literal
 
 from wmtp_assets.errors import SpecError
-from wmtp_assets.specs import DEFS_FOLDER, AnySpec, DatasetSpec, MicroSpec, ModelSpec, load_specs
+from wmtp_assets.specs import (
+    DEFS_FOLDER,
+    DTYPE_SUFFIXES,
+    AnySpec,
+    DatasetSpec,
+    DType,
+    FamilyName,
+    MicroSpec,
+    ModelSpec,
+    SnapshotSpec,
+    TokenizerSpec,
+    load_specs,
+)
 
-Kind = Literal["raw", "tokenizer", "safetensors", "micro", "processed", "small", "stats"]
+Kind = Literal[
+    "raw", "tokenizer", "safetensors", "micro", "processed", "small", "stats", "parameters"
+]
 
 MODELS = "models_v2"
 DATASETS = "datasets_v2"
 SMALL = "datasets_local_small"
-TOP_FOLDERS = (MODELS, DATASETS, SMALL)
+CONFIGS = "configs"
+TOP_FOLDERS = (MODELS, DATASETS, SMALL, CONFIGS)
 
-GUESTS = ("safetensors/value_head.safetensors",)
+VALUE_HEAD = "safetensors/value_head.safetensors"
+GUESTS = (VALUE_HEAD,)
 """Files that training puts beside those of an asset: none writes them, a commit keeps them."""
 
 INTERNAL = ".wmtp"
@@ -41,6 +57,8 @@ class Artifact:
         owns: names inside ``base`` that belong to this asset; empty: all of ``base``. Everything
             else in ``base`` belongs to someone else and is carried over.
         upstream: keys of the assets it is made from.
+        dtype: of the tensors, declared; None: it has none.
+        optional: made only when it is asked for; whatever needs it does without.
     """
 
     key: str
@@ -50,6 +68,8 @@ class Artifact:
     manifest: str = "metadata.json"
     owns: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
+    dtype: DType | None = None
+    optional: bool = False
 
     @property
     def unit(self) -> str:
@@ -66,23 +86,52 @@ class Artifact:
         return path in GUESTS or not self.is_owner(path)
 
 
-def artifacts_of(spec: AnySpec) -> tuple[Artifact, ...]:
-    """The artifacts of one family, upstream first."""
-    if isinstance(spec, ModelSpec):
-        base = f"{MODELS}/{spec.folder}"
-        raw, tokenizer, safetensors = spec.artifact_names
-        return (
-            Artifact(raw, "raw", spec, base, manifest="raw.metadata.json", owns=("raw",)),
-            Artifact(tokenizer, "tokenizer", spec, f"{base}/tokenizer", upstream=(raw,)),
-            Artifact(
-                safetensors,
-                "safetensors",
-                spec,
-                base,
-                owns=("safetensors", "configs"),
-                upstream=(raw, tokenizer),
-            ),
+def _model_artifacts(spec: ModelSpec) -> Iterator[Artifact]:
+    base = f"{MODELS}/{spec.folder}"
+    raw, tokenizer, safetensors, *variants = spec.artifact_names
+    optional = spec.status == "optional"
+    shared = spec.tokenizer.shared_with
+    yield Artifact(
+        raw, "raw", spec, base, manifest="raw.metadata.json", owns=("raw",), optional=optional
+    )
+    yield Artifact(
+        tokenizer,
+        "tokenizer",
+        spec,
+        f"{base}/tokenizer",
+        upstream=(raw if spec.files.tokenizer else f"{shared}_tokenizer",),
+        optional=optional,
+    )
+    yield Artifact(
+        safetensors,
+        "safetensors",
+        spec,
+        base,
+        owns=("safetensors", "configs"),
+        upstream=(raw, tokenizer),
+        dtype=spec.dtype,
+        optional=optional,
+    )
+    for key, dtype in zip(variants, spec.variants, strict=True):
+        yield Artifact(
+            key,
+            "safetensors",
+            spec,
+            f"{base}/safetensors-{DTYPE_SUFFIXES[dtype]}",
+            upstream=(raw, tokenizer),
+            dtype=dtype,
+            optional=True,
         )
+
+
+def artifacts_of(spec: AnySpec, others: Sequence[Artifact] = ()) -> tuple[Artifact, ...]:
+    """The artifacts of one family, upstream first.
+
+    Args:
+        others: the artifacts of all models, for a snapshot of them.
+    """
+    if isinstance(spec, ModelSpec):
+        return tuple(_model_artifacts(spec))
     if isinstance(spec, MicroSpec):
         return (
             Artifact(
@@ -92,8 +141,12 @@ def artifacts_of(spec: AnySpec) -> tuple[Artifact, ...]:
                 f"{MODELS}/{spec.folder}",
                 owns=("safetensors", "tokenizer", "configs"),
                 upstream=(f"{spec.parent}_safetensors", f"{spec.parent}_tokenizer"),
+                dtype=spec.dtype,
             ),
         )
+    if isinstance(spec, SnapshotSpec):
+        checkpoints = tuple(other.key for other in others if other.dtype is not None)
+        return (Artifact(spec.name, "parameters", spec, CONFIGS, upstream=checkpoints),)
     base = f"{DATASETS}/{spec.folder}"
     raw, processed, small, stats = spec.artifact_names
     return (
@@ -108,30 +161,79 @@ class Catalogue:
     """Every artifact there is, by asset key, upstream first.
 
     Raises:
-        SpecError: when a spec refers to an asset that no spec declares, or counts with one that is
-            no tokenizer.
+        SpecError: when a spec refers to what no spec declares, to something of the wrong kind, or
+            to an optional artifact that may never be there.
     """
 
     def __init__(self, specs: Sequence[AnySpec]) -> None:
         self.specs = tuple(specs)
-        order = {ModelSpec: 0, MicroSpec: 1, DatasetSpec: 2}
-        ordered = sorted(specs, key=lambda spec: order[type(spec)])
-        self._by_key = {
-            artifact.key: artifact for spec in ordered for artifact in artifacts_of(spec)
-        }
+        self._models = {spec.name: spec for spec in specs if isinstance(spec, ModelSpec)}
+        self._check_models()
+        order = [ModelSpec, MicroSpec, DatasetSpec, SnapshotSpec]
+        made: list[Artifact] = []
+        for spec in sorted(self._sharing_last(), key=lambda spec: order.index(type(spec))):
+            made += artifacts_of(spec, made)
+        self._by_key = {artifact.key: artifact for artifact in made}
         for artifact in self:
-            for key in artifact.upstream:
-                if key not in self._by_key:
-                    raise SpecError(
-                        f"{artifact.key} is made from {key}, which no defs.yaml declares; known: "
-                        + ", ".join(self._by_key)
-                    )
+            self._check_upstream(artifact)
         for spec in self.specs:
             if isinstance(spec, DatasetSpec) and self[spec.tokenizer].kind != "tokenizer":
                 raise SpecError(
                     f"{spec.name} counts with {spec.tokenizer}, which is no tokenizer; use one of: "
                     + ", ".join(item.key for item in self if item.kind == "tokenizer")
                 )
+
+    def _sharing_last(self) -> list[AnySpec]:
+        """The specs, a model after the one whose tokenizer it shares."""
+
+        def shares(spec: AnySpec) -> bool:
+            return isinstance(spec, ModelSpec) and spec.tokenizer.shared_with is not None
+
+        return sorted(self.specs, key=shares)
+
+    def _check_models(self) -> None:
+        for spec in self._models.values():
+            shared = spec.tokenizer.shared_with
+            owner = self._models.get(shared) if shared is not None else None
+            if shared is not None and (owner is None or owner.tokenizer.shared_with is not None):
+                raise SpecError(
+                    f"{spec.name}: tokenizer.shared_with: {shared} is no model with a tokenizer of "
+                    "its own; those are: "
+                    + ", ".join(m.name for m in self._models.values() if m.tokenizer.vocab_size)
+                )
+        for spec in self.specs:
+            if isinstance(spec, MicroSpec) and spec.parent not in self._models:
+                raise SpecError(
+                    f"{spec.name}: parent: no defs.yaml declares the model {spec.parent}; known: "
+                    + ", ".join(self._models)
+                )
+
+    def _check_upstream(self, artifact: Artifact) -> None:
+        for key in artifact.upstream:
+            upstream = self._by_key.get(key)
+            if upstream is None:
+                raise SpecError(
+                    f"{artifact.key} is made from {key}, which no defs.yaml declares; known: "
+                    + ", ".join(self._by_key)
+                )
+            if upstream.optional and not artifact.optional and artifact.kind != "parameters":
+                raise SpecError(
+                    f"{artifact.key} is made from {key}, which is optional: it may never be there"
+                )
+
+    def family(self, spec: ModelSpec | MicroSpec) -> FamilyName:
+        """The naming scheme of a model's tensors."""
+        return self._models[spec.parent if isinstance(spec, MicroSpec) else spec.name].family
+
+    def tokenizer(self, spec: ModelSpec) -> TokenizerSpec:
+        """The facts about a model's tokenizer, its own or those of the one it is shared with."""
+        owner = spec.tokenizer.shared_with or spec.name
+        return self._models[owner].tokenizer
+
+    def shared_tokenizer(self, spec: ModelSpec | MicroSpec) -> Artifact | None:
+        """The tokenizer of another model that a model's tokenizer is identical with."""
+        shared = spec.parent if isinstance(spec, MicroSpec) else spec.tokenizer.shared_with
+        return self[f"{shared}_tokenizer"] if shared is not None else None
 
     @classmethod
     def load(cls, folder: Path = DEFS_FOLDER) -> Catalogue:

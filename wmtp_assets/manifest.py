@@ -101,6 +101,13 @@ def seal(
     return render(document)
 
 
+def amend(manifest: Manifest, changes: Document) -> bytes:
+    """The bytes of a manifest over the same files that says something else about them."""
+    document = {**manifest.document, **changes}
+    document["self_sha256"] = _self_sha256(document)
+    return render(document)
+
+
 def parse(data: bytes, where: str) -> Manifest:
     """Read a manifest and check it against itself.
 

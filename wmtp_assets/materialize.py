@@ -26,17 +26,25 @@ def _build(build: Build) -> Document:
             from wmtp_assets.data.small import build_small as builder
         case "stats":
             from wmtp_assets.data.stats import build_stats as builder
+        case "parameters":
+            from wmtp_assets.checkpoints.snapshot import build_snapshot as builder
     return builder(build)
 
 
-def _missing(store: Store, artifact: Artifact) -> list[Artifact]:
+def _absent(store: Store, artifact: Artifact) -> list[Artifact]:
     """What ``artifact`` is made from and is not there."""
     upstream = [store.catalogue[key] for key in artifact.upstream]
     return [item for item in upstream if not store.manifest_path(item).is_file()]
 
 
+def _missing(store: Store, artifact: Artifact) -> list[Artifact]:
+    """What ``artifact`` cannot be made without and is not there."""
+    absent = _absent(store, artifact)
+    return [item for item in absent if artifact.optional or not item.optional]
+
+
 def check_upstream(store: Store, artifact: Artifact) -> dict[str, str]:
-    """Content hash of each upstream artifact, by key.
+    """Content hash of each upstream artifact that is there, by key.
 
     Raises:
         MissingArtifact: naming what is missing, where it was looked for, and the command that
@@ -53,7 +61,12 @@ def check_upstream(store: Store, artifact: Artifact) -> dict[str, str]:
             f"Make them, and {artifact.key}, with: "
             + materialize_command(",".join(_to_be_made(store, artifact)))
         )
-    return {key: store.manifest(store.catalogue[key]).content_sha256 for key in artifact.upstream}
+    absent = {item.key for item in _absent(store, artifact)}
+    return {
+        key: store.manifest(store.catalogue[key]).content_sha256
+        for key in artifact.upstream
+        if key not in absent
+    }
 
 
 def _to_be_made(store: Store, artifact: Artifact) -> list[str]:

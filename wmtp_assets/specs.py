@@ -8,7 +8,7 @@ therefore plain YAML: no templating.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,11 @@ from wmtp_assets.errors import SpecError
 DEFS_FOLDER = Path(__file__).parent / "defs"
 
 DType = Literal["float16", "bfloat16", "float32"]
+DTYPE_SUFFIXES: Mapping[DType, str] = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
+"""How a dtype is called in the key and the folder of a variant."""
+
+FamilyName = Literal["meta_mtp", "llama", "llama_reward"]
+Status = Literal["required", "optional"]
 
 
 def relative_path(path: str) -> str:
@@ -93,46 +98,94 @@ class Repository(Spec):
 class ModelFiles(Spec):
     """Which upstream file plays which part; paths inside the repository."""
 
-    checkpoint: RelativePath
-    params: RelativePath
-    tokenizer: RelativePath
+    checkpoint: RelativePath = Field(
+        description="one .pth, .bin or .safetensors file, or the .index.json of several"
+    )
+    shards: tuple[RelativePath, ...] = Field(
+        default=(), description="the files that an index names, beside it"
+    )
+    params: RelativePath | None = Field(default=None, description="Meta's params.json")
+    config: RelativePath | None = Field(default=None, description="transformers' config.json")
+    tokenizer: RelativePath | None = Field(
+        default=None, description="tokenizer.model; null: upstream has none"
+    )
 
     @model_validator(mode="after")
     def _one_part_a_file(self) -> ModelFiles:
         check_distinct(self.all())
+        if self.checkpoint.endswith(".index.json") != bool(self.shards):
+            raise ValueError("shards are named where checkpoint is an .index.json, and only there")
         return self
 
     def all(self) -> tuple[str, ...]:
         """Every file that is downloaded."""
-        return (self.checkpoint, self.params, self.tokenizer)
+        parts = (self.checkpoint, *self.shards, self.params, self.config, self.tokenizer)
+        return tuple(part for part in parts if part is not None)
 
 
 class TokenizerSpec(Spec):
-    """What is required of the tokenizer."""
+    """What is required of the tokenizer: facts of its own, or to be that of another model."""
 
-    vocab_size: int = Field(gt=0)
+    vocab_size: int | None = Field(default=None, gt=0)
     sha256: Sha256 | None = Field(
         default=None, description="of tokenizer.model on the real hub; null: not pinned"
     )
+    shared_with: AssetName | None = Field(
+        default=None, description="the model whose tokenizer.model it is, byte for byte"
+    )
+
+    @model_validator(mode="after")
+    def _one_owner_of_the_facts(self) -> TokenizerSpec:
+        if (self.shared_with is None) == (self.vocab_size is None):
+            raise ValueError("give either vocab_size or shared_with")
+        if self.shared_with is not None and self.sha256 is not None:
+            raise ValueError(f"sha256 is pinned by {self.shared_with}, which it is shared with")
+        return self
 
 
 class ModelSpec(Spec):
-    """A full-size model: raw checkpoint, tokenizer and safetensors, three assets."""
+    """A full-size model: raw checkpoint, tokenizer and safetensors, one asset each.
+
+    Every dtype in ``variants`` is one asset more, cast from the raw checkpoint, and optional.
+    """
 
     name: AssetName
     folder: FolderName
     description: str
     version: str = "v2.0.0"
-    family: Literal["meta_mtp"] = Field(description="the naming scheme of the checkpoint's tensors")
+    status: Status = Field(
+        default="required", description="optional: made only when it is asked for by name"
+    )
+    family: FamilyName = Field(description="the naming scheme of the checkpoint's tensors")
     dtype: DType
+    variants: tuple[DType, ...] = ()
     repository: Repository
     files: ModelFiles
     tokenizer: TokenizerSpec
     target_device: str = "cuda"
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> ModelSpec:
+        part = "params" if self.family == "meta_mtp" else "config"
+        if getattr(self.files, part) is None:
+            raise ValueError(f"files.{part} is missing: family {self.family} needs it")
+        if self.files.tokenizer is None and self.tokenizer.shared_with is None:
+            raise ValueError("files.tokenizer is missing, and tokenizer.shared_with too")
+        if len({self.dtype, *self.variants}) != 1 + len(self.variants):
+            raise ValueError(f"variants are other dtypes than {self.dtype}, each named once")
+        return self
+
+    @property
+    def parameters_file(self) -> str:
+        """The upstream file that holds the model's parameters, inside the repository."""
+        part = self.files.params if self.family == "meta_mtp" else self.files.config
+        assert part is not None
+        return part
+
     @property
     def artifact_names(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}_{part}" for part in ("raw", "tokenizer", "safetensors"))
+        parts = ("raw", "tokenizer", "safetensors", *(DTYPE_SUFFIXES[d] for d in self.variants))
+        return tuple(f"{self.name}_{part}" for part in parts)
 
 
 class MicroShape(Spec):
@@ -211,12 +264,26 @@ class DatasetSpec(Spec):
         return tuple(f"{self.name}_{part}" for part in ("raw", "processed", "small", "stats"))
 
 
-AnySpec = ModelSpec | MicroSpec | DatasetSpec
+class SnapshotSpec(Spec):
+    """The parameters of every model in one file: asset <name>."""
 
-SPEC_OF_COMPONENT: dict[str, type[ModelSpec] | type[MicroSpec] | type[DatasetSpec]] = {
+    name: AssetName
+    folder: Literal["configs"] = "configs"
+    description: str
+    version: str = "v2.0.0"
+
+    @property
+    def artifact_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+AnySpec = ModelSpec | MicroSpec | DatasetSpec | SnapshotSpec
+
+SPEC_OF_COMPONENT: dict[str, type[AnySpec]] = {
     "wmtp_assets.components.CheckpointModel": ModelSpec,
     "wmtp_assets.components.MicroModel": MicroSpec,
     "wmtp_assets.components.AlpacaDataset": DatasetSpec,
+    "wmtp_assets.components.ParameterSnapshot": SnapshotSpec,
 }
 
 

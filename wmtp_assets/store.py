@@ -26,16 +26,18 @@ from wmtp_assets.errors import CorruptArtifact, MissingArtifact, StoreError
 from wmtp_assets.exchange import exchange, is_cut_off, recover
 from wmtp_assets.files import (
     DISK_FULL,
+    PART,
     HashedFile,
     fsync_folder,
     hash_file,
+    hash_stream,
     names_below,
     open_regular,
     replace_file,
 )
 from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
 from wmtp_assets.manifest import Document, FileRecord, Manifest
-from wmtp_assets.progress import Say, human_bytes, silent
+from wmtp_assets.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
 from wmtp_assets.specs import relative_path
 
@@ -48,11 +50,20 @@ class Staged:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: dict[str, FileRecord] = {}
+        self.parts: dict[str, list[str]] = {}
 
-    def create(self, path: str, advance: Callable[[int], None] = lambda size: None) -> HashedFile:
+    def create(
+        self,
+        path: str,
+        advance: Callable[[int], None] = lambda size: None,
+        *,
+        in_parts: bool = False,
+    ) -> HashedFile:
         """Open a new file at ``path``, relative to the artifact's base, for writing.
 
-        ``advance`` is told the bytes of each write, and a negative number when it starts over.
+        Args:
+            advance: told the bytes of each write, and a negative number when it starts over.
+            in_parts: hash each :data:`PART` bytes of it too.
         """
         target = self.folder / relative_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,25 +71,33 @@ class Staged:
         def done(record: FileRecord) -> None:
             self.files[path] = record
 
-        return HashedFile(target, done, advance)
+        parts = self.parts.setdefault(path, []) if in_parts else None
+        return HashedFile(target, done, advance, parts)
+
+    def describe_parts(self) -> Document:
+        """The hashes of the parts of large files, for a manifest; empty where none is large."""
+        large = {path: parts for path, parts in sorted(self.parts.items()) if len(parts) > 1}
+        return {"parts": {"size": PART, "sha256": large}} if large else {}
 
     def write(self, path: str, data: bytes) -> None:
         """Write a small file whole."""
         with self.create(path) as file:
             file.write(data)
 
-    def write_sha256sums(self, folder: str) -> None:
-        """Write ``folder/SHA256SUMS`` over the files staged below ``folder``.
+    def write_sha256sums(self, prefix: str) -> None:
+        """Write ``SHA256SUMS`` over the files staged below a folder.
 
         The format is that of coreutils, so ``sha256sum -c SHA256SUMS`` works in there.
+
+        Args:
+            prefix: the folder with its slash; empty: all files.
         """
-        prefix = f"{folder}/"
         lines = [
             f"{record.sha256}  {path.removeprefix(prefix)}\n"
             for path, record in sorted(self.files.items())
             if path.startswith(prefix)
         ]
-        self.write(f"{folder}/SHA256SUMS", "".join(lines).encode())
+        self.write(f"{prefix}SHA256SUMS", "".join(lines).encode())
 
 
 class Store:
@@ -130,7 +149,8 @@ class Store:
         path = self.path(artifact, name)
         with self._explained(artifact, path), open_regular(path) as file:
             data = file.readall()
-        self._compare(artifact, path, record.sha256, hashlib.sha256(data).hexdigest())
+        found = hashlib.sha256(data).hexdigest()
+        self._compare(artifact, path, f"SHA-256 {record.sha256}", f"SHA-256 {found}")
         return data
 
     def verify_file(
@@ -145,8 +165,52 @@ class Store:
         path = self.path(artifact, name)
         with self._explained(artifact, path):
             found = hash_file(path, advance)
-        self._compare(artifact, path, record.sha256, found.sha256)
+        self._compare(artifact, path, f"SHA-256 {record.sha256}", f"SHA-256 {found.sha256}")
         return path
+
+    def open_verified(
+        self, artifact: Artifact, name: str, say: Say = silent
+    ) -> tuple[Path, Callable[[int, int], None]]:
+        """A large file of a committed artifact, and a function that verifies a part of it.
+
+        The function takes the first byte and the end of what is about to be read. It hashes the
+        parts that hold it, where the manifest has their hashes, else the whole file, each once, and
+        raises as :meth:`read` does.
+
+        Raises:
+            MissingArtifact, CorruptArtifact: as :meth:`read`.
+        """
+        record = self._record(artifact, name)
+        path = self.path(artifact, name)
+        with self._explained(artifact, path), open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+        self._compare(artifact, path, f"{record.size} bytes", f"{size} bytes")
+        parts = self.manifest(artifact).document.get("parts", {})
+        hashes = parts.get("sha256", {}).get(name)
+        width = parts["size"] if hashes else max(record.size, 1)
+        verified: set[int] = set()
+
+        def verify(begin: int, end: int) -> None:
+            for part in range(begin // width, -(-end // width)):
+                if part in verified:
+                    continue
+                if hashes:
+                    self._verify_part(artifact, path, part * width, width, hashes[part])
+                else:
+                    progress = Progress(f"verifying {name}", record.size, say)
+                    self.verify_file(artifact, name, progress.advance)
+                verified.add(part)
+
+        return path, verify
+
+    def _verify_part(
+        self, artifact: Artifact, path: Path, begin: int, size: int, expected: str
+    ) -> None:
+        with self._explained(artifact, path), open_regular(path) as file:
+            file.seek(begin)
+            found = hash_stream(file, size)
+        what = f"{path}, bytes {begin} to {begin + found.size},"
+        self._compare(artifact, what, f"SHA-256 {expected}", f"SHA-256 {found.sha256}")
 
     def _record(self, artifact: Artifact, name: str) -> FileRecord:
         record = self.manifest(artifact).files.get(name)
@@ -157,10 +221,10 @@ class Store:
             )
         return record
 
-    def _compare(self, artifact: Artifact, path: Path, expected: str, found: str) -> None:
+    def _compare(self, artifact: Artifact, what: object, expected: str, found: str) -> None:
         if found != expected:
             raise CorruptArtifact(
-                f"{path} is damaged: SHA-256 {found}, but {artifact.key} was committed with "
+                f"{what} is damaged: {found}, but {artifact.key} was committed with "
                 f"{expected}. Make it again with: {materialize_command(artifact.key)}"
             )
 
@@ -307,6 +371,19 @@ class Store:
                 staged.folder.rename(target)
                 fsync_folder(target.parent)
         return sealed
+
+    def amend(self, artifact: Artifact, changes: Document) -> Manifest:
+        """Replace keys of a committed manifest; the files stay as they are.
+
+        Raises:
+            MissingArtifact, CorruptArtifact: as :meth:`manifest`.
+        """
+        with self.lock(artifact.unit):
+            self._recover(artifact)
+            committed = self.manifest(artifact)
+            data = manifest.amend(committed, changes)
+            replace_file(self.manifest_path(artifact), data)
+        return manifest.parse(data, str(self.manifest_path(artifact)))
 
     def recover(self, artifact: Artifact, say: Say = silent) -> None:
         """Complete a commit in the artifact's unit that was cut off between two renames."""

@@ -1,23 +1,93 @@
-"""The config files beside a checkpoint, each derived from ``params.json`` and the real tensors."""
+"""The config files beside a checkpoint, derived from upstream's parameters and the real tensors."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import yaml
 
 from wmtp_assets.build import Build
-from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams, is_tied
+from wmtp_assets.checkpoints.families import FAMILIES
+from wmtp_assets.checkpoints.llama_config import llama_config, llama_params, parse_config
+from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams, parse_params
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, WrittenCheckpoint
-from wmtp_assets.manifest import Document, FileRecord, render
+from wmtp_assets.checkpoints.value_head import recorded_value_head
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import Document, render
+from wmtp_assets.specs import MicroSpec, ModelSpec
 
-CHECKPOINT = "safetensors/model.safetensors"
-PARAMS = "configs/params.json"
-ADAPTER = "configs/meta_adapter.yaml"
-CONFIG = "configs/config.json"
-TOKENIZER = "tokenizer/tokenizer.model"
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """Where the files of a checkpoint lie, relative to the artifact's base.
+
+    Attributes:
+        folder: of ``model.safetensors`` and its ``SHA256SUMS``, with a slash; empty: the base.
+        tokenizer: may lie in another artifact.
+    """
+
+    folder: str
+    configs: str
+    tokenizer: str
+
+    @property
+    def checkpoint(self) -> str:
+        return f"{self.folder}model.safetensors"
+
+    @property
+    def params(self) -> str:
+        return f"{self.configs}params.json"
+
+    @property
+    def adapter(self) -> str:
+        return f"{self.configs}meta_adapter.yaml"
+
+    @property
+    def config(self) -> str:
+        return f"{self.configs}config.json"
+
+    def by_role(self) -> dict[str, str]:
+        """Role in ``metadata.json`` → path."""
+        return {
+            "checkpoint": self.checkpoint,
+            "tokenizer": self.tokenizer,
+            "params": self.params,
+            "adapter": self.adapter,
+            "config": self.config,
+        }
+
+
+MODEL_FILES = CheckpointFiles("safetensors/", "configs/", "tokenizer/tokenizer.model")
+"""In the folder of a model."""
+
+VARIANT_FILES = CheckpointFiles("", "", "../tokenizer/tokenizer.model")
+"""In the folder of a variant, which holds nothing else."""
+
 TOKENIZER_CONFIG = "tokenizer/tokenizer_config.json"
+
+
+def files_of(artifact: Artifact) -> CheckpointFiles:
+    """Where the files of a checkpoint artifact lie."""
+    return MODEL_FILES if artifact.owns else VARIANT_FILES
+
+
+def parse_parameters(
+    spec: ModelSpec, data: bytes, where: str
+) -> tuple[MetaParams, Document | None]:
+    """Read the file of a model's upstream parameters.
+
+    Returns:
+        The parameters, and ``config.json`` itself where the family has one.
+
+    Raises:
+        InvalidInput: naming the file (``where``) and the field that is wrong.
+    """
+    if spec.family == "meta_mtp":
+        return parse_params(data, where), None
+    config = parse_config(data, where)
+    return llama_params(config, where), config
 
 
 def adapter_document(name: str, params: MetaParams, dtype: str) -> Document:
@@ -39,29 +109,6 @@ def adapter_document(name: str, params: MetaParams, dtype: str) -> Document:
     }
 
 
-def config_document(params: MetaParams, dtype: str, tied: bool) -> Document:
-    """``config.json`` for Meta's family, which has none: transformers' LlamaConfig field names."""
-    return {
-        "model_type": "llama",
-        "hidden_size": params.dim,
-        "intermediate_size": params.intermediate_size,
-        "num_hidden_layers": params.n_layers,
-        "num_attention_heads": params.n_heads,
-        "num_key_value_heads": params.kv_heads,
-        "head_dim": params.head_dim,
-        "vocab_size": params.vocab_size,
-        "max_position_embeddings": MAX_POSITION_EMBEDDINGS,
-        "rms_norm_eps": params.norm_eps,
-        "rope_theta": params.rope_theta,
-        "hidden_act": "silu",
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "tie_word_embeddings": tied,
-        "torch_dtype": dtype,
-        "n_future_tokens": params.n_future_tokens,
-    }
-
-
 def params_bytes(params: MetaParams) -> bytes:
     """``params.json``: upstream's keys, nothing else."""
     return render(params.model_dump(exclude_unset=True))
@@ -77,57 +124,51 @@ def checkpoint_dtype(dtypes: set[str]) -> str:
     return DTYPE_NAMES.get(next(iter(dtypes)), "other") if len(dtypes) == 1 else "mixed"
 
 
-def write_configs(build: Build, params: MetaParams, written: WrittenCheckpoint) -> None:
-    """Stage SHA256SUMS, params.json, meta_adapter.yaml and config.json beside the checkpoint."""
+def write_configs(
+    build: Build, params: MetaParams, written: WrittenCheckpoint, upstream: Document | None
+) -> None:
+    """Stage SHA256SUMS, params.json, meta_adapter.yaml and config.json beside the checkpoint.
+
+    Args:
+        upstream: the ``config.json`` whose other fields are kept; None: the family has none.
+    """
+    spec, files = build.artifact.spec, files_of(build.artifact)
+    assert isinstance(spec, ModelSpec | MicroSpec)
+    family = FAMILIES[build.store.catalogue.family(spec)]
     dtype = checkpoint_dtype({entry.dtype for entry, _ in written.tensors})
-    tied = is_tied({entry.name for entry, _ in written.tensors})
-    name = build.artifact.spec.folder
-    build.staged.write_sha256sums("safetensors")
-    build.staged.write(PARAMS, params_bytes(params))
-    build.staged.write(ADAPTER, yaml_bytes(adapter_document(name, params, dtype)))
-    build.staged.write(CONFIG, render(config_document(params, dtype, tied)))
+    tied = family.is_tied({entry.name for entry, _ in written.tensors})
+    build.staged.write(files.params, params_bytes(params))
+    build.staged.write(files.adapter, yaml_bytes(adapter_document(spec.folder, params, dtype)))
+    build.staged.write(files.config, render(llama_config(params, dtype, tied, upstream)))
+    build.staged.write_sha256sums(files.folder)
 
 
 def model_document(
-    build: Build,
-    written: WrittenCheckpoint,
-    tokenizer: FileRecord,
-    *,
-    version: str,
-    target_device: str,
-    shared_with: str | None,
-    source: Any,
-    conversion: Document,
+    build: Build, written: WrittenCheckpoint, *, source: Any, conversion: Document
 ) -> Document:
     """``metadata.json`` of a model; the keys are the contract with the training code.
 
     ``n_params`` counts the elements in the file, ``dtype`` is that of its tensors.
     """
-    files = build.staged.files
+    artifact, store = build.artifact, build.store
+    spec, roles = artifact.spec, files_of(artifact).by_role()
+    assert isinstance(spec, ModelSpec | MicroSpec)
+    tokenizer = store.manifest(build.upstream(artifact.upstream[1])).files["tokenizer.model"]
+    shared = store.catalogue.shared_tokenizer(spec)
+    records = {role: build.staged.files.get(path, tokenizer) for role, path in roles.items()}
+    shapes = {entry.name: entry.shape for entry, _ in written.tensors}
     return {
-        "model_name": build.artifact.spec.folder,
-        "version": version,
-        "n_params": sum(prod(entry.shape) for entry, _ in written.tensors),
+        "model_name": spec.folder,
+        "version": spec.version,
+        "n_params": sum(prod(shape) for shape in shapes.values()),
         "format": "safetensors",
         "dtype": checkpoint_dtype({entry.dtype for entry, _ in written.tensors}),
-        "files": {
-            "checkpoint": CHECKPOINT,
-            "tokenizer": TOKENIZER,
-            "params": PARAMS,
-            "adapter": ADAPTER,
-            "config": CONFIG,
-        },
-        "sha256": {
-            "checkpoint": files[CHECKPOINT].sha256,
-            "tokenizer": tokenizer.sha256,
-            "params": files[PARAMS].sha256,
-            "adapter": files[ADAPTER].sha256,
-            "config": files[CONFIG].sha256,
-        },
-        "value_head": {"path": None, "stage1_checkpoint_id": None},
-        "tokenizer_shared_with": shared_with,
-        "target_device": target_device,
-        "status": "required",
+        "files": roles,
+        "sha256": {role: record.sha256 for role, record in records.items()},
+        "value_head": recorded_value_head(store, artifact),
+        "tokenizer_shared_with": shared.spec.folder if shared else None,
+        "target_device": spec.target_device,
+        "status": "optional" if artifact.optional else "required",
         "source": source,
         "conversion": conversion,
         "checkpoint": written.describe(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wmtp_assets.checkpoints.params import EMBEDDING, OUTPUT
+from wmtp_assets.checkpoints.families import LLAMA, META
 
 if TYPE_CHECKING:
     import torch
@@ -15,9 +15,10 @@ def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     """Load a checkpoint and untie it: a tied file gets its ``output.weight``.
 
     The semantics are those of ``safetensors.torch.load_file``: tensors on the CPU, in the file's
-    dtype. In a tied file, one that has ``tok_embeddings.weight`` and no ``output.weight``, the
-    latter becomes the same tensor (shared memory, shape [vocab, hidden]), because the training
-    code's loader is strict about names.
+    dtype. In a tied file, one that has ``tok_embeddings.weight`` and no ``output.weight`` (Meta's
+    names), or ``model.embed_tokens.weight`` and no ``lm_head.weight`` (transformers' names of a
+    Llama), the latter becomes the same tensor (shared memory, shape [vocab, hidden]), because the
+    training code's loader is strict about names.
 
     Args:
         path: a ``model.safetensors``.
@@ -29,6 +30,7 @@ def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     tensors = load_file(path)
-    if EMBEDDING in tensors and OUTPUT not in tensors:
-        tensors[OUTPUT] = tensors[EMBEDDING]
+    for family in (META, LLAMA):
+        if family.is_tied(tensors):
+            tensors[family.output] = tensors[family.embedding]
     return tensors

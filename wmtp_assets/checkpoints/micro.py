@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.build import Build
-from wmtp_assets.checkpoints.configs import (
-    CHECKPOINT,
-    PARAMS,
-    model_document,
-    write_configs,
-)
+from wmtp_assets.checkpoints.configs import MODEL_FILES, model_document, write_configs
 from wmtp_assets.checkpoints.convert import cast, tensor_bytes
-from wmtp_assets.checkpoints.params import EMBEDDING, MetaParams, parse_params
+from wmtp_assets.checkpoints.families import FAMILIES, META, Block, Family
+from wmtp_assets.checkpoints.llama_config import parse_config
+from wmtp_assets.checkpoints.params import MetaParams, parse_params
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_CODES,
     DTYPE_NAMES,
@@ -92,7 +89,7 @@ def micro_params(parent: MetaParams, spec: MicroSpec) -> MetaParams:
     return params
 
 
-def source_blocks(parent: MetaParams, micro: MetaParams) -> dict[str, str]:
+def source_blocks(family: Family, parent: MetaParams, micro: MetaParams) -> dict[str, str]:
     """Micro block → parent block.
 
     A single trunk layer is the parent's last (the next-token head); several are evenly spaced, the
@@ -102,8 +99,9 @@ def source_blocks(parent: MetaParams, micro: MetaParams) -> dict[str, str]:
         trunk = [parent.n_trunk - 1]
     else:
         trunk = [i * (parent.n_trunk - 1) // (micro.n_trunk - 1) for i in range(micro.n_trunk)]
-    return {f"layers.{i}": f"layers.{source}" for i, source in enumerate(trunk)} | {
-        f"extra_heads.{i}": f"extra_heads.{i}" for i in range(micro.n_extra_heads)
+    layers, heads = family.layers, family.extra_heads
+    return {f"{layers}.{i}": f"{layers}.{source}" for i, source in enumerate(trunk)} | {
+        f"{heads}.{i}": f"{heads}.{i}" for i in range(micro.n_extra_heads)
     }
 
 
@@ -139,11 +137,9 @@ def _rows_of(groups: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _cut_attention(
-    read: ReadTensor, source: str, parent: MetaParams, micro: MetaParams, channels: torch.Tensor
+    read: ReadTensor, names: Block, parent: MetaParams, micro: MetaParams, channels: torch.Tensor
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    wq, wk, wv, wo = (
-        read(f"{source}.attention.{name}.weight") for name in ("wq", "wk", "wv", "wo")
-    )
+    wq, wk, wv, wo = map(read, (names.query, names.key, names.value, names.output))
     query_rows = magnitude(wq, 1) + magnitude(wo, 0)
     kv_rows = magnitude(wk, 1) + magnitude(wv, 1)
     groups = parent.kv_heads
@@ -151,42 +147,52 @@ def _cut_attention(
     kept = largest(scores, micro.kv_heads)
     queries = _rows_of(kept, parent.dim // groups)
     keys = _rows_of(kept, parent.head_dim)
-    yield "attention.wq.weight", wq[queries][:, channels]
-    yield "attention.wk.weight", wk[keys][:, channels]
-    yield "attention.wv.weight", wv[keys][:, channels]
-    yield "attention.wo.weight", wo[channels][:, queries]
+    yield names.query, wq[queries][:, channels]
+    yield names.key, wk[keys][:, channels]
+    yield names.value, wv[keys][:, channels]
+    yield names.output, wo[channels][:, queries]
 
 
 def _cut_feed_forward(
-    read: ReadTensor, source: str, micro: MetaParams, channels: torch.Tensor
+    read: ReadTensor, names: Block, micro: MetaParams, channels: torch.Tensor
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    w1, w2, w3 = (read(f"{source}.feed_forward.{name}.weight") for name in ("w1", "w2", "w3"))
-    units = largest(magnitude(w1, 1) + magnitude(w3, 1) + magnitude(w2, 0), micro.intermediate_size)
-    yield "feed_forward.w1.weight", w1[units][:, channels]
-    yield "feed_forward.w2.weight", w2[channels][:, units]
-    yield "feed_forward.w3.weight", w3[units][:, channels]
+    gate, down, up = map(read, (names.gate, names.down, names.up))
+    scores = magnitude(gate, 1) + magnitude(up, 1) + magnitude(down, 0)
+    units = largest(scores, micro.intermediate_size)
+    yield names.gate, gate[units][:, channels]
+    yield names.down, down[channels][:, units]
+    yield names.up, up[units][:, channels]
 
 
-def cut(read: ReadTensor, parent: MetaParams, micro: MetaParams) -> dict[str, torch.Tensor]:
-    """Cut a micro model of Meta's family out of a parent's tensors, embeddings tied.
+def cut(
+    read: ReadTensor, family: Family, parent: MetaParams, micro: MetaParams
+) -> dict[str, torch.Tensor]:
+    """Cut a micro model out of a parent's tensors, embeddings tied.
 
     At most the tensors of one block and the embedding are in memory, beside the result.
 
     Returns:
-        Name → contiguous tensor in the parent's dtype; no ``output.weight``.
+        Name → contiguous tensor in the parent's dtype; no output matrix.
     """
-    embedding = read(EMBEDDING)
+    embedding = read(family.embedding)
     channels = largest(magnitude(embedding, 0), micro.dim)
-    tensors = {EMBEDDING: embedding[:, channels]}
+    tensors = {family.embedding: embedding[:, channels]}
     del embedding
-    for target, source in source_blocks(parent, micro).items():
-        for name, tensor in _cut_attention(read, source, parent, micro, channels):
-            tensors[f"{target}.{name}"] = tensor
-        for name, tensor in _cut_feed_forward(read, source, micro, channels):
-            tensors[f"{target}.{name}"] = tensor
-        for name in ("attention_norm.weight", "ffn_norm.weight"):
-            tensors[f"{target}.{name}"] = read(f"{source}.{name}")[channels]
-    tensors["norm.weight"] = read("norm.weight")[channels]
+    names = family.block
+    for target, source in source_blocks(family, parent, micro).items():
+
+        def read_part(name: str, source: str = source) -> torch.Tensor:
+            return read(f"{source}.{name}.weight")
+
+        for name, tensor in (
+            *_cut_attention(read_part, names, parent, micro, channels),
+            *_cut_feed_forward(read_part, names, micro, channels),
+            *((n, read_part(n)[channels]) for n in (names.attention_norm, names.feed_forward_norm)),
+        ):
+            tensors[f"{target}.{name}.weight"] = tensor
+    tensors[family.norm] = read(family.norm)[channels]
+    if family.value_head:
+        tensors[family.value_head] = read(family.value_head)[:, channels]
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
@@ -228,7 +234,7 @@ def parent_header(build: Build, key: str) -> tuple[Path, Header, Mapping[str, st
         CorruptArtifact: if the header is not the committed one.
     """
     parent = build.upstream(key)
-    path = build.store.path(parent, CHECKPOINT)
+    path = build.store.path(parent, MODEL_FILES.checkpoint)
     described: Any = build.store.manifest(parent).document["checkpoint"]
     try:
         header = read_header(path)
@@ -257,8 +263,15 @@ def build_micro(build: Build) -> Document:
     store = build.store
     parent_key, tokenizer_key = build.artifact.upstream
     parent, tokenizer = build.upstream(parent_key), build.upstream(tokenizer_key)
-    parent_params = parse_params(store.read(parent, PARAMS), str(store.path(parent, PARAMS)))
+    parent_params = parse_params(
+        store.read(parent, MODEL_FILES.params), str(store.path(parent, MODEL_FILES.params))
+    )
     params = micro_params(parent_params, spec)
+    family = FAMILIES[store.catalogue.family(spec)]
+    config = None
+    if family is not META:
+        where = str(store.path(parent, MODEL_FILES.config))
+        config = parse_config(store.read(parent, MODEL_FILES.config), where)
 
     path, header, hashes = parent_header(build, parent_key)
     read = verified_reader(path, header, hashes, parent_key)
@@ -272,7 +285,7 @@ def build_micro(build: Build) -> Document:
         reading.advance(tensor.nbytes)
         return tensor
 
-    tensors = cut(read_and_count, parent_params, params)
+    tensors = cut(read_and_count, family, parent_params, params)
     for name in list(unread):  # a damaged parent makes no micro model, wherever it is damaged
         read_and_count(name)
     target: torch.dtype = getattr(torch, spec.dtype)
@@ -284,31 +297,27 @@ def build_micro(build: Build) -> Document:
     def pieces(entry: TensorEntry) -> Iterator[memoryview]:
         yield tensor_bytes(cast(tensors[entry.name], target, f"{path}: {entry.name}"))
 
-    with build.staged.create(CHECKPOINT) as file:
+    with build.staged.create(MODEL_FILES.checkpoint) as file:
         written = write_checkpoint(
             file, entries, {"format": "pt", "model_name": spec.folder}, pieces
         )
-    size = build.staged.files[CHECKPOINT].size
+    size = build.staged.files[MODEL_FILES.checkpoint].size
     if size >= spec.max_bytes:
         raise InvalidInput(
             f"{spec.name}: model.safetensors is {size} bytes, not under {spec.max_bytes}"
         )
     for name in ("tokenizer.model", "tokenizer_config.json"):
         build.staged.write(f"tokenizer/{name}", store.read(tokenizer, name))
-    write_configs(build, params, written)
+    write_configs(build, params, written, config)
     return model_document(
         build,
         written,
-        build.staged.files["tokenizer/tokenizer.model"],
-        version=spec.version,
-        target_device=spec.target_device,
-        shared_with=parent.spec.folder,
         source=store.manifest(parent).document["source"],
         conversion={
             "from_dtype": sorted({DTYPE_NAMES[entry.dtype] for entry in header.entries}),
             "to_dtype": spec.dtype,
-            "dropped": ["output.weight"],
-            "aliased": {"output.weight": EMBEDDING},
-            "blocks": source_blocks(parent_params, params),
+            "dropped": [family.output],
+            "aliased": {family.output: family.embedding},
+            "blocks": source_blocks(family, parent_params, params),
         },
     )

@@ -1,24 +1,18 @@
 """Meta's ``params.json``: the parameters of a model, and everything that follows from them.
 
-Source of the formulas and names: ``llama/model.py`` of facebook/multi-token-prediction.
+Models of every family are described by these parameters. Source of the formulas and names:
+``llama/model.py`` of facebook/multi-token-prediction.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.specs import Spec
-
-ROPE_BUFFERS = frozenset({"rope.freqs", "freqs_cis"})
-"""Tensors that a checkpoint may hold and that are recomputed by the model; dropped."""
-
-EMBEDDING = "tok_embeddings.weight"
-OUTPUT = "output.weight"
 
 MAX_POSITION_EMBEDDINGS = 2048
 """Context length the training code uses, in tokens."""
@@ -88,36 +82,6 @@ class MetaParams(Spec):
             size = int(self.ffn_dim_multiplier * size)
         return self.multiple_of * ((size + self.multiple_of - 1) // self.multiple_of)
 
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """Name prefixes of all transformer blocks."""
-        return (
-            *(f"layers.{i}" for i in range(self.n_trunk)),
-            *(f"extra_heads.{i}" for i in range(self.n_extra_heads)),
-        )
-
-    def tensor_shapes(self, tied: bool) -> dict[str, tuple[int, ...]]:
-        """Name → shape of every tensor of the model; ``tied`` leaves ``output.weight`` out."""
-        kv = self.kv_heads * self.head_dim
-        ffn = self.intermediate_size
-        shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (self.vocab_size, self.dim)}
-        for block in self.blocks:
-            shapes |= {
-                f"{block}.attention.wq.weight": (self.dim, self.dim),
-                f"{block}.attention.wk.weight": (kv, self.dim),
-                f"{block}.attention.wv.weight": (kv, self.dim),
-                f"{block}.attention.wo.weight": (self.dim, self.dim),
-                f"{block}.feed_forward.w1.weight": (ffn, self.dim),
-                f"{block}.feed_forward.w2.weight": (self.dim, ffn),
-                f"{block}.feed_forward.w3.weight": (ffn, self.dim),
-                f"{block}.attention_norm.weight": (self.dim,),
-                f"{block}.ffn_norm.weight": (self.dim,),
-            }
-        shapes["norm.weight"] = (self.dim,)
-        if not tied:
-            shapes[OUTPUT] = (self.vocab_size, self.dim)
-        return shapes
-
 
 def parse_params(data: bytes, where: str) -> MetaParams:
     """Read a ``params.json``.
@@ -136,15 +100,10 @@ def parse_params(data: bytes, where: str) -> MetaParams:
         raise InvalidInput(f"{where}: not JSON: {error}") from error
 
 
-def is_tied(names: Collection[str]) -> bool:
-    """Whether the output matrix is the embedding: a tied file has no ``output.weight``."""
-    return OUTPUT not in names
-
-
 def check_tensor_shapes(
-    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], where: str
+    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], where: str, by: str
 ) -> None:
-    """Compare the tensors of a file with those its parameters ask for.
+    """Compare the tensors of a file (``where``) with those its parameters (``by``) ask for.
 
     Raises:
         InvalidInput: naming the missing, unexpected and misshapen tensors (the first three each).
@@ -159,7 +118,7 @@ def check_tensor_shapes(
             problems.append(f"{title} tensors: {', '.join(names[:3])}{more}")
     wrong = [name for name in expected if name in found and found[name] != expected[name]]
     problems += [
-        f"{name} has shape {list(found[name])}, params.json asks for {list(expected[name])}"
+        f"{name} has shape {list(found[name])}, {by} asks for {list(expected[name])}"
         for name in wrong[:3]
     ]
     if problems:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from wmtp_assets.checkpoints.pipeline import ahead
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.files import HashedFile
 from wmtp_assets.strict_json import no_duplicates, short
@@ -247,11 +249,14 @@ def write_checkpoint(
 ) -> WrittenCheckpoint:
     """Write a safetensors file tensor by tensor.
 
+    Tensors are read and hashed in one thread, the file is hashed and written in another.
+
     Args:
         file: a new file.
         entries: the tensors, in any order.
         metadata: ``__metadata__``; written in key order.
-        read: yields the data of a tensor in its target dtype, row-major, little-endian, in pieces.
+        read: called for each tensor in :func:`file_order`; yields its data in its target dtype,
+            row-major, little-endian, in pieces that are valid as :func:`pipeline.ahead` asks.
 
     Raises:
         ValueError: if ``read`` yields more or fewer bytes than the entry has.
@@ -261,15 +266,21 @@ def write_checkpoint(
     header = render_header(ordered, metadata)
     file.reserve(len(header) + sum(entry.size for entry in ordered))
     file.write(header)
-    written = []
-    for entry in ordered:
-        digest = hashlib.sha256()
-        size = 0
-        for piece in read(entry):
-            digest.update(piece)
-            size += piece.nbytes
+    written: list[tuple[TensorEntry, str]] = []
+
+    def pieces() -> Iterator[memoryview]:
+        for entry in ordered:
+            digest = hashlib.sha256()
+            size = 0
+            for piece in read(entry):
+                digest.update(piece)
+                size += piece.nbytes
+                yield piece
+            if size != entry.size:
+                raise ValueError(f"{entry.name}: {size} bytes for a tensor of {entry.size}")
+            written.append((entry, digest.hexdigest()))
+
+    with closing(ahead(pieces())) as stream:
+        for piece in stream:
             file.write(piece)
-        if size != entry.size:
-            raise ValueError(f"{entry.name}: {size} bytes for a tensor of {entry.size}")
-        written.append((entry, digest.hexdigest()))
     return WrittenCheckpoint(hashlib.sha256(header).hexdigest(), tuple(written))

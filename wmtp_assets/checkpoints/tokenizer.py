@@ -106,20 +106,25 @@ def config_bytes(facts: TokenizerFacts) -> bytes:
 
 
 def build_tokenizer(build: Build) -> Document:
-    """Copy ``tokenizer.model`` out of the raw files and describe it."""
-    spec = build.artifact.spec
+    """Copy ``tokenizer.model`` out of the raw files, or from the model it is shared with."""
+    spec, store = build.artifact.spec, build.store
     assert isinstance(spec, ModelSpec)
-    raw = build.upstream(build.artifact.upstream[0])
-    name = f"raw/{spec.files.tokenizer}"
-    where = build.store.path(raw, name)
-    data = build.store.read(raw, name)
-    facts = check_identity(data, spec.tokenizer, build.store.settings.source, str(where))
+    upstream = build.upstream(build.artifact.upstream[0])
+    is_own = spec.files.tokenizer is not None
+    name = f"raw/{spec.files.tokenizer}" if is_own else "tokenizer.model"
+    data = store.read(upstream, name)
+    required = store.catalogue.tokenizer(spec)
+    where = str(store.path(upstream, name))
+    facts = check_identity(data, required, store.settings.source, where)
     build.staged.write("tokenizer.model", data)
     build.staged.write("tokenizer_config.json", config_bytes(facts))
+    shared = store.catalogue.shared_tokenizer(spec)
     return {
         "model_name": spec.folder,
         "version": spec.version,
         "format": "sentencepiece",
         "vocab_size": facts.vocab_size,
-        "source": build.store.manifest(raw).document["source"],
+        "tokenizer_shared_with": shared.spec.folder if shared else None,
+        "from_upstream": is_own,
+        "source": store.manifest(upstream).document["source"],
     }

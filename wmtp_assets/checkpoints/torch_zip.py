@@ -2,26 +2,29 @@
 
 ``torch.save`` writes a zip archive of uncompressed records: ``<name>/data.pkl`` describes the
 tensors, ``<name>/data/<n>`` are their storages. Torch itself reads the description, with
-``weights_only=True`` and on the meta device; the zip directory says where each storage lies, and
-its data is read in blocks. Format: https://docs.pytorch.org/docs/stable/notes/serialization.html.
+``weights_only=True`` and on the meta device; the zip directory says where each storage lies.
+Format: https://docs.pytorch.org/docs/stable/notes/serialization.html.
 
-Only files whose bytes were verified belong here: torch does not detect corruption.
+Torch does not detect corruption. So the directory and the description are verified before they are
+parsed, by the function that :func:`read_tensors` is given; the data, which nothing parses, by whoever
+reads it, against the CRC-32 that the directory has for each storage.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from wmtp_assets.checkpoints.safetensors_file import is_tensor_name
+from wmtp_assets.checkpoints.stored import Record, StoredTensor
 from wmtp_assets.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -33,49 +36,15 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, sizes of name and extra 
 _ENCRYPTED = 1  # bit of a record's flags
 
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in the file.
+TAIL = 16 << 20
+"""Bytes at the end of the file that must hold the zip directory; 300 tensors need 30 kB."""
 
-    Attributes:
-        name: key in the state dict.
-        dtype: torch's name without the prefix, such as ``float32``.
-        shape, stride: in elements.
-        begin: where the storage starts, plus the tensor's offset in it: byte in the file.
-        item_size: bytes per element.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    begin: int
-    item_size: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of the tensor's elements."""
-        return prod(self.shape) * self.item_size
-
-    @property
-    def extent(self) -> int:
-        """Bytes from the first element to the end of the last one."""
-        return _extent(self.shape, self.stride) * self.item_size
-
-    @property
-    def is_contiguous(self) -> bool:
-        expected = 1
-        for size, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
-            if size != 1 and stride != expected:
-                return False
-            expected *= size
-        return True
+Verify = Callable[[int, int], None]
+"""Takes first byte and end of a part of the file; raises if it is not what it should be."""
 
 
-def _extent(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
-    if 0 in shape:
-        return 0
-    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+def trust(begin: int, end: int) -> None:
+    """A :data:`Verify` for a file that was verified as a whole."""
 
 
 @dataclass(frozen=True)
@@ -84,25 +53,29 @@ class _Archive:
 
     Attributes:
         prefix: the folder all records are in, with its slash.
-        storages: number of a storage → first byte of its data in the file, and bytes.
+        storages: number of a storage → its record.
         description: the small records that describe the tensors, by name without the prefix.
     """
 
     prefix: str
-    storages: Mapping[str, tuple[int, int]]
+    storages: Mapping[str, Record]
     description: Mapping[str, bytes]
 
 
-def _open_archive(path: Path) -> _Archive:
+def _open_archive(path: Path, verify: Verify) -> _Archive:
     with path.open("rb") as file:
         if file.read(1) == b"\x80":
             raise InvalidInput(
                 f"{path}: a legacy (non-zip) torch file. Rewrite it where it was made: "
                 "torch.save(torch.load(old, weights_only=True), new)"
             )
+        size = os.fstat(file.fileno()).st_size
+        verify(max(size - TAIL, 0), size)
         try:
             with zipfile.ZipFile(file) as archive:
-                return _read_archive(path, file, archive)
+                if archive.start_dir < size - TAIL:
+                    raise InvalidInput(f"{path}: the zip directory is larger than {TAIL} bytes")
+                return _read_archive(path, file, archive, verify)
         except (
             zipfile.BadZipFile,
             EOFError,
@@ -116,7 +89,9 @@ def _open_archive(path: Path) -> _Archive:
             ) from error
 
 
-def _read_archive(path: Path, file: IO[bytes], archive: zipfile.ZipFile) -> _Archive:
+def _read_archive(
+    path: Path, file: IO[bytes], archive: zipfile.ZipFile, verify: Verify
+) -> _Archive:
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     names = {info.filename for info in infos}
     if len(names) != len(infos):
@@ -133,7 +108,7 @@ def _read_archive(path: Path, file: IO[bytes], archive: zipfile.ZipFile) -> _Arc
     described = [name for name in DESCRIPTION if prefix + name in names]
     if sum(archive.getinfo(prefix + name).file_size for name in described) > MAX_DESCRIPTION:
         raise InvalidInput(f"{path}: the description is larger than {MAX_DESCRIPTION} bytes")
-    storages: dict[str, tuple[int, int]] = {}
+    storages: dict[str, Record] = {}
     position = 0
     for info in infos:
         is_stored = (
@@ -152,7 +127,10 @@ def _read_archive(path: Path, file: IO[bytes], archive: zipfile.ZipFile) -> _Arc
             raise InvalidInput(f"{path}: record {info.filename!r} does not lie where it should")
         position = end
         if info.filename.startswith(f"{prefix}data/"):
-            storages[info.filename.removeprefix(f"{prefix}data/")] = (begin, info.file_size)
+            number = info.filename.removeprefix(f"{prefix}data/")
+            storages[number] = Record(info.filename, begin, info.file_size, info.CRC)
+        elif info.filename.removeprefix(prefix) in DESCRIPTION:
+            verify(info.header_offset, end)
     description = {name: archive.read(prefix + name) for name in described}
     if description.get("byteorder", b"little") != b"little":
         raise InvalidInput(f"{path}: tensors are big-endian; save them on a little-endian machine")
@@ -183,15 +161,19 @@ def _load_description(archive: _Archive) -> tuple[Any, dict[int, str]]:
     return torch.load(buffer, map_location="meta", weights_only=True), numbers
 
 
-def read_tensors(path: Path) -> dict[str, StoredTensor]:
+def read_tensors(path: Path, verify: Verify = trust) -> dict[str, StoredTensor]:
     """The tensors of a checkpoint, by name, without their data.
+
+    Args:
+        path: the file.
+        verify: called for each part of the file before it is parsed.
 
     Raises:
         InvalidInput: naming the file and the tensor, if it is no flat state dict in zip format, if
             it needs more than weights to load, or if a tensor does not lie within its record.
         OSError: if the file cannot be read.
     """
-    archive = _open_archive(path)
+    archive = _open_archive(path, verify)
     import torch
 
     try:
@@ -257,59 +239,25 @@ def _locate(
     number = numbers.get(getattr(storage, "_checkpoint_offset", -1))
     if number is None:
         raise InvalidInput(f"{path}: {name} has no storage in the archive")
-    begin, size = archive.storages[number]
+    record = archive.storages[number]
     item = value.element_size()
     tensor = StoredTensor(
+        path=path,
         name=name,
         dtype=str(value.dtype).removeprefix("torch."),
         shape=tuple(value.shape),
         stride=tuple(value.stride()),
-        begin=begin + int(value.storage_offset()) * item,
+        begin=record.begin + int(value.storage_offset()) * item,
         item_size=item,
+        record=record,
     )
     if (
-        size != storage.nbytes()
-        or tensor.size > size
-        or tensor.begin + tensor.extent > begin + size
+        record.size != storage.nbytes()
+        or tensor.size > record.size
+        or tensor.begin + tensor.extent > record.begin + record.size
     ):
         raise InvalidInput(
             f"{path}: {name} {list(tensor.shape)} does not fit its record data/{number} of "
-            f"{size} bytes"
+            f"{record.size} bytes"
         )
     return tensor
-
-
-def read_blocks(path: Path, tensor: StoredTensor, block: int) -> Iterator[torch.Tensor]:
-    """The elements of ``tensor`` in row-major order, as one-dimensional tensors.
-
-    Each piece holds at most ``block`` bytes and is valid until the next one is asked for; a tensor
-    that is not contiguous comes whole.
-
-    Raises:
-        InvalidInput: if the file ends early.
-    """
-    import torch
-
-    dtype: torch.dtype = getattr(torch, tensor.dtype)
-    if tensor.size == 0:
-        return
-    span = tensor.extent
-    whole_items = max(block // tensor.item_size, 1) * tensor.item_size
-    view = memoryview(bytearray(min(whole_items, span) if tensor.is_contiguous else span))
-    with path.open("rb", buffering=0) as file:
-        file.seek(tensor.begin)
-        left = span
-        while left:
-            piece = view[: min(left, len(view))]
-            filled = 0
-            while filled < len(piece):
-                count = file.readinto(piece[filled:])
-                if not count:
-                    raise InvalidInput(f"{path}: the file ends inside {tensor.name}")
-                filled += count
-            left -= len(piece)
-            flat = torch.frombuffer(piece, dtype=dtype)
-            if tensor.is_contiguous:
-                yield flat
-            else:
-                yield flat.as_strided(tensor.shape, tensor.stride).reshape(-1).contiguous()

@@ -38,13 +38,20 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
     width = Console(width=10_000).measure(table).maximum
     console = Console()
     Console(width=max(width, console.width)).print(table)
+    required = [row for row in rows if not row.optional]
+    optional = [row for row in rows if row.optional]
     console.print(
         f"{escape(str(store.root))} ({store.settings.source}): "
-        f"{sum(row.state != 'absent' for row in rows)} of {len(rows)} artifacts, "
-        f"{human_bytes(sum(row.size or 0 for row in rows))}",
+        f"{_count(required)} artifacts, "
+        + (f"{_count(optional)} optional ones, " if optional else "")
+        + human_bytes(sum(row.size or 0 for row in rows)),
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _count(rows: list[Status]) -> str:
+    return f"{sum(row.state != 'absent' for row in rows)} of {len(rows)}"
 
 
 def _table(rows: list[Status]) -> Table:

@@ -19,7 +19,8 @@ from wmtp_assets.progress import silent
 def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Read every byte of the artifacts and apply every rule; nothing is repaired.
 
-    NAME is an asset key or a folder name; all by default.
+    NAME is an asset key or a folder name; all by default. An optional artifact that is absent counts
+    only when it is named.
 
     Exit codes, which add up: 0 all good, 1 corrupt, 2 missing or extra file or artifact,
     4 unreadable, 8 kept changing while it was read; 64 wrong usage, 70 internal error.
@@ -33,7 +34,7 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
 
     errors = Console(stderr=True)
     say = errors.print if errors.is_terminal else silent
-    verdicts = apply_rules(store, select(store, names), told, say)
+    verdicts = apply_rules(store, select(store, names), told, say, by_name=bool(names))
     if not names:
         verdicts.append(strays(store))
         if verdicts[-1].outcome.findings:

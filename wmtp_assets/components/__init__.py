@@ -1,5 +1,10 @@
 """The Dagster components: a spec in a ``defs.yaml`` becomes assets and their checks."""
 
-from wmtp_assets.components.families import AlpacaDataset, CheckpointModel, MicroModel
+from wmtp_assets.components.families import (
+    AlpacaDataset,
+    CheckpointModel,
+    MicroModel,
+    ParameterSnapshot,
+)
 
-__all__ = ["AlpacaDataset", "CheckpointModel", "MicroModel"]
+__all__ = ["AlpacaDataset", "CheckpointModel", "MicroModel", "ParameterSnapshot"]

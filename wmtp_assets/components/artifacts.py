@@ -26,6 +26,7 @@ _KINDS: Mapping[Kind, tuple[str, ...]] = {
     "processed": ("json", "jsonl"),
     "small": ("json", "jsonl"),
     "stats": ("json",),
+    "parameters": ("yaml",),
 }
 
 _PARTS: Mapping[Kind, str] = {
@@ -36,7 +37,11 @@ _PARTS: Mapping[Kind, str] = {
     "processed": "Rows in the Alpaca format as JSON Lines, with their JSON Schema.",
     "small": "A seeded sample of the processed rows, not the head of the file.",
     "stats": "Counts and token distributions, one summary per content.",
+    "parameters": "The parameters of every model that is there, derived from the checkpoints.",
 }
+
+OPTIONAL_TAG = {"optional": "true"}
+"""Not selected by ``make materialize``: made only when it is asked for."""
 
 
 @contextmanager
@@ -56,6 +61,8 @@ def group_of(artifact: Artifact) -> str:
     """The group of the asset in the UI."""
     if artifact.kind == "small":
         return "small"
+    if artifact.kind == "parameters":
+        return "reports"
     if isinstance(artifact.spec, MicroSpec):
         return "micro"
     return "datasets" if isinstance(artifact.spec, DatasetSpec) else "models"
@@ -63,6 +70,10 @@ def group_of(artifact: Artifact) -> str:
 
 def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
     """The asset that materializes ``artifact``."""
+    optional = "Optional: made only when it is asked for. " if artifact.optional else ""
+    part = _PARTS[artifact.kind]
+    if artifact.dtype is not None:
+        part = f"{part} All tensors are {artifact.dtype}."
 
     @dg.asset(
         key=artifact.key,
@@ -70,7 +81,8 @@ def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
         group_name=group_of(artifact),
         kinds={*_KINDS[artifact.kind]},
         owners=OWNERS,
-        description=f"{_PARTS[artifact.kind]}\n\n{artifact.spec.description}",
+        tags=OPTIONAL_TAG if artifact.optional else None,
+        description=f"{optional}{part}\n\n{artifact.spec.description}",
         metadata={"path": f"{artifact.base}/"},
     )
     def build(context: dg.AssetExecutionContext, storage: StorageResource) -> dg.MaterializeResult:
@@ -91,16 +103,11 @@ def describe(
 ) -> dict[str, Any]:
     """Materialization metadata."""
     document = manifest.document
-    source = document["source"]
-    prefix = "datasets/" if source["type"] == "dataset" else ""
     metadata: dict[str, Any] = {
         "dagster/uri": store.folder(artifact).as_uri(),
         "dagster/size_bytes": manifest.size,
         "size": human_bytes(manifest.size),
         "content_sha256": manifest.content_sha256,
-        "source": source["endpoint"],
-        "repository": dg.MetadataValue.url(f"https://huggingface.co/{prefix}{source['repo']}"),
-        "revision": source["revision"],
         "seconds": round(seconds, 2),
         "files": dg.MetadataValue.table(
             [
@@ -109,6 +116,14 @@ def describe(
             ]
         ),
     }
+    if "source" in document:
+        source = document["source"]
+        prefix = "datasets/" if source["type"] == "dataset" else ""
+        metadata |= {
+            "source": source["endpoint"],
+            "repository": dg.MetadataValue.url(f"https://huggingface.co/{prefix}{source['repo']}"),
+            "revision": source["revision"],
+        }
     if "rows" in document:
         metadata["dagster/row_count"] = document["rows"]
     if "n_params" in document:

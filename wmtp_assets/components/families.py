@@ -10,13 +10,13 @@ from pydantic import BaseModel
 
 from wmtp_assets.components.artifacts import asset_of
 from wmtp_assets.components.checks import checks_of
-from wmtp_assets.layout import artifacts_of
-from wmtp_assets.specs import AnySpec, DatasetSpec, MicroSpec, ModelSpec
+from wmtp_assets.layout import Artifact, Catalogue, artifacts_of
+from wmtp_assets.specs import AnySpec, DatasetSpec, MicroSpec, ModelSpec, SnapshotSpec
 
 
-def definitions_of(specs: Iterable[AnySpec]) -> dg.Definitions:
-    """The assets and checks of some families."""
-    artifacts = [artifact for spec in specs for artifact in artifacts_of(spec)]
+def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
+    """The assets and checks of some artifacts."""
+    artifacts = list(artifacts)
     return dg.Definitions(
         assets=[asset_of(artifact) for artifact in artifacts],
         asset_checks=[check for artifact in artifacts for check in checks_of(artifact)],
@@ -26,7 +26,7 @@ def definitions_of(specs: Iterable[AnySpec]) -> dg.Definitions:
 class _Family(dg.Component):
     """A component whose attributes are a spec."""
 
-    spec_class: ClassVar[type[ModelSpec] | type[MicroSpec] | type[DatasetSpec]]
+    spec_class: ClassVar[type[AnySpec]]
 
     def __init__(self, spec: AnySpec) -> None:
         self.spec = spec
@@ -40,11 +40,15 @@ class _Family(dg.Component):
         return cls(cls.spec_class.model_validate(attributes))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return definitions_of([self.spec])
+        return definitions_of(self.artifacts())
+
+    def artifacts(self) -> Iterable[Artifact]:
+        return artifacts_of(self.spec)
 
 
 class CheckpointModel(_Family):
-    """A full-size model on the hub: assets <name>_raw, <name>_tokenizer, <name>_safetensors."""
+    """A full-size model on the hub: assets <name>_raw, <name>_tokenizer, <name>_safetensors, and
+    one per variant, such as <name>_bf16."""
 
     spec_class = ModelSpec
 
@@ -59,3 +63,12 @@ class AlpacaDataset(_Family):
     """A dataset on the hub: assets <name>_raw, <name>_processed, <name>_small, <name>_stats."""
 
     spec_class = DatasetSpec
+
+
+class ParameterSnapshot(_Family):
+    """The parameters of every model in one file: asset <name>."""
+
+    spec_class = SnapshotSpec
+
+    def artifacts(self) -> Iterable[Artifact]:
+        return [artifact for artifact in Catalogue.load() if artifact.spec == self.spec]

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Sequence
 
 from wmtp_assets.build import Build
-from wmtp_assets.data.jsonl import parse_line
 from wmtp_assets.data.process import split_file
 from wmtp_assets.manifest import Document
 from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.strict_json import parse_object
 
 
 def small_file(split: str) -> str:
@@ -38,7 +38,7 @@ def build_small(build: Build) -> Document:
     splits: Document = {}
     for split in spec.splits:
         lines = build.store.read(processed, split_file(split)).splitlines(keepends=True)
-        task_ids = [parse_line(line)["task_id"] for line in lines]
+        task_ids = [parse_object(line)["task_id"] for line in lines]
         kept = sample(task_ids, spec.small.limit(split), spec.small.seed)
         build.staged.write(small_file(split), b"".join(lines[index] for index in kept))
         splits[split] = {"rows": len(kept), "of": len(lines)}

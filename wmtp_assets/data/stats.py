@@ -11,13 +11,13 @@ from typing import Any
 
 from wmtp_assets.build import Build
 from wmtp_assets.clock import utc_now
-from wmtp_assets.data.jsonl import parse_line
 from wmtp_assets.data.process import count_tokens, split_file
 from wmtp_assets.data.records import RECORD_OF_CONVERTER, AlpacaRecord
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.manifest import Document, render
 from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.strict_json import parse_object
 
 FIELDS = ("instruction", "input", "output", "total")
 SUFFIX = "_summary.json"
@@ -100,7 +100,7 @@ def build_stats(build: Build) -> Document:
     record = RECORD_OF_CONVERTER[spec.converter]
     records = {
         split: [
-            record.model_validate(parse_line(line))
+            record.model_validate(parse_object(line))
             for line in store.read(processed, split_file(split)).splitlines()
         ]
         for split in spec.splits

@@ -235,7 +235,7 @@ def build_raw(build: Build) -> Document:
         progress = Progress(f"downloading {repository.id}", total, build.say)
         for file in remote.files:
             name = f"raw/{file.path}"
-            with build.staged.create(name, progress.advance) as target:
+            with build.staged.create(name, progress.advance, in_parts=True) as target:
                 target.reserve(file.size)
                 fetch(endpoint, repository, remote.commit, file, target)
             check_announced(
@@ -260,4 +260,5 @@ def build_raw(build: Build) -> Document:
                 file.path: build.staged.files[f"raw/{file.path}"].sha256 for file in remote.files
             },
         },
+        **build.staged.describe_parts(),
     }

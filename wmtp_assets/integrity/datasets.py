@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wmtp_assets.data.jsonl import BadLine, parse_line, read_jsonl, read_lines
+from wmtp_assets.data.jsonl import BadLine, read_jsonl, read_lines
 from wmtp_assets.data.process import count_tokens, split_file
 from wmtp_assets.data.records import RECORD_OF_CONVERTER, AlpacaRecord, schema_document
 from wmtp_assets.data.small import small_file
@@ -21,6 +21,7 @@ from wmtp_assets.integrity.models import NEEDS_SENTENCEPIECE
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document
 from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.strict_json import parse_object
 
 _BATCH = 256
 
@@ -51,7 +52,7 @@ def _document(subject: Subject, report: Report, name: str) -> Document:
     """
     data = report.reads(subject, name).read_bytes()
     try:
-        return parse_line(data)
+        return parse_object(data)
     except ValueError as error:
         raise InvalidInput(f"not JSON: {error}") from error
 

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Container
 from pathlib import Path
 
-from wmtp_assets.checkpoints.configs import CHECKPOINT, TOKENIZER
+from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.files import BLOCK, hash_file, names_below
@@ -103,7 +103,7 @@ def _check_no_other(subject: Subject, report: Report) -> None:
 def _damaged_place(subject: Subject, report: Report, name: str) -> str:
     """Which tensors of a checkpoint are damaged; empty where that cannot be said."""
     hashes = subject.stated("checkpoint", "tensors")
-    if name != CHECKPOINT or not isinstance(hashes, dict):
+    if name != files_of(subject.artifact).checkpoint or not isinstance(hashes, dict):
         return ""
     path = report.reads(subject, name)
     try:
@@ -174,5 +174,5 @@ def _check_roles(subject: Subject, report: Report) -> None:
             report.require(
                 file, expected=record.sha256, found=hashes.get(role), place=f"sha256.{role}"
             )
-        elif name != TOKENIZER:
+        elif name != files_of(subject.artifact).tokenizer:
             report.add(file, expected="a file of the artifact", found=name, place=f"files.{role}")

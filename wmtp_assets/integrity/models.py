@@ -4,94 +4,84 @@ from __future__ import annotations
 
 import hashlib
 from importlib.util import find_spec
-from typing import Any
-
-import yaml
 
 from wmtp_assets.checkpoints.configs import (
-    ADAPTER,
-    CHECKPOINT,
-    CONFIG,
-    PARAMS,
-    TOKENIZER,
+    MODEL_FILES,
     TOKENIZER_CONFIG,
     adapter_document,
     checkpoint_dtype,
-    config_document,
+    files_of,
+    parse_parameters,
 )
+from wmtp_assets.checkpoints.families import FAMILIES, META, Family
+from wmtp_assets.checkpoints.llama_config import llama_config
 from wmtp_assets.checkpoints.micro import micro_params
-from wmtp_assets.checkpoints.params import EMBEDDING, MetaParams, parse_params
+from wmtp_assets.checkpoints.params import MetaParams, parse_params
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, Header, read_header
 from wmtp_assets.checkpoints.tokenizer import config_bytes, pinned_sha256, read_facts
-from wmtp_assets.data.jsonl import parse_line
+from wmtp_assets.checkpoints.value_head import check_value_head
 from wmtp_assets.errors import InvalidInput
+from wmtp_assets.files import hash_file
 from wmtp_assets.integrity.findings import Report, Subject, is_there
-from wmtp_assets.layout import Artifact
+from wmtp_assets.integrity.yaml_file import read_yaml
+from wmtp_assets.layout import VALUE_HEAD, Artifact
 from wmtp_assets.manifest import Document
 from wmtp_assets.specs import MicroSpec, ModelSpec
+from wmtp_assets.strict_json import parse_object
 
 NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece"
 
-_GROWING = b"&*!"
-"""What makes YAML anchors, aliases and tags, which can grow without bound; we write none."""
-
 
 def _header(subject: Subject, report: Report) -> Header:
-    return read_header(report.reads(subject, CHECKPOINT))
+    return read_header(report.reads(subject, files_of(subject.artifact).checkpoint))
 
 
-def _json(subject: Subject, report: Report, name: str) -> Document:
-    data = report.reads(subject, name).read_bytes()
+def _family(subject: Subject) -> Family:
+    spec = subject.artifact.spec
+    assert isinstance(spec, ModelSpec | MicroSpec)
+    return FAMILIES[subject.store.catalogue.family(spec)]
+
+
+def _json(subject: Subject, report: Report, name: str, of: Artifact | None = None) -> Document:
+    data = report.reads(subject, name, of).read_bytes()
     try:
-        return parse_line(data)
+        return parse_object(data)
     except ValueError as error:
         raise InvalidInput(f"not JSON: {error}") from error
 
 
-def _yaml(subject: Subject, report: Report, name: str) -> Any:
-    data = report.reads(subject, name).read_bytes()
-    if set(data) & set(_GROWING):
-        raise InvalidInput("not plain YAML: an anchor, an alias or a tag")
-    try:
-        return yaml.safe_load(data)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise InvalidInput(f"not YAML: {' '.join(str(error).split())}") from error
-
-
 def check_dtype(subject: Subject, report: Report) -> None:
-    """Every tensor has the spec's dtype, and every label says so."""
-    spec = subject.artifact.spec
-    assert isinstance(spec, ModelSpec | MicroSpec)
+    """Every tensor has the artifact's dtype, and every label says so."""
+    declared, files = subject.artifact.dtype, files_of(subject.artifact)
     header = _header(subject, report)
     counts: dict[str, int] = {}
     for entry in header.entries:
         dtype = DTYPE_NAMES.get(entry.dtype, entry.dtype)
         counts[dtype] = counts.get(dtype, 0) + 1
         report.require(
-            subject.file(CHECKPOINT),
-            expected=spec.dtype,
+            subject.file(files.checkpoint),
+            expected=declared,
             found=dtype,
             place=f"tensor {entry.name}",
         )
     report.note(tensors_by_dtype=counts)
     for file, label, field in (
         (subject.artifact.manifest, subject.manifest.document, "dtype"),
-        (CONFIG, _json(subject, report, CONFIG), "torch_dtype"),
-        (ADAPTER, _yaml(subject, report, ADAPTER), "dtype"),
+        (files.config, _json(subject, report, files.config), "torch_dtype"),
+        (files.adapter, read_yaml(report.reads(subject, files.adapter)), "dtype"),
     ):
         found = label.get(field) if isinstance(label, dict) else None
-        report.require(subject.file(file), expected=spec.dtype, found=found, place=field)
+        report.require(subject.file(file), expected=declared, found=found, place=field)
 
 
 def check_parameters(subject: Subject, report: Report) -> None:
     """``params.json``, ``meta_adapter.yaml``, ``config.json``, ``metadata.json`` and the tensors
     describe the same model."""
-    spec = subject.artifact.spec
-    assert isinstance(spec, ModelSpec | MicroSpec)
-    is_micro = isinstance(spec, MicroSpec)
+    spec, files = subject.artifact.spec, files_of(subject.artifact)
+    tied = isinstance(spec, MicroSpec)
     header = _header(subject, report)
-    params = _params(subject, report)
-    _check_shapes(subject, report, params.tensor_shapes(tied=is_micro), header.shapes)
+    params = parse_params(report.reads(subject, files.params).read_bytes(), files.params)
+    _check_shapes(subject, report, _family(subject).tensor_shapes(params, tied), header.shapes)
     report.note(n_params=header.n_params, tensors=len(header.entries), params=params.model_dump())
     report.require(
         subject.file(subject.artifact.manifest),
@@ -99,23 +89,20 @@ def check_parameters(subject: Subject, report: Report) -> None:
         found=_description(subject),
     )
     dtype = checkpoint_dtype({entry.dtype for entry in header.entries})
+    config = _json(subject, report, files.config)
+    upstream = _check_params_upstream(subject, report, params)
+    if upstream is None and _family(subject) is not META:
+        upstream = config
     report.require(
-        subject.file(CONFIG),
-        expected=config_document(params, dtype, tied=is_micro),
-        found=_json(subject, report, CONFIG),
+        subject.file(files.config),
+        expected=llama_config(params, dtype, tied, upstream),
+        found=config,
     )
     report.require(
-        subject.file(ADAPTER),
+        subject.file(files.adapter),
         expected=adapter_document(spec.folder, params, dtype),
-        found=_yaml(subject, report, ADAPTER),
+        found=read_yaml(report.reads(subject, files.adapter)),
     )
-    _check_params_upstream(subject, report, params)
-
-
-def _params(
-    subject: Subject, report: Report, name: str = PARAMS, of: Artifact | None = None
-) -> MetaParams:
-    return parse_params(report.reads(subject, name, of).read_bytes(), name)
 
 
 def _check_shapes(
@@ -129,7 +116,7 @@ def _check_shapes(
 
     for name in sorted(expected.keys() | found.keys()):
         report.require(
-            subject.file(CHECKPOINT),
+            subject.file(files_of(subject.artifact).checkpoint),
             expected=text(expected.get(name)),
             found=text(found.get(name)),
             place=f"tensor {name}",
@@ -170,74 +157,79 @@ def _description(subject: Subject) -> Document:
     }
 
 
-def _check_params_upstream(subject: Subject, report: Report, params: MetaParams) -> None:
-    """``params.json`` is the raw one, or what the micro spec makes of the parent's."""
+def _check_params_upstream(subject: Subject, report: Report, params: MetaParams) -> Document | None:
+    """``params.json`` is what upstream's parameters are, or what the micro spec makes of them.
+
+    Returns:
+        Upstream's ``config.json``; None where the family has none, or upstream is not here.
+    """
     spec = subject.artifact.spec
     upstream = subject.store.catalogue[subject.artifact.upstream[0]]
-    name = f"raw/{spec.files.params}" if isinstance(spec, ModelSpec) else PARAMS
+    name = f"raw/{spec.parameters_file}" if isinstance(spec, ModelSpec) else MODEL_FILES.params
     if not is_there(subject.store.path(upstream, name)):
         report.note(upstream=f"{upstream.key} is not here: not compared")
-        return
-    expected = _params(subject, report, name, upstream)
-    report.reads(subject, PARAMS)
-    if isinstance(spec, MicroSpec):
-        expected = micro_params(expected, spec)
+        return None
+    data = report.reads(subject, name, upstream).read_bytes()
+    config: Document | None = None
+    if isinstance(spec, ModelSpec):
+        expected, config = parse_parameters(spec, data, name)
+    else:
+        assert isinstance(spec, MicroSpec)
+        parent = parse_params(data, name)
+        if _family(subject) is not META:
+            config = _json(subject, report, MODEL_FILES.config, upstream)
+        report.reads(subject, MODEL_FILES.params)
+        expected = micro_params(parent, spec)
+    params_file = files_of(subject.artifact).params
+    report.reads(subject, params_file)
     report.require(
-        subject.file(PARAMS),
+        subject.file(params_file),
         expected=expected.model_dump(exclude_unset=True),
         found=params.model_dump(exclude_unset=True),
     )
+    return config
 
 
 def check_tokenizer(subject: Subject, report: Report) -> None:
-    """The tokenizer is the pinned one, byte for byte, with the vocabulary the spec asks for."""
-    spec = subject.artifact.spec
+    """The tokenizer is the pinned one, byte for byte, with the vocabulary the spec asks for; one
+    that is shared is identical with the other model's."""
+    spec, store = subject.artifact.spec, subject.store
     assert isinstance(spec, ModelSpec)
+    required = store.catalogue.tokenizer(spec)
     data = report.reads(subject, "tokenizer.model").read_bytes()
-    pinned = pinned_sha256(spec.tokenizer, subject.store.settings.source)
+    pinned = pinned_sha256(required, store.settings.source)
     found = hashlib.sha256(data).hexdigest()
     file = subject.file("tokenizer.model")
     report.note(sha256=found, pinned=pinned)
     if pinned is not None and found != pinned:  # and it is not parsed: it may be anything
         report.add(file, expected=f"SHA-256 {pinned}", found=f"SHA-256 {found}")
         return
+    _check_sharing(subject, report, "tokenizer.model", found)
     if find_spec("sentencepiece") is None:
         report.skip(NEEDS_SENTENCEPIECE)
         return
+    report.reads(subject, "tokenizer.model")
     facts = read_facts(data, file)
     report.note(vocab_size=facts.vocab_size)
-    report.require(
-        file, expected=spec.tokenizer.vocab_size, found=facts.vocab_size, place="vocabulary"
-    )
+    report.require(file, expected=required.vocab_size, found=facts.vocab_size, place="vocabulary")
     report.require(
         subject.file("tokenizer_config.json"),
-        expected=parse_line(config_bytes(facts)),
+        expected=parse_object(config_bytes(facts)),
         found=_json(subject, report, "tokenizer_config.json"),
     )
 
 
-def check_tokenizer_fits(subject: Subject, report: Report) -> None:
-    """The tokenizer beside the checkpoint is the one it was made with, its vocabulary has as many
-    pieces as the embedding has rows, and a shared one is identical to the parent's."""
-    shape = _header(subject, report).shapes.get(EMBEDDING)
-    rows = shape[0] if shape else None
-    tokenizer = subject.store.catalogue[subject.artifact.upstream[1]]
-    is_shared = isinstance(subject.artifact.spec, MicroSpec)
-    path = (
-        report.reads(subject, TOKENIZER)
-        if is_shared
-        else report.reads(subject, "tokenizer.model", tokenizer)
-    )
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    committed = subject.stated("sha256", "tokenizer")
-    report.note(sha256=found, embedding_rows=rows)
-    if found != committed:  # and it is not parsed: it may be anything
-        report.add(
-            subject.file(TOKENIZER), expected=f"SHA-256 {committed}", found=f"SHA-256 {found}"
-        )
-        return
-    shared_with = tokenizer.spec.folder if is_shared else None
+def _check_sharing(subject: Subject, report: Report, name: str, found: str) -> None:
+    """``metadata.json`` names the model that the tokenizer is shared with, and theirs is the same.
+
+    Args:
+        name: of the tokenizer in the artifact.
+        found: its SHA-256.
+    """
+    spec = subject.artifact.spec
+    assert isinstance(spec, ModelSpec | MicroSpec)
+    owner = subject.store.catalogue.shared_tokenizer(spec)
+    shared_with = owner.spec.folder if owner else None
     report.note(shared_with=shared_with)
     report.require(
         subject.file(subject.artifact.manifest),
@@ -245,51 +237,109 @@ def check_tokenizer_fits(subject: Subject, report: Report) -> None:
         found=subject.stated("tokenizer_shared_with"),
         place="tokenizer_shared_with",
     )
-    if is_shared:
-        _check_shared(subject, report, tokenizer, found)
+    if owner is None:
+        return
+    if not is_there(subject.store.path(owner, "tokenizer.model")):
+        report.note(shared=f"{owner.key} is not here: not compared")
+        return
+    expected = hash_file(report.reads(subject, "tokenizer.model", owner)).sha256
+    if found != expected:
+        report.add(
+            subject.file(name),
+            expected=f"SHA-256 {expected}, as {owner.key}",
+            found=f"SHA-256 {found}",
+        )
+
+
+def check_tokenizer_fits(subject: Subject, report: Report) -> None:
+    """The tokenizer beside the checkpoint is the one it was made with, its vocabulary has as many
+    pieces as the embedding has rows, and a shared one is identical with the other model's."""
+    files, family = files_of(subject.artifact), _family(subject)
+    shape = _header(subject, report).shapes.get(family.embedding)
+    rows = shape[0] if shape else None
+    is_own = isinstance(subject.artifact.spec, MicroSpec)
+    tokenizer = subject.store.catalogue[subject.artifact.upstream[1]]
+    data = (
+        report.reads(subject, files.tokenizer)
+        if is_own
+        else report.reads(subject, "tokenizer.model", tokenizer)
+    ).read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    committed = subject.stated("sha256", "tokenizer")
+    report.note(sha256=found, embedding_rows=rows)
+    if found != committed:  # and it is not parsed: it may be anything
+        report.add(
+            subject.file(files.tokenizer),
+            expected=f"SHA-256 {committed}",
+            found=f"SHA-256 {found}",
+        )
+        return
+    _check_sharing(subject, report, files.tokenizer, found)
     if find_spec("sentencepiece") is None:
         report.skip(NEEDS_SENTENCEPIECE)
         return
-    report.reads(subject, TOKENIZER)
-    facts = read_facts(data, TOKENIZER)
+    report.reads(subject, files.tokenizer)
+    facts = read_facts(data, files.tokenizer)
     report.note(vocab_size=facts.vocab_size)
     if rows != facts.vocab_size:
         report.add(
-            subject.file(CHECKPOINT),
+            subject.file(files.checkpoint),
             expected=f"{facts.vocab_size} rows, as the tokenizer has pieces",
             found=f"{rows} rows",
-            place=f"tensor {EMBEDDING}",
+            place=f"tensor {family.embedding}",
         )
-    if is_shared:
+    if is_own:
         report.require(
             subject.file(TOKENIZER_CONFIG),
-            expected=parse_line(config_bytes(facts)),
+            expected=parse_object(config_bytes(facts)),
             found=_json(subject, report, TOKENIZER_CONFIG),
         )
 
 
-def _check_shared(subject: Subject, report: Report, parent: Artifact, found: str) -> None:
-    if not is_there(subject.store.path(parent, "tokenizer.model")):
-        report.note(shared=f"{parent.key} is not here: not compared")
-        return
-    data = report.reads(subject, "tokenizer.model", parent).read_bytes()
-    expected = hashlib.sha256(data).hexdigest()
-    if found != expected:
+def check_recorded_value_head(subject: Subject, report: Report) -> None:
+    """A value head beside the checkpoint is recorded in ``metadata.json``, is the recorded one, and
+    has shape [hidden_size, 1]; where none is recorded, none is there."""
+    artifact = subject.artifact
+    recorded, found = subject.stated("value_head", "path"), None
+    path = subject.store.path(artifact, VALUE_HEAD)
+    if VALUE_HEAD.split("/")[0] in artifact.owns and is_there(path):
+        found = VALUE_HEAD
+    report.note(recorded=recorded, found=found)
+    remedy = f"wmtp value-head {artifact.spec.folder}"
+    if recorded != found:
         report.add(
-            subject.file(TOKENIZER),
-            expected=f"SHA-256 {expected}, as {parent.key}",
-            found=f"SHA-256 {found}",
+            subject.file(artifact.manifest if recorded is None else VALUE_HEAD),
+            expected="no value head" if recorded is None else "the recorded value head",
+            found=f"path {recorded}, but the file is there" if recorded is None else "nothing",
+            place="value_head" if recorded is None else "",
+            problem="corrupt" if recorded is None else "missing",
+            remedy=f"check and record it: {remedy}" if recorded is None else "put it back",
         )
+    if found is None:
+        return
+    shape = _header(subject, report).shapes.get(_family(subject).embedding, (0, 0))
+    report.reads(subject, VALUE_HEAD)
+    check_value_head(path, shape[1])
+    if recorded is not None:
+        sha256, now = subject.stated("value_head", "sha256"), hash_file(path).sha256
+        report.note(sha256=now)
+        if now != sha256:
+            report.add(
+                subject.file(VALUE_HEAD),
+                expected=f"SHA-256 {sha256}",
+                found=f"SHA-256 {now}",
+                remedy=f"put it back, or record the new one: {remedy}",
+            )
 
 
 def check_micro_size(subject: Subject, report: Report) -> None:
     """``model.safetensors`` is smaller than the spec's ``max_bytes``."""
     spec = subject.artifact.spec
     assert isinstance(spec, MicroSpec)
-    size = report.reads(subject, CHECKPOINT).stat().st_size
+    size = report.reads(subject, MODEL_FILES.checkpoint).stat().st_size
     if size >= spec.max_bytes:
         report.add(
-            subject.file(CHECKPOINT),
+            subject.file(MODEL_FILES.checkpoint),
             expected=f"under {spec.max_bytes} bytes",
             found=f"{size} bytes",
         )

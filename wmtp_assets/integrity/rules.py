@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from wmtp_assets.data.jsonl import BadLine
 from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
-from wmtp_assets.integrity import datasets, files, models
-from wmtp_assets.integrity.findings import Finding, Outcome, Report, Rule, Subject
+from wmtp_assets.integrity import datasets, files, models, parameters
+from wmtp_assets.integrity.findings import Finding, Outcome, Report, Rule, Subject, is_there
 from wmtp_assets.integrity.record import Signature, remember, sign, signature
 from wmtp_assets.layout import Artifact, Kind
 from wmtp_assets.manifest import Manifest
@@ -16,7 +16,7 @@ from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
 
 _ALL: frozenset[Kind] = frozenset(
-    ("raw", "tokenizer", "safetensors", "micro", "processed", "small", "stats")
+    ("raw", "tokenizer", "safetensors", "micro", "processed", "small", "stats", "parameters")
 )
 _CHECKPOINTS: frozenset[Kind] = frozenset(("safetensors", "micro"))
 
@@ -41,7 +41,7 @@ RULES = (
     ),
     Rule(
         "tokenizer",
-        "The tokenizer is the pinned one, byte for byte.",
+        "The tokenizer is the pinned one, byte for byte, and a shared one is the other model's.",
         frozenset(("tokenizer",)),
         models.check_tokenizer,
     ),
@@ -51,6 +51,12 @@ RULES = (
         "the embedding has a row per piece.",
         _CHECKPOINTS,
         models.check_tokenizer_fits,
+    ),
+    Rule(
+        "value_head",
+        "A value head is recorded in metadata.json with its hash, and has shape [hidden_size, 1].",
+        _CHECKPOINTS,
+        models.check_recorded_value_head,
     ),
     Rule(
         "micro_size",
@@ -88,7 +94,16 @@ RULES = (
         frozenset(("stats",)),
         datasets.check_recount,
     ),
+    Rule(
+        "current",
+        "The snapshot holds the parameters of every model that is there, as they are now.",
+        frozenset(("parameters",)),
+        parameters.check_current,
+    ),
 )
+
+
+ABSENT = "absent: it is optional, and was not materialized"
 
 
 def rules_of(artifact: Artifact) -> tuple[Rule, ...]:
@@ -99,8 +114,11 @@ def rules_of(artifact: Artifact) -> tuple[Rule, ...]:
 def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome:
     """Apply one rule and remember the result. What cannot be read is a finding too.
 
-    An artifact that was committed anew while the rule read it is read again, three times at most.
+    An artifact that was committed anew while the rule read it is read again, three times at most. An
+    optional one that is absent is skipped.
     """
+    if artifact.optional and not is_committed(store, artifact):
+        return Outcome(skipped=ABSENT)
     for _ in range(3):
         try:
             before = signature(store, artifact, store.manifest(artifact))
@@ -121,6 +139,14 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
         problem="changing",
     )
     return report.outcome
+
+
+def is_committed(store: Store, artifact: Artifact) -> bool:
+    """Whether there is a manifest; where that cannot be seen, the rules say why."""
+    try:
+        return is_there(store.manifest_path(artifact))
+    except OSError:
+        return True
 
 
 def _is_at_rest(store: Store, artifact: Artifact, before: Signature) -> bool:

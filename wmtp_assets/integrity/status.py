@@ -25,6 +25,7 @@ class Status:
         verified_at: UTC time of the oldest of the rules' last results on this content; None: some
             rule was not applied to it yet.
         problem: empty: none is known.
+        optional: its absence is no problem.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Status:
     endpoint: str | None = None
     verified_at: str | None = None
     problem: str = ""
+    optional: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -48,7 +50,10 @@ def status_of(store: Store, artifact: Artifact) -> Status:
     try:
         manifest = store.manifest(artifact)
     except MissingArtifact:
-        return Status(artifact.key, artifact.kind, "absent", problem="not materialized")
+        problem = "optional, not materialized" if artifact.optional else "not materialized"
+        return Status(
+            artifact.key, artifact.kind, "absent", problem=problem, optional=artifact.optional
+        )
     except CorruptArtifact as error:
         return Status(artifact.key, artifact.kind, "damaged", problem=str(error))
     except OSError as error:
@@ -75,6 +80,7 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         endpoint=stated(document, "source", "endpoint"),
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
         problem=problem or ("" if all_applied else "not verified"),
+        optional=artifact.optional,
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_assets.files import names_below
-from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Report, is_there
-from wmtp_assets.integrity.rules import apply_rule, rules_of
+from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Report
+from wmtp_assets.integrity.rules import ABSENT, apply_rule, is_committed, rules_of
 from wmtp_assets.layout import TOP_FOLDERS, Artifact
 from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
@@ -37,37 +37,39 @@ def verify(
     artifacts: Iterable[Artifact],
     told: Callable[[Verdict], None],
     say: Say = silent,
+    *,
+    by_name: bool = False,
 ) -> list[Verdict]:
-    """Apply every rule to each artifact; ``told`` gets each verdict at once, ``say`` progress.
+    """Apply every rule to each artifact.
 
     An artifact that was never committed gets one verdict, from the rule ``committed``.
+
+    Args:
+        told: gets each verdict at once.
+        say: gets lines of progress.
+        by_name: somebody asked for these artifacts: an optional one must be there too.
     """
     verdicts = []
     for artifact in artifacts:
-        if _is_committed(store, artifact):
+        if is_committed(store, artifact):
             for rule in rules_of(artifact):
                 outcome = apply_rule(rule, store, artifact, say)
                 verdicts.append(Verdict(artifact.key, rule.name, outcome))
                 told(verdicts[-1])
             continue
         report = Report("committed", artifact.key, materialize_command(artifact.key))
-        report.add(
-            f"{artifact.base}/{artifact.manifest}",
-            expected="a committed artifact",
-            found="nothing",
-            problem="missing",
-        )
+        if artifact.optional and not by_name:
+            report.skip(ABSENT)
+        else:
+            report.add(
+                f"{artifact.base}/{artifact.manifest}",
+                expected="a committed artifact",
+                found="nothing",
+                problem="missing",
+            )
         verdicts.append(Verdict(artifact.key, "committed", report.outcome))
         told(verdicts[-1])
     return verdicts
-
-
-def _is_committed(store: Store, artifact: Artifact) -> bool:
-    """Whether there is a manifest; where that cannot be seen, the rules say why."""
-    try:
-        return is_there(store.manifest_path(artifact))
-    except OSError:
-        return True
 
 
 def strays(store: Store) -> Verdict:

@@ -10,7 +10,7 @@ import pytest
 from wmtp_assets.components.families import definitions_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
-from wmtp_assets.specs import load_specs
+from wmtp_assets.layout import Catalogue
 from wmtp_assets.store import Store
 
 Run = Callable[[dg.AssetSelection], dg.ExecuteInProcessResult]
@@ -32,7 +32,7 @@ def run(store: Store, instance: dg.DagsterInstance) -> Run:
 def runner(store: Store, instance: dg.DagsterInstance) -> Run:
     """A function that runs a selection of the graph over ``store``."""
     storage = StorageResource(source="sample", root=str(store.root))
-    defs = build_defs(definitions_of(load_specs()), storage)
+    defs = build_defs(definitions_of(Catalogue.load()), storage)
 
     def run(selection: dg.AssetSelection) -> dg.ExecuteInProcessResult:
         job = dg.Definitions.merge(

@@ -16,15 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.data.jsonl import (
-    MAX_DEPTH,
-    MAX_LINE,
-    BadLine,
-    nesting_depth,
-    parse_line,
-    read_jsonl,
-    read_lines,
-)
+from wmtp_assets.data.jsonl import BadLine, read_jsonl, read_lines
+from wmtp_assets.strict_json import MAX_DEPTH, MAX_SIZE, nesting_depth, parse_object
 
 NUMBERS = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
@@ -87,15 +80,15 @@ def test_depth_limit_is_exact() -> None:
     def line(depth: int) -> bytes:
         return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
-    assert depth_of(parse_line(line(MAX_DEPTH))) == MAX_DEPTH
+    assert depth_of(parse_object(line(MAX_DEPTH))) == MAX_DEPTH
     with pytest.raises(ValueError, match=f"nested more than {MAX_DEPTH} deep"):
-        parse_line(line(MAX_DEPTH + 1))
+        parse_object(line(MAX_DEPTH + 1))
 
 
 def test_length_limit_is_exact(tmp_path: Path) -> None:
     """At the limit a line is good; a byte more and it is refused, before it is parsed."""
     path = tmp_path / "long.jsonl"
-    longest = b'{"a": "%s"}' % (b"x" * (MAX_LINE - len(b'{"a": ""}')))
+    longest = b'{"a": "%s"}' % (b"x" * (MAX_SIZE - len(b'{"a": ""}')))
     path.write_bytes(longest + b"\n")
     assert [len(row["a"]) for _, row in read_jsonl(path)] == [len(longest) - len(b'{"a": ""}')]
     for ending in (b"\n", b""):
@@ -103,9 +96,9 @@ def test_length_limit_is_exact(tmp_path: Path) -> None:
         for read in (read_lines, read_jsonl):
             with pytest.raises(BadLine) as caught:
                 list(read(path))
-            assert str(caught.value) == f"{path}:2: longer than {MAX_LINE} bytes"
+            assert str(caught.value) == f"{path}:2: longer than {MAX_SIZE} bytes"
     with pytest.raises(ValueError, match="longer than"):
-        parse_line(longest + b" ")
+        parse_object(longest + b" ")
 
 
 BAD_LINES: dict[str, tuple[bytes, str]] = {
@@ -181,7 +174,7 @@ def test_no_lines_are_no_rows(tmp_path: Path) -> None:
 def test_document_of_several_lines_names_the_line() -> None:
     """JSON files are parsed with the same care; a column alone would say nothing there."""
     with pytest.raises(ValueError, match=r"^line 3, column 4: "):
-        parse_line(b'{\n  "a": 1,\n   b\n}\n')
+        parse_object(b'{\n  "a": 1,\n   b\n}\n')
 
 
 @settings(deadline=None)
@@ -189,7 +182,7 @@ def test_document_of_several_lines_names_the_line() -> None:
 def test_any_bytes_are_an_object_or_refused(data: bytes) -> None:
     """No other error, whatever the bytes: everything else is a crash of a whole verification."""
     try:
-        value = parse_line(data)
+        value = parse_object(data)
     except ValueError as error:
         assert str(error)
     else:

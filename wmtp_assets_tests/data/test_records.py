@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from wmtp_assets.data.jsonl import parse_line
 from wmtp_assets.data.records import (
     RECORD_OF_CONVERTER,
     HumanEvalMetadata,
@@ -19,6 +18,7 @@ from wmtp_assets.data.records import (
     render_line,
     schema_document,
 )
+from wmtp_assets.strict_json import parse_object
 
 GOOD: dict[str, Any] = {
     "instruction": "def one():\n",
@@ -120,7 +120,7 @@ def test_line_holds_the_record_exactly(
     line = render_line(record)
     assert line.endswith(b"\n")
     assert len(line.splitlines()) == 1
-    assert HumanEvalRecord.model_validate(parse_line(line)) == record
+    assert HumanEvalRecord.model_validate(parse_object(line)) == record
 
 
 def test_line_is_utf8_in_the_order_of_fields() -> None:

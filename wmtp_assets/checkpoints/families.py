@@ -1,0 +1,173 @@
+"""Naming schemes: how each family of checkpoints calls its tensors, and which it has.
+
+Sources: ``llama/model.py`` of facebook/multi-token-prediction (``META``); ``LlamaForCausalLM`` of
+transformers (``LLAMA``); the reward model of berkeley-nest/Starling-RM-7B-alpha, whose trunk stands
+in the file twice (``LLAMA_REWARD``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from wmtp_assets.checkpoints.params import MetaParams
+from wmtp_assets.specs import FamilyName
+
+
+@dataclass(frozen=True)
+class Block:
+    """Names of the tensors in a transformer block, without ``.weight``.
+
+    Shapes, with h the hidden size: ``query`` [heads·head_dim, h], ``key`` and ``value``
+    [kv_heads·head_dim, h], ``output`` [h, heads·head_dim], ``gate`` and ``up`` [units, h],
+    ``down`` [h, units], both norms [h].
+    """
+
+    query: str
+    key: str
+    value: str
+    output: str
+    gate: str
+    down: str
+    up: str
+    attention_norm: str
+    feed_forward_norm: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """A naming scheme.
+
+    Attributes:
+        embedding: shape [vocab, hidden].
+        output: shape [vocab, hidden]; a tied file leaves it out and means ``embedding``.
+        norm: the last norm.
+        layers, extra_heads: prefixes of the numbered blocks; empty: it has no extra heads.
+        block: names in a block.
+        value_head: shape [1, hidden]; empty: it has none.
+        buffers: names of tensors that a checkpoint may hold and the model recomputes; dropped.
+        prefixes: begin of a name in the raw file → how it begins in ours. Where two raw tensors get
+            one name, they must be equal.
+    """
+
+    embedding: str
+    output: str
+    norm: str
+    layers: str
+    block: Block
+    buffers: re.Pattern[str]
+    extra_heads: str = ""
+    value_head: str = ""
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+
+    def is_buffer(self, name: str) -> bool:
+        """Whether the model recomputes the tensor ``name`` of a raw file."""
+        return self.buffers.fullmatch(name) is not None
+
+    def name_of(self, name: str) -> str:
+        """What the tensor ``name`` of a raw file is called in ours."""
+        for prefix, ours in self.prefixes.items():
+            if name.startswith(prefix):
+                return ours + name.removeprefix(prefix)
+        return name
+
+    def blocks(self, params: MetaParams) -> tuple[str, ...]:
+        """Name prefixes of all transformer blocks."""
+        return (
+            *(f"{self.layers}.{i}" for i in range(params.n_trunk)),
+            *(f"{self.extra_heads}.{i}" for i in range(params.n_extra_heads)),
+        )
+
+    def tensor_shapes(self, params: MetaParams, tied: bool) -> dict[str, tuple[int, ...]]:
+        """Name → shape of every tensor of the model; ``tied`` leaves the output matrix out."""
+        dim, ffn, kv = params.dim, params.intermediate_size, params.kv_heads * params.head_dim
+        names = self.block
+        block = {
+            names.query: (dim, dim),
+            names.key: (kv, dim),
+            names.value: (kv, dim),
+            names.output: (dim, dim),
+            names.gate: (ffn, dim),
+            names.down: (dim, ffn),
+            names.up: (ffn, dim),
+            names.attention_norm: (dim,),
+            names.feed_forward_norm: (dim,),
+        }
+        shapes: dict[str, tuple[int, ...]] = {self.embedding: (params.vocab_size, dim)}
+        for prefix in self.blocks(params):
+            shapes |= {f"{prefix}.{name}.weight": shape for name, shape in block.items()}
+        shapes[self.norm] = (dim,)
+        if not tied:
+            shapes[self.output] = (params.vocab_size, dim)
+        if self.value_head:
+            shapes[self.value_head] = (1, dim)
+        return shapes
+
+    def is_tied(self, names: Collection[str]) -> bool:
+        """Whether the output matrix is the embedding: a tied file leaves it out."""
+        return self.embedding in names and self.output not in names
+
+
+META = Family(
+    embedding="tok_embeddings.weight",
+    output="output.weight",
+    norm="norm.weight",
+    layers="layers",
+    extra_heads="extra_heads",
+    block=Block(
+        query="attention.wq",
+        key="attention.wk",
+        value="attention.wv",
+        output="attention.wo",
+        gate="feed_forward.w1",
+        down="feed_forward.w2",
+        up="feed_forward.w3",
+        attention_norm="attention_norm",
+        feed_forward_norm="ffn_norm",
+    ),
+    buffers=re.compile(r"rope\.freqs|freqs_cis"),
+)
+
+_LLAMA_BLOCK = Block(
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    output="self_attn.o_proj",
+    gate="mlp.gate_proj",
+    down="mlp.down_proj",
+    up="mlp.up_proj",
+    attention_norm="input_layernorm",
+    feed_forward_norm="post_attention_layernorm",
+)
+_INV_FREQ = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+
+LLAMA = Family(
+    embedding="model.embed_tokens.weight",
+    output="lm_head.weight",
+    norm="model.norm.weight",
+    layers="model.layers",
+    block=_LLAMA_BLOCK,
+    buffers=re.compile(rf"model\.{_INV_FREQ}"),
+)
+
+LLAMA_REWARD = Family(
+    embedding=LLAMA.embedding,
+    output=LLAMA.output,
+    norm=LLAMA.norm,
+    layers=LLAMA.layers,
+    block=_LLAMA_BLOCK,
+    value_head="v_head.weight",
+    buffers=re.compile(rf"(model\.model|transformer)\.{_INV_FREQ}"),
+    prefixes={
+        "model.model.": "model.",
+        "model.lm_head.": "lm_head.",
+        "transformer.": "model.",
+    },
+)
+
+FAMILIES: Mapping[FamilyName, Family] = {
+    "meta_mtp": META,
+    "llama": LLAMA,
+    "llama_reward": LLAMA_REWARD,
+}

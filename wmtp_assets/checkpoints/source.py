@@ -1,0 +1,167 @@
+"""The tensors of an upstream checkpoint of any format: one file or shards, torch or safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from wmtp_assets.checkpoints.families import Family
+from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, ITEM_SIZE, read_header
+from wmtp_assets.checkpoints.stored import StoredTensor, contiguous
+from wmtp_assets.checkpoints.torch_zip import Verify, read_tensors
+from wmtp_assets.errors import InvalidInput
+from wmtp_assets.specs import ModelFiles, relative_path
+from wmtp_assets.strict_json import parse_object, short
+
+OpenRaw = Callable[[str], tuple[Path, Verify]]
+"""Path inside the repository → the file, and what verifies a part of it."""
+
+RawTensors = Mapping[str, tuple[StoredTensor, ...]]
+"""Name in the checkpoint → where the tensor stands; the first is the one that counts."""
+
+
+def read_source(files: ModelFiles, open_raw: OpenRaw) -> RawTensors:
+    """Where each tensor of a checkpoint lies; no data is read.
+
+    Raises:
+        InvalidInput: naming file and tensor: not a checkpoint, an index that does not fit its
+            shards.
+        OSError: if a file cannot be read.
+    """
+    if not files.shards:
+        tensors = _read_file(*open_raw(files.checkpoint))
+        return {name: (tensor,) for name, tensor in tensors.items()}
+    path, verify = open_raw(files.checkpoint)
+    verify(0, path.stat().st_size)
+    shard_of = _read_index(path, files)
+    shards = {shard: _read_file(*open_raw(shard)) for shard in files.shards}
+    return _join(path, shard_of, shards)
+
+
+def _read_file(path: Path, verify: Verify) -> dict[str, StoredTensor]:
+    if path.suffix != ".safetensors":
+        return read_tensors(path, verify)
+    verify(0, path.stat().st_size)  # there are no checksums in it
+    header = read_header(path)
+    return {
+        entry.name: StoredTensor(
+            path=path,
+            name=entry.name,
+            dtype=DTYPE_NAMES.get(entry.dtype, entry.dtype),
+            shape=entry.shape,
+            stride=contiguous(entry.shape),
+            begin=header.begins[entry.name],
+            item_size=ITEM_SIZE[entry.dtype],
+        )
+        for entry in header.entries
+    }
+
+
+def _read_index(path: Path, files: ModelFiles) -> dict[str, str]:
+    """Tensor → shard, as paths inside the repository, from ``{"weight_map": {tensor: shard}}``."""
+    try:
+        weight_map = parse_object(path.read_bytes()).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError("it has no weight_map")
+        folder = PurePosixPath(files.checkpoint).parent
+        shard_of: dict[str, str] = {}
+        for name, shard in weight_map.items():
+            if not isinstance(shard, str):
+                raise ValueError(f"{short(name)} is in {short(shard)}, not in a file")
+            shard_of[name] = str(folder / relative_path(shard))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path}: not an index of shards: {error}") from error
+    named = set(shard_of.values())
+    for name, shard in shard_of.items():
+        if shard not in files.shards:
+            raise InvalidInput(
+                f"{path}: {short(name)} is in {short(shard)}, which is none of the shards of the "
+                f"spec: {', '.join(files.shards)}"
+            )
+    unused = [shard for shard in files.shards if shard not in named]
+    if unused:
+        raise InvalidInput(f"{path}: names no tensor of {unused[0]}, a shard of the spec")
+    return shard_of
+
+
+def _join(
+    index: Path, shard_of: Mapping[str, str], shards: Mapping[str, Mapping[str, StoredTensor]]
+) -> RawTensors:
+    for name, shard in shard_of.items():
+        if name not in shards[shard]:
+            raise InvalidInput(f"{index}: {short(name)} is not in {shard}, where it should be")
+    for shard, tensors in shards.items():
+        unlisted = [name for name in tensors if name not in shard_of]
+        if unlisted:
+            raise InvalidInput(f"{index}: does not name {unlisted[0]}, which is in {shard}")
+    return {
+        name: (
+            shards[shard][name],
+            *(
+                tensors[name]
+                for other, tensors in shards.items()
+                if other != shard and name in tensors
+            ),
+        )
+        for name, shard in shard_of.items()
+    }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which tensors of a source become which of ours.
+
+    Attributes:
+        sources: our name → the tensor that is written, then those that must be equal to it.
+        dropped: names of buffers that are left out.
+        aliased: name in the source → our name, for those that are only compared.
+    """
+
+    sources: Mapping[str, tuple[StoredTensor, ...]]
+    dropped: tuple[str, ...]
+    aliased: Mapping[str, str]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Our name → shape."""
+        return {name: tensors[0].shape for name, tensors in self.sources.items()}
+
+    @property
+    def dtypes(self) -> list[str]:
+        """The dtypes there are, by torch's names."""
+        return sorted({tensors[0].dtype for tensors in self.sources.values()})
+
+
+def plan(tensors: RawTensors, family: Family) -> Plan:
+    """Give each tensor of a source its name in ours.
+
+    Raises:
+        InvalidInput: naming files and tensors, if two that get one name differ in dtype or shape.
+    """
+    dropped = tuple(sorted(filter(family.is_buffer, tensors)))
+    ranks = list(family.prefixes)
+
+    def rank(name: str) -> tuple[int, str]:
+        return next((i for i, prefix in enumerate(ranks) if name.startswith(prefix)), -1), name
+
+    sources: dict[str, tuple[StoredTensor, ...]] = {}
+    aliased: dict[str, str] = {}
+    for name in sorted(tensors.keys() - {*dropped}, key=rank):
+        ours = family.name_of(name)
+        for tensor in tensors[name]:
+            same = sources.setdefault(ours, ())
+            if same:
+                aliased[name if name != same[0].name else f"{tensor.path.name}: {name}"] = ours
+                _check_alike(same[0], tensor)
+            sources[ours] = (*same, tensor)
+    return Plan(sources, dropped, aliased)
+
+
+def _check_alike(one: StoredTensor, other: StoredTensor) -> None:
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        raise InvalidInput(
+            f"{other.path}: {other.name} is {other.dtype} {list(other.shape)}, but "
+            f"{one.name} in {one.path.name}, which should be the same, is "
+            f"{one.dtype} {list(one.shape)}"
+        )
