@@ -18,7 +18,7 @@ from wmtp_assets.progress import human_bytes
 
 BLOCK = 1 << 20
 PART = 16 << 20
-"""Bytes of a file that a manifest may have a hash of its own for, so that it can be read in parts."""
+"""Bytes of a large file that have a hash of their own, so that it can be verified in parts."""
 DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 

@@ -257,7 +257,7 @@ class Catalogue:
         found = tuple(
             artifact
             for artifact in self
-            if name in (artifact.spec.folder, artifact.base, artifact.base.split("/")[1])
+            if name in (artifact.spec.folder, artifact.base, artifact.unit.split("/")[-1])
         )
         if not found:
             raise SpecError(

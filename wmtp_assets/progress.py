@@ -1,9 +1,15 @@
-"""Progress of long work: a line per 5 % (at most one a second) or 10 s, and one at the end."""
+"""Progress of long work: in a log a line per 5 % (at most one a second) or 10 s, and one at the
+end; on a terminal a bar."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Say = Callable[[str], None]
 """Takes one line for the log."""
@@ -35,13 +41,60 @@ def human_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+class Terminal:
+    """A :data:`Say` for a terminal: prints lines, and shows a bar for each :class:`Progress`.
+
+    A bar has name, done, total, rate and time left; it vanishes when the work is done.
+    """
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+
+    def __call__(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, highlight=False)
+
+    def __enter__(self) -> Terminal:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def bar(self, name: str, total: int) -> Callable[[int], None]:
+        """Show a bar, and return what is to be told how many bytes are done."""
+        task = self._bars.add_task(name, total=total)
+
+        def update(done: int) -> None:
+            self._bars.update(task, completed=done, visible=done < total)
+
+        return update
+
+
 class Progress:
-    """Counts bytes of one piece of work and says how far it is: done, MB/s, ETA.
+    """Counts bytes of one piece of work and says how far it is: done, MB/s, time left.
 
     Args:
         name: what is being done.
         total: bytes in all.
-        say: receives the lines.
+        say: receives the lines; a :class:`Terminal` shows a bar instead.
         clock: seconds, monotonic.
     """
 
@@ -53,11 +106,15 @@ class Progress:
         self._started = self._last = clock()
         self._last_step = 0
         self._is_at_end = False
+        self._bar = say.bar(name, total) if isinstance(say, Terminal) else None
 
     def advance(self, size: int) -> None:
         """Count ``size`` more bytes; a negative size takes back what has to be done again."""
         was_at_end = self._is_at_end
         self._done += size
+        if self._bar is not None:
+            self._bar(self._done)
+            return
         self._is_at_end = self._done >= self._total
         now = self._clock()
         step = 20 * self._done // self._total if self._total else 20

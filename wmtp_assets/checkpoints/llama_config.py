@@ -58,8 +58,8 @@ def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
     formula gives its ``intermediate_size``.
 
     Raises:
-        InvalidInput: naming the file (``where``) and the field, if it describes no plain Llama model
-            with untied embeddings.
+        InvalidInput: naming the file (``where``) and the field, if it describes no plain Llama
+            model with untied embeddings.
     """
     try:
         fields = _LlamaFields.model_validate(dict(config))

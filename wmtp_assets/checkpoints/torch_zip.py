@@ -6,8 +6,8 @@ tensors, ``<name>/data/<n>`` are their storages. Torch itself reads the descript
 Format: https://docs.pytorch.org/docs/stable/notes/serialization.html.
 
 Torch does not detect corruption. So the directory and the description are verified before they are
-parsed, by the function that :func:`read_tensors` is given; the data, which nothing parses, by whoever
-reads it, against the CRC-32 that the directory has for each storage.
+parsed, by the function that :func:`read_tensors` is given; the data, which nothing parses, by
+whoever reads it, against the CRC-32 that the directory has for each storage.
 """
 
 from __future__ import annotations

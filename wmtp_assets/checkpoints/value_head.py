@@ -1,7 +1,7 @@
 """The value head that training puts beside a checkpoint: what it must be, and how it is recorded.
 
-``metadata.json`` says ``value_head: {path, sha256, stage1_checkpoint_id}``. A ``path`` of null means
-that there is none, and that training initialises one.
+``metadata.json`` says ``value_head: {path, sha256, stage1_checkpoint_id}``. A ``path`` of null
+means that there is none, and that training initialises one.
 """
 
 from __future__ import annotations

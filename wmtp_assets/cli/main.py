@@ -10,6 +10,7 @@ from rich.console import Console
 
 from wmtp_assets import __version__
 from wmtp_assets.cli.status import status
+from wmtp_assets.cli.value_head import value_head
 from wmtp_assets.cli.verify import verify
 from wmtp_assets.errors import SpecError, StoreError, WmtpError
 
@@ -28,6 +29,7 @@ def cli() -> None:
 
 cli.add_command(status)
 cli.add_command(verify)
+cli.add_command(value_head)
 
 
 def main() -> None:

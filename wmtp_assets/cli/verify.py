@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 from rich.console import Console
 from rich.markup import escape
@@ -9,7 +11,7 @@ from rich.markup import escape
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
 from wmtp_assets.integrity.verify import Verdict, exit_code, findings_of, strays
 from wmtp_assets.integrity.verify import verify as apply_rules
-from wmtp_assets.progress import silent
+from wmtp_assets.progress import Terminal, silent
 
 
 @click.command()
@@ -19,8 +21,8 @@ from wmtp_assets.progress import silent
 def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Read every byte of the artifacts and apply every rule; nothing is repaired.
 
-    NAME is an asset key or a folder name; all by default. An optional artifact that is absent counts
-    only when it is named.
+    NAME is an asset key or a folder name; all by default. An optional artifact that is absent
+    counts only when it is named.
 
     Exit codes, which add up: 0 all good, 1 corrupt, 2 missing or extra file or artifact,
     4 unreadable, 8 kept changing while it was read; 64 wrong usage, 70 internal error.
@@ -33,8 +35,8 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
             _print(console, verdict)
 
     errors = Console(stderr=True)
-    say = errors.print if errors.is_terminal else silent
-    verdicts = apply_rules(store, select(store, names), told, say, by_name=bool(names))
+    with Terminal(errors) if errors.is_terminal else nullcontext(silent) as say:
+        verdicts = apply_rules(store, select(store, names), told, say, by_name=bool(names))
     if not names:
         verdicts.append(strays(store))
         if verdicts[-1].outcome.findings:

@@ -114,8 +114,8 @@ def rules_of(artifact: Artifact) -> tuple[Rule, ...]:
 def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome:
     """Apply one rule and remember the result. What cannot be read is a finding too.
 
-    An artifact that was committed anew while the rule read it is read again, three times at most. An
-    optional one that is absent is skipped.
+    An artifact that was committed anew while the rule read it is read again, three times at most.
+    An optional one that is absent is skipped.
     """
     if artifact.optional and not is_committed(store, artifact):
         return Outcome(skipped=ABSENT)
