@@ -83,7 +83,12 @@ class Artifact:
 
     def is_carried_over(self, path: str) -> bool:
         """Whether a commit keeps the file at ``path``, relative to ``base``, as it is."""
-        return path in GUESTS or not self.is_owner(path)
+        return path in self.guests or not self.is_owner(path)
+
+    @property
+    def guests(self) -> tuple[str, ...]:
+        """Those of :data:`GUESTS` that may lie among this asset's files."""
+        return tuple(path for path in GUESTS if path.split("/", 1)[0] in self.owns)
 
 
 def _model_artifacts(spec: ModelSpec) -> Iterator[Artifact]:

@@ -17,7 +17,7 @@ from wmtp_assets_tests.trees import link_tree
 
 @pytest.fixture(scope="session")
 def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample's repositories in full, 286 MB: made once, also for parallel test workers."""
+    """The sample's repositories in full, 590 MB: made once, also for parallel test workers."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sample-hub"
     build_repositories(folder)
@@ -26,7 +26,7 @@ def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def good_root(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage root with the whole sample graph, for reading only."""
+    """A storage root with the whole sample graph, optional artifacts too, for reading only."""
     root = tmp_path_factory.mktemp("good") / "storage"
     link_tree(sample_folder, root / INTERNAL / "hub")
     store = Store(Settings("sample", root), Catalogue.load())

@@ -4,40 +4,83 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets.errors import SpecError
-from wmtp_assets.layout import GUESTS, INTERNAL, TOP_FOLDERS, Artifact, Catalogue, artifacts_of
-from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec, load_specs
+from wmtp_assets.layout import (
+    GUESTS,
+    INTERNAL,
+    TOP_FOLDERS,
+    VALUE_HEAD,
+    Artifact,
+    Catalogue,
+    artifacts_of,
+)
+from wmtp_assets.specs import (
+    AnySpec,
+    DatasetSpec,
+    MicroSpec,
+    ModelSpec,
+    SnapshotSpec,
+    TokenizerSpec,
+    load_specs,
+)
 from wmtp_assets.store import Store
 
 CATALOGUE = Catalogue.load()
 
-MODEL, MICRO, DATASET = (
-    next(spec for spec in load_specs() if isinstance(spec, kind))
-    for kind in (ModelSpec, MicroSpec, DatasetSpec)
-)
+SPECS = {spec.name: spec for spec in load_specs()}
 
+
+Kind = TypeVar("Kind", bound=AnySpec)
+
+
+def spec_of(name: str, kind: type[Kind]) -> Kind:
+    """The shipped spec ``name``."""
+    spec = SPECS[name]
+    assert isinstance(spec, kind)
+    return spec
+
+
+MODEL = spec_of("meta_llama_mtp", ModelSpec)
+REFERENCE = spec_of("ref_sheared_llama", ModelSpec)
+REWARD = spec_of("starling_rm", ModelSpec)
+MICRO = spec_of("micro_mtp", MicroSpec)
+DATASET = spec_of("humaneval", DatasetSpec)
+SNAPSHOT = spec_of("parameter_snapshot", SnapshotSpec)
+
+CHECKPOINT = ("safetensors", "configs")
+MICRO_MODEL = ("safetensors", "tokenizer", "configs")
 PATHS = {
     "meta_llama_mtp_raw": ("models_v2/meta-llama-mtp", "raw.metadata.json", ("raw",)),
     "meta_llama_mtp_tokenizer": ("models_v2/meta-llama-mtp/tokenizer", "metadata.json", ()),
-    "meta_llama_mtp_safetensors": (
-        "models_v2/meta-llama-mtp",
+    "meta_llama_mtp_safetensors": ("models_v2/meta-llama-mtp", "metadata.json", CHECKPOINT),
+    "meta_llama_mtp_bf16": ("models_v2/meta-llama-mtp/safetensors-bf16", "metadata.json", ()),
+    "ref_sheared_llama_raw": ("models_v2/ref-sheared-llama-2.7b", "raw.metadata.json", ("raw",)),
+    "ref_sheared_llama_tokenizer": (
+        "models_v2/ref-sheared-llama-2.7b/tokenizer",
         "metadata.json",
-        ("safetensors", "configs"),
+        (),
     ),
-    "micro_mtp": (
-        "models_v2/micro-mtp",
+    "ref_sheared_llama_safetensors": (
+        "models_v2/ref-sheared-llama-2.7b",
         "metadata.json",
-        ("safetensors", "tokenizer", "configs"),
+        CHECKPOINT,
     ),
+    "starling_rm_raw": ("models_v2/starling-rm-7b", "raw.metadata.json", ("raw",)),
+    "starling_rm_tokenizer": ("models_v2/starling-rm-7b/tokenizer", "metadata.json", ()),
+    "starling_rm_safetensors": ("models_v2/starling-rm-7b", "metadata.json", CHECKPOINT),
+    "micro_mtp": ("models_v2/micro-mtp", "metadata.json", MICRO_MODEL),
+    "micro_ref": ("models_v2/micro-ref", "metadata.json", MICRO_MODEL),
     "humaneval_raw": ("datasets_v2/humaneval", "raw.metadata.json", ("raw",)),
     "humaneval_processed": ("datasets_v2/humaneval/processed", "metadata.json", ()),
     "humaneval_small": ("datasets_local_small/humaneval_small", "metadata.json", ()),
     "humaneval_stats": ("datasets_v2/humaneval/stats", "metadata.json", ()),
+    "parameter_snapshot": ("configs", "metadata.json", ()),
 }
 
 
@@ -108,6 +151,9 @@ def test_every_file_of_the_sample_has_one_owner(good_root: Path) -> None:
         ("meta_llama_mtp_safetensors", "safetensors-bf16/model.safetensors", False),
         ("meta_llama_mtp_safetensors", "tokenizer/metadata.json", False),
         ("meta_llama_mtp_tokenizer", "anything/below", True),
+        ("meta_llama_mtp_tokenizer", VALUE_HEAD, True),
+        ("meta_llama_mtp_bf16", "model.safetensors", True),
+        ("meta_llama_mtp_bf16", VALUE_HEAD, True),
     ],
 )
 def test_ownership_goes_by_whole_names(key: str, path: str, owned: bool) -> None:
@@ -116,7 +162,9 @@ def test_ownership_goes_by_whole_names(key: str, path: str, owned: bool) -> None
     assert CATALOGUE[key].is_carried_over(path) is not owned
 
 
-@pytest.mark.parametrize("key", ["meta_llama_mtp_safetensors", "micro_mtp"])
+@pytest.mark.parametrize(
+    "key", [key for key in PATHS if PATHS[key][2] in (CHECKPOINT, MICRO_MODEL)]
+)
 @pytest.mark.parametrize("guest", GUESTS)
 def test_guests_are_carried_over(key: str, guest: str) -> None:
     """Training writes its value head beside the checkpoint; no asset can make it again."""
@@ -168,16 +216,32 @@ def test_upstream_is_what_is_read() -> None:
         "meta_llama_mtp_raw": (),
         "meta_llama_mtp_tokenizer": ("meta_llama_mtp_raw",),
         "meta_llama_mtp_safetensors": ("meta_llama_mtp_raw", "meta_llama_mtp_tokenizer"),
+        "meta_llama_mtp_bf16": ("meta_llama_mtp_raw", "meta_llama_mtp_tokenizer"),
+        "ref_sheared_llama_raw": (),
+        "ref_sheared_llama_tokenizer": ("ref_sheared_llama_raw",),
+        "ref_sheared_llama_safetensors": ("ref_sheared_llama_raw", "ref_sheared_llama_tokenizer"),
+        "starling_rm_raw": (),
+        "starling_rm_tokenizer": ("meta_llama_mtp_tokenizer",),
+        "starling_rm_safetensors": ("starling_rm_raw", "starling_rm_tokenizer"),
         "micro_mtp": ("meta_llama_mtp_safetensors", "meta_llama_mtp_tokenizer"),
+        "micro_ref": ("ref_sheared_llama_safetensors", "ref_sheared_llama_tokenizer"),
         "humaneval_raw": (),
         "humaneval_processed": ("humaneval_raw", "meta_llama_mtp_tokenizer"),
         "humaneval_small": ("humaneval_processed",),
         "humaneval_stats": ("humaneval_processed", "meta_llama_mtp_tokenizer"),
+        "parameter_snapshot": (
+            "meta_llama_mtp_safetensors",
+            "meta_llama_mtp_bf16",
+            "ref_sheared_llama_safetensors",
+            "starling_rm_safetensors",
+            "micro_mtp",
+            "micro_ref",
+        ),
     }
 
 
-@pytest.mark.parametrize("spec", [MODEL, MICRO, DATASET], ids=lambda spec: spec.name)
-def test_names_of_a_family_are_those_of_its_spec(spec: ModelSpec | MicroSpec | DatasetSpec) -> None:
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_names_of_a_family_are_those_of_its_spec(spec: AnySpec) -> None:
     """Clashes are looked for among a spec's ``artifact_names``: none may be missing."""
     assert tuple(artifact.key for artifact in artifacts_of(spec)) == spec.artifact_names
 
@@ -187,17 +251,17 @@ def test_parent_that_nobody_declares() -> None:
     orphan = MICRO.model_copy(update={"parent": "meta_lama_mtp"})
     with pytest.raises(SpecError) as error:
         Catalogue([MODEL, orphan])
-    message = str(error.value)
-    assert message.startswith(
-        "micro_mtp is made from meta_lama_mtp_safetensors, which no defs.yaml"
+    assert str(error.value) == (
+        "micro_mtp: parent: no defs.yaml declares the model meta_lama_mtp; known: meta_llama_mtp"
     )
-    assert "meta_llama_mtp_safetensors" in message
 
 
 def test_parent_that_is_a_micro_model() -> None:
     """A micro model has no separate safetensors asset to be cut from."""
     child = MICRO.model_copy(update={"name": "tiny", "folder": "tiny", "parent": "micro_mtp"})
-    with pytest.raises(SpecError, match="tiny is made from micro_mtp_safetensors, which no"):
+    with pytest.raises(
+        SpecError, match=r"tiny: parent: no defs\.yaml declares the model micro_mtp;"
+    ):
         Catalogue([MODEL, MICRO, child])
 
 
@@ -216,6 +280,100 @@ def test_tokenizer_that_is_none(key: str) -> None:
         Catalogue([MODEL, MICRO, wrong])
 
 
+# -- what is shared, and what may be absent -------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", ["nobody", "ref_sheared_llama", "starling_rm", "micro_mtp"])
+def test_tokenizer_that_cannot_be_shared(owner: str) -> None:
+    """Of a model that has none of its own nothing is known; a circle would prove nothing."""
+    sharing = REWARD.model_copy(update={"tokenizer": TokenizerSpec(shared_with=owner)})
+    with pytest.raises(SpecError) as error:
+        Catalogue([MODEL, REFERENCE, MICRO, sharing])
+    assert str(error.value) == (
+        f"starling_rm: tokenizer.shared_with: {owner} is no model with a tokenizer of its own; "
+        "those are: meta_llama_mtp"
+    )
+
+
+def test_facts_of_a_shared_tokenizer_are_its_owners() -> None:
+    """The pin stands in one spec; a model that shares it is held to the same bytes."""
+    own = spec_of("meta_llama_mtp", ModelSpec).tokenizer
+    assert own.sha256 is not None
+    for spec in (MODEL, REFERENCE, REWARD):
+        assert CATALOGUE.tokenizer(spec) == own
+    assert CATALOGUE.shared_tokenizer(MODEL) is None
+    for spec in (REFERENCE, REWARD, MICRO):
+        assert CATALOGUE.shared_tokenizer(spec) == CATALOGUE["meta_llama_mtp_tokenizer"]
+
+
+def test_family_of_a_micro_model_is_its_parents() -> None:
+    """It is cut from the parent's tensors and keeps their names."""
+    named = {name: spec for name, spec in SPECS.items() if isinstance(spec, ModelSpec | MicroSpec)}
+    assert {name: CATALOGUE.family(spec) for name, spec in named.items()} == {
+        "meta_llama_mtp": "meta_mtp",
+        "ref_sheared_llama": "llama",
+        "starling_rm": "llama_reward",
+        "micro_mtp": "meta_mtp",
+        "micro_ref": "llama",
+    }
+
+
+def test_optional_are_the_reward_model_and_the_variants() -> None:
+    """Everything else is what the experiments cannot do without."""
+    assert {artifact.key for artifact in CATALOGUE if artifact.optional} == {
+        "meta_llama_mtp_bf16",
+        "starling_rm_raw",
+        "starling_rm_tokenizer",
+        "starling_rm_safetensors",
+    }
+
+
+def test_dtype_is_declared_of_every_checkpoint() -> None:
+    """A variant has a dtype of its own, not its model's."""
+    assert {artifact.key: artifact.dtype for artifact in CATALOGUE if artifact.dtype} == {
+        "meta_llama_mtp_safetensors": "float16",
+        "meta_llama_mtp_bf16": "bfloat16",
+        "ref_sheared_llama_safetensors": "float16",
+        "starling_rm_safetensors": "float16",
+        "micro_mtp": "float16",
+        "micro_ref": "float16",
+    }
+
+
+OPTIONAL_MODEL = MODEL.model_copy(update={"status": "optional"})
+
+
+@pytest.mark.parametrize(
+    ("specs", "key", "upstream"),
+    [
+        ([OPTIONAL_MODEL, MICRO], "micro_mtp", "meta_llama_mtp_safetensors"),
+        ([OPTIONAL_MODEL, DATASET], "humaneval_processed", "meta_llama_mtp_tokenizer"),
+        (
+            [OPTIONAL_MODEL, REWARD.model_copy(update={"status": "required"})],
+            "starling_rm_tokenizer",
+            "meta_llama_mtp_tokenizer",
+        ),
+    ],
+    ids=["micro model", "dataset", "shared tokenizer"],
+)
+def test_required_artifact_is_not_made_from_an_optional_one(
+    specs: list[AnySpec], key: str, upstream: str
+) -> None:
+    """``make materialize`` leaves optional ones out, and would then fail far from the cause."""
+    with pytest.raises(SpecError) as error:
+        Catalogue(specs)
+    assert str(error.value) == (
+        f"{key} is made from {upstream}, which is optional: it may never be there"
+    )
+
+
+def test_optional_artifact_may_be_made_from_an_optional_one() -> None:
+    """The parts of an optional model, and models that share its tokenizer; and the snapshot, which
+    takes what is there, may be made from any."""
+    catalogue = Catalogue([OPTIONAL_MODEL, REWARD, SNAPSHOT])
+    assert [item.key for item in catalogue if not item.optional] == ["parameter_snapshot"]
+
+
 # -- selection -----------------------------------------------------------------------------------
 
 
@@ -228,7 +386,8 @@ def test_select_asset(key: str) -> None:
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        ("meta-llama-mtp", ("raw", "tokenizer", "safetensors")),
+        ("meta-llama-mtp", ("raw", "tokenizer", "safetensors", "bf16")),
+        ("models_v2/meta-llama-mtp/safetensors-bf16", ("bf16",)),
         ("models_v2/meta-llama-mtp", ("raw", "safetensors")),
         ("models_v2/meta-llama-mtp/tokenizer", ("tokenizer",)),
     ],
@@ -237,6 +396,11 @@ def test_select_folder(name: str, keys: tuple[str, ...]) -> None:
     """People see folders on disk and name what they see."""
     found = [artifact.key for artifact in CATALOGUE.select(name)]
     assert found == [f"meta_llama_mtp_{key}" for key in keys]
+
+
+def test_select_the_folder_of_the_snapshot() -> None:
+    """``configs/`` lies at the top of the root: its name is all there is of its path."""
+    assert [item.key for item in CATALOGUE.select("configs")] == ["parameter_snapshot"]
 
 
 def test_select_dataset_folders() -> None:
@@ -269,4 +433,4 @@ def test_catalogue_lists_each_artifact_once() -> None:
     """Iteration drives the commands: one artifact twice would be made twice."""
     keys = [artifact.key for artifact in CATALOGUE]
     assert all(one != two for one, two in pairwise(sorted(keys)))
-    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys)
+    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 17

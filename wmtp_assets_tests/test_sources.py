@@ -37,8 +37,9 @@ def test_hub_makes_the_same_artifacts(
             made = materialize(store, artifact)
             of_sample = sample.manifest(artifact)
             assert made.content_sha256 == of_sample.content_sha256
-            assert made.document["source"]["endpoint"] == "mirror"
-            assert of_sample.document["source"]["endpoint"] == "sample"
+            if artifact.kind != "parameters":  # of many sources
+                assert made.document["source"]["endpoint"] == "mirror"
+                assert of_sample.document["source"]["endpoint"] == "sample"
 
 
 def test_pinned_tokenizer_is_required_of_the_hub(

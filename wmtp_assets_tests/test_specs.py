@@ -22,6 +22,7 @@ from wmtp_assets.specs import (
     ModelSpec,
     Repository,
     SmallSpec,
+    SnapshotSpec,
     load_spec,
     load_specs,
     relative_path,
@@ -124,7 +125,7 @@ def test_shipped_file_loads(path: Path) -> None:
 def test_shipped_files_load_together() -> None:
     """One graph: no name stands for two artifacts, and the families of the experiments exist."""
     names = {type(spec): spec.name for spec in load_specs()}
-    assert names.keys() == {ModelSpec, MicroSpec, DatasetSpec}
+    assert names.keys() == {ModelSpec, MicroSpec, DatasetSpec, SnapshotSpec}
     assert len(load_specs()) == len(SHIPPED)
 
 
@@ -160,7 +161,7 @@ def test_defaults_and_derived_values() -> None:
 # -- wrong fields --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["meta_llama_mtp", "micro_mtp", "humaneval"])
+@pytest.mark.parametrize("name", ["meta_llama_mtp", "micro_mtp", "humaneval", "parameter_snapshot"])
 def test_unknown_field(write: Write, name: str) -> None:
     """A misspelt field would otherwise be a silent default."""
     path = write(name, {"descripton": "x"})
@@ -176,13 +177,14 @@ def test_unknown_field(write: Write, name: str) -> None:
         for name in ("meta_llama_mtp", "micro_mtp", "humaneval")
         for field in ("name", "folder", "description")
     ]
+    + [("parameter_snapshot", field) for field in ("name", "description")]
     + [
         ("meta_llama_mtp", "family"),
         ("meta_llama_mtp", "dtype"),
         ("meta_llama_mtp", "repository.id"),
         ("meta_llama_mtp", "repository.license"),
         ("meta_llama_mtp", "files.checkpoint"),
-        ("meta_llama_mtp", "tokenizer.vocab_size"),
+        ("meta_llama_mtp", "tokenizer"),
         ("micro_mtp", "parent"),
         ("micro_mtp", "shape.dim"),
         ("micro_mtp", "max_bytes"),
@@ -202,7 +204,13 @@ def test_missing_field(write: Write, name: str, field: str) -> None:
 @pytest.mark.parametrize(
     ("name", "field", "value"),
     [
-        ("meta_llama_mtp", "family", "llama"),
+        ("meta_llama_mtp", "family", "mistral"),
+        ("meta_llama_mtp", "status", "wanted"),
+        ("meta_llama_mtp", "variants", "bfloat16"),
+        ("meta_llama_mtp", "variants.0", "bf16"),
+        ("meta_llama_mtp", "tokenizer.shared_with", "meta-llama"),
+        ("ref_sheared_llama", "files.shards", "a.bin"),
+        ("parameter_snapshot", "folder", "defaults"),
         ("meta_llama_mtp", "dtype", "int8"),
         ("meta_llama_mtp", "dtype", "torch.float16"),
         ("meta_llama_mtp", "repository.type", "space"),
@@ -250,6 +258,121 @@ def test_wrong_value(write: Write, name: str, field: str, value: object) -> None
     assert str(error.value).startswith(f"{path}: attributes.{field}")
 
 
+SHARED = {"shared_with": "meta_llama_mtp"}
+CONTRADICTIONS: dict[str, tuple[str, dict[str, object], str, str]] = {
+    "an index, and no shards": (
+        "ref_sheared_llama",
+        {"files.shards": REMOVED},
+        ".files",
+        "shards are named where checkpoint is an .index.json, and only there",
+    ),
+    "shards, and no index": (
+        "ref_sheared_llama",
+        {"files.checkpoint": "pytorch_model.bin"},
+        ".files",
+        "shards are named where checkpoint is an .index.json, and only there",
+    ),
+    "Meta's family without params.json": (
+        "meta_llama_mtp",
+        {"files.params": REMOVED, "files.config": "config.json"},
+        "",
+        "files.params is missing: family meta_mtp needs it",
+    ),
+    "a llama family without config.json": (
+        "ref_sheared_llama",
+        {"files.config": REMOVED, "files.params": "params.json"},
+        "",
+        "files.config is missing: family llama needs it",
+    ),
+    "the reward family without config.json": (
+        "starling_rm",
+        {"files.config": REMOVED},
+        "",
+        "files.config is missing: family llama_reward needs it",
+    ),
+    "no tokenizer at all": (
+        "meta_llama_mtp",
+        {"files.tokenizer": REMOVED},
+        "",
+        "files.tokenizer is missing, and tokenizer.shared_with too",
+    ),
+    "no facts about the tokenizer": (
+        "meta_llama_mtp",
+        {"tokenizer": {}},
+        ".tokenizer",
+        "give either vocab_size or shared_with",
+    ),
+    "a pin, and no number of pieces": (
+        "meta_llama_mtp",
+        {"tokenizer": {"sha256": "f" * 64}},
+        ".tokenizer",
+        "give either vocab_size or shared_with",
+    ),
+    "facts of its own and another's": (
+        "ref_sheared_llama",
+        {"tokenizer.vocab_size": 32000},
+        ".tokenizer",
+        "give either vocab_size or shared_with",
+    ),
+    "a pin of its own and another's": (
+        "ref_sheared_llama",
+        {"tokenizer.sha256": "f" * 64},
+        ".tokenizer",
+        "sha256 is pinned by meta_llama_mtp, which it is shared with",
+    ),
+    "a variant that is the model": (
+        "meta_llama_mtp",
+        {"variants": ["float16"]},
+        "",
+        "variants are other dtypes than float16, each named once",
+    ),
+    "a variant twice": (
+        "meta_llama_mtp",
+        {"variants": ["bfloat16", "float32", "bfloat16"]},
+        "",
+        "variants are other dtypes than float16, each named once",
+    ),
+}
+"""Shipped spec, changes → the place that is named, and what is said."""
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "place", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys()
+)
+def test_fields_that_contradict_each_other(
+    write: Write, name: str, changes: dict[str, object], place: str, message: str
+) -> None:
+    """Each field is right by itself: what is wrong is told before 13 GB are downloaded for it."""
+    path = write(name, changes)
+    with pytest.raises(SpecError) as error:
+        load_spec(path)
+    assert str(error.value) == f"{path}: attributes{place}: Value error, {message}"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("meta_llama_mtp", {"variants": ["bfloat16", "float32"]}),
+        ("meta_llama_mtp", {"variants": []}),
+        ("meta_llama_mtp", {"tokenizer": {"vocab_size": 32000}}),
+        ("meta_llama_mtp", {"tokenizer": SHARED, "files.tokenizer": REMOVED}),
+        ("starling_rm", {"files.tokenizer": "tokenizer.model"}),
+        ("starling_rm", {"files.checkpoint": "model.safetensors", "status": "required"}),
+    ],
+)
+def test_fields_that_agree(write: Write, name: str, changes: dict[str, object]) -> None:
+    """The other side of each contradiction: what a new model may need is not refused."""
+    assert load_spec(write(name, changes)).name == name
+
+
+def test_names_of_variants(write: Write) -> None:
+    """Short names of dtypes, as people write them; two variants never get one name."""
+    spec = load_spec(
+        write("meta_llama_mtp", {"dtype": "float32", "variants": ["float16", "bfloat16"]})
+    )
+    assert spec.artifact_names[3:] == ("meta_llama_mtp_fp16", "meta_llama_mtp_bf16")
+
+
 def test_every_wrong_field_is_named(write: Write) -> None:
     """One run shows all that has to be corrected."""
     path = write("micro_mtp", {"dtype": "int8", "shape.dim": 0, "parent": REMOVED})
@@ -266,6 +389,8 @@ def test_every_wrong_field_is_named(write: Write) -> None:
         ("meta_llama_mtp", "files.checkpoint"),
         ("meta_llama_mtp", "files.params"),
         ("meta_llama_mtp", "files.tokenizer"),
+        ("ref_sheared_llama", "files.config"),
+        ("ref_sheared_llama", "files.shards.1"),
         ("humaneval", "splits.test.files.0"),
     ],
 )
@@ -282,6 +407,8 @@ def test_unsafe_file_name(write: Write, name: str, field: str, unsafe: str) -> N
     [
         ("meta_llama_mtp", {"files.params": "tokenizer.model"}),
         ("meta_llama_mtp", {"files.params": "Tokenizer.Model"}),
+        ("ref_sheared_llama", {"files.shards": ["a.bin", "a.bin"]}),
+        ("ref_sheared_llama", {"files.shards": ["a.bin", "Config.json"]}),
         (
             "humaneval",
             {"splits.train": {"files": ["openai_humaneval/test-00000-of-00001.parquet"]}},
@@ -421,6 +548,7 @@ def test_folders_are_searched_in_path_order(write: Write, tmp_path: Path) -> Non
         ("meta_llama_mtp", {"name": "other"}, "folder meta-llama-mtp"),
         ("micro_mtp", {"name": "meta_llama_mtp"}, "name meta_llama_mtp"),
         ("micro_mtp", {"name": "meta_llama_mtp_raw"}, "meta_llama_mtp_raw"),
+        ("micro_mtp", {"name": "meta_llama_mtp_bf16"}, "meta_llama_mtp_bf16"),
         ("micro_mtp", {"folder": "meta-llama-mtp"}, "folder meta-llama-mtp"),
         ("humaneval", {"name": "meta_llama_mtp"}, "name meta_llama_mtp"),
     ],

@@ -31,6 +31,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets import exchange, manifest
+from wmtp_assets import files as files_module
+from wmtp_assets import store as store_module
 from wmtp_assets.clock import timestamp, utc_now
 from wmtp_assets.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
 from wmtp_assets.files import BLOCK, HashedFile, hash_file, replace_file
@@ -43,12 +45,14 @@ from wmtp_assets.store import Staged, Store
 from wmtp_assets_tests.trees import damage, flip
 
 RAW, TOKENIZER, SAFETENSORS = "tiny_raw", "tiny_tokenizer", "tiny_safetensors"
+VARIANT = "tiny_bf16"
 SPEC = ModelSpec(
     name="tiny",
     folder="tiny",
-    description="three assets that share a folder",
+    description="four assets that share a folder",
     family="meta_mtp",
     dtype="float16",
+    variants=("bfloat16",),
     repository=Repository(id="owner/tiny", type="model", license="MIT"),
     files=ModelFiles(checkpoint="weights.pth", params="params.json", tokenizer="tokenizer.model"),
     tokenizer=TokenizerSpec(vocab_size=1),
@@ -202,6 +206,49 @@ def test_value_head_survives_a_new_checkpoint(store: Store, unit: Path) -> None:
     for content in (b"2", b"3"):
         commit(store, SAFETENSORS, {"safetensors/model.safetensors": content})
         assert contents(unit)["safetensors/value_head.safetensors"] == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(SAFETENSORS, VARIANT), (VARIANT, SAFETENSORS)], ids=["variant", "model"]
+)
+def test_model_and_variant_leave_each_other_alone(store: Store, first: str, second: str) -> None:
+    """``safetensors-bf16/`` lies in the folder that the model exchanges whole: a new conversion of
+    the one must not cost the other its 13 GB, or even write them again."""
+    files: dict[str, Files] = {
+        SAFETENSORS: {"safetensors/model.safetensors": b"f16", "configs/config.json": b"{}"},
+        VARIANT: {"model.safetensors": b"bf16", "config.json": b"{}"},
+    }
+    unit = store.root / "models_v2/tiny"
+    commit(store, first, files[first])
+    folder = {SAFETENSORS: "safetensors/", VARIANT: "safetensors-bf16/"}[first]
+    before = {name: row for name, row in contents(unit).items() if name.startswith(folder)}
+    assert before
+    said: list[str] = []
+    for content in (b"1", b"2"):
+        commit(store, second, {**files[second], next(iter(files[second])): content}, said.append)
+        after = contents(unit)
+        assert {name: row for name, row in after.items() if name.startswith(folder)} == before
+        assert store.manifest(store.catalogue[first]).files.keys() == files[first].keys()
+    assert said == []
+    kept = bytes_of(store.internal / "previous" / second)
+    assert kept[next(iter(files[second]))] == b"1"
+    assert not any(name.startswith(folder) for name in kept)
+
+
+def test_value_head_has_no_place_in_a_variant(store: Store) -> None:
+    """Only where a checkpoint lies in ``safetensors/`` is there a beside; elsewhere the name is
+    that of somebody's file, which is kept and said."""
+    files = {"model.safetensors": b"bf16"}
+    commit(store, VARIANT, files)
+    head = store.root / "models_v2/tiny/safetensors-bf16/safetensors/value_head.safetensors"
+    head.parent.mkdir()
+    head.write_bytes(b"in the wrong place")
+    said: list[str] = []
+    commit(store, VARIANT, files, said.append)
+    assert head.read_bytes() == b"in the wrong place"
+    assert said == [
+        "kept safetensors/value_head.safetensors, which is no file of tiny_bf16; move it elsewhere"
+    ]
 
 
 def test_previous_generation_is_kept(store: Store, unit: Path) -> None:
@@ -1005,6 +1052,258 @@ def test_missing_manifest(store: Store, is_parent_a_file: bool) -> None:
     )
 
 
+# -- reading a part --------------------------------------------------------------------------------
+
+WIDTH = 8
+LONG = b"part onepart twopart thrend"
+"""Three parts of :data:`WIDTH` bytes and a shorter one."""
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of :data:`WIDTH` bytes."""
+    monkeypatch.setattr(files_module, "PART", WIDTH)
+    monkeypatch.setattr(store_module, "PART", WIDTH)
+
+
+def commit_in_parts(store: Store, files: Files) -> Manifest:
+    """Commit ``files`` of the raw asset, each hashed in parts, as a download is."""
+    artifact = store.catalogue[RAW]
+    with store.stage(artifact) as staged:
+        for name, data in files.items():
+            with staged.create(name, in_parts=True) as file:
+                file.write(data)
+        return store.commit(artifact, staged, staged.describe_parts())
+
+
+class Reads:
+    """Counts the bytes that the store hashes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        for module, name in ((store_module, "hash_stream"), (store_module, "hash_file")):
+            monkeypatch.setattr(module, name, self._counted(getattr(module, name)))
+
+    def _counted(self, real: Callable[..., FileRecord]) -> Callable[..., FileRecord]:
+        def counted(*args: Any) -> FileRecord:
+            record = real(*args)
+            self.sizes.append(record.size)
+            return record
+
+        return counted
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_of_large_files_are_in_the_manifest(store: Store) -> None:
+    """Of a file of one part the whole hash says all there is to say."""
+    manifest = commit_in_parts(store, {"raw/long": LONG, "raw/one": LONG[:WIDTH], "raw/none": b""})
+    assert manifest.document["parts"] == {
+        "size": WIDTH,
+        "sha256": {
+            "raw/long": [
+                hashlib.sha256(LONG[begin : begin + WIDTH]).hexdigest()
+                for begin in range(0, len(LONG), WIDTH)
+            ]
+        },
+    }
+    assert "parts" not in commit_in_parts(store, {"raw/one": LONG[:WIDTH]}).document
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(
+    ("begin", "end", "sizes"),
+    [
+        (0, 1, [8]),
+        (0, 8, [8]),
+        (7, 9, [8, 8]),
+        (8, 16, [8]),
+        (9, 10, [8]),
+        (24, 27, [3]),
+        (23, 27, [8, 3]),
+        (0, 27, [8, 8, 8, 3]),
+        (5, 5, [8]),
+        (8, 8, []),
+    ],
+)
+def test_only_the_parts_that_are_asked_for_are_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch, begin: int, end: int, sizes: list[int]
+) -> None:
+    """To look at the directory of a 27 GB archive is to hash its end, not all of it; and what was
+    verified is not read again."""
+    commit_in_parts(store, {"raw/long": LONG})
+    path, verify = store.open_verified(store.catalogue[RAW], "raw/long")
+    assert path == store.root / "models_v2/tiny/raw/long"
+    reads = Reads(monkeypatch)
+    verify(begin, end)
+    verify(begin, end)
+    assert reads.sizes == sizes
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("offset", range(len(LONG)))
+def test_damage_is_found_in_the_part_that_is_read(store: Store, offset: int) -> None:
+    """No byte is used that was not compared, and none is blamed that was not asked for."""
+    commit_in_parts(store, {"raw/long": LONG})
+    artifact = store.catalogue[RAW]
+    damage(store.path(artifact, "raw/long"), flip(offset))
+    path, verify = store.open_verified(artifact, "raw/long")
+    for begin in range(0, len(LONG), WIDTH):
+        end = min(begin + WIDTH, len(LONG))
+        if not begin <= offset < end:
+            verify(begin, end)
+            continue
+        for _ in range(2):  # a part that is damaged does not become a verified one
+            with pytest.raises(CorruptArtifact) as error:
+                verify(begin, end)
+            message = str(error.value)
+            expected = hashlib.sha256(LONG[begin:end]).hexdigest()
+            assert message.startswith(f"{path}, bytes {begin} to {end}, is damaged: SHA-256 ")
+            assert f"but tiny_raw was committed with SHA-256 {expected}. Make it" in message
+
+
+def test_without_parts_the_whole_file_is_read_once(
+    store: Store, unit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Artifacts that were committed before there were parts; it takes long, so it is said."""
+    reads, said = Reads(monkeypatch), list[str]()
+    _, verify = store.open_verified(store.catalogue[RAW], WEIGHTS, said.append)
+    assert reads.sizes == []
+    for begin, end in ((3, 4), (0, 11), (10, 11)):
+        verify(begin, end)
+    assert reads.sizes == [len(OLD[WEIGHTS])]
+    assert said[-1].startswith(f"verifying {WEIGHTS}: 11 B of 11 B (100 %)")
+    damage(unit / WEIGHTS, flip(0))
+    _, verify = store.open_verified(store.catalogue[RAW], WEIGHTS)
+    with pytest.raises(CorruptArtifact, match=f"^{unit / WEIGHTS} is damaged: SHA-256 "):
+        verify(10, 11)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("size", [0, 1, WIDTH, len(LONG) - 1, len(LONG) + 1, 5 * WIDTH])
+def test_file_of_another_size_is_not_opened(store: Store, size: int) -> None:
+    """A copy that was cut off at the end of a part has good parts only."""
+    commit_in_parts(store, {"raw/long": LONG})
+    artifact = store.catalogue[RAW]
+    damage(store.path(artifact, "raw/long"), lambda data: (data + b"?" * WIDTH * 2)[:size])
+    with pytest.raises(CorruptArtifact, match=f"is damaged: {size} bytes, but .* with 27 bytes"):
+        store.open_verified(artifact, "raw/long")
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_file_that_is_cut_off_meanwhile_is_damaged(store: Store) -> None:
+    """Its size was right when it was opened; what is no longer there has another hash."""
+    commit_in_parts(store, {"raw/long": LONG})
+    artifact = store.catalogue[RAW]
+    path, verify = store.open_verified(artifact, "raw/long")
+    damage(path, lambda data: data[:10])
+    verify(0, 8)
+    with pytest.raises(CorruptArtifact, match="bytes 8 to 10, is damaged"):
+        verify(8, 16)
+    path.unlink()
+    with pytest.raises(MissingArtifact, match="raw/long is missing, although tiny_raw is commit"):
+        verify(16, 24)
+
+
+@pytest.mark.usefixtures("small_parts")
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=3 * WIDTH) | st.none(), max_size=8))
+def test_part_hashes_are_those_of_the_slices(steps: list[bytes | None]) -> None:
+    """However the bytes arrive: in blocks of any size, and after a download that started over."""
+    with tempfile.TemporaryDirectory() as folder:
+        staged, data = Staged(Path(folder)), b""
+        with staged.create("file", in_parts=True) as file:
+            for step in steps:
+                if step is None:
+                    file.seek(0)
+                    data = b""
+                else:
+                    file.write(step)
+                    data += step
+        assert staged.files["file"] == record_of(data)
+    assert staged.parts["file"] == [
+        hashlib.sha256(data[begin : begin + WIDTH]).hexdigest()
+        for begin in range(0, len(data), WIDTH)
+    ]
+
+
+# -- saying something else about the same files ----------------------------------------------------
+
+
+def test_amended_manifest_is_about_the_same_files(
+    store: Store, unit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is downstream stays as good as it was: version and time are those of the content."""
+    artifact = store.catalogue[RAW]
+    before, files = commit(store, RAW, OLD, note=None, kept=[1]), contents(unit)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000")
+    amended = store.amend(artifact, {"note": {"path": "x"}, "new": 2})
+    assert store.manifest(artifact) == amended
+    assert (amended.files, amended.content_sha256) == (before.files, before.content_sha256)
+    changed = {key for key in amended.document if amended.document[key] != before.document.get(key)}
+    assert changed == {"note", "new", "self_sha256"}
+    assert amended.document["note"] == {"path": "x"}
+    after = contents(unit)
+    del files["raw.metadata.json"], after["raw.metadata.json"]
+    assert after == files
+    assert not (store.internal / "previous" / RAW).exists()
+    assert staging(store) == []
+
+
+@pytest.mark.parametrize("harm", DAMAGES.values(), ids=DAMAGES.keys())
+def test_damaged_manifest_is_not_amended(
+    store: Store, unit: Path, harm: Callable[[Path], None]
+) -> None:
+    """A new hash over damaged words would make them good ones."""
+    artifact, path = store.catalogue[RAW], unit / "raw.metadata.json"
+    harm(path)
+    before = contents(unit)
+    with pytest.raises(CorruptArtifact, match=r"raw\.metadata\.json"):
+        store.amend(artifact, {"note": 1})
+    assert contents(unit) == before
+
+
+def test_absent_manifest_is_not_amended(store: Store) -> None:
+    """There is nothing to say anything about, and none is made."""
+    with pytest.raises(MissingArtifact, match="tiny_raw has not been materialized"):
+        store.amend(store.catalogue[RAW], {"note": 1})
+    assert not (store.root / "models_v2").exists()
+
+
+@pytest.mark.parametrize("note", [float("nan"), {10: "a", 9: "b"}], ids=repr)
+def test_amendment_that_cannot_be_read_back_is_refused(store: Store, unit: Path, note: Any) -> None:
+    """As for a commit: a good artifact must not become one that nobody can open."""
+    before = contents(unit)
+    with pytest.raises((ValueError, CorruptArtifact)):
+        store.amend(store.catalogue[RAW], {"note": note})
+    assert contents(unit) == before
+
+
+def test_amending_waits_for_a_commit_into_the_folder(store: Store, unit: Path) -> None:
+    """Else it would write into the generation that is just being put away."""
+    said: list[str] = []
+
+    def hold(pause: Callable[[], None]) -> None:
+        with store.lock("models_v2/tiny"):
+            pause()
+            commit_inside = store.manifest(store.catalogue[RAW])
+            assert "note" not in commit_inside.document
+
+    with other_process(hold) as other, pytest.MonkeyPatch.context() as monkeypatch:
+        real = Store.lock
+
+        def lock(store: Store, name: str, say: Say = silent) -> Any:
+            def waiting(line: str) -> None:
+                said.append(line)
+                other.go_on()
+
+            return real(store, name, waiting)
+
+        monkeypatch.setattr(Store, "lock", lock)
+        store.amend(store.catalogue[RAW], {"note": 1})
+    assert len(said) == 1
+    assert said[0].startswith(f"waiting for models_v2/tiny: held by process {other.pid} on ")
+
+
 # -- files ---------------------------------------------------------------------------------------
 
 
@@ -1181,7 +1480,7 @@ def test_sums_are_those_of_sha256sum(tmp_path: Path) -> None:
     names = ("safetensors/model.safetensors", "safetensors/a b/ü.json", "safetensors/-x", "other")
     for name in names:
         staged.write(name, name.encode())
-    staged.write_sha256sums("safetensors")
+    staged.write_sha256sums("safetensors/")
     folder = tmp_path / "safetensors"
     sums = (folder / "SHA256SUMS").read_bytes()
     assert staged.files["safetensors/SHA256SUMS"] == record_of(sums)
@@ -1195,6 +1494,20 @@ def test_sums_are_those_of_sha256sum(tmp_path: Path) -> None:
     assert good.stdout.count("OK") == 3
     damage(folder / "model.safetensors", flip(0))
     assert subprocess.run([*CHECK, "-c", "SHA256SUMS"], cwd=folder).returncode == 1
+
+
+def test_sums_without_a_folder_are_over_all_files(tmp_path: Path) -> None:
+    """A variant has no folder of its own inside its folder; coreutils must check it as well."""
+    staged = Staged(tmp_path)
+    for name in ("model.safetensors", "config.json", "deep/er"):
+        staged.write(name, name.encode())
+    staged.write_sha256sums("")
+    sums = (tmp_path / "SHA256SUMS").read_text()
+    names = [line[66:] for line in sums.splitlines()]
+    assert names == ["config.json", "deep/er", "model.safetensors"]
+    assert subprocess.run([*CHECK, "-c", "SHA256SUMS"], cwd=tmp_path).returncode == 0
+    damage(tmp_path / "config.json", flip(0))
+    assert subprocess.run([*CHECK, "-c", "SHA256SUMS"], cwd=tmp_path).returncode == 1
 
 
 def test_replace_file(tmp_path: Path) -> None:

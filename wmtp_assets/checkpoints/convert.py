@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from wmtp_assets.checkpoints.stored import Record, StoredTensor
 from wmtp_assets.checkpoints.torch_zip import Verify
 from wmtp_assets.errors import DamagedRecord, InvalidInput
 from wmtp_assets.files import HashedFile
+from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document
 from wmtp_assets.progress import Progress
 from wmtp_assets.specs import DType, ModelSpec
@@ -107,7 +108,7 @@ def convert(
     extents = (extent for same in ordered if _is_streamed(same) for extent in _extents(same))
     caster = _Caster(dtype)
     turns = iter(ordered)
-    with closing(read_extents(extents, kept=widest)) as blocks:
+    with _one_thread_each(), closing(read_extents(extents, kept=widest)) as blocks:
 
         def read(entry: TensorEntry) -> Iterator[memoryview]:
             same = next(turns)
@@ -115,6 +116,20 @@ def convert(
             return caster.cast_all(same, views)
 
         return write_checkpoint(file, entries, metadata, read)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep torch from splitting an operation: on blocks of this size its threads mostly spin,
+    waiting for each other, on the cores that hash."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _without_repetition(same: Sequence[StoredTensor]) -> list[StoredTensor]:
@@ -172,14 +187,15 @@ def _check_other_records(tensors: Iterable[Sequence[StoredTensor]]) -> None:
     """Check the CRC-32 of the records that are not read from begin to end in one go."""
     filled: set[tuple[Path, int]] = set()
     others: dict[tuple[Path, int], Record] = {}
-    for tensor in (tensor for same in tensors for tensor in same):
-        record = tensor.record
-        if record is None:
-            continue
-        if tensor.fills_record:
-            filled.add((tensor.path, record.begin))
-        else:
-            others[tensor.path, record.begin] = record
+    for same in tensors:
+        for tensor in same:
+            record = tensor.record
+            if record is None:
+                continue
+            if _is_streamed(same) and tensor.fills_record:
+                filled.add((tensor.path, record.begin))
+            else:
+                others[tensor.path, record.begin] = record
     for path, begin in others.keys() - filled:
         record = others[path, begin]
         crc = 0
@@ -250,6 +266,29 @@ def _from_bytes(view: memoryview, dtype: torch.dtype) -> torch.Tensor:
     return data.view(dtype)
 
 
+@contextmanager
+def _damage_told_first(build: Build, raw: Artifact) -> Iterator[None]:
+    """Before a checkpoint is refused, see whether it is still the one that was downloaded.
+
+    A flipped bit can make an infinite weight, or two twins that differ: nothing of upstream's.
+
+    Raises:
+        CorruptArtifact: if it is not.
+    """
+    spec = build.artifact.spec
+    assert isinstance(spec, ModelSpec)
+    try:
+        yield
+    except InvalidInput as error:
+        for name in (spec.files.checkpoint, *spec.files.shards):
+            build.store.verify_file(raw, f"raw/{name}")
+        if isinstance(error, DamagedRecord):
+            raise InvalidInput(
+                f"{error}. The file is as upstream has it: upstream's own copy is damaged"
+            ) from error
+        raise
+
+
 def build_safetensors(build: Build) -> Document:
     """Convert the raw checkpoint of a model to the artifact's dtype.
 
@@ -271,28 +310,21 @@ def build_safetensors(build: Build) -> Document:
     def open_raw(name: str) -> tuple[Path, Verify]:
         return store.open_verified(raw, f"raw/{name}", build.say)
 
-    planned = plan(read_source(spec.files, open_raw), family)
-    checkpoint = store.path(raw, f"raw/{spec.files.checkpoint}")
-    expected = family.tensor_shapes(params, tied=False)
-    check_tensor_shapes(expected, planned.shapes, str(checkpoint), Path(described).name)
+    with _damage_told_first(build, raw):
+        planned = plan(read_source(spec.files, open_raw), family)
+        checkpoint = store.path(raw, f"raw/{spec.files.checkpoint}")
+        expected = family.tensor_shapes(params, tied=False)
+        check_tensor_shapes(expected, planned.shapes, str(checkpoint), Path(described).name)
 
-    entries = (
-        TensorEntry(name, DTYPE_CODES[dtype], shape) for name, shape in planned.shapes.items()
-    )
-    progress = Progress(
-        f"converting {spec.name} to {dtype}", sum(entry.size for entry in entries), build.say
-    )
-    names = files_of(artifact)
-    try:
-        with build.staged.create(names.checkpoint, progress.advance) as file:
+        entries = (
+            TensorEntry(name, DTYPE_CODES[dtype], shape) for name, shape in planned.shapes.items()
+        )
+        progress = Progress(
+            f"converting {spec.name} to {dtype}", sum(entry.size for entry in entries), build.say
+        )
+        with build.staged.create(files_of(artifact).checkpoint, progress.advance) as file:
             metadata = {"format": "pt", "model_name": spec.folder}
             written = convert(planned.sources, dtype, metadata, file)
-    except DamagedRecord as error:
-        name = error.path.relative_to(store.folder(raw)).as_posix()
-        store.verify_file(raw, name)  # says so if it was damaged here
-        raise InvalidInput(
-            f"{error}. The file is as upstream has it: upstream's own copy is damaged"
-        ) from error
     write_configs(build, params, written, config)
     return model_document(
         build,

@@ -7,14 +7,17 @@ https://huggingface.co/docs/transformers/model_doc/llama#transformers.LlamaConfi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.manifest import Document
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.strict_json import parse_object, short
+
+# Far above any model; beyond it, the formula of the feed-forward size overflows.
+_Size = Annotated[int, Field(gt=0, lt=1 << 31)]
 
 
 class _LlamaFields(BaseModel):
@@ -23,16 +26,17 @@ class _LlamaFields(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     model_type: str
-    hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
-    num_attention_heads: int = Field(gt=0)
-    num_key_value_heads: int | None = Field(default=None, gt=0)
-    head_dim: int | None = Field(default=None, gt=0)
-    vocab_size: int = Field(gt=0)
+    hidden_size: _Size
+    intermediate_size: _Size
+    num_hidden_layers: _Size
+    num_attention_heads: _Size
+    num_key_value_heads: _Size | None = None
+    head_dim: _Size | None = None
+    vocab_size: _Size
     rms_norm_eps: float = Field(default=1e-06, gt=0)
     rope_theta: float = Field(default=10000.0, gt=0)
     rope_scaling: Any = None
+    rope_parameters: Any = None
     hidden_act: str = "silu"
     attention_bias: bool = False
     mlp_bias: bool = False
@@ -67,6 +71,7 @@ def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
             "model_type": "llama",
             "head_dim": fields.head_dim and fields.hidden_size // fields.num_attention_heads,
             "rope_scaling": None,
+            "rope_parameters": None,  # says both, where transformers 5 wrote the file
             "hidden_act": "silu",
             "attention_bias": False,
             "mlp_bias": False,
@@ -75,8 +80,8 @@ def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
         for name, value in plain.items():
             if getattr(fields, name) != value:
                 raise InvalidInput(
-                    f"{where}: {name} is {getattr(fields, name)!r}; a model of this family has "
-                    f"{value!r}"
+                    f"{where}: {name} is {short(getattr(fields, name))}; a model of this family "
+                    f"has {value!r}"
                 )
         multiple, factor = _feed_forward(fields.hidden_size, fields.intermediate_size)
         return MetaParams(
@@ -101,14 +106,14 @@ def _feed_forward(dim: int, size: int) -> tuple[int, float]:
     """``multiple_of`` and ``ffn_dim_multiplier`` with which Meta's formula gives ``size``.
 
     The multiple is the largest power of two that divides ``size``, 256 at most. The factor is 1
-    where that is enough, as upstream; else it aims half a multiple below ``size``, from where the
-    formula rounds up.
+    where that is enough, as upstream; else it aims at the middle of what the formula rounds up to
+    ``size``: from ``size`` - multiple + 1 to just below ``size`` + 1.
     """
     base = int(2 * (4 * dim) / 3)
     multiple = min(size & -size, 256)
     if multiple * -(-base // multiple) == size:
         return multiple, 1.0
-    return multiple, (size - multiple / 2 + 0.5) / base
+    return multiple, (size - multiple / 2 + 1) / base
 
 
 def llama_config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 
 import click
@@ -12,6 +13,7 @@ from wmtp_assets.cli.common import json_option, open_store, print_json, select
 from wmtp_assets.integrity.verify import Verdict, exit_code, findings_of, strays
 from wmtp_assets.integrity.verify import verify as apply_rules
 from wmtp_assets.progress import Terminal, silent
+from wmtp_assets.store import Store
 
 
 @click.command()
@@ -22,7 +24,7 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
     """Read every byte of the artifacts and apply every rule; nothing is repaired.
 
     NAME is an asset key or a folder name; all by default. An optional artifact that is absent
-    counts only when it is named.
+    counts only when it is named, itself or a folder of optional ones.
 
     Exit codes, which add up: 0 all good, 1 corrupt, 2 missing or extra file or artifact,
     4 unreadable, 8 kept changing while it was read; 64 wrong usage, 70 internal error.
@@ -36,7 +38,8 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
 
     errors = Console(stderr=True)
     with Terminal(errors) if errors.is_terminal else nullcontext(silent) as say:
-        verdicts = apply_rules(store, select(store, names), told, say, by_name=bool(names))
+        artifacts, asked_for = select(store, names), _asked_for(store, names)
+        verdicts = apply_rules(store, artifacts, told, say, asked_for=asked_for)
     if not names:
         verdicts.append(strays(store))
         if verdicts[-1].outcome.findings:
@@ -64,6 +67,12 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
     else:
         _print_summary(console, verdicts)
     context.exit(code)
+
+
+def _asked_for(store: Store, names: Iterable[str]) -> set[str]:
+    """Keys of the optional artifacts that must be there: those of names that mean no other."""
+    selected = (store.catalogue.select(name) for name in names)
+    return {item.key for items in selected if all(i.optional for i in items) for item in items}
 
 
 def _print(console: Console, verdict: Verdict) -> None:

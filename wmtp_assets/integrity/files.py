@@ -12,7 +12,6 @@ from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.files import BLOCK, hash_file, names_below
 from wmtp_assets.integrity.findings import Report, Subject, stated
-from wmtp_assets.layout import GUESTS
 from wmtp_assets.manifest import FileRecord
 from wmtp_assets.progress import Progress
 
@@ -89,7 +88,7 @@ def _check_no_other(subject: Subject, report: Report) -> None:
 
     names = sorted(path.relative_to(base).as_posix() for path in names_below(base, unreadable))
     for name in names:
-        is_known = name in subject.manifest.files or name in (artifact.manifest, *GUESTS)
+        is_known = name in subject.manifest.files or name in (artifact.manifest, *artifact.guests)
         if artifact.is_owner(name) and not is_known:
             report.add(
                 subject.file(name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import reprlib
 import stat
 from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ class Subject:
 
     def file(self, name: str) -> str:
         """The path of the artifact's file ``name`` below the root, for a finding."""
-        return f"{self.artifact.base}/{name}"
+        return posixpath.normpath(f"{self.artifact.base}/{name}")
 
     def stated(self, *keys: str) -> Any:
         """What the manifest says at ``keys``; None where it says nothing."""

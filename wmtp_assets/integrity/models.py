@@ -302,24 +302,24 @@ def check_recorded_value_head(subject: Subject, report: Report) -> None:
     artifact = subject.artifact
     recorded, found = subject.stated("value_head", "path"), None
     path = subject.store.path(artifact, VALUE_HEAD)
-    if VALUE_HEAD.split("/")[0] in artifact.owns and is_there(path):
+    if VALUE_HEAD in artifact.guests and is_there(path):
         found = VALUE_HEAD
     report.note(recorded=recorded, found=found)
     remedy = f"wmtp value-head {artifact.spec.folder}"
     if recorded != found:
         report.add(
-            subject.file(artifact.manifest if recorded is None else VALUE_HEAD),
-            expected="no value head" if recorded is None else "the recorded value head",
-            found=f"path {recorded}, but the file is there" if recorded is None else "nothing",
-            place="value_head" if recorded is None else "",
-            problem="corrupt" if recorded is None else "missing",
-            remedy=f"check and record it: {remedy}" if recorded is None else "put it back",
+            subject.file(VALUE_HEAD if found is None else artifact.manifest),
+            expected="the recorded value head" if found is None else "a record of the value head",
+            found="nothing" if found is None else f"path {recorded}, but the file is there",
+            place="" if found is None else "value_head",
+            problem="missing" if found is None else "corrupt",
+            remedy="put it back" if found is None else f"check and record it: {remedy}",
         )
     if found is None:
         return
-    shape = _header(subject, report).shapes.get(_family(subject).embedding, (0, 0))
+    shape = _header(subject, report).shapes.get(_family(subject).embedding, ())
     report.reads(subject, VALUE_HEAD)
-    check_value_head(path, shape[1])
+    check_value_head(path, shape[1] if len(shape) == 2 else 0)
     if recorded is not None:
         sha256, now = subject.stated("value_head", "sha256"), hash_file(path).sha256
         report.note(sha256=now)

@@ -12,13 +12,20 @@ from wmtp_assets.layout import Artifact
 
 def check_current(subject: Subject, report: Report) -> None:
     """``defaults.yaml`` equals, byte for byte, one made again from the models that are there."""
+    store = subject.store
 
     def read(model: Artifact, name: str) -> bytes:
-        return report.reads(subject, name, model).read_bytes()
+        path = report.reads(subject, name, model)
+        data = store.read(model, name)
+        read_yaml(path)
+        return data
 
-    expected = defaults_bytes(subject.store, subject.artifact, read)
+    for model in models_there(store, subject.artifact):
+        report.reads(subject, model.manifest, model)
+        store.manifest(model)
+    expected = defaults_bytes(store, subject.artifact, read)
     path = report.reads(subject, DEFAULTS)
-    report.note(models=[model.key for model in models_there(subject.store, subject.artifact)])
+    report.note(models=[model.key for model in models_there(store, subject.artifact)])
     if path.read_bytes() == expected:
         return
     file = subject.file(DEFAULTS)

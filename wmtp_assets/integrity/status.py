@@ -55,9 +55,15 @@ def status_of(store: Store, artifact: Artifact) -> Status:
             artifact.key, artifact.kind, "absent", problem=problem, optional=artifact.optional
         )
     except CorruptArtifact as error:
-        return Status(artifact.key, artifact.kind, "damaged", problem=str(error))
+        problem = str(error)
+        return Status(
+            artifact.key, artifact.kind, "damaged", problem=problem, optional=artifact.optional
+        )
     except OSError as error:
-        return Status(artifact.key, artifact.kind, "unreadable", problem=str(error))
+        problem = str(error)
+        return Status(
+            artifact.key, artifact.kind, "unreadable", problem=problem, optional=artifact.optional
+        )
     document = manifest.document
     names = {rule.name for rule in rules_of(artifact)}
     results = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def verify(
     told: Callable[[Verdict], None],
     say: Say = silent,
     *,
-    by_name: bool = False,
+    asked_for: Collection[str] = (),
 ) -> list[Verdict]:
     """Apply every rule to each artifact.
 
@@ -47,7 +47,7 @@ def verify(
     Args:
         told: gets each verdict at once.
         say: gets lines of progress.
-        by_name: somebody asked for these artifacts: an optional one must be there too.
+        asked_for: keys of optional artifacts that somebody asked for: they must be there too.
     """
     verdicts = []
     for artifact in artifacts:
@@ -58,7 +58,7 @@ def verify(
                 told(verdicts[-1])
             continue
         report = Report("committed", artifact.key, materialize_command(artifact.key))
-        if artifact.optional and not by_name:
+        if artifact.optional and artifact.key not in asked_for:
             report.skip(ABSENT)
         else:
             report.add(

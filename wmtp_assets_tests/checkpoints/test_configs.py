@@ -14,10 +14,11 @@ import yaml
 from wmtp_assets.checkpoints.configs import (
     adapter_document,
     checkpoint_dtype,
-    config_document,
     params_bytes,
     yaml_bytes,
 )
+from wmtp_assets.checkpoints.families import META
+from wmtp_assets.checkpoints.llama_config import llama_config
 from wmtp_assets.checkpoints.params import parse_params
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.store import Store
@@ -111,7 +112,7 @@ def test_yaml_is_read_back_as_it_was(tmp_path: Path) -> None:
 
 def test_config_has_transformers_names() -> None:
     """Meta's family has no config.json; tools expect one, with LlamaConfig's field names."""
-    document = config_document(tiny.params(), "float16", tied=True)
+    document = llama_config(tiny.params(), "float16", True, None)
     assert document == {
         "model_type": "llama",
         "hidden_size": 32,
@@ -131,7 +132,7 @@ def test_config_has_transformers_names() -> None:
         "torch_dtype": "float16",
         "n_future_tokens": 3,
     }
-    assert config_document(tiny.params(), "float16", tied=False)["tie_word_embeddings"] is False
+    assert llama_config(tiny.params(), "float16", False, None)["tie_word_embeddings"] is False
 
 
 @pytest.mark.parametrize(
@@ -173,12 +174,12 @@ def test_files_agree_with_the_checkpoint(store: Store, key: str, tied: bool) -> 
     """One source for each fact: the files are derived from params.json and the real tensors."""
     params = parse_params(read(store, key, "configs/params.json"), "x")
     header = read_header(tiny.checkpoint_path(store, key))
-    assert params.tensor_shapes(tied) == header.shapes
+    assert META.tensor_shapes(params, tied) == header.shapes
     name = tiny.model_folder(store, key).name
     adapter = yaml.safe_load(read(store, key, "configs/meta_adapter.yaml"))
     assert adapter == adapter_document(name, params, "float16")
     config = json.loads(read(store, key, "configs/config.json"))
-    assert config == config_document(params, "float16", tied)
+    assert config == llama_config(params, "float16", tied, None)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -224,5 +225,5 @@ def test_n_params_counts_the_file(store: Store) -> None:
     """A tied model has the output matrix once: that is what is stored, downloaded and loaded."""
     tied = store.manifest(store.catalogue[MICRO]).document["n_params"]
     params = parse_params(read(store, MICRO, "configs/params.json"), "x")
-    expected = params.tensor_shapes(tied=True).values()
+    expected = META.tensor_shapes(params, tied=True).values()
     assert tied == sum(torch.Size(shape).numel() for shape in expected)

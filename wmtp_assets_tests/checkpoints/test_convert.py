@@ -33,28 +33,24 @@ from wmtp_assets_tests.trees import damage, flip, tree
 INF, NAN = math.inf, math.nan
 
 Tensors = dict[str, torch.Tensor]
+Sources = dict[str, tuple[StoredTensor, ...]]
+
+
+def convert_to(target: Path, sources: Sources, dtype: DType, metadata: dict[str, str]) -> bytes:
+    """The bytes of the file that :func:`convert` writes."""
+    target.unlink(missing_ok=True)
+    with tiny.new_file(target) as file:
+        convert(sources, dtype, metadata, file)
+    return target.read_bytes()
 
 
 def converted(folder: Path, tensors: Mapping[str, torch.Tensor], dtype: DType) -> Tensors:
     """What a state dict is after conversion, as the library reads it."""
     checkpoint, target = folder / "x.pth", folder / "x.safetensors"
     torch.save(dict(tensors), checkpoint)
-    stored = read_tensors(checkpoint)
-    total = sum(tensor.size for tensor in stored.values())
-    target.unlink(missing_ok=True)
-    with tiny.new_file(target) as file:
-        convert(checkpoint, stored, dtype, {}, file, Progress("x", total, silent))
+    sources = {name: (tensor,) for name, tensor in read_tensors(checkpoint).items()}
+    convert_to(target, sources, dtype, {})
     return load_file(target)
-
-
-def assert_same_bits(
-    found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
-) -> None:
-    """Names, dtypes, shapes and every bit; the sign of zero counts."""
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape), name
-        assert tiny.bits(found[name]) == tiny.bits(tensor), name
 
 
 # -- numbers -------------------------------------------------------------------------------------
@@ -82,14 +78,11 @@ EDGES = [
 
 @pytest.mark.parametrize("target", FLOATS)
 @pytest.mark.parametrize("source", SOURCES, ids=str)
-def test_rounds_as_torch_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: torch.dtype, target: DType
-) -> None:
+def test_rounds_as_torch_does(tmp_path: Path, source: torch.dtype, target: DType) -> None:
     """To nearest, ties to even: the model that is evaluated must be ``.to(dtype)`` of the source.
 
     In blocks of a few numbers, so that every seam between blocks is crossed.
     """
-    monkeypatch.setattr(convert_module, "BLOCK", 64)
     values = torch.tensor(EDGES, dtype=torch.float64).to(source)
     tensors = {
         "edges": values[torch.isfinite(values.to(torch.float16))],
@@ -102,7 +95,8 @@ def test_rounds_as_torch_does(
     }
     dtype = getattr(torch, target)
     expected = {name: tensor.detach().to(dtype) for name, tensor in tensors.items()}
-    assert_same_bits(converted(tmp_path, tensors, target), expected)
+    with tiny.blocks_of(64):
+        tiny.assert_same_bits(converted(tmp_path, tensors, target), expected)
 
 
 @settings(max_examples=200, deadline=None)
@@ -137,25 +131,6 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def assert_refused(
-    store: Store,
-    kind: type[Exception] = InvalidInput,
-    match: str | None = None,
-    key: str = SAFETENSORS,
-) -> str:
-    """Making ``key`` fails as told; what was committed is untouched, and nothing is left staged."""
-    folder = tiny.model_folder(store, SAFETENSORS)
-    before = tree(folder)
-    assert "metadata.json" in before
-    with pytest.raises(kind, match=match) as refused:
-        tiny.make(store, key)
-    assert tree(folder) == before
-    assert tiny.staged_left(store) == []
-    message = str(refused.value)
-    assert "\n" not in message
-    return message
-
-
 @pytest.mark.parametrize("position", [0, 1000, -1], ids=["first", "middle", "last"])
 @pytest.mark.parametrize(
     ("number", "why"),
@@ -169,18 +144,18 @@ def assert_refused(
     ],
 )
 def test_overflow_names_the_tensor(
-    store: Store, monkeypatch: pytest.MonkeyPatch, position: int, number: float, why: str
+    store: Store, position: int, number: float, why: str
 ) -> None:
     """One infinite weight turns every logit into NaN, hours into a run.
 
     In the first, a middle and the last of the tensor's blocks: none may be left unchecked.
     """
-    monkeypatch.setattr(convert_module, "BLOCK", 256)
     tensors = tiny.random_tensors(tiny.params())
     name = "extra_heads.1.feed_forward.w2.weight"
     tensors[name].view(-1)[position] = number
     tiny.commit_raw(store, tensors)
-    assert assert_refused(store) == f"{tiny.raw_path(store)}: {name}: {why}"
+    with tiny.blocks_of(256):
+        assert tiny.assert_refused(store) == f"{tiny.raw_path(store)}: {name}: {why}"
 
 
 @pytest.mark.parametrize(("source", "number"), [(torch.float64, 1e39), (torch.float64, 3.41e38)])
@@ -204,7 +179,7 @@ def test_other_dtypes_are_refused(store: Store, dtype: torch.dtype) -> None:
     name = "layers.0.attention.wq.weight"
     tensors[name] = tensors[name].to(dtype)
     tiny.commit_raw(store, tensors)
-    message = assert_refused(store)
+    message = tiny.assert_refused(store)
     found = str(dtype).removeprefix("torch.")
     assert message.startswith(f"{tiny.raw_path(store)}: {name} is {found}; expected one of ")
 
@@ -215,21 +190,21 @@ def test_other_dtypes_are_refused(store: Store, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("target", FLOATS)
 @pytest.mark.parametrize("source", [torch.float16, torch.float32], ids=str)
 def test_model_is_converted_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: torch.dtype, target: DType
+    tmp_path: Path, source: torch.dtype, target: DType
 ) -> None:
     """Every tensor but the buffers, in the dtype of the spec, under its own name.
 
     metadata.json says what was done, from the bytes: upstream's notes call its float32 file
     float16.
     """
-    monkeypatch.setattr(convert_module, "BLOCK", 1000)
     store = tiny.make_store(tmp_path / "storage", target)
     tensors = tiny.random_tensors(tiny.params(), source)
     tiny.commit_raw(store, tensors)
-    document = tiny.make(store, TOKENIZER, SAFETENSORS).document
+    with tiny.blocks_of(1000):
+        document = tiny.make(store, TOKENIZER, SAFETENSORS).document
     del tensors["rope.freqs"]
     expected = {name: tensor.to(getattr(torch, target)) for name, tensor in tensors.items()}
-    assert_same_bits(load_file(tiny.checkpoint_path(store, SAFETENSORS)), expected)
+    tiny.assert_same_bits(load_file(tiny.checkpoint_path(store, SAFETENSORS)), expected)
     assert document["dtype"] == target
     assert document["n_params"] == sum(tensor.numel() for tensor in tensors.values())
     assert document["conversion"] == {
@@ -240,17 +215,11 @@ def test_model_is_converted_whole(
     }
 
 
-def test_file_is_what_save_file_writes(store: Store, tmp_path: Path) -> None:
+def test_file_is_what_save_file_writes(store: Store) -> None:
     """Other tools compare checkpoints byte for byte with what the library makes."""
     path = tiny.checkpoint_path(store, SAFETENSORS)
-    save_file(load_file(path), tmp_path / "theirs.safetensors", {"format": "pt"})
-    data, theirs = path.read_bytes(), (tmp_path / "theirs.safetensors").read_bytes()
-    start, their_start = (8 + int.from_bytes(content[:8], "little") for content in (data, theirs))
-    header, their_header = json.loads(data[8:start]), json.loads(theirs[8:their_start])
-    assert header.pop("__metadata__") == {"format": "pt", "model_name": "tiny-model"}
-    del their_header["__metadata__"]
-    assert list(header.items()) == list(their_header.items())
-    assert data[start:] == theirs[their_start:]
+    metadata = {"model_name": "tiny-model", "format": "pt"}
+    assert path.read_bytes() == tiny.save_file_bytes(load_file(path), metadata)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +342,7 @@ def test_wrong_tensors_are_refused(
     tensors = tiny.random_tensors(tiny.params())
     change(tensors)
     tiny.commit_raw(store, tensors)
-    assert assert_refused(store) == f"{tiny.raw_path(store)}: {message}"
+    assert tiny.assert_refused(store) == f"{tiny.raw_path(store)}: {message}"
 
 
 @pytest.mark.parametrize(
@@ -392,37 +361,20 @@ def test_wrong_tensors_are_refused(
 def test_wrong_params_are_refused(store: Store, params: Any, message: str) -> None:
     """Shapes are derived from params.json alone; a file that does not fit it loads nowhere."""
     tiny.commit_raw(store, tiny.random_tensors(tiny.params()), params)
-    assert message in assert_refused(store)
+    assert message in tiny.assert_refused(store)
 
 
 def test_files_that_are_no_checkpoint_are_refused(store: Store) -> None:
     """The reader's refusal must come out of the builder, and change nothing."""
     tiny.commit_raw(store, b"<html>Access denied</html>")
-    message = assert_refused(store)
+    message = tiny.assert_refused(store)
     assert message.startswith(f"{tiny.raw_path(store)}: not a torch checkpoint")
 
 
-@pytest.mark.parametrize("name", [tiny.CHECKPOINT, "7B_1T_4/params.json"])
-@pytest.mark.parametrize("offset", [0, 60, -1])
-def test_damaged_raw_file_is_not_parsed(
-    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, offset: int
-) -> None:
-    """Torch loads most damaged files without a word: bytes are verified before they are parsed."""
-
-    def parse(path: object) -> None:
-        raise AssertionError(f"{path} was parsed before it was verified")
-
-    monkeypatch.setattr(convert_module, "read_tensors", parse)
-    damage(store.folder(store.catalogue[RAW]) / "raw" / name, flip(offset))
-    message = assert_refused(store, CorruptArtifact)
-    assert name in message
-    assert f"--select '{RAW}'" in message
-
-
-def test_truncated_raw_file_is_corrupt(store: Store) -> None:
+DAMAGEdef test_truncated_raw_file_is_corrupt(store: Store) -> None:
     """Not refused as another format: the download was good once, so making it again helps."""
     damage(tiny.raw_path(store), lambda data: data[:-1])
-    assert_refused(store, CorruptArtifact, match="is damaged")
+    tiny.assert_refused(store, CorruptArtifact, match="is damaged")
 
 
 def test_raw_files_of_another_spec_are_missing(store: Store) -> None:
@@ -436,7 +388,7 @@ def test_raw_files_of_another_spec_are_missing(store: Store) -> None:
         for name in ("raw/7B_1T_4/params.json", "raw/tokenizer.model"):
             staged.write(name, (folder / name).read_bytes())
         store.commit(raw, staged, {"asset": RAW, "source": {"repo": "owner/tiny"}})
-    message = assert_refused(store, MissingArtifact)
+    message = tiny.assert_refused(store, MissingArtifact)
     assert tiny.CHECKPOINT in message
     assert f"--select '{RAW}'" in message
 
@@ -450,7 +402,6 @@ from pathlib import Path
 import torch
 from wmtp_assets.checkpoints.convert import convert
 from wmtp_assets.checkpoints.torch_zip import read_tensors
-from wmtp_assets.progress import Progress, silent
 from wmtp_assets_tests.checkpoints import tiny
 
 def peak():
@@ -463,10 +414,9 @@ def peak():
 
 def run(path):
     tensors = read_tensors(path)
-    total = sum(tensor.size for tensor in tensors.values())
     with tiny.new_file(path.with_suffix(".safetensors")) as file:
-        convert(path, tensors, "float16", {}, file, Progress("x", total, silent))
-    return total
+        convert({name: (tensor,) for name, tensor in tensors.items()}, "float16", {}, file)
+    return sum(tensor.size for tensor in tensors.values())
 
 folder = Path(sys.argv[1])
 torch.save({"w": torch.ones(8)}, folder / "small.pth")

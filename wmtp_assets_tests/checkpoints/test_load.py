@@ -14,6 +14,7 @@ from wmtp_assets.checkpoints.load import load_state_dict
 from wmtp_assets_tests.checkpoints import tiny
 
 META = tiny.random_tensors(tiny.params(), torch.float16)
+LLAMA = tiny.llama_tensors(torch.float16)
 
 
 @pytest.fixture
@@ -57,11 +58,28 @@ def test_untied_file_is_left_alone(path: Path) -> None:
     assert not torch.equal(found["output.weight"], found["tok_embeddings.weight"])
 
 
+def test_tied_file_of_the_other_family_gets_its_output_matrix(path: Path) -> None:
+    """transformers' names: the same promise, under the names that its strict loader wants."""
+    tied = {name: tensor for name, tensor in LLAMA.items() if name != "lm_head.weight"}
+    save_file(tied, path)
+    found = load_state_dict(path)
+    assert_same(found, tied | {"lm_head.weight": LLAMA["model.embed_tokens.weight"]})
+    assert found["lm_head.weight"].data_ptr() == found["model.embed_tokens.weight"].data_ptr()
+
+
+def test_untied_file_of_the_other_family_is_left_alone(path: Path) -> None:
+    """Nothing but what the library reads, and no memory shared."""
+    save_file(LLAMA, path)
+    found = load_state_dict(path)
+    assert_same(found, load_file(path))
+    assert found["lm_head.weight"].data_ptr() != found["model.embed_tokens.weight"].data_ptr()
+
+
 def test_foreign_file_is_left_alone(path: Path) -> None:
-    """Llama's names, a lone output matrix, a value head: there is nothing to untie."""
+    """A lone output matrix of either family, a value head: there is nothing to untie."""
     for tensors in (
-        {"model.embed_tokens.weight": torch.ones(4, 2), "model.norm.weight": torch.ones(2)},
         {"output.weight": torch.ones(4, 2)},
+        {"lm_head.weight": torch.ones(4, 2), "model.norm.weight": torch.ones(2)},
         {"v_head.weight": torch.ones(1, 2), "steps": torch.tensor(3)},
     ):
         save_file(tensors, path)

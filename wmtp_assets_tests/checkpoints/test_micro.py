@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from wmtp_assets import load_state_dict
 from wmtp_assets.checkpoints import micro as micro_module
+from wmtp_assets.checkpoints.families import META
 from wmtp_assets.checkpoints.micro import (
     cut,
     largest,
@@ -253,7 +254,7 @@ def forward(tokens: torch.Tensor, state: Tensors, params: MetaParams) -> torch.T
     x = state["tok_embeddings.weight"][tokens]
     for number in range(params.n_trunk - 1):
         x = run_block(x, state, f"layers.{number}", params)
-    heads = (f"layers.{params.n_trunk - 1}", *params.blocks[params.n_trunk :])
+    heads = (f"layers.{params.n_trunk - 1}", *META.blocks(params)[params.n_trunk :])
     latents = torch.stack([run_block(x, state, head, params) for head in heads], dim=2)
     return normalise(latents, state["norm.weight"], params.norm_eps) @ state["output.weight"].T
 
@@ -349,7 +350,7 @@ def shaped(n_layers: int, n_future_tokens: int = 3) -> MetaParams:
 
 def test_one_trunk_layer_is_the_last() -> None:
     """The last of ``layers`` is the next-token head: any other has never seen the output."""
-    assert source_blocks(shaped(31), shaped(3)) == {
+    assert source_blocks(META, shaped(31), shaped(3)) == {
         "layers.0": "layers.28",
         "extra_heads.0": "extra_heads.0",
         "extra_heads.1": "extra_heads.1",
@@ -360,7 +361,7 @@ def test_one_trunk_layer_is_the_last() -> None:
 def test_several_trunk_layers_are_evenly_spaced(parent: int) -> None:
     """First and last included, each once, in order, gaps that differ by at most one."""
     for micro in range(2, parent + 1):
-        blocks = source_blocks(shaped(parent, 1), shaped(micro, 1))
+        blocks = source_blocks(META, shaped(parent, 1), shaped(micro, 1))
         assert list(blocks) == [f"layers.{i}" for i in range(micro)]
         numbers = [int(source.removeprefix("layers.")) for source in blocks.values()]
         gaps = {after - before for before, after in pairwise(numbers)}
@@ -415,8 +416,10 @@ def test_possible_shapes_are_cut(changes: dict[str, Any]) -> None:
     params = micro_params(tiny.params(), spec)
     assert params.model_dump(include=set(tiny.SHAPE)) == spec.shape.model_dump()
     parent = tiny.random_tensors(tiny.params())
-    tensors = cut(parent.__getitem__, tiny.params(), params)
-    assert {name: tuple(t.shape) for name, t in tensors.items()} == params.tensor_shapes(tied=True)
+    tensors = cut(parent.__getitem__, META, tiny.params(), params)
+    assert {name: tuple(t.shape) for name, t in tensors.items()} == META.tensor_shapes(
+        params, tied=True
+    )
 
 
 def test_a_cut_to_the_same_size_is_the_parent() -> None:
@@ -426,7 +429,7 @@ def test_a_cut_to_the_same_size_is_the_parent() -> None:
         tiny.params(),
         tiny.micro_spec(dim=32, n_heads=4, n_kv_heads=2, n_layers=7, ffn_dim_multiplier=1.0),
     )
-    tensors = cut(parent.__getitem__, tiny.params(), params)
+    tensors = cut(parent.__getitem__, META, tiny.params(), params)
     for name, tensor in tensors.items():
         assert torch.equal(tensor, parent[name]), name
     assert parent.keys() - tensors.keys() == {"output.weight", "rope.freqs"}
@@ -447,7 +450,7 @@ def test_grouped_queries_are_cut_by_groups(decisive: str, favoured: int) -> None
     }
     last = (keys if decisive in ("wk", "wv") else queries).stop - 1
     weights[decisive][(slice(None), last) if decisive == "wo" else last] *= 100
-    tensors = cut(parent.__getitem__, tiny.params(), params)
+    tensors = cut(parent.__getitem__, META, tiny.params(), params)
     channels = ranked(columns(parent["tok_embeddings.weight"]), 16)
     for name, kept in (("wq", queries), ("wk", keys), ("wv", keys)):
         found = tensors[f"layers.0.attention.{name}.weight"]
@@ -467,7 +470,7 @@ def test_units_are_cut_from_all_three(decisive: str) -> None:
     weights = {name: parent[f"layers.4.feed_forward.{name}.weight"] for name in ("w1", "w2", "w3")}
     units = list(range(5, 53, 2))
     weights[decisive][(slice(None), units) if decisive == "w2" else units] *= 100
-    tensors = cut(parent.__getitem__, tiny.params(), params)
+    tensors = cut(parent.__getitem__, META, tiny.params(), params)
     channels = ranked(columns(parent["tok_embeddings.weight"]), 16)
     for name in ("w1", "w3"):
         found = tensors[f"layers.0.feed_forward.{name}.weight"]
@@ -502,7 +505,7 @@ def assert_refused(store: Store, kind: type[WmtpError]) -> str:
 
 def used_tensors() -> Iterator[str]:
     """The parent's tensors that the tiny micro model is cut from."""
-    for name in tiny.params().tensor_shapes(tied=True):
+    for name in META.tensor_shapes(tiny.params(), tied=True):
         if not name.startswith("layers.") or name.startswith("layers.4."):
             yield name
 
@@ -608,7 +611,7 @@ def test_parents_of_other_dtypes(tmp_path: Path, dtype: str) -> None:
     document = tiny.make(store, TOKENIZER, SAFETENSORS, MICRO).document
     parent = load_file(tiny.checkpoint_path(store, SAFETENSORS))
     micro = micro_params(tiny.params(), tiny.micro_spec())
-    expected = cut(parent.__getitem__, tiny.params(), micro)
+    expected = cut(parent.__getitem__, META, tiny.params(), micro)
     found = load_file(tiny.checkpoint_path(store, MICRO))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor.half()) for name, tensor in expected.items())

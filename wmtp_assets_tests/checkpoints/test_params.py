@@ -8,12 +8,8 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.checkpoints.params import (
-    MetaParams,
-    check_tensor_shapes,
-    is_tied,
-    parse_params,
-)
+from wmtp_assets.checkpoints.families import META
+from wmtp_assets.checkpoints.params import MetaParams, check_tensor_shapes, parse_params
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets_tests.checkpoints import tiny
 
@@ -46,7 +42,7 @@ def parse(document: object) -> MetaParams:
 
 
 def count(params: MetaParams, tied: bool) -> int:
-    return sum(prod(shape) for shape in params.tensor_shapes(tied).values())
+    return sum(prod(shape) for shape in META.tensor_shapes(params, tied).values())
 
 
 def test_upstreams_model_has_upstreams_size() -> None:
@@ -54,7 +50,7 @@ def test_upstreams_model_has_upstreams_size() -> None:
     params = parse(UPSTREAM)
     assert params.intermediate_size == 11008
     assert (params.n_trunk, params.n_extra_heads, params.head_dim) == (29, 3, 128)
-    assert params.blocks == (
+    assert META.blocks(params) == (
         *(f"layers.{i}" for i in range(29)),
         *(f"extra_heads.{i}" for i in range(3)),
     )
@@ -66,7 +62,7 @@ def test_micro_model_has_the_size_that_fits() -> None:
     params = parse(MICRO)
     assert params.intermediate_size == 704
     assert count(params, tied=True) == 24_908_288
-    assert params.blocks == ("layers.0", "extra_heads.0", "extra_heads.1", "extra_heads.2")
+    assert META.blocks(params) == ("layers.0", "extra_heads.0", "extra_heads.1", "extra_heads.2")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +99,7 @@ def test_defaults_are_the_training_codes() -> None:
 
 def test_grouped_queries_have_narrow_keys() -> None:
     """wk and wv have n_kv_heads heads; every model so far had as many as n_heads."""
-    shapes = tiny.params().tensor_shapes(tied=False)
+    shapes = META.tensor_shapes(tiny.params(), tied=False)
     assert shapes["layers.0.attention.wq.weight"] == (32, 32)
     assert shapes["layers.0.attention.wk.weight"] == (16, 32)
     assert shapes["layers.0.attention.wv.weight"] == (16, 32)
@@ -152,7 +148,7 @@ def test_largest_number_of_extra_heads_is_allowed() -> None:
     """One layer beside the extra heads is what the micro model has."""
     params = parse(UPSTREAM | {"n_future_tokens": 32})
     assert params.n_trunk == 1
-    assert len(params.blocks) == 32
+    assert len(META.blocks(params)) == 32
 
 
 @pytest.mark.parametrize(
@@ -175,15 +171,15 @@ def test_hostile_key_stays_on_one_line() -> None:
 
 def test_missing_unexpected_and_misshapen_are_named() -> None:
     """One message must be enough to see which model a file really is; each kind alone counts."""
-    expected = tiny.params().tensor_shapes(tied=False)
-    check_tensor_shapes(expected, dict(expected), "x.pth")
+    expected = META.tensor_shapes(tiny.params(), tied=False)
+    check_tensor_shapes(expected, dict(expected), "x.pth", "params.json")
 
     found = dict(expected)
     del found["norm.weight"]
     found["layers.5.attention.wq.weight"] = (32, 32)
     found["output.weight"] = (32, 48)
     with pytest.raises(InvalidInput) as refused:
-        check_tensor_shapes(expected, found, "x.pth")
+        check_tensor_shapes(expected, found, "x.pth", "params.json")
     assert str(refused.value) == (
         "x.pth: missing tensors: norm.weight; unexpected tensors: layers.5.attention.wq.weight; "
         "output.weight has shape [32, 48], params.json asks for [48, 32]"
@@ -193,22 +189,16 @@ def test_missing_unexpected_and_misshapen_are_named() -> None:
 @pytest.mark.parametrize("name", ["tok_embeddings.weight", "extra_heads.1.ffn_norm.weight"])
 def test_one_wrong_tensor_is_enough(name: str) -> None:
     """A transposed matrix has the right number of elements, and an empty one the right name."""
-    expected = tiny.params().tensor_shapes(tied=False)
+    expected = META.tensor_shapes(tiny.params(), tied=False)
     shape = expected[name]
     for wrong in ((*shape, 1), (1, *shape), shape[:-1], (*shape[:-1], shape[-1] + 1), ()):
         with pytest.raises(InvalidInput, match=rf"x\.pth: {name} has shape"):
-            check_tensor_shapes(expected, expected | {name: wrong}, "x.pth")
+            check_tensor_shapes(expected, expected | {name: wrong}, "x.pth", "params.json")
 
 
 def test_long_lists_are_cut() -> None:
     """A file of another family misses every tensor; hundreds of names hide the point."""
-    expected = tiny.params().tensor_shapes(tied=False)
+    expected = META.tensor_shapes(tiny.params(), tied=False)
     with pytest.raises(InvalidInput) as refused:
-        check_tensor_shapes(expected, {"model.embed_tokens.weight": (48, 32)}, "x.pth")
+        check_tensor_shapes(expected, {"model.embed_tokens.weight": (48, 32)}, "x.pth", "x.json")
     assert f"and {len(expected) - 3} more; unexpected tensors: model.embed" in str(refused.value)
-
-
-def test_tied_means_no_output_matrix() -> None:
-    """The name decides: a file may hold an output matrix that happens to equal the embedding."""
-    assert is_tied(tiny.params().tensor_shapes(tied=True))
-    assert not is_tied(tiny.params().tensor_shapes(tied=False))

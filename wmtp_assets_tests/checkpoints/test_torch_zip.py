@@ -10,9 +10,9 @@ import random
 import struct
 import warnings
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 from torch._utils import _rebuild_tensor_v2
 
 from wmtp_assets.checkpoints import torch_zip
-from wmtp_assets.checkpoints.convert import tensor_bytes
-from wmtp_assets.checkpoints.torch_zip import StoredTensor, read_blocks, read_tensors
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.checkpoints.stored import StoredTensor
+from wmtp_assets.checkpoints.torch_zip import read_tensors
+from wmtp_assets.errors import CorruptArtifact, InvalidInput
 from wmtp_assets_tests.checkpoints import tiny
+from wmtp_assets_tests.checkpoints.views import View, random_bits, views
 
 DTYPES = (
     torch.float16,
@@ -46,8 +47,6 @@ DTYPES = (
     torch.complex64,
 )
 
-BLOCK = 8
-
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -57,91 +56,53 @@ def path(tmp_path: Path) -> Path:
 # -- equal to torch.load -------------------------------------------------------------------------
 
 
-def content(path: Path, tensor: StoredTensor, block: int = BLOCK) -> bytes:
-    """The elements of ``tensor``, read in blocks; no larger than asked for contiguous ones."""
-    pieces = []
-    for piece in read_blocks(path, tensor, block):
-        assert piece.ndim == 1 and piece.is_contiguous()
-        size = piece.numel() * piece.element_size()
-        assert size <= max(block, tensor.item_size) or not tensor.is_contiguous
-        pieces.append(bytes(tensor_bytes(piece)))
-    return b"".join(pieces)
+def content(path: Path, tensor: StoredTensor) -> bytes:
+    """The elements of ``tensor``, row-major: taken from the file where it is said to lie."""
+    assert tensor.path == path
+    data = bytearray(path.read_bytes()[tensor.begin : tensor.begin + tensor.extent])
+    assert len(data) == tensor.extent
+    if not data:
+        return b""
+    dtype = getattr(torch, tensor.dtype)
+    return tiny.bits(torch.frombuffer(data, dtype=dtype).as_strided(tensor.shape, tensor.stride))
 
 
-def assert_reads_as_torch(path: Path, block: int = BLOCK) -> dict[str, StoredTensor]:
+def assert_reads_as_torch(path: Path) -> dict[str, StoredTensor]:
     """Every tensor has the name, dtype, shape and bits that ``torch.load`` gives it."""
     expected = torch.load(path, weights_only=True)
     found = read_tensors(path)
     assert list(found) == list(expected)
     for name, tensor in expected.items():
         stored = found[name]
+        assert stored.name == name
         assert getattr(torch, stored.dtype) == tensor.dtype
+        assert stored.item_size == tensor.element_size()
         assert stored.shape == tuple(tensor.shape)
         assert stored.size == tensor.numel() * tensor.element_size()
-        assert content(path, stored, block) == tiny.bits(tensor), name
+        assert stored.is_contiguous == tensor.is_contiguous()
+        assert content(path, stored) == tiny.bits(tensor), name
+        record = stored.record
+        assert record is not None
+        data = path.read_bytes()[record.begin : record.begin + record.size]
+        assert zlib.crc32(data) == record.crc32
+        assert stored.fills_record == (tensor.is_contiguous() and tiny.bits(tensor) == data)
     return found
 
 
-@dataclass(frozen=True)
-class View:
-    """A tensor of random bits, and how it lies in its storage."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-    spare: int
-    is_parameter: bool
-
-    def of(self, storages: dict[torch.dtype, torch.Tensor]) -> torch.Tensor:
-        """The view; tensors of one dtype share the storage in ``storages``."""
-        extent = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
-        numel = torch.Size(self.shape).numel()
-        count = self.offset + max(extent, numel, 1) + self.spare
-        storage = storages.get(self.dtype)
-        if storage is None or storage.numel() < count:
-            data = bytearray(random.Random(count).randbytes(count * self.dtype.itemsize))
-            if self.dtype is torch.bool:
-                data = bytearray(byte & 1 for byte in data)
-            storage = storages[self.dtype] = torch.frombuffer(data, dtype=self.dtype)
-        view = storage.as_strided(self.shape, self.stride, self.offset)
-        if self.is_parameter and self.dtype.is_floating_point and self.dtype.itemsize > 1:
-            return torch.nn.Parameter(view)
-        return view
-
-
-@st.composite
-def views(draw: st.DrawFn) -> View:
-    rank = draw(st.integers(0, 3))
-    sizes = st.lists(st.integers(0, 4), min_size=rank, max_size=rank)
-    return View(
-        draw(st.sampled_from(DTYPES)),
-        tuple(draw(sizes)),
-        tuple(draw(sizes)),
-        draw(st.integers(0, 3)),
-        draw(st.integers(0, 3)),
-        draw(st.booleans()),
-    )
-
-
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    described=st.lists(views(), min_size=1, max_size=6),
-    is_ordered=st.booleans(),
-    block=st.sampled_from([1, 8, 24, 1 << 20]),
-)
-def test_reads_what_torch_reads(
-    folder: Path, described: list[View], is_ordered: bool, block: int
-) -> None:
+@given(described=st.lists(views(DTYPES), min_size=1, max_size=6), is_ordered=st.booleans())
+def test_reads_what_torch_reads(folder: Path, described: list[View], is_ordered: bool) -> None:
     """A wrong stride or offset gives plausible numbers in the wrong places: no one would notice.
 
     Any view of any storage, alone or shared: transposed, sliced, overlapping itself, scalar, empty.
     """
     storages: dict[torch.dtype, torch.Tensor] = {}
-    tensors = {f"t.{number}": view.of(storages) for number, view in enumerate(described)}
+    tensors = {
+        f"t.{number}": view.of(storages, random_bits) for number, view in enumerate(described)
+    }
     path = folder / "x.pth"
     torch.save(OrderedDict(tensors) if is_ordered else tensors, path)
-    assert_reads_as_torch(path, block)
+    assert_reads_as_torch(path)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +136,7 @@ BASE = torch.arange(24, dtype=torch.float32).reshape(4, 6)
     ids=str,
 )
 def test_each_kind_of_view(path: Path, tensor: torch.Tensor) -> None:
-    """The views that real state dicts hold, each by itself, in blocks of two elements."""
+    """The views that real state dicts hold, each by itself."""
     torch.save({"w": tensor, "base": BASE}, path)
     found = assert_reads_as_torch(path)
     assert found["base"].is_contiguous
@@ -186,28 +147,6 @@ def test_shared_storage_is_read_for_both(path: Path) -> None:
     torch.save({"a": BASE, "b": BASE, "row": BASE[2]}, path)
     found = assert_reads_as_torch(path)
     assert found["a"].begin == found["b"].begin == found["row"].begin - 48
-
-
-def test_large_contiguous_tensor_comes_in_blocks(path: Path) -> None:
-    """Memory must not grow with the tensor: no piece is larger than the block."""
-    torch.save({"w": torch.arange(1000)}, path)
-    sizes = [len(piece) for piece in read_blocks(path, read_tensors(path)["w"], 999)]
-    assert sizes == [124] * 8 + [8]
-
-
-def test_block_smaller_than_an_element(path: Path) -> None:
-    """Rounded down to whole elements it would be nothing, and reading would never end."""
-    torch.save({"w": torch.arange(3)}, path)
-    assert content(path, read_tensors(path)["w"], 1) == tiny.bits(torch.arange(3))
-
-
-def test_file_that_shrinks_between_description_and_data(path: Path) -> None:
-    """Whoever replaces the file meanwhile gets an error and not zeros."""
-    torch.save({"w": torch.arange(1000)}, path)
-    stored = read_tensors(path)["w"]
-    os.truncate(path, stored.begin + 4000)
-    with pytest.raises(InvalidInput, match=r"x\.pth: the file ends inside w$"):
-        content(path, stored)
 
 
 # -- other writers -------------------------------------------------------------------------------
@@ -721,6 +660,84 @@ def test_missing_file_is_an_os_error(path: Path) -> None:
     """Not there and not valid are different problems with different remedies."""
     with pytest.raises(FileNotFoundError):
         read_tensors(path)
+
+
+# -- what is verified before it is parsed --------------------------------------------------------
+
+
+def spans() -> dict[str, tuple[int, int]]:
+    """First byte and end of each part of :data:`SAVED`; a record's with its local header."""
+    with zipfile.ZipFile(io.BytesIO(SAVED)) as archive:
+        found = {
+            info.filename.removeprefix("archive/"): (info.header_offset, info.file_size)
+            for info in archive.infolist()
+        }
+        directory = archive.start_dir
+    ends = {}
+    for name, (begin, size) in found.items():
+        data = begin + 30 + sum(struct.unpack_from("<HH", SAVED, begin + 26))
+        ends[name] = begin, data + size
+    return ends | {"directory": (directory, len(SAVED))}
+
+
+def test_directory_and_description_are_verified(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsers are where damage does harm: each byte that one sees was asked for before.
+
+    The data is not: 27 GB of it are verified while they are converted.
+    """
+    parts = spans()
+    monkeypatch.setattr(torch_zip, "TAIL", len(SAVED) - parts["directory"][0] + 5)
+    path.write_bytes(SAVED)
+    asked: list[tuple[int, int]] = []
+
+    def verify(begin: int, end: int) -> None:
+        assert 0 <= begin < end <= len(SAVED)
+        asked.append((begin, end))
+
+    assert read_tensors(path, verify).keys() == STATE.keys()
+    covered = {byte for begin, end in asked for byte in range(begin, end)}
+    for name in ("directory", *torch_zip.DESCRIPTION):
+        assert covered >= {*range(*parts[name])}, name
+    for number in range(3):
+        assert not covered & {*range(parts[f"data/{number}"][0] + 30, parts[f"data/{number}"][1])}
+
+
+@pytest.mark.parametrize("passed", range(4))
+def test_what_fails_verification_is_not_parsed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, passed: int
+) -> None:
+    """The first bad part ends it, with the verifier's own error and not a parser's."""
+    path.write_bytes(SAVED)
+    left = passed
+
+    def verify(begin: int, end: int) -> None:
+        nonlocal left
+        if not left:
+            raise CorruptArtifact("as told")
+        left -= 1
+
+    def parse(*arguments: object, **options: object) -> None:
+        raise AssertionError("parsed before it was verified")
+
+    monkeypatch.setattr(torch, "load", parse)
+    if not passed:
+        monkeypatch.setattr(torch_zip.zipfile, "ZipFile", parse)
+    with pytest.raises(CorruptArtifact, match="^as told$"):
+        read_tensors(path, verify)
+
+
+def test_directory_beyond_the_verified_tail_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that begins before it would be parsed unverified."""
+    begin, end = spans()["directory"]
+    path.write_bytes(SAVED)
+    monkeypatch.setattr(torch_zip, "TAIL", end - begin)
+    read_tensors(path)
+    monkeypatch.setattr(torch_zip, "TAIL", end - begin - 1)
+    assert refusal(path) == f"the zip directory is larger than {end - begin - 1} bytes"
 
 
 # -- fuzzing -------------------------------------------------------------------------------------

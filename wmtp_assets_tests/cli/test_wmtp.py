@@ -51,7 +51,7 @@ def test_status_shows_every_artifact(wmtp: Wmtp, root: Path) -> None:
         r"not verified",
         " ".join(micro.split()),
     )
-    assert last.startswith(f"{root} (sample): 8 of 8 artifacts, ")
+    assert last.startswith(f"{root} (sample): 13 of 13 artifacts, 4 of 4 optional ones, ")
     assert tree(root) == before
 
 
@@ -77,7 +77,7 @@ def test_verify_good_tree(wmtp: Wmtp, root: Path) -> None:
     """Exit code 0 means that every rule was applied to every byte and holds; nothing is written."""
     before = {path: row for path, row in tree(root).items() if not path.startswith(INTERNAL)}
     done = wmtp("verify")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "23 rules applied, 0 failed")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "54 rules applied, 0 failed")
     assert {p: row for p, row in tree(root).items() if not p.startswith(INTERNAL)} == before
 
 
@@ -119,7 +119,7 @@ def test_empty_root(tmp_path: Path) -> None:
     done = _wmtp(tmp_path, "verify")
     assert done.returncode == 2
     assert "dagster asset materialize --select 'micro_mtp'" in done.stdout
-    assert "0 of 8 artifacts" in _wmtp(tmp_path, "status").stdout
+    assert "0 of 13 artifacts, 0 of 4 optional ones, 0 B" in _wmtp(tmp_path, "status").stdout
 
 
 @pytest.mark.parametrize("command", ["status", "verify"])

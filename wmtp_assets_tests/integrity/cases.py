@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from wmtp_assets import manifest
-from wmtp_assets.checkpoints.configs import CHECKPOINT
+from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
 from wmtp_assets.files import hash_file
 from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Rule
@@ -35,6 +35,7 @@ KEY: dict[Kind, str] = {
     "processed": "humaneval_processed",
     "small": "humaneval_small",
     "stats": "humaneval_stats",
+    "parameters": "parameter_snapshot",
 }
 """One artifact of each kind."""
 
@@ -149,7 +150,7 @@ def hash_once(path: Path) -> FileRecord:
 def seal(store: Store, artifact: Artifact, **changes: Any) -> None:
     """As ``trees.reseal``, and with ``SHA256SUMS`` made right too."""
     names = list(store.manifest(artifact).files)
-    for sums in (name for name in names if name.endswith("/SHA256SUMS")):
+    for sums in (name for name in names if Path(name).name == "SHA256SUMS"):
         folder = sums.removesuffix("SHA256SUMS")
         others = sorted(name for name in names if name.startswith(folder) and name != sums)
         text = "".join(
@@ -261,7 +262,7 @@ def edit_header(change: Callable[[dict[str, Any]], None]) -> Damage:
     """Change the header of the checkpoint; seal, with ``metadata.json`` describing the new one."""
 
     def act(store: Store, artifact: Artifact) -> None:
-        path = store.path(artifact, CHECKPOINT)
+        path = store.path(artifact, files_of(artifact).checkpoint)
         damage(path, lambda data: change_header(data, change))
         redescribe(store, artifact)
 
@@ -278,7 +279,7 @@ def change_header(data: bytes, change: Callable[[dict[str, Any]], None]) -> byte
 
 def redescribe(store: Store, artifact: Artifact) -> None:
     """Seal, with a description of the checkpoint's header that is right."""
-    header = read_header(store.path(artifact, CHECKPOINT))
+    header = read_header(store.path(artifact, files_of(artifact).checkpoint))
     tensors = {
         entry.name: {
             "dtype": DTYPE_NAMES.get(entry.dtype, entry.dtype),

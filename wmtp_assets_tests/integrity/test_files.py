@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.checkpoints.configs import CHECKPOINT
+from wmtp_assets.checkpoints.configs import MODEL_FILES, files_of
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.files import hash_file
 from wmtp_assets.integrity import files
@@ -27,6 +27,7 @@ from wmtp_assets_tests.trees import damage, flip, reseal, tree
 HASH = "SHA-256 [0-9a-f]{64}"
 BARE_HASH = "[0-9a-f]{64}"
 SUMS = "safetensors/SHA256SUMS"
+CHECKPOINT = MODEL_FILES.checkpoint
 ONE_FILE: dict[Kind, str] = {
     "raw": "raw/openai_humaneval/test-00000-of-00001.parquet",
     "tokenizer": "tokenizer_config.json",
@@ -35,6 +36,7 @@ ONE_FILE: dict[Kind, str] = {
     "processed": "test.jsonl",
     "small": "test_small.jsonl",
     "stats": "*_summary.json",
+    "parameters": "defaults.yaml",
 }
 
 
@@ -78,27 +80,46 @@ def findings(store: Store, artifact: Artifact) -> list[Finding]:
 
 def small_files() -> list[tuple[str, str]]:
     """Asset and file of everything that is small in the sample; summaries have a date."""
-    models = ["configs/config.json", "configs/meta_adapter.yaml", "configs/params.json"]
+    model = ["configs/config.json", "configs/meta_adapter.yaml", "configs/params.json", SUMS]
+    tokenizer = ["tokenizer.model", "tokenizer_config.json"]
+    models = ("meta_llama_mtp", "ref_sheared_llama", "starling_rm")
     return [
         ("meta_llama_mtp_raw", "raw/7B_1T_4/params.json"),
         ("meta_llama_mtp_raw", "raw/tokenizer.model"),
-        ("meta_llama_mtp_tokenizer", "tokenizer.model"),
-        ("meta_llama_mtp_tokenizer", "tokenizer_config.json"),
-        *(("meta_llama_mtp_safetensors", name) for name in [*models, SUMS]),
-        *(("micro_mtp", name) for name in [*models, SUMS]),
-        ("micro_mtp", "tokenizer/tokenizer.model"),
-        ("micro_mtp", "tokenizer/tokenizer_config.json"),
+        ("ref_sheared_llama_raw", "raw/config.json"),
+        ("ref_sheared_llama_raw", "raw/pytorch_model.bin.index.json"),
+        ("ref_sheared_llama_raw", "raw/tokenizer.model"),
+        ("starling_rm_raw", "raw/config.json"),
+        *((f"{key}_tokenizer", name) for key in models for name in tokenizer),
+        *((f"{key}_safetensors", name) for key in models for name in model),
+        *(("meta_llama_mtp_bf16", Path(name).name) for name in model),
+        *((key, name) for key in ("micro_mtp", "micro_ref") for name in model),
+        *((key, f"tokenizer/{name}") for key in ("micro_mtp", "micro_ref") for name in tokenizer),
         ("humaneval_raw", ONE_FILE["raw"]),
         ("humaneval_processed", "schema.json"),
         ("humaneval_processed", "test.jsonl"),
         ("humaneval_small", "test_small.jsonl"),
+        ("parameter_snapshot", "defaults.yaml"),
     ]
+
+
+LARGE = [
+    ("meta_llama_mtp_raw", "raw/7B_1T_4/consolidated.pth"),
+    ("ref_sheared_llama_raw", "raw/pytorch_model-00001-of-00002.bin"),
+    ("ref_sheared_llama_raw", "raw/pytorch_model-00002-of-00002.bin"),
+    ("starling_rm_raw", "raw/pytorch_model.bin"),
+]
+"""Upstream's checkpoints."""
 
 
 def test_the_list_of_files_is_complete(good_root: Path, store: Store) -> None:
     """A file that is not in the list would be a file whose damage nobody tried."""
-    listed = {*small_files(), ("meta_llama_mtp_raw", "raw/7B_1T_4/consolidated.pth")}
-    listed |= {("meta_llama_mtp_safetensors", CHECKPOINT), ("micro_mtp", CHECKPOINT)}
+    listed = {*small_files(), *LARGE}
+    listed |= {
+        (artifact.key, files_of(artifact).checkpoint)
+        for artifact in store.catalogue
+        if artifact.dtype is not None
+    }
     artifact, summary = one_file(store, "stats")
     listed.add((artifact.key, summary))
     there = {
@@ -120,12 +141,14 @@ def test_flipped_bit_is_found(store: Store, key: str, name: str, offset: int) ->
     found = f"SHA-256 {hash_file(path).sha256}"
     first, *others = findings(store, artifact)
     assert first == finding(artifact, name, expected, found)
-    assert [item.file for item in others] == [f"{artifact.base}/{SUMS}"] * (name == SUMS)
+    is_sums = name.endswith("SHA256SUMS")
+    assert [item.file for item in others] == [f"{artifact.base}/{name}"] * is_sums
 
 
-def test_flipped_bit_in_the_raw_checkpoint_is_found(store: Store) -> None:
-    """The largest file, read in blocks, to its last byte."""
-    artifact, name = store.catalogue["meta_llama_mtp_raw"], "raw/7B_1T_4/consolidated.pth"
+@pytest.mark.parametrize(("key", "name"), LARGE)
+def test_flipped_bit_in_a_raw_checkpoint_is_found(store: Store, key: str, name: str) -> None:
+    """The largest files, read in blocks, to their last byte."""
+    artifact = store.catalogue[key]
     path = store.path(artifact, name)
     expected = store.manifest(artifact).files[name].sha256
     damage(path, flip(-1))

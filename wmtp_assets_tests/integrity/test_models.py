@@ -14,14 +14,7 @@ import yaml
 from safetensors.numpy import load_file, save_file
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.checkpoints.configs import (
-    ADAPTER,
-    CHECKPOINT,
-    CONFIG,
-    PARAMS,
-    TOKENIZER,
-    TOKENIZER_CONFIG,
-)
+from wmtp_assets.checkpoints.configs import MODEL_FILES, TOKENIZER_CONFIG, files_of
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH, MODEL_SHA256
 from wmtp_assets.integrity import models
 from wmtp_assets.integrity.rules import RULES
@@ -45,6 +38,8 @@ from wmtp_assets_tests.integrity.cases import (
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage
 
+CHECKPOINT, TOKENIZER = MODEL_FILES.checkpoint, MODEL_FILES.tokenizer
+PARAMS, ADAPTER, CONFIG = MODEL_FILES.params, MODEL_FILES.adapter, MODEL_FILES.config
 NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece"
 CHECKPOINTS: tuple[Kind, ...] = ("safetensors", "micro")
 WIDTH = {"safetensors": 640, "micro": 512}

@@ -51,11 +51,12 @@ def test_pairs_are_those_of_the_design() -> None:
     assert {kind: [rule for rule, of in PAIRS if of == kind] for kind in KEY} == {
         "raw": ["sha256"],
         "tokenizer": ["sha256", "tokenizer"],
-        "safetensors": ["sha256", "dtype", "parameters", "tokenizer"],
-        "micro": ["sha256", "dtype", "parameters", "tokenizer", "micro_size"],
+        "safetensors": ["sha256", "dtype", "parameters", "tokenizer", "value_head"],
+        "micro": ["sha256", "dtype", "parameters", "tokenizer", "value_head", "micro_size"],
         "processed": ["sha256", "schema", "row_count", "token_length"],
         "small": ["sha256", "schema", "membership"],
         "stats": ["sha256", "recount"],
+        "parameters": ["sha256", "current"],
     }
 
 

@@ -1,0 +1,250 @@
+"""How fast a raw checkpoint becomes safetensors, and in how much memory.
+
+    python benchmarks/conversion.py [--sizes 2 6] [--rounds 3] [--folder DIR]
+
+Generates checkpoints of about each size (GB, float32, in upstream's formats), commits them as raw
+artifacts, and runs in turn, each in a process of its own and with the input out of the page cache:
+
+- a plain read of the input, in blocks of 1 MiB: the baseline of the ratios;
+- ``torch.load`` → ``save_file`` → ``sha256sum``, as it is, and with ``.half()``;
+- the artifact ``<name>_safetensors``: cast to float16, overflow check, CRC-32 of every record,
+  SHA-256 of file and tensors, configs, fsync, commit.
+
+Imports are not timed. Printed are the medians over the rounds, the medians of the ratios within a
+round, and the peak resident memory of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RECIPES = ("plain read", "torch.load, save_file, sha256sum", "the same with .half()", "materialize")
+FORMATS = ("pth", "shards")
+DIM, HEADS, FEED_FORWARD, VOCABULARY = 2048, 16, 5632, 32_000
+LAYER_BYTES = 4 * (4 * DIM * DIM + 3 * DIM * FEED_FORWARD + 2 * DIM)
+OTHER_BYTES = 4 * (2 * VOCABULARY * DIM + DIM)
+PTH = "7B_1T_4/consolidated.pth"
+
+
+def layers(size: float) -> int:
+    """Transformer blocks of a checkpoint of about ``size`` GB."""
+    return max(round((size * 1e9 - OTHER_BYTES) / LAYER_BYTES), 4)
+
+
+def open_store(root: Path, kind: str) -> Any:
+    """A storage root whose graph is one model."""
+    from wmtp_assets.layout import Catalogue
+    from wmtp_assets.settings import Settings
+    from wmtp_assets.specs import ModelSpec
+    from wmtp_assets.store import Store
+
+    files: dict[str, Any]
+    if kind == "pth":
+        family = "meta_mtp"
+        files = {"checkpoint": PTH, "params": "7B_1T_4/params.json"}
+    else:
+        from wmtp_assets.hub.sample.sheared_llama import INDEX, SHARDS
+
+        family, files = "llama", {"checkpoint": INDEX, "shards": SHARDS, "config": "config.json"}
+    spec = ModelSpec.model_validate(
+        {
+            "name": "bench",
+            "folder": "bench",
+            "description": "generated",
+            "family": family,
+            "dtype": "float16",
+            "repository": {"id": "owner/bench", "type": "model", "license": "MIT"},
+            "files": {**files, "tokenizer": "tokenizer.model"},
+            "tokenizer": {"vocab_size": VOCABULARY},
+        }
+    )
+    return Store(Settings("sample", root), Catalogue([spec]))
+
+
+def generate(root: Path, kind: str, size: float) -> None:
+    """Commit a raw checkpoint and its tokenizer below ``root``."""
+    from wmtp_assets.hub.sample import meta_mtp, sheared_llama
+    from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
+    from wmtp_assets.materialize import materialize
+
+    upstream = root / "upstream"
+    if kind == "pth":
+        params = {**meta_mtp.PARAMS, "dim": DIM, "n_heads": HEADS, "n_kv_heads": HEADS}
+        meta_mtp.write_model(
+            upstream / "7B_1T_4", params | {"n_layers": layers(size)}, FEED_FORWARD
+        )
+    else:
+        config = {
+            **sheared_llama.CONFIG,
+            "hidden_size": DIM,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": HEADS,
+            "num_hidden_layers": layers(size),
+            "intermediate_size": FEED_FORWARD,
+        }
+        sheared_llama.write_model(upstream, config)
+    shutil.copyfile(MODEL_PATH, upstream / "tokenizer.model")
+    store = open_store(root / "storage", kind)
+    raw, tokenizer = store.catalogue["bench_raw"], store.catalogue["bench_tokenizer"]
+    with store.stage(raw) as staged:
+        for path in sorted(upstream.rglob("*")):
+            if path.is_file():
+                name = f"raw/{path.relative_to(upstream).as_posix()}"
+                with path.open("rb") as source, staged.create(name, in_parts=True) as target:
+                    while block := source.read(8 << 20):
+                        target.write(block)
+        source_of = {"repo": "owner/bench", "endpoint": "sample"}
+        store.commit(raw, staged, {"source": source_of, **staged.describe_parts()})
+    shutil.rmtree(upstream)
+    materialize(store, tokenizer)
+
+
+def inputs(root: Path, kind: str) -> list[Path]:
+    """The files with the tensors."""
+    raw = root / "storage/models_v2/bench/raw"
+    return [raw / PTH] if kind == "pth" else sorted(raw.glob("*.bin"))
+
+
+def forget(paths: list[Path]) -> None:
+    """Put files out of the page cache."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def run(recipe: str, root: Path, kind: str) -> None:
+    """Run one recipe in this process; print seconds and peak memory in MB as JSON."""
+    work = _prepare(recipe, root, kind)
+    started = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps([seconds, peak * 1024 / 1e6]))
+
+
+def _prepare(recipe: str, root: Path, kind: str) -> Callable[[], object]:
+    paths = inputs(root, kind)
+    if recipe == "plain read":
+        return lambda: [_read(path) for path in paths]
+    if recipe == "materialize":
+        import torch  # noqa: F401
+
+        from wmtp_assets.checkpoints import convert  # noqa: F401
+        from wmtp_assets.materialize import materialize
+
+        store = open_store(root / "storage", kind)
+        return lambda: materialize(store, store.catalogue["bench_safetensors"])
+    return _described_recipe(paths, root / "out.safetensors", half="half" in recipe)
+
+
+def _described_recipe(paths: list[Path], out: Path, half: bool) -> Callable[[], None]:
+    import torch
+    from safetensors.torch import save_file
+
+    def work() -> None:
+        tensors: dict[str, Any] = {}
+        for path in paths:
+            tensors |= torch.load(path, map_location="cpu", weights_only=True)
+        kept = {
+            name: tensor.half() if half else tensor
+            for name, tensor in tensors.items()
+            if not name.endswith((".inv_freq", "rope.freqs"))
+        }
+        save_file(kept, out)
+        subprocess.run(["sha256sum", out], check=True, stdout=subprocess.DEVNULL)
+
+    return work
+
+
+def _read(path: Path) -> None:
+    buffer = memoryview(bytearray(1 << 20))
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def call(*arguments: str) -> str:
+    """Run this script with ``arguments`` in a process of its own; what it printed last."""
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+
+
+def measure(root: Path, kind: str, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Recipe → seconds and MB of each round; the recipes take turns."""
+    results: dict[str, list[tuple[float, float]]] = {recipe: [] for recipe in RECIPES}
+    for _ in range(rounds):
+        for recipe in RECIPES:
+            (root / "out.safetensors").unlink(missing_ok=True)
+            shutil.rmtree(root / "storage/models_v2/bench/safetensors", ignore_errors=True)
+            (root / "storage/models_v2/bench/metadata.json").unlink(missing_ok=True)
+            forget(inputs(root, kind))
+            os.sync()
+            seconds, peak = json.loads(call("--run", recipe, "--folder", str(root), "--kind", kind))
+            results[recipe].append((seconds, peak))
+    return results
+
+
+def report(
+    kind: str, size: int, results: dict[str, list[tuple[float, float]]], layer_count: int
+) -> None:
+    """Print one table."""
+    plain = [seconds for seconds, _ in results["plain read"]]
+    print(f"\n{kind}, {size / 1e9:.2f} GB float32, {layer_count} blocks, {len(plain)} rounds")
+    print(f"{'recipe':36}{'median':>9}{'x plain read':>14}{'peak RSS':>10}")
+    for recipe, rows in results.items():
+        seconds = statistics.median(row[0] for row in rows)
+        ratio = statistics.median(row[0] / base for row, base in zip(rows, plain, strict=True))
+        print(f"{recipe:36}{seconds:7.1f} s{ratio:14.2f}{max(row[1] for row in rows):7.0f} MB")
+    ours = [row[0] for row in results["materialize"]]
+    for recipe in RECIPES[1:3]:
+        theirs = [row[0] for row in results[recipe]]
+        faster = statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
+        print(f"materialize is {faster:.1f} times as fast as {recipe}")
+
+
+def main() -> None:
+    """Parse the arguments; ``--run`` and ``--generate`` are for this script's own processes."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--sizes", type=float, nargs="+", default=[2.0, 6.0], metavar="GB")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; default: a new one")
+    parser.add_argument("--kind", choices=FORMATS, help="default: both")
+    parser.add_argument("--run", choices=RECIPES, help=argparse.SUPPRESS)
+    parser.add_argument("--generate", type=float, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        run(arguments.run, arguments.folder, arguments.kind)
+        return
+    if arguments.generate:
+        generate(arguments.folder, arguments.kind, arguments.generate)
+        return
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        for kind in [arguments.kind] if arguments.kind else FORMATS:
+            for size in arguments.sizes:
+                root = Path(folder) / f"{kind}-{size:g}"
+                root.mkdir()
+                call("--generate", str(size), "--folder", str(root), "--kind", kind)
+                results = measure(root, kind, arguments.rounds)
+                bytes_in = sum(path.stat().st_size for path in inputs(root, kind))
+                report(kind, bytes_in, results, layers(size))
+                shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+    main()
