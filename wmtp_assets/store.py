@@ -382,8 +382,9 @@ class Store:
             self._recover(artifact)
             committed = self.manifest(artifact)
             data = manifest.amend(committed, changes)
+            amended = manifest.parse(data, str(self.manifest_path(artifact)))
             replace_file(self.manifest_path(artifact), data)
-        return manifest.parse(data, str(self.manifest_path(artifact)))
+        return amended
 
     def recover(self, artifact: Artifact, say: Say = silent) -> None:
         """Complete a commit in the artifact's unit that was cut off between two renames."""

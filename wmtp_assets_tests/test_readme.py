@@ -31,5 +31,6 @@ def test_architecture_names_what_each_kind_owns() -> None:
     text = (PROJECT / "docs/architecture.md").read_text()
     for artifact in Catalogue.load():
         name = artifact.key.removeprefix(f"{artifact.spec.name}_")
-        pattern = "<micro>" if artifact.kind == "micro" else f"_{name}"
+        own = {"micro": "<micro>", "parameters": artifact.key}
+        pattern = own.get(artifact.kind, f"_{name}")
         assert re.search(rf"^\| `[^`]*{re.escape(pattern)}` \|", text, flags=re.MULTILINE), pattern

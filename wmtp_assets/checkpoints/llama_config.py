@@ -125,8 +125,9 @@ def llama_config(
         params: of the model.
         dtype: of the tensors in the file, by torch's name: transformers loads them as that.
         tied: whether the file leaves the output matrix out.
-        upstream: the fields to keep where the parameters do not decide; None: Meta's family, which
-            has no such file and gets ``n_future_tokens`` in it.
+        upstream: upstream's file. Its other fields are kept, and what it leaves to LlamaConfig's
+            defaults is left to them. None: Meta's family, which has no such file and gets
+            ``n_future_tokens`` in it.
     """
     decided: Document = {
         "hidden_size": params.dim,
@@ -142,8 +143,16 @@ def llama_config(
         "torch_dtype": dtype,
     }
     if upstream is not None:
+        implied = {
+            "num_key_value_heads": params.n_heads,
+            "head_dim": params.dim // params.n_heads,
+            "rms_norm_eps": 1e-06,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": False,
+        }
+        said = {k: v for k, v in decided.items() if k in upstream or v != implied.get(k)}
         renamed = {"dtype": dtype} if "dtype" in upstream else {}
-        return {**upstream, **decided, **renamed}
+        return {**upstream, **said, **renamed}
     return {
         "model_type": "llama",
         **decided,

@@ -20,7 +20,7 @@ from wmtp_assets.checkpoints.params import MetaParams, parse_params
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, Header, read_header
 from wmtp_assets.checkpoints.tokenizer import config_bytes, pinned_sha256, read_facts
 from wmtp_assets.checkpoints.value_head import check_value_head
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.files import hash_file
 from wmtp_assets.integrity.findings import Report, Subject, is_there
 from wmtp_assets.integrity.yaml_file import read_yaml
@@ -318,18 +318,27 @@ def check_recorded_value_head(subject: Subject, report: Report) -> None:
     if found is None:
         return
     shape = _header(subject, report).shapes.get(_family(subject).embedding, ())
-    report.reads(subject, VALUE_HEAD)
-    check_value_head(path, shape[1] if len(shape) == 2 else 0)
-    if recorded is not None:
+    hidden_size = shape[1] if len(shape) == 2 else 0
+    try:
+        report.reads(subject, VALUE_HEAD)
         sha256, now = subject.stated("value_head", "sha256"), hash_file(path).sha256
         report.note(sha256=now)
-        if now != sha256:
+        if recorded is not None and now != sha256:  # and it is not parsed: it may be anything
             report.add(
                 subject.file(VALUE_HEAD),
                 expected=f"SHA-256 {sha256}",
                 found=f"SHA-256 {now}",
                 remedy=f"put it back, or record the new one: {remedy}",
             )
+            return
+        check_value_head(path, hidden_size)
+    except (CorruptArtifact, InvalidInput) as error:  # making the model again would keep the file
+        report.add(
+            subject.file(VALUE_HEAD),
+            expected=f"one tensor of shape [{hidden_size}, 1]",
+            found=error,
+            remedy=f"replace it and record the new one: {remedy}",
+        )
 
 
 def check_micro_size(subject: Subject, report: Report) -> None:

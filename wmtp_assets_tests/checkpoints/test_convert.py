@@ -8,27 +8,34 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import subprocess
-from collections.abc import Callable, Mapping
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from wmtp_assets.checkpoints import convert as convert_module
 from wmtp_assets.checkpoints.convert import cast, convert
-from wmtp_assets.checkpoints.torch_zip import read_tensors
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact
-from wmtp_assets.progress import Progress, silent
-from wmtp_assets.specs import DType
+from wmtp_assets.checkpoints.pipeline import Extent
+from wmtp_assets.checkpoints.source import read_source
+from wmtp_assets.checkpoints.stored import StoredTensor
+from wmtp_assets.checkpoints.torch_zip import read_tensors, trust
+from wmtp_assets.errors import CorruptArtifact, DamagedRecord, InvalidInput, MissingArtifact
+from wmtp_assets.layout import Artifact
+from wmtp_assets.specs import DType, ModelFiles
 from wmtp_assets.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import RAW, SAFETENSORS, TOKENIZER
-from wmtp_assets_tests.trees import damage, flip, tree
+from wmtp_assets_tests.checkpoints.views import View, views
+from wmtp_assets_tests.trees import damage, flip
 
 INF, NAN = math.inf, math.nan
 
@@ -122,13 +129,162 @@ def test_largest_number_that_rounds_down_is_accepted(tmp_path: Path) -> None:
     assert found.tolist() == [65504.0, -65504.0, 65504.0]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
+# -- the same file -------------------------------------------------------------------------------
+
+
+def numbers(dtype: torch.dtype, count: int) -> torch.Tensor:
+    """A storage of numbers that float16 has room for, edges first."""
+    tail = torch.randn(count, generator=torch.Generator().manual_seed(count), dtype=torch.float64)
+    every = torch.cat((torch.tensor(EDGES, dtype=torch.float64)[:-2], tail))[:count]
+    return every.to(dtype)
+
+
+def permuted(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers, in a storage of their own, laid out in another order."""
+    order = tuple(reversed(range(tensor.ndim)))
+    return TWINS["copied"](tensor.permute(order)).permute(order)
+
+
+TWINS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "shared": lambda tensor: tensor.detach(),
+    "copied": lambda tensor: tensor.detach().clone(memory_format=torch.contiguous_format),
+    "permuted": permuted,
+}
+
+
+def read_back(folder: Path, name: str) -> Mapping[str, tuple[StoredTensor, ...]]:
+    """The tensors of a file, as a source."""
+    files = ModelFiles(checkpoint=name, config="config.json")
+    return read_source(files, lambda path: (folder / path, trust))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all examples of a property test."""
+    return tmp_path_factory.mktemp("convert")
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    described=st.lists(
+        st.tuples(views(SOURCES), st.lists(st.sampled_from(sorted(TWINS)), max_size=2)),
+        min_size=1,
+        max_size=4,
+    ),
+    target=st.sampled_from(FLOATS),
+    block=st.sampled_from([8, 16, 24, 4096]),
+    is_torch=st.booleans(),
+    metadata=st.dictionaries(st.text(max_size=3), st.text(max_size=3), min_size=1, max_size=3),
+)
+def test_any_tensors_become_what_save_file_writes(
+    folder: Path,
+    described: list[tuple[View, list[str]]],
+    target: DType,
+    block: int,
+    is_torch: bool,
+    metadata: dict[str, str],
+) -> None:
+    """Byte for byte, from any view of any storage, in blocks so small that seams are everywhere.
+
+    From either format, alone or with twins that have to be equal, however those are laid out.
+    """
+    storages: dict[torch.dtype, torch.Tensor] = {}
+    tensors: Tensors = {}
+    sources: dict[str, list[str]] = {}
+    for number, (view, twins) in enumerate(described):
+        tensor = view.of(storages, numbers)
+        found = {f"t.{number}": tensor}
+        found |= {f"t.{number}.{i}": TWINS[twin](tensor) for i, twin in enumerate(twins)}
+        sources[f"t.{number}"] = list(found)
+        tensors |= found
+    name = "x.pth" if is_torch else "x.safetensors"
+    if is_torch:
+        torch.save(tensors, folder / name)
+    else:
+        copies = {n: TWINS["copied"](tensor) for n, tensor in tensors.items()}
+        save_file(copies, folder / name)
+    with tiny.blocks_of(block):
+        stored = read_back(folder, name)
+        groups = {n: tuple(stored[one][0] for one in same) for n, same in sources.items()}
+        data = convert_to(folder / "converted.safetensors", groups, target, metadata)
+    dtype = getattr(torch, target)
+    expected = {n: tensors[n].detach().to(dtype) for n in sources}
+    assert data == tiny.save_file_bytes(expected, metadata)
+
+
+def two(folder: Path, one: torch.Tensor, other: torch.Tensor) -> Sources:
+    """Two tensors of a file that have to be equal."""
+    torch.save({"one": one, "other": other}, folder / "x.pth")
+    stored = read_tensors(folder / "x.pth")
+    return {"w": (stored["one"], stored["other"])}
+
+
+@pytest.mark.parametrize("how", ["copied", "permuted"])
+@pytest.mark.parametrize("at", [0, 999, 1000, 2399], ids=str)
+def test_twins_that_differ_are_refused(tmp_path: Path, how: str, at: int) -> None:
+    """One number, in the first or the last block, and be it the sign of a zero."""
+    tensor = torch.zeros(48, 50)
+    other = TWINS[how](tensor)
+    other[at // 50, at % 50] = -0.0
+    with tiny.blocks_of(1000):
+        message = r"x\.pth: other is not the same as one in x\.pth: they differ within elements "
+        with pytest.raises(InvalidInput, match=message) as refused:
+            convert_to(tmp_path / "x.safetensors", two(tmp_path, tensor, other), "float16", {})
+    begin, end = map(int, str(refused.value).rsplit("elements ", 1)[1].split(" to "))
+    assert begin <= at < end
+    if how == "copied":
+        assert begin % 250 == 0 and end == min(begin + 250, 2400)
+
+
+def test_shared_twins_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a reward model's file is names for what was read already."""
+    read: list[str] = []
+    real = convert_module.read_extents
+
+    def count(extents: Iterable[Extent], kept: int = 1) -> Generator[memoryview, None, None]:
+        def told() -> Iterator[Extent]:
+            for extent in extents:
+                read.append(extent.what)
+                yield extent
+
+        return real(told(), kept)
+
+    monkeypatch.setattr(convert_module, "read_extents", count)
+    tensor = torch.ones(10, 10)
+    convert_to(tmp_path / "1", two(tmp_path, tensor, tensor), "float16", {})
+    assert read == ["one"]
+    read.clear()
+    convert_to(tmp_path / "2", two(tmp_path, tensor, tensor.clone()), "float16", {})
+    assert sorted(read) == ["one", "other"]
+
+
+def test_file_that_shrinks_between_description_and_data(tmp_path: Path) -> None:
+    """Whoever replaces the file meanwhile gets an error and not zeros."""
+    path = tmp_path / "x.pth"
+    for tensor in (torch.ones(1000), torch.ones(20, 50).t()):
+        torch.save({"w": tensor}, path)
+        stored = read_tensors(path)
+        os.truncate(path, stored["w"].begin + 2000)
+        with pytest.raises(InvalidInput, match=r"x\.pth: the file ends inside "):
+            convert_to(tmp_path / "x", {"w": (stored["w"],)}, "float16", {})
+
+
+# -- overflow ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A committed tiny model, all but the micro model."""
-    store = tiny.make_store(tmp_path / "storage")
+    store = tiny.make_store(tmp_path_factory.mktemp("made") / "storage")
     tiny.commit_raw(store, tiny.random_tensors(tiny.params()))
     tiny.make(store, TOKENIZER, SAFETENSORS)
     return store
+
+
+@pytest.fixture
+def store(made: Store, tmp_path: Path) -> Store:
+    """A copy of :func:`made`."""
+    return tiny.copy_of(made, tmp_path / "storage")
 
 
 @pytest.mark.parametrize("position", [0, 1000, -1], ids=["first", "middle", "last"])
@@ -143,9 +299,7 @@ def store(tmp_path: Path) -> Store:
         (NAN, "holds NaN or infinity"),
     ],
 )
-def test_overflow_names_the_tensor(
-    store: Store, position: int, number: float, why: str
-) -> None:
+def test_overflow_names_the_tensor(store: Store, position: int, number: float, why: str) -> None:
     """One infinite weight turns every logit into NaN, hours into a run.
 
     In the first, a middle and the last of the tensor's blocks: none may be left unchecked.
@@ -189,9 +343,7 @@ def test_other_dtypes_are_refused(store: Store, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("target", FLOATS)
 @pytest.mark.parametrize("source", [torch.float16, torch.float32], ids=str)
-def test_model_is_converted_whole(
-    tmp_path: Path, source: torch.dtype, target: DType
-) -> None:
+def test_model_is_converted_whole(tmp_path: Path, source: torch.dtype, target: DType) -> None:
     """Every tensor but the buffers, in the dtype of the spec, under its own name.
 
     metadata.json says what was done, from the bytes: upstream's notes call its float32 file
@@ -371,7 +523,180 @@ def test_files_that_are_no_checkpoint_are_refused(store: Store) -> None:
     assert message.startswith(f"{tiny.raw_path(store)}: not a torch checkpoint")
 
 
-DAMAGEdef test_truncated_raw_file_is_corrupt(store: Store) -> None:
+@pytest.mark.parametrize("name", [tiny.CHECKPOINT, "7B_1T_4/params.json"])
+@pytest.mark.parametrize("offset", [0, 60, -1])
+def test_damaged_raw_file_is_not_parsed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str, offset: int
+) -> None:
+    """Torch loads most damaged files without a word: bytes are verified before they are parsed."""
+
+    def parse(*arguments: object, **options: object) -> None:
+        raise AssertionError("parsed before it was verified")
+
+    monkeypatch.setattr(torch, "load", parse)
+    monkeypatch.setattr(zipfile, "ZipFile", parse)
+    if name != tiny.CHECKPOINT:
+        monkeypatch.setattr(convert_module, "parse_parameters", parse)
+    damage(tiny.raw_path(store, name), flip(offset))
+    message = tiny.assert_refused(store, CorruptArtifact)
+    assert name in message
+    assert f"--select '{RAW}'" in message
+
+
+def with_buffer_amid() -> Tensors:
+    """A state dict whose buffer is neither near the description nor near the directory."""
+    tensors = tiny.random_tensors(tiny.params())
+    buffer = {"rope.freqs": tensors.pop("rope.freqs")}
+    names = list(tensors)
+    return {n: (tensors | buffer)[n] for n in (*names[:30], *buffer, *names[30:])}
+
+
+STATE = with_buffer_amid()
+GOOD = tiny.saved(STATE)
+
+PART = 4096
+
+
+@pytest.fixture
+def parted(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The same, with hashes of parts, so that data is verified while it is converted."""
+    monkeypatch.setattr("wmtp_assets.files.PART", PART)
+    monkeypatch.setattr("wmtp_assets.store.PART", PART)
+    monkeypatch.setattr("wmtp_assets.checkpoints.torch_zip.TAIL", 4 * PART)
+    tiny.commit_raw(store, GOOD, in_parts=True)
+    parts = store.manifest(store.catalogue[RAW]).document["parts"]
+    assert parts["size"] == PART
+    assert len(parts["sha256"][f"raw/{tiny.CHECKPOINT}"]) == -(-len(GOOD) // PART)
+    return store
+
+
+def storage_of(name: str) -> int:
+    """The number of the storage of a tensor in :data:`GOOD`: they are in order."""
+    return list(STATE).index(name)
+
+
+LAST_TRUNK = "layers.4.feed_forward.w2.weight"
+BEGIN, SIZE = tiny.storage_at(GOOD, storage_of(LAST_TRUNK))
+HEADER = GOOD[:BEGIN].rindex(b"PK\x03\x04")
+
+
+@pytest.mark.parametrize("offset", [0, SIZE // 2, SIZE - 4])
+def test_damaged_data_is_found_by_its_checksum(
+    parted: Store, monkeypatch: pytest.MonkeyPatch, offset: int
+) -> None:
+    """The lowest bit of one weight: no value looks wrong, and torch would load it.
+
+    The file is hashed as a whole only then, to tell whose damage it is.
+    """
+    whole: list[str] = []
+    real = Store.verify_file
+
+    def verify_file(self: Store, artifact: Artifact, name: str, *rest: Any) -> Path:
+        whole.append(name)
+        return real(self, artifact, name, *rest)
+
+    monkeypatch.setattr(Store, "verify_file", verify_file)
+    tiny.make(parted, SAFETENSORS)
+    assert whole == []
+    damage(tiny.raw_path(parted), flip(BEGIN + offset))
+    message = tiny.assert_refused(parted, CorruptArtifact, "is damaged: SHA-256 ")
+    assert message.startswith(str(tiny.raw_path(parted)))
+    assert f"--select '{RAW}'" in message
+    assert whole == [f"raw/{tiny.CHECKPOINT}"]
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [
+        (BEGIN + 3, 0x7F),  # sign and exponent: 1e38
+        (BEGIN + SIZE - 1, 0x7F),
+        (HEADER, None),
+        (HEADER + 26, None),
+    ],
+    ids=["overflow in the first number", "overflow in the last number", "signature", "name size"],
+)
+def test_damage_here_is_not_blamed_on_upstream(
+    parted: Store, offset: int, value: int | None
+) -> None:
+    """A flipped bit can look like a model that overflows, or a file that is none.
+
+    Whoever reads that asks upstream for another model; what helps is to download it again.
+    """
+    change = (lambda byte: byte ^ 1) if value is None else (lambda byte: value)
+    damage(tiny.raw_path(parted), lambda data: tiny.changed(data, offset, change))
+    with tiny.blocks_of(256):
+        tiny.assert_refused(parted, CorruptArtifact, "is damaged: SHA-256 ")
+
+
+def test_damaged_description_is_found_by_its_part(parted: Store) -> None:
+    """Without the rest of the file: where it is, is said in bytes."""
+    at = GOOD.index(LAST_TRUNK.encode())
+    damage(tiny.raw_path(parted), flip(at))
+    begin = at // PART * PART
+    message = tiny.assert_refused(parted, CorruptArtifact)
+    assert message.startswith(
+        f"{tiny.raw_path(parted)}, bytes {begin} to {begin + PART}, is damaged: SHA-256 "
+    )
+    assert f"--select '{RAW}'" in message
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [BEGIN - 1, tiny.storage_at(GOOD, storage_of("rope.freqs"))[0]],
+    ids=["padding", "dropped buffer"],
+)
+def test_damage_in_what_is_not_used_changes_nothing(parted: Store, offset: int) -> None:
+    """Bytes that reach no tensor reach no output; the rule about file hashes finds them."""
+    path = tiny.checkpoint_path(parted, SAFETENSORS)
+    before = path.read_bytes()
+    damage(tiny.raw_path(parted), flip(offset))
+    tiny.make(parted, SAFETENSORS)
+    assert path.read_bytes() == before
+    with pytest.raises(CorruptArtifact):
+        parted.verify_file(parted.catalogue[RAW], f"raw/{tiny.CHECKPOINT}")
+
+
+@pytest.mark.parametrize("name", ["norm.weight", LAST_TRUNK])
+def test_upstreams_own_damage_is_told(store: Store, name: str) -> None:
+    """The hub's hash is right and the archive's is not: downloading it again does not help."""
+    number = storage_of(name)
+    data = tiny.changed(GOOD, tiny.storage_at(GOOD, number)[0] + 1)
+    tiny.commit_raw(store, data)
+    found = zlib.crc32(storage(data, number))
+    stated = zlib.crc32(storage(GOOD, number))
+    assert tiny.assert_refused(store) == (
+        f"{tiny.raw_path(store)}: record archive/data/{number} has CRC-32 {found:08x}, the archive "
+        f"says {stated:08x}. The file is as upstream has it: upstream's own copy is damaged"
+    )
+
+
+def storage(data: bytes, number: int) -> bytes:
+    begin, size = tiny.storage_at(data, number)
+    return data[begin : begin + size]
+
+
+@pytest.mark.parametrize("layout", ["transposed", "slices", "gap", "twin"])
+def test_checksums_of_all_records_are_checked(tmp_path: Path, layout: str) -> None:
+    """Also of those that no tensor reads from begin to end in one go."""
+    base = torch.arange(1.0, 65.0).reshape(8, 8)
+    states: dict[str, Tensors] = {
+        "transposed": {"a": base.t()},
+        "slices": {"a": base[:4], "b": base[4:]},
+        "gap": {"a": base[:, 1:3]},
+        "twin": {"a": base, "b": permuted(base)},
+    }
+    data = tiny.saved(states[layout])
+    for offset in (0, 20, 255):
+        (tmp_path / "x.pth").write_bytes(tiny.changed(data, tiny.storage_at(data, 0)[0] + offset))
+        stored = read_tensors(tmp_path / "x.pth")
+        sources: Sources = {name: (tensor,) for name, tensor in stored.items()}
+        if layout == "twin":
+            sources = {"a": (stored["a"], stored["b"])}
+        with pytest.raises(DamagedRecord, match=r"x\.pth: record archive/data/0 has CRC-32 "):
+            convert_to(tmp_path / "x", sources, "float32", {})
+
+
+def test_truncated_raw_file_is_corrupt(store: Store) -> None:
     """Not refused as another format: the download was good once, so making it again helps."""
     damage(tiny.raw_path(store), lambda data: data[:-1])
     tiny.assert_refused(store, CorruptArtifact, match="is damaged")

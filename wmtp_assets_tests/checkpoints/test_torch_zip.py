@@ -724,7 +724,7 @@ def test_what_fails_verification_is_not_parsed(
     monkeypatch.setattr(torch, "load", parse)
     if not passed:
         monkeypatch.setattr(torch_zip.zipfile, "ZipFile", parse)
-    with pytest.raises(CorruptArtifact, match="^as told$"):
+    with pytest.raises(CorruptArtifact, match=r"^as told$"):
         read_tensors(path, verify)
 
 

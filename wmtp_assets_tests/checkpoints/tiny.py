@@ -38,7 +38,7 @@ from wmtp_assets.materialize import materialize
 from wmtp_assets.settings import Settings
 from wmtp_assets.specs import AnySpec, MicroShape, MicroSpec, ModelSpec, SnapshotSpec
 from wmtp_assets.store import Staged, Store
-from wmtp_assets_tests.trees import tree
+from wmtp_assets_tests.trees import link_tree, tree
 
 Tensors = dict[str, torch.Tensor]
 
@@ -263,6 +263,12 @@ def llama_store(
     return store_of(root, model, REWARD_MODEL, micro_spec(), SNAPSHOT)
 
 
+def copy_of(store: Store, root: Path) -> Store:
+    """The same artifacts below another root, to be damaged."""
+    link_tree(store.root, root)
+    return Store(Settings("sample", root), store.catalogue)
+
+
 def commit_files(
     store: Store, files: Mapping[str, bytes], key: str = RAW, *, in_parts: bool = False
 ) -> Manifest:
@@ -361,7 +367,8 @@ def assert_same_bits(
 
 def save_file_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
     """What ``safetensors.torch.save_file`` writes, with the metadata in key order."""
-    data = save({name: tensor.detach().clone() for name, tensor in tensors.items()}, {**metadata})
+    copies = {name: t.detach().clone().contiguous() for name, t in tensors.items()}
+    data = save(copies, {**metadata})
     start = 8 + int.from_bytes(data[:8], "little")
     found = json.loads(data[8:start])["__metadata__"]
     text, ordered = (

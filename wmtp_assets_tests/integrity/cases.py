@@ -55,6 +55,8 @@ class Case:
         expected, found: regular expressions that match all of the finding's texts.
         findings: how many there are in all.
         remedy: key of the artifact that must be made again; empty: the damaged one.
+        advice: the remedy where it is another step.
+        key: of the artifact; empty: the one of its kind in :data:`KEY`.
         is_sealed: the damaged files have right hashes, so that only this rule can find them.
     """
 
@@ -69,14 +71,17 @@ class Case:
     problem: Problem = "corrupt"
     findings: int = 1
     remedy: str = ""
+    advice: str = ""
+    key: str = ""
     is_sealed: bool = True
 
     def __str__(self) -> str:
-        return f"{self.rule}, {self.kind}: {self.name}"
+        return f"{self.rule}, {self.key or self.kind}: {self.name}"
 
     def check(self, store: Store) -> None:
         """Damage a copy, apply the rule, and compare what it found."""
-        artifact = store.catalogue[KEY[self.kind]]
+        artifact = store.catalogue[self.key or KEY[self.kind]]
+        assert artifact.kind == self.kind
         file = self._file(store, artifact)
         store = self.damage(store, artifact) or store
         artifact = store.catalogue[artifact.key]
@@ -99,7 +104,7 @@ class Case:
             place=self.place,
             expected=finding.expected,
             found=finding.found,
-            remedy=materialize_command(self.remedy or artifact.key),
+            remedy=self.advice or materialize_command(self.remedy or artifact.key),
         )
         assert re.fullmatch(self.expected, finding.expected), finding.expected
         assert re.fullmatch(self.found, finding.found), finding.found
@@ -307,6 +312,16 @@ def then(*steps: Damage) -> Damage:
 def elsewhere(key: str, step: Damage) -> Damage:
     """Damage another artifact."""
     return lambda store, artifact: step(store, store.catalogue[key])
+
+
+def put(name: str, data: bytes) -> Damage:
+    """Write a file that was not there."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        with store.path(artifact, name).open("xb") as file:
+            file.write(data)
+
+    return act
 
 
 def remove(name: str) -> Damage:

@@ -48,7 +48,11 @@ def test_absent_artifact(empty_store: Store) -> None:
     """Nothing is known about it, and asking makes nothing."""
     for artifact in empty_store.catalogue:
         assert status_of(empty_store, artifact) == Status(
-            artifact.key, artifact.kind, "absent", problem="not materialized"
+            artifact.key,
+            artifact.kind,
+            "absent",
+            problem="optional, not materialized" if artifact.optional else "not materialized",
+            optional=artifact.optional,
         )
     assert not empty_store.root.exists()
 
