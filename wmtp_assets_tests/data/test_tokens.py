@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
-from wmtp_assets.data.tokens import TokenCounter
+from wmtp_assets.data import tokens
+from wmtp_assets.data.tokens import TokenCounter, segments
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
 
@@ -28,7 +31,7 @@ def processor() -> SentencePieceProcessor:
     return SentencePieceProcessor(model_file=str(MODEL_PATH))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=1000)
 @given(st.lists(TEXTS, max_size=6))
 @example(["", " ", "\r\n\r\n", "  <s>  ", "▁▁▁", "\t\tx = 1\r\n"])
 def test_counts_are_those_of_encode(texts: list[str]) -> None:
@@ -62,3 +65,76 @@ def test_damaged_byte_piece_is_refused_by_name() -> None:
     assert data.count(b"<0x7F>") == 1
     with pytest.raises(InvalidInput, match="not a sentencepiece model"):
         TokenCounter(data.replace(b"<0x7F>", b"\xbc0x7F>"), "tokenizer.model")
+
+
+@given(TEXTS)
+@example("a  b\n\n\t c ▁▁d ")
+def test_segments_are_the_text(text: str) -> None:
+    """A character that is in no segment, or in two, is counted wrongly; the rest is arithmetic."""
+    assert "".join(segments(text)) == (f" {text}".replace("▁", " ") if text else "")
+
+
+def test_forgetting_changes_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory is bounded; a count must not depend on what was counted before."""
+    monkeypatch.setattr(tokens, "MAX_SEGMENTS", 3)
+    monkeypatch.setattr(tokens, "MAX_SEGMENT", 4)
+    small = TokenCounter(MODEL_PATH.read_bytes(), "tokenizer.model")
+    texts = [f"def f{i}(a, b):\n    return {'x' * i} + {i}" for i in range(20)] * 2
+    assert small.count(texts) == counter().count(texts)
+    assert small.is_memoised
+
+
+LLAMA_LIKE: dict[str, Any] = {
+    "model_type": "bpe",
+    "byte_fallback": True,
+    "normalization_rule_name": "identity",
+    "add_dummy_prefix": True,
+    "remove_extra_whitespaces": False,
+    "allow_whitespace_only_pieces": True,
+}
+
+
+@cache
+def trained(**changes: Any) -> bytes:
+    """A small tokenizer; ``changes`` to what makes it like Llama's."""
+    model = io.BytesIO()
+    lines = [f"for item in list_{i}: the sum of the numbers = x_{i} + {i % 7}" for i in range(300)]
+    options = {**LLAMA_LIKE, "vocab_size": 400, **changes}
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, minloglevel=2, **options
+    )
+    return model.getvalue()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"split_by_whitespace": False},
+        {"normalization_rule_name": "nfkc"},
+        {"remove_extra_whitespaces": True},
+        {"add_dummy_prefix": False},
+        {"byte_fallback": False},
+        {"user_defined_symbols": ["of the"]},
+        {"treat_whitespace_as_suffix": True},
+    ],
+    ids=str,
+)
+def test_other_vocabularies_are_counted_whole(change: dict[str, Any]) -> None:
+    """Where a token can cross a boundary, or the text is changed, sums of parts are wrong."""
+    model = trained(**{key: tuple(v) if isinstance(v, list) else v for key, v in change.items()})
+    other = TokenCounter(model, "tokenizer.model")
+    assert not other.is_memoised
+    texts = ["the sum of the numbers", " ﬁ  é\n of the\tsum ", "x_1 + 3", ""]
+    encode = SentencePieceProcessor(model_proto=model).encode
+    assert other.count(texts) == [len(encode(text)) for text in texts]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_vocabulary_like_llamas_is_memoised(kind: str) -> None:
+    """The fast path must be taken where it is right, or nobody would notice that it is not."""
+    model = trained(model_type=kind)
+    similar = TokenCounter(model, "tokenizer.model")
+    assert similar.is_memoised
+    encode = SentencePieceProcessor(model_proto=model).encode
+    texts = ["the sum of the numbers\n  = x_1", "\t\tlist_2:  ▁item\r\n", "éé 你"]
+    assert similar.count(texts) == [len(encode(text)) for text in texts]
