@@ -98,6 +98,12 @@ def check_parameters(subject: Subject, report: Report) -> None:
         expected=llama_config(params, dtype, tied, upstream),
         found=config,
     )
+    if files.beside != files.config and _family(subject) is not META:
+        report.require(
+            subject.file(files.beside),
+            expected=config,
+            found=_json(subject, report, files.beside),
+        )
     report.require(
         subject.file(files.adapter),
         expected=adapter_document(spec.folder, params, dtype),
@@ -305,6 +311,14 @@ def check_recorded_value_head(subject: Subject, report: Report) -> None:
     if VALUE_HEAD in artifact.guests and is_there(path):
         found = VALUE_HEAD
     report.note(recorded=recorded, found=found)
+    if "path" not in (subject.stated("value_head") or {}):
+        report.add(
+            subject.file(artifact.manifest),
+            expected="value_head with a path, or with null for it",
+            found=subject.stated("value_head"),
+            place="value_head",
+        )
+        return
     remedy = f"wmtp value-head {artifact.spec.folder}"
     if recorded != found:
         report.add(
@@ -313,7 +327,9 @@ def check_recorded_value_head(subject: Subject, report: Report) -> None:
             found="nothing" if found is None else f"path {recorded}, but the file is there",
             place="" if found is None else "value_head",
             problem="missing" if found is None else "corrupt",
-            remedy="put it back" if found is None else f"check and record it: {remedy}",
+            remedy=f"put it back, or: {remedy} --forget"
+            if found is None
+            else f"check and record it: {remedy}",
         )
     if found is None:
         return

@@ -301,6 +301,18 @@ def test_value_head_that_training_adds_is_no_stranger(store: Store) -> None:
     ]
 
 
+@pytest.mark.parametrize("key", ["meta_llama_mtp_bf16", "meta_llama_mtp_tokenizer"])
+def test_value_head_in_another_place_is_a_stranger(store: Store, key: str) -> None:
+    """Nothing reads it there and no rule vouches for it: its name alone is no passport."""
+    artifact = store.catalogue[key]
+    path = store.path(artifact, "safetensors/value_head.safetensors")
+    path.parent.mkdir()
+    path.write_bytes(b"anything")
+    assert [(item.file, item.problem) for item in findings(store, artifact)] == [
+        (f"{artifact.base}/safetensors/value_head.safetensors", "extra")
+    ]
+
+
 # -- where a checkpoint is damaged -----------------------------------------------------------------
 
 
