@@ -352,7 +352,7 @@ class Store:
                 previous = self.manifest(artifact)
             except (MissingArtifact, CorruptArtifact):
                 previous = None
-            if previous is not None:
+            if previous is not None and artifact.guests:
                 said = previous.document
                 recorded = {k: said[k] for k in RECORDED if k in said and k in description}
                 description = {**description, **recorded}

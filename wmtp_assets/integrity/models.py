@@ -19,7 +19,7 @@ from wmtp_assets.checkpoints.micro import micro_params
 from wmtp_assets.checkpoints.params import MetaParams, parse_params
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, Header, read_header
 from wmtp_assets.checkpoints.tokenizer import config_bytes, pinned_sha256, read_facts
-from wmtp_assets.checkpoints.value_head import check_value_head
+from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, check_value_head
 from wmtp_assets.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.files import hash_file
 from wmtp_assets.integrity.findings import Report, Subject, is_there
@@ -305,20 +305,19 @@ def check_tokenizer_fits(subject: Subject, report: Report) -> None:
 def check_recorded_value_head(subject: Subject, report: Report) -> None:
     """A value head beside the checkpoint is recorded in ``metadata.json``, is the recorded one, and
     has shape [hidden_size, 1]; where none is recorded, none is there."""
-    artifact = subject.artifact
-    recorded, found = subject.stated("value_head", "path"), None
+    artifact, stated_one = subject.artifact, subject.stated("value_head")
     path = subject.store.path(artifact, VALUE_HEAD)
-    if VALUE_HEAD in artifact.guests and is_there(path):
-        found = VALUE_HEAD
-    report.note(recorded=recorded, found=found)
-    if "path" not in (subject.stated("value_head") or {}):
-        report.add(
+    is_place = VALUE_HEAD in artifact.guests
+    if not is_place or not isinstance(stated_one, dict) or "path" not in stated_one:
+        report.require(
             subject.file(artifact.manifest),
-            expected="value_head with a path, or with null for it",
-            found=subject.stated("value_head"),
+            expected=NO_VALUE_HEAD,
+            found=stated_one,
             place="value_head",
         )
         return
+    recorded, found = stated_one["path"], VALUE_HEAD if is_there(path) else None
+    report.note(recorded=recorded, found=found)
     remedy = f"wmtp value-head {artifact.spec.folder}"
     if recorded != found:
         report.add(

@@ -230,15 +230,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect)
 
 
-def loaded(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """What transformers makes of a model's folder, and what it says about it."""
+def loaded(folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """What transformers makes of the weights' folder, and what it says about it."""
     transformers = pytest.importorskip("transformers")
     return transformers.LlamaForCausalLM.from_pretrained(
-        folder / "safetensors",
-        config=str(folder / "configs/config.json"),
-        # Without it transformers 5 looks for config.json beside the weights, and fails.
-        generation_config=transformers.GenerationConfig(),
-        output_loading_info=True,
+        folder / "safetensors", output_loading_info=True, **options
     )
 
 
@@ -263,7 +259,10 @@ def test_transformers_loads_it_whole(good_root: Path, name: str, tied: bool) -> 
     The same logits as from the tensors that our own reader gives.
     """
     folder = good_root / "models_v2" / name
+    named, told = loaded(folder, config=str(folder / "configs/config.json"))
+    assert not list(chain.from_iterable(told.values())), told
     model, told = loaded(folder)
+    tiny.assert_same_bits(named.state_dict(), model.state_dict())
     assert not list(chain.from_iterable(told.values())), told
     assert {p.dtype for p in model.parameters()} == {torch.float16}
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
@@ -274,6 +273,16 @@ def test_transformers_loads_it_whole(good_root: Path, name: str, tied: bool) -> 
     assert torch.isfinite(logits).all()
     assert logits.float().std() > 0.01
     assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize("key", [SAFETENSORS, MICRO])
+def test_config_lies_beside_the_weights(made: Store, key: str) -> None:
+    """Where transformers 5 looks for it, whatever it is told; the same bytes, and listed."""
+    folder = tiny.model_folder(made, key)
+    beside = folder / "safetensors/config.json"
+    assert beside.read_bytes() == (folder / "configs/config.json").read_bytes()
+    assert "safetensors/config.json" in made.manifest(made.catalogue[key]).files
+    assert "  config.json\n" in (folder / "safetensors/SHA256SUMS").read_text()
 
 
 @pytest.mark.usefixtures("no_network")

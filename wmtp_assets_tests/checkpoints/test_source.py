@@ -431,7 +431,7 @@ def test_tensors_that_the_config_does_not_ask_for(store: Store) -> None:
         ({"hidden_size": 0}, "hidden_size: Input should be greater than 0"),
         ({"hidden_size": 10**400}, "hidden_size: Input should be less than"),
         ({"intermediate_size": 10**400}, "intermediate_size: Input should be less than"),
-        ({"num_hidden_layers": 10**9}, "n_layers: Input should be less than"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers: Input should be less than"),
         ({"num_attention_heads": 3}, "dim 32 is no multiple of n_heads 3"),
         ({"num_attention_heads": 64}, "dim 32 is no multiple of n_heads 64"),
         ({"num_key_value_heads": 3}, "n_heads 4 is no multiple of n_kv_heads 3"),

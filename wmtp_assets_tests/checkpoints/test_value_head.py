@@ -10,7 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, check_value_head, record_value_head
+from wmtp_assets.checkpoints.value_head import (
+    NO_VALUE_HEAD,
+    check_value_head,
+    forget_value_head,
+    record_value_head,
+)
 from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact
 from wmtp_assets.layout import VALUE_HEAD
 from wmtp_assets.manifest import Document
@@ -105,11 +110,13 @@ def test_new_commit_keeps_it(store: Store, key: str) -> None:
     assert VALUE_HEAD not in store.manifest(artifact).files
 
 
-def test_one_that_was_never_recorded_is_found(store: Store) -> None:
-    """A commit says what is there, and not whose it is."""
-    put(store)
+def test_one_that_was_never_recorded_is_not_claimed(store: Store) -> None:
+    """A file that lies there was not checked; it is kept, and recorded when somebody asks."""
+    path = put(store)
     tiny.make(store, SAFETENSORS)
-    assert stated(store) == RECORDED | {"stage1_checkpoint_id": None}
+    assert stated(store) == NO_VALUE_HEAD
+    assert path.read_bytes() == GOOD
+    assert record(store) == RECORDED
 
 
 def test_damaged_one_is_not_recorded_anew(store: Store) -> None:
@@ -122,12 +129,39 @@ def test_damaged_one_is_not_recorded_anew(store: Store) -> None:
     assert hashlib.sha256(path.read_bytes()).hexdigest() != RECORDED["sha256"]
 
 
-def test_one_that_is_gone_is_no_longer_claimed(store: Store) -> None:
-    """Null means: initialise. A path to nothing would end the training run."""
+def test_record_outlives_the_file_until_it_is_forgotten(store: Store) -> None:
+    """Making the checkpoint again must not hide that a trained head was lost; saying so does."""
     path = put(store)
     record(store)
     path.unlink()
     tiny.make(store, SAFETENSORS)
+    assert stated(store) == RECORDED
+    artifact = store.catalogue[SAFETENSORS]
+    before = store.manifest(artifact).content_sha256
+    assert forget_value_head(store, artifact).document["value_head"] == NO_VALUE_HEAD
+    assert stated(store) == NO_VALUE_HEAD
+    assert store.manifest(artifact).content_sha256 == before
+    tiny.make(store, SAFETENSORS)
+    assert stated(store) == NO_VALUE_HEAD
+
+
+def test_forgetting_leaves_the_file(store: Store) -> None:
+    """It is somebody's training; only the record goes, and can be made anew."""
+    path = put(store)
+    record(store)
+    forget_value_head(store, store.catalogue[SAFETENSORS])
+    assert path.read_bytes() == GOOD
+    assert record(store) == RECORDED
+
+
+def test_link_is_not_recorded(store: Store, tmp_path: Path) -> None:
+    """What it leads to may change, or be gone on the machine the folder is copied to."""
+    (tmp_path / "elsewhere").write_bytes(GOOD)
+    path = put(store)
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MissingArtifact, match="or is a link"):
+        record(store)
     assert stated(store) == NO_VALUE_HEAD
 
 

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, record_value_head
 from wmtp_assets.layout import INTERNAL, VALUE_HEAD
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
@@ -260,6 +262,48 @@ def test_value_head_and_where_it_came_from(wmtp: Wmtp, store: Store) -> None:
     assert again == {**recorded, "stage1_checkpoint_id": None}
 
 
+def test_value_head_is_forgotten_on_request_only(wmtp: Wmtp, store: Store) -> None:
+    """One that is gone is a finding, also after the model was made again: training would silently
+    initialise a new one. Whoever means that says so."""
+    key = "micro_mtp"
+    artifact = store.catalogue[key]
+    path = put_value_head(store, key, 512, 1)
+    assert wmtp("value-head", key).returncode == 0
+    path.unlink()
+    materialize(store, artifact)
+    assert wmtp("verify", key).returncode == 2
+    done = wmtp("value-head", key, "--forget")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(path) in done.stdout
+    assert store.manifest(artifact).document["value_head"] == NO_VALUE_HEAD
+    assert wmtp("verify", key).returncode == 0
+
+
+def test_value_head_is_recorded_on_request_only(wmtp: Wmtp, store: Store) -> None:
+    """Making the model again does not make a file that nobody checked a recorded one."""
+    artifact = store.catalogue["micro_mtp"]
+    put_value_head(store, "micro_mtp", 1, 512)
+    materialize(store, artifact)
+    assert store.manifest(artifact).document["value_head"] == NO_VALUE_HEAD
+    assert wmtp("verify", "micro_mtp").returncode == 1
+
+
+def test_value_head_recorded_during_a_run_is_kept(store: Store) -> None:
+    """A conversion takes minutes; what was recorded meanwhile must not be undone by its commit."""
+    artifact = store.catalogue["micro_mtp"]
+    put_value_head(store, "micro_mtp", 512, 1)
+    commit = store.commit
+
+    def commit_later(*arguments: Any) -> Any:
+        record_value_head(store, artifact, 512, "run-7")
+        return commit(*arguments)
+
+    store.commit = commit_later
+    materialize(store, artifact)
+    recorded = store.manifest(artifact).document["value_head"]
+    assert (recorded["path"], recorded["stage1_checkpoint_id"]) == (VALUE_HEAD, "run-7")
+
+
 def test_recorded_value_head_survives_a_new_checkpoint(wmtp: Wmtp, store: Store) -> None:
     """The remedy of every finding about a model is to make it again: that must neither lose what
     was trained, nor make a damaged value head a recorded one."""
@@ -290,7 +334,7 @@ def test_recorded_value_head_survives_a_new_checkpoint(wmtp: Wmtp, store: Store)
             "value_head.weight is float32 [640, 1], a value head is floating point [512, 1]",
         ),
         (None, "no safetensors file"),
-        ((), "is not there: put the trained value head there first"),
+        ((), "put the trained value head there first"),
     ],
     ids=["turned", "of another model", "another file", "absent"],
 )

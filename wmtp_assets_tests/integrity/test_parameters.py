@@ -227,9 +227,9 @@ CASES = [
     current(
         "a model of another version of this project says less about itself",
         elsewhere("micro_mtp", edit_manifest(status=...)),
-        "",
-        STATEMENT,
-        "the metadata.json of a model has no 'status': make it again",
+        "models.micro-mtp.status",
+        "None",
+        "required",
     ),
 ]
 
