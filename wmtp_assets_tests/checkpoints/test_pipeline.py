@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -258,57 +256,12 @@ def test_reading_can_be_left_early(path: Path, taken: int) -> None:
     assert len(asked) <= taken + READS + 1
 
 
-# -- filesystems without direct reads ------------------------------------------------------------
-
-
-def refuse_direct_open(patch: pytest.MonkeyPatch) -> list[int]:
-    """Opening with O_DIRECT fails, as on tmpfs before Linux 6.6; the flags of each open."""
-    flags_of: list[int] = []
-    real = os.open
-
-    def open_(path: Any, flags: int, *rest: Any, **options: Any) -> int:
-        flags_of.append(flags)
-        if flags & os.O_DIRECT:
-            raise OSError(errno.EINVAL, "Invalid argument", str(path))
-        return real(path, flags, *rest, **options)
-
-    patch.setattr(os, "open", open_)
-    return flags_of
-
-
-def refuse_direct_read(patch: pytest.MonkeyPatch, error: int = errno.EINVAL) -> list[bool]:
-    """A file opens with O_DIRECT, and then cannot be read so, as on some network filesystems."""
-    were_direct: list[bool] = []
-    real = os.preadv
-
-    def preadv(descriptor: int, buffers: Any, offset: int) -> int:
-        is_direct = bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
-        were_direct.append(is_direct)
-        if is_direct:
-            raise OSError(error, os.strerror(error))
-        return real(descriptor, buffers, offset)
-
-    patch.setattr(os, "preadv", preadv)
-    return were_direct
-
-
-@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="Linux's way")
-@pytest.mark.parametrize("refuse", [refuse_direct_open, refuse_direct_read])
-def test_direct_reads_are_not_needed(
-    path: Path, monkeypatch: pytest.MonkeyPatch, refuse: Callable[[Any], list[Any]]
-) -> None:
-    """The test folder may be on any filesystem, and so may a storage root."""
-    seen = refuse(monkeypatch)
-    extents = [Extent(path, 1000 * i + 1, 999, "w") for i in range(38)]
-    found = [bytes(view) for view in read_extents(extents)]
-    assert found == [DATA[1000 * i + 1 : 1000 * i + 1000] for i in range(38)]
-    assert seen[0], "direct reading was tried first"
-    assert not seen[-1] or refuse is refuse_direct_open
+# -- what the system does -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
 def test_other_errors_come_out(path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    """A broken disk is not a filesystem without direct reads."""
+    """A broken disk is no end of the file, and no defect of the program."""
 
     def fail(*arguments: object) -> int:
         raise OSError(error, os.strerror(error))
@@ -318,16 +271,10 @@ def test_other_errors_come_out(path: Path, monkeypatch: pytest.MonkeyPatch, erro
             patch.setattr(os, name, fail)
             with pytest.raises(OSError, match=os.strerror(error)):
                 list(read_extents([Extent(path, 0, 10, "w")]))
-    if hasattr(os, "O_DIRECT"):
-        with monkeypatch.context() as patch:
-            seen = refuse_direct_read(patch, error)
-            with pytest.raises(OSError, match=os.strerror(error)):
-                list(read_extents([Extent(path, 0, 10, "w")]))
-            assert seen in ([True], []), "not tried again"
 
 
 def test_short_reads_are_continued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system may give less than was asked for, at any length; alignment is lost with it."""
+    """The system may give less than was asked for, at any length."""
     real = os.preadv
 
     def preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
