@@ -222,6 +222,7 @@ class SplitSpec(Spec):
 
     files: tuple[RelativePath, ...] = Field(min_length=1)
     rows: int | None = Field(default=None, ge=0, description="rows upstream; null: not pinned")
+    raw_only: bool = Field(default=False, description="kept in raw/, not processed")
 
 
 class SmallSpec(Spec):
@@ -237,13 +238,13 @@ class SmallSpec(Spec):
 
 
 class DatasetSpec(Spec):
-    """A dataset: raw parquet, processed JSONL, small splits and statistics, four assets."""
+    """A dataset: raw parquet, processed JSONL, pairs, small splits and statistics, five assets."""
 
     name: AssetName
     folder: FolderName
     description: str
     version: str = "v2.0.0"
-    converter: Literal["humaneval"]
+    converter: Literal["humaneval", "mbpp"]
     repository: Repository
     splits: dict[Annotated[str, Field(pattern=r"^[a-z]+$")], SplitSpec] = Field(min_length=1)
     tokenizer: AssetName = Field(
@@ -257,11 +258,19 @@ class DatasetSpec(Spec):
     @model_validator(mode="after")
     def _one_split_a_file(self) -> DatasetSpec:
         check_distinct(file for split in self.splits.values() for file in split.files)
+        if not self.processed_splits:
+            raise ValueError("splits: all are raw_only, none is processed")
         return self
 
     @property
+    def processed_splits(self) -> dict[str, SplitSpec]:
+        """The splits that are more than raw files."""
+        return {name: split for name, split in self.splits.items() if not split.raw_only}
+
+    @property
     def artifact_names(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}_{part}" for part in ("raw", "processed", "small", "stats"))
+        parts = ("raw", "processed", "pairs", "small", "stats")
+        return tuple(f"{self.name}_{part}" for part in parts)
 
 
 class SnapshotSpec(Spec):

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 from pydantic import ValidationError
 
+from wmtp_assets.data import pairs
 from wmtp_assets.data.jsonl import BadLine, read_jsonl, read_lines
-from wmtp_assets.data.process import count_tokens, split_file
-from wmtp_assets.data.records import RECORD_OF_CONVERTER, AlpacaRecord, schema_document
+from wmtp_assets.data.process import FORMAT, count_tokens, split_file
+from wmtp_assets.data.records import (
+    RECORD_OF_CONVERTER,
+    AlpacaRecord,
+    PairRecord,
+    Record,
+    pair_of,
+    render_line,
+    schema_document,
+)
 from wmtp_assets.data.small import small_file
 from wmtp_assets.data.stats import newest_summary, summarize
 from wmtp_assets.data.tokens import TokenCounter
@@ -35,7 +44,7 @@ def _spec(subject: Subject) -> DatasetSpec:
 def _split_files(subject: Subject) -> dict[str, str]:
     """Split → file name in the artifact."""
     name = small_file if subject.artifact.kind == "small" else split_file
-    return {split: name(split) for split in _spec(subject).splits}
+    return {split: name(split) for split in _spec(subject).processed_splits}
 
 
 def _first(error: ValidationError) -> tuple[str, str]:
@@ -86,12 +95,15 @@ def check_schema(subject: Subject, report: Report) -> None:
             seen.add(task_id)
     report.note(rows=rows)
     if subject.artifact.kind == "processed":
-        _check_schema_file(subject, report)
+        _check_schema_file(subject, report, record, FORMAT)
 
 
-def _check_schema_file(subject: Subject, report: Report) -> None:
+def _check_schema_file(
+    subject: Subject, report: Report, record: type[Record], format_name: str
+) -> None:
     expected = schema_document(
-        _spec(subject).converter,
+        record,
+        format_name,
         subject.stated("source", "repo"),
         subject.stated("source", "revision"),
     )
@@ -186,6 +198,51 @@ def check_token_length(subject: Subject, report: Report) -> None:
     report.note(longest=longest, max_tokens=limit)
 
 
+def check_derivation(subject: Subject, report: Report) -> None:
+    """Every line of the pairs is the one that the processed row at its place gives."""
+    processed = subject.store.catalogue[subject.artifact.upstream[0]]
+    rows: dict[str, int] = {}
+    for split, name in _split_files(subject).items():
+        records = _records(subject, report, split, processed)
+        lines = read_lines(report.reads(subject, name))
+        rows[split] = 0
+        for number, (record, line) in enumerate(zip_longest(records, lines), start=1):
+            if record is None or line is None:
+                report.add(
+                    subject.file(name),
+                    place=f"line {number}",
+                    expected="a line per row of the processed split",
+                    found="no line" if line is None else "a line more",
+                )
+                break
+            rows[split] = number
+            _check_pair(subject, report, name, line, pair_of(record[1]))
+    _check_schema_file(subject, report, PairRecord, pairs.FORMAT)
+    file = subject.file(subject.artifact.manifest)
+    splits = {split: {"rows": count} for split, count in rows.items()}
+    report.require(file, expected=splits, found=subject.stated("splits"), place="splits")
+    report.require(file, expected=sum(rows.values()), found=subject.stated("rows"), place="rows")
+    report.note(rows=rows)
+
+
+def _check_pair(
+    subject: Subject, report: Report, name: str, line: tuple[int, bytes], pair: PairRecord
+) -> None:
+    number, data = line
+    if data + b"\n" == render_line(pair):
+        return
+    file, place = subject.file(name), f"line {number}"
+    try:
+        found = parse_object(data)
+    except ValueError as error:
+        report.add(file, place=place, expected="a JSON object", found=error)
+        return
+    expected = pair.model_dump()
+    if found == expected:
+        report.add(file, place=place, expected="the line as it is made", found="other spelling")
+    report.require(file, expected=expected, found=found, place=place)
+
+
 def check_membership(subject: Subject, report: Report) -> None:
     """Small splits are within their limits, and every line stands in the processed split."""
     spec = _spec(subject)
@@ -254,13 +311,15 @@ def _recounted(subject: Subject, report: Report) -> Document:
     document = subject.store.manifest(processed).document
     fields = [("max_tokens",), ("tokenizer", "sha256")]
     fields += [
-        ("splits", split, key) for split in spec.splits for key in ("upstream_rows", "dropped")
+        ("splits", split, key)
+        for split in spec.processed_splits
+        for key in ("upstream_rows", "dropped")
     ]
     for keys in fields:
         if stated(document, *keys) is None:
             raise InvalidInput(f"no field {'.'.join(keys)}")
     records = {
         split: [record for _, record in _records(subject, report, split, processed)]
-        for split in spec.splits
+        for split in spec.processed_splits
     }
     return summarize(spec, records, document, counter)

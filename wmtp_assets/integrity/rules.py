@@ -16,7 +16,17 @@ from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
 
 _ALL: frozenset[Kind] = frozenset(
-    ("raw", "tokenizer", "safetensors", "micro", "processed", "small", "stats", "parameters")
+    (
+        "raw",
+        "tokenizer",
+        "safetensors",
+        "micro",
+        "processed",
+        "pairs",
+        "small",
+        "stats",
+        "parameters",
+    )
 )
 _CHECKPOINTS: frozenset[Kind] = frozenset(("safetensors", "micro"))
 
@@ -69,6 +79,12 @@ RULES = (
         "Every row is a record of the dataset's schema, and no task_id stands twice.",
         frozenset(("processed", "small")),
         datasets.check_schema,
+    ),
+    Rule(
+        "derivation",
+        "Every row is what the rule makes of the processed row at its place, and none is missing.",
+        frozenset(("pairs",)),
+        datasets.check_derivation,
     ),
     Rule(
         "row_count",
