@@ -25,6 +25,7 @@ DTYPE_SUFFIXES: Mapping[DType, str] = {"float16": "fp16", "bfloat16": "bf16", "f
 
 FamilyName = Literal["meta_mtp", "llama", "llama_reward"]
 Status = Literal["required", "optional"]
+Use = Literal["verifiable_critic", "baseline", "rho_1", "evaluation"]
 
 
 def relative_path(path: str) -> str:
@@ -254,6 +255,7 @@ class DatasetSpec(Spec):
         default=2048, gt=0, description="most tokens of instruction + input + output together"
     )
     small: SmallSpec = SmallSpec()
+    uses: tuple[Use, ...] = Field(min_length=1, description="what the rows may be used for")
 
     @model_validator(mode="after")
     def _one_split_a_file(self) -> DatasetSpec:
@@ -261,6 +263,11 @@ class DatasetSpec(Spec):
         if not self.processed_splits:
             raise ValueError("splits: all are raw_only, none is processed")
         return self
+
+    @property
+    def contaminates(self) -> tuple[str, ...]:
+        """The splits that models are evaluated on, so that no training row may hold them."""
+        return ("test",) if "evaluation" in self.uses and "test" in self.splits else ()
 
     @property
     def processed_splits(self) -> dict[str, SplitSpec]:

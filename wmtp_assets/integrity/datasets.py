@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from wmtp_assets.data import pairs
 from wmtp_assets.data.jsonl import BadLine, read_jsonl, read_lines
+from wmtp_assets.data.overlap import NGRAM, ngram_index, ngrams, normalized
 from wmtp_assets.data.process import FORMAT, count_tokens, split_file
 from wmtp_assets.data.records import (
     RECORD_OF_CONVERTER,
@@ -25,7 +26,7 @@ from wmtp_assets.data.small import small_file
 from wmtp_assets.data.stats import newest_summary, summarize
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.findings import Report, Subject, stated
+from wmtp_assets.integrity.findings import Report, Subject, is_there, stated
 from wmtp_assets.integrity.models import NEEDS_SENTENCEPIECE
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document
@@ -33,6 +34,8 @@ from wmtp_assets.specs import DatasetSpec
 from wmtp_assets.strict_json import parse_object
 
 _BATCH = 256
+
+TRAIN = "train"
 
 
 def _spec(subject: Subject) -> DatasetSpec:
@@ -158,7 +161,9 @@ def _records(
     Raises:
         BadLine: for a row that is no record.
     """
-    record = RECORD_OF_CONVERTER[_spec(subject).converter]
+    spec = (of or subject.artifact).spec
+    assert isinstance(spec, DatasetSpec)
+    record = RECORD_OF_CONVERTER[spec.converter]
     path = report.reads(subject, split_file(split), of)
     for number, row in read_jsonl(path):
         try:
@@ -196,6 +201,86 @@ def check_token_length(subject: Subject, report: Report) -> None:
                         found=f"{tokens} tokens",
                     )
     report.note(longest=longest, max_tokens=limit)
+
+
+def check_splits(subject: Subject, report: Report) -> None:
+    """No task_id stands in two splits."""
+    split_of: dict[str, str] = {}
+    for split, name in _split_files(subject).items():
+        for number, record in _records(subject, report, split):
+            other = split_of.setdefault(record.task_id, split)
+            if other != split:
+                report.add(
+                    subject.file(name),
+                    place=f"line {number}",
+                    expected=f"a task_id that is not in {other}",
+                    found=record.task_id,
+                )
+    report.note(task_ids=len(split_of))
+
+
+def check_text_twins(subject: Subject, report: Report) -> None:
+    """No instruction with its input stands in two splits, white space, case and punctuation
+    aside."""
+    first: dict[str, tuple[str, str]] = {}
+    for split, name in _split_files(subject).items():
+        for number, record in _records(subject, report, split):
+            text = normalized(f"{record.instruction}\n{record.input}")
+            other, task = first.setdefault(text, (split, record.task_id))
+            if other != split:
+                report.add(
+                    subject.file(name),
+                    place=f"line {number} ({record.task_id})",
+                    expected=f"a text that is not in {other}",
+                    found=f"that of {task}",
+                    problem="warning",
+                    remedy="leave one of them out where the splits must be disjoint by text",
+                )
+    report.note(texts=len(first))
+
+
+def check_contamination(subject: Subject, report: Report) -> None:
+    """No row of ``train`` shares :data:`NGRAM` words in a row with an evaluation problem."""
+    names = _split_files(subject)
+    if TRAIN not in names:
+        report.note(train="there is none")
+        return
+    evaluated = [
+        (artifact, split)
+        for artifact in subject.store.catalogue
+        if artifact.kind == "processed" and isinstance(artifact.spec, DatasetSpec)
+        for split in artifact.spec.contaminates
+    ]
+    texts: list[tuple[str, str]] = []
+    compared = []
+    for artifact, split in evaluated:
+        if not is_there(subject.store.path(artifact, split_file(split))):
+            report.note(**{artifact.key: "is not here: not compared"})
+            continue
+        compared.append(f"{artifact.key} {split}")
+        texts += [
+            (f"{artifact.spec.name} {split} {record.task_id}", _words_of(record))
+            for _, record in _records(subject, report, split, artifact)
+        ]
+    index = ngram_index(texts)
+    tasks: set[str] = set()
+    for number, record in _records(subject, report, TRAIN):
+        shared = [ngram for ngram in ngrams(_words_of(record)) if ngram in index]
+        tasks.update(task for ngram in shared for task in index[ngram])
+        if shared:
+            report.add(
+                subject.file(names[TRAIN]),
+                place=f"line {number} ({record.task_id})",
+                expected=f"no {NGRAM} words in a row of {', '.join(index[shared[0]])}",
+                found=shared[0],
+                problem="warning",
+                remedy="leave the row out where it matters",
+            )
+    report.note(compared_with=compared, tasks=sorted(tasks))
+
+
+def _words_of(record: AlpacaRecord) -> str:
+    return f"{record.instruction}\n{record.output}"
 
 
 def check_derivation(subject: Subject, report: Report) -> None:

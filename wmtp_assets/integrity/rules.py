@@ -99,6 +99,26 @@ RULES = (
         datasets.check_token_length,
     ),
     Rule(
+        "splits",
+        "No task_id stands in two splits.",
+        frozenset(("processed",)),
+        datasets.check_splits,
+    ),
+    Rule(
+        "text_twins",
+        "No text stands in two splits, upper and lower case and punctuation aside.",
+        frozenset(("processed",)),
+        datasets.check_text_twins,
+        blocking=False,
+    ),
+    Rule(
+        "contamination",
+        "No row of train shares 13 words in a row with a problem that is for evaluation.",
+        frozenset(("processed",)),
+        datasets.check_contamination,
+        blocking=False,
+    ),
+    Rule(
         "membership",
         "Small splits have their size, and every line stands in the processed split.",
         frozenset(("small",)),
