@@ -10,7 +10,7 @@ artifacts, and runs in turn, each in a process of its own and with the input out
 - the artifact ``<name>_safetensors``: cast to float16, overflow check, CRC-32 of every record,
   SHA-256 of file and tensors, configs, fsync, commit.
 
-Imports are not timed. Printed are the medians over the rounds, the medians of the ratios within a
+For Linux. Imports are not timed. Printed are the medians over the rounds, the medians of the ratios within a
 round, and the peak resident memory of the process.
 """
 

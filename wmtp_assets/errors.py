@@ -4,10 +4,6 @@ Each message says what is wrong, where, and what to do next. Whatever is not one
 defect of the program and keeps its traceback.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
 
 class WmtpError(Exception):
     """Base of every error whose message is meant for the person at the terminal."""
@@ -38,12 +34,4 @@ class StoreError(WmtpError):
 
 
 class DamagedRecord(InvalidInput):
-    """The bytes of a record have another checksum than the archive says.
-
-    Attributes:
-        path: the archive.
-    """
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
-        self.path = path
+    """The bytes of a record have another checksum than the archive says."""

@@ -47,6 +47,9 @@ VALUE_HEAD = "safetensors/value_head.safetensors"
 GUESTS = (VALUE_HEAD,)
 """Files that training puts beside those of an asset: none writes them, a commit keeps them."""
 
+RECORDED = ("value_head",)
+"""Keys of a manifest that say what people recorded about guests: a commit keeps them."""
+
 INTERNAL = ".wmtp"
 """Staging, locks, previous generations, verification times and the sample hub's files."""
 

@@ -35,7 +35,7 @@ from wmtp_assets.files import (
     open_regular,
     replace_file,
 )
-from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.layout import INTERNAL, RECORDED, Artifact, Catalogue
 from wmtp_assets.manifest import Document, FileRecord, Manifest
 from wmtp_assets.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
@@ -188,6 +188,8 @@ class Store:
         parts = self.manifest(artifact).document.get("parts", {})
         hashes = parts.get("sha256", {}).get(name)
         width = parts["size"] if hashes else max(record.size, 1)
+        if hashes and len(hashes) != -(-record.size // width):
+            hashes, width = None, max(record.size, 1)
         verified: set[int] = set()
 
         def verify(begin: int, end: int) -> None:
@@ -350,6 +352,10 @@ class Store:
                 previous = self.manifest(artifact)
             except (MissingArtifact, CorruptArtifact):
                 previous = None
+            if previous is not None and artifact.guests:
+                said = previous.document
+                recorded = {k: said[k] for k in RECORDED if k in said and k in description}
+                description = {**description, **recorded}
             data = manifest.seal(description, staged.files, timestamp(), previous)
             sealed = manifest.parse(data, str(self.manifest_path(artifact)))
             if target.is_dir():

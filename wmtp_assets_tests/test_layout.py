@@ -434,3 +434,4 @@ def test_catalogue_lists_each_artifact_once() -> None:
     keys = [artifact.key for artifact in CATALOGUE]
     assert all(one != two for one, two in pairwise(sorted(keys)))
     assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 17
+    assert keys[-1] == "parameter_snapshot"  # of all the others

@@ -20,6 +20,7 @@ from wmtp_assets.manifest import (
     Document,
     FileRecord,
     Manifest,
+    amend,
     content_sha256,
     parse,
     render,
@@ -156,6 +157,33 @@ def test_what_json_cannot_hold_is_not_written(value: object) -> None:
         render({"loss": value})
     with pytest.raises(ValueError, match=r"not JSON compliant|surrogates not allowed"):
         seal({"loss": value}, FEW, MORNING, None)
+
+
+# -- saying something else about the same files ----------------------------------------------------
+
+
+@UNTIMED
+@given(DESCRIPTION, FILES, DESCRIPTION)
+def test_what_is_amended_is_parsed(
+    description: Document, files: dict[str, FileRecord], changes: Document
+) -> None:
+    """Other words about the same bytes: version and time stay, whatever is said."""
+    sealed = parse(seal(description, files, MORNING, None), "here")
+    amended = parse(amend(sealed, changes), "here")
+    assert (amended.files, amended.content_sha256) == (sealed.files, sealed.content_sha256)
+    expected = {**sealed.document, **changes, "self_sha256": amended.document["self_sha256"]}
+    assert amended.document == expected
+
+
+def test_amending_nothing_changes_no_byte() -> None:
+    """And a change taken back leaves what was there before."""
+    good = seal({"name": "x"}, FEW, MORNING, None)
+    sealed = parse(good, "here")
+    assert amend(sealed, {}) == good
+    changed = amend(sealed, {"name": "y"})
+    assert changed != good
+    assert amend(parse(changed, "here"), {"name": "x"}) == good
+    assert sealed == parse(good, "here")
 
 
 # -- the content hash ----------------------------------------------------------------------------

@@ -27,6 +27,12 @@ def remove(store: Store, *keys: str) -> None:
         store.manifest_path(store.catalogue[key]).unlink()
 
 
+def needed(catalogue: Catalogue, key: str) -> list[str]:
+    """What ``key`` cannot be made without: all of its upstream but what is optional beside it."""
+    artifact = catalogue[key]
+    return [up for up in artifact.upstream if artifact.optional or not catalogue[up].optional]
+
+
 def told_command(error: BaseException) -> list[str]:
     """The assets that the message's command names."""
     *_, program, _, verb, option, selection = shlex.split(str(error))
@@ -45,8 +51,18 @@ def test_missing_upstream(empty_store: Store, key: str) -> None:
         materialize(empty_store, artifact)
     for upstream in artifact.upstream:
         path = empty_store.manifest_path(empty_store.catalogue[upstream])
-        assert f"{upstream} (looked for {path})" in str(error.value)
+        is_named = f"{upstream} (looked for {path})" in str(error.value)
+        assert is_named == (upstream in needed(empty_store.catalogue, key))
     assert not empty_store.root.exists()
+
+
+def is_all_wanted(catalogue: Catalogue, key: str, selected: list[str]) -> bool:
+    """Whether everything selected is ``key``, or something that it is made from."""
+    wanted = {key}
+    for item in reversed(KEYS):
+        if item in wanted:
+            wanted |= {*needed(catalogue, item)}
+    return wanted == {*selected}
 
 
 @pytest.mark.parametrize("key", MADE_FROM_SOMETHING)
@@ -58,7 +74,8 @@ def test_told_command_makes_all_that_is_missing(empty_store: Store, key: str) ->
     selected = told_command(error.value)
     assert selected[-1] == key
     for index, item in enumerate(selected):
-        assert set(catalogue[item].upstream) <= set(selected[:index])
+        assert set(needed(catalogue, item)) <= set(selected[:index])
+    assert is_all_wanted(catalogue, key, selected)
 
 
 def test_told_command_makes_nothing_that_is_there(store: Store) -> None:
@@ -86,7 +103,55 @@ def test_dagster_reads_the_told_command_as_meant(empty_store: Store) -> None:
     selected = told_command(error.value)
     graph = defs().resolve_asset_graph()
     found = dg.AssetSelection.from_coercible(selected).resolve(graph)
-    assert {key.to_user_string() for key in found} == set(selected) == set(KEYS[:4])
+    assert {key.to_user_string() for key in found} == set(selected)
+    assert selected == [
+        "meta_llama_mtp_raw",
+        "meta_llama_mtp_tokenizer",
+        "meta_llama_mtp_safetensors",
+        "micro_mtp",
+    ]
+
+
+def test_optional_artifacts_are_asked_for_by_name_only() -> None:
+    """13 GB more for a variant, 27 for a reward model: nothing else may ask for them."""
+    catalogue = Catalogue.load()
+    optional = {item.key for item in catalogue if item.optional}
+    assert "meta_llama_mtp_bf16" in optional
+    assert {f"starling_rm_{part}" for part in ("raw", "tokenizer", "safetensors")} <= optional
+    for item in catalogue:
+        if not item.optional:
+            assert not optional & {*needed(catalogue, item.key)}
+
+
+def test_snapshot_is_made_without_what_is_optional(store: Store) -> None:
+    """It holds what is there; its lineage names no more than that."""
+    artifact = store.catalogue["parameter_snapshot"]
+    optional = [key for key in artifact.upstream if store.catalogue[key].optional]
+    assert {*optional} == {"meta_llama_mtp_bf16", "starling_rm_safetensors"}
+    before = store.manifest(artifact)
+    remove(store, *optional)
+    after = materialize(store, artifact)
+    assert after.document["upstream"].keys() == {*artifact.upstream} - {*optional}
+    assert after.content_sha256 != before.content_sha256
+    remove(store, "micro_ref")
+    with pytest.raises(MissingArtifact, match=r"made from artifacts that are not there: micro_ref"):
+        materialize(store, artifact)
+
+
+def test_optional_model_is_made_with_all_it_needs(store: Store) -> None:
+    """Its tokenizer is another model's, which has to be there first; the command works."""
+    remove(store, "starling_rm_raw", "starling_rm_tokenizer", "meta_llama_mtp_tokenizer")
+    artifact = store.catalogue["starling_rm_safetensors"]
+    with pytest.raises(MissingArtifact) as error:
+        materialize(store, artifact)
+    assert told_command(error.value) == [
+        "meta_llama_mtp_tokenizer",
+        "starling_rm_raw",
+        "starling_rm_tokenizer",
+        "starling_rm_safetensors",
+    ]
+    for key in told_command(error.value):
+        materialize(store, store.catalogue[key])
 
 
 @pytest.mark.parametrize("offset", [5, -5])
@@ -95,6 +160,10 @@ def test_dagster_reads_the_told_command_as_meant(empty_store: Store) -> None:
     [
         ("meta_llama_mtp_tokenizer", "meta_llama_mtp_raw"),
         ("micro_mtp", "meta_llama_mtp_safetensors"),
+        ("micro_ref", "ref_sheared_llama_tokenizer"),
+        ("starling_rm_tokenizer", "meta_llama_mtp_tokenizer"),
+        ("meta_llama_mtp_bf16", "meta_llama_mtp_raw"),
+        ("parameter_snapshot", "starling_rm_safetensors"),
         ("humaneval_small", "humaneval_processed"),
     ],
 )

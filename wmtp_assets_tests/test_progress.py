@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from wmtp_assets.progress import Progress, human_bytes, human_seconds, silent
+from wmtp_assets.progress import Progress, Terminal, human_bytes, human_seconds, silent
 
 MB = 1_000_000
 
@@ -143,6 +146,121 @@ def test_real_clock_is_monotonic() -> None:
     Progress("hashing", 10, lines.append).advance(10)
     assert len(lines) == 1
     Progress("hashing", 10, silent).advance(10)
+
+
+# -- bars ----------------------------------------------------------------------------------------
+
+
+class Screen:
+    """A terminal of 100 columns; what was drawn on it, without the control sequences."""
+
+    def __init__(self) -> None:
+        self.file = io.StringIO()
+        self.terminal = Terminal(
+            Console(file=self.file, force_terminal=True, width=100, color_system=None, _environ={})
+        )
+
+    def drawn(self) -> str:
+        """Everything since the last call, with the bars as they are now."""
+        self.terminal._bars.refresh()
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.file.getvalue())
+        self.file.seek(0)
+        self.file.truncate()
+        return text.replace("\r", "\n")
+
+
+@pytest.fixture
+def screen() -> Iterator[Screen]:
+    screen = Screen()
+    with screen.terminal:
+        yield screen
+
+
+def test_bar_shows_name_and_sizes(screen: Screen) -> None:
+    """What is being done, how much of it is done, in the units of everything else."""
+    progress = Progress("hashing model.safetensors", 100 * MB, screen.terminal)
+    assert re.search(r"hashing model\.safetensors .*0/100\.0 MB", screen.drawn())
+    progress.advance(25 * MB)
+    assert re.search(r"hashing model\.safetensors .*25\.0/100\.0 MB", screen.drawn())
+    progress.advance(-5 * MB)
+    assert re.search(r"hashing model\.safetensors .*20\.0/100\.0 MB", screen.drawn())
+
+
+def test_bar_grows(screen: Screen) -> None:
+    """Its full part is as long as the work that is done."""
+    progress = Progress("hashing", 100 * MB, screen.terminal)
+    lengths = []
+    for _ in range(4):
+        lengths.append(screen.drawn().splitlines()[-1].count("━"))
+        progress.advance(30 * MB)
+    assert lengths[0] == 0
+    assert lengths[1] > 0
+    assert lengths[2] == pytest.approx(2 * lengths[1], abs=1)
+    assert lengths[3] == pytest.approx(3 * lengths[1], abs=2)
+
+
+def test_bar_vanishes_when_it_is_full(screen: Screen) -> None:
+    """A hundred files must not leave a hundred bars; and it comes back when it starts over."""
+    progress = Progress("hashing", MB, screen.terminal)
+    assert "hashing" in screen.drawn()
+    progress.advance(MB)
+    screen.drawn()
+    assert "hashing" not in screen.drawn()
+    progress.advance(-1)
+    assert "hashing" in screen.drawn()
+
+
+def test_bar_says_no_lines(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines between the redrawn bars are what the bar is there to replace."""
+    said: list[str] = []
+    monkeypatch.setattr(Terminal, "__call__", lambda self, line: said.append(line))
+    clock = Clock()
+    progress = Progress("hashing", 100 * MB, screen.terminal, clock)
+    for _ in range(100):
+        clock.now += 15
+        progress.advance(MB)
+    assert said == []
+    assert "100 %" not in screen.file.getvalue()
+
+
+def test_two_bars_at_once(screen: Screen) -> None:
+    """Artifacts are verified side by side: each has its own."""
+    one = Progress("first", 100 * MB, screen.terminal)
+    two = Progress("second", 200 * MB, screen.terminal)
+    one.advance(10 * MB)
+    two.advance(50 * MB)
+    drawn = screen.drawn()
+    assert re.search(r"first .*10\.0/100\.0 MB", drawn)
+    assert re.search(r"second .*50\.0/200\.0 MB", drawn)
+
+
+def test_nothing_to_do_shows_nothing_for_long(screen: Screen) -> None:
+    """An empty file: no division by zero, and no bar that stays."""
+    progress = Progress("hashing", 0, screen.terminal)
+    progress.advance(0)
+    screen.drawn()
+    assert "hashing" not in screen.drawn()
+
+
+def test_terminal_prints_lines_as_they_are(screen: Screen) -> None:
+    """Paths with brackets are no markup, in a line as in a bar's name."""
+    screen.terminal("kept [bold]x[/bold] in [1/2]")
+    Progress("hashing [red]x", 10, screen.terminal)
+    drawn = screen.drawn()
+    assert "kept [bold]x[/bold] in [1/2]" in drawn
+    assert "hashing [red]x" in drawn
+
+
+def test_terminal_leaves_the_lines_and_no_bar() -> None:
+    """What remains on the screen is what was said; the bars were only for the time being."""
+    screen = Screen()
+    with screen.terminal:
+        screen.terminal("said")
+        Progress("hashing", MB, screen.terminal).advance(10)
+    raw = screen.file.getvalue()
+    assert "said" in raw
+    assert "\x1b[2K" in raw[raw.rindex("hashing") :], "the line of the bar is erased"
+    assert raw.index("\x1b[?25l") < raw.index("\x1b[?25h"), "the cursor is shown again"
 
 
 # -- numbers for people --------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_assets import manifest
-from wmtp_assets.files import hash_file
+from wmtp_assets.files import BLOCK, hash_file
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import FileRecord
+from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
 
 
@@ -45,13 +46,42 @@ def flip(offset: int) -> Callable[[bytes], bytes]:
     return change
 
 
+_HASHES: dict[tuple[int, int, int], FileRecord] = {}
+
+
+def hash_once(path: Path) -> FileRecord:
+    """``hash_file``, but a large file that is linked into many trees is read once.
+
+    One that is written to has another time, size or inode. Small files are written faster than the
+    clock of a filesystem ticks.
+    """
+    status = path.stat()
+    if status.st_size < BLOCK:
+        return hash_file(path)
+    key = (status.st_ino, status.st_mtime_ns, status.st_size)
+    if key not in _HASHES:
+        _HASHES[key] = hash_file(path)
+    return _HASHES[key]
+
+
 def tree(folder: Path) -> dict[str, tuple[int, FileRecord]]:
     """Path → inode and content of every file below ``folder``: equal trees were not written to."""
     return {
-        path.relative_to(folder).as_posix(): (path.stat().st_ino, hash_file(path))
+        path.relative_to(folder).as_posix(): (path.stat().st_ino, hash_once(path))
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def remove_optional(store: Store) -> None:
+    """What ``make materialize`` makes: no optional artifact, and a snapshot that knows of none."""
+    for artifact in store.catalogue:
+        if artifact.optional:
+            for name in (*store.manifest(artifact).files, artifact.manifest):
+                store.path(artifact, name).unlink()
+    for artifact in store.catalogue:
+        if artifact.kind == "parameters":
+            materialize(store, artifact)
 
 
 def reseal(store: Store, artifact: Artifact, **changes: Any) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from wmtp_assets.build import Build
-from wmtp_assets.checkpoints.families import FAMILIES
+from wmtp_assets.checkpoints.families import FAMILIES, META
 from wmtp_assets.checkpoints.llama_config import llama_config, llama_params, parse_config
 from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams, parse_params
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, WrittenCheckpoint
-from wmtp_assets.checkpoints.value_head import recorded_value_head
+from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document, render
 from wmtp_assets.specs import MicroSpec, ModelSpec
@@ -47,6 +47,11 @@ class CheckpointFiles:
     @property
     def config(self) -> str:
         return f"{self.configs}config.json"
+
+    @property
+    def beside(self) -> str:
+        """Where transformers looks for ``config.json``; written for the families it can load."""
+        return f"{self.folder}config.json"
 
     def by_role(self) -> dict[str, str]:
         """Role in ``metadata.json`` → path."""
@@ -139,7 +144,10 @@ def write_configs(
     tied = family.is_tied({entry.name for entry, _ in written.tensors})
     build.staged.write(files.params, params_bytes(params))
     build.staged.write(files.adapter, yaml_bytes(adapter_document(spec.folder, params, dtype)))
-    build.staged.write(files.config, render(llama_config(params, dtype, tied, upstream)))
+    config = render(llama_config(params, dtype, tied, upstream))
+    build.staged.write(files.config, config)
+    if files.beside != files.config and family is not META:
+        build.staged.write(files.beside, config)
     build.staged.write_sha256sums(files.folder)
 
 
@@ -165,7 +173,7 @@ def model_document(
         "dtype": checkpoint_dtype({entry.dtype for entry, _ in written.tensors}),
         "files": roles,
         "sha256": {role: record.sha256 for role, record in records.items()},
-        "value_head": recorded_value_head(store, artifact),
+        "value_head": NO_VALUE_HEAD,
         "tokenizer_shared_with": shared.spec.folder if shared else None,
         "target_device": spec.target_device,
         "status": "optional" if artifact.optional else "required",

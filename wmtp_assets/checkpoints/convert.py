@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ from wmtp_assets.errors import DamagedRecord, InvalidInput
 from wmtp_assets.files import HashedFile
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document
-from wmtp_assets.progress import Progress
+from wmtp_assets.progress import Progress, Say, silent
 from wmtp_assets.specs import DType, ModelSpec
 
 if TYPE_CHECKING:
@@ -42,7 +41,9 @@ if TYPE_CHECKING:
 def cast(
     values: torch.Tensor, dtype: torch.dtype, where: str, out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Round a block of floats to ``dtype``, to nearest, ties to even.
+    """Round a block of floats to ``dtype`` as ``Tensor.to`` does: to nearest, ties to even.
+
+    That of float64 to 16 bits rounds twice, by way of float32.
 
     Args:
         out: where the result goes, of ``dtype`` and the size of ``values``; None: a new tensor.
@@ -79,10 +80,13 @@ def convert(
     dtype: DType,
     metadata: Mapping[str, str],
     file: HashedFile,
+    say: Say = silent,
 ) -> WrittenCheckpoint:
     """Write tensors to a safetensors file in ``dtype``.
 
-    Each byte is read once, in blocks; a tensor that is not contiguous is read whole.
+    Each tensor is read once, in blocks; one that is not contiguous is read whole. A record that no
+    tensor fills (several share it, or parts of it are used) is read once more, before: for its
+    checksum.
 
     Args:
         sources: name → the tensor that is written under it, then those that must be equal to it.
@@ -103,7 +107,7 @@ def convert(
         TensorEntry(name, DTYPE_CODES[dtype], same[0].shape) for name, same in sources.items()
     ]
     ordered = [_without_repetition(sources[entry.name]) for entry in file_order(entries)]
-    _check_other_records(ordered)
+    _check_other_records(ordered, say)
     widest = max((len(same) for same in ordered), default=1)
     extents = (extent for same in ordered if _is_streamed(same) for extent in _extents(same))
     caster = _Caster(dtype)
@@ -153,10 +157,12 @@ def _streamed(
     same: Sequence[StoredTensor], blocks: Iterator[memoryview]
 ) -> Iterator[list[memoryview]]:
     """The blocks of each tensor side by side; CRC-32s are checked at the end."""
+    from isal.isal_zlib import crc32
+
     checksums = [0] * len(same)
     for _ in Extent(same[0].path, 0, same[0].size, "").blocks():
         views = [next(blocks) for _ in same]
-        checksums = [zlib.crc32(view, crc) for view, crc in zip(views, checksums, strict=True)]
+        checksums = [crc32(view, crc) for view, crc in zip(views, checksums, strict=True)]
         yield views
     for tensor, crc in zip(same, checksums, strict=True):
         if tensor.record is not None and tensor.fills_record:
@@ -183,8 +189,10 @@ def _whole(same: Sequence[StoredTensor]) -> Iterator[list[memoryview]]:
         yield views
 
 
-def _check_other_records(tensors: Iterable[Sequence[StoredTensor]]) -> None:
+def _check_other_records(tensors: Iterable[Sequence[StoredTensor]], say: Say) -> None:
     """Check the CRC-32 of the records that are not read from begin to end in one go."""
+    from isal.isal_zlib import crc32
+
     filled: set[tuple[Path, int]] = set()
     others: dict[tuple[Path, int], Record] = {}
     for same in tensors:
@@ -196,18 +204,23 @@ def _check_other_records(tensors: Iterable[Sequence[StoredTensor]]) -> None:
                 filled.add((tensor.path, record.begin))
             else:
                 others[tensor.path, record.begin] = record
-    for path, begin in others.keys() - filled:
-        record = others[path, begin]
+    left = {place: record for place, record in others.items() if place not in filled}
+    progress = Progress(
+        "verifying records of several tensors", sum(r.size for r in left.values()), say
+    )
+    for (path, begin), record in left.items():
         crc = 0
         for block in read_extents(Extent(path, begin, record.size, record.name).blocks()):
-            crc = zlib.crc32(block, crc)
+            crc = crc32(block, crc)
+            progress.advance(len(block))
         _compare(path, record, crc)
 
 
 def _compare(path: Path, record: Record, crc: int) -> None:
     if crc != record.crc32:
         raise DamagedRecord(
-            path, f"record {record.name} has CRC-32 {crc:08x}, the archive says {record.crc32:08x}"
+            f"{path}: record {record.name} has CRC-32 {crc:08x}, the archive says "
+            f"{record.crc32:08x}"
         )
 
 
@@ -218,7 +231,7 @@ class _Caster:
         import torch
 
         self._dtype: torch.dtype = getattr(torch, dtype)
-        self._buffers = [torch.empty(0, dtype=self._dtype) for _ in range(AHEAD + 2)]
+        self._buffers = [torch.empty(0, dtype=self._dtype) for _ in range(AHEAD + 1)]
         self._turn = 0
 
     def _buffer(self, count: int) -> torch.Tensor | None:
@@ -324,7 +337,7 @@ def build_safetensors(build: Build) -> Document:
         )
         with build.staged.create(files_of(artifact).checkpoint, progress.advance) as file:
             metadata = {"format": "pt", "model_name": spec.folder}
-            written = convert(planned.sources, dtype, metadata, file)
+            written = convert(planned.sources, dtype, metadata, file, build.say)
     write_configs(build, params, written, config)
     return model_document(
         build,

@@ -43,6 +43,17 @@ class _LlamaFields(BaseModel):
     tie_word_embeddings: bool = False
 
 
+_THEIR_NAMES = {
+    "dim": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "norm_eps": "rms_norm_eps",
+    "ffn_dim_multiplier": "intermediate_size",
+}
+"""Meta's name of a parameter → transformers', for errors."""
+
+
 def parse_config(data: bytes, where: str) -> Document:
     """Read a ``config.json``.
 
@@ -98,7 +109,8 @@ def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "document"
+        field = ".".join(map(str, first["loc"]))
+        field = _THEIR_NAMES.get(field, field) or "hidden_size, num_attention_heads and the others"
         raise InvalidInput(f"{where}: {field}: {first['msg']}") from error
 
 

@@ -6,13 +6,13 @@ Models of every family are described by these parameters. Source of the formulas
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.specs import Spec
+from wmtp_assets.strict_json import parse_object
 
 MAX_POSITION_EMBEDDINGS = 2048
 """Context length the training code uses, in tokens."""
@@ -90,8 +90,7 @@ def parse_params(data: bytes, where: str) -> MetaParams:
         InvalidInput: naming the file (``where``) and the field that is wrong.
     """
     try:
-        document: Any = json.loads(data)
-        return MetaParams.model_validate(document, strict=True)
+        return MetaParams.model_validate(parse_object(data), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         field = repr(".".join(map(str, first["loc"]))[:60])[1:-1] or "document"

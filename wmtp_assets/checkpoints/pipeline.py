@@ -14,7 +14,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -100,7 +100,11 @@ class _Reader:
         needed = skipped + extent.size
         filled = 0
         while filled < needed:
-            count = self._read_once(extent.path, buffer[filled : end - begin], begin + filled)
+            try:
+                count = self._read_once(extent.path, buffer[filled : end - begin], begin + filled)
+            except OSError as error:
+                problem = f"{error.strerror}, reading {extent.what}"
+                raise OSError(error.errno, problem, str(extent.path)) from error
             if not count:
                 raise InvalidInput(f"{extent.path}: the file ends inside {extent.what}")
             filled += count
@@ -145,13 +149,12 @@ def read_extents(extents: Iterable[Extent], kept: int = 1) -> Generator[memoryvi
         InvalidInput: if a file ends early.
         OSError: if it cannot be read.
     """
-    reader = _Reader(READS + kept + 1)
+    reader = _Reader(READS + kept)
 
     def opened() -> Iterator[tuple[int, Extent]]:
         for number, extent in enumerate(extents):
             reader.open(extent.path)
             yield number, extent
 
-    with ExitStack() as at_end:
-        at_end.callback(reader.close)
+    with closing(reader):
         yield from map_ahead(reader.read, opened(), READS)

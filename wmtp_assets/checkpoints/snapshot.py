@@ -19,6 +19,9 @@ from wmtp_assets.store import Store
 
 DEFAULTS = "defaults.yaml"
 
+_TAKEN_OVER = ("tokenizer_shared_with", "n_params", "status", "target_device")
+"""Keys of ``metadata.json``."""
+
 _HEADING = b"# Made by wmtp_assets from the checkpoints; do not edit, it is made again.\n"
 
 
@@ -43,10 +46,7 @@ def defaults_bytes(
         models[f"{model.spec.folder}{variant}"] = {
             "checkpoint": f"{model.base}/{files.checkpoint}",
             "tokenizer": f"{model.unit}/tokenizer/tokenizer.model",
-            "tokenizer_shared_with": document["tokenizer_shared_with"],
-            "n_params": document["n_params"],
-            "status": document["status"],
-            "target_device": document["target_device"],
+            **{key: document.get(key) for key in _TAKEN_OVER},
             "parameters": yaml.safe_load(read(model, files.adapter)),
         }
     return _HEADING + yaml_bytes({"models": models})

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from wmtp_assets.checkpoints.families import Family
-from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, ITEM_SIZE, read_header
+from wmtp_assets.checkpoints.safetensors_file import (
+    DTYPE_NAMES,
+    ITEM_SIZE,
+    MAX_NAME,
+    read_header,
+)
 from wmtp_assets.checkpoints.stored import StoredTensor, contiguous
 from wmtp_assets.checkpoints.torch_zip import Verify, read_tensors
 from wmtp_assets.errors import InvalidInput
@@ -67,7 +72,7 @@ def _read_index(path: Path, files: ModelFiles) -> dict[str, str]:
         folder = PurePosixPath(files.checkpoint).parent
         shard_of: dict[str, str] = {}
         for name, shard in weight_map.items():
-            if not isinstance(shard, str):
+            if not isinstance(shard, str) or len(shard) > MAX_NAME:
                 raise ValueError(f"{short(name)} is in {short(shard)}, not in a file")
             shard_of[name] = str(folder / relative_path(shard))
     except (ValueError, RecursionError) as error:

@@ -1,7 +1,8 @@
 """The value head that training puts beside a checkpoint: what it must be, and how it is recorded.
 
 ``metadata.json`` says ``value_head: {path, sha256, stage1_checkpoint_id}``. A ``path`` of null
-means that there is none, and that training initialises one.
+means that there is none, and that training initialises one. What is recorded survives every commit
+of the checkpoint, until it is recorded anew or forgotten.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact
+from wmtp_assets.errors import InvalidInput, MissingArtifact
 from wmtp_assets.files import hash_file
 from wmtp_assets.layout import VALUE_HEAD, Artifact
 from wmtp_assets.manifest import Document, Manifest
@@ -37,31 +38,6 @@ def check_value_head(path: Path, hidden_size: int) -> None:
         )
 
 
-def recorded_value_head(store: Store, artifact: Artifact) -> Document:
-    """What ``metadata.json`` is to say about the value head that is there now.
-
-    What an earlier commit recorded stays, so that a damaged file does not become a recorded one.
-    """
-    if VALUE_HEAD.split("/")[0] not in artifact.owns:
-        return NO_VALUE_HEAD
-    path = store.path(artifact, VALUE_HEAD)
-    try:
-        before = store.manifest(artifact).document.get("value_head", NO_VALUE_HEAD)
-    except (MissingArtifact, CorruptArtifact):
-        before = NO_VALUE_HEAD
-    if not path.is_file():
-        return NO_VALUE_HEAD
-    return before if before["path"] else _describe(path, None)
-
-
-def _describe(path: Path, stage1_checkpoint_id: str | None) -> Document:
-    return {
-        "path": VALUE_HEAD,
-        "sha256": hash_file(path).sha256,
-        "stage1_checkpoint_id": stage1_checkpoint_id,
-    }
-
-
 def record_value_head(
     store: Store, artifact: Artifact, hidden_size: int, stage1_checkpoint_id: str | None
 ) -> Manifest:
@@ -73,7 +49,23 @@ def record_value_head(
     """
     path = store.path(artifact, VALUE_HEAD)
     store.manifest(artifact)
-    if not path.is_file():
-        raise MissingArtifact(f"{path} is not there: put the trained value head there first")
+    if path.is_symlink() or not path.is_file():
+        raise MissingArtifact(
+            f"{path} is not there, or is a link: put the trained value head there first"
+        )
     check_value_head(path, hidden_size)
-    return store.amend(artifact, {"value_head": _describe(path, stage1_checkpoint_id)})
+    recorded = {
+        "path": VALUE_HEAD,
+        "sha256": hash_file(path).sha256,
+        "stage1_checkpoint_id": stage1_checkpoint_id,
+    }
+    return store.amend(artifact, {"value_head": recorded})
+
+
+def forget_value_head(store: Store, artifact: Artifact) -> Manifest:
+    """Write into the manifest that there is no value head; a file is left where it is.
+
+    Raises:
+        MissingArtifact: if the checkpoint is not there.
+    """
+    return store.amend(artifact, {"value_head": NO_VALUE_HEAD})

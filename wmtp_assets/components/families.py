@@ -40,9 +40,9 @@ class _Family(dg.Component):
         return cls(cls.spec_class.model_validate(attributes))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return definitions_of(self.artifacts())
+        return definitions_of(self.artifacts(context))
 
-    def artifacts(self) -> Iterable[Artifact]:
+    def artifacts(self, context: dg.ComponentLoadContext) -> Iterable[Artifact]:
         return artifacts_of(self.spec)
 
 
@@ -70,5 +70,5 @@ class ParameterSnapshot(_Family):
 
     spec_class = SnapshotSpec
 
-    def artifacts(self) -> Iterable[Artifact]:
-        return [artifact for artifact in Catalogue.load() if artifact.spec == self.spec]
+    def artifacts(self, context: dg.ComponentLoadContext) -> Iterable[Artifact]:
+        return [Catalogue.load(context.defs_module_path)[self.spec.name]]

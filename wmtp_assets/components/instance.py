@@ -13,6 +13,7 @@ import dagster as dg
 from filelock import FileLock
 
 from wmtp_assets.components.storage import claim_instance
+from wmtp_assets.files import replace_file
 from wmtp_assets.settings import read_settings
 
 
@@ -30,7 +31,10 @@ def prepare_instance() -> str:
     internal.mkdir(parents=True, exist_ok=True)
     with FileLock(internal / "prepare.lock"), dg.DagsterInstance.from_config(home) as instance:
         claim_instance(instance, read_settings().source)
-        instance.upgrade()
+        marker = Path(instance.storage_directory()).parent / "dagster_version"
+        if not marker.is_file() or marker.read_text() != dg.__version__:
+            instance.upgrade()  # opens the database of every run there ever was
+            replace_file(marker, dg.__version__.encode())
         instance.get_runs(limit=1)
         instance.all_instigator_state()
         return instance.storage_directory()

@@ -19,7 +19,7 @@ from wmtp_assets.checkpoints.micro import micro_params
 from wmtp_assets.checkpoints.params import MetaParams, parse_params
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, Header, read_header
 from wmtp_assets.checkpoints.tokenizer import config_bytes, pinned_sha256, read_facts
-from wmtp_assets.checkpoints.value_head import check_value_head
+from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, check_value_head
 from wmtp_assets.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.files import hash_file
 from wmtp_assets.integrity.findings import Report, Subject, is_there
@@ -98,6 +98,12 @@ def check_parameters(subject: Subject, report: Report) -> None:
         expected=llama_config(params, dtype, tied, upstream),
         found=config,
     )
+    if files.beside != files.config and _family(subject) is not META:
+        report.require(
+            subject.file(files.beside),
+            expected=config,
+            found=_json(subject, report, files.beside),
+        )
     report.require(
         subject.file(files.adapter),
         expected=adapter_document(spec.folder, params, dtype),
@@ -299,11 +305,18 @@ def check_tokenizer_fits(subject: Subject, report: Report) -> None:
 def check_recorded_value_head(subject: Subject, report: Report) -> None:
     """A value head beside the checkpoint is recorded in ``metadata.json``, is the recorded one, and
     has shape [hidden_size, 1]; where none is recorded, none is there."""
-    artifact = subject.artifact
-    recorded, found = subject.stated("value_head", "path"), None
+    artifact, stated_one = subject.artifact, subject.stated("value_head")
     path = subject.store.path(artifact, VALUE_HEAD)
-    if VALUE_HEAD in artifact.guests and is_there(path):
-        found = VALUE_HEAD
+    is_place = VALUE_HEAD in artifact.guests
+    if not is_place or not isinstance(stated_one, dict) or "path" not in stated_one:
+        report.require(
+            subject.file(artifact.manifest),
+            expected=NO_VALUE_HEAD,
+            found=stated_one,
+            place="value_head",
+        )
+        return
+    recorded, found = stated_one["path"], VALUE_HEAD if is_there(path) else None
     report.note(recorded=recorded, found=found)
     remedy = f"wmtp value-head {artifact.spec.folder}"
     if recorded != found:
@@ -313,7 +326,9 @@ def check_recorded_value_head(subject: Subject, report: Report) -> None:
             found="nothing" if found is None else f"path {recorded}, but the file is there",
             place="" if found is None else "value_head",
             problem="missing" if found is None else "corrupt",
-            remedy="put it back" if found is None else f"check and record it: {remedy}",
+            remedy=f"put it back, or: {remedy} --forget"
+            if found is None
+            else f"check and record it: {remedy}",
         )
     if found is None:
         return

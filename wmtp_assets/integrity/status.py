@@ -118,9 +118,10 @@ def _stale(store: Store, artifact: Artifact, manifest: Manifest) -> str:
             content = store.manifest(store.catalogue[key]).content_sha256
         except (MissingArtifact, CorruptArtifact, OSError):
             continue
-        if stated(manifest.document, "upstream", key) != content:
-            return (
-                f"made from another {key} than is there now; "
-                f"run: {materialize_command(artifact.key)}"
+        made_from = stated(manifest.document, "upstream", key)
+        if made_from != content:
+            how = (
+                f"from another {key} than is there now" if made_from else f"before {key} was there"
             )
+            return f"made {how}; run: {materialize_command(artifact.key)}"
     return ""

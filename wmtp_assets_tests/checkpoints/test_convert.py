@@ -5,14 +5,17 @@ Everything through the real builder but where the numbers alone matter.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import subprocess
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +31,22 @@ from wmtp_assets.checkpoints.pipeline import Extent
 from wmtp_assets.checkpoints.source import read_source
 from wmtp_assets.checkpoints.stored import StoredTensor
 from wmtp_assets.checkpoints.torch_zip import read_tensors, trust
-from wmtp_assets.errors import CorruptArtifact, DamagedRecord, InvalidInput, MissingArtifact
+from wmtp_assets.errors import (
+    CorruptArtifact,
+    DamagedRecord,
+    InvalidInput,
+    MissingArtifact,
+    StoreError,
+)
 from wmtp_assets.layout import Artifact
+from wmtp_assets.progress import human_bytes
 from wmtp_assets.specs import DType, ModelFiles
 from wmtp_assets.store import Store
 from wmtp_assets_tests.checkpoints import tiny
+from wmtp_assets_tests.checkpoints.test_torch_zip import records, zipped
 from wmtp_assets_tests.checkpoints.tiny import RAW, SAFETENSORS, TOKENIZER
 from wmtp_assets_tests.checkpoints.views import View, views
-from wmtp_assets_tests.trees import damage, flip
+from wmtp_assets_tests.trees import damage, flip, tree
 
 INF, NAN = math.inf, math.nan
 
@@ -174,6 +185,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target=st.sampled_from(FLOATS),
     block=st.sampled_from([8, 16, 24, 4096]),
     is_torch=st.booleans(),
+    is_early=st.booleans(),
     metadata=st.dictionaries(st.text(max_size=3), st.text(max_size=3), min_size=1, max_size=3),
 )
 def test_any_tensors_become_what_save_file_writes(
@@ -182,6 +194,7 @@ def test_any_tensors_become_what_save_file_writes(
     target: DType,
     block: int,
     is_torch: bool,
+    is_early: bool,
     metadata: dict[str, str],
 ) -> None:
     """Byte for byte, from any view of any storage, in blocks so small that seams are everywhere.
@@ -203,7 +216,7 @@ def test_any_tensors_become_what_save_file_writes(
     else:
         copies = {n: TWINS["copied"](tensor) for n, tensor in tensors.items()}
         save_file(copies, folder / name)
-    with tiny.blocks_of(block):
+    with tiny.blocks_of(block), tiny.everything_read_ahead() if is_early else nullcontext():
         stored = read_back(folder, name)
         groups = {n: tuple(stored[one][0] for one in same) for n, same in sources.items()}
         data = convert_to(folder / "converted.safetensors", groups, target, metadata)
@@ -234,6 +247,44 @@ def test_twins_that_differ_are_refused(tmp_path: Path, how: str, at: int) -> Non
     assert begin <= at < end
     if how == "copied":
         assert begin % 250 == 0 and end == min(begin + 250, 2400)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_buffers_are_not_reused_too_early(tmp_path: Path, count: int) -> None:
+    """The next block would overwrite one that is still compared, cast or written.
+
+    Blocks of whole pages: smaller ones lie in the same page, and overwriting changes nothing.
+    """
+    tensor = torch.arange(20_000.0)
+    torch.save({str(i): tensor.clone() for i in range(count)}, tmp_path / "x.pth")
+    sources: Sources = {"w": tuple(read_tensors(tmp_path / "x.pth").values())}
+    with tiny.blocks_of(8192), tiny.everything_read_ahead():
+        convert_to(tmp_path / "x", sources, "float16", {})
+    assert torch.equal(load_file(tmp_path / "x")["w"], tensor.half())
+
+
+def test_transposed_twin_of_one_storage(tmp_path: Path) -> None:
+    """The same bytes at the same place, read in another order, are another tensor."""
+    square = torch.arange(16.0).reshape(4, 4)
+    with pytest.raises(InvalidInput, match="other is not the same as one"):
+        convert_to(tmp_path / "x", two(tmp_path, square, square.t()), "float16", {})
+    symmetric = square + square.t()
+    convert_to(tmp_path / "y", two(tmp_path, symmetric, symmetric.t()), "float16", {})
+    assert torch.equal(load_file(tmp_path / "y")["w"], symmetric.half())
+
+
+@pytest.mark.parametrize("length", range(1, 9))
+def test_tensors_at_any_address(tmp_path: Path, length: int) -> None:
+    """Torch aligns its records to 64 bytes; another writer's tensors begin anywhere."""
+    path = tmp_path / "x.pth"
+    path.write_bytes(zipped(records(GOOD), prefix="x" * length + "/"))
+    stored = read_tensors(path)
+    assert {tensor.begin % 64 for tensor in stored.values()} != {0}
+    with tiny.blocks_of(1000):
+        sources = {name: (tensor,) for name, tensor in stored.items()}
+        data = convert_to(tmp_path / "x", sources, "float16", {"format": "pt"})
+    expected = {name: tensor.half() for name, tensor in STATE.items()}
+    assert data == tiny.save_file_bytes(expected, {"format": "pt"})
 
 
 def test_shared_twins_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -716,6 +767,68 @@ def test_raw_files_of_another_spec_are_missing(store: Store) -> None:
     message = tiny.assert_refused(store, MissingArtifact)
     assert tiny.CHECKPOINT in message
     assert f"--select '{RAW}'" in message
+
+
+# -- what else can go wrong ----------------------------------------------------------------------
+
+
+def test_full_disk_shows_before_anything_is_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """27 GB are read in a minute or ten; that there is no room for 13 is known at once."""
+
+    def allocate(descriptor: int, begin: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def read(*arguments: object) -> None:
+        raise AssertionError("read before the space was reserved")
+
+    size = tiny.checkpoint_path(store, SAFETENSORS).stat().st_size
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", allocate)
+        patch.setattr(os, "preadv", read)
+        message = tiny.assert_refused(store, StoreError)
+    assert message.startswith(f"no space left for {SAFETENSORS} under {store.root} (")
+    assert f"{human_bytes(size)} or more needed for one file" in message
+    assert " free. What is committed is whole" in message
+    tiny.make(store, SAFETENSORS)
+
+
+LIMITED = """
+import resource
+import signal
+import sys
+from pathlib import Path
+from wmtp_assets_tests.checkpoints import tiny
+
+store = tiny.make_store(Path(sys.argv[1]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    tiny.make(store, tiny.SAFETENSORS)
+except OSError as error:
+    print(error.errno, len(tiny.staged_left(store)))
+"""
+
+
+def test_system_that_refuses_to_write(store: Store) -> None:
+    """A real limit, in a process of its own: its error comes out, and nothing is left behind."""
+    before = tree(tiny.model_folder(store, SAFETENSORS))
+    assert tiny.run_python(LIMITED, str(store.root)).split() == [str(errno.EFBIG), "0"]
+    assert tree(tiny.model_folder(store, SAFETENSORS)) == before
+
+
+@pytest.mark.parametrize("position", [0, -1], ids=["first tensor", "last tensor"])
+def test_refusal_leaves_no_thread_and_no_file(store: Store, position: int) -> None:
+    """A server that converts again and again would run out of both."""
+    names = sorted(STATE.keys() - {"rope.freqs"})
+    tensors = tiny.random_tensors(tiny.params())
+    tensors[names[position]].view(-1)[0] = NAN
+    tiny.commit_raw(store, tensors)
+    before = threading.active_count(), len([*Path("/proc/self/fd").glob("*")])
+    with tiny.blocks_of(256):
+        tiny.assert_refused(store)
+    assert (threading.active_count(), len([*Path("/proc/self/fd").glob("*")])) == before
 
 
 # -- memory --------------------------------------------------------------------------------------

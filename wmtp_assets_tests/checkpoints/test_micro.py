@@ -482,25 +482,24 @@ def test_units_are_cut_from_all_three(decisive: str) -> None:
 # -- the builder ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def tiny_store(tmp_path: Path) -> Store:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A committed tiny model and its micro model."""
-    store = tiny.make_store(tmp_path / "storage")
+    store = tiny.make_store(tmp_path_factory.mktemp("made") / "storage")
     tiny.commit_raw(store, tiny.random_tensors(tiny.params()))
     tiny.make(store, TOKENIZER, SAFETENSORS, MICRO)
     return store
 
 
+@pytest.fixture
+def tiny_store(made: Store, tmp_path: Path) -> Store:
+    """A copy of :func:`made`."""
+    return tiny.copy_of(made, tmp_path / "storage")
+
+
 def assert_refused(store: Store, kind: type[WmtpError]) -> str:
     """The micro model is refused; the old one is untouched, and nothing is left staged."""
-    folder = tiny.model_folder(store, MICRO)
-    before = tree(folder)
-    assert CHECKPOINT in before
-    with pytest.raises(kind) as refused:
-        tiny.make(store, MICRO)
-    assert tree(folder) == before
-    assert tiny.staged_left(store) == []
-    return str(refused.value)
+    return tiny.assert_refused(store, kind, key=MICRO)
 
 
 def used_tensors() -> Iterator[str]:

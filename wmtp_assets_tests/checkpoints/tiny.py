@@ -13,8 +13,10 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ import torch
 from safetensors.torch import save
 
 from wmtp_assets.checkpoints import convert as convert_module
-from wmtp_assets.checkpoints import pipeline
+from wmtp_assets.checkpoints import pipeline, safetensors_file
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
 from wmtp_assets.checkpoints.llama_config import llama_params
@@ -387,6 +389,33 @@ def blocks_of(size: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "BLOCK", size)
         patch.setattr(convert_module, "BLOCK", size)
+        yield
+
+
+@contextmanager
+def everything_read_ahead() -> Iterator[None]:
+    """All is done as early as it may be: the worst that threads can do to reused buffers."""
+
+    def map_eagerly(
+        function: Callable[[Any], Any], items: Iterable[Any], width: int
+    ) -> Iterator[Any]:
+        waiting: deque[Any] = deque()
+        for item in items:
+            waiting.append(function(item))
+            if len(waiting) > width:
+                yield waiting.popleft()
+        yield from waiting
+
+    def ahead_eagerly(items: Iterator[Any]) -> Generator[Any, None, None]:
+        waiting = deque(islice(items, pipeline.AHEAD))
+        while waiting:
+            made = waiting.popleft()
+            waiting.extend(islice(items, 1))
+            yield made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "map_ahead", map_eagerly)
+        patch.setattr(safetensors_file, "ahead", ahead_eagerly)
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -9,12 +10,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
-from wmtp_assets.layout import INTERNAL
+from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, record_value_head
+from wmtp_assets.layout import INTERNAL, VALUE_HEAD
+from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
-from wmtp_assets_tests.trees import damage, flip, tree
+from wmtp_assets_tests.trees import damage, flip, remove_optional, tree
 
 Wmtp = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -122,6 +128,36 @@ def test_empty_root(tmp_path: Path) -> None:
     assert "0 of 13 artifacts, 0 of 4 optional ones, 0 B" in _wmtp(tmp_path, "status").stdout
 
 
+def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
+    """The ordinary one: all good; the optional ones are shown, and missed by who asks for them."""
+    remove_optional(store)
+    done = wmtp("verify")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (
+        0,
+        "45 rules applied, 0 failed, 4 skipped",
+    )
+    absent = "starling_rm_raw committed: skipped absent: it is optional, and was not materialized"
+    assert absent in done.stdout.splitlines()
+    *rows, last = wmtp("status").stdout.splitlines()
+    starling = next(row for row in rows if row.startswith("starling_rm_raw "))
+    assert " ".join(starling.split()) == (
+        "starling_rm_raw raw - - - - - - optional, not materialized"
+    )
+    assert ": 13 of 13 artifacts, 0 of 4 optional ones, " in last
+    for names, code in (
+        (["starling_rm_raw"], 2),
+        (["starling-rm-7b"], 2),
+        (["models_v2/meta-llama-mtp/safetensors-bf16"], 2),
+        (["meta-llama-mtp"], 0),  # it was asked for the model, of which the variant is no part
+        (["meta-llama-mtp", "meta_llama_mtp_bf16"], 2),
+        (["configs"], 0),
+    ):
+        done = wmtp("verify", *names)
+        assert done.returncode == code, done.stdout
+        command = "dagster asset materialize --select 'meta_llama_mtp_bf16'"
+        assert (command in done.stdout) == (code == 2 and "starling" not in names[0])
+
+
 @pytest.mark.parametrize("command", ["status", "verify"])
 def test_root_of_the_other_source_is_refused(wmtp: Wmtp, command: str) -> None:
     """Sample weights must not be shown as real ones; 1 would mean that they are corrupt."""
@@ -136,6 +172,14 @@ def test_root_of_the_other_source_is_refused(wmtp: Wmtp, command: str) -> None:
         (("verify", "nonsense"), {}, "neither an asset nor a folder"),
         (("status", "--wrong"), {}, "No such option"),
         (("frobnicate",), {}, "No such command"),
+        (("value-head",), {}, "Missing argument"),
+        (("value-head", "nonsense"), {}, "neither an asset nor a folder"),
+        (("value-head", "humaneval"), {}, "humaneval is no model that a value head lies beside"),
+        (("value-head", "configs"), {}, "configs is no model that a value head lies beside"),
+        (("value-head", "meta_llama_mtp_raw"), {}, "is no model that a value head lies beside"),
+        (("value-head", "meta_llama_mtp_bf16"), {}, "is no model that a value head lies beside"),
+        (("value-head", "micro_mtp", "micro_ref"), {}, "unexpected extra argument"),
+        (("value-head", "micro_mtp"), {"WMTP_SOURCE": "hub"}, "artifacts of the source 'sample'"),
         (("status",), {"WMTP_SOURCE": "huggingface"}, "is not a source"),
     ],
 )
@@ -149,6 +193,191 @@ def test_wrong_usage(
     assert "Traceback" not in done.stderr
 
 
+# -- value heads -----------------------------------------------------------------------------------
+
+FOLDERS = {
+    "meta_llama_mtp_safetensors": ("meta-llama-mtp", 640),
+    "starling_rm_safetensors": ("starling-rm-7b", 256),
+    "micro_ref": ("micro-ref", 512),
+}
+"""Asset → folder and hidden size."""
+
+
+def put_value_head(store: Store, key: str, *shape: int) -> Path:
+    """Write a value head beside the checkpoint ``key``, as training does; its path."""
+    path = store.path(store.catalogue[key], VALUE_HEAD)
+    path.write_bytes(save({"value_head.weight": np.ones(shape, dtype="float32")}))
+    return path
+
+
+@pytest.mark.parametrize("key", FOLDERS)
+def test_value_head_is_recorded(wmtp: Wmtp, store: Store, key: str) -> None:
+    """Before: a finding with the command. After it: its hash is compared as every other one is."""
+    folder, width = FOLDERS[key]
+    artifact = store.catalogue[key]
+    path = put_value_head(store, key, width, 1)
+    before = tree(store.folder(artifact))
+    manifest = store.manifest(artifact)
+
+    found = json.loads(wmtp("verify", key, "--json").stdout)
+    assert [(item["rule"], item["problem"]) for item in found["findings"]] == [
+        ("value_head", "corrupt")
+    ]
+    assert found["findings"][0]["remedy"] == f"check and record it: wmtp value-head {folder}"
+    done = wmtp("value-head", folder)
+    assert done.returncode == 0, done.stderr
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert done.stdout == f"{path}: recorded with SHA-256 {sha256}\n"
+    assert wmtp("verify", key).returncode == 0
+
+    now = store.manifest(artifact)
+    assert now.document["value_head"] == {
+        "path": VALUE_HEAD,
+        "sha256": sha256,
+        "stage1_checkpoint_id": None,
+    }
+    assert (now.files, now.content_sha256) == (manifest.files, manifest.content_sha256)
+    assert now.document["created_at"] == manifest.document["created_at"]
+    after = tree(store.folder(artifact))
+    del before["metadata.json"], after["metadata.json"]
+    assert after == before
+
+    damage(path, flip(-1))
+    assert wmtp("verify", key).returncode == 1
+    path.unlink()
+    assert wmtp("verify", key).returncode == 2
+
+
+def test_value_head_and_where_it_came_from(wmtp: Wmtp, store: Store) -> None:
+    """The run that trained it is written down with it, and replaced when it is recorded again."""
+    key = "micro_mtp"
+    put_value_head(store, key, 512, 1)
+    done = wmtp("value-head", key, "--stage1-checkpoint-id", "run-7/step-100", "--json")
+    assert done.returncode == 0
+    recorded = json.loads(done.stdout)
+    assert recorded["stage1_checkpoint_id"] == "run-7/step-100"
+    assert store.manifest(store.catalogue[key]).document["value_head"] == recorded
+    assert wmtp("value-head", key).returncode == 0
+    again = store.manifest(store.catalogue[key]).document["value_head"]
+    assert again == {**recorded, "stage1_checkpoint_id": None}
+
+
+def test_value_head_is_forgotten_on_request_only(wmtp: Wmtp, store: Store) -> None:
+    """One that is gone is a finding, also after the model was made again: training would silently
+    initialise a new one. Whoever means that says so."""
+    key = "micro_mtp"
+    artifact = store.catalogue[key]
+    path = put_value_head(store, key, 512, 1)
+    assert wmtp("value-head", key).returncode == 0
+    path.unlink()
+    materialize(store, artifact)
+    assert wmtp("verify", key).returncode == 2
+    done = wmtp("value-head", key, "--forget")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(path) in done.stdout
+    assert store.manifest(artifact).document["value_head"] == NO_VALUE_HEAD
+    assert wmtp("verify", key).returncode == 0
+
+
+def test_value_head_is_recorded_on_request_only(wmtp: Wmtp, store: Store) -> None:
+    """Making the model again does not make a file that nobody checked a recorded one."""
+    artifact = store.catalogue["micro_mtp"]
+    put_value_head(store, "micro_mtp", 1, 512)
+    materialize(store, artifact)
+    assert store.manifest(artifact).document["value_head"] == NO_VALUE_HEAD
+    assert wmtp("verify", "micro_mtp").returncode == 1
+
+
+def test_value_head_recorded_during_a_run_is_kept(store: Store) -> None:
+    """A conversion takes minutes; what was recorded meanwhile must not be undone by its commit."""
+    artifact = store.catalogue["micro_mtp"]
+    put_value_head(store, "micro_mtp", 512, 1)
+    commit = store.commit
+
+    def commit_later(*arguments: Any) -> Any:
+        record_value_head(store, artifact, 512, "run-7")
+        return commit(*arguments)
+
+    store.commit = commit_later
+    materialize(store, artifact)
+    recorded = store.manifest(artifact).document["value_head"]
+    assert (recorded["path"], recorded["stage1_checkpoint_id"]) == (VALUE_HEAD, "run-7")
+
+
+def test_recorded_value_head_survives_a_new_checkpoint(wmtp: Wmtp, store: Store) -> None:
+    """The remedy of every finding about a model is to make it again: that must neither lose what
+    was trained, nor make a damaged value head a recorded one."""
+    key = "micro_mtp"
+    artifact = store.catalogue[key]
+    path = put_value_head(store, key, 512, 1)
+    assert wmtp("value-head", key, "--stage1-checkpoint-id", "run-7").returncode == 0
+    before, manifest = tree(path.parent), store.manifest_path(artifact).read_bytes()
+    materialize(store, artifact)
+    assert tree(path.parent)["value_head.safetensors"] == before["value_head.safetensors"]
+    assert store.manifest_path(artifact).read_bytes() == manifest
+    assert wmtp("verify", key).returncode == 0
+    damage(path, flip(-1))
+    materialize(store, artifact)
+    assert store.manifest_path(artifact).read_bytes() == manifest
+    assert wmtp("verify", key).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (
+            (1, 512),
+            "value_head.weight is float32 [1, 512], a value head is floating point [512, 1]",
+        ),
+        (
+            (640, 1),
+            "value_head.weight is float32 [640, 1], a value head is floating point [512, 1]",
+        ),
+        (None, "no safetensors file"),
+        ((), "put the trained value head there first"),
+    ],
+    ids=["turned", "of another model", "another file", "absent"],
+)
+def test_wrong_value_head_is_refused(
+    wmtp: Wmtp, store: Store, shape: tuple[int, ...] | None, message: str
+) -> None:
+    """1, one sentence that names the file, and metadata.json says what it said before."""
+    artifact = store.catalogue["micro_mtp"]
+    path = store.path(artifact, VALUE_HEAD)
+    if shape is None:
+        path.write_bytes(b"torch.save(...)")
+    elif shape:
+        put_value_head(store, "micro_mtp", *shape)
+    before = store.manifest_path(artifact).read_bytes()
+    done = wmtp("value-head", "micro-mtp")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert str(path) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert store.manifest_path(artifact).read_bytes() == before
+
+
+def test_value_head_of_what_is_not_there(wmtp: Wmtp, store: Store, tmp_path: Path) -> None:
+    """1, as for every command about a damaged or absent artifact, with what makes it."""
+    done = _wmtp(tmp_path / "empty", "value-head", "micro_mtp")
+    assert done.returncode == 1
+    assert "dagster asset materialize --select 'micro_mtp'" in done.stderr
+    assert not (tmp_path / "empty").exists()
+    put_value_head(store, "micro_mtp", 512, 1)
+    damage(store.manifest_path(store.catalogue["micro_mtp"]), flip(20))
+    done = wmtp("value-head", "micro_mtp")
+    assert done.returncode == 1
+    assert "metadata.json" in done.stderr
+
+
+def test_value_head_needs_the_base_package_only(root: Path, store: Store) -> None:
+    """It is called where training runs."""
+    put_value_head(store, "micro_mtp", 512, 1)
+    done = _without_platform(root, "value-head", "micro_mtp")
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_and_version(wmtp: Wmtp) -> None:
     """Asking for help is no error; the exit codes stand there."""
     assert wmtp("--version").stdout.startswith("wmtp, version ")
@@ -157,9 +386,8 @@ def test_help_and_version(wmtp: Wmtp) -> None:
     assert "1 corrupt" in done.stdout
 
 
-def test_base_package_verifies(root: Path) -> None:
-    """On a training machine without Dagster, torch or sentencepiece every file is still verified;
-    the rules that count tokens are skipped, and say what to install."""
+def _without_platform(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``wmtp`` where only the light libraries are installed."""
     script = (
         "import sys\n"
         "class Block:\n"
@@ -174,13 +402,19 @@ def test_base_package_verifies(root: Path) -> None:
         "main()\n"
     )
     environment = {**os.environ, "WMTP_STORAGE_ROOT": str(root)}
-    done = subprocess.run(
-        [sys.executable, "-c", script, "verify"],
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
         env=environment,
         check=False,
     )
+
+
+def test_base_package_verifies(root: Path) -> None:
+    """On a training machine without Dagster, torch or sentencepiece every file is still verified;
+    the rules that count tokens are skipped, and say what to install."""
+    done = _without_platform(root, "verify")
     assert done.returncode == 0, done.stdout + done.stderr
     skipped = [line for line in done.stdout.splitlines() if ": skipped" in line]
     assert len(skipped) == 11

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import dagster as dg
+from pathlib import Path
 
+import dagster as dg
+import yaml
+
+from wmtp_assets.components.families import definitions_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.store import Store
 from wmtp_assets_tests.components.conftest import Run, runner
-from wmtp_assets_tests.trees import damage, flip, tree
+from wmtp_assets_tests.trees import damage, flip, remove_optional, tree
 
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
 EVERYTHING_FOR_MICRO = (
     "meta_llama_mtp_raw,meta_llama_mtp_tokenizer,meta_llama_mtp_safetensors,micro_mtp"
 )
@@ -77,6 +82,85 @@ def test_damaged_parent_leaves_the_old_micro_model(store: Store, run: Run) -> No
     assert not result.success
     assert "is damaged: SHA-256" in _failure(result, "micro_mtp")
     assert tree(store.root / "models_v2/micro-mtp") == before
+
+
+def test_tag_is_on_exactly_the_optional_assets() -> None:
+    """``make materialize`` selects by it: one tag too many is a model that is silently not made."""
+    tagged = {
+        spec.key.to_user_string()
+        for asset in definitions_of(Catalogue.load()).assets or ()
+        if isinstance(asset, dg.AssetsDefinition)
+        for spec in asset.specs
+        if spec.tags.get("optional") is not None
+    }
+    assert tagged == {artifact.key for artifact in Catalogue.load() if artifact.optional}
+    assert len(tagged) == 4
+
+
+def test_default_selection_is_what_is_required() -> None:
+    """The Makefile's own, in Dagster's words: every required asset, and its checks with it."""
+    line = next(line for line in MAKEFILE.read_text().splitlines() if line.startswith("SELECT ?="))
+    selection = dg.AssetSelection.from_string(line.removeprefix("SELECT ?= "))
+    storage = StorageResource(source="sample", root="/nowhere")
+    graph = build_defs(definitions_of(Catalogue.load()), storage).resolve_asset_graph()
+    assert {key.to_user_string() for key in selection.resolve(graph)} == {
+        artifact.key for artifact in Catalogue.load() if not artifact.optional
+    }
+    assert len(selection.resolve(graph)) == 13
+
+
+def test_optional_assets_say_so_where_people_look() -> None:
+    """In the UI a description is read before it is pressed 'Materialize all'."""
+    for asset in definitions_of(Catalogue.load()).assets or ():
+        assert isinstance(asset, dg.AssetsDefinition)
+        for spec in asset.specs:
+            is_optional = Catalogue.load()[spec.key.to_user_string()].optional
+            text = spec.description or ""
+            assert text.startswith("Optional: made only when it is asked for. ") == is_optional
+
+
+def test_snapshot_is_made_of_what_is_there(
+    store: Store, run: Run, instance: dg.DagsterInstance
+) -> None:
+    """With and without the optional models; that these are upstream must not make them needed."""
+    snapshot = store.catalogue["parameter_snapshot"]
+    path = store.path(snapshot, "defaults.yaml")
+    with_all = path.read_bytes()
+    result = run(dg.AssetSelection.assets("parameter_snapshot"))
+    assert result.success
+    assert path.read_bytes() == with_all
+
+    remove_optional(store)
+    without = path.read_bytes()
+    path.unlink()
+    store.manifest_path(snapshot).unlink()
+    result = run(dg.AssetSelection.assets("parameter_snapshot"))
+    assert result.success
+    evaluations = result.get_asset_check_evaluations()
+    assert {item.check_name: item.passed for item in evaluations} == {
+        "sha256": True,
+        "current": True,
+    }
+    assert path.read_bytes() == without
+    names = {"meta-llama-mtp-bf16", "starling-rm-7b"}
+    assert yaml.safe_load(with_all)["models"].keys() - yaml.safe_load(without)["models"] == names
+    event = instance.get_latest_materialization_event(dg.AssetKey("parameter_snapshot"))
+    assert event is not None and event.asset_materialization is not None
+    assert event.asset_materialization.metadata["content_sha256"].value == (
+        store.manifest(snapshot).content_sha256
+    )
+
+
+def test_optional_model_is_made_when_it_is_asked_for(store: Store, run: Run) -> None:
+    """By name, with its checks; the snapshot, which is not asked for, is then out of date."""
+    remove_optional(store)
+    keys = [artifact.key for artifact in store.catalogue if artifact.key.startswith("starling_rm_")]
+    result = run(dg.AssetSelection.assets(*keys))
+    assert result.success
+    evaluations = result.get_asset_check_evaluations()
+    assert len(evaluations) == 8
+    assert all(item.passed and item.description is None for item in evaluations)
+    assert not run(dg.AssetSelection.checks_for_assets("parameter_snapshot")).success
 
 
 def test_instance_of_the_other_source_is_refused(

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 import pytest
 import torch
 
 from wmtp_assets.components.checks import result_of
+from wmtp_assets.components.families import definitions_of
+from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.definitions import build_defs
 from wmtp_assets.integrity.findings import Finding, Outcome
-from wmtp_assets.integrity.rules import rules_of
+from wmtp_assets.integrity.rules import ABSENT, rules_of
 from wmtp_assets.layout import Artifact, Catalogue
 from wmtp_assets.store import Store
 from wmtp_assets_tests.components.conftest import Run
-from wmtp_assets_tests.trees import damage, flip, reseal, tree
+from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to which file; ``resealed``: the manifest then has the right hashes again."""
+    """What is done to which file; ``resealed``: the manifest then has the right hashes again.
+
+    ``says`` replaces keys of the manifest.
+    """
 
     file: str
-    change: Callable[[bytes], bytes]
+    change: Callable[[bytes], bytes] = lambda data: data
     resealed: bool = True
+    says: dict[str, object] = field(default_factory=dict)
 
 
 def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
@@ -57,10 +64,11 @@ def _tensors(data: bytes, change: Callable[[dict[str, torch.Tensor]], None]) -> 
 
 
 def float32_norm(data: bytes) -> bytes:
-    """One small tensor in float32, in a file that is otherwise float16."""
+    """One small tensor in float32, in a file of 16-bit numbers."""
 
     def change(tensors: dict[str, torch.Tensor]) -> None:
-        tensors["norm.weight"] = tensors["norm.weight"].float()
+        (name,) = tensors.keys() & {"norm.weight", "model.norm.weight"}
+        tensors[name] = tensors[name].float()
 
     return _tensors(data, change)
 
@@ -103,23 +111,60 @@ def one_less(data: bytes) -> bytes:
 
 MODEL = "safetensors/model.safetensors"
 
+LOST_HEAD = {"path": "safetensors/value_head.safetensors", "sha256": "0" * 64}
+"""The record of a value head that is not there."""
+
+
+def damages_of_model(name: str, raw: str, hidden_size: int) -> dict[tuple[str, str], Damage]:
+    """For each check of a model's three assets; ``raw`` is upstream's checkpoint."""
+    return {
+        (f"{name}_raw", "sha256"): Damage(f"raw/{raw}", flip(1 << 20), False),
+        (f"{name}_tokenizer", "sha256"): Damage("tokenizer.model", flip(-9), False),
+        (f"{name}_tokenizer", "tokenizer"): Damage("tokenizer.model", other_pieces),
+        (f"{name}_safetensors", "sha256"): Damage(MODEL, flip(-1), False),
+        (f"{name}_safetensors", "dtype"): Damage(MODEL, float32_norm),
+        (f"{name}_safetensors", "parameters"): Damage(
+            "configs/meta_adapter.yaml",
+            replaced(f"hidden_size: {hidden_size}".encode(), b"hidden_size: 512"),
+        ),
+        (f"{name}_safetensors", "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
+        (f"{name}_safetensors", "value_head"): Damage(MODEL, says={"value_head": LOST_HEAD}),
+    }
+
+
+def damages_of_micro(name: str) -> dict[tuple[str, str], Damage]:
+    """For each check of a micro model."""
+    return {
+        (name, "sha256"): Damage("safetensors/SHA256SUMS", flip(3), False),
+        (name, "dtype"): Damage(MODEL, float32_norm),
+        (name, "parameters"): Damage(
+            "configs/params.json", replaced(b'"n_heads": 4', b'"n_heads": 8')
+        ),
+        (name, "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
+        (name, "value_head"): Damage(MODEL, says={"value_head": LOST_HEAD}),
+        (name, "micro_size"): Damage(MODEL, longer),
+    }
+
+
 DAMAGES: dict[tuple[str, str], Damage] = {
-    ("meta_llama_mtp_raw", "sha256"): Damage("raw/7B_1T_4/consolidated.pth", flip(1 << 20), False),
-    ("meta_llama_mtp_tokenizer", "sha256"): Damage("tokenizer.model", flip(-9), False),
-    ("meta_llama_mtp_tokenizer", "tokenizer"): Damage("tokenizer.model", other_pieces),
-    ("meta_llama_mtp_safetensors", "sha256"): Damage(MODEL, flip(-1), False),
-    ("meta_llama_mtp_safetensors", "dtype"): Damage(MODEL, float32_norm),
-    ("meta_llama_mtp_safetensors", "parameters"): Damage(
-        "configs/meta_adapter.yaml", replaced(b"hidden_size: 640", b"hidden_size: 512")
+    **damages_of_model("meta_llama_mtp", "7B_1T_4/consolidated.pth", 640),
+    ("meta_llama_mtp_bf16", "sha256"): Damage("model.safetensors", flip(-1), False),
+    ("meta_llama_mtp_bf16", "dtype"): Damage("model.safetensors", float32_norm),
+    ("meta_llama_mtp_bf16", "parameters"): Damage(
+        "meta_adapter.yaml", replaced(b"hidden_size: 640", b"hidden_size: 512")
     ),
-    ("meta_llama_mtp_safetensors", "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
-    ("micro_mtp", "sha256"): Damage("safetensors/SHA256SUMS", flip(3), False),
-    ("micro_mtp", "dtype"): Damage(MODEL, float32_norm),
-    ("micro_mtp", "parameters"): Damage(
-        "configs/params.json", replaced(b'"n_heads": 4', b'"n_heads": 8')
+    ("meta_llama_mtp_bf16", "tokenizer"): Damage("../tokenizer/tokenizer.model", other_pieces),
+    ("meta_llama_mtp_bf16", "value_head"): Damage(
+        "model.safetensors", says={"value_head": LOST_HEAD}
     ),
-    ("micro_mtp", "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
-    ("micro_mtp", "micro_size"): Damage(MODEL, longer),
+    **damages_of_model("ref_sheared_llama", "pytorch_model-00002-of-00002.bin", 640),
+    **damages_of_model("starling_rm", "pytorch_model.bin", 256),
+    **damages_of_micro("micro_mtp"),
+    **damages_of_micro("micro_ref"),
+    ("parameter_snapshot", "sha256"): Damage("defaults.yaml", flip(300), False),
+    ("parameter_snapshot", "current"): Damage(
+        "defaults.yaml", replaced(b"rope_theta: 10000.0", b"rope_theta: 50000.0")
+    ),
     ("humaneval_raw", "sha256"): Damage(
         "raw/openai_humaneval/test-00000-of-00001.parquet", flip(5000), False
     ),
@@ -146,7 +191,7 @@ def inflict(store: Store, artifact: Artifact, wanted: Damage) -> None:
     (path,) = store.folder(artifact).glob(wanted.file)
     damage(path, wanted.change)
     if wanted.resealed:
-        reseal(store, artifact)
+        reseal(store, artifact, **wanted.says)
 
 
 def test_every_check_has_a_damage() -> None:
@@ -195,6 +240,38 @@ def test_checks_alone_pass_on_a_good_tree(run: Run) -> None:
     assert result.success
     assert len(result.get_asset_check_evaluations()) == len(DAMAGES)
     assert all(evaluation.passed for evaluation in result.get_asset_check_evaluations())
+    assert not result.get_asset_materialization_events()
+
+
+def test_checks_of_absent_optional_assets_pass_and_say_so(store: Store, run: Run) -> None:
+    """A blocking check that failed over what nobody asked for would stop every run; one that
+    passed without a word would look like a verified model."""
+    remove_optional(store)
+    optional = {artifact.key for artifact in store.catalogue if artifact.optional}
+    result = run(dg.AssetSelection.checks_for_assets(*optional))
+    assert result.success
+    evaluations = result.get_asset_check_evaluations()
+    assert {(item.asset_key.to_user_string(), item.check_name) for item in evaluations} == {
+        pair for pair in DAMAGES if pair[0] in optional
+    }
+    for evaluation in evaluations:
+        assert evaluation.passed
+        assert evaluation.description == ABSENT
+        assert evaluation.metadata["skipped"].value == ABSENT
+    store.manifest_path(store.catalogue["humaneval_stats"]).unlink()
+    assert not run(dg.AssetSelection.checks_for_assets("humaneval_stats")).success
+
+
+def test_integrity_job_passes_without_the_optional_assets(
+    store: Store, instance: dg.DagsterInstance
+) -> None:
+    """The job that is scheduled every night on the ordinary tree."""
+    remove_optional(store)
+    storage = StorageResource(source="sample", root=str(store.root))
+    job = build_defs(definitions_of(Catalogue.load()), storage).resolve_job_def("integrity")
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    assert result.success
+    assert len(result.get_asset_check_evaluations()) == len(DAMAGES)
     assert not result.get_asset_materialization_events()
 
 

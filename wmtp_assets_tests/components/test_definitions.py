@@ -49,18 +49,30 @@ def test_definitions_load_without_heavy_libraries() -> None:
     assert sorted(keys) == sorted(artifact.key for artifact in Catalogue.load())
 
 
-def test_unknown_field_is_named_with_file_and_line(tmp_path: Path) -> None:
-    """A typing error in a defs.yaml must not be a field that is quietly ignored."""
+@pytest.mark.parametrize(
+    ("family", "component"),
+    [("reports/parameter_snapshot", "ParameterSnapshot"), ("models/micro_mtp", None)],
+    ids=["the only one of its type", "one of several"],
+)
+def test_unknown_field_is_named_with_its_file(
+    tmp_path: Path, family: str, component: str | None
+) -> None:
+    """A typing error in a defs.yaml must not be a field that is quietly ignored.
+
+    ``dg`` compares only one file of each component type with its schema, and then names the line
+    too. In the others the typing error is found when the definitions are loaded.
+    """
     project = tmp_path / "project"
     shutil.copytree(PACKAGE, project / "wmtp_assets", ignore=shutil.ignore_patterns("*.pyc"))
     for name in ("pyproject.toml", "dagster.yaml"):
         shutil.copy(PACKAGE.parent / name, project / name)
-    spec = project / "wmtp_assets/defs/models/micro_mtp/defs.yaml"
-    spec.write_text(spec.read_text().replace("  shape:\n", "  colour: blue\n  shape:\n"))
+    spec = project / f"wmtp_assets/defs/{family}/defs.yaml"
+    spec.write_text(spec.read_text().replace("attributes:\n", "attributes:\n  colour: blue\n"))
     line = spec.read_text().splitlines().index("  colour: blue") + 1
+    by_dg = f"{line}-wmtp_assets.components.{component}" if component else ""
     for command, place in (
-        (["dg", "check", "defs"], f"defs.yaml:{line}-wmtp_assets.components.MicroModel"),
-        (["dagster", "asset", "list", *MODULE], "models/micro_mtp/defs.yaml:"),
+        (["dg", "check", "defs"], f"{family}/defs.yaml:{by_dg}"),
+        (["dagster", "asset", "list", *MODULE], f"{family}/defs.yaml:"),
     ):
         done = subprocess.run(
             [Path(sys.executable).with_name(command[0]), *command[1:]],

@@ -19,13 +19,11 @@ import yaml
 from wmtp_assets import manifest
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
-from wmtp_assets.files import hash_file
 from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Rule
 from wmtp_assets.integrity.rules import apply_rule, rules_of
 from wmtp_assets.layout import TOP_FOLDERS, Artifact, Kind
-from wmtp_assets.manifest import FileRecord
 from wmtp_assets.store import Store, materialize_command
-from wmtp_assets_tests.trees import damage
+from wmtp_assets_tests.trees import damage, hash_once
 
 KEY: dict[Kind, str] = {
     "raw": "humaneval_raw",
@@ -138,18 +136,6 @@ def untouched(store: Store) -> dict[str, tuple[int, ...]]:
 
 
 # -- damaging --------------------------------------------------------------------------------------
-
-
-_HASHES: dict[tuple[int, int, int], FileRecord] = {}
-
-
-def hash_once(path: Path) -> FileRecord:
-    """``hash_file``, but a file that is linked into many trees is read once."""
-    status = path.stat()
-    key = (status.st_ino, status.st_mtime_ns, status.st_size)
-    if key not in _HASHES:
-        _HASHES[key] = hash_file(path)
-    return _HASHES[key]
 
 
 def seal(store: Store, artifact: Artifact, **changes: Any) -> None:

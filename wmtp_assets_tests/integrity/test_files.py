@@ -78,6 +78,10 @@ def findings(store: Store, artifact: Artifact) -> list[Finding]:
 # -- single files, of every kind -------------------------------------------------------------------
 
 
+BESIDE = "safetensors/config.json"
+"""Where transformers looks for it, in the families that it loads."""
+
+
 def small_files() -> list[tuple[str, str]]:
     """Asset and file of everything that is small in the sample; summaries have a date."""
     model = ["configs/config.json", "configs/meta_adapter.yaml", "configs/params.json", SUMS]
@@ -92,6 +96,8 @@ def small_files() -> list[tuple[str, str]]:
         ("starling_rm_raw", "raw/config.json"),
         *((f"{key}_tokenizer", name) for key in models for name in tokenizer),
         *((f"{key}_safetensors", name) for key in models for name in model),
+        *((f"{key}_safetensors", BESIDE) for key in ("ref_sheared_llama", "starling_rm")),
+        ("micro_ref", BESIDE),
         *(("meta_llama_mtp_bf16", Path(name).name) for name in model),
         *((key, name) for key in ("micro_mtp", "micro_ref") for name in model),
         *((key, f"tokenizer/{name}") for key in ("micro_mtp", "micro_ref") for name in tokenizer),
@@ -298,6 +304,18 @@ def test_value_head_that_training_adds_is_no_stranger(store: Store) -> None:
     store.path(artifact, "configs/value_head.safetensors").write_bytes(b"anything")
     assert [item.file for item in findings(store, artifact)] == [
         f"{artifact.base}/configs/value_head.safetensors"
+    ]
+
+
+@pytest.mark.parametrize("key", ["meta_llama_mtp_bf16", "meta_llama_mtp_tokenizer"])
+def test_value_head_in_another_place_is_a_stranger(store: Store, key: str) -> None:
+    """Nothing reads it there and no rule vouches for it: its name alone is no passport."""
+    artifact = store.catalogue[key]
+    path = store.path(artifact, "safetensors/value_head.safetensors")
+    path.parent.mkdir()
+    path.write_bytes(b"anything")
+    assert [(item.file, item.problem) for item in findings(store, artifact)] == [
+        (f"{artifact.base}/safetensors/value_head.safetensors", "extra")
     ]
 
 

@@ -9,16 +9,27 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save
+from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.checkpoints.configs import MODEL_FILES, TOKENIZER_CONFIG, files_of
+from wmtp_assets.checkpoints.configs import (
+    MODEL_FILES,
+    TOKENIZER_CONFIG,
+    VARIANT_FILES,
+    files_of,
+)
+from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.files import hash_file
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH, MODEL_SHA256
 from wmtp_assets.integrity import models
 from wmtp_assets.integrity.rules import RULES
-from wmtp_assets.layout import Artifact, Kind
+from wmtp_assets.layout import VALUE_HEAD, Artifact, Kind
+from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.integrity.cases import (
     KEY,
@@ -31,12 +42,14 @@ from wmtp_assets_tests.integrity.cases import (
     edit_manifest,
     edit_yaml,
     elsewhere,
+    put,
     redescribe,
     remove,
     rewrite,
+    then,
 )
 from wmtp_assets_tests.respec import respec
-from wmtp_assets_tests.trees import damage
+from wmtp_assets_tests.trees import damage, flip
 
 CHECKPOINT, TOKENIZER = MODEL_FILES.checkpoint, MODEL_FILES.tokenizer
 PARAMS, ADAPTER, CONFIG = MODEL_FILES.params, MODEL_FILES.adapter, MODEL_FILES.config
@@ -44,7 +57,9 @@ NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece
 CHECKPOINTS: tuple[Kind, ...] = ("safetensors", "micro")
 WIDTH = {"safetensors": 640, "micro": 512}
 EMBEDDING = "tensor tok_embeddings.weight"
-RAW_PARAMS = "raw/7B_1T_4/params.json"
+TYPE = "torch_dtype"
+RAW_PARAMS, RAW_CONFIG = "raw/7B_1T_4/params.json", "raw/config.json"
+STATED = {rule.name: rule.statement[:-1] for rule in RULES if "tokenizer" in rule.kinds}
 STATEMENT = {rule.name: rule.statement[:-1] for rule in RULES if rule.kinds & set(CHECKPOINTS)}
 SHA256 = "SHA-256 [0-9a-f]{64}"
 MICRO_SHAPE = {
@@ -71,6 +86,15 @@ def set_shape(name: str, shape: list[int]) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def set_every_dtype(dtype: str) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        for name, entry in header.items():
+            if name != "__metadata__":
+                entry["dtype"] = dtype
+
+    return change
+
+
 def rename(name: str, new: str) -> Callable[[dict[str, Any]], None]:
     def change(header: dict[str, Any]) -> None:
         header[new] = header.pop(name)
@@ -80,8 +104,8 @@ def rename(name: str, new: str) -> Callable[[dict[str, Any]], None]:
 
 def keep_float32(store: Store, artifact: Artifact) -> None:
     """What a recipe does that copies upstream's float32 tensors and writes float16 on the label."""
-    path = store.path(artifact, CHECKPOINT)
-    tensors = {name: tensor.astype("float32") for name, tensor in load_file(path).items()}
+    path = store.path(artifact, files_of(artifact).checkpoint)
+    tensors = {name: tensor.to(torch.float32) for name, tensor in load_file(path).items()}
     path.unlink()
     save_file(tensors, path)
     redescribe(store, artifact)
@@ -111,7 +135,65 @@ DTYPE = [
         "float16",
         "float32",
         findings=38,
-    )
+    ),
+    Case(
+        "all tensors are float32, the labels say bfloat16",
+        "dtype",
+        "safetensors",
+        keep_float32,
+        VARIANT_FILES.checkpoint,
+        EMBEDDING,
+        "bfloat16",
+        "float32",
+        findings=57,
+        key="meta_llama_mtp_bf16",
+    ),
+    Case(
+        "all tensors are float16, as the model's own, the labels say bfloat16",
+        "dtype",
+        "safetensors",
+        edit_header(set_every_dtype("F16")),
+        VARIANT_FILES.checkpoint,
+        EMBEDDING,
+        "bfloat16",
+        "float16",
+        findings=57,
+        key="meta_llama_mtp_bf16",
+    ),
+    *(
+        Case(
+            f"{label} of the model, not of the variant",
+            "dtype",
+            "safetensors",
+            change,
+            file,
+            place,
+            "bfloat16",
+            "float16",
+            key="meta_llama_mtp_bf16",
+        )
+        for label, change, file, place in (
+            ("config.json", edit_json("config.json", torch_dtype="float16"), "config.json", TYPE),
+            (
+                "adapter",
+                edit_yaml("meta_adapter.yaml", dtype="float16"),
+                "meta_adapter.yaml",
+                "dtype",
+            ),
+            ("metadata.json", edit_manifest(dtype="float16"), "metadata.json", "dtype"),
+        )
+    ),
+    Case(
+        "one tensor of transformers' names is bfloat16",
+        "dtype",
+        "micro",
+        edit_header(set_dtype("model.norm.weight", "BF16")),
+        CHECKPOINT,
+        "tensor model.norm.weight",
+        "float16",
+        "bfloat16",
+        key="micro_ref",
+    ),
 ]
 for _kind in CHECKPOINTS:
     BOTH += [
@@ -268,7 +350,7 @@ for _kind in CHECKPOINTS:
             PARAMS,
             "",
             STATEMENT["parameters"],
-            "configs/params.json: ffn_dim_multiplier: .*",
+            "configs/params.json: not JSON: Infinity is not JSON",
         ),
         parameters(
             "params.json, a million layers",
@@ -513,6 +595,131 @@ PARAMETERS = [
         "micro_mtp: shape.dim is 1024, meta_llama_mtp has 640",
     ),
     parameters(
+        "params.json is not what upstream's config.json says",
+        "safetensors",
+        elsewhere("ref_sheared_llama_raw", edit_json(RAW_CONFIG, rms_norm_eps=1e-6)),
+        PARAMS,
+        "norm_eps",
+        "1e-06",
+        "1e-05",
+        key="ref_sheared_llama_safetensors",
+    ),
+    parameters(
+        "a field of upstream's config.json that no parameter decides",
+        "safetensors",
+        elsewhere("ref_sheared_llama_raw", edit_json(RAW_CONFIG, pad_token_id=7)),
+        CONFIG,
+        "pad_token_id",
+        "7",
+        "0",
+        key="ref_sheared_llama_safetensors",
+    ),
+    parameters(
+        "the raw config.json is damaged: that is what must be mended",
+        "safetensors",
+        elsewhere("starling_rm_raw", rewrite(RAW_CONFIG, lambda data: data[:9])),
+        RAW_CONFIG,
+        "",
+        STATEMENT["parameters"],
+        "raw/config.json: not a JSON object: .*",
+        remedy="starling_rm_raw",
+        key="starling_rm_safetensors",
+    ),
+    parameters(
+        "the reward head is missing",
+        "safetensors",
+        edit_header(rename("v_head.weight", "score.weight")),
+        CHECKPOINT,
+        "tensor v_head.weight",
+        r"shape \[1, 256\]",
+        "no such tensor",
+        findings=2,
+        key="starling_rm_safetensors",
+    ),
+    parameters(
+        "the reward head lies the other way",
+        "safetensors",
+        edit_header(set_shape("v_head.weight", [256, 1])),
+        CHECKPOINT,
+        "tensor v_head.weight",
+        r"shape \[1, 256\]",
+        r"shape \[256, 1\]",
+        key="starling_rm_safetensors",
+    ),
+    parameters(
+        "meta_adapter.yaml of a variant",
+        "safetensors",
+        edit_yaml("meta_adapter.yaml", hidden_size=4096),
+        "meta_adapter.yaml",
+        "hidden_size",
+        "640",
+        "4096",
+        key="meta_llama_mtp_bf16",
+    ),
+    parameters(
+        "params.json of a variant is not the raw one",
+        "safetensors",
+        elsewhere("meta_llama_mtp_raw", edit_json(RAW_PARAMS, norm_eps=1e-6)),
+        "params.json",
+        "norm_eps",
+        "1e-06",
+        "1e-05",
+        key="meta_llama_mtp_bf16",
+    ),
+    parameters(
+        "a tensor of a variant is missing, another is there instead",
+        "safetensors",
+        edit_header(rename("norm.weight", "norm.weights")),
+        VARIANT_FILES.checkpoint,
+        "tensor norm.weight",
+        r"shape \[640\]",
+        "no such tensor",
+        findings=2,
+        key="meta_llama_mtp_bf16",
+    ),
+    parameters(
+        "the config.json that transformers reads says another dtype",
+        "micro",
+        edit_json(MODEL_FILES.beside, torch_dtype="float32"),
+        MODEL_FILES.beside,
+        "torch_dtype",
+        "float16",
+        "float32",
+        key="micro_ref",
+    ),
+    parameters(
+        "config.json lacks what is kept of the parent's",
+        "micro",
+        elsewhere("ref_sheared_llama_safetensors", edit_json(CONFIG, pad_token_id=7)),
+        CONFIG,
+        "pad_token_id",
+        "7",
+        "0",
+        key="micro_ref",
+    ),
+    parameters(
+        "the parent's config.json is damaged: that is what must be mended",
+        "micro",
+        elsewhere("ref_sheared_llama_safetensors", rewrite(CONFIG, lambda data: data[:9])),
+        f"../ref-sheared-llama-2.7b/{CONFIG}",
+        "",
+        STATEMENT["parameters"],
+        "not JSON: .*",
+        remedy="ref_sheared_llama_safetensors",
+        key="micro_ref",
+    ),
+    parameters(
+        "a tied file with an output matrix",
+        "micro",
+        edit_header(rename("model.norm.weight", "lm_head.weight")),
+        CHECKPOINT,
+        "tensor lm_head.weight",
+        "no such tensor",
+        r"shape \[512\]",
+        findings=2,
+        key="micro_ref",
+    ),
+    parameters(
         "the parent's params.json is damaged: that is what must be mended",
         "micro",
         elsewhere("meta_llama_mtp_safetensors", rewrite(PARAMS, lambda data: b"{")),
@@ -546,10 +753,92 @@ def swap_two(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def replace_by_link(name: str) -> Damage:
+    """Put a link that leads nowhere in place of a file."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        store.path(artifact, name).unlink()
+        store.path(artifact, name).symlink_to("nowhere")
+
+    return act
+
+
 def only_file(name: str, change: Callable[[bytes], bytes]) -> Damage:
     """Change a file and nothing that vouches for it."""
     return lambda store, artifact: damage(store.path(artifact, name), change)
 
+
+def unpinned(store: Store, artifact: Artifact) -> Store:
+    """The store of a hub whose tokenizer is not pinned: no hash is known beforehand."""
+    own = respec(store, "meta_llama_mtp", tokenizer={"vocab_size": 32000})
+    return Store(Settings("hub", store.root), own.catalogue)
+
+
+SHARING: list[Case] = [
+    case
+    for key in ("ref_sheared_llama_tokenizer", "starling_rm_tokenizer")
+    for case in (
+        Case(
+            "as many pieces, and two have changed places",
+            "tokenizer",
+            "tokenizer",
+            swapped("tokenizer.model"),
+            "tokenizer.model",
+            "",
+            f"SHA-256 {MODEL_SHA256}",
+            SHA256,
+            key=key,
+        ),
+        Case(
+            "as many pieces, two have changed places, and no hash is pinned",
+            "tokenizer",
+            "tokenizer",
+            then(swapped("tokenizer.model"), unpinned),
+            "tokenizer.model",
+            "",
+            f"SHA-256 {MODEL_SHA256}, as meta_llama_mtp_tokenizer",
+            SHA256,
+            key=key,
+        ),
+        Case(
+            "the other model's was made anew with other pieces, and no hash is pinned",
+            "tokenizer",
+            "tokenizer",
+            then(elsewhere("meta_llama_mtp_tokenizer", swapped("tokenizer.model")), unpinned),
+            "tokenizer.model",
+            "",
+            f"{SHA256}, as meta_llama_mtp_tokenizer",
+            f"SHA-256 {MODEL_SHA256}",
+            key=key,
+        ),
+        Case(
+            "in place of the other model's is a link",
+            "tokenizer",
+            "tokenizer",
+            elsewhere("meta_llama_mtp_tokenizer", replace_by_link("tokenizer.model")),
+            "../../meta-llama-mtp/tokenizer/tokenizer.model",
+            "",
+            STATED["tokenizer"],
+            ".* is no regular file: lrwxrwxrwx",
+            remedy="meta_llama_mtp_tokenizer",
+            key=key,
+        ),
+        *(
+            Case(
+                f"metadata.json says it is shared with {shared_with}",
+                "tokenizer",
+                "tokenizer",
+                edit_manifest(tokenizer_shared_with=shared_with),
+                "metadata.json",
+                "tokenizer_shared_with",
+                "meta-llama-mtp",
+                str(None if shared_with is ... else shared_with),
+                key=key,
+            )
+            for shared_with in (None, "micro-mtp", "meta_llama_mtp", ...)
+        ),
+    )
+]
 
 TOKENIZERS = [
     Case(
@@ -610,8 +899,62 @@ TOKENIZERS = [
         rewrite("tokenizer_config.json", lambda data: data[:-5]),
         "tokenizer_config.json",
         "",
-        "The tokenizer is the pinned one, byte for byte",
+        STATED["tokenizer"],
         "not JSON: .*",
+    ),
+    Case(
+        "metadata.json says the pinned tokenizer is someone else's",
+        "tokenizer",
+        "tokenizer",
+        edit_manifest(tokenizer_shared_with="ref-sheared-llama-2.7b"),
+        "metadata.json",
+        "tokenizer_shared_with",
+        "None",
+        "ref-sheared-llama-2.7b",
+    ),
+    Case(
+        "the tokenizer beside the variant has other pieces",
+        "tokenizer",
+        "safetensors",
+        elsewhere("meta_llama_mtp_tokenizer", swapped("tokenizer.model")),
+        VARIANT_FILES.tokenizer,
+        "",
+        f"SHA-256 {MODEL_SHA256}",
+        SHA256,
+        key="meta_llama_mtp_bf16",
+    ),
+    Case(
+        "the tokenizer of the other model was made anew with other pieces",
+        "tokenizer",
+        "safetensors",
+        elsewhere("meta_llama_mtp_tokenizer", swapped("tokenizer.model")),
+        TOKENIZER,
+        "",
+        f"{SHA256}, as meta_llama_mtp_tokenizer",
+        f"SHA-256 {MODEL_SHA256}",
+        key="starling_rm_safetensors",
+    ),
+    Case(
+        "metadata.json does not say whose tokenizer it is",
+        "tokenizer",
+        "safetensors",
+        edit_manifest(tokenizer_shared_with=None),
+        "metadata.json",
+        "tokenizer_shared_with",
+        "meta-llama-mtp",
+        "None",
+        key="ref_sheared_llama_safetensors",
+    ),
+    Case(
+        "the embedding of transformers' name has half a row per piece",
+        "tokenizer",
+        "safetensors",
+        edit_header(set_shape("model.embed_tokens.weight", [16000, 512])),
+        CHECKPOINT,
+        "tensor model.embed_tokens.weight",
+        "32000 rows, as the tokenizer has pieces",
+        "16000 rows",
+        key="starling_rm_safetensors",
     ),
     Case(
         "the tokenizer beside the checkpoint has other pieces",
@@ -732,6 +1075,185 @@ for _kind in CHECKPOINTS:
         ),
     ]
 
+# -- value head ------------------------------------------------------------------------------------
+
+
+def head_bytes(*shape: int, dtype: str = "float16", count: int = 1) -> bytes:
+    """A safetensors file of ``count`` tensors, as training writes its value head."""
+    tensor = np.arange(int(np.prod(shape)), dtype=dtype).reshape(shape)
+    return save({f"value_head.{number}": tensor for number in range(count)})
+
+
+def record(store: Store, artifact: Artifact) -> None:
+    """As ``wmtp value-head`` does."""
+    params = json.loads(store.read(artifact, PARAMS))
+    record_value_head(store, artifact, params["dim"], "run-7/step-100")
+
+
+def say_recorded(store: Store, artifact: Artifact) -> None:
+    """Record whatever is there, with its right hash: what a careless script would do."""
+    path = store.path(artifact, VALUE_HEAD)
+    sha256 = hash_file(path).sha256
+    edit_manifest(value_head={"path": VALUE_HEAD, "sha256": sha256})(store, artifact)
+
+
+def value_head(
+    name: str, key: str, damage: Damage, file: str, expected: str, found: str, **more: Any
+) -> Case:
+    kind: Kind = "micro" if key.startswith("micro") else "safetensors"
+    return Case(name, "value_head", kind, damage, file, "", expected, found, key=key, **more)
+
+
+VALUE_HEADS: list[Case] = []
+for _key, _folder, _width in (
+    ("micro_mtp", "micro-mtp", 512),
+    ("meta_llama_mtp_safetensors", "meta-llama-mtp", 640),
+    ("starling_rm_safetensors", "starling-rm-7b", 256),
+):
+    _good = head_bytes(_width, 1)
+    _replace = f"replace it and record the new one: wmtp value-head {_folder}"
+    VALUE_HEADS += [
+        Case(
+            "there, and not recorded",
+            "value_head",
+            "micro" if _key == "micro_mtp" else "safetensors",
+            put(VALUE_HEAD, _good),
+            "metadata.json",
+            "value_head",
+            "a record of the value head",
+            "path None, but the file is there",
+            advice=f"check and record it: wmtp value-head {_folder}",
+            key=_key,
+        ),
+        value_head(
+            "recorded, and not there",
+            _key,
+            then(put(VALUE_HEAD, _good), record, remove(VALUE_HEAD)),
+            VALUE_HEAD,
+            "the recorded value head",
+            "nothing",
+            problem="missing",
+            advice=f"put it back, or: wmtp value-head {_folder} --forget",
+        ),
+        value_head(
+            "trained on since it was recorded",
+            _key,
+            then(put(VALUE_HEAD, _good), record, only_file(VALUE_HEAD, flip(-1))),
+            VALUE_HEAD,
+            SHA256,
+            SHA256,
+            advice=f"put it back, or record the new one: wmtp value-head {_folder}",
+        ),
+        value_head(
+            "overwritten by anything since it was recorded: it is not even parsed",
+            _key,
+            then(put(VALUE_HEAD, _good), record, only_file(VALUE_HEAD, lambda data: b"\xff")),
+            VALUE_HEAD,
+            SHA256,
+            SHA256,
+            advice=f"put it back, or record the new one: wmtp value-head {_folder}",
+        ),
+        *(
+            value_head(
+                f"recorded, and {name}",
+                _key,
+                then(put(VALUE_HEAD, data), say_recorded),
+                VALUE_HEAD,
+                rf"one tensor of shape \[{_width}, 1\]",
+                found,
+                advice=_replace,
+            )
+            for name, data, found in (
+                (
+                    "it lies the other way",
+                    head_bytes(1, _width),
+                    rf".* is float16 \[1, {_width}\], .*",
+                ),
+                (
+                    "of another model",
+                    head_bytes(768, 1),
+                    r".* is float16 \[768, 1\], a value head .*",
+                ),
+                ("without its second axis", head_bytes(_width), rf".* is float16 \[{_width}\], .*"),
+                ("of integers", head_bytes(_width, 1, dtype="int32"), ".* is I32 .*"),
+                (
+                    "two tensors",
+                    head_bytes(_width, 1, count=2),
+                    r".*: 2 tensors \(value_head\.0, value_head\.1\), a value head is one",
+                ),
+                (
+                    "no tensor",
+                    head_bytes(1, count=0),
+                    r".*: 0 tensors \(none\), a value head is one",
+                ),
+                ("another kind of file", b"PK\x03\x04" * 9, ".*: no safetensors file: .*"),
+            )
+            if _key == "micro_mtp" or name == "it lies the other way"
+        ),
+    ]
+VALUE_HEADS += [
+    value_head(
+        "it is a link",
+        "micro_ref",
+        then(put(VALUE_HEAD, head_bytes(512, 1)), record, replace_by_link(VALUE_HEAD)),
+        VALUE_HEAD,
+        r"one tensor of shape \[512, 1\]",
+        ".* is no regular file: lrwxrwxrwx",
+        advice="replace it and record the new one: wmtp value-head micro-ref",
+    ),
+    value_head(
+        "the embedding has one axis: no hidden size is known",
+        "micro_mtp",
+        then(
+            put(VALUE_HEAD, head_bytes(512, 1)),
+            record,
+            edit_header(set_shape("tok_embeddings.weight", [32000 * 512])),
+        ),
+        VALUE_HEAD,
+        r"one tensor of shape \[0, 1\]",
+        ".*",
+        advice="replace it and record the new one: wmtp value-head micro-mtp",
+    ),
+    Case(
+        "another file is recorded",
+        "value_head",
+        "micro",
+        then(
+            put(VALUE_HEAD, head_bytes(512, 1)),
+            say_recorded,
+            edit_manifest(value_head__path="safetensors/head.bin"),
+        ),
+        "metadata.json",
+        "value_head",
+        "a record of the value head",
+        "path safetensors/head.bin, but the file is there",
+        advice="check and record it: wmtp value-head micro-ref",
+        key="micro_ref",
+    ),
+    Case(
+        "recorded of a variant, which has no place for it",
+        "value_head",
+        "safetensors",
+        edit_manifest(value_head={"path": VALUE_HEAD, "stage1_checkpoint_id": None}),
+        "metadata.json",
+        "value_head.path",
+        "None",
+        VALUE_HEAD,
+        key="meta_llama_mtp_bf16",
+    ),
+    Case(
+        "metadata.json does not say whether there is one",
+        "value_head",
+        "micro",
+        edit_manifest(value_head=...),
+        "metadata.json",
+        "value_head",
+        "{'path': None, 'stage1_checkpoint_id': None}",
+        "None",
+        key="micro_mtp",
+    ),
+]
+
 # -- size ------------------------------------------------------------------------------------------
 
 MICRO_SIZE = [
@@ -767,7 +1289,7 @@ ON_THE_LARGE_ONE_TOO = {
 }
 """The others are tried on the smaller checkpoint only: the rule is the same function."""
 
-CASES = [*DTYPE, *PARAMETERS, *TOKENIZERS, *MICRO_SIZE]
+CASES = [*DTYPE, *PARAMETERS, *SHARING, *TOKENIZERS, *VALUE_HEADS, *MICRO_SIZE]
 CASES += [case for case in BOTH if case.kind == "micro" or case.name in ON_THE_LARGE_ONE_TOO]
 
 
@@ -869,12 +1391,17 @@ def test_evidence_is_what_the_bytes_say(store: Store) -> None:
         "shared_with": "meta-llama-mtp",
         "vocab_size": 32000,
     }
-    tokenizer = store.catalogue["meta_llama_mtp_tokenizer"]
-    assert apply(store, tokenizer, "tokenizer").evidence == {
-        "sha256": MODEL_SHA256,
-        "pinned": MODEL_SHA256,
-        "vocab_size": 32000,
-    }
+    for key, shared_with in (
+        ("meta_llama_mtp_tokenizer", None),
+        ("starling_rm_tokenizer", "meta-llama-mtp"),
+    ):
+        assert apply(store, store.catalogue[key], "tokenizer").evidence == {
+            "sha256": MODEL_SHA256,
+            "pinned": MODEL_SHA256,
+            "shared_with": shared_with,
+            "vocab_size": 32000,
+        }
+    assert apply(store, micro, "value_head").evidence == {"recorded": None, "found": None}
 
 
 @pytest.fixture

@@ -23,7 +23,12 @@ from wmtp_assets.integrity.verify import Verdict, exit_code
 from wmtp_assets.layout import TOP_FOLDERS, Artifact, Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store, materialize_command
-from wmtp_assets_tests.integrity import test_datasets, test_files, test_models
+from wmtp_assets_tests.integrity import (
+    test_datasets,
+    test_files,
+    test_models,
+    test_parameters,
+)
 from wmtp_assets_tests.integrity.cases import (
     KEY,
     apply,
@@ -33,7 +38,12 @@ from wmtp_assets_tests.integrity.cases import (
 )
 from wmtp_assets_tests.trees import damage, flip, tree
 
-CASES = [*test_files.CASES, *test_models.CASES, *test_datasets.CASES]
+CASES = [
+    *test_files.CASES,
+    *test_models.CASES,
+    *test_datasets.CASES,
+    *test_parameters.CASES,
+]
 PAIRS = [(rule.name, kind) for rule in RULES for kind in sorted(rule.kinds)]
 
 
@@ -310,6 +320,24 @@ def test_random_damage_never_crashes_a_rule(store: Store) -> None:
                     apply_rule(rule, store, artifact)
                 if manifest.size < 1_000_000:
                     assert apply(store, artifact, "sha256").findings
+            damage(path, lambda data, good=good: good)
+
+
+@pytest.mark.usefixtures("no_fsync")
+def test_random_damage_upstream_never_crashes_a_rule(store: Store) -> None:
+    """Rules also read what an artifact was made from, and that may be damaged as well."""
+    chance = random.Random(0)
+    for artifact in store.catalogue:
+        downstream = [item for item in store.catalogue if artifact.key in item.upstream]
+        names = [name for name, file in store.manifest(artifact).files.items() if file.size < 9000]
+        for name in (*names, artifact.manifest):
+            path = store.path(artifact, name)
+            good = path.read_bytes()
+            for bad in {mangle(good, chance) for _ in range(2)} - {good}:
+                damage(path, lambda data, bad=bad: bad)
+                for item in downstream:
+                    for rule in rules_but_sha256(item):
+                        apply_rule(rule, store, item)
             damage(path, lambda data, good=good: good)
 
 

@@ -17,7 +17,7 @@ from wmtp_assets.layout import Artifact
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
 from wmtp_assets_tests.integrity.cases import apply, document_of, edit_manifest, seal_as, untouched
-from wmtp_assets_tests.trees import damage, flip, reseal
+from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal
 
 FIRST, SECOND = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
@@ -55,6 +55,48 @@ def test_absent_artifact(empty_store: Store) -> None:
             optional=artifact.optional,
         )
     assert not empty_store.root.exists()
+
+
+def test_damaged_optional_artifact_is_still_an_optional_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would be counted among those that must be there: 14 of 14 where there are 13."""
+    artifact = store.catalogue["starling_rm_raw"]
+    assert status_of(store, artifact).optional
+    damage(store.manifest_path(artifact), flip(20))
+    status = status_of(store, artifact)
+    assert (status.state, status.optional) == ("damaged", True)
+
+    def refuse(store: Store, artifact: Artifact) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Store, "manifest", refuse)
+    status = status_of(store, artifact)
+    assert (status.state, status.optional) == ("unreadable", True)
+    assert not status_of(store, store.catalogue["humaneval_raw"]).optional
+
+
+def test_snapshot_that_was_made_before_an_optional_model_appeared(store: Store) -> None:
+    """The training repository copies the snapshot: a model that it lacks is one nobody can name."""
+    remove_optional(store)
+    snapshot, starling = (
+        store.catalogue[key] for key in ("parameter_snapshot", "starling_rm_safetensors")
+    )
+    verify(store, snapshot)
+    assert status_of(store, snapshot).problem == ""
+    for artifact in store.catalogue:
+        if artifact.spec == starling.spec:
+            materialize(store, artifact)
+    status = status_of(store, snapshot)
+    assert status.state == "attention"
+    assert status.problem == (
+        "made before starling_rm_safetensors was there; "
+        "run: dagster asset materialize --select 'parameter_snapshot'"
+    )
+    materialize(store, snapshot)
+    verify(store, snapshot)
+    status = status_of(store, snapshot)
+    assert (status.state, status.problem) == ("committed", "")
 
 
 def test_committed_and_not_yet_verified(store: Store, micro: Artifact) -> None:

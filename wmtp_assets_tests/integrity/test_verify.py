@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
+from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.integrity.findings import Problem, Report
 from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.integrity.verify import (
@@ -21,7 +22,7 @@ from wmtp_assets.integrity.verify import (
 )
 from wmtp_assets.store import Store, materialize_command
 from wmtp_assets_tests.integrity.cases import untouched
-from wmtp_assets_tests.trees import damage, flip
+from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 
 def run(store: Store, *keys: str) -> list[Verdict]:
@@ -102,6 +103,46 @@ def test_absent_artifacts_are_missing_with_the_command_that_makes_them(
     assert not empty_store.root.exists()
 
 
+def test_absent_optional_artifacts_count_only_when_asked_for(empty_store: Store) -> None:
+    """'Nothing missing' is said of what everybody needs; whoever asks for more gets an answer."""
+    told: list[Verdict] = []
+    optional = [artifact for artifact in empty_store.catalogue if artifact.optional]
+    assert len(optional) == 4
+    verdicts = verify(empty_store, optional, told.append)
+    assert told == verdicts
+    assert [(item.artifact, item.rule, item.outcome.skipped) for item in verdicts] == [
+        (artifact.key, "committed", "absent: it is optional, and was not materialized")
+        for artifact in optional
+    ]
+    assert exit_code(verdicts) == 0
+    key = "starling_rm_raw"
+    verdicts = verify(empty_store, optional, told.append, asked_for={key, "humaneval_raw"})
+    (finding,) = findings_of(verdicts)
+    assert (finding.artifact, finding.problem) == (key, "missing")
+    assert finding.file == "models_v2/starling-rm-7b/raw.metadata.json"
+    assert finding.remedy == materialize_command(key)
+    assert exit_code(verdicts) == 2
+
+
+def test_good_tree_without_optional_artifacts_is_good(store: Store) -> None:
+    """What ``make materialize`` makes is whole, and leaves nothing that belongs to nobody."""
+    remove_optional(store)
+    verdicts = run(store)
+    skipped = {item.artifact for item in verdicts if item.outcome.skipped}
+    assert skipped == {artifact.key for artifact in store.catalogue if artifact.optional}
+    assert exit_code([*verdicts, strays(store)]) == 0
+
+
+def test_optional_artifact_that_is_there_is_verified(store: Store) -> None:
+    """Optional is whether it is made, not whether its bytes are right."""
+    for key in ("starling_rm_safetensors", "meta_llama_mtp_bf16"):
+        artifact = store.catalogue[key]
+        damage(store.path(artifact, files_of(artifact).config), flip(20))
+        assert exit_code(run(store, key)) == 1
+        store.path(artifact, files_of(artifact).config).unlink()
+        assert exit_code(run(store, key)) == 2
+
+
 def test_named_artifacts_only(store: Store) -> None:
     """What was not named is not looked at, and not missed."""
     store.manifest_path(store.catalogue["humaneval_stats"]).unlink()
@@ -173,6 +214,7 @@ STRAYS = [
     "models_v2/my-model/model.bin",
     "models_v2/meta-llama-mtp/training.log",
     "models_v2/meta-llama-mtp/safetensors-old/model.safetensors",
+    "models_v2/meta-llama-mtp/safetensors-fp32/model.safetensors",
     "models_v2/micro-mtp/raw/params.json",
     "datasets_v2/humaneval/README.md",
     "datasets_v2/mbpp/raw/a.parquet",
@@ -211,6 +253,8 @@ def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
         ("micro_mtp", "configs/notes.txt"),
         ("meta_llama_mtp_raw", "raw/notes.txt"),
         ("meta_llama_mtp_tokenizer", "notes.txt"),
+        ("meta_llama_mtp_bf16", "notes.txt"),
+        ("parameter_snapshot", "mine.yaml"),
     ):
         store.path(store.catalogue[key], name).write_bytes(b"")
     assert strays(store).outcome.findings == []
@@ -219,6 +263,8 @@ def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
         "micro_mtp",
         "meta_llama_mtp_raw",
         "meta_llama_mtp_tokenizer",
+        "meta_llama_mtp_bf16",
+        "parameter_snapshot",
     }
 
 

@@ -15,7 +15,14 @@ from typing import Literal
 
 from filelock import BaseFileLock, FileLock
 
-from wmtp_assets.hub.sample import humaneval, meta_mtp, sheared_llama, starling_rm
+from wmtp_assets.hub.sample import (
+    code_contests,
+    humaneval,
+    mbpp,
+    meta_mtp,
+    sheared_llama,
+    starling_rm,
+)
 from wmtp_assets.hub.sample.index import index_repository, read_index, write_index
 
 RepoType = Literal["model", "dataset"]
@@ -45,6 +52,8 @@ REPOSITORIES = (
     SampleRepository("model", "princeton-nlp/Sheared-LLaMA-2.7B", 1, sheared_llama.build),
     SampleRepository("model", "berkeley-nest/Starling-RM-7B-alpha", 1, starling_rm.build),
     SampleRepository("dataset", "openai/openai_humaneval", 1, humaneval.build),
+    SampleRepository("dataset", "google-research-datasets/mbpp", 1, mbpp.build),
+    SampleRepository("dataset", "deepmind/code_contests", 1, code_contests.build),
 )
 
 
