@@ -19,8 +19,6 @@ from wmtp_assets.progress import human_bytes
 BLOCK = 1 << 20
 PART = 16 << 20
 """Bytes of a large file that have a hash of their own, so that it can be verified in parts."""
-WRITE_BACK = 32 << 20
-"""Bytes after which what was written is sent to the disk, so that the last fsync waits little."""
 DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
@@ -137,15 +135,8 @@ class HashedFile:
                 written += self._file.write(view[written:]) or 0
         except OSError as error:
             self._refuse(error, self._size)
-        if self._size // WRITE_BACK > (self._size - written) // WRITE_BACK:
-            self._write_back()
         self._advance(len(view))
         return len(view)
-
-    def _write_back(self) -> None:
-        """Start writing to the disk, without waiting; what is there already leaves the cache."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file.fileno(), 0, self._size, os.POSIX_FADV_DONTNEED)
 
     def _hash_parts(self, view: memoryview, parts: list[str]) -> None:
         begin = self._size
