@@ -58,7 +58,7 @@ def _check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, str]) ->
 def type_name(type_: pa.DataType) -> str:
     """An Arrow type as text: without the names that writers give to the items of lists, and without
     the width of offsets."""
-    return re.sub(r"<(item|element): |large_", lambda match: "<" * bool(match[1]), str(type_))
+    return re.sub(r"(?<=list<)(item|element): |large_", "", str(type_))
 
 
 def _values(path: Path, first: int, name: str, column: pa.Array) -> list[Any]:

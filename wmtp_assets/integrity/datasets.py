@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from itertools import islice, zip_longest
+from itertools import count, islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -291,7 +291,13 @@ def check_derivation(subject: Subject, report: Report) -> None:
         records = _records(subject, report, split, processed)
         lines = read_lines(report.reads(subject, name))
         rows[split] = 0
-        for number, (record, line) in enumerate(zip_longest(records, lines), start=1):
+        for number in count(1):
+            report.goes_on_with(subject, split_file(split), processed)
+            record = next(records, None)
+            report.goes_on_with(subject, name)
+            line = next(lines, None)
+            if record is None and line is None:
+                break
             if record is None or line is None:
                 report.add(
                     subject.file(name),

@@ -200,12 +200,16 @@ class Report:
             CorruptArtifact: if it is no regular file.
             OSError: if it is not there.
         """
+        self.goes_on_with(subject, name, of)
+        path = subject.store.path(of or subject.artifact, name)
+        require_regular(path)
+        return path
+
+    def goes_on_with(self, subject: Subject, name: str, of: Artifact | None = None) -> None:
+        """Say which of several files that are read by turns is read from here on."""
         owner = of or subject.artifact
         self._reading = f"{owner.base}/{name}"
         self._reading_remedy = materialize_command(owner.key)
-        path = subject.store.path(owner, name)
-        require_regular(path)
-        return path
 
     def add(
         self,

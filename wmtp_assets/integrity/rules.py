@@ -229,6 +229,8 @@ def _apply_once(
         report.interrupted(expected="a file", found="nothing", problem="missing")
     except OSError as error:
         report.interrupted(expected="readable", found=error.strerror, problem="unreadable")
+    # the first finding is the one that is remembered, and the first ten are shown
+    report.outcome.findings.sort(key=lambda finding: finding.problem == "warning")
     return report.outcome, manifest
 
 
