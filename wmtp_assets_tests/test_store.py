@@ -1179,6 +1179,22 @@ def test_without_parts_the_whole_file_is_read_once(
 
 
 @pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("change", [lambda parts: parts[:-1], lambda parts: [*parts, "0" * 64]])
+def test_a_list_of_another_length_is_no_list_of_the_parts(
+    store: Store, monkeypatch: pytest.MonkeyPatch, change: Callable[[list[str]], list[str]]
+) -> None:
+    """A manifest of another version of this project may cut files otherwise: hash the whole."""
+    stated = commit_in_parts(store, {"raw/long": LONG}).document["parts"]
+    artifact = store.catalogue[RAW]
+    hashes = {name: change(parts) for name, parts in stated["sha256"].items()}
+    store.amend(artifact, {"parts": {**stated, "sha256": hashes}})
+    _, verify = store.open_verified(artifact, "raw/long")
+    reads = Reads(monkeypatch)
+    verify(26, 27)
+    assert reads.sizes == [len(LONG)]
+
+
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("size", [0, 1, WIDTH, len(LONG) - 1, len(LONG) + 1, 5 * WIDTH])
 def test_file_of_another_size_is_not_opened(store: Store, size: int) -> None:
     """A copy that was cut off at the end of a part has good parts only."""

@@ -39,6 +39,7 @@ from wmtp_assets.errors import (
     StoreError,
 )
 from wmtp_assets.layout import Artifact
+from wmtp_assets.materialize import materialize
 from wmtp_assets.progress import human_bytes
 from wmtp_assets.specs import DType, ModelFiles
 from wmtp_assets.store import Store
@@ -461,6 +462,24 @@ def test_tied_source_is_written_out(store: Store) -> None:
     found = load_file(tiny.checkpoint_path(store, SAFETENSORS))
     assert torch.equal(found["output.weight"], found["tok_embeddings.weight"])
     assert found["output.weight"].data_ptr() != found["tok_embeddings.weight"].data_ptr()
+
+
+def test_record_of_several_tensors_is_verified_and_that_is_said(store: Store) -> None:
+    """Flat checkpoints hold all weights in one record: its checksum takes a pass over the file."""
+    tensors = tiny.random_tensors(tiny.params())
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
+    parts = flat.split([tensor.numel() for tensor in tensors.values()])
+    views = {
+        name: part.view(tensor.shape)
+        for (name, tensor), part in zip(tensors.items(), parts, strict=True)
+    }
+    tiny.commit_raw(store, views)
+    said: list[str] = []
+    materialize(store, store.catalogue[SAFETENSORS], said.append)
+    found = load_file(tiny.checkpoint_path(store, SAFETENSORS))
+    assert torch.equal(found["norm.weight"], tensors["norm.weight"].half())
+    line = next(line for line in said if line.startswith("verifying records of several tensors: "))
+    assert "(100 %)" in line
 
 
 def test_hashes_are_those_of_the_bytes(store: Store) -> None:
