@@ -26,7 +26,15 @@ from wmtp_assets.specs import (
 )
 
 Kind = Literal[
-    "raw", "tokenizer", "safetensors", "micro", "processed", "small", "stats", "parameters"
+    "raw",
+    "tokenizer",
+    "safetensors",
+    "micro",
+    "processed",
+    "pairs",
+    "small",
+    "stats",
+    "parameters",
 ]
 
 MODELS = "models_v2"
@@ -156,10 +164,11 @@ def artifacts_of(spec: AnySpec, others: Sequence[Artifact] = ()) -> tuple[Artifa
         checkpoints = tuple(other.key for other in others if other.dtype is not None)
         return (Artifact(spec.name, "parameters", spec, CONFIGS, upstream=checkpoints),)
     base = f"{DATASETS}/{spec.folder}"
-    raw, processed, small, stats = spec.artifact_names
+    raw, processed, pairs, small, stats = spec.artifact_names
     return (
         Artifact(raw, "raw", spec, base, manifest="raw.metadata.json", owns=("raw",)),
         Artifact(processed, "processed", spec, f"{base}/processed", upstream=(raw, spec.tokenizer)),
+        Artifact(pairs, "pairs", spec, f"{base}/pairs", upstream=(processed,)),
         Artifact(small, "small", spec, f"{SMALL}/{spec.folder}_small", upstream=(processed,)),
         Artifact(stats, "stats", spec, f"{base}/stats", upstream=(processed, spec.tokenizer)),
     )

@@ -22,6 +22,8 @@ def _build(build: Build) -> Document:
             from wmtp_assets.checkpoints.micro import build_micro as builder
         case "processed":
             from wmtp_assets.data.process import build_processed as builder
+        case "pairs":
+            from wmtp_assets.data.pairs import build_pairs as builder
         case "small":
             from wmtp_assets.data.small import build_small as builder
         case "stats":

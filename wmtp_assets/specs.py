@@ -25,6 +25,7 @@ DTYPE_SUFFIXES: Mapping[DType, str] = {"float16": "fp16", "bfloat16": "bf16", "f
 
 FamilyName = Literal["meta_mtp", "llama", "llama_reward"]
 Status = Literal["required", "optional"]
+Use = Literal["verifiable_critic", "baseline", "rho_1", "evaluation"]
 
 
 def relative_path(path: str) -> str:
@@ -222,6 +223,7 @@ class SplitSpec(Spec):
 
     files: tuple[RelativePath, ...] = Field(min_length=1)
     rows: int | None = Field(default=None, ge=0, description="rows upstream; null: not pinned")
+    raw_only: bool = Field(default=False, description="kept in raw/, not processed")
 
 
 class SmallSpec(Spec):
@@ -237,13 +239,13 @@ class SmallSpec(Spec):
 
 
 class DatasetSpec(Spec):
-    """A dataset: raw parquet, processed JSONL, small splits and statistics, four assets."""
+    """A dataset: raw parquet, processed JSONL, pairs, small splits and statistics, five assets."""
 
     name: AssetName
     folder: FolderName
     description: str
     version: str = "v2.0.0"
-    converter: Literal["humaneval"]
+    converter: Literal["humaneval", "mbpp"]
     repository: Repository
     splits: dict[Annotated[str, Field(pattern=r"^[a-z]+$")], SplitSpec] = Field(min_length=1)
     tokenizer: AssetName = Field(
@@ -253,15 +255,29 @@ class DatasetSpec(Spec):
         default=2048, gt=0, description="most tokens of instruction + input + output together"
     )
     small: SmallSpec = SmallSpec()
+    uses: tuple[Use, ...] = Field(min_length=1, description="what the rows may be used for")
 
     @model_validator(mode="after")
     def _one_split_a_file(self) -> DatasetSpec:
         check_distinct(file for split in self.splits.values() for file in split.files)
+        if not self.processed_splits:
+            raise ValueError("splits: all are raw_only, none is processed")
         return self
 
     @property
+    def contaminates(self) -> tuple[str, ...]:
+        """The splits that models are evaluated on, so that no training row may hold them."""
+        return ("test",) if "evaluation" in self.uses and "test" in self.splits else ()
+
+    @property
+    def processed_splits(self) -> dict[str, SplitSpec]:
+        """The splits that are more than raw files."""
+        return {name: split for name, split in self.splits.items() if not split.raw_only}
+
+    @property
     def artifact_names(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}_{part}" for part in ("raw", "processed", "small", "stats"))
+        parts = ("raw", "processed", "pairs", "small", "stats")
+        return tuple(f"{self.name}_{part}" for part in parts)
 
 
 class SnapshotSpec(Spec):

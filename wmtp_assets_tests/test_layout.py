@@ -78,8 +78,14 @@ PATHS = {
     "micro_ref": ("models_v2/micro-ref", "metadata.json", MICRO_MODEL),
     "humaneval_raw": ("datasets_v2/humaneval", "raw.metadata.json", ("raw",)),
     "humaneval_processed": ("datasets_v2/humaneval/processed", "metadata.json", ()),
+    "humaneval_pairs": ("datasets_v2/humaneval/pairs", "metadata.json", ()),
     "humaneval_small": ("datasets_local_small/humaneval_small", "metadata.json", ()),
     "humaneval_stats": ("datasets_v2/humaneval/stats", "metadata.json", ()),
+    "mbpp_raw": ("datasets_v2/mbpp", "raw.metadata.json", ("raw",)),
+    "mbpp_processed": ("datasets_v2/mbpp/processed", "metadata.json", ()),
+    "mbpp_pairs": ("datasets_v2/mbpp/pairs", "metadata.json", ()),
+    "mbpp_small": ("datasets_local_small/mbpp_small", "metadata.json", ()),
+    "mbpp_stats": ("datasets_v2/mbpp/stats", "metadata.json", ()),
     "parameter_snapshot": ("configs", "metadata.json", ()),
 }
 
@@ -227,8 +233,14 @@ def test_upstream_is_what_is_read() -> None:
         "micro_ref": ("ref_sheared_llama_safetensors", "ref_sheared_llama_tokenizer"),
         "humaneval_raw": (),
         "humaneval_processed": ("humaneval_raw", "meta_llama_mtp_tokenizer"),
+        "humaneval_pairs": ("humaneval_processed",),
         "humaneval_small": ("humaneval_processed",),
         "humaneval_stats": ("humaneval_processed", "meta_llama_mtp_tokenizer"),
+        "mbpp_raw": (),
+        "mbpp_processed": ("mbpp_raw", "meta_llama_mtp_tokenizer"),
+        "mbpp_pairs": ("mbpp_processed",),
+        "mbpp_small": ("mbpp_processed",),
+        "mbpp_stats": ("mbpp_processed", "meta_llama_mtp_tokenizer"),
         "parameter_snapshot": (
             "meta_llama_mtp_safetensors",
             "meta_llama_mtp_bf16",
@@ -433,5 +445,5 @@ def test_catalogue_lists_each_artifact_once() -> None:
     """Iteration drives the commands: one artifact twice would be made twice."""
     keys = [artifact.key for artifact in CATALOGUE]
     assert all(one != two for one, two in pairwise(sorted(keys)))
-    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 17
+    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 23
     assert keys[-1] == "parameter_snapshot"  # of all the others

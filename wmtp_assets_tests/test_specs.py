@@ -191,6 +191,7 @@ def test_unknown_field(write: Write, name: str) -> None:
         ("humaneval", "converter"),
         ("humaneval", "splits"),
         ("humaneval", "splits.test.files"),
+        ("humaneval", "uses"),
     ],
 )
 def test_missing_field(write: Write, name: str, field: str) -> None:
@@ -248,6 +249,9 @@ def test_missing_field(write: Write, name: str, field: str) -> None:
         ("humaneval", "splits.test.rows", -1),
         ("humaneval", "max_tokens", 0),
         ("humaneval", "small", {"train": 0}),
+        ("humaneval", "splits.test.raw_only", "maybe"),
+        ("humaneval", "uses", []),
+        ("humaneval", "uses", ["evaluation", "training"]),
     ],
 )
 def test_wrong_value(write: Write, name: str, field: str, value: object) -> None:
@@ -320,6 +324,12 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, object], str, str]] = {
         ".tokenizer",
         "sha256 is pinned by meta_llama_mtp, which it is shared with",
     ),
+    "no split that is processed": (
+        "humaneval",
+        {"splits.test.raw_only": True},
+        "",
+        "splits: all are raw_only, none is processed",
+    ),
     "a variant that is the model": (
         "meta_llama_mtp",
         {"variants": ["float16"]},
@@ -357,6 +367,7 @@ def test_fields_that_contradict_each_other(
         ("meta_llama_mtp", {"tokenizer": {"vocab_size": 32000}}),
         ("meta_llama_mtp", {"tokenizer": SHARED, "files.tokenizer": REMOVED}),
         ("starling_rm", {"files.tokenizer": "tokenizer.model"}),
+        ("mbpp", {"splits.test.raw_only": True, "splits.validation.raw_only": True}),
         ("starling_rm", {"files.checkpoint": "model.safetensors", "status": "required"}),
     ],
 )

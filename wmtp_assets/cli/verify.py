@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
+from wmtp_assets.integrity.findings import is_warning
 from wmtp_assets.integrity.verify import Verdict, exit_code, findings_of, strays
 from wmtp_assets.integrity.verify import verify as apply_rules
 from wmtp_assets.progress import Terminal, silent
@@ -77,7 +78,9 @@ def _asked_for(store: Store, names: Iterable[str]) -> set[str]:
 
 def _print(console: Console, verdict: Verdict) -> None:
     findings = verdict.outcome.findings
-    word = "[red]FAILED[/]" if findings else "skipped" if verdict.outcome.skipped else "ok"
+    word = "skipped" if verdict.outcome.skipped else "ok"
+    if findings:
+        word = "[yellow]warning[/]" if is_warning(verdict.outcome) else "[red]FAILED[/]"
     name = f"{verdict.artifact} {verdict.rule}".strip()
     console.print(f"{name}: {word} {escape(verdict.outcome.skipped)}".rstrip(), highlight=False)
     for finding in findings[:10]:
@@ -89,10 +92,12 @@ def _print(console: Console, verdict: Verdict) -> None:
 
 
 def _print_summary(console: Console, verdicts: list[Verdict]) -> None:
-    failed = sum(bool(verdict.outcome.findings) for verdict in verdicts)
+    failed = sum(not is_warning(verdict.outcome) for verdict in verdicts)
+    warned = sum(bool(verdict.outcome.findings) for verdict in verdicts) - failed
     skipped = sum(bool(verdict.outcome.skipped) for verdict in verdicts)
     console.print(
         f"{len(verdicts)} rules applied, {failed} failed"
+        + (f", {warned} with warnings" * bool(warned))
         + (f", {skipped} skipped" * bool(skipped)),
         highlight=False,
     )

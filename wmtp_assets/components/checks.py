@@ -4,7 +4,7 @@ import dagster as dg
 
 from wmtp_assets.components.artifacts import plain_failures
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.integrity.findings import Outcome, Rule
+from wmtp_assets.integrity.findings import Outcome, Rule, is_warning
 from wmtp_assets.integrity.rules import apply_rule, first_findings, rules_of
 from wmtp_assets.layout import Artifact
 
@@ -15,15 +15,21 @@ def checks_of(artifact: Artifact) -> list[dg.AssetChecksDefinition]:
 
 
 def _check_of(artifact: Artifact, rule: Rule) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=artifact.key, name=rule.name, blocking=True, description=rule.statement)
+    @dg.asset_check(
+        asset=artifact.key,
+        name=rule.name,
+        blocking=rule.blocking,
+        description=rule.statement,
+    )
     def check(
         context: dg.AssetCheckExecutionContext, storage: StorageResource
     ) -> dg.AssetCheckResult:
         with plain_failures():
             store = storage.open(context.instance)
         outcome = apply_rule(rule, store, artifact, context.log.info)
+        log = context.log.warning if is_warning(outcome) else context.log.error
         for finding in outcome.findings[:10]:
-            context.log.error(f"{rule.name}: {finding}. {finding.remedy}")
+            log(f"{rule.name}: {finding}. {finding.remedy}")
         return result_of(outcome)
 
     return check
@@ -44,7 +50,7 @@ def result_of(outcome: Outcome) -> dg.AssetCheckResult:
         )
     return dg.AssetCheckResult(
         passed=not findings,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=dg.AssetCheckSeverity.WARN if is_warning(outcome) else dg.AssetCheckSeverity.ERROR,
         description=str(findings[0]) if findings else outcome.skipped or None,
         metadata=metadata,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ def read_rows(
     """Row number, from 0, and the wanted columns of each row; memory is bound by a batch.
 
     Args:
-        columns: name → Arrow type as pyarrow prints it, such as ``string``.
+        columns: name → Arrow type as :func:`type_name` has it, such as ``list<string>``.
 
     Raises:
         InvalidInput: naming file and column or row: not parquet, or damaged; a column missing,
@@ -49,9 +50,15 @@ def _check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, str]) ->
         if schema.names.count(name) != 1:
             count = "twice the" if name in schema.names else "no"
             raise InvalidInput(f"{path}: {count} column {name!r}; it has {', '.join(schema.names)}")
-        found = str(schema.field(name).type)
-        if found.removeprefix("large_") != expected:
+        found = type_name(schema.field(name).type)
+        if found != expected:
             raise InvalidInput(f"{path}: column {name!r} is {found}, expected {expected}")
+
+
+def type_name(type_: pa.DataType) -> str:
+    """An Arrow type as text: without the names that writers give to the items of lists, and without
+    the width of offsets."""
+    return re.sub(r"(?<=list<)(item|element): |large_", "", str(type_))
 
 
 def _values(path: Path, first: int, name: str, column: pa.Array) -> list[Any]:

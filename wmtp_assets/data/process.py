@@ -12,9 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from wmtp_assets.build import Build
-from wmtp_assets.data import humaneval
+from wmtp_assets.data import humaneval, mbpp
 from wmtp_assets.data.parquet import read_rows
-from wmtp_assets.data.records import AlpacaRecord, render_line, schema_document
+from wmtp_assets.data.records import (
+    RECORD_OF_CONVERTER,
+    AlpacaRecord,
+    render_line,
+    schema_document,
+)
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.manifest import Document, render
@@ -32,7 +37,11 @@ class Converter:
     convert_row: Callable[[dict[str, Any]], AlpacaRecord]
 
 
-CONVERTERS = {"humaneval": Converter(humaneval.COLUMNS, humaneval.convert_row)}
+CONVERTERS = {
+    "humaneval": Converter(humaneval.COLUMNS, humaneval.convert_row),
+    "mbpp": Converter(mbpp.COLUMNS, mbpp.convert_row),
+}
+FORMAT = "alpaca"
 
 
 def split_file(split: str) -> str:
@@ -81,7 +90,7 @@ def build_processed(build: Build) -> Document:
     counter = TokenCounter(model, str(build.store.path(tokenizer, "tokenizer.model")))
     converter = CONVERTERS[spec.converter]
     splits: Document = {}
-    for split, split_spec in spec.splits.items():
+    for split, split_spec in spec.processed_splits.items():
         paths = [build.store.verify_file(raw, f"raw/{file}") for file in split_spec.files]
         upstream_rows = 0
         written = 0
@@ -114,12 +123,13 @@ def build_processed(build: Build) -> Document:
             f"{sum(dropped.values())} over {spec.max_tokens} tokens"
         )
     source = build.store.manifest(raw).document["source"]
-    schema = schema_document(spec.converter, source["repo"], source["revision"])
+    record = RECORD_OF_CONVERTER[spec.converter]
+    schema = schema_document(record, FORMAT, source["repo"], source["revision"])
     build.staged.write("schema.json", render(schema))
     return {
         "dataset": spec.folder,
         "version": spec.version,
-        "format": "alpaca",
+        "format": FORMAT,
         "rows": sum(split["rows"] for split in splits.values()),
         "splits": splits,
         "max_tokens": spec.max_tokens,

@@ -36,7 +36,7 @@ def build_small(build: Build) -> Document:
     assert isinstance(spec, DatasetSpec)
     processed = build.upstream(build.artifact.upstream[0])
     splits: Document = {}
-    for split in spec.splits:
+    for split in spec.processed_splits:
         lines = build.store.read(processed, split_file(split)).splitlines(keepends=True)
         task_ids = [parse_object(line)["task_id"] for line in lines]
         kept = sample(task_ids, spec.small.limit(split), spec.small.seed)

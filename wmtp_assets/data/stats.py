@@ -81,7 +81,7 @@ def summarize(
                 "upstream_rows": processed["splits"][split]["upstream_rows"],
                 "dropped": processed["splits"][split]["dropped"],
             }
-            for split in spec.splits
+            for split in spec.processed_splits
         },
     }
 
@@ -103,7 +103,7 @@ def build_stats(build: Build) -> Document:
             record.model_validate(parse_object(line))
             for line in store.read(processed, split_file(split)).splitlines()
         ]
-        for split in spec.splits
+        for split in spec.processed_splits
     }
     counter = TokenCounter(
         store.read(tokenizer, "tokenizer.model"), str(store.path(tokenizer, "tokenizer.model"))

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 from pydantic import ValidationError
 
+from wmtp_assets.data import pairs
 from wmtp_assets.data.jsonl import BadLine, read_jsonl, read_lines
-from wmtp_assets.data.process import count_tokens, split_file
-from wmtp_assets.data.records import RECORD_OF_CONVERTER, AlpacaRecord, schema_document
+from wmtp_assets.data.overlap import NGRAM, ngram_index, ngrams, normalized
+from wmtp_assets.data.process import FORMAT, count_tokens, split_file
+from wmtp_assets.data.records import (
+    RECORD_OF_CONVERTER,
+    AlpacaRecord,
+    PairRecord,
+    Record,
+    pair_of,
+    render_line,
+    schema_document,
+)
 from wmtp_assets.data.small import small_file
 from wmtp_assets.data.stats import newest_summary, summarize
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.findings import Report, Subject, stated
+from wmtp_assets.integrity.findings import Report, Subject, is_there, stated
 from wmtp_assets.integrity.models import NEEDS_SENTENCEPIECE
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document
@@ -24,6 +34,8 @@ from wmtp_assets.specs import DatasetSpec
 from wmtp_assets.strict_json import parse_object
 
 _BATCH = 256
+
+TRAIN = "train"
 
 
 def _spec(subject: Subject) -> DatasetSpec:
@@ -35,7 +47,7 @@ def _spec(subject: Subject) -> DatasetSpec:
 def _split_files(subject: Subject) -> dict[str, str]:
     """Split → file name in the artifact."""
     name = small_file if subject.artifact.kind == "small" else split_file
-    return {split: name(split) for split in _spec(subject).splits}
+    return {split: name(split) for split in _spec(subject).processed_splits}
 
 
 def _first(error: ValidationError) -> tuple[str, str]:
@@ -86,12 +98,15 @@ def check_schema(subject: Subject, report: Report) -> None:
             seen.add(task_id)
     report.note(rows=rows)
     if subject.artifact.kind == "processed":
-        _check_schema_file(subject, report)
+        _check_schema_file(subject, report, record, FORMAT)
 
 
-def _check_schema_file(subject: Subject, report: Report) -> None:
+def _check_schema_file(
+    subject: Subject, report: Report, record: type[Record], format_name: str
+) -> None:
     expected = schema_document(
-        _spec(subject).converter,
+        record,
+        format_name,
         subject.stated("source", "repo"),
         subject.stated("source", "revision"),
     )
@@ -146,7 +161,9 @@ def _records(
     Raises:
         BadLine: for a row that is no record.
     """
-    record = RECORD_OF_CONVERTER[_spec(subject).converter]
+    spec = (of or subject.artifact).spec
+    assert isinstance(spec, DatasetSpec)
+    record = RECORD_OF_CONVERTER[spec.converter]
     path = report.reads(subject, split_file(split), of)
     for number, row in read_jsonl(path):
         try:
@@ -184,6 +201,137 @@ def check_token_length(subject: Subject, report: Report) -> None:
                         found=f"{tokens} tokens",
                     )
     report.note(longest=longest, max_tokens=limit)
+
+
+def check_splits(subject: Subject, report: Report) -> None:
+    """No task_id stands in two splits."""
+    split_of: dict[str, str] = {}
+    for split, name in _split_files(subject).items():
+        for number, record in _records(subject, report, split):
+            other = split_of.setdefault(record.task_id, split)
+            if other != split:
+                report.add(
+                    subject.file(name),
+                    place=f"line {number}",
+                    expected=f"a task_id that is not in {other}",
+                    found=record.task_id,
+                )
+    report.note(task_ids=len(split_of))
+
+
+def check_text_twins(subject: Subject, report: Report) -> None:
+    """No instruction with its input stands in two splits, white space, case and punctuation
+    aside."""
+    first: dict[str, tuple[str, str]] = {}
+    for split, name in _split_files(subject).items():
+        for number, record in _records(subject, report, split):
+            text = normalized(f"{record.instruction}\n{record.input}")
+            other, task = first.setdefault(text, (split, record.task_id))
+            if other != split:
+                report.add(
+                    subject.file(name),
+                    place=f"line {number} ({record.task_id})",
+                    expected=f"a text that is not in {other}",
+                    found=f"that of {task}",
+                    problem="warning",
+                    remedy="leave one of them out where the splits must be disjoint by text",
+                )
+    report.note(texts=len(first))
+
+
+def check_contamination(subject: Subject, report: Report) -> None:
+    """No row of ``train`` shares :data:`NGRAM` words in a row with an evaluation problem."""
+    names = _split_files(subject)
+    if TRAIN not in names:
+        report.note(train="there is none")
+        return
+    evaluated = [
+        (artifact, split)
+        for artifact in subject.store.catalogue
+        if artifact.kind == "processed" and isinstance(artifact.spec, DatasetSpec)
+        for split in artifact.spec.contaminates
+    ]
+    texts: list[tuple[str, str]] = []
+    compared = []
+    for artifact, split in evaluated:
+        if not is_there(subject.store.path(artifact, split_file(split))):
+            report.note(**{artifact.key: "is not here: not compared"})
+            continue
+        compared.append(f"{artifact.key} {split}")
+        texts += [
+            (f"{artifact.spec.name} {split} {record.task_id}", _words_of(record))
+            for _, record in _records(subject, report, split, artifact)
+        ]
+    index = ngram_index(texts)
+    tasks: set[str] = set()
+    for number, record in _records(subject, report, TRAIN):
+        shared = [ngram for ngram in ngrams(_words_of(record)) if ngram in index]
+        tasks.update(task for ngram in shared for task in index[ngram])
+        if shared:
+            report.add(
+                subject.file(names[TRAIN]),
+                place=f"line {number} ({record.task_id})",
+                expected=f"no {NGRAM} words in a row of {', '.join(index[shared[0]])}",
+                found=shared[0],
+                problem="warning",
+                remedy="leave the row out where it matters",
+            )
+    report.note(compared_with=compared, tasks=sorted(tasks))
+
+
+def _words_of(record: AlpacaRecord) -> str:
+    return f"{record.instruction}\n{record.output}"
+
+
+def check_derivation(subject: Subject, report: Report) -> None:
+    """Every line of the pairs is the one that the processed row at its place gives."""
+    processed = subject.store.catalogue[subject.artifact.upstream[0]]
+    rows: dict[str, int] = {}
+    for split, name in _split_files(subject).items():
+        records = _records(subject, report, split, processed)
+        lines = read_lines(report.reads(subject, name))
+        rows[split] = 0
+        for number in count(1):
+            report.goes_on_with(subject, split_file(split), processed)
+            record = next(records, None)
+            report.goes_on_with(subject, name)
+            line = next(lines, None)
+            if record is None and line is None:
+                break
+            if record is None or line is None:
+                report.add(
+                    subject.file(name),
+                    place=f"line {number}",
+                    expected="a line per row of the processed split",
+                    found="no line" if line is None else "a line more",
+                )
+                break
+            rows[split] = number
+            _check_pair(subject, report, name, line, pair_of(record[1]))
+    _check_schema_file(subject, report, PairRecord, pairs.FORMAT)
+    file = subject.file(subject.artifact.manifest)
+    splits = {split: {"rows": count} for split, count in rows.items()}
+    report.require(file, expected=splits, found=subject.stated("splits"), place="splits")
+    report.require(file, expected=sum(rows.values()), found=subject.stated("rows"), place="rows")
+    report.note(rows=rows)
+
+
+def _check_pair(
+    subject: Subject, report: Report, name: str, line: tuple[int, bytes], pair: PairRecord
+) -> None:
+    number, data = line
+    if data + b"\n" == render_line(pair):
+        return
+    file, place = subject.file(name), f"line {number}"
+    try:
+        found = parse_object(data)
+    except ValueError as error:
+        report.add(file, place=place, expected="a JSON object", found=error)
+        return
+    expected = pair.model_dump()
+    if found == expected:
+        report.add(file, place=place, expected="the line as it is made", found="other spelling")
+    report.require(file, expected=expected, found=found, place=place)
 
 
 def check_membership(subject: Subject, report: Report) -> None:
@@ -254,13 +402,15 @@ def _recounted(subject: Subject, report: Report) -> Document:
     document = subject.store.manifest(processed).document
     fields = [("max_tokens",), ("tokenizer", "sha256")]
     fields += [
-        ("splits", split, key) for split in spec.splits for key in ("upstream_rows", "dropped")
+        ("splits", split, key)
+        for split in spec.processed_splits
+        for key in ("upstream_rows", "dropped")
     ]
     for keys in fields:
         if stated(document, *keys) is None:
             raise InvalidInput(f"no field {'.'.join(keys)}")
     records = {
         split: [record for _, record in _records(subject, report, split, processed)]
-        for split in spec.splits
+        for split in spec.processed_splits
     }
     return summarize(spec, records, document, counter)

@@ -16,7 +16,7 @@ from wmtp_assets.manifest import Manifest
 from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
 
-Problem = Literal["corrupt", "missing", "extra", "unreadable", "changing"]
+Problem = Literal["corrupt", "missing", "extra", "unreadable", "changing", "warning"]
 
 MAX_TEXT = 1000
 """Characters of a finding's text; what a damaged file holds may be of any length."""
@@ -68,6 +68,11 @@ class Outcome:
     skipped: str = ""
 
 
+def is_warning(outcome: Outcome) -> bool:
+    """Whether all that was found are warnings; also where nothing was found."""
+    return all(finding.problem == "warning" for finding in outcome.findings)
+
+
 def stated(document: Any, *keys: str) -> Any:
     """What a JSON document says at ``keys``; None where it says nothing."""
     for key in keys:
@@ -102,12 +107,14 @@ class Rule:
         statement: one sentence; what holds where there is no finding.
         kinds: the kinds of artifact it applies to.
         check: yields findings through the :class:`Report` it is given.
+        blocking: False: its findings are warnings, which stop nothing; upstream itself has them.
     """
 
     name: str
     statement: str
     kinds: frozenset[Kind]
     check: Callable[[Subject, Report], None]
+    blocking: bool = True
 
 
 class _Nothing:
@@ -193,12 +200,16 @@ class Report:
             CorruptArtifact: if it is no regular file.
             OSError: if it is not there.
         """
+        self.goes_on_with(subject, name, of)
+        path = subject.store.path(of or subject.artifact, name)
+        require_regular(path)
+        return path
+
+    def goes_on_with(self, subject: Subject, name: str, of: Artifact | None = None) -> None:
+        """Say which of several files that are read by turns is read from here on."""
         owner = of or subject.artifact
         self._reading = f"{owner.base}/{name}"
         self._reading_remedy = materialize_command(owner.key)
-        path = subject.store.path(owner, name)
-        require_regular(path)
-        return path
 
     def add(
         self,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from wmtp_assets.clock import timestamp
 from wmtp_assets.files import replace_file
-from wmtp_assets.integrity.findings import Outcome
+from wmtp_assets.integrity.findings import Outcome, is_warning
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Manifest
 from wmtp_assets.specs import Spec
@@ -29,7 +29,7 @@ class LastResult(Spec):
     Attributes:
         at: UTC time.
         content_sha256: the artifact's content it was applied to.
-        problem: the first finding; empty: none.
+        problem: the first finding; empty: none, or warnings only.
         files: the files as they were then.
     """
 
@@ -85,7 +85,7 @@ def remember(
         rule=rule,
         at=timestamp(),
         content_sha256=manifest.content_sha256,
-        problem=str(outcome.findings[0]) if outcome.findings else "",
+        problem="" if is_warning(outcome) else str(outcome.findings[0]),
         files=before,
     )
     replace_file(_folder(store, artifact) / f"{rule}.json", result.model_dump_json().encode())

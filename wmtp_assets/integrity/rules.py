@@ -16,7 +16,17 @@ from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
 
 _ALL: frozenset[Kind] = frozenset(
-    ("raw", "tokenizer", "safetensors", "micro", "processed", "small", "stats", "parameters")
+    (
+        "raw",
+        "tokenizer",
+        "safetensors",
+        "micro",
+        "processed",
+        "pairs",
+        "small",
+        "stats",
+        "parameters",
+    )
 )
 _CHECKPOINTS: frozenset[Kind] = frozenset(("safetensors", "micro"))
 
@@ -71,6 +81,12 @@ RULES = (
         datasets.check_schema,
     ),
     Rule(
+        "derivation",
+        "Every row is what the rule makes of the processed row at its place, and none is missing.",
+        frozenset(("pairs",)),
+        datasets.check_derivation,
+    ),
+    Rule(
         "row_count",
         "Each split has the pinned number of rows, less those recorded as too long.",
         frozenset(("processed",)),
@@ -81,6 +97,26 @@ RULES = (
         "No row is longer than max_tokens, counted again.",
         frozenset(("processed",)),
         datasets.check_token_length,
+    ),
+    Rule(
+        "splits",
+        "No task_id stands in two splits.",
+        frozenset(("processed",)),
+        datasets.check_splits,
+    ),
+    Rule(
+        "text_twins",
+        "No text stands in two splits, upper and lower case and punctuation aside.",
+        frozenset(("processed",)),
+        datasets.check_text_twins,
+        blocking=False,
+    ),
+    Rule(
+        "contamination",
+        "No row of train shares 13 words in a row with a problem that is for evaluation.",
+        frozenset(("processed",)),
+        datasets.check_contamination,
+        blocking=False,
     ),
     Rule(
         "membership",
@@ -193,6 +229,8 @@ def _apply_once(
         report.interrupted(expected="a file", found="nothing", problem="missing")
     except OSError as error:
         report.interrupted(expected="readable", found=error.strerror, problem="unreadable")
+    # the first finding is the one that is remembered, and the first ten are shown
+    report.outcome.findings.sort(key=lambda finding: finding.problem == "warning")
     return report.outcome, manifest
 
 

@@ -19,6 +19,7 @@ EXIT_CODES: Mapping[Problem, int] = {
     "extra": 2,
     "unreadable": 4,
     "changing": 8,
+    "warning": 0,
 }
 """They add up; 0: all good."""
 

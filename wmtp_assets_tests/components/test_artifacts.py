@@ -106,7 +106,7 @@ def test_default_selection_is_what_is_required() -> None:
     assert {key.to_user_string() for key in selection.resolve(graph)} == {
         artifact.key for artifact in Catalogue.load() if not artifact.optional
     }
-    assert len(selection.resolve(graph)) == 13
+    assert len(selection.resolve(graph)) == 19
 
 
 def test_optional_assets_say_so_where_people_look() -> None:

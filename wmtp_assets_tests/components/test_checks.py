@@ -15,7 +15,7 @@ from wmtp_assets.components.families import definitions_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.integrity.findings import Finding, Outcome
-from wmtp_assets.integrity.rules import ABSENT, rules_of
+from wmtp_assets.integrity.rules import ABSENT, apply_rule, rules_of
 from wmtp_assets.layout import Artifact, Catalogue
 from wmtp_assets.store import Store
 from wmtp_assets_tests.components.conftest import Run
@@ -104,6 +104,11 @@ def very_long_output(data: bytes) -> bytes:
     return json.dumps(row, ensure_ascii=False).encode() + b"\n" + rest
 
 
+def with_empty_object(data: bytes) -> bytes:
+    """With a last line that is no record."""
+    return data + b"{}\n"
+
+
 def one_less(data: bytes) -> bytes:
     """Without the last line."""
     return data[: data.rindex(b"\n", 0, -1) + 1]
@@ -174,6 +179,13 @@ DAMAGES: dict[tuple[str, str], Damage] = {
     ),
     ("humaneval_processed", "row_count"): Damage("test.jsonl", one_less),
     ("humaneval_processed", "token_length"): Damage("test.jsonl", very_long_output),
+    ("humaneval_processed", "splits"): Damage("test.jsonl", with_empty_object),
+    ("humaneval_processed", "text_twins"): Damage("test.jsonl", with_empty_object),
+    ("humaneval_processed", "contamination"): Damage("metadata.json", flip(20), False),
+    ("humaneval_pairs", "sha256"): Damage("test.jsonl", flip(100), False),
+    ("humaneval_pairs", "derivation"): Damage(
+        "test.jsonl", first_line(b'"is_correct": null', b'"is_correct": true')
+    ),
     ("humaneval_small", "sha256"): Damage("test_small.jsonl", one_less, False),
     ("humaneval_small", "schema"): Damage(
         "test_small.jsonl", first_line(b'"has_tests": true', b'"has_tests": 1')
@@ -183,7 +195,37 @@ DAMAGES: dict[tuple[str, str], Damage] = {
     ("humaneval_stats", "recount"): Damage(
         "*_summary.json", replaced(b'"p50": 129', b'"p50": 128')
     ),
+    ("mbpp_raw", "sha256"): Damage("raw/full/prompt-00000-of-00001.parquet", flip(500), False),
+    ("mbpp_processed", "sha256"): Damage("validation.jsonl", flip(100), False),
+    ("mbpp_processed", "schema"): Damage(
+        "train.jsonl", first_line(b'"task_id": "601"', b'"task_id": 601')
+    ),
+    ("mbpp_processed", "row_count"): Damage("validation.jsonl", one_less),
+    ("mbpp_processed", "token_length"): Damage("test.jsonl", very_long_output),
+    ("mbpp_processed", "splits"): Damage(
+        "test.jsonl", first_line(b'"task_id": "11"', b'"task_id": "601"')
+    ),
+    ("mbpp_processed", "text_twins"): Damage("test.jsonl", with_empty_object),
+    ("mbpp_processed", "contamination"): Damage("train.jsonl", with_empty_object),
+    ("mbpp_pairs", "sha256"): Damage("validation.jsonl", one_less, False),
+    ("mbpp_pairs", "derivation"): Damage("train.jsonl", first_line(b"\\r\\n", b"\\n")),
+    ("mbpp_small", "sha256"): Damage("train_small.jsonl", one_less, False),
+    ("mbpp_small", "schema"): Damage(
+        "train_small.jsonl", first_line(b'"has_tests": true', b'"has_tests": 1')
+    ),
+    ("mbpp_small", "membership"): Damage("validation_small.jsonl", very_long_output),
+    ("mbpp_stats", "sha256"): Damage("*_summary.json", flip(40), False),
+    ("mbpp_stats", "recount"): Damage(
+        "*_summary.json", replaced(b'"with_tests": 374', b'"with_tests": 373')
+    ),
 }
+
+
+OPINIONS = {"text_twins", "contamination"}
+"""Checks whose findings are warnings, as long as the rows can be read at all."""
+
+WARNINGS = {("mbpp_processed", check) for check in OPINIONS}
+"""Those that the good tree has."""
 
 
 def inflict(store: Store, artifact: Artifact, wanted: Damage) -> None:
@@ -222,7 +264,7 @@ def test_failed_check_stops_downstream(store: Store, run: Run, key: str, check: 
         if evaluation.asset_key == dg.AssetKey(key)
     }
     assert not evaluations[check].passed
-    assert evaluations[check].blocking
+    assert evaluations[check].blocking == (check not in OPINIONS)
     assert evaluations[check].severity == dg.AssetCheckSeverity.ERROR
     assert "first_findings" in evaluations[check].metadata
     assert not result.get_asset_materialization_events()
@@ -239,8 +281,31 @@ def test_checks_alone_pass_on_a_good_tree(run: Run) -> None:
     result = run(dg.AssetSelection.all_asset_checks())
     assert result.success
     assert len(result.get_asset_check_evaluations()) == len(DAMAGES)
-    assert all(evaluation.passed for evaluation in result.get_asset_check_evaluations())
+    failed = [item for item in result.get_asset_check_evaluations() if not item.passed]
+    assert {(item.asset_key.to_user_string(), item.check_name) for item in failed} == WARNINGS
+    assert {item.severity for item in failed} == {dg.AssetCheckSeverity.WARN}
     assert not result.get_asset_materialization_events()
+
+
+def test_warning_stops_nothing(run: Run, store: Store) -> None:
+    """Upstream's rows are what they are: people are told, and the rest of the graph is made."""
+    result = run(dg.AssetSelection.assets("mbpp_processed", "mbpp_pairs", "mbpp_small"))
+    assert result.success
+    evaluations = result.get_asset_check_evaluations()
+    warned = {item.check_name: item for item in evaluations if not item.passed}
+    assert {("mbpp_processed", name) for name in warned} == WARNINGS
+    for name, item in warned.items():
+        assert (item.blocking, item.severity) == (False, dg.AssetCheckSeverity.WARN)
+        outcome = apply_rule(
+            next(rule for rule in rules_of(store.catalogue["mbpp_processed"]) if rule.name == name),
+            store,
+            store.catalogue["mbpp_processed"],
+        )
+        assert item.metadata["findings"].value == len(outcome.findings) > 0
+        assert item.description == str(outcome.findings[0])
+    made = [event.asset_key for event in result.get_asset_materialization_events()]
+    keys = {key.to_user_string() for key in made if key}
+    assert keys == {"mbpp_processed", "mbpp_pairs", "mbpp_small"}
 
 
 def test_checks_of_absent_optional_assets_pass_and_say_so(store: Store, run: Run) -> None:

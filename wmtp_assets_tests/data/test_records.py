@@ -56,7 +56,7 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
     "task_id in other digits": ("task_id", {**GOOD, "task_id": "HumanEval/\u0667"}),
 }
 
-VALIDATOR = Draft202012Validator(schema_document("humaneval", "owner/name", "0" * 40))
+VALIDATOR = Draft202012Validator(schema_document(HumanEvalRecord, "alpaca", "owner/name", "0" * 40))
 
 
 def test_good_row_is_good_for_both() -> None:
@@ -82,7 +82,7 @@ def test_schema_refuses_what_the_record_refuses(name: str) -> None:
 
 def test_schema_is_a_json_schema_that_says_where_rows_come_from() -> None:
     """Others read it without this project: required_fields, format and source are its contract."""
-    schema = schema_document("humaneval", "owner/name", "0" * 40)
+    schema = schema_document(HumanEvalRecord, "alpaca", "owner/name", "0" * 40)
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
     assert schema["required_fields"] == ["instruction", "input", "output", "task_id", "metadata"]

@@ -31,11 +31,21 @@ KEY: dict[Kind, str] = {
     "safetensors": "meta_llama_mtp_safetensors",
     "micro": "micro_mtp",
     "processed": "humaneval_processed",
+    "pairs": "humaneval_pairs",
     "small": "humaneval_small",
     "stats": "humaneval_stats",
     "parameters": "parameter_snapshot",
 }
 """One artifact of each kind."""
+
+BETWEEN_SPLITS = ("splits", "text_twins", "contamination")
+"""Rules that compare splits: HumanEval has only one, MBPP has three."""
+
+
+def key_of(rule: str, kind: Kind) -> str:
+    """An artifact of ``kind`` on which the rule has something to compare."""
+    return "mbpp_processed" if rule in BETWEEN_SPLITS else KEY[kind]
+
 
 Damage = Callable[[Store, Artifact], Store | None]
 """Damages an artifact; may return a store with other specs, to which the damage is relative."""
@@ -54,7 +64,7 @@ class Case:
         findings: how many there are in all.
         remedy: key of the artifact that must be made again; empty: the damaged one.
         advice: the remedy where it is another step.
-        key: of the artifact; empty: the one of its kind in :data:`KEY`.
+        key: of the artifact; empty: that of :func:`key_of`.
         is_sealed: the damaged files have right hashes, so that only this rule can find them.
     """
 
@@ -78,7 +88,7 @@ class Case:
 
     def check(self, store: Store) -> None:
         """Damage a copy, apply the rule, and compare what it found."""
-        artifact = store.catalogue[self.key or KEY[self.kind]]
+        artifact = store.catalogue[self.key or key_of(self.rule, self.kind)]
         assert artifact.kind == self.kind
         file = self._file(store, artifact)
         store = self.damage(store, artifact) or store

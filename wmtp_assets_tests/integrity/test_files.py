@@ -34,6 +34,7 @@ ONE_FILE: dict[Kind, str] = {
     "safetensors": "configs/params.json",
     "micro": "tokenizer/tokenizer.model",
     "processed": "test.jsonl",
+    "pairs": "test.jsonl",
     "small": "test_small.jsonl",
     "stats": "*_summary.json",
     "parameters": "defaults.yaml",
@@ -82,6 +83,10 @@ BESIDE = "safetensors/config.json"
 """Where transformers looks for it, in the families that it loads."""
 
 
+MBPP = ("train", "validation", "test")
+"""Its splits that are processed."""
+
+
 def small_files() -> list[tuple[str, str]]:
     """Asset and file of everything that is small in the sample; summaries have a date."""
     model = ["configs/config.json", "configs/meta_adapter.yaml", "configs/params.json", SUMS]
@@ -104,7 +109,13 @@ def small_files() -> list[tuple[str, str]]:
         ("humaneval_raw", ONE_FILE["raw"]),
         ("humaneval_processed", "schema.json"),
         ("humaneval_processed", "test.jsonl"),
+        ("humaneval_pairs", "schema.json"),
+        ("humaneval_pairs", "test.jsonl"),
         ("humaneval_small", "test_small.jsonl"),
+        *(("mbpp_raw", f"raw/full/{split}-00000-of-00001.parquet") for split in ("prompt", *MBPP)),
+        *((f"mbpp_{part}", "schema.json") for part in ("processed", "pairs")),
+        *((f"mbpp_{part}", f"{split}.jsonl") for part in ("processed", "pairs") for split in MBPP),
+        *(("mbpp_small", f"{split}_small.jsonl") for split in MBPP),
         ("parameter_snapshot", "defaults.yaml"),
     ]
 
@@ -126,8 +137,9 @@ def test_the_list_of_files_is_complete(good_root: Path, store: Store) -> None:
         for artifact in store.catalogue
         if artifact.dtype is not None
     }
-    artifact, summary = one_file(store, "stats")
-    listed.add((artifact.key, summary))
+    for key in ("humaneval_stats", "mbpp_stats"):
+        (summary,) = store.folder(store.catalogue[key]).glob(ONE_FILE["stats"])
+        listed.add((key, summary.name))
     there = {
         (artifact.key, name)
         for artifact in store.catalogue

@@ -60,7 +60,7 @@ def test_absent_artifact(empty_store: Store) -> None:
 def test_damaged_optional_artifact_is_still_an_optional_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or it would be counted among those that must be there: 14 of 14 where there are 13."""
+    """Or it would be counted among those that must be there: 20 of 20 where there are 19."""
     artifact = store.catalogue["starling_rm_raw"]
     assert status_of(store, artifact).optional
     damage(store.manifest_path(artifact), flip(20))
@@ -236,6 +236,28 @@ def test_remembered_failure_is_shown_until_the_rule_passes(store: Store, micro: 
     assert status_of(store, micro).problem == status.problem
     verify(store, micro)
     assert status_of(store, micro).problem == ""
+
+
+def test_warning_is_no_problem(store: Store) -> None:
+    """It cannot be mended here: shown as a problem it would be one for ever."""
+    processed = store.catalogue["mbpp_processed"]
+    verify(store, processed)
+    assert apply(store, processed, "contamination").findings
+    status = status_of(store, processed)
+    assert (status.state, status.problem) == ("committed", "")
+    assert status.verified_at is not None
+
+
+def test_damage_is_shown_before_warnings(store: Store) -> None:
+    """Of all findings one is remembered, and ten are shown: not those that can wait."""
+    processed = store.catalogue["mbpp_processed"]
+    damage(store.path(processed, "train.jsonl"), lambda data: data + b"{}\n")
+    reseal(store, processed)
+    first, *others = apply(store, processed, "contamination").findings
+    assert (first.problem, first.place) == ("corrupt", "line 375")
+    assert {item.problem for item in others} == {"warning"}
+    status = status_of(store, processed)
+    assert (status.state, status.problem) == ("attention", f"contamination: {first}")
 
 
 def test_result_about_former_content_does_not_count(store: Store) -> None:

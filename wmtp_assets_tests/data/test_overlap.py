@@ -1,0 +1,48 @@
+"""What two texts have in common: words in a row, whatever stands between them."""
+
+from __future__ import annotations
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from wmtp_assets.data.overlap import NGRAM, ngram_index, ngrams, normalized, words
+
+WORDS = st.lists(st.sampled_from(["a", "b", "return", "x_1", "größe", "12"]), max_size=40)
+BETWEEN = [" ", "  ", "\r\n\t", ", ", "(", "): ", " - ", "\u2028", "."]
+
+
+@settings(deadline=None)
+@given(WORDS, st.randoms(use_true_random=False))
+@example(["a"] * NGRAM, None)
+@example(["a"] * (NGRAM - 1), None)
+@example(["a"] * (NGRAM + 1), None)
+def test_ngrams_are_exactly_the_windows_of_words(found: list[str], chance: object) -> None:
+    """One window less at either end, and a copied problem of 13 words is not found."""
+    between = [chance.choice(BETWEEN) if chance else " " for _ in found]  # type: ignore[attr-defined]
+    text = "".join(f"{word.upper()}{gap}" for word, gap in zip(found, between, strict=True))
+    assert words(text) == [word.upper().lower() for word in found]
+    found = words(text)
+    expected = [found[i : i + 13] for i in range(len(found)) if i + 13 <= len(found)]
+    assert [ngram.split(" ") for ngram in ngrams(text)] == expected
+
+
+def test_thirteen_words_are_meant() -> None:
+    """The number stands in the rule's statement and in what others published."""
+    assert NGRAM == 13
+
+
+def test_normalized_text_keeps_words_and_order() -> None:
+    """Case and punctuation are how a text is written; another word or order is another text."""
+    assert normalized("  Find: the\r\nMAX(value) of x_1!\n") == "find the max value of x_1"
+    assert normalized("a b") != normalized("b a")
+    assert normalized("ab") != normalized("a b")
+    assert normalized("") == normalized("\n") == ""
+
+
+def test_index_names_every_task_once() -> None:
+    """A run that a text repeats is one overlap, and a run of two tasks is named for both."""
+    run = " ".join(f"w{number}" for number in range(NGRAM))
+    index = ngram_index([("one", f"{run} {run}"), ("two", f"before {run}"), ("three", run[:-1])])
+    assert index[run] == ["one", "two"]
+    assert "three" not in {task for tasks in index.values() for task in tasks} - {"three"}
+    assert index[f"{run[:-4]} w12"] == ["one", "two"]
