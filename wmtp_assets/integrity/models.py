@@ -316,7 +316,6 @@ def check_recorded_value_head(subject: Subject, report: Report) -> None:
             found=stated_one,
             place="value_head",
         )
-        report.note(stated=stated_one)
         return
     recorded, found = stated_one["path"], VALUE_HEAD if is_there(path) else None
     report.note(recorded=recorded, found=found)
