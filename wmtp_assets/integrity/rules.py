@@ -5,6 +5,8 @@ The same rules serve Dagster's asset checks, ``wmtp verify`` and the tests.
 
 from __future__ import annotations
 
+from typing import get_args
+
 from wmtp_assets.data.jsonl import BadLine
 from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
 from wmtp_assets.integrity import datasets, files, models, parameters
@@ -15,19 +17,7 @@ from wmtp_assets.manifest import Manifest
 from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
 
-_ALL: frozenset[Kind] = frozenset(
-    (
-        "raw",
-        "tokenizer",
-        "safetensors",
-        "micro",
-        "processed",
-        "pairs",
-        "small",
-        "stats",
-        "parameters",
-    )
-)
+_ALL: frozenset[Kind] = frozenset(get_args(Kind))
 _CHECKPOINTS: frozenset[Kind] = frozenset(("safetensors", "micro"))
 
 RULES = (
