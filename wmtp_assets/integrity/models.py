@@ -308,7 +308,6 @@ def check_recorded_value_head(subject: Subject, report: Report) -> None:
     artifact, stated_one = subject.artifact, subject.stated("value_head")
     path = subject.store.path(artifact, VALUE_HEAD)
     is_place = VALUE_HEAD in artifact.guests
-    report.note(stated=stated_one)
     if not is_place or not isinstance(stated_one, dict) or "path" not in stated_one:
         report.require(
             subject.file(artifact.manifest),
@@ -316,6 +315,7 @@ def check_recorded_value_head(subject: Subject, report: Report) -> None:
             found=stated_one,
             place="value_head",
         )
+        report.note(stated=stated_one)
         return
     recorded, found = stated_one["path"], VALUE_HEAD if is_there(path) else None
     report.note(recorded=recorded, found=found)
