@@ -8,6 +8,7 @@ returns what the manifest shall say about them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from wmtp_assets.layout import Artifact
 from wmtp_assets.progress import Say
@@ -22,6 +23,11 @@ class Build:
     artifact: Artifact
     staged: Staged
     say: Say
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what is done when the materialization is cut off; gone after a commit."""
+        return self.store.scratch(self.artifact)
 
     def upstream(self, key: str) -> Artifact:
         """An upstream artifact by key."""

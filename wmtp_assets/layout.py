@@ -34,6 +34,7 @@ Kind = Literal[
     "pairs",
     "small",
     "stats",
+    "tests",
     "parameters",
 ]
 
@@ -140,6 +141,25 @@ def _model_artifacts(spec: ModelSpec) -> Iterator[Artifact]:
         )
 
 
+def _dataset_artifacts(spec: DatasetSpec) -> Iterator[Artifact]:
+    base = f"{DATASETS}/{spec.folder}"
+    raw, processed, pairs, small, stats, *tests = spec.artifact_names
+    yield Artifact(raw, "raw", spec, base, manifest="raw.metadata.json", owns=("raw",))
+    yield Artifact(
+        processed,
+        "processed",
+        spec,
+        base,
+        owns=("processed", "index"),
+        upstream=(raw, spec.tokenizer),
+    )
+    yield Artifact(pairs, "pairs", spec, f"{base}/pairs", upstream=(processed,))
+    yield Artifact(small, "small", spec, f"{SMALL}/{spec.folder}_small", upstream=(processed,))
+    yield Artifact(stats, "stats", spec, f"{base}/stats", upstream=(processed,))
+    for key in tests:
+        yield Artifact(key, "tests", spec, f"{base}/tests", upstream=(raw,))
+
+
 def artifacts_of(spec: AnySpec, others: Sequence[Artifact] = ()) -> tuple[Artifact, ...]:
     """The artifacts of one family, upstream first.
 
@@ -163,15 +183,7 @@ def artifacts_of(spec: AnySpec, others: Sequence[Artifact] = ()) -> tuple[Artifa
     if isinstance(spec, SnapshotSpec):
         checkpoints = tuple(other.key for other in others if other.dtype is not None)
         return (Artifact(spec.name, "parameters", spec, CONFIGS, upstream=checkpoints),)
-    base = f"{DATASETS}/{spec.folder}"
-    raw, processed, pairs, small, stats = spec.artifact_names
-    return (
-        Artifact(raw, "raw", spec, base, manifest="raw.metadata.json", owns=("raw",)),
-        Artifact(processed, "processed", spec, f"{base}/processed", upstream=(raw, spec.tokenizer)),
-        Artifact(pairs, "pairs", spec, f"{base}/pairs", upstream=(processed,)),
-        Artifact(small, "small", spec, f"{SMALL}/{spec.folder}_small", upstream=(processed,)),
-        Artifact(stats, "stats", spec, f"{base}/stats", upstream=(processed, spec.tokenizer)),
-    )
+    return tuple(_dataset_artifacts(spec))
 
 
 class Catalogue:

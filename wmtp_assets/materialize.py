@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from wmtp_assets.build import Build
 from wmtp_assets.errors import MissingArtifact, StoreError
 from wmtp_assets.layout import Artifact
@@ -28,6 +30,8 @@ def _build(build: Build) -> Document:
             from wmtp_assets.data.small import build_small as builder
         case "stats":
             from wmtp_assets.data.stats import build_stats as builder
+        case "tests":
+            from wmtp_assets.data.tests import build_tests as builder
         case "parameters":
             from wmtp_assets.checkpoints.snapshot import build_snapshot as builder
     return builder(build)
@@ -103,4 +107,6 @@ def materialize(store: Store, artifact: Artifact, say: Say = silent) -> Manifest
             **document,
             "upstream": upstream,
         }
-        return store.commit(artifact, staged, description, say)
+        manifest = store.commit(artifact, staged, description, say)
+        shutil.rmtree(store.scratch(artifact), ignore_errors=True)
+    return manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ Source = Literal["sample", "hub"]
 
 SOURCE_VARIABLE = "WMTP_SOURCE"
 ROOT_VARIABLE = "WMTP_STORAGE_ROOT"
+WORKERS_VARIABLE = "WMTP_WORKERS"
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,19 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         source="hub" if source == "hub" else "sample",
         root=project_folder() / Path(root).expanduser() if root else default,
     )
+
+
+def read_workers(environment: Mapping[str, str] = os.environ) -> int:
+    """How many processes one materialization may use: ``WMTP_WORKERS``, else one per CPU.
+
+    Raises:
+        SpecError: for what is no number from 1 to 256.
+    """
+    text = environment.get(WORKERS_VARIABLE, "")
+    if not text:
+        return min(
+            len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1, 256
+        )
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 256):
+        raise SpecError(f"{WORKERS_VARIABLE}={text!r} is no number of processes, 1 to 256")
+    return int(text)

@@ -7,8 +7,10 @@ therefore plain YAML: no templating.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -218,12 +220,56 @@ class MicroSpec(Spec):
         return (self.name,)
 
 
+_SHARD = re.compile(r"-([0-9]{5})-of-([0-9]{5})")
+
+
+class ExpectedCounts(Spec):
+    """What a split of the real hub had when somebody counted it; another number is a warning."""
+
+    problems: int = Field(ge=0, description="rows upstream")
+    correct: int = Field(ge=0, description="processed rows, with no public tests in input")
+    incorrect: int = Field(ge=0, description="the same")
+
+
 class SplitSpec(Spec):
     """One split of a dataset: its upstream parquet files and how many rows they must hold."""
 
-    files: tuple[RelativePath, ...] = Field(min_length=1)
+    files: tuple[RelativePath, ...] = Field(
+        min_length=1, description="paths inside the repository; * stands for any part of a name"
+    )
     rows: int | None = Field(default=None, ge=0, description="rows upstream; null: not pinned")
+    expected: ExpectedCounts | None = None
     raw_only: bool = Field(default=False, description="kept in raw/, not processed")
+    held_out: bool = Field(
+        default=False, description="a benchmark: no training row may share words with it"
+    )
+
+    def select(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The split's files among those that a repository has: shards in their order.
+
+        Raises:
+            ValueError: naming a file, or the shards ``-NNNNN-of-NNNNN``, that are not among them.
+        """
+        there = sorted(names)
+        selected: list[str] = []
+        for pattern in self.files:
+            found = [name for name in there if _matches(name, pattern)]
+            if not found:
+                raise ValueError(f"has no file {pattern}")
+            selected += found
+        shards = [match for match in map(_SHARD.search, selected) if match]
+        missing = set(range(max((int(shard[2]) for shard in shards), default=0)))
+        missing -= {int(shard[1]) for shard in shards}
+        if missing:
+            raise ValueError(
+                f"has {len(shards)} of {int(shards[0][2])} shards of {', '.join(self.files)}; "
+                f"missing: {', '.join(f'{number:05}' for number in sorted(missing)[:10])}"
+            )
+        return tuple(dict.fromkeys(selected))
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)
 
 
 class SmallSpec(Spec):
@@ -239,13 +285,16 @@ class SmallSpec(Spec):
 
 
 class DatasetSpec(Spec):
-    """A dataset: raw parquet, processed JSONL, pairs, small splits and statistics, five assets."""
+    """A dataset: raw parquet, processed JSONL, pairs, small splits and statistics, five assets.
+
+    One with splits for ``evaluation`` has a sixth, its tests.
+    """
 
     name: AssetName
     folder: FolderName
     description: str
     version: str = "v2.0.0"
-    converter: Literal["humaneval", "mbpp"]
+    converter: Literal["humaneval", "mbpp", "codecontests"]
     repository: Repository
     splits: dict[Annotated[str, Field(pattern=r"^[a-z]+$")], SplitSpec] = Field(min_length=1)
     tokenizer: AssetName = Field(
@@ -253,6 +302,12 @@ class DatasetSpec(Spec):
     )
     max_tokens: int = Field(
         default=2048, gt=0, description="most tokens of instruction + input + output together"
+    )
+    public_tests: int = Field(
+        default=2, ge=0, description="most public tests of a problem in input (codecontests only)"
+    )
+    evaluation: tuple[str, ...] = Field(
+        default=(), description="splits that are also written a row a problem, with all tests"
     )
     small: SmallSpec = SmallSpec()
     uses: tuple[Use, ...] = Field(min_length=1, description="what the rows may be used for")
@@ -262,12 +317,17 @@ class DatasetSpec(Spec):
         check_distinct(file for split in self.splits.values() for file in split.files)
         if not self.processed_splits:
             raise ValueError("splits: all are raw_only, none is processed")
+        unknown = set(self.evaluation) - self.processed_splits.keys()
+        if unknown:
+            raise ValueError(f"evaluation: no processed split {', '.join(sorted(unknown))}")
+        if self.evaluation and self.converter != "codecontests":
+            raise ValueError(f"evaluation: {self.converter} has no tests of its own to write")
         return self
 
     @property
-    def contaminates(self) -> tuple[str, ...]:
-        """The splits that models are evaluated on, so that no training row may hold them."""
-        return ("test",) if "evaluation" in self.uses and "test" in self.splits else ()
+    def held_out(self) -> tuple[str, ...]:
+        """The splits that models are compared on, so that no training row may hold them."""
+        return tuple(name for name, split in self.processed_splits.items() if split.held_out)
 
     @property
     def processed_splits(self) -> dict[str, SplitSpec]:
@@ -276,8 +336,8 @@ class DatasetSpec(Spec):
 
     @property
     def artifact_names(self) -> tuple[str, ...]:
-        parts = ("raw", "processed", "pairs", "small", "stats")
-        return tuple(f"{self.name}_{part}" for part in parts)
+        parts = ("raw", "processed", "pairs", "small", "stats", "tests")
+        return tuple(f"{self.name}_{part}" for part in parts[: None if self.evaluation else -1])
 
 
 class SnapshotSpec(Spec):

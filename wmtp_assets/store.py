@@ -334,6 +334,10 @@ class Store:
                 "again"
             ) from error
 
+    def scratch(self, artifact: Artifact) -> Path:
+        """Where a builder keeps what it has done, for the next one if it is cut off."""
+        return self.internal / "scratch" / artifact.key
+
     def commit(
         self, artifact: Artifact, staged: Staged, description: Document, say: Say = silent
     ) -> Manifest:

@@ -8,6 +8,8 @@ Infinity, no key twice.
 from __future__ import annotations
 
 import json
+import re
+from math import isinf
 from typing import Any, NoReturn
 
 MAX_SIZE = 8 << 20
@@ -36,21 +38,14 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+
+
 def nesting_depth(data: bytes) -> int:
     """How deep brackets are nested in JSON; brackets inside strings do not count."""
     depth = deepest = 0
-    in_string = escaped = False
-    for byte in data:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
+    for byte in _STRING.sub(b"", data):
+        if byte in b"[{":
             depth += 1
             deepest = max(deepest, depth)
         elif byte in b"]}":
@@ -62,14 +57,14 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
-    """Parse a JSON object: a line, or a whole document.
+def parse_object(data: bytes, max_size: int = MAX_SIZE) -> dict[str, Any]:
+    """Parse a JSON object: a line, or a whole document, of at most ``max_size`` bytes.
 
     Raises:
         ValueError: saying what is wrong with it, and at which column where that is known.
     """
-    if len(data) > MAX_SIZE:
-        raise ValueError(f"longer than {MAX_SIZE} bytes")
+    if len(data) > max_size:
+        raise ValueError(f"longer than {max_size} bytes")
     if b"\0" in data:
         raise ValueError(f"column {data.index(0) + 1}: a NUL byte")
     brackets = data.count(b"[") + data.count(b"{")
@@ -80,16 +75,32 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"column {error.start + 1}: not UTF-8: {error.reason}") from error
     try:
-        value = json.loads(text, object_pairs_hook=no_duplicates, parse_constant=_no_constant)
+        value = json.loads(
+            text,
+            object_pairs_hook=no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise ValueError(f"{line}column {error.colno}: {error.msg}") from error
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__}, not an object")
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("a lone surrogate, which no UTF-8 text can hold") from error
-    except ValueError as error:
-        raise ValueError("a number too large for a float: it would become Infinity") from error
+    if b"\\u" in data and not _is_encodable(value):
+        raise ValueError("a lone surrogate, which no UTF-8 text can hold")
     return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        raise ValueError("a number too large for a float: it would become Infinity")
+    return number
+
+
+def _is_encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -57,7 +57,7 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
                     {
                         "artifact": verdict.artifact,
                         "rule": verdict.rule,
-                        "findings": len(verdict.outcome.findings),
+                        "findings": verdict.outcome.count,
                         "skipped": verdict.outcome.skipped,
                         "read": verdict.outcome.evidence,
                     }
@@ -85,8 +85,8 @@ def _print(console: Console, verdict: Verdict) -> None:
     console.print(f"{name}: {word} {escape(verdict.outcome.skipped)}".rstrip(), highlight=False)
     for finding in findings[:10]:
         console.print(f"  {escape(str(finding))}", highlight=False)
-    if len(findings) > 10:
-        console.print(f"  … {len(findings)} findings in all")
+    if verdict.outcome.count > 10:
+        console.print(f"  … {verdict.outcome.count} findings in all")
     for remedy in dict.fromkeys(finding.remedy for finding in findings):
         console.print(f"  remedy: {escape(remedy)}", highlight=False)
 

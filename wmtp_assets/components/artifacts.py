@@ -27,6 +27,7 @@ _KINDS: Mapping[Kind, tuple[str, ...]] = {
     "pairs": ("json", "jsonl"),
     "small": ("json", "jsonl"),
     "stats": ("json",),
+    "tests": ("json",),
     "parameters": ("yaml",),
 }
 
@@ -35,10 +36,12 @@ _PARTS: Mapping[Kind, str] = {
     "tokenizer": "The sentencepiece tokenizer, proven by its SHA-256.",
     "safetensors": "The checkpoint as one safetensors file, with configs derived from it.",
     "micro": "A micro model: checkpoint, configs and the parent's tokenizer.",
-    "processed": "Rows in the Alpaca format as JSON Lines, with their JSON Schema.",
+    "processed": "Rows in the Alpaca format as JSON Lines, with schema, problem index, offsets and "
+    "Parquet twin.",
     "pairs": "The view that training reads: prompt, response, is_correct.",
-    "small": "A seeded sample of the processed rows, not the head of the file.",
+    "small": "A seeded sample over problems and labels, not the head of the file.",
     "stats": "Counts and token distributions, one summary per content.",
+    "tests": "The inputs and outputs that judge a solution, of every problem of a split.",
     "parameters": "The parameters of every model that is there, derived from the checkpoints.",
 }
 

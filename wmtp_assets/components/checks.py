@@ -40,7 +40,7 @@ def result_of(outcome: Outcome) -> dg.AssetCheckResult:
     findings = outcome.findings
     metadata: dict[str, dg.MetadataValue] = {
         "read": dg.MetadataValue.json(outcome.evidence),
-        "findings": dg.MetadataValue.int(len(findings)),
+        "findings": dg.MetadataValue.int(outcome.count),
     }
     if outcome.skipped:
         metadata["skipped"] = dg.MetadataValue.text(outcome.skipped)

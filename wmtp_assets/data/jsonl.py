@@ -29,7 +29,7 @@ class BadLine(InvalidInput):
         self.problem = problem
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, bytes]]:
     """Line number, from 1, and bytes of each line without its newline.
 
     Raises:
@@ -38,27 +38,27 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """
     with path.open("rb") as file:
         number = 0
-        while line := file.readline(MAX_SIZE + 1):
+        while line := file.readline(max_size + 1):
             number += 1
             if not line.endswith(b"\n"):
                 problem = (
-                    f"longer than {MAX_SIZE} bytes"
-                    if len(line) > MAX_SIZE
+                    f"longer than {max_size} bytes"
+                    if len(line) > max_size
                     else "the last line has no newline: the file was cut off"
                 )
                 raise BadLine(path, number, problem)
             yield number, line[:-1]
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number, from 1, and object of each line.
 
     Raises:
         BadLine: naming file, line and, where known, column.
         OSError: if the file cannot be read.
     """
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, max_size):
         try:
-            yield number, parse_object(line)
+            yield number, parse_object(line, max_size)
         except ValueError as error:
             raise BadLine(path, number, str(error)) from error

@@ -6,32 +6,48 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wmtp_assets.build import Build
-from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.process import split_file
 from wmtp_assets.data.records import (
     PROMPT_RULE,
     RECORD_OF_CONVERTER,
     PairRecord,
-    pair_of,
-    render_line,
+    is_labelled,
+    render_row,
     schema_document,
 )
+from wmtp_assets.data.twin import read_twin, twin_file
 from wmtp_assets.manifest import Document, render
 from wmtp_assets.specs import DatasetSpec
 
 FORMAT = "pairs"
 
 
-def pair_lines(path: Path, converter: str) -> Iterator[bytes]:
-    """The lines of pairs, in order, that the processed split at ``path`` gives.
+def pairs_file(split: str) -> str:
+    """Name of a split's file in the pairs artifact."""
+    return f"{split}.jsonl"
+
+
+def pair_lines(twin: Path, converter: str) -> Iterator[bytes]:
+    """The lines of pairs, in order, that a processed split gives, from its twin.
 
     Raises:
-        BadLine, pydantic.ValidationError: for a row that is no record.
-        OSError: if it cannot be read.
+        InvalidInput: as :func:`read_twin`.
     """
     record = RECORD_OF_CONVERTER[converter]
-    for _, row in read_jsonl(path):
-        yield render_line(pair_of(record.model_validate(row)))
+    labels = ["is_correct"] if is_labelled(record) else []
+    names = ["instruction", "input", "output", "problem_id", *labels]
+    for batch in read_twin(twin, record, [*names, "metadata.difficulty"]):
+        columns = [batch.column(name).to_pylist() for name in names]
+        columns.append(batch.column("metadata").field("difficulty").to_pylist())
+        for row in zip(*columns, strict=True):
+            instruction, given, output, problem_id, *label, difficulty = row
+            yield render_row(
+                {
+                    "prompt": f"{instruction}\n\n{given}" if given else instruction,
+                    "response": output,
+                    "is_correct": label[0] if label else None,
+                    "metadata": {"problem_id": problem_id, "difficulty": difficulty},
+                }
+            )
 
 
 def build_pairs(build: Build) -> Document:
@@ -45,10 +61,10 @@ def build_pairs(build: Build) -> Document:
     processed = build.upstream(build.artifact.upstream[0])
     rows: dict[str, int] = {}
     for split in spec.processed_splits:
-        path = store.verify_file(processed, split_file(split))
+        twin = store.verify_file(processed, twin_file(split))
         rows[split] = 0
-        with build.staged.create(split_file(split)) as file:
-            for line in pair_lines(path, spec.converter):
+        with build.staged.create(pairs_file(split)) as file:
+            for line in pair_lines(twin, spec.converter):
                 file.write(line)
                 rows[split] += 1
     source = store.manifest(processed).document["source"]

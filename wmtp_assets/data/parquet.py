@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,33 +17,102 @@ if TYPE_CHECKING:
 def read_rows(
     path: Path, columns: Mapping[str, str], batch_size: int = 256
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Row number, from 0, and the wanted columns of each row; memory is bound by a batch.
+    """Row number, from 0, and the wanted columns of each row; see :func:`read_batches`."""
+    for first, batch in read_batches(path, columns, batch_size=batch_size):
+        yield from enumerate(rows_of(path, first, batch), first)
+
+
+def read_batches(
+    path: Path,
+    columns: Mapping[str, str],
+    *,
+    nullable: Collection[str] = (),
+    batch_size: int = 256,
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Number of the first row, from 0, and the wanted columns of some rows at a time.
+
+    Memory is bound by a batch, and the compressed pages it comes from.
 
     Args:
         columns: name → Arrow type as :func:`type_name` has it, such as ``list<string>``.
+        nullable: the columns that may hold nulls.
+        batch_size: rows of a batch, at most.
 
     Raises:
         InvalidInput: naming file and column or row: not parquet, or damaged; a column missing,
-            there twice or of another type; a null; a text that is not UTF-8.
+            there twice or of another type; a null.
         OSError: if the file cannot be opened.
     """
-    import pyarrow as pa
+    for first, batch in read_table(path, columns, batch_size, columns):
+        for name in columns:
+            column = batch.column(name)
+            if column.null_count and name not in nullable:
+                row = first + column.is_null().to_pylist().index(True)
+                raise InvalidInput(f"{path}: row {row}: {name!r} is null")
+        yield first, batch
+
+
+def read_table(
+    path: Path, columns: Iterable[str], batch_size: int, types: Mapping[str, str]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Number of the first row, from 0, and columns of some rows at a time.
+
+    Args:
+        columns: names; ``metadata.difficulty`` is a field of a struct.
+        types: columns that must be there, with their types as :func:`type_name` has them.
+
+    Raises:
+        InvalidInput: naming the file: not parquet, or damaged; a column missing, there twice or of
+            another type.
+        OSError: if the file cannot be opened.
+    """
     import pyarrow.parquet as pq
 
+    with _explained(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+        _check_columns(path, file.schema_arrow, types)
+        first = 0
+        for batch in file.iter_batches(batch_size, columns=list(columns), use_threads=False):
+            yield first, batch
+            first += batch.num_rows
+
+
+def count_parquet_rows(path: Path) -> int:
+    """How many rows a parquet file has, as its footer says.
+
+    Raises:
+        InvalidInput: naming the file, if it is none.
+        OSError: if it cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    with _explained(path):
+        return pq.read_metadata(path).num_rows
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn pyarrow's errors about damaged files into one of ours; those of the disk pass."""
+    import pyarrow as pa
+
     try:
-        with pq.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow, columns)
-            number = 0
-            for batch in file.iter_batches(batch_size=batch_size, columns=list(columns)):
-                values = {name: _values(path, number, name, batch.column(name)) for name in columns}
-                for row in zip(*values.values(), strict=True):
-                    yield number, dict(zip(values, row, strict=True))
-                    number += 1
+        yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk; pyarrow's own about damaged pages has no number
+            raise  # pyarrow's own, about damaged pages, has no number
         text = " ".join(str(error).split())
         raise InvalidInput(f"{path}: not readable as parquet: {text}") from error
+
+
+def rows_of(path: Path, first: int, batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """The rows of a batch that begins at row ``first``.
+
+    Raises:
+        InvalidInput: naming the row of a text that is not UTF-8, or of a null in a list.
+    """
+    names = batch.schema.names
+    columns = [values_of(path, first, name, batch.column(name)) for name in names]
+    for row in zip(*columns, strict=True):
+        yield dict(zip(names, row, strict=True))
 
 
 def _check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, str]) -> None:
@@ -61,16 +131,24 @@ def type_name(type_: pa.DataType) -> str:
     return re.sub(r"(?<=list<)(item|element): |large_", "", str(type_))
 
 
-def _values(path: Path, first: int, name: str, column: pa.Array) -> list[Any]:
-    """The values of a column in a batch that begins at row ``first``; none is null."""
+def values_of(
+    path: Path, first: int, name: str, column: pa.Array, rows: Sequence[int] | None = None
+) -> list[Any]:
+    """The values of a column as Python objects.
+
+    Args:
+        first: row of the batch's first value.
+        rows: of each value, counted from ``first``; None: value n stands in row n.
+
+    Raises:
+        InvalidInput: naming the row of a text that is not UTF-8.
+    """
     try:
-        values = column.to_pylist()
+        return column.to_pylist()
     except UnicodeDecodeError as error:
-        row = next(row for row, value in enumerate(column, first) if not _is_text(value))
+        place = next(place for place, value in enumerate(column) if not _is_text(value))
+        row = first + (place if rows is None else rows[place])
         raise InvalidInput(f"{path}: row {row}: {name!r} is not UTF-8: {error.reason}") from error
-    if None in values:
-        raise InvalidInput(f"{path}: row {first + values.index(None)}: {name!r} is null")
-    return values
 
 
 def _is_text(value: pa.Scalar) -> bool:

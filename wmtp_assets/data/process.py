@@ -1,131 +1,167 @@
-"""From upstream parquet to processed JSONL: convert, count tokens, filter, write; one pass."""
+"""From upstream parquet to everything the training code reads: one pass, shard by shard.
+
+Shards are converted side by side (:mod:`wmtp_assets.data.shard`) and joined in their order. What is
+done stays on disk, so that an interrupted conversion goes on with the shards it lacks.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from wmtp_assets.build import Build
-from wmtp_assets.data import humaneval, mbpp
-from wmtp_assets.data.parquet import read_rows
+from wmtp_assets.data.converters import CONVERTERS
+from wmtp_assets.data.problem import Options
+from wmtp_assets.data.problem_index import ProblemIndex, problem_index_file
+from wmtp_assets.data.random_access import offsets_file, pack_offsets
 from wmtp_assets.data.records import (
     RECORD_OF_CONVERTER,
-    AlpacaRecord,
-    render_line,
+    EvaluationRecord,
+    is_labelled,
     schema_document,
 )
-from wmtp_assets.data.tokens import TokenCounter
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.data.shard import (
+    EVALUATION,
+    LENGTHS,
+    ROWS,
+    TWIN,
+    Job,
+    Summary,
+    convert_shard,
+    read_problems,
+)
+from wmtp_assets.data.twin import TwinWriter, twin_file, twin_schema
+from wmtp_assets.errors import InvalidInput, StoreError
+from wmtp_assets.files import BLOCK, HashedFile
+from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document, render
-from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.progress import Progress, Say, human_seconds
+from wmtp_assets.settings import WORKERS_VARIABLE, read_workers
+from wmtp_assets.specs import DatasetSpec, SplitSpec
+from wmtp_assets.store import Store
 
-TOO_LONG = "too_long"
-_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Converter:
-    """How one dataset's upstream rows become records."""
-
-    columns: Mapping[str, str]
-    convert_row: Callable[[dict[str, Any]], AlpacaRecord]
-
-
-CONVERTERS = {
-    "humaneval": Converter(humaneval.COLUMNS, humaneval.convert_row),
-    "mbpp": Converter(mbpp.COLUMNS, mbpp.convert_row),
-}
 FORMAT = "alpaca"
+SCHEMA = "processed/schema.json"
+EVALUATION_SCHEMA = "processed/evaluation_schema.json"
+
+SIDE_BY_SIDE = 64 << 20
+"""Bytes of raw shards from which several processes are worth their start."""
 
 
 def split_file(split: str) -> str:
-    """Name of a split's file in the processed folder."""
-    return f"{split}.jsonl"
+    """Name of a split's rows in the processed artifact."""
+    return f"processed/{split}.jsonl"
 
 
-def count_tokens(counter: TokenCounter, records: list[AlpacaRecord]) -> list[tuple[int, int, int]]:
-    """Tokens of instruction, input and output of each record."""
-    texts = [
-        text for record in records for text in (record.instruction, record.input, record.output)
-    ]
-    counts = counter.count(texts)
-    return [(counts[i], counts[i + 1], counts[i + 2]) for i in range(0, len(counts), 3)]
+def evaluation_file(split: str) -> str:
+    """Name of a split's evaluation rows in the processed artifact."""
+    return f"processed/{split}_eval.jsonl"
 
 
-def convert_file(path: Path, converter: Converter) -> Iterator[tuple[str, AlpacaRecord]]:
-    """Place (file and row, for errors) and record of each row of one upstream parquet file.
+@dataclass(frozen=True)
+class Shard:
+    """One raw file of a split."""
+
+    split: str
+    path: Path
+    size: int
+    sha256: str
+
+
+def raw_shards(
+    store: Store, raw: Artifact, advance: Callable[[int], None] = lambda size: None
+) -> list[Shard]:
+    """The shards of every processed split in order, hashed against the manifest.
 
     Raises:
-        InvalidInput: naming file, row and field.
+        MissingArtifact, CorruptArtifact: as :meth:`Store.verify_file`.
+        InvalidInput: if the raw artifact lacks a shard.
     """
-    for number, row in read_rows(path, converter.columns):
-        place = f"{path}: row {number}"
+    spec = raw.spec
+    assert isinstance(spec, DatasetSpec)
+    files = store.manifest(raw).files
+    names = [name.removeprefix("raw/") for name in files]
+    shards = []
+    for split, split_spec in spec.processed_splits.items():
         try:
-            record = converter.convert_row(row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise InvalidInput(f"{place}: {field}: {first['msg']}") from error
-        yield place, record
+            selected = split_spec.select(names)
+        except ValueError as error:
+            raise InvalidInput(f"{store.folder(raw) / 'raw'} {error}") from error
+        for name in selected:
+            path = store.verify_file(raw, f"raw/{name}", advance)
+            record = files[f"raw/{name}"]
+            shards.append(Shard(split, path, record.size, record.sha256))
+    return shards
+
+
+def problem_ids(
+    spec: DatasetSpec, shards: Sequence[Shard]
+) -> tuple[Sequence[Sequence[str]], list[str]]:
+    """The problem_ids of the rows of each shard, and those that are not upstream's names.
+
+    Empty where each row names itself.
+    """
+    assign = CONVERTERS[spec.converter].problem_ids
+    if assign is None:
+        return [()] * len(shards), []
+    return assign((shard.split, shard.path) for shard in shards)
 
 
 def build_processed(build: Build) -> Document:
-    """Convert every split and write JSONL and ``schema.json``.
+    """Convert every split: JSONL, evaluation rows, problem index, offsets, twin, schemas.
 
     Raises:
         InvalidInput: naming file and row; also when upstream has another number of rows than the
             spec pins, or none, or two rows share a task_id.
         CorruptArtifact: if a raw file or the tokenizer is not the one that was committed.
+        StoreError: if a process of the conversion was killed.
     """
-    spec = build.artifact.spec
+    spec, store = build.artifact.spec, build.store
     assert isinstance(spec, DatasetSpec)
     raw, tokenizer = (build.upstream(key) for key in build.artifact.upstream)
-    model = build.store.read(tokenizer, "tokenizer.model")
-    counter = TokenCounter(model, str(build.store.path(tokenizer, "tokenizer.model")))
-    converter = CONVERTERS[spec.converter]
-    splits: Document = {}
-    for split, split_spec in spec.processed_splits.items():
-        paths = [build.store.verify_file(raw, f"raw/{file}") for file in split_spec.files]
-        upstream_rows = 0
-        written = 0
-        seen: set[str] = set()
-        dropped: Counter[str] = Counter()
-        rows = (row for path in paths for row in convert_file(path, converter))
-        with build.staged.create(split_file(split)) as file:
-            while batch := list(islice(rows, _BATCH)):
-                upstream_rows += len(batch)
-                counts = count_tokens(counter, [record for _, record in batch])
-                for (place, record), tokens in zip(batch, counts, strict=True):
-                    if record.task_id in seen:
-                        raise InvalidInput(
-                            f"{place}: task_id {record.task_id!r} stands twice in split {split}"
-                        )
-                    seen.add(record.task_id)
-                    if sum(tokens) > spec.max_tokens:
-                        dropped[TOO_LONG] += 1
-                        continue
-                    file.write(render_line(record))
-                    written += 1
-        _check_upstream_rows(split, paths, upstream_rows, split_spec.rows)
-        splits[split] = {
-            "upstream_rows": upstream_rows,
-            "rows": written,
-            "dropped": dict(sorted(dropped.items())),
-        }
+    tokenizer_path = store.verify_file(tokenizer, "tokenizer.model")
+    tokenizer_sha256 = store.manifest(tokenizer).files["tokenizer.model"].sha256
+    total = sum(record.size for record in store.manifest(raw).files.values())
+    shards = raw_shards(store, raw, Progress(f"verifying {raw.key}", total, build.say).advance)
+    ids, renamed = problem_ids(spec, shards)
+    if renamed:
         build.say(
-            f"{spec.name} {split}: {written} of {upstream_rows} rows kept, "
-            f"{sum(dropped.values())} over {spec.max_tokens} tokens"
+            f"{spec.name}: {len(renamed)} problems have the name of another: they are called "
+            + ", ".join(renamed[:10])
+            + (", …" if len(renamed) > 10 else "")
         )
-    source = build.store.manifest(raw).document["source"]
-    record = RECORD_OF_CONVERTER[spec.converter]
-    schema = schema_document(record, FORMAT, source["repo"], source["revision"])
-    build.staged.write("schema.json", render(schema))
+    jobs = []
+    for shard, of_rows in zip(shards, ids, strict=True):
+        options = Options(spec.public_tests, shard.split in spec.evaluation, tuple(of_rows))
+        key = _fingerprint(spec, shard, tokenizer_sha256, options)
+        folder = build.scratch / key
+        jobs.append(Job(shard.path, spec, tokenizer_path, tokenizer_sha256, folder, options))
+    _remove_others(build.scratch, {job.folder for job in jobs})
+    splits: Document = {}
+    with _converted(jobs, build.say) as parts:
+        progress = _SampleProgress(build, shards)
+        for split, split_spec in spec.processed_splits.items():
+            mine = [n for n, shard in enumerate(shards) if shard.split == split]
+            with _Joined(build, split) as joined:
+                for n in mine:
+                    joined.add(jobs[n], parts(n))
+                    progress.advance(n, parts(n))
+            _check_upstream_rows(split, split_spec, [jobs[n].path for n in mine], joined)
+            splits[split] = joined.describe()
+    _write_schemas(build, raw)
     return {
         "dataset": spec.folder,
         "version": spec.version,
@@ -133,17 +169,249 @@ def build_processed(build: Build) -> Document:
         "rows": sum(split["rows"] for split in splits.values()),
         "splits": splits,
         "max_tokens": spec.max_tokens,
-        "tokenizer": {
-            "asset": tokenizer.key,
-            "sha256": build.store.manifest(tokenizer).files["tokenizer.model"].sha256,
-        },
-        "source": source,
+        **({"public_tests": spec.public_tests} if spec.converter == "codecontests" else {}),
+        "renamed_problems": renamed,
+        "tokenizer": {"asset": tokenizer.key, "sha256": tokenizer_sha256},
+        "source": store.manifest(raw).document["source"],
     }
 
 
-def _check_upstream_rows(split: str, paths: list[Path], found: int, pinned: int | None) -> None:
+def _remove_others(scratch: Path, wanted: set[Path]) -> None:
+    """Remove parts that were made from other bytes or with other settings."""
+    if scratch.is_dir():
+        for folder in scratch.iterdir():
+            if folder not in wanted:
+                shutil.rmtree(folder)
+
+
+def _write_schemas(build: Build, raw: Artifact) -> None:
+    spec = build.artifact.spec
+    assert isinstance(spec, DatasetSpec)
+    source = build.store.manifest(raw).document["source"]
+    record = RECORD_OF_CONVERTER[spec.converter]
+    where = source["repo"], source["revision"]
+    build.staged.write(SCHEMA, render(schema_document(record, FORMAT, *where)))
+    if spec.evaluation:
+        schema = schema_document(EvaluationRecord, "evaluation", *where)
+        build.staged.write(EVALUATION_SCHEMA, render(schema))
+
+
+def _check_upstream_rows(split: str, spec: SplitSpec, paths: list[Path], joined: _Joined) -> None:
     where = f"split {split} in {', '.join(map(str, paths))}"
-    if pinned is not None and found != pinned:
-        raise InvalidInput(f"{where}: {found} rows, but the spec pins {pinned}")
-    if pinned is None and not found:
+    found = joined.upstream_rows
+    if spec.rows is not None and found != spec.rows:
+        raise InvalidInput(f"{where}: {found} rows, but the spec pins {spec.rows}")
+    if spec.rows is None and not found:
         raise InvalidInput(f"{where}: no rows")
+
+
+def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str, options: Options) -> str:
+    """What decides about the content of a part: the bytes read, the settings, and this code."""
+    known = (
+        shard.sha256,
+        tokenizer_sha256,
+        spec.converter,
+        spec.max_tokens,
+        options.public_tests,
+        options.evaluation,
+        options.problem_ids,
+    )
+    digest = hashlib.sha256(json.dumps(known).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+# -- converting shards -----------------------------------------------------------------------------
+
+
+class _converted:
+    """Converts shards, in several processes where that is worth it.
+
+    Inside the ``with`` block it is a function from a job's number to its :class:`Summary`, which
+    waits for it.
+    """
+
+    def __init__(self, jobs: Sequence[Job], say: Say) -> None:
+        self._jobs = jobs
+        self._done: dict[int, Summary] = {}
+        self._stack = ExitStack()
+        size = sum(job.path.stat().st_size for job in jobs)
+        workers = min(len(jobs), read_workers()) if size >= SIDE_BY_SIDE else 1
+        self._pool: ProcessPoolExecutor | None = None
+        if workers > 1:
+            say(f"converting {len(jobs)} shards in {workers} processes")
+            self._pool = ProcessPoolExecutor(
+                workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+            )
+
+    def __enter__(self) -> Callable[[int], Summary]:
+        if self._pool is None:
+            return self._convert
+        self._futures = [self._pool.submit(convert_shard, job) for job in self._jobs]
+        return self._wait
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _convert(self, number: int) -> Summary:
+        if number not in self._done:
+            self._done[number] = convert_shard(self._jobs[number])
+        return self._done[number]
+
+    def _wait(self, number: int) -> Summary:
+        try:
+            return self._futures[number].result()
+        except BrokenProcessPool as error:
+            raise StoreError(
+                f"a process that converted {self._jobs[number].path} or a later shard was killed "
+                "(out of memory?). Run again: it goes on with the shards that are not done; "
+                f"{WORKERS_VARIABLE}=1 needs less memory"
+            ) from error
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the process that started it is killed."""
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+class _SampleProgress:
+    """Says after each shard how far the conversion is, in samples a second and time left."""
+
+    def __init__(self, build: Build, shards: Sequence[Shard]) -> None:
+        self._build, self._shards = build, shards
+        self._started = time.monotonic()
+        self._samples = self._bytes = 0
+        self._total = sum(shard.size for shard in shards)
+
+    def advance(self, number: int, summary: Summary) -> None:
+        shard = self._shards[number]
+        self._samples += summary.rows
+        self._bytes += shard.size
+        seconds = max(time.monotonic() - self._started, 1e-6)
+        left = seconds * (self._total - self._bytes) / max(self._bytes, 1)
+        self._build.say(
+            f"{self._build.artifact.key}: shard {number + 1} of {len(self._shards)} "
+            f"({shard.split}): {self._samples:,} rows, {self._samples / seconds:,.0f} rows/s, "
+            f"{human_seconds(left)} left"
+        )
+
+
+# -- joining parts ---------------------------------------------------------------------------------
+
+
+@dataclass
+class _Joined:
+    """The files of one split, to which the parts of its shards are added in order."""
+
+    build: Build
+    split: str
+    upstream_rows: int = 0
+    samples: int = 0
+    rows: int = 0
+    problems: int = 0
+    crlf_rows: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    _seen: set[str] = field(default_factory=set)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> _Joined:
+        spec = self.build.artifact.spec
+        assert isinstance(spec, DatasetSpec)
+        record = RECORD_OF_CONVERTER[spec.converter]
+        self._rows_file = self._create(split_file(self.split))
+        self._offsets = self._create(offsets_file(self.split))
+        self._twin = TwinWriter(self._create(twin_file(self.split)), twin_schema(record))
+        index = self._create(problem_index_file(self.split))
+        self._index = ProblemIndex(index.write, is_labelled(record))
+        self._evaluation = (
+            self._create(evaluation_file(self.split)) if self.split in spec.evaluation else None
+        )
+        self._size = 0
+        return self
+
+    def _create(self, name: str) -> HashedFile:
+        return self._stack.enter_context(self.build.staged.create(name))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if kind is not None:
+            self._twin.abandon()
+            self._stack.__exit__(kind, error, None)
+            return
+        with self._stack:
+            self._offsets.write(pack_offsets([self._size]))
+            self._twin.close()
+            self._index.close()
+
+    def add(self, job: Job, summary: Summary) -> None:
+        """Append the part of a shard.
+
+        Raises:
+            InvalidInput: if a problem of it was there before.
+        """
+        import pyarrow as pa
+
+        for problem in read_problems(job.folder):
+            if problem.problem_id in self._seen:
+                raise InvalidInput(
+                    f"{job.path}: row {problem.row}: task_id {problem.problem_id!r} stands twice "
+                    f"in split {self.split}"
+                )
+            self._seen.add(problem.problem_id)
+            if problem.labels:
+                self._index.add(
+                    problem.problem_id,
+                    problem.difficulty,
+                    self.rows + problem.first,
+                    problem.labels,
+                    problem.tokens,
+                )
+                self.problems += 1
+        self._add_offsets(job.folder / LENGTHS)
+        _copy(job.folder / ROWS, self._rows_file)
+        with pa.ipc.open_stream(job.folder / TWIN) as batches:
+            for batch in batches:
+                self._twin.write(batch)
+        if self._evaluation is not None:
+            _copy(job.folder / EVALUATION, self._evaluation)
+        self.upstream_rows += summary.upstream_rows
+        self.samples += summary.samples
+        self.rows += summary.rows
+        self.crlf_rows += summary.crlf_rows
+        self.dropped.update(summary.dropped)
+
+    def _add_offsets(self, path: Path) -> None:
+        lengths = array("Q")
+        lengths.frombytes(path.read_bytes())
+        offsets = array("Q")
+        for length in lengths:
+            offsets.append(self._size)
+            self._size += length
+        self._offsets.write(pack_offsets(offsets))
+
+    def describe(self) -> Document:
+        """What the manifest says about the split."""
+        return {
+            "upstream_rows": self.upstream_rows,
+            "samples": self.samples,
+            "rows": self.rows,
+            "problems": self.problems,
+            "dropped": dict(sorted(self.dropped.items())),
+            "crlf_rows": self.crlf_rows,
+        }
+
+
+def _copy(source: Path, target: HashedFile) -> None:
+    with source.open("rb") as file:
+        while block := file.read(BLOCK):
+            target.write(block)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from wmtp_assets.manifest import Document
+from wmtp_assets.strict_json import short
 
 PROMPT_RULE = "instruction; where input is not empty, followed by an empty line and input"
 
@@ -58,11 +61,104 @@ class MbppRecord(Record):
     metadata: MbppMetadata
 
 
-AlpacaRecord = HumanEvalRecord | MbppRecord
-RECORD_OF_CONVERTER: dict[str, type[HumanEvalRecord] | type[MbppRecord]] = {
+class CodeContestsMetadata(Record):
+    """Which problem of CodeContests a solution belongs to, and what upstream says about both."""
+
+    source: str = Field(min_length=1, description="the contest site, in lower case, or 'unknown'")
+    difficulty: str = Field(
+        min_length=1, description="upstream's name in lower case; 'unknown': upstream has none"
+    )
+    has_tests: bool = Field(description="whether upstream has tests of any kind for the problem")
+    problem_id: str = Field(
+        min_length=1, description="upstream's name; with '#2', … where another problem has it too"
+    )
+    language: Literal["python", "python3"] = Field(description="python is Python 2")
+
+
+class CodeContestsRecord(Record):
+    """A solution of a CodeContests problem, right or wrong, in the Alpaca format."""
+
+    instruction: str = Field(min_length=1, description="upstream's description")
+    input: str = Field(description="the first public tests, as many as the dataset's spec says")
+    output: str = Field(min_length=1, description="the solution, its line breaks included")
+    task_id: str = Field(
+        pattern=r"^.+_(correct|incorrect)_[0-9]+$",
+        description="problem_id, is_correct, and the index in upstream's list of such solutions",
+    )
+    is_correct: bool
+    metadata: CodeContestsMetadata
+
+    @field_validator("is_correct")
+    @classmethod
+    def _agrees(cls, value: bool, info: ValidationInfo) -> bool:
+        task_id = info.data.get("task_id")
+        if task_id is not None and label_of(task_id) != value:
+            raise ValueError(f"task_id is {short(task_id)}")
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _same_problem(
+        cls, value: CodeContestsMetadata, info: ValidationInfo
+    ) -> CodeContestsMetadata:
+        task_id = info.data.get("task_id")
+        if task_id is not None and task_id.rsplit("_", 2)[0] != value.problem_id:
+            raise ValueError(f"problem_id is {short(value.problem_id)}, task_id {short(task_id)}")
+        return value
+
+
+def label_of(task_id: str) -> bool:
+    """What the task_id of a labelled record says about is_correct."""
+    return task_id.rsplit("_", 2)[1] == "correct"
+
+
+class Tests(Record):
+    """Inputs and the outputs that a right program gives for them, in the same order."""
+
+    input: list[str]
+    output: list[str]
+
+
+class EvaluationMetadata(Record):
+    """What is needed to judge a program that solves a CodeContests problem."""
+
+    source: str = Field(min_length=1)
+    difficulty: str = Field(min_length=1)
+    cf_rating: int = Field(description="Codeforces' rating of the difficulty; 0: none")
+    time_limit: float | None = Field(description="seconds; null: upstream has none")
+    memory_limit_bytes: int = Field(description="0: upstream has none")
+    public_tests: Tests
+    private_tests: Tests
+    generated_tests: Tests
+
+
+class EvaluationRecord(Record):
+    """A problem of CodeContests with all its tests and no solution."""
+
+    task_id: str = Field(min_length=1, description="the problem_id of the rows")
+    instruction: str = Field(min_length=1)
+    input: str = Field(description="as in the rows")
+    metadata: EvaluationMetadata
+
+
+AlpacaRecord = HumanEvalRecord | MbppRecord | CodeContestsRecord
+RECORD_OF_CONVERTER: dict[
+    str, type[HumanEvalRecord] | type[MbppRecord] | type[CodeContestsRecord]
+] = {
     "humaneval": HumanEvalRecord,
     "mbpp": MbppRecord,
+    "codecontests": CodeContestsRecord,
 }
+
+
+def is_labelled(record: type[Record]) -> bool:
+    """Whether rows of a dataset say if they are correct."""
+    return "is_correct" in record.model_fields
+
+
+def problem_of(row: Mapping[str, Any]) -> str:
+    """The problem_id of a row: its task_id where upstream has one solution a problem."""
+    return row["metadata"].get("problem_id", row["task_id"])
 
 
 class PairMetadata(Record):
@@ -79,16 +175,6 @@ class PairRecord(Record):
     response: str = Field(min_length=1, description="the record's output")
     is_correct: bool | None = Field(description="null: upstream does not say")
     metadata: PairMetadata
-
-
-def pair_of(record: AlpacaRecord) -> PairRecord:
-    """The training view of a record; :data:`PROMPT_RULE` makes the prompt."""
-    return PairRecord(
-        prompt="\n\n".join(filter(None, (record.instruction, record.input))),
-        response=record.output,
-        is_correct=None,
-        metadata=PairMetadata(problem_id=record.task_id, difficulty=record.metadata.difficulty),
-    )
 
 
 def schema_document(
@@ -108,4 +194,9 @@ def schema_document(
 
 def render_line(record: Record) -> bytes:
     """A record as a line of JSONL: UTF-8, fields in the record's order, ends with a newline."""
-    return (json.dumps(record.model_dump(), ensure_ascii=False) + "\n").encode()
+    return render_row(record.model_dump())
+
+
+def render_row(row: Mapping[str, Any]) -> bytes:
+    """The fields of a record, in order, as :func:`render_line` writes them."""
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode()

@@ -5,69 +5,107 @@ One file per content, named after the UTC day of the run that made it; its body 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from wmtp_assets.build import Build
 from wmtp_assets.clock import utc_now
-from wmtp_assets.data.process import count_tokens, split_file
-from wmtp_assets.data.records import RECORD_OF_CONVERTER, AlpacaRecord
-from wmtp_assets.data.tokens import TokenCounter
+from wmtp_assets.data.records import RECORD_OF_CONVERTER, is_labelled
+from wmtp_assets.data.twin import TOKENS, read_twin, twin_file
 from wmtp_assets.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.manifest import Document, render
 from wmtp_assets.specs import DatasetSpec
-from wmtp_assets.strict_json import parse_object
 
 FIELDS = ("instruction", "input", "output", "total")
 SUFFIX = "_summary.json"
 
+OF_THE_CONVERSION = ("upstream_rows", "samples", "dropped", "crlf_rows")
+"""What only the conversion saw, and the manifest of the processed dataset says."""
 
-def distribution(values: Sequence[int]) -> dict[str, float]:
+NEAR = 64
+"""Tokens below the limit where a prompt template and BOS can make a row too long in training."""
+
+_METADATA = ("difficulty", "has_tests")
+
+
+def distribution(histogram: Mapping[int, int]) -> dict[str, float]:
     """Mean (rounded to 2 digits), p50, p90, p99 and max, in tokens.
 
     A percentile p is the smallest value that at least p % of the values do not exceed (nearest
     rank), so it is one of the values. All are 0 for no values.
+
+    Args:
+        histogram: value → how often it occurs.
     """
-    if not values:
+    count = sum(histogram.values())
+    if not count:
         return {"mean": 0, "p50": 0, "p90": 0, "p99": 0, "max": 0}
-    ordered = sorted(values)
-    ranks = {f"p{p}": ordered[-(-p * len(ordered) // 100) - 1] for p in (50, 90, 99)}
-    return {"mean": round(sum(ordered) / len(ordered), 2), **ranks, "max": ordered[-1]}
+    values = sorted(histogram)
+    up_to = list(accumulate(histogram[value] for value in values))
+    ranks = {f"p{p}": values[bisect_left(up_to, -(-p * count // 100))] for p in (50, 90, 99)}
+    mean = sum(value * number for value, number in histogram.items()) / count
+    return {"mean": round(mean, 2), **ranks, "max": values[-1]}
 
 
-def summarize_split(records: Iterable[AlpacaRecord], counter: TokenCounter) -> Document:
-    """Counts and token distributions of one split."""
-    rows = list(records)
-    counts = count_tokens(counter, rows)
-    columns = [
-        [c[0] for c in counts],
-        [c[1] for c in counts],
-        [c[2] for c in counts],
-        [sum(c) for c in counts],
-    ]
-    difficulty = Counter(record.metadata.difficulty for record in rows)
-    return {
-        "rows": len(rows),
-        "problems": len({record.task_id for record in rows}),
-        "tokens": {
-            field: distribution(column) for field, column in zip(FIELDS, columns, strict=True)
-        },
-        "difficulty": dict(sorted(difficulty.items())),
-        "with_tests": sum(record.metadata.has_tests for record in rows),
+def summarize_split(path: Path, converter: str, max_tokens: int) -> Document:
+    """Counts and token distributions of one split, from its twin.
+
+    Raises:
+        InvalidInput: as :func:`read_twin`.
+    """
+    import pyarrow.compute as pc
+
+    record = RECORD_OF_CONVERTER[converter]
+    labelled = ["is_correct"] if is_labelled(record) else []
+    flags = [*labelled, "is_duplicate", "is_contradicted"]
+    counted = ["problem_id", "language", *flags]
+    columns = [*TOKENS, *counted, "metadata.difficulty", "metadata.has_tests"]
+    tokens: dict[str, Counter[int]] = {name: Counter() for name in FIELDS}
+    found: dict[str, Counter[Any]] = {name: Counter() for name in [*counted, *_METADATA]}
+
+    def count(column: Any) -> Counter[Any]:
+        pairs = pc.call_function("value_counts", [column])
+        values, counts = (pairs.field(n).to_pylist() for n in (0, 1))
+        return Counter(dict(zip(values, counts, strict=True)))
+
+    for batch in read_twin(path, record, columns):
+        fields = [batch.column(name) for name in TOKENS]
+        total = pc.call_function("add", [pc.call_function("add", fields[:2]), fields[2]])
+        for name, column in zip(FIELDS, (*fields, total), strict=True):
+            tokens[name] += count(column)
+        for name in counted:
+            found[name] += count(batch.column(name))
+        for name in _METADATA:
+            found[name] += count(batch.column("metadata").field(name))
+    near = sum(n for value, n in tokens["total"].items() if value > max_tokens - NEAR)
+    summary: Document = {
+        "rows": sum(tokens["total"].values()),
+        "problems": len(found["problem_id"]),
+        "tokens": {name: distribution(tokens[name]) for name in FIELDS},
+        "near_limit": {"tokens": NEAR, "rows": near},
+        "difficulty": dict(sorted(found["difficulty"].items())),
+        "languages": {k or "unknown": n for k, n in sorted(found["language"].items(), key=str)},
+        "with_tests": found["has_tests"][True],
+        "duplicates": found["is_duplicate"][True],
+        "contradicted": found["is_contradicted"][True],
     }
+    if labelled:
+        labels = found["is_correct"]
+        summary["is_correct"] = {"true": labels[True], "false": labels[False]}
+    return summary
 
 
 def summarize(
-    spec: DatasetSpec,
-    records: Mapping[str, Iterable[AlpacaRecord]],
-    processed: Any,
-    counter: TokenCounter,
+    spec: DatasetSpec, summarized: Callable[[str], Document], processed: Mapping[str, Any]
 ) -> Document:
     """The summary of a processed dataset.
 
     Args:
-        records: split → the records of its JSONL.
+        summarized: split → what :func:`summarize_split` says of it.
         processed: the manifest document of the processed dataset.
     """
     return {
@@ -77,9 +115,8 @@ def summarize(
         "tokenizer_sha256": processed["tokenizer"]["sha256"],
         "splits": {
             split: {
-                **summarize_split(records[split], counter),
-                "upstream_rows": processed["splits"][split]["upstream_rows"],
-                "dropped": processed["splits"][split]["dropped"],
+                **summarized(split),
+                **{key: processed["splits"][split][key] for key in OF_THE_CONVERSION},
             }
             for split in spec.processed_splits
         },
@@ -95,21 +132,15 @@ def build_stats(build: Build) -> Document:
     """Summarize the processed dataset; earlier summaries stay, equal content adds none."""
     spec = build.artifact.spec
     assert isinstance(spec, DatasetSpec)
-    processed, tokenizer = (build.upstream(key) for key in build.artifact.upstream)
+    processed = build.upstream(build.artifact.upstream[0])
     store = build.store
-    record = RECORD_OF_CONVERTER[spec.converter]
-    records = {
-        split: [
-            record.model_validate(parse_object(line))
-            for line in store.read(processed, split_file(split)).splitlines()
-        ]
-        for split in spec.processed_splits
-    }
-    counter = TokenCounter(
-        store.read(tokenizer, "tokenizer.model"), str(store.path(tokenizer, "tokenizer.model"))
-    )
     document = store.manifest(processed).document
-    body = render(summarize(spec, records, document, counter))
+
+    def summarized(split: str) -> Document:
+        path = store.verify_file(processed, twin_file(split))
+        return summarize_split(path, spec.converter, document["max_tokens"])
+
+    body = render(summarize(spec, summarized, document))
     earlier = _earlier_summaries(build)
     newest = newest_summary(earlier)
     if newest is None or earlier[newest] != body:

@@ -8,7 +8,7 @@ SHA-256 of a file kept in LFS, the git blob SHA-1 of any other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from wmtp_assets.hub.endpoint import Endpoint, open_endpoint
 from wmtp_assets.layout import INTERNAL
 from wmtp_assets.manifest import Document, FileRecord
 from wmtp_assets.progress import Progress, human_bytes
-from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository
+from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository, check_distinct
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -54,16 +54,24 @@ class RemoteRepository:
     files: tuple[RemoteFile, ...]
 
 
-def wanted_files(spec: ModelSpec | DatasetSpec) -> tuple[str, ...]:
-    """The upstream files of a spec; paths inside the repository."""
-    if isinstance(spec, ModelSpec):
-        return spec.files.all()
-    return tuple(file for split in spec.splits.values() for file in split.files)
+def wanted_files(spec: ModelSpec | DatasetSpec, names: Iterable[str]) -> tuple[str, ...]:
+    """The upstream files of a spec among those that the repository has; paths inside it.
+
+    Raises:
+        ValueError: naming a file, or shards, that it does not have, or a file of two splits.
+    """
+    names = list(names)
+    if isinstance(spec, DatasetSpec):
+        files = tuple(file for split in spec.splits.values() for file in split.select(names))
+        check_distinct(files)
+        return files
+    missing = [path for path in spec.files.all() if path not in names]
+    if missing:
+        raise ValueError(f"has no file {missing[0]}")
+    return spec.files.all()
 
 
-def resolve(
-    endpoint: Endpoint, repository: Repository, revision: str, paths: tuple[str, ...]
-) -> RemoteRepository:
+def resolve(endpoint: Endpoint, spec: ModelSpec | DatasetSpec, revision: str) -> RemoteRepository:
     """Ask the hub for the commit and for size and hash of each file.
 
     Raises:
@@ -72,6 +80,7 @@ def resolve(
     """
     from huggingface_hub import HfApi
 
+    repository = spec.repository
     api = HfApi(endpoint=endpoint.url, token=endpoint.token())
     with _explained(endpoint, repository, revision):
         if repository.gated and endpoint.kind != "sample":
@@ -82,13 +91,14 @@ def resolve(
     if not commit:
         raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
-    missing = [path for path in paths if path not in siblings]
-    if missing:
+    try:
+        paths = wanted_files(spec, siblings)
+    except ValueError as error:
         raise DownloadError(
-            f"{repository.id} at {commit} has no file {missing[0]}; it has "
+            f"{repository.id} at {commit} {error}; it has "
             + ", ".join(sorted(siblings)[:10])
             + ". Correct the files in the spec, or its revision"
-        )
+        ) from error
     return RemoteRepository(commit, tuple(_announced(siblings[path]) for path in paths))
 
 
@@ -226,7 +236,7 @@ def build_raw(build: Build) -> Document:
         f"'{settings.root / INTERNAL / 'hub'}'"
     )
     with open_endpoint(settings, repository) as endpoint:
-        remote = resolve(endpoint, repository, pinned or MAIN, wanted_files(spec))
+        remote = resolve(endpoint, spec, pinned or MAIN)
         total = sum(file.size for file in remote.files)
         build.say(
             f"{repository.id} at {remote.commit}: "

@@ -1,236 +1,388 @@
-"""Rules for processed datasets, small splits and statistics; they read every row."""
+"""Rules for processed rows, and for the index and the Parquet twin beside them.
+
+``schema`` reads every byte of the JSONL, and ``index`` proves that the twin holds the same rows;
+the other rules read columns of the twin.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
-from itertools import count, islice
-from typing import Any
+from itertools import groupby, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from wmtp_assets.data import pairs
-from wmtp_assets.data.jsonl import BadLine, read_jsonl, read_lines
-from wmtp_assets.data.overlap import NGRAM, ngram_index, ngrams, normalized
-from wmtp_assets.data.process import FORMAT, count_tokens, split_file
+from wmtp_assets.data.code_contests import count_solutions, read_evaluations
+from wmtp_assets.data.jsonl import read_jsonl, read_lines
+from wmtp_assets.data.overlap import NGRAM, ngram_index, ngrams, normalized, words
+from wmtp_assets.data.parquet import count_parquet_rows
+from wmtp_assets.data.problem_index import ProblemIndex, problem_index_file
+from wmtp_assets.data.process import (
+    EVALUATION_SCHEMA,
+    FORMAT,
+    SCHEMA,
+    evaluation_file,
+    split_file,
+)
+from wmtp_assets.data.random_access import offsets_file, pack_offsets
 from wmtp_assets.data.records import (
     RECORD_OF_CONVERTER,
-    AlpacaRecord,
-    PairRecord,
-    Record,
-    pair_of,
+    EvaluationRecord,
+    is_labelled,
+    problem_of,
     render_line,
-    schema_document,
+    render_row,
 )
 from wmtp_assets.data.small import small_file
-from wmtp_assets.data.stats import newest_summary, summarize
+from wmtp_assets.data.tests import RawProblems
 from wmtp_assets.data.tokens import TokenCounter
+from wmtp_assets.data.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
 from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.findings import Report, Subject, is_there, stated
+from wmtp_assets.integrity.findings import Report, Subject, is_there
 from wmtp_assets.integrity.models import NEEDS_SENTENCEPIECE
+from wmtp_assets.integrity.rows import (
+    check_schema_file,
+    columns_of,
+    compare_lines,
+    count_rows,
+    first_error,
+    has_pyarrow,
+    rows_of_split,
+    spec_of,
+)
 from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document
-from wmtp_assets.specs import DatasetSpec
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.progress import Progress
+from wmtp_assets.store import Store
 
-_BATCH = 256
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TRAIN = "train"
 
-
-def _spec(subject: Subject) -> DatasetSpec:
-    spec = subject.artifact.spec
-    assert isinstance(spec, DatasetSpec)
-    return spec
+MAX_EVALUATION = 64 << 20
+"""Bytes of a line with all tests of a problem."""
 
 
 def _split_files(subject: Subject) -> dict[str, str]:
     """Split → file name in the artifact."""
     name = small_file if subject.artifact.kind == "small" else split_file
-    return {split: name(split) for split in _spec(subject).processed_splits}
+    return {split: name(split) for split in spec_of(subject.artifact).processed_splits}
 
 
-def _first(error: ValidationError) -> tuple[str, str]:
-    """Field and message of the first thing that is wrong with a row."""
-    first = error.errors()[0]
-    return ".".join(map(str, first["loc"])), first["msg"]
-
-
-def _document(subject: Subject, report: Report, name: str) -> Document:
-    """A JSON file of the artifact.
-
-    Raises:
-        InvalidInput: if it is none.
-    """
-    data = report.reads(subject, name).read_bytes()
-    try:
-        return parse_object(data)
-    except ValueError as error:
-        raise InvalidInput(f"not JSON: {error}") from error
+# -- schema ----------------------------------------------------------------------------------------
 
 
 def check_schema(subject: Subject, report: Report) -> None:
     """Every row is a record of the dataset's schema, and no task_id stands twice."""
-    record = RECORD_OF_CONVERTER[_spec(subject).converter]
+    spec = spec_of(subject.artifact)
+    record = RECORD_OF_CONVERTER[spec.converter]
     rows = 0
     for name in _split_files(subject).values():
-        seen: set[str] = set()
+        once = _Once(report, subject.file(name))
         for number, row in read_jsonl(report.reads(subject, name)):
             rows += 1
             try:
-                task_id = record.model_validate(row).task_id
+                record.model_validate(row)
             except ValidationError as error:
-                field, problem = _first(error)
+                field, problem = first_error(error)
                 report.add(
                     subject.file(name),
                     place=f"line {number}, field {field}",
                     expected=f"the schema of {record.__name__}",
                     found=problem,
                 )
-                continue
-            if task_id in seen:
-                report.add(
-                    subject.file(name),
-                    place=f"line {number}, field task_id",
-                    expected="a task_id that stands once",
-                    found=task_id,
-                )
-            seen.add(task_id)
+            else:
+                once.add(number, row)
     report.note(rows=rows)
     if subject.artifact.kind == "processed":
-        _check_schema_file(subject, report, record, FORMAT)
+        check_schema_file(subject, report, SCHEMA, record, FORMAT)
+        if spec.evaluation:
+            _check_evaluation_schema(subject, report)
 
 
-def _check_schema_file(
-    subject: Subject, report: Report, record: type[Record], format_name: str
-) -> None:
-    expected = schema_document(
-        record,
-        format_name,
-        subject.stated("source", "repo"),
-        subject.stated("source", "revision"),
-    )
-    found = _document(subject, report, "schema.json")
-    report.require(subject.file("schema.json"), expected=expected, found=found)
+class _Once:
+    """Finds a task_id that stands twice; the rows of a problem must be together."""
+
+    def __init__(self, report: Report, file: str) -> None:
+        self._report, self._file = report, file
+        self._problems: set[str] = set()
+        self._problem: str | None = None
+        self._task_ids: set[str] = set()
+
+    def add(self, number: int, row: dict[str, Any]) -> None:
+        problem, task_id = problem_of(row), row["task_id"]
+        expected = ""
+        if problem != self._problem:
+            if problem in self._problems:
+                expected = "the rows of a problem together, and a task_id that stands once"
+            self._problem, self._task_ids = problem, set()
+            self._problems.add(problem)
+        elif task_id in self._task_ids:
+            expected = "a task_id that stands once"
+        self._task_ids.add(task_id)
+        if expected:
+            self._report.add(
+                self._file, place=f"line {number}, field task_id", expected=expected, found=task_id
+            )
+
+
+def _check_evaluation_schema(subject: Subject, report: Report) -> None:
+    for split in spec_of(subject.artifact).evaluation:
+        name = evaluation_file(split)
+        for number, row in read_jsonl(report.reads(subject, name), MAX_EVALUATION):
+            try:
+                EvaluationRecord.model_validate(row)
+            except ValidationError as error:
+                field, problem = first_error(error)
+                report.add(
+                    subject.file(name),
+                    place=f"line {number}, field {field}",
+                    expected=f"the schema of {EvaluationRecord.__name__}",
+                    found=problem,
+                )
+    check_schema_file(subject, report, EVALUATION_SCHEMA, EvaluationRecord, "evaluation")
+
+
+# -- row counts ------------------------------------------------------------------------------------
 
 
 def check_row_count(subject: Subject, report: Report) -> None:
-    """Each split has the rows that upstream pins, less those the manifest says were too long."""
+    """Each split has the rows of upstream that were not dropped; upstream has those pinned."""
     file = subject.file(subject.artifact.manifest)
-    counts = {}
+    counts: dict[str, int] = {}
     for split, name in _split_files(subject).items():
         found = sum(1 for _ in read_lines(report.reads(subject, name)))
         counts[split] = found
         dropped = _dropped(subject, report, split)
-        upstream = _spec(subject).splits[split].rows
-        if upstream is None:
-            upstream = found + dropped
-        expected = upstream - dropped
-        if found != expected:
-            report.add(subject.file(name), expected=f"{expected} rows", found=f"{found} rows")
-        report.require(
-            file,
-            expected={"rows": found, "upstream_rows": upstream},
-            found={key: subject.stated("splits", split, key) for key in ("rows", "upstream_rows")},
-            place=f"splits.{split}",
-        )
+        rows, samples, others = _upstream(subject, report, split)
+        if samples is not None and found != samples - dropped.total():
+            wanted = samples - dropped.total()
+            report.add(subject.file(name), expected=f"{wanted} rows", found=f"{found} rows")
+        expected = {"rows": found, "upstream_rows": rows, "samples": samples}
+        if samples is None:
+            expected["samples"] = found + dropped.total()
+        for key, number in expected.items():
+            stated = subject.stated("splits", split, key)
+            if number is not None:
+                report.require(file, expected=number, found=stated, place=f"splits.{split}.{key}")
+        if others is not None:
+            report.require(
+                file,
+                expected=others,
+                found=dropped["other_language"],
+                place=f"splits.{split}.dropped.other_language",
+            )
     report.require(file, expected=sum(counts.values()), found=subject.stated("rows"), place="rows")
     report.note(rows=counts)
 
 
-def _dropped(subject: Subject, report: Report, split: str) -> int:
-    """How many rows the manifest says were left out."""
+def _dropped(subject: Subject, report: Report, split: str) -> Counter[str]:
+    """How many samples the manifest says were left out, by reason."""
     reasons = subject.stated("splits", split, "dropped")
     numbers: list[Any] = list(reasons.values()) if isinstance(reasons, dict) else [None]
     if all(type(number) is int and number > 0 for number in numbers):
-        return sum(numbers)
+        return Counter(reasons)
     report.add(
         subject.file(subject.artifact.manifest),
         expected="reason and number of rows",
         found=reasons,
         place=f"splits.{split}.dropped",
     )
-    return 0
+    return Counter()
 
 
-def _records(
-    subject: Subject, report: Report, split: str, of: Artifact | None = None
-) -> Iterator[tuple[int, AlpacaRecord]]:
-    """Line number and record of each row of a processed split.
+def _upstream(
+    subject: Subject, report: Report, split: str
+) -> tuple[int | None, int | None, int | None]:
+    """Rows, samples, and samples in other languages: as pinned, or as the raw files have them.
 
-    Raises:
-        BadLine: for a row that is no record.
+    None: not known here.
     """
-    spec = (of or subject.artifact).spec
-    assert isinstance(spec, DatasetSpec)
-    record = RECORD_OF_CONVERTER[spec.converter]
-    path = report.reads(subject, split_file(split), of)
-    for number, row in read_jsonl(path):
-        try:
-            yield number, record.model_validate(row)
-        except ValidationError as error:
-            raise BadLine(path, number, ": ".join(_first(error))) from error
+    store, spec = subject.store, spec_of(subject.artifact)
+    has_solutions = spec.converter == "codecontests"
+    pinned = spec.splits[split].rows
+    if pinned is not None and not has_solutions:
+        return pinned, pinned, None
+    raw = store.catalogue[subject.artifact.upstream[0]]
+    if find_spec("pyarrow") is None or not is_there(store.manifest_path(raw)):
+        report.note(upstream="not counted again: needs pyarrow and the raw files")
+        return pinned, None, None
+    report.goes_on_with(subject, raw.manifest, raw)
+    try:
+        files = spec.splits[split].select(
+            name.removeprefix("raw/") for name in store.manifest(raw).files
+        )
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
+    paths = [report.reads(subject, f"raw/{name}", raw) for name in files]
+    rows = sum(count_parquet_rows(path) for path in paths)
+    if not has_solutions:
+        return rows, rows, None
+    counts = [count_solutions(path) for path in paths]
+    return pinned or rows, sum(c[0] for c in counts), sum(c[1] for c in counts)
+
+
+def has_expected_counts(artifact: Artifact) -> bool:
+    """Whether somebody counted the rows of the real dataset."""
+    return any(split.expected for split in spec_of(artifact).splits.values())
+
+
+def check_upstream_counts(subject: Subject, report: Report) -> None:
+    """Problems, and correct and incorrect rows, are those that upstream had when it was counted."""
+    spec = spec_of(subject.artifact)
+    if subject.stated("source", "endpoint") == "sample":
+        report.note(not_compared="the counts are those of the real hub; this is the sample")
+        return
+    if not has_pyarrow(report):
+        return
+    with_tests = spec.public_tests > 0
+    if with_tests:
+        report.note(not_compared=f"rows: {spec.public_tests} public tests are in input")
+    for split, split_spec in spec.processed_splits.items():
+        if split_spec.expected is None:
+            continue
+        found = {"problems": subject.stated("splits", split, "upstream_rows")}
+        expected = split_spec.expected.model_dump()
+        if with_tests:
+            expected = {"problems": expected["problems"]}
+        else:
+            labels: Counter[bool] = Counter()
+            for _, batch in columns_of(subject, report, split, ["is_correct"]):
+                labels.update(batch.column("is_correct").to_pylist())
+            found |= {"correct": labels[True], "incorrect": labels[False]}
+        report.note(**{split: found})
+        for key, number in expected.items():
+            if found[key] != number:
+                report.add(
+                    subject.file(split_file(split)),
+                    expected=f"{number} {key}, as upstream had when it was counted",
+                    found=found[key],
+                    problem="warning",
+                    remedy="find out what changed upstream, and correct expected in the defs.yaml",
+                )
+
+
+# -- tokens ----------------------------------------------------------------------------------------
 
 
 def _counter(subject: Subject, report: Report) -> TokenCounter:
     """The counter of the tokenizer asset the spec names."""
-    tokenizer = subject.store.catalogue[_spec(subject).tokenizer]
+    tokenizer = subject.store.catalogue[spec_of(subject.artifact).tokenizer]
     path = report.reads(subject, "tokenizer.model", tokenizer)
     return TokenCounter(subject.store.read(tokenizer, "tokenizer.model"), str(path))
 
 
 def check_token_length(subject: Subject, report: Report) -> None:
-    """instruction + input + output of every row, counted again, are within ``max_tokens``."""
+    """instruction + input + output of every row, counted again, are within ``max_tokens``, and the
+    twin has the same counts."""
     if find_spec("sentencepiece") is None:
         report.skip(NEEDS_SENTENCEPIECE)
         return
-    limit = _spec(subject).max_tokens
+    if not has_pyarrow(report):
+        return
+    limit = spec_of(subject.artifact).max_tokens
     counter = _counter(subject, report)
     longest = 0
     for split, name in _split_files(subject).items():
-        rows = _records(subject, report, split)
-        while batch := list(islice(rows, _BATCH)):
-            counts = count_tokens(counter, [record for _, record in batch])
-            for (number, record), tokens in zip(batch, map(sum, counts), strict=True):
-                longest = max(longest, tokens)
-                if tokens > limit:
+        for line, batch in columns_of(subject, report, split, ["task_id", *TEXTS, *TOKENS]):
+            counts = [_count_column(counter, batch.column(text)) for text in TEXTS]
+            stated = [batch.column(tokens).to_pylist() for tokens in TOKENS]
+            task_ids = batch.column("task_id")
+            for row in range(batch.num_rows):
+                found = [column[row] for column in counts]
+                longest = max(longest, sum(found))
+                place = f"line {line + row} ({task_ids[row].as_py()})"
+                if sum(found) > limit:
                     report.add(
                         subject.file(name),
-                        place=f"line {number} ({record.task_id})",
+                        place=place,
                         expected=f"at most {limit} tokens",
-                        found=f"{tokens} tokens",
+                        found=f"{sum(found)} tokens",
                     )
+                for tokens, actual, column in zip(TOKENS, found, stated, strict=True):
+                    if column[row] != actual:
+                        report.add(
+                            subject.file(twin_file(split)),
+                            place=f"{place}, column {tokens}",
+                            expected=actual,
+                            found=column[row],
+                        )
     report.note(longest=longest, max_tokens=limit)
 
 
+def _count_column(counter: TokenCounter, column: pa.Array) -> list[int]:
+    """Tokens of each text; a text that stands in many rows is counted once."""
+    encoded = column.dictionary_encode()
+    counts = counter.count(encoded.dictionary.to_pylist())
+    return [counts[index] for index in encoded.indices.to_pylist()]
+
+
+# -- between splits --------------------------------------------------------------------------------
+
+
+def has_several_splits(artifact: Artifact) -> bool:
+    """Whether there is anything to compare between splits."""
+    return len(spec_of(artifact).processed_splits) > 1
+
+
+def has_train_split(artifact: Artifact) -> bool:
+    """Whether anybody trains on the rows."""
+    return TRAIN in spec_of(artifact).processed_splits
+
+
 def check_splits(subject: Subject, report: Report) -> None:
-    """No task_id stands in two splits."""
-    split_of: dict[str, str] = {}
-    for split, name in _split_files(subject).items():
-        for number, record in _records(subject, report, split):
-            other = split_of.setdefault(record.task_id, split)
-            if other != split:
-                report.add(
-                    subject.file(name),
-                    place=f"line {number}",
-                    expected=f"a task_id that is not in {other}",
-                    found=record.task_id,
+    """No task_id and no problem stands in two splits."""
+    if not has_pyarrow(report):
+        return
+    names = _split_files(subject)
+    largest_last = sorted(names, key=lambda split: count_rows(subject, report, split))
+    owner: dict[tuple[str, str], str] = {}
+    counts = Counter[str]()
+    for split in largest_last:
+        is_last = split == largest_last[-1]
+        told: set[str] = set()
+        columns = ["task_id", "problem_id"]
+        for line, task_id, problem_id in rows_of_split(subject, report, split, columns):
+            counts[split] += 1
+            same_task = owner.get(("task_id", task_id), split)
+            same_problem = owner.get(("problem_id", problem_id), split)
+            if same_task != split:
+                _tell_shared(
+                    report, subject.file(names[split]), line, "task_id", same_task, task_id
                 )
-    report.note(task_ids=len(split_of))
+            elif same_problem != split and problem_id not in told:
+                told.add(problem_id)
+                file = subject.file(names[split])
+                _tell_shared(report, file, line, "problem", same_problem, problem_id)
+            if not is_last:
+                owner.setdefault(("task_id", task_id), split)
+                owner.setdefault(("problem_id", problem_id), split)
+    report.note(rows=dict(counts))
+
+
+def _tell_shared(report: Report, file: str, line: int, what: str, other: str, found: str) -> None:
+    report.add(file, place=f"line {line}", expected=f"a {what} that is not in {other}", found=found)
 
 
 def check_text_twins(subject: Subject, report: Report) -> None:
     """No instruction with its input stands in two splits, white space, case and punctuation
     aside."""
-    first: dict[str, tuple[str, str]] = {}
+    if not has_pyarrow(report):
+        return
+    first: dict[bytes, tuple[str, str]] = {}
     for split, name in _split_files(subject).items():
-        for number, record in _records(subject, report, split):
-            text = normalized(f"{record.instruction}\n{record.input}")
-            other, task = first.setdefault(text, (split, record.task_id))
+        for line, task_id, instruction, given in _first_rows(subject, report, split):
+            text = normalized(f"{instruction}\n{given}")
+            key = hashlib.sha256(text.encode()).digest()
+            other, task = first.setdefault(key, (split, task_id))
             if other != split:
                 report.add(
                     subject.file(name),
-                    place=f"line {number} ({record.task_id})",
+                    place=f"line {line} ({task_id})",
                     expected=f"a text that is not in {other}",
                     found=f"that of {task}",
                     problem="warning",
@@ -239,38 +391,47 @@ def check_text_twins(subject: Subject, report: Report) -> None:
     report.note(texts=len(first))
 
 
+def _first_rows(
+    subject: Subject, report: Report, split: str
+) -> Iterator[tuple[int, str, str, str]]:
+    """Line number, task_id, instruction and input of the first row of each problem."""
+    columns = ["problem_id", "task_id", "instruction", "input"]
+    last: str | None = None
+    for line, batch in columns_of(subject, report, split, columns):
+        for row, problem_id in enumerate(batch.column("problem_id").to_pylist()):
+            if problem_id != last:
+                values = [batch.column(name)[row].as_py() for name in columns[1:]]
+                yield line + row, values[0], values[1], values[2]
+            last = problem_id
+
+
 def check_contamination(subject: Subject, report: Report) -> None:
     """No row of ``train`` shares :data:`NGRAM` words in a row with an evaluation problem."""
-    names = _split_files(subject)
-    if TRAIN not in names:
-        report.note(train="there is none")
+    if not has_pyarrow(report):
         return
-    evaluated = [
-        (artifact, split)
-        for artifact in subject.store.catalogue
-        if artifact.kind == "processed" and isinstance(artifact.spec, DatasetSpec)
-        for split in artifact.spec.contaminates
-    ]
     texts: list[tuple[str, str]] = []
     compared = []
-    for artifact, split in evaluated:
-        if not is_there(subject.store.path(artifact, split_file(split))):
+    for artifact, split in _held_out(subject.store):
+        if not is_there(subject.store.path(artifact, twin_file(split))):
             report.note(**{artifact.key: "is not here: not compared"})
             continue
         compared.append(f"{artifact.key} {split}")
+        columns = ["task_id", "instruction", "output"]
         texts += [
-            (f"{artifact.spec.name} {split} {record.task_id}", _words_of(record))
-            for _, record in _records(subject, report, split, artifact)
+            (f"{artifact.spec.name} {split} {task_id}", f"{instruction}\n{output}")
+            for _, task_id, instruction, output in rows_of_split(
+                subject, report, split, columns, artifact
+            )
         ]
     index = ngram_index(texts)
     tasks: set[str] = set()
-    for number, record in _records(subject, report, TRAIN):
-        shared = [ngram for ngram in ngrams(_words_of(record)) if ngram in index]
+    for line, task_id, found in _words_of_train(subject, report):
+        shared = [ngram for ngram in ngrams(found) if ngram in index]
         tasks.update(task for ngram in shared for task in index[ngram])
         if shared:
             report.add(
-                subject.file(names[TRAIN]),
-                place=f"line {number} ({record.task_id})",
+                subject.file(split_file(TRAIN)),
+                place=f"line {line} ({task_id})",
                 expected=f"no {NGRAM} words in a row of {', '.join(index[shared[0]])}",
                 found=shared[0],
                 problem="warning",
@@ -279,138 +440,208 @@ def check_contamination(subject: Subject, report: Report) -> None:
     report.note(compared_with=compared, tasks=sorted(tasks))
 
 
-def _words_of(record: AlpacaRecord) -> str:
-    return f"{record.instruction}\n{record.output}"
+def _held_out(store: Store) -> list[tuple[Artifact, str]]:
+    """The splits that models are compared on, and the artifacts they stand in."""
+    return [
+        (artifact, split)
+        for artifact in store.catalogue
+        if artifact.kind == "processed"
+        for split in spec_of(artifact).held_out
+    ]
 
 
-def check_derivation(subject: Subject, report: Report) -> None:
-    """Every line of the pairs is the one that the processed row at its place gives."""
-    processed = subject.store.catalogue[subject.artifact.upstream[0]]
-    rows: dict[str, int] = {}
-    for split, name in _split_files(subject).items():
-        records = _records(subject, report, split, processed)
-        lines = read_lines(report.reads(subject, name))
-        rows[split] = 0
-        for number in count(1):
-            report.goes_on_with(subject, split_file(split), processed)
-            record = next(records, None)
-            report.goes_on_with(subject, name)
-            line = next(lines, None)
-            if record is None and line is None:
-                break
-            if record is None or line is None:
-                report.add(
-                    subject.file(name),
-                    place=f"line {number}",
-                    expected="a line per row of the processed split",
-                    found="no line" if line is None else "a line more",
-                )
-                break
-            rows[split] = number
-            _check_pair(subject, report, name, line, pair_of(record[1]))
-    _check_schema_file(subject, report, PairRecord, pairs.FORMAT)
-    file = subject.file(subject.artifact.manifest)
-    splits = {split: {"rows": count} for split, count in rows.items()}
-    report.require(file, expected=splits, found=subject.stated("splits"), place="splits")
-    report.require(file, expected=sum(rows.values()), found=subject.stated("rows"), place="rows")
-    report.note(rows=rows)
+def _words_of_train(subject: Subject, report: Report) -> Iterator[tuple[int, str, str]]:
+    """Line number, task_id and the words of instruction and output of each row of ``train``.
+
+    Of an instruction that stands in many rows, all but the first have only the last words: what
+    they share up to there was said.
+    """
+    size = subject.store.path(subject.artifact, split_file(TRAIN)).stat().st_size
+    total = max(count_rows(subject, report, TRAIN), 1)
+    progress = Progress(f"comparing words of {subject.artifact.key}", size, subject.say)
+    last, tail = "", ""
+    columns = ["task_id", "instruction", "output"]
+    for line, task_id, instruction, output in rows_of_split(subject, report, TRAIN, columns):
+        progress.advance(size * line // total - size * (line - 1) // total)
+        if instruction != last:
+            last, tail = instruction, " ".join(words(instruction)[1 - NGRAM :])
+            yield line, task_id, f"{instruction}\n{output}"
+        else:
+            yield line, task_id, f"{tail}\n{output}"
 
 
-def _check_pair(
-    subject: Subject, report: Report, name: str, line: tuple[int, bytes], pair: PairRecord
-) -> None:
-    number, data = line
-    if data + b"\n" == render_line(pair):
+# -- index and twin --------------------------------------------------------------------------------
+
+
+def check_index(subject: Subject, report: Report) -> None:
+    """Offsets, Parquet twin and problem index say what the JSONL says."""
+    if not has_pyarrow(report):
         return
-    file, place = subject.file(name), f"line {number}"
-    try:
-        found = parse_object(data)
-    except ValueError as error:
-        report.add(file, place=place, expected="a JSON object", found=error)
-        return
-    expected = pair.model_dump()
-    if found == expected:
-        report.add(file, place=place, expected="the line as it is made", found="other spelling")
-    report.require(file, expected=expected, found=found, place=place)
-
-
-def check_membership(subject: Subject, report: Report) -> None:
-    """Small splits are within their limits, and every line stands in the processed split."""
-    spec = _spec(subject)
-    processed = subject.store.catalogue[subject.artifact.upstream[0]]
-    file = subject.file(subject.artifact.manifest)
     counts = {}
-    for split, name in _split_files(subject).items():
-        path = report.reads(subject, split_file(split), processed)
-        full = {line for _, line in read_lines(path)}
-        lines = list(read_lines(report.reads(subject, name)))
-        counts[split] = len(lines)
-        limit = min(spec.small.limit(split), len(full))
-        if len(lines) != limit:
-            report.add(subject.file(name), expected=f"{limit} rows", found=f"{len(lines)} rows")
-        for number, line in lines:
-            if line not in full:
+    for split in spec_of(subject.artifact).processed_splits:
+        _check_offsets(subject, report, split)
+        counts[split] = _check_twin(subject, report, split)
+    report.note(problems=counts)
+
+
+def _check_offsets(subject: Subject, report: Report, split: str) -> None:
+    name = offsets_file(split)
+    with report.reads(subject, name).open("rb") as file:
+        position = 0
+        for number, line in read_lines(report.reads(subject, split_file(split))):
+            if file.read(8) != pack_offsets([position]):
                 report.add(
                     subject.file(name),
-                    place=f"line {number}",
-                    expected=f"a line of {processed.base}/{split_file(split)}",
-                    found=f"{line[:60].decode(errors='replace')}…",
+                    place=f"offset {number - 1}",
+                    expected=position,
+                    found="another number, or none",
                 )
-        report.require(
-            file,
-            expected={"rows": len(lines), "of": len(full)},
-            found=subject.stated("splits", split),
-            place=f"splits.{split}",
-        )
-    report.require(file, expected=sum(counts.values()), found=subject.stated("rows"), place="rows")
-    report.note(rows=counts)
+                return
+            position += len(line) + 1
+        if file.read(9) != pack_offsets([position]):
+            report.add(
+                subject.file(name),
+                place="the end",
+                expected=f"{position}, the size of the file",
+                found="another number, or more",
+            )
 
 
-def check_recount(subject: Subject, report: Report) -> None:
-    """The newest summary equals one that is computed again from the processed rows."""
-    if find_spec("sentencepiece") is None:
-        report.skip(NEEDS_SENTENCEPIECE)
-        return
-    newest = newest_summary(subject.manifest.files)
-    if newest is None:
-        report.add(
-            subject.file("*_summary.json"), expected="a summary", found="none", problem="missing"
-        )
-        return
-    found = _document(subject, report, newest)
-    expected = _recounted(subject, report)
-    rows = {split: summary["rows"] for split, summary in expected["splits"].items()}
-    report.require(subject.file(newest), expected=expected, found=found)
+def _check_twin(subject: Subject, report: Report, split: str) -> int:
+    """Compare every row of the twin with its line; return the number of problems."""
+    spec = spec_of(subject.artifact)
+    record = RECORD_OF_CONVERTER[spec.converter]
+    columns = twin_schema(record).names
+    fields = list(record.model_fields)
+    file = subject.file(twin_file(split))
+    lines = read_lines(report.reads(subject, split_file(split)))
+    report.goes_on_with(subject, problem_index_file(split))
+    with report.reads(subject, problem_index_file(split)).open("rb") as index_file:
+        compared = _Compared(index_file.read)
+        index = ProblemIndex(compared.write, is_labelled(record))
+        problems = crlf_rows = 0
+        for problem_id, rows in _by_problem(_twin_rows(subject, report, split, columns)):
+            problems += 1
+            found = [row for _, row in rows]
+            base = [{name: row[name] for name in fields} for row in found]
+            tokens = [[row[name] for name in TOKENS] for row in found]
+            for (line, row), made, plain in zip(rows, twin_rows(base, tokens), base, strict=True):
+                report.goes_on_with(subject, split_file(split))
+                _, data = next(lines, (0, None))
+                report.goes_on_with(subject, twin_file(split))
+                crlf_rows += "\r\n" in row["output"]
+                if data is None or data + b"\n" != render_row(plain):
+                    report.add(
+                        file,
+                        place=f"row {line}",
+                        expected=f"line {line} of {split_file(split)}",
+                        found="no such line" if data is None else _difference(data, plain),
+                    )
+                    if data is None:
+                        return problems
+                if row != made:
+                    report.require(file, expected=made, found=row, place=f"row {line}")
+            index.add(
+                problem_id,
+                base[0]["metadata"]["difficulty"],
+                rows[0][0] - 1,
+                [row.get("is_correct") for row in base],
+                [counts[-1] for counts in tokens],
+            )
+            if compared.differs:
+                report.add(
+                    subject.file(problem_index_file(split)),
+                    place=f"problem {problem_id}",
+                    expected="the entry that its rows give",
+                    found="another",
+                )
+                break
+        else:
+            index.close()
+            if not compared.is_at_end():
+                report.add(
+                    subject.file(problem_index_file(split)),
+                    place="stats",
+                    expected="those of the rows, and the end of the file",
+                    found="others, or more",
+                )
+    report.goes_on_with(subject, split_file(split))
+    if next(lines, None) is not None:
+        report.add(file, expected="a row per line of the JSONL", found="more lines")
     report.require(
         subject.file(subject.artifact.manifest),
-        expected={"summary": newest, "rows": sum(rows.values())},
-        found={key: subject.stated(key) for key in ("summary", "rows")},
+        expected={"problems": problems, "crlf_rows": crlf_rows},
+        found={key: subject.stated("splits", split, key) for key in ("problems", "crlf_rows")},
+        place=f"splits.{split}",
     )
-    report.note(summary=newest, rows=rows)
+    return problems
 
 
-def _recounted(subject: Subject, report: Report) -> Document:
-    """The summary of the processed rows as they are now.
+def _twin_rows(
+    subject: Subject, report: Report, split: str, columns: list[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, *values in rows_of_split(subject, report, split, columns):
+        yield line, dict(zip(columns, values, strict=True))
 
-    Raises:
-        InvalidInput: if the processed dataset's manifest does not say what belongs in a summary.
-    """
-    spec = _spec(subject)
-    counter = _counter(subject, report)
-    processed = subject.store.catalogue[subject.artifact.upstream[0]]
-    report.reads(subject, processed.manifest, processed)
-    document = subject.store.manifest(processed).document
-    fields = [("max_tokens",), ("tokenizer", "sha256")]
-    fields += [
-        ("splits", split, key)
-        for split in spec.processed_splits
-        for key in ("upstream_rows", "dropped")
-    ]
-    for keys in fields:
-        if stated(document, *keys) is None:
-            raise InvalidInput(f"no field {'.'.join(keys)}")
-    records = {
-        split: [record for _, record in _records(subject, report, split, processed)]
-        for split in spec.processed_splits
-    }
-    return summarize(spec, records, document, counter)
+
+def _by_problem(
+    rows: Iterable[tuple[int, dict[str, Any]]],
+) -> Iterator[tuple[str, list[tuple[int, dict[str, Any]]]]]:
+    for problem_id, group in groupby(rows, key=lambda row: row[1]["problem_id"]):
+        yield problem_id, list(group)
+
+
+def _difference(data: bytes, plain: dict[str, Any]) -> str:
+    wanted = render_row(plain)[:-1]
+    pairs = zip_longest(data, wanted)
+    column = next(column for column, (one, other) in enumerate(pairs, 1) if one != other)
+    return f"another: they differ from column {column}"
+
+
+class _Compared:
+    """Takes bytes and compares them with what a file holds."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self.differs = False
+
+    def write(self, data: bytes) -> None:
+        self.differs = self.differs or self._read(len(data)) != data
+
+    def is_at_end(self) -> bool:
+        return not self.differs and not self._read(1)
+
+
+# -- evaluation rows -------------------------------------------------------------------------------
+
+
+def has_evaluation(artifact: Artifact) -> bool:
+    """Whether there are evaluation rows."""
+    return bool(spec_of(artifact).evaluation)
+
+
+def check_evaluation(subject: Subject, report: Report) -> None:
+    """The evaluation rows are what the raw problems give, one a problem."""
+    if not has_pyarrow(report):
+        return
+    spec, store = spec_of(subject.artifact), subject.store
+    raw = store.catalogue[subject.artifact.upstream[0]]
+    report.goes_on_with(subject, raw.manifest, raw)
+    total = store.manifest(raw).size
+    problems = RawProblems(store, raw, Progress(f"reading {raw.key}", total, subject.say))
+    counts = {}
+    for split in spec.evaluation:
+        name = evaluation_file(split)
+
+        def expected(split: str = split) -> Iterator[bytes]:
+            for shard, ids in problems.of(split):
+                for problem in read_evaluations(shard.path, spec.public_tests, ids):
+                    yield render_line(problem)
+
+        path: Path = report.reads(subject, name)
+        lines = read_lines(path, MAX_EVALUATION)
+        source = (raw, raw.manifest)
+        counts[split] = compare_lines(
+            subject, report, name, expected(), lines, source, "upstream problem"
+        )
+    report.note(problems=counts)

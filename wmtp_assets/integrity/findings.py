@@ -18,6 +18,9 @@ from wmtp_assets.store import Store, materialize_command
 
 Problem = Literal["corrupt", "missing", "extra", "unreadable", "changing", "warning"]
 
+MAX_FINDINGS = 1000
+"""Findings of one rule that are kept; the others are only counted."""
+
 MAX_TEXT = 1000
 """Characters of a finding's text; what a damaged file holds may be of any length."""
 
@@ -59,6 +62,7 @@ class Outcome:
 
     Attributes:
         findings: empty: the rule holds.
+        more: how many findings were counted and not kept.
         evidence: what was read, for people; JSON values.
         skipped: why the rule could not be applied here; empty: it was applied.
     """
@@ -66,6 +70,12 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
     skipped: str = ""
+    more: int = 0
+
+    @property
+    def count(self) -> int:
+        """Findings in all."""
+        return len(self.findings) + self.more
 
 
 def is_warning(outcome: Outcome) -> bool:
@@ -108,6 +118,7 @@ class Rule:
         kinds: the kinds of artifact it applies to.
         check: yields findings through the :class:`Report` it is given.
         blocking: False: its findings are warnings, which stop nothing; upstream itself has them.
+        applies: to which artifacts of those kinds; to the others there is nothing to say.
     """
 
     name: str
@@ -115,6 +126,7 @@ class Rule:
     kinds: frozenset[Kind]
     check: Callable[[Subject, Report], None]
     blocking: bool = True
+    applies: Callable[[Artifact], bool] = lambda artifact: True
 
 
 class _Nothing:
@@ -222,7 +234,11 @@ class Report:
         remedy: str = "",
     ) -> None:
         """Record a finding; the remedy is, by default, to make the artifact again."""
-        self.outcome.findings.append(
+        kept = self.outcome.findings
+        if len(kept) >= MAX_FINDINGS and any(item.problem == problem for item in kept):
+            self.outcome.more += 1
+            return
+        kept.append(
             Finding(
                 rule=self._rule,
                 artifact=self._artifact,

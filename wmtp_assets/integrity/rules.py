@@ -9,7 +9,7 @@ from typing import get_args
 
 from wmtp_assets.data.jsonl import BadLine
 from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
-from wmtp_assets.integrity import datasets, files, models, parameters
+from wmtp_assets.integrity import datasets, derived, files, models, parameters
 from wmtp_assets.integrity.findings import Finding, Outcome, Report, Rule, Subject, is_there
 from wmtp_assets.integrity.record import Signature, remember, sign, signature
 from wmtp_assets.layout import Artifact, Kind
@@ -66,33 +66,44 @@ RULES = (
     ),
     Rule(
         "schema",
-        "Every row is a record of the dataset's schema, and no task_id stands twice.",
+        "Every row is a record of the dataset's schema, its task_id agrees with problem and label, "
+        "and no task_id stands twice.",
         frozenset(("processed", "small")),
         datasets.check_schema,
     ),
     Rule(
-        "derivation",
-        "Every row is what the rule makes of the processed row at its place, and none is missing.",
-        frozenset(("pairs",)),
-        datasets.check_derivation,
-    ),
-    Rule(
         "row_count",
-        "Each split has the pinned number of rows, less those recorded as too long.",
+        "Upstream has the pinned number of rows, and each split those that were not dropped.",
         frozenset(("processed",)),
         datasets.check_row_count,
     ),
     Rule(
+        "upstream_counts",
+        "Problems, and correct and incorrect rows, are as many as upstream had when it was counted "
+        "(with no public tests in input).",
+        frozenset(("processed",)),
+        datasets.check_upstream_counts,
+        blocking=False,
+        applies=datasets.has_expected_counts,
+    ),
+    Rule(
+        "index",
+        "Offsets, Parquet twin and problem index say what the JSONL says, row by row.",
+        frozenset(("processed",)),
+        datasets.check_index,
+    ),
+    Rule(
         "token_length",
-        "No row is longer than max_tokens, counted again.",
+        "No row is longer than max_tokens, counted again, and the twin has the same counts.",
         frozenset(("processed",)),
         datasets.check_token_length,
     ),
     Rule(
         "splits",
-        "No task_id stands in two splits.",
+        "No task_id and no problem stands in two splits.",
         frozenset(("processed",)),
         datasets.check_splits,
+        applies=datasets.has_several_splits,
     ),
     Rule(
         "text_twins",
@@ -100,25 +111,46 @@ RULES = (
         frozenset(("processed",)),
         datasets.check_text_twins,
         blocking=False,
+        applies=datasets.has_several_splits,
     ),
     Rule(
         "contamination",
-        "No row of train shares 13 words in a row with a problem that is for evaluation.",
+        "No row of train shares 13 words in a row with a problem that is held out.",
         frozenset(("processed",)),
         datasets.check_contamination,
         blocking=False,
+        applies=datasets.has_train_split,
+    ),
+    Rule(
+        "evaluation",
+        "The evaluation rows are what the raw problems give, one a problem.",
+        frozenset(("processed",)),
+        datasets.check_evaluation,
+        applies=datasets.has_evaluation,
+    ),
+    Rule(
+        "derivation",
+        "Every row is what the rule makes of the processed row at its place, and none is missing.",
+        frozenset(("pairs",)),
+        derived.check_pairs,
+    ),
+    Rule(
+        "derivation",
+        "The tests are those of the raw problems, all of them.",
+        frozenset(("tests",)),
+        derived.check_tests,
     ),
     Rule(
         "membership",
-        "Small splits have their size, and every line stands in the processed split.",
+        "Small splits hold the rows that the seed chooses, and cover problems and labels.",
         frozenset(("small",)),
-        datasets.check_membership,
+        derived.check_membership,
     ),
     Rule(
         "recount",
         "The newest summary equals one computed again from the rows.",
         frozenset(("stats",)),
-        datasets.check_recount,
+        derived.check_recount,
     ),
     Rule(
         "current",
@@ -134,7 +166,7 @@ ABSENT = "absent: it is optional, and was not materialized"
 
 def rules_of(artifact: Artifact) -> tuple[Rule, ...]:
     """The rules that apply to ``artifact``."""
-    return tuple(rule for rule in RULES if artifact.kind in rule.kinds)
+    return tuple(rule for rule in RULES if artifact.kind in rule.kinds and rule.applies(artifact))
 
 
 def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome:

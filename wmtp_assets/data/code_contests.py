@@ -1,0 +1,321 @@
+"""CodeContests: upstream rows → problems with their Python solutions.
+
+Source: https://huggingface.co/datasets/deepmind/code_contests. Structs of lists; labels have the
+numbers of the dataset card's ``class_label``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wmtp_assets.data.parquet import read_batches, read_rows, read_table, rows_of, values_of
+from wmtp_assets.data.problem import Options, Problem, naming
+from wmtp_assets.data.records import (
+    CodeContestsMetadata,
+    CodeContestsRecord,
+    EvaluationMetadata,
+    EvaluationRecord,
+    Tests,
+)
+from wmtp_assets.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TESTS = "struct<input: list<string>, output: list<string>>"
+_SOLUTIONS = "struct<language: list<int64>, solution: list<string>>"
+
+COLUMNS = {
+    "name": "string",
+    "description": "string",
+    "public_tests": _TESTS,
+    "private_tests": _TESTS,
+    "generated_tests": _TESTS,
+    "source": "int64",
+    "difficulty": "int64",
+    "cf_rating": "int32",
+    "time_limit": "struct<seconds: int64, nanos: int64>",
+    "memory_limit_bytes": "int64",
+    "solutions": _SOLUTIONS,
+    "incorrect_solutions": _SOLUTIONS,
+}
+NULLABLE = ("time_limit",)
+
+LANGUAGES = {1: "python", 3: "python3"}
+"""The languages that are kept, by upstream's number; 1 is Python 2."""
+
+SOURCES = ("unknown", "codechef", "codeforces", "hackerearth", "codejam", "atcoder", "aizu")
+DIFFICULTIES = (
+    "unknown",
+    "easy",
+    "medium",
+    "hard",
+    "harder",
+    "hardest",
+    "external",
+    *"abcdefghijklmnopqrstuv",
+)
+"""Upstream's names in lower case, by number; UNKNOWN_SOURCE and UNKNOWN_DIFFICULTY: 'unknown'."""
+
+TEST_KINDS = ("public_tests", "private_tests", "generated_tests")
+
+OTHER_LANGUAGE = "other_language"
+EMPTY = "empty"
+NO_DESCRIPTION = "no_description"
+
+BATCH = 16
+"""Rows that are decoded at a time: a problem has a megabyte of solutions and tests on average."""
+
+
+def problem_ids(shards: Iterable[tuple[str, Path]]) -> tuple[list[list[str]], list[str]]:
+    """A unique problem_id for each row of each shard, and those that are not upstream's name.
+
+    A name that stands again gets the suffix ``#2``, ``#3``, …, unless it is the same problem in
+    another split: then the two have one problem_id, and the rule ``splits`` finds them.
+
+    Args:
+        shards: split and path of each parquet file, in order.
+    """
+    columns = {key: COLUMNS[key] for key in ("name", "description")}
+    names = [
+        (split, path, [(row["name"], row["description"]) for _, row in read_rows(path, columns)])
+        for split, path in shards
+    ]
+    taken = {name for _, _, rows in names for name, _ in rows}
+    known: dict[tuple[str, bytes], tuple[str, set[str]]] = {}
+    first: set[str] = set()
+    ids: list[list[str]] = []
+    renamed: list[str] = []
+    for split, _, rows in names:
+        ids.append([])
+        for name, description in rows:
+            key = name, sha256(description.encode()).digest()
+            problem_id, splits = known.get(key, (name, set()))
+            if split in splits or (key not in known and name in first):
+                number = 2
+                while (problem_id := f"{name}#{number}") in taken:
+                    number += 1
+                taken.add(problem_id)
+                renamed.append(problem_id)
+            first.add(name)
+            known[key] = problem_id, splits | {split}
+            ids[-1].append(problem_id)
+    return ids, renamed
+
+
+def convert_batch(
+    path: Path, first: int, batch: pa.RecordBatch, options: Options
+) -> Iterator[Problem]:
+    """The rows of a batch, with :data:`COLUMNS`, that begins at row ``first``, as problems.
+
+    Solutions in :data:`LANGUAGES` are kept, right ones first; instruction is the description, input
+    the first ``options.public_tests`` public tests as :func:`input_of` writes them.
+
+    Raises:
+        InvalidInput: naming file, row and field.
+    """
+    right = _python_solutions(path, first, batch, "solutions")
+    wrong = _python_solutions(path, first, batch, "incorrect_solutions")
+    has_tests = _have_tests(path, first, batch)
+    scalars = ("description", "public_tests", "source", "difficulty")
+    if options.evaluation:
+        scalars += (*TEST_KINDS[1:], "cf_rating", "time_limit", "memory_limit_bytes")
+    for offset, row in enumerate(rows_of(path, first, batch.select(scalars))):
+        number = first + offset
+        place = f"{path}: row {number}"
+        problem_id = options.problem_ids[number]
+        with naming(place):
+            tests = Tests.model_validate(row["public_tests"])
+            source = _label(place, "source", SOURCES, row["source"])
+            difficulty = _label(place, "difficulty", DIFFICULTIES, row["difficulty"])
+            text = input_of(tests, options.public_tests)
+            dropped = Counter[str]()
+            records: list[CodeContestsRecord] = []
+            for solutions, is_correct in ((right[offset], True), (wrong[offset], False)):
+                dropped[OTHER_LANGUAGE] += solutions.others
+                label = "correct" if is_correct else "incorrect"
+                for index, language, solution in solutions.python:
+                    if not row["description"] or not solution:
+                        dropped[EMPTY if row["description"] else NO_DESCRIPTION] += 1
+                        continue
+                    records.append(
+                        CodeContestsRecord(
+                            instruction=row["description"],
+                            input=text,
+                            output=solution,
+                            task_id=f"{problem_id}_{label}_{index}",
+                            is_correct=is_correct,
+                            metadata=CodeContestsMetadata.model_validate(
+                                {
+                                    "source": source,
+                                    "difficulty": difficulty,
+                                    "has_tests": has_tests[offset],
+                                    "problem_id": problem_id,
+                                    "language": language,
+                                }
+                            ),
+                        )
+                    )
+            evaluation = (
+                _evaluation(problem_id, text, source, difficulty, row)
+                if options.evaluation and row["description"]
+                else None
+            )
+        yield Problem(number, problem_id, records, +dropped, evaluation)
+
+
+def input_of(tests: Tests, count: int) -> str:
+    """The first ``count`` tests as text: ``Input:``, the input, ``Output:``, the output, a line
+    each, without the tests' own last line breaks; an empty line between two tests."""
+    pairs = zip(tests.input[:count], tests.output[:count], strict=True)
+    return "\n\n".join(
+        f"Input:\n{given.rstrip()}\nOutput:\n{wanted.rstrip()}" for given, wanted in pairs
+    )
+
+
+def read_evaluations(
+    path: Path, public_tests: int, ids: Sequence[str]
+) -> Iterator[EvaluationRecord]:
+    """The problems of a shard with their tests; those without a description are left out.
+
+    Raises:
+        InvalidInput: as :func:`convert_batch`.
+    """
+    columns = {key: COLUMNS[key] for key in COLUMNS if "solutions" not in key}
+    for first, batch in read_batches(path, columns, nullable=NULLABLE, batch_size=BATCH):
+        for number, row in enumerate(rows_of(path, first, batch), first):
+            place = f"{path}: row {number}"
+            if not row["description"]:
+                continue
+            with naming(place):
+                tests = Tests.model_validate(row["public_tests"])
+                yield _evaluation(
+                    ids[number],
+                    input_of(tests, public_tests),
+                    _label(place, "source", SOURCES, row["source"]),
+                    _label(place, "difficulty", DIFFICULTIES, row["difficulty"]),
+                    row,
+                )
+
+
+def count_solutions(path: Path) -> tuple[int, int]:
+    """How many solutions a shard has, and how many of them are in no language that is kept.
+
+    Raises:
+        InvalidInput: naming the file, if it is no parquet or has other columns.
+    """
+    names = ("solutions", "incorrect_solutions")
+    types = {name: COLUMNS[name] for name in names}
+    samples = others = 0
+    for _, batch in read_table(path, [f"{name}.language" for name in names], 256, types):
+        for name in names:
+            languages = batch.column(name).field("language").flatten().to_pylist()
+            samples += len(languages)
+            others += sum(number not in LANGUAGES for number in languages)
+    return samples, others
+
+
+def _evaluation(
+    problem_id: str, text: str, source: str, difficulty: str, row: dict[str, Any]
+) -> EvaluationRecord:
+    limit = row["time_limit"]
+    return EvaluationRecord(
+        task_id=problem_id,
+        instruction=row["description"],
+        input=text,
+        metadata=EvaluationMetadata(
+            source=source,
+            difficulty=difficulty,
+            cf_rating=row["cf_rating"],
+            time_limit=None if limit is None else limit["seconds"] + limit["nanos"] / 1e9,
+            memory_limit_bytes=row["memory_limit_bytes"],
+            public_tests=Tests.model_validate(row["public_tests"]),
+            private_tests=Tests.model_validate(row["private_tests"]),
+            generated_tests=Tests.model_validate(row["generated_tests"]),
+        ),
+    )
+
+
+def _label(place: str, field: str, names: Sequence[str], value: int) -> str:
+    if not 0 <= value < len(names):
+        raise InvalidInput(
+            f"{place}: {field} is {value}; upstream's labels end at {len(names) - 1}"
+        )
+    return names[value]
+
+
+class _Solutions:
+    """The solutions of one row: index, language and text of those in Python; how many are not."""
+
+    def __init__(self, count: int) -> None:
+        self.python: list[tuple[int, str, str]] = []
+        self._count = count
+
+    @property
+    def others(self) -> int:
+        return self._count - len(self.python)
+
+
+def _python_solutions(path: Path, first: int, batch: pa.RecordBatch, name: str) -> list[_Solutions]:
+    """The solutions of each row; only those in Python become Python objects."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    (languages, texts), counts = _lists(path, first, batch, name)
+    is_python = pc.call_function(
+        "is_in", [languages], pc.SetLookupOptions(pa.array(LANGUAGES, pa.int64()))
+    )
+    places = pc.call_function("indices_nonzero", [is_python])
+    rows = [row for row, count in enumerate(counts) for _ in range(count)]
+    kept = [(place, rows[place]) for place in places.to_pylist()]
+    wanted = values_of(path, first, name, texts.take(places), [row for _, row in kept])
+    numbers = languages.take(places).to_pylist()
+    begins = [0]
+    for count in counts:
+        begins.append(begins[-1] + count)
+    found = [_Solutions(count) for count in counts]
+    for (place, row), number, text in zip(kept, numbers, wanted, strict=True):
+        found[row].python.append((place - begins[row], LANGUAGES[number], text))
+    return found
+
+
+def _have_tests(path: Path, first: int, batch: pa.RecordBatch) -> list[bool]:
+    counts = [_lists(path, first, batch, kind)[1] for kind in TEST_KINDS]
+    return [any(row) for row in zip(*counts, strict=True)]
+
+
+def _lists(
+    path: Path, first: int, batch: pa.RecordBatch, name: str
+) -> tuple[list[pa.Array], list[int]]:
+    """The fields of a struct of lists, flattened, and the length of the lists of each row.
+
+    Raises:
+        InvalidInput: naming a row that has a null in there, or lists of two lengths.
+    """
+    import pyarrow.compute as pc
+
+    fields = batch.column(name).flatten()
+    lengths: list[list[int]] = []
+    for field in fields:
+        rows = pc.call_function("list_value_length", [field]).to_pylist()
+        if None in rows:
+            raise InvalidInput(
+                f"{path}: row {first + rows.index(None)}: {name!r} holds a null list"
+            )
+        lengths.append(rows)
+    for offset, (one, other) in enumerate(zip(*lengths, strict=True)):
+        if one != other:
+            raise InvalidInput(
+                f"{path}: row {first + offset}: {name!r} holds lists of {one} and {other} values"
+            )
+    flat = [field.flatten() for field in fields]
+    for values in flat:
+        if values.null_count:
+            place = values.is_null().to_pylist().index(True)
+            rows = [row for row, count in enumerate(lengths[0]) for _ in range(count)]
+            raise InvalidInput(f"{path}: row {first + rows[place]}: {name!r} holds a null")
+    return flat, lengths[0]

@@ -1,0 +1,62 @@
+"""Processed splits as ``datasets.Dataset``, for notebooks and evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wmtp_assets.data.twin import twin_file
+from wmtp_assets.errors import CorruptArtifact, SpecError
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.settings import Settings, read_settings
+from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.store import Store
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_SAME_SPLIT = {"valid": "validation", "validation": "valid"}
+
+
+def load_dataset(name: str, split: str, root: str | Path | None = None) -> Dataset:
+    """A processed split with every field of its records, token counts, problem_id and language.
+
+    ``datasets`` reads the Parquet twin once into its own cache (``HF_DATASETS_CACHE``) and maps
+    that, so that memory does not grow with the split. The twin's size is compared with the
+    manifest; ``wmtp verify`` compares its bytes.
+
+    Args:
+        name: of the dataset, such as ``codecontests``.
+        split: such as ``train``; ``valid`` and ``validation`` mean the same.
+        root: the storage root; None: as ``WMTP_SOURCE`` and ``WMTP_STORAGE_ROOT`` say.
+
+    Raises:
+        SpecError: for an unknown dataset or split.
+        MissingArtifact: if the dataset was not made, naming the command that makes it.
+        CorruptArtifact: if the twin is not there or has another size.
+    """
+    from datasets import Dataset
+
+    settings = read_settings()
+    if root is not None:
+        settings = Settings(settings.source, Path(root))
+    store = Store(settings, Catalogue.load())
+    specs = {spec.name: spec for spec in store.catalogue.specs if isinstance(spec, DatasetSpec)}
+    if name not in specs:
+        raise SpecError(f"{name!r} is no dataset; known: {', '.join(specs)}")
+    splits = specs[name].processed_splits
+    if split not in splits:
+        split = _SAME_SPLIT.get(split, split)
+    if split not in splits:
+        raise SpecError(f"{name} has no split {split!r}; it has: {', '.join(splits)}")
+    processed = store.catalogue[f"{name}_processed"]
+    record = store.manifest(processed).files.get(twin_file(split))
+    path = store.path(processed, twin_file(split))
+    size = path.stat().st_size if path.is_file() else None
+    if record is None or size != record.size:
+        expected = "no such file" if record is None else f"{record.size} bytes"
+        raise CorruptArtifact(
+            f"{path}: expected {expected}, found {size} bytes. Find out more with: "
+            f"wmtp verify {processed.key}"
+        )
+    return Dataset.from_parquet(str(path))  # pyright: ignore[reportReturnType]

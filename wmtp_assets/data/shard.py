@@ -1,0 +1,252 @@
+"""One upstream shard → the part of each processed file that comes from it.
+
+The unit of work: it can be repeated, resumed, and run in any process. A part is a folder with
+
+- ``rows.jsonl``; ``lengths``, the bytes of each line (native u64);
+- ``rows.arrow``, the rows of the twin, as an Arrow IPC stream;
+- ``problems.jsonl``, a :class:`ProblemRows` a line, with row numbers counted from the part's first;
+- ``evaluation.jsonl``, where that is wanted;
+- ``summary.json``, written last: counts, and the size of each file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+from wmtp_assets.data.converters import CONVERTERS
+from wmtp_assets.data.problem import Options, Problem
+from wmtp_assets.data.records import (
+    RECORD_OF_CONVERTER,
+    AlpacaRecord,
+    CodeContestsRecord,
+    render_line,
+    render_row,
+)
+from wmtp_assets.data.tokens import TokenCounter
+from wmtp_assets.data.twin import ROW_GROUP, twin_rows, twin_schema
+from wmtp_assets.files import replace_file
+from wmtp_assets.specs import DatasetSpec
+
+ROWS, LENGTHS, TWIN = "rows.jsonl", "lengths", "rows.arrow"
+PROBLEMS, EVALUATION, SUMMARY = "problems.jsonl", "evaluation.jsonl", "summary.json"
+
+TOO_LONG = "too_long"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done with one shard.
+
+    Attributes:
+        path: of the parquet file, verified.
+        spec: of the dataset.
+        tokenizer, tokenizer_sha256: path of the tokenizer, verified, and its hash.
+        folder: where the part goes; its name stands for all that decides about its content.
+        options: of the converter.
+    """
+
+    path: Path
+    spec: DatasetSpec
+    tokenizer: Path
+    tokenizer_sha256: str
+    folder: Path
+    options: Options
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a part holds.
+
+    Attributes:
+        upstream_rows: of the shard.
+        samples: solutions in it, those that were dropped too.
+        rows: that were kept.
+        dropped: how many were not, by reason.
+        crlf_rows: rows whose output has CRLF line breaks.
+        sizes: bytes of each file of the part.
+    """
+
+    upstream_rows: int
+    samples: int
+    rows: int
+    dropped: dict[str, int]
+    crlf_rows: int
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ProblemRows:
+    """Where the rows of a problem stand.
+
+    Attributes:
+        row: of the problem upstream.
+        problem_id, difficulty: of the problem.
+        first: number of its first row.
+        labels: is_correct of each row; None where upstream does not say.
+        tokens: of the output of each row.
+    """
+
+    row: int
+    problem_id: str
+    difficulty: str
+    first: int
+    labels: list[bool | None]
+    tokens: list[int]
+
+
+def convert_shard(job: Job) -> Summary:
+    """Write the part of a shard, unless it is there already.
+
+    Raises:
+        InvalidInput: naming file, row and field.
+        OSError: if the disk refuses.
+    """
+    done = read_summary(job.folder)
+    if done is not None:
+        return done
+    shutil.rmtree(job.folder, ignore_errors=True)
+    job.folder.mkdir(parents=True)
+    part = _Part(job)
+    with part:
+        for problem in CONVERTERS[job.spec.converter].problems(job.path, job.options):
+            part.add(problem)
+    summary = part.summary()
+    replace_file(job.folder / SUMMARY, json.dumps(asdict(summary)).encode())
+    return summary
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """The summary of a part that is there and complete; None where none is."""
+    try:
+        summary = Summary(**json.loads((folder / SUMMARY).read_bytes()))
+        whole = all((folder / name).stat().st_size == n for name, n in summary.sizes.items())
+    except (OSError, ValueError, TypeError):
+        return None
+    return summary if whole else None
+
+
+def read_problems(folder: Path) -> Iterator[ProblemRows]:
+    """The problems of a part, in order."""
+    with (folder / PROBLEMS).open("rb") as file:
+        for line in file:
+            yield ProblemRows(**json.loads(line))
+
+
+@lru_cache(maxsize=1)
+def load_counter(path: Path, sha256: str) -> TokenCounter:
+    """The counter of a tokenizer, kept with all it remembers for the next shard."""
+    return TokenCounter(path.read_bytes(), str(path))
+
+
+class _Part:
+    """A part that is being written."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._counter = load_counter(job.tokenizer, job.tokenizer_sha256)
+        self._schema = twin_schema(RECORD_OF_CONVERTER[job.spec.converter])
+        self._twin: list[dict[str, Any]] = []
+        self._lengths = array("Q")
+        self._upstream_rows = self._samples = self._rows = self._crlf_rows = 0
+        self._dropped: Counter[str] = Counter()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Part:
+        import pyarrow as pa
+
+        names = [ROWS, TWIN, PROBLEMS, *([EVALUATION] if self._job.options.evaluation else [])]
+        self._files: dict[str, IO[bytes]] = {
+            name: self._stack.enter_context((self._job.folder / name).open("xb")) for name in names
+        }
+        self._ipc = self._stack.enter_context(
+            pa.ipc.new_stream(
+                self._files[TWIN], self._schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
+            )
+        )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        with self._stack:
+            if kind is None:
+                self._flush_twin()
+                self._ipc.close()
+                self._files[LENGTHS] = lengths = self._stack.enter_context(
+                    (self._job.folder / LENGTHS).open("xb")
+                )
+                lengths.write(self._lengths.tobytes())
+                for file in self._files.values():
+                    file.flush()
+                    os.fsync(file.fileno())
+
+    def add(self, problem: Problem) -> None:
+        """Write the rows of a problem that are short enough."""
+        self._upstream_rows += 1
+        self._dropped.update(problem.dropped)
+        self._samples += len(problem.records) + sum(problem.dropped.values())
+        kept = list(self._short_enough(problem))
+        records = [record for record, _ in kept]
+        tokens = [counts for _, counts in kept]
+        write = self._files[ROWS].write
+        rows = [record.model_dump() for record in records]
+        for row in rows:
+            line = render_row(row)
+            write(line)
+            self._lengths.append(len(line))
+            self._crlf_rows += "\r\n" in row["output"]
+        self._twin += twin_rows(rows, tokens)
+        found = ProblemRows(
+            problem.row,
+            problem.problem_id,
+            records[0].metadata.difficulty if records else "",
+            self._rows,
+            [r.is_correct if isinstance(r, CodeContestsRecord) else None for r in records],
+            [counts[-1] for counts in tokens],
+        )
+        self._files[PROBLEMS].write(json.dumps(asdict(found), ensure_ascii=False).encode() + b"\n")
+        if problem.evaluation is not None:
+            self._files[EVALUATION].write(render_line(problem.evaluation))
+        self._rows += len(records)
+        if len(self._twin) >= ROW_GROUP:
+            self._flush_twin()
+
+    def _short_enough(
+        self, problem: Problem
+    ) -> Iterator[tuple[AlpacaRecord, tuple[int, int, int]]]:
+        """The records within the limit, with their tokens; each text is counted once."""
+        if not problem.records:
+            return
+        first = problem.records[0]
+        texts = [first.instruction, first.input, *(record.output for record in problem.records)]
+        instruction, given, *outputs = self._counter.count(texts)
+        for record, output in zip(problem.records, outputs, strict=True):
+            if instruction + given + output > self._job.spec.max_tokens:
+                self._dropped[TOO_LONG] += 1
+            else:
+                yield record, (instruction, given, output)
+
+    def _flush_twin(self) -> None:
+        import pyarrow as pa
+
+        if self._twin:
+            self._ipc.write(pa.RecordBatch.from_pylist(self._twin, self._schema))
+            self._twin = []
+
+    def summary(self) -> Summary:
+        return Summary(
+            self._upstream_rows,
+            self._samples,
+            self._rows,
+            dict(sorted(self._dropped.items())),
+            self._crlf_rows,
+            {name: (self._job.folder / name).stat().st_size for name in self._files},
+        )

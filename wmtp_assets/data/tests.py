@@ -1,0 +1,99 @@
+"""The tests of every problem of a split, for running what a model wrote.
+
+``{split}_tests.json``: ``{problem_id: {"task_name", "public_tests", "private_tests",
+"generated_tests"}}``, each kind ``{"input": […], "output": […]}``; a problem a line, so that the
+file can be written and compared without holding it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from wmtp_assets.build import Build
+from wmtp_assets.data.code_contests import TEST_KINDS, read_evaluations
+from wmtp_assets.data.process import Shard, problem_ids, raw_shards
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import Document
+from wmtp_assets.progress import Progress
+from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.store import Store
+
+FORMAT = "json"
+
+
+def tests_file(split: str) -> str:
+    """Name of a split's file in the tests artifact."""
+    return f"{split}_tests.json"
+
+
+class RawProblems:
+    """The problems of a raw dataset, verified, by split.
+
+    Raises:
+        MissingArtifact, CorruptArtifact, InvalidInput: as :func:`raw_shards`.
+    """
+
+    def __init__(self, store: Store, raw: Artifact, progress: Progress) -> None:
+        spec = raw.spec
+        assert isinstance(spec, DatasetSpec)
+        self._spec = spec
+        self._shards = raw_shards(store, raw, progress.advance)
+        self._ids = problem_ids(spec, self._shards)[0]
+
+    def of(self, split: str) -> list[tuple[Shard, Sequence[str]]]:
+        """The shards of a split, and the problem_id of each of their rows."""
+        pairs = zip(self._shards, self._ids, strict=True)
+        return [(shard, ids) for shard, ids in pairs if shard.split == split]
+
+
+def tests_lines(problems: Sequence[tuple[Shard, Sequence[str]]]) -> Iterator[bytes]:
+    """The lines of a tests file: a brace, a problem each, a brace.
+
+    Raises:
+        InvalidInput: naming file and row of a problem that is none.
+    """
+    yield b"{\n"
+    before = b""
+    for shard, ids in problems:
+        for problem in read_evaluations(shard.path, 0, ids):
+            if before:
+                yield before + b",\n"
+            metadata = problem.metadata.model_dump()
+            entry = {"task_name": problem.task_id, **{kind: metadata[kind] for kind in TEST_KINDS}}
+            key = json.dumps(problem.task_id, ensure_ascii=False)
+            before = f"{key}: {json.dumps(entry, ensure_ascii=False)}".encode()
+    if before:
+        yield before + b"\n"
+    yield b"}\n"
+
+
+def build_tests(build: Build) -> Document:
+    """Write the tests of every processed split.
+
+    Raises:
+        InvalidInput: naming file and row of a problem that is none.
+        CorruptArtifact: if a raw file is not the one that was committed.
+    """
+    spec, store = build.artifact.spec, build.store
+    assert isinstance(spec, DatasetSpec)
+    raw = build.upstream(build.artifact.upstream[0])
+    progress = Progress(f"verifying {raw.key}", store.manifest(raw).size, build.say)
+    problems = RawProblems(store, raw, progress)
+    splits: Document = {}
+    for split in spec.processed_splits:
+        count = -2  # the braces
+        with build.staged.create(tests_file(split)) as file:
+            for line in tests_lines(problems.of(split)):
+                file.write(line)
+                count += 1
+        splits[split] = {"problems": count}
+        build.say(f"{build.artifact.key}: {split}: {count} problems")
+    return {
+        "dataset": spec.folder,
+        "version": spec.version,
+        "format": FORMAT,
+        "rows": sum(split["problems"] for split in splits.values()),
+        "splits": splits,
+        "source": store.manifest(raw).document["source"],
+    }

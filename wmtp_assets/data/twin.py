@@ -1,0 +1,170 @@
+"""The Parquet twin of a processed split: the same rows, in the same order, as columns.
+
+``index/{split}.parquet``: every field of the record under its own name, then
+
+- ``tokens_instruction``, ``tokens_input``, ``tokens_output`` (int32);
+- ``problem_id`` (string); ``language`` (string, null where upstream does not say);
+- ``is_duplicate``: an earlier row of the problem has the same output and the same label;
+- ``is_contradicted``: a row of the problem has the same output and the other label.
+
+Compressed with zstd; a row group has :data:`ROW_GROUP` rows.
+"""
+
+from __future__ import annotations
+
+import io
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from wmtp_assets.data.parquet import read_table, type_name
+from wmtp_assets.data.records import Record, problem_of
+from wmtp_assets.files import HashedFile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP = 2048
+TEXTS = ("instruction", "input", "output")
+TOKENS = tuple(f"tokens_{text}" for text in TEXTS)
+
+
+def twin_file(split: str) -> str:
+    """Name of a split's twin in the processed artifact."""
+    return f"index/{split}.parquet"
+
+
+def twin_schema(record: type[Record]) -> pa.Schema:
+    """The columns of the twin of a dataset of such records."""
+    import pyarrow as pa
+
+    fields = [
+        pa.field(name, _arrow_type(info.annotation)) for name, info in record.model_fields.items()
+    ]
+    fields += [pa.field(name, pa.int32(), nullable=False) for name in TOKENS]
+    fields += [pa.field("problem_id", pa.string(), nullable=False)]
+    fields += [pa.field("language", pa.string())]
+    fields += [
+        pa.field(name, pa.bool_(), nullable=False) for name in ("is_duplicate", "is_contradicted")
+    ]
+    return pa.schema(fields)
+
+
+def _arrow_type(annotation: Any) -> pa.DataType:
+    import pyarrow as pa
+
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is list:
+        return pa.list_(_arrow_type(arguments[0]))
+    if origin is typing.Literal:
+        return _arrow_type(type(arguments[0]))
+    if origin in (typing.Union, types.UnionType):
+        return _arrow_type(next(item for item in arguments if item is not type(None)))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        inner = annotation.model_fields.items()
+        return pa.struct([(name, _arrow_type(info.annotation)) for name, info in inner])
+    return {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}[annotation]
+
+
+def twin_rows(
+    rows: Sequence[Mapping[str, Any]], tokens: Sequence[Sequence[int]]
+) -> Iterator[dict[str, Any]]:
+    """The rows of the twin for all rows of one problem.
+
+    Args:
+        rows: fields of the records.
+        tokens: of instruction, input and output of each row.
+    """
+    labels: dict[str, set[bool | None]] = {}
+    for row in rows:
+        labels.setdefault(row["output"], set()).add(row.get("is_correct"))
+    seen: set[tuple[str, bool | None]] = set()
+    for row, counts in zip(rows, tokens, strict=True):
+        output = row["output"], row.get("is_correct")
+        yield {
+            **row,
+            **dict(zip(TOKENS, counts, strict=True)),
+            "problem_id": problem_of(row),
+            "language": row["metadata"].get("language"),
+            "is_duplicate": output in seen,
+            "is_contradicted": len(labels[row["output"]]) > 1,
+        }
+        seen.add(output)
+
+
+class _Sink(io.RawIOBase):
+    """A hashed file as pyarrow writes to one; nothing is written any more when ``is_off``."""
+
+    is_off = False
+
+    def __init__(self, file: HashedFile) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        return len(data) if self.is_off else self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+class TwinWriter:
+    """Writes a twin, in row groups that do not depend on how the rows arrive."""
+
+    def __init__(self, file: HashedFile, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq
+
+        self._schema = schema
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._sink = _Sink(file)
+        self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        if self._rows >= ROW_GROUP:
+            self._flush(self._rows - self._rows % ROW_GROUP)
+
+    def close(self) -> None:
+        if self._rows:
+            self._flush(self._rows)
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Write no more: pyarrow's writer would otherwise end the file when it is collected."""
+        self._sink.is_off = True
+        self._writer.close()
+
+    def _flush(self, count: int) -> None:
+        import pyarrow as pa
+
+        table = pa.Table.from_batches(self._waiting, self._schema)
+        for begin in range(0, count, ROW_GROUP):
+            group = table.slice(begin, min(ROW_GROUP, count - begin)).combine_chunks()
+            self._writer.write_table(group, row_group_size=ROW_GROUP)
+        rest = table.slice(count)
+        self._waiting, self._rows = rest.to_batches(), rest.num_rows
+
+
+def read_twin(
+    path: Path, record: type[Record], columns: Sequence[str], batch_size: int = ROW_GROUP
+) -> Iterator[pa.RecordBatch]:
+    """Columns of the twin of a dataset of such records, some rows at a time.
+
+    Args:
+        columns: names; ``metadata.difficulty`` is a field of a struct.
+
+    Raises:
+        InvalidInput: naming the file: not parquet, damaged, or with other columns.
+        OSError: if it cannot be read.
+    """
+    types = {item.name: type_name(item.type) for item in twin_schema(record)}
+    for _, batch in read_table(path, columns, batch_size, types):
+        yield batch

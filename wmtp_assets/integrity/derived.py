@@ -1,0 +1,204 @@
+"""Rules for what is made from processed rows or raw problems: pairs, small splits, statistics,
+tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from wmtp_assets.data import pairs
+from wmtp_assets.data.jsonl import read_lines
+from wmtp_assets.data.pairs import pair_lines, pairs_file
+from wmtp_assets.data.process import split_file
+from wmtp_assets.data.random_access import open_jsonl
+from wmtp_assets.data.records import PairRecord, problem_of
+from wmtp_assets.data.small import (
+    Stratum,
+    describe_sample,
+    read_strata,
+    sample,
+    small_file,
+)
+from wmtp_assets.data.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
+from wmtp_assets.data.tests import RawProblems, tests_file, tests_lines
+from wmtp_assets.data.twin import twin_file
+from wmtp_assets.errors import InvalidInput
+from wmtp_assets.integrity.datasets import MAX_EVALUATION
+from wmtp_assets.integrity.findings import Report, Subject, stated
+from wmtp_assets.integrity.rows import (
+    check_schema_file,
+    compare_lines,
+    has_pyarrow,
+    read_document,
+    spec_of,
+)
+from wmtp_assets.manifest import Document
+from wmtp_assets.progress import Progress
+from wmtp_assets.strict_json import parse_object
+
+
+def check_pairs(subject: Subject, report: Report) -> None:
+    """Every line of the pairs is the one that the processed row at its place gives."""
+    if not has_pyarrow(report):
+        return
+    spec = spec_of(subject.artifact)
+    processed = subject.store.catalogue[subject.artifact.upstream[0]]
+    rows: dict[str, int] = {}
+    for split in spec.processed_splits:
+        twin = report.reads(subject, twin_file(split), processed)
+        wanted = pair_lines(twin, spec.converter)
+        name = pairs_file(split)
+        lines = read_lines(report.reads(subject, name))
+        source = (processed, twin_file(split))
+        rows[split] = compare_lines(
+            subject, report, name, wanted, lines, source, "row of the processed split"
+        )
+    check_schema_file(subject, report, "schema.json", PairRecord, pairs.FORMAT)
+    _check_counts(subject, report, {split: {"rows": count} for split, count in rows.items()})
+    report.note(rows=rows)
+
+
+def _check_counts(subject: Subject, report: Report, splits: dict[str, Document]) -> None:
+    """The manifest says how many rows there are in each split, and in all."""
+    file = subject.file(subject.artifact.manifest)
+    total = sum(next(iter(split.values())) for split in splits.values())
+    report.require(file, expected=splits, found=subject.stated("splits"), place="splits")
+    report.require(file, expected=total, found=subject.stated("rows"), place="rows")
+
+
+def check_tests(subject: Subject, report: Report) -> None:
+    """The tests are those of the raw problems, all of them."""
+    if not has_pyarrow(report):
+        return
+    store = subject.store
+    raw = store.catalogue[subject.artifact.upstream[0]]
+    report.goes_on_with(subject, raw.manifest, raw)
+    total = store.manifest(raw).size
+    problems = RawProblems(store, raw, Progress(f"reading {raw.key}", total, subject.say))
+    splits: dict[str, Document] = {}
+    for split in spec_of(subject.artifact).processed_splits:
+        name = tests_file(split)
+        lines = read_lines(report.reads(subject, name), MAX_EVALUATION)
+        count = compare_lines(
+            subject,
+            report,
+            name,
+            tests_lines(problems.of(split)),
+            lines,
+            (raw, raw.manifest),
+            "upstream problem",
+        )
+        splits[split] = {"problems": max(count - 2, 0)}
+    _check_counts(subject, report, splits)
+    report.note(problems={split: item["problems"] for split, item in splits.items()})
+
+
+def check_membership(subject: Subject, report: Report) -> None:
+    """Small splits hold the rows that the seed chooses, and cover the problems and labels."""
+    if not has_pyarrow(report):
+        return
+    spec = spec_of(subject.artifact)
+    processed = subject.store.catalogue[subject.artifact.upstream[0]]
+    splits: dict[str, Document] = {}
+    for split in spec.processed_splits:
+        twin = report.reads(subject, twin_file(split), processed)
+        limit = spec.small.limit(split)
+
+        def rows() -> Iterator[tuple[str, Stratum]]:
+            return read_strata(twin, spec.converter)  # noqa: B023 -- called in this turn only
+
+        kept = sample(rows, limit, spec.small.seed)
+        strata = Counter(stratum for _, stratum in rows())
+        full = open_jsonl(report.reads(subject, split_file(split), processed))
+        wanted = (full.line(number) + b"\n" for number in kept)
+        name = small_file(split)
+        path = report.reads(subject, name)
+        source = (processed, split_file(split))
+        compare_lines(subject, report, name, wanted, read_lines(path), source, "row of the sample")
+        _check_coverage(subject, report, split, strata, limit)
+        splits[split] = describe_sample(kept, len(full))
+    _check_counts(subject, report, splits)
+    report.note(splits=splits)
+
+
+def _check_coverage(
+    subject: Subject, report: Report, split: str, strata: Counter[Stratum], limit: int
+) -> None:
+    """As many problems as there is room for, and every label, stand in a small split."""
+    name = small_file(split)
+    labels = {label for _, label in strata}
+    problems = {problem_id for problem_id, _ in strata}
+    covered: set[str] = set()
+    found_labels = set()
+    rows = 0
+    for _, line in read_lines(report.reads(subject, name)):
+        try:
+            row = parse_object(line)
+            covered.add(problem_of(row))
+            found_labels.add(row.get("is_correct"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # said by the rule of schemas
+        rows += 1
+    if rows > limit:
+        report.add(subject.file(name), expected=f"at most {limit} rows", found=f"{rows} rows")
+    least = min(len(problems), limit // len(labels)) if labels else 0
+    if len(covered & problems) < least:
+        report.add(
+            subject.file(name),
+            expected=f"rows of {least} problems or more",
+            found=f"rows of {len(covered & problems)}",
+        )
+    if found_labels != labels:
+        report.add(
+            subject.file(name),
+            place="is_correct",
+            expected=f"{sorted(labels, key=str)}",
+            found=f"{sorted(found_labels, key=str)}",
+        )
+
+
+def check_recount(subject: Subject, report: Report) -> None:
+    """The newest summary equals one that is computed again from the processed rows."""
+    if not has_pyarrow(report):
+        return
+    newest = newest_summary(subject.manifest.files)
+    if newest is None:
+        report.add(
+            subject.file("*_summary.json"), expected="a summary", found="none", problem="missing"
+        )
+        return
+    found = read_document(subject, report, newest)
+    expected = _recounted(subject, report)
+    rows = {split: summary["rows"] for split, summary in expected["splits"].items()}
+    report.require(subject.file(newest), expected=expected, found=found)
+    report.require(
+        subject.file(subject.artifact.manifest),
+        expected={"summary": newest, "rows": sum(rows.values())},
+        found={key: subject.stated(key) for key in ("summary", "rows")},
+    )
+    report.note(summary=newest, rows=rows)
+
+
+def _recounted(subject: Subject, report: Report) -> Document:
+    """The summary of the processed rows as they are now.
+
+    Raises:
+        InvalidInput: if the processed dataset's manifest does not say what belongs in a summary.
+    """
+    spec = spec_of(subject.artifact)
+    processed = subject.store.catalogue[subject.artifact.upstream[0]]
+    report.reads(subject, processed.manifest, processed)
+    document = subject.store.manifest(processed).document
+    fields = [("max_tokens",), ("tokenizer", "sha256")]
+    fields += [
+        ("splits", split, key) for split in spec.processed_splits for key in OF_THE_CONVERSION
+    ]
+    for keys in fields:
+        if stated(document, *keys) is None:
+            raise InvalidInput(f"no field {'.'.join(keys)}")
+
+    def summarized(split: str) -> Document:
+        path = report.reads(subject, twin_file(split), processed)
+        return summarize_split(path, spec.converter, document["max_tokens"])
+
+    return summarize(spec, summarized, document)

@@ -1,0 +1,167 @@
+"""How the rules for datasets read rows: JSONL as bytes, the Parquet twin as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from wmtp_assets.data.random_access import offsets_file
+from wmtp_assets.data.records import RECORD_OF_CONVERTER, Record, schema_document
+from wmtp_assets.data.twin import read_twin, twin_file
+from wmtp_assets.errors import InvalidInput
+from wmtp_assets.integrity.findings import Report, Subject
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import Document
+from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.strict_json import parse_object, short
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NEEDS_PYARROW = "needs pyarrow: pip install 'wmtp_assets[platform]'"
+
+
+def spec_of(artifact: Artifact) -> DatasetSpec:
+    """The spec of a dataset's artifact."""
+    assert isinstance(artifact.spec, DatasetSpec)
+    return artifact.spec
+
+
+def has_pyarrow(report: Report) -> bool:
+    """Whether columns can be read; where not, the rule is skipped."""
+    if find_spec("pyarrow") is None:
+        report.skip(NEEDS_PYARROW)
+        return False
+    return True
+
+
+def columns_of(
+    subject: Subject,
+    report: Report,
+    split: str,
+    columns: Sequence[str],
+    of: Artifact | None = None,
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Line number of the first row, and columns of some rows, of a processed split's twin."""
+    artifact = of or subject.artifact
+    record = RECORD_OF_CONVERTER[spec_of(artifact).converter]
+    path = report.reads(subject, twin_file(split), of)
+    line = 1
+    for batch in read_twin(path, record, columns):
+        yield line, batch
+        line += batch.num_rows
+
+
+def rows_of_split(
+    subject: Subject,
+    report: Report,
+    split: str,
+    columns: Sequence[str],
+    of: Artifact | None = None,
+) -> Iterator[tuple[Any, ...]]:
+    """Line number and values of each row of a processed split, from its twin."""
+    for line, batch in columns_of(subject, report, split, columns, of):
+        values = [batch.column(name).to_pylist() for name in columns]
+        yield from zip(range(line, line + batch.num_rows), *values, strict=True)
+
+
+def count_rows(subject: Subject, report: Report, split: str, of: Artifact | None = None) -> int:
+    """The rows of a split, from the size of its offsets."""
+    return report.reads(subject, offsets_file(split), of).stat().st_size // 8 - 1
+
+
+def read_document(subject: Subject, report: Report, name: str) -> Document:
+    """A JSON file of the artifact.
+
+    Raises:
+        InvalidInput: if it is none.
+    """
+    data = report.reads(subject, name).read_bytes()
+    try:
+        return parse_object(data)
+    except ValueError as error:
+        raise InvalidInput(f"not JSON: {error}") from error
+
+
+def check_schema_file(
+    subject: Subject, report: Report, name: str, record: type[Record], format_name: str
+) -> None:
+    """A schema file is the one that the record gives."""
+    source = (subject.stated("source", "repo"), subject.stated("source", "revision"))
+    expected = schema_document(record, format_name, *source)
+    found = read_document(subject, report, name)
+    report.require(subject.file(name), expected=expected, found=found)
+
+
+def first_error(error: ValidationError) -> tuple[str, str]:
+    """Field and message of the first thing that is wrong with a row."""
+    first = error.errors()[0]
+    return ".".join(map(str, first["loc"])), first["msg"]
+
+
+_END = (0, None)
+
+
+def compare_lines(
+    subject: Subject,
+    report: Report,
+    name: str,
+    expected: Iterable[bytes],
+    found: Iterator[tuple[int, bytes]],
+    source: tuple[Artifact, str],
+    origin: str,
+) -> int:
+    """Compare the lines of a file with those that another file gives; return how many there are.
+
+    Args:
+        name: of the file.
+        expected: its lines, with their newlines.
+        found: number and bytes of its lines, without.
+        source: artifact and file that ``expected`` reads, for what goes wrong there.
+        origin: what gives a line, for people.
+    """
+    file = subject.file(name)
+    lines = iter(expected)
+    count = 0
+    while True:
+        report.goes_on_with(subject, source[1], source[0])
+        wanted = next(lines, None)
+        report.goes_on_with(subject, name)
+        number, line = next(found, _END)
+        if wanted is None and line is None:
+            return count
+        if wanted is None or line is None:
+            report.add(
+                file,
+                place=f"line {count + 1}",
+                expected=f"a line per {origin}",
+                found="no line" if line is None else "a line more",
+            )
+            return count
+        count += 1
+        if line + b"\n" != wanted:
+            _tell_difference(report, file, f"line {number}", wanted[:-1], line)
+
+
+def _tell_difference(report: Report, file: str, place: str, wanted: bytes, line: bytes) -> None:
+    try:
+        expected, found = parse_object(wanted), parse_object(line)
+    except ValueError:
+        column = next(
+            (n for n, (a, b) in enumerate(zip(wanted, line, strict=False)) if a != b),
+            min(len(wanted), len(line)),
+        )
+        around = slice(max(column - 20, 0), column + 40)
+        report.add(
+            file,
+            place=f"{place}, column {column + 1}",
+            expected=short(wanted[around].decode(errors="replace")),
+            found=short(line[around].decode(errors="replace")),
+        )
+        return
+    if found == expected:
+        report.add(file, place=place, expected="the line as it is made", found="other spelling")
+    report.require(file, expected=expected, found=found, place=place)
