@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -257,19 +256,32 @@ class SplitSpec(Spec):
             if not found:
                 raise ValueError(f"has no file {pattern}")
             selected += found
-        shards = [match for match in map(_SHARD.search, selected) if match]
-        missing = set(range(max((int(shard[2]) for shard in shards), default=0)))
-        missing -= {int(shard[1]) for shard in shards}
-        if missing:
-            raise ValueError(
-                f"has {len(shards)} of {int(shards[0][2])} shards of {', '.join(self.files)}; "
-                f"missing: {', '.join(f'{number:05}' for number in sorted(missing)[:10])}"
-            )
-        return tuple(dict.fromkeys(selected))
+        selected = list(dict.fromkeys(selected))
+        self._check_shards(selected)
+        return tuple(selected)
+
+    def _check_shards(self, paths: Iterable[str]) -> None:
+        """Require that of names with ``-NNNNN-of-NNNNN`` every shard is there, and once."""
+        shards: dict[str, list[tuple[int, int]]] = {}
+        for path in paths:
+            if match := _SHARD.search(path):
+                there = shards.setdefault(path[: match.start()], [])
+                there.append((int(match[2]), int(match[1])))
+        for there in shards.values():
+            totals = {total for total, _ in there}
+            total = max(totals)
+            found = f"has {len(there)} of {total} shards of {', '.join(self.files)}"
+            missing = sorted({*range(total)} - {number for _, number in there})
+            if missing and len(totals) == 1:
+                names = ", ".join(f"{number:05}" for number in missing[:10])
+                raise ValueError(f"{found}; missing: {names}")
+            if len(there) != total or len(totals) > 1:
+                raise ValueError(f"{found}; they are of more than one upload")
 
 
 def _matches(path: str, pattern: str) -> bool:
-    return path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)
+    parts = map(re.escape, pattern.split("*"))
+    return re.fullmatch("[^/]*".join(parts), path) is not None
 
 
 class SmallSpec(Spec):

@@ -51,10 +51,12 @@ REFERENCE = spec_of("ref_sheared_llama", ModelSpec)
 REWARD = spec_of("starling_rm", ModelSpec)
 MICRO = spec_of("micro_mtp", MicroSpec)
 DATASET = spec_of("humaneval", DatasetSpec)
+CONTESTS = spec_of("codecontests", DatasetSpec)
 SNAPSHOT = spec_of("parameter_snapshot", SnapshotSpec)
 
 CHECKPOINT = ("safetensors", "configs")
 MICRO_MODEL = ("safetensors", "tokenizer", "configs")
+ROWS = ("processed", "index")
 PATHS = {
     "meta_llama_mtp_raw": ("models_v2/meta-llama-mtp", "raw.metadata.json", ("raw",)),
     "meta_llama_mtp_tokenizer": ("models_v2/meta-llama-mtp/tokenizer", "metadata.json", ()),
@@ -76,13 +78,19 @@ PATHS = {
     "starling_rm_safetensors": ("models_v2/starling-rm-7b", "metadata.json", CHECKPOINT),
     "micro_mtp": ("models_v2/micro-mtp", "metadata.json", MICRO_MODEL),
     "micro_ref": ("models_v2/micro-ref", "metadata.json", MICRO_MODEL),
+    "codecontests_raw": ("datasets_v2/codecontests", "raw.metadata.json", ("raw",)),
+    "codecontests_processed": ("datasets_v2/codecontests", "metadata.json", ROWS),
+    "codecontests_pairs": ("datasets_v2/codecontests/pairs", "metadata.json", ()),
+    "codecontests_small": ("datasets_local_small/codecontests_small", "metadata.json", ()),
+    "codecontests_stats": ("datasets_v2/codecontests/stats", "metadata.json", ()),
+    "codecontests_tests": ("datasets_v2/codecontests/tests", "metadata.json", ()),
     "humaneval_raw": ("datasets_v2/humaneval", "raw.metadata.json", ("raw",)),
-    "humaneval_processed": ("datasets_v2/humaneval/processed", "metadata.json", ()),
+    "humaneval_processed": ("datasets_v2/humaneval", "metadata.json", ROWS),
     "humaneval_pairs": ("datasets_v2/humaneval/pairs", "metadata.json", ()),
     "humaneval_small": ("datasets_local_small/humaneval_small", "metadata.json", ()),
     "humaneval_stats": ("datasets_v2/humaneval/stats", "metadata.json", ()),
     "mbpp_raw": ("datasets_v2/mbpp", "raw.metadata.json", ("raw",)),
-    "mbpp_processed": ("datasets_v2/mbpp/processed", "metadata.json", ()),
+    "mbpp_processed": ("datasets_v2/mbpp", "metadata.json", ROWS),
     "mbpp_pairs": ("datasets_v2/mbpp/pairs", "metadata.json", ()),
     "mbpp_small": ("datasets_local_small/mbpp_small", "metadata.json", ()),
     "mbpp_stats": ("datasets_v2/mbpp/stats", "metadata.json", ()),
@@ -160,10 +168,23 @@ def test_every_file_of_the_sample_has_one_owner(good_root: Path) -> None:
         ("meta_llama_mtp_tokenizer", VALUE_HEAD, True),
         ("meta_llama_mtp_bf16", "model.safetensors", True),
         ("meta_llama_mtp_bf16", VALUE_HEAD, True),
+        ("codecontests_processed", "processed/train.jsonl", True),
+        ("codecontests_processed", "processed/metadata.json", True),
+        ("codecontests_processed", "index/train.offsets", True),
+        ("codecontests_processed", "metadata.json", True),
+        ("codecontests_processed", "raw.metadata.json", False),
+        ("codecontests_processed", "raw/data/train-00000-of-00001.parquet", False),
+        ("codecontests_processed", "tests/metadata.json", False),
+        ("codecontests_processed", "processed.old/train.jsonl", False),
+        ("codecontests_processed", "index", True),
+        ("codecontests_raw", "metadata.json", False),
+        ("codecontests_raw", "index/train.offsets", False),
+        ("codecontests_tests", "processed/train.jsonl", True),
     ],
 )
 def test_ownership_goes_by_whole_names(key: str, path: str, owned: bool) -> None:
-    """``safetensors-bf16/`` begins like ``safetensors/`` and belongs to another asset."""
+    """``safetensors-bf16/`` begins like ``safetensors/`` and belongs to another asset; raw and
+    processed rows lie in one folder, each with a manifest of its own."""
     assert CATALOGUE[key].is_owner(path) is owned
     assert CATALOGUE[key].is_carried_over(path) is not owned
 
@@ -231,16 +252,22 @@ def test_upstream_is_what_is_read() -> None:
         "starling_rm_safetensors": ("starling_rm_raw", "starling_rm_tokenizer"),
         "micro_mtp": ("meta_llama_mtp_safetensors", "meta_llama_mtp_tokenizer"),
         "micro_ref": ("ref_sheared_llama_safetensors", "ref_sheared_llama_tokenizer"),
+        "codecontests_raw": (),
+        "codecontests_processed": ("codecontests_raw", "meta_llama_mtp_tokenizer"),
+        "codecontests_pairs": ("codecontests_processed",),
+        "codecontests_small": ("codecontests_processed",),
+        "codecontests_stats": ("codecontests_processed",),
+        "codecontests_tests": ("codecontests_raw",),
         "humaneval_raw": (),
         "humaneval_processed": ("humaneval_raw", "meta_llama_mtp_tokenizer"),
         "humaneval_pairs": ("humaneval_processed",),
         "humaneval_small": ("humaneval_processed",),
-        "humaneval_stats": ("humaneval_processed", "meta_llama_mtp_tokenizer"),
+        "humaneval_stats": ("humaneval_processed",),
         "mbpp_raw": (),
         "mbpp_processed": ("mbpp_raw", "meta_llama_mtp_tokenizer"),
         "mbpp_pairs": ("mbpp_processed",),
         "mbpp_small": ("mbpp_processed",),
-        "mbpp_stats": ("mbpp_processed", "meta_llama_mtp_tokenizer"),
+        "mbpp_stats": ("mbpp_processed",),
         "parameter_snapshot": (
             "meta_llama_mtp_safetensors",
             "meta_llama_mtp_bf16",
@@ -282,6 +309,16 @@ def test_tokenizer_that_nobody_declares() -> None:
     lost = DATASET.model_copy(update={"tokenizer": "llama_tokenizer"})
     with pytest.raises(SpecError, match="humaneval_processed is made from llama_tokenizer, which"):
         Catalogue([MODEL, lost])
+
+
+def test_tests_exist_where_splits_are_for_evaluation() -> None:
+    """What judges a solution stands in a dataset of its own or nowhere: MBPP has its assertions in
+    the rows, and an asset that is always empty would look like one that is broken."""
+    assert [item.key for item in CATALOGUE if item.kind == "tests"] == ["codecontests_tests"]
+    without = CONTESTS.model_copy(update={"evaluation": ()})
+    assert [item.key for item in artifacts_of(without)] == [
+        f"codecontests_{part}" for part in ("raw", "processed", "pairs", "small", "stats")
+    ]
 
 
 @pytest.mark.parametrize("key", ["meta_llama_mtp_raw", "micro_mtp", "humaneval_stats"])
@@ -423,6 +460,21 @@ def test_select_dataset_folders() -> None:
     assert [item.key for item in small] == ["humaneval_small"]
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("codecontests", ("raw", "processed", "pairs", "small", "stats", "tests")),
+        ("datasets_v2/codecontests", ("raw", "processed")),
+        ("datasets_v2/codecontests/tests", ("tests",)),
+        ("datasets_local_small/codecontests_small", ("small",)),
+    ],
+)
+def test_select_codecontests(name: str, parts: tuple[str, ...]) -> None:
+    """Tests are part of the dataset: whoever verifies the folder verifies them too."""
+    found = [artifact.key for artifact in CATALOGUE.select(name)]
+    assert found == [f"codecontests_{part}" for part in parts]
+
+
 @pytest.mark.parametrize("name", ["", "models_v2", "meta_llama_mtp", "raw", "humaneval_small/"])
 def test_select_unknown(name: str) -> None:
     """The message lists what there is."""
@@ -445,5 +497,5 @@ def test_catalogue_lists_each_artifact_once() -> None:
     """Iteration drives the commands: one artifact twice would be made twice."""
     keys = [artifact.key for artifact in CATALOGUE]
     assert all(one != two for one, two in pairwise(sorted(keys)))
-    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 23
+    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 29
     assert keys[-1] == "parameter_snapshot"  # of all the others

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from wmtp_assets import settings
 from wmtp_assets.errors import SpecError
-from wmtp_assets.settings import Settings, project_folder, read_settings
+from wmtp_assets.settings import Settings, project_folder, read_settings, read_workers
 
 
 def test_defaults_are_the_offline_sample() -> None:
@@ -67,3 +69,49 @@ def test_installed_package_uses_the_working_directory(
     package.parent.mkdir(parents=True)
     (tmp_path / "site-packages/workspace.yaml").touch()
     assert read_settings({}).root == tmp_path / "site-packages/storage/sample"
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "count"), [("1", 1), ("2", 2), ("08", 8), ("256", 256)])
+def test_workers(text: str, count: int) -> None:
+    """On a shared machine people say how much of it one conversion may take."""
+    assert read_workers({"WMTP_WORKERS": text}) == count
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "257", "-1", "+2", "2.0", "1e2", " 2", "2\n", "all", "٢", "²", "9" * 30]
+)
+def test_workers_that_are_none(text: str) -> None:
+    """No conversion starts with a number that somebody did not mean, be it none or thousands."""
+    with pytest.raises(SpecError) as error:
+        read_workers({"WMTP_WORKERS": text})
+    assert str(error.value) == f"WMTP_WORKERS={text!r} is no number of processes, 1 to 256"
+
+
+@pytest.mark.parametrize("environment", [{}, {"WMTP_WORKERS": ""}])
+def test_workers_by_default(environment: dict[str, str]) -> None:
+    """One for each CPU, and none for those that a container was not given."""
+    count = read_workers(environment)
+    assert 1 <= count <= 256
+    if sys.platform == "linux":
+        assert count == min(len(os.sched_getaffinity(0)), 256)
+
+
+def test_workers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands pass nothing."""
+    monkeypatch.setenv("WMTP_WORKERS", "7")
+    assert read_workers() == 7
+
+
+def test_workers_keep_to_the_cpus_they_are_given() -> None:
+    """``taskset`` and the containers of a cluster take CPUs away; more processes only cost."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux binds a process to CPUs")
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert read_workers({}) == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

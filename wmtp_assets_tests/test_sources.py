@@ -6,18 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.errors import InvalidInput, StoreError
+from wmtp_assets.errors import DownloadError, InvalidInput, StoreError
 from wmtp_assets.hub.sample.server import serve
 from wmtp_assets.hub.sample.tokenizer import MODEL_SHA256
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.settings import Settings
-from wmtp_assets.specs import AnySpec, ModelSpec, load_specs
+from wmtp_assets.specs import AnySpec, DatasetSpec, ModelSpec, load_specs
 from wmtp_assets.store import Store
 
 
 def _pinned_to_the_sample(spec: AnySpec) -> AnySpec:
-    """The spec as it would be if the sample's tokenizer were the real one."""
+    """The spec as it would be if the sample's tokenizer and commits were the real ones."""
+    if isinstance(spec, DatasetSpec):
+        repository = spec.repository.model_copy(update={"revision": None})
+        return spec.model_copy(update={"repository": repository})
     if not isinstance(spec, ModelSpec):
         return spec
     tokenizer = spec.tokenizer.model_copy(update={"sha256": MODEL_SHA256})
@@ -53,6 +56,19 @@ def test_pinned_tokenizer_is_required_of_the_hub(
         with pytest.raises(InvalidInput, match=r"another tokenizer: .*expected 9e556afd"):
             materialize(store, store.catalogue["meta_llama_mtp_tokenizer"])
     assert not (store.root / "models_v2/meta-llama-mtp/tokenizer").exists()
+
+
+def test_pinned_commit_is_required_of_the_hub(
+    sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that has another commit at the head of main is not taken for the pinned one."""
+    store = Store(Settings("hub", tmp_path / "storage"), Catalogue.load())
+    revision = "802411c3010cb00d1b05bad57ca77365a3c699d6"
+    with serve(sample_folder) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(DownloadError, match=f"has no revision '{revision}' at {url}"):
+            materialize(store, store.catalogue["codecontests_raw"])
+    assert not (store.root / "datasets_v2").exists()
 
 
 def test_sources_never_share_a_root(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from wmtp_assets.specs import (
     Repository,
     SmallSpec,
     SnapshotSpec,
+    SplitSpec,
     load_spec,
     load_specs,
     relative_path,
@@ -252,6 +253,16 @@ def test_missing_field(write: Write, name: str, field: str) -> None:
         ("humaneval", "splits.test.raw_only", "maybe"),
         ("humaneval", "uses", []),
         ("humaneval", "uses", ["evaluation", "training"]),
+        ("humaneval", "splits.test.held_out", "maybe"),
+        ("codecontests", "converter", "code_contests"),
+        ("codecontests", "public_tests", -1),
+        ("codecontests", "public_tests", 1.5),
+        ("codecontests", "evaluation", "test"),
+        ("codecontests", "splits.train.expected.problems", -1),
+        ("codecontests", "splits.train.expected.correct", 0.5),
+        ("codecontests", "splits.train.expected.incorrect", REMOVED),
+        ("codecontests", "splits.train.expected.rows", 1),
+        ("codecontests", "splits.train.files", "data/train-*.parquet"),
     ],
 )
 def test_wrong_value(write: Write, name: str, field: str, value: object) -> None:
@@ -330,6 +341,24 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, object], str, str]] = {
         "",
         "splits: all are raw_only, none is processed",
     ),
+    "evaluation on a split that there is not": (
+        "codecontests",
+        {"evaluation": ["valid", "validation", "dev"]},
+        "",
+        "evaluation: no processed split dev, validation",
+    ),
+    "evaluation on a split that is not processed": (
+        "codecontests",
+        {"splits.valid.raw_only": True},
+        "",
+        "evaluation: no processed split valid",
+    ),
+    "evaluation rows of a dataset without tests": (
+        "mbpp",
+        {"evaluation": ["test"]},
+        "",
+        "evaluation: mbpp has no tests of its own to write",
+    ),
     "a variant that is the model": (
         "meta_llama_mtp",
         {"variants": ["float16"]},
@@ -368,6 +397,9 @@ def test_fields_that_contradict_each_other(
         ("meta_llama_mtp", {"tokenizer": SHARED, "files.tokenizer": REMOVED}),
         ("starling_rm", {"files.tokenizer": "tokenizer.model"}),
         ("mbpp", {"splits.test.raw_only": True, "splits.validation.raw_only": True}),
+        ("codecontests", {"evaluation": ["train", "valid", "test"], "public_tests": 0}),
+        ("codecontests", {"evaluation": [], "splits.train.expected": REMOVED}),
+        ("codecontests", {"splits.test.held_out": True, "splits.test.raw_only": False}),
         ("starling_rm", {"files.checkpoint": "model.safetensors", "status": "required"}),
     ],
 )
@@ -403,6 +435,7 @@ def test_every_wrong_field_is_named(write: Write) -> None:
         ("ref_sheared_llama", "files.config"),
         ("ref_sheared_llama", "files.shards.1"),
         ("humaneval", "splits.test.files.0"),
+        ("codecontests", "splits.train.files.0"),
     ],
 )
 def test_unsafe_file_name(write: Write, name: str, field: str, unsafe: str) -> None:
@@ -429,6 +462,8 @@ def test_unsafe_file_name(write: Write, name: str, field: str, unsafe: str) -> N
             {"splits.train": {"files": ["OpenAI_humaneval/test-00000-of-00001.parquet"]}},
         ),
         ("humaneval", {"splits.test.files": ["a.parquet", "a.parquet"]}),
+        ("codecontests", {"splits.test.files": ["data/train-*.parquet"]}),
+        ("codecontests", {"splits.test.files": ["data/Train-*.parquet"]}),
     ],
 )
 def test_file_named_twice(write: Write, name: str, changes: dict[str, object]) -> None:
@@ -437,6 +472,191 @@ def test_file_named_twice(write: Write, name: str, changes: dict[str, object]) -
     with pytest.raises(SpecError, match="named twice") as error:
         load_spec(path)
     assert str(error.value).startswith(f"{path}: attributes")
+
+
+# -- splits ----------------------------------------------------------------------------------------
+
+HELD_OUT = {"splits.test.held_out": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "held_out"),
+    [
+        ("mbpp", {}, ("test",)),
+        ("mbpp", {"splits.test.held_out": False}, ()),
+        ("mbpp", {"splits.validation.held_out": True}, ("validation", "test")),
+        ("mbpp", {"splits.prompt.held_out": True}, ("test",)),
+        ("mbpp", {"uses": ["baseline"]}, ("test",)),
+        ("codecontests", {}, ()),
+        ("codecontests", HELD_OUT, ("test",)),
+    ],
+)
+def test_held_out_splits(
+    write: Write, name: str, changes: dict[str, object], held_out: tuple[str, ...]
+) -> None:
+    """Which rows training must not share words with is said split by split; a split that is only
+    kept raw has no rows to compare."""
+    spec = load_spec(write(name, changes))
+    assert isinstance(spec, DatasetSpec)
+    assert {*spec.held_out} == {*held_out}
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_tests"), [({}, True), ({"evaluation": []}, False), ({"uses": ["rho_1"]}, True)]
+)
+def test_sixth_artifact_is_for_evaluation(
+    write: Write, changes: dict[str, object], has_tests: bool
+) -> None:
+    """Tests are written for whoever evaluates; the spec alone decides, and names it for the lookup
+    of clashes too."""
+    names = load_spec(write("codecontests", changes)).artifact_names
+    parts = ("raw", "processed", "pairs", "small", "stats", *["tests"] * has_tests)
+    assert names == tuple(f"codecontests_{part}" for part in parts)
+
+
+def test_counts_that_are_expected_of_codecontests() -> None:
+    """Counted on the real hub once; a typing error here would warn for ever, or hide a change.
+
+    13,328 + 117 + 165 problems; rows as of 2,048 tokens and no public tests in input.
+    """
+    spec = next(spec for spec in load_specs() if spec.name == "codecontests")
+    assert isinstance(spec, DatasetSpec)
+    counts = {name: split.expected for name, split in spec.splits.items()}
+    expected = {name: count.model_dump() for name, count in counts.items() if count}
+    rows = {name: count["correct"] + count["incorrect"] for name, count in expected.items()}
+    assert {name: count["problems"] for name, count in expected.items()} == {
+        "train": 13_328,
+        "valid": 117,
+        "test": 165,
+    }
+    assert rows == {"train": 3_691_981, "valid": 14_725, "test": 14_851}
+    assert {name: count["correct"] for name, count in expected.items()} == {
+        "train": 1_754_404,
+        "valid": 8_184,
+        "test": 8_038,
+    }
+    assert (spec.max_tokens, spec.public_tests, spec.evaluation) == (2048, 2, ("valid", "test"))
+
+
+def shards(split: str, count: int, *suffixes: str, folder: str = "data") -> list[str]:
+    """Names of shards as hubs have them; with suffixes, each has one of its own."""
+    ends = suffixes or [""] * count
+    return [f"{folder}/{split}-{n:05}-of-{count:05}{ends[n]}.parquet" for n in range(count)]
+
+
+TRAIN = ("data/train-*.parquet",)
+WHOLE = shards("train", 1)
+UPSTREAM = ["README.md", "data/README", *shards("test", 1, "-9c49"), *shards("valid", 1, "-5e67")]
+
+
+@pytest.mark.parametrize(
+    ("files", "names", "selected"),
+    [
+        (TRAIN, shards("train", 39), shards("train", 39)),
+        (TRAIN, shards("train", 39)[::-1], shards("train", 39)),
+        (TRAIN, shards("train", 3, "-f0", "-a1", "-00"), shards("train", 3, "-f0", "-a1", "-00")),
+        (
+            TRAIN,
+            ["data/train-all.parquet", "data/train-.parquet"],
+            ["data/train-.parquet", "data/train-all.parquet"],
+        ),
+        (TRAIN, [*shards("train", 1), *shards("train", 2, folder="data/old")], WHOLE),
+        (TRAIN, [*shards("train", 1), "train-x.parquet", "Data/train-y.parquet"], WHOLE),
+        (TRAIN, [*shards("train", 1), "data/trainer.parquet", "data/train-x.parquet.lock"], WHOLE),
+        (("data/train-*-of-*.parquet",), shards("train", 2), shards("train", 2)),
+        (("*/train-*.parquet",), shards("train", 2, folder="x"), shards("train", 2, folder="x")),
+        (("b.parquet", "a.parquet"), ["a.parquet", "b.parquet"], ["b.parquet", "a.parquet"]),
+        (("a.parquet", "*.parquet"), ["b.parquet", "a.parquet"], ["a.parquet", "b.parquet"]),
+        (("z*.parquet", "*.parquet"), ["a.parquet", "z.parquet"], ["z.parquet", "a.parquet"]),
+        (
+            ("full/train-*.parquet", "more/train-*.parquet"),
+            [*shards("train", 1, folder="full"), *shards("train", 2, folder="more")],
+            [*shards("train", 1, folder="full"), *shards("train", 2, folder="more")],
+        ),
+        (("rows[1].parquet",), ["rows1.parquet", "rows[1].parquet"], ["rows[1].parquet"]),
+        (("wh?.parquet",), ["why.parquet", "wh?.parquet"], ["wh?.parquet"]),
+        (("a.parquet",), ["a-parquet", "a.parquet"], ["a.parquet"]),
+    ],
+)
+def test_files_of_a_split(files: tuple[str, ...], names: list[str], selected: list[str]) -> None:
+    """Upstream's names end in digits that nobody can foresee; a star stands for those and for
+    nothing that crosses a folder, and everything else is meant to the letter."""
+    assert SplitSpec(files=files).select([*UPSTREAM, *names]) == tuple(selected)
+
+
+@pytest.mark.parametrize(
+    ("files", "names", "message"),
+    [
+        (TRAIN, [], "has no file data/train-*.parquet"),
+        (TRAIN, shards("train", 2, folder="data/deeper"), "has no file data/train-*.parquet"),
+        (TRAIN, ["data/TRAIN-1.parquet"], "has no file data/train-*.parquet"),
+        (("a.parquet", "b.parquet"), ["a.parquet"], "has no file b.parquet"),
+        (
+            TRAIN,
+            shards("train", 39)[:-1],
+            "has 38 of 39 shards of data/train-*.parquet; missing: 00038",
+        ),
+        (
+            TRAIN,
+            shards("train", 39)[38:],
+            "has 1 of 39 shards of data/train-*.parquet; missing: 00000, 00001, 00002, 00003, "
+            "00004, 00005, 00006, 00007, 00008, 00009",
+        ),
+        (
+            tuple(shards("train", 3)[1:]),
+            shards("train", 3),
+            "has 2 of 3 shards of data/train-00001-of-00003.parquet, "
+            "data/train-00002-of-00003.parquet; missing: 00000",
+        ),
+        (
+            ("data/train-*.parquet", "more/train-*.parquet"),
+            [*shards("train", 2), *shards("train", 2, folder="more")[:1]],
+            "has 1 of 2 shards of data/train-*.parquet, more/train-*.parquet; missing: 00001",
+        ),
+        (
+            TRAIN,
+            [*shards("train", 2, "-0a", "-0b"), *shards("train", 2, "-1a", "-1b")],
+            "has 4 of 2 shards of data/train-*.parquet; they are of more than one upload",
+        ),
+        (
+            TRAIN,
+            [*shards("train", 2), *shards("train", 3)],
+            "has 5 of 3 shards of data/train-*.parquet; they are of more than one upload",
+        ),
+        (
+            TRAIN,
+            [*shards("train", 2), *shards("train", 5)[2:3]],
+            "has 3 of 5 shards of data/train-*.parquet; they are of more than one upload",
+        ),
+        (
+            TRAIN,
+            [*shards("train", 1), "data/train-00001-of-00001.parquet"],
+            "has 2 of 1 shards of data/train-*.parquet; they are of more than one upload",
+        ),
+    ],
+)
+def test_files_that_a_split_lacks(files: tuple[str, ...], names: list[str], message: str) -> None:
+    """A shard too few is a dataset without its problems, one too many has them twice; neither shows
+    in any row."""
+    with pytest.raises(ValueError) as error:
+        SplitSpec(files=files).select([*UPSTREAM, *names])
+    assert str(error.value) == message
+
+
+@settings(deadline=None)
+@given(st.data(), st.integers(1, 30))
+def test_any_lost_shard_is_missed(data: st.DataObject, count: int) -> None:
+    """Whatever the hub lists, in whatever order: all shards in their order, or an error."""
+    whole = shards("train", count)
+    lost = data.draw(st.sets(st.integers(0, count - 1)))
+    names = data.draw(st.permutations([n for i, n in enumerate(whole) if i not in lost] + UPSTREAM))
+    split = SplitSpec(files=TRAIN)
+    if not lost:
+        assert split.select(names) == tuple(whole)
+        return
+    expected = "missing: " if len(lost) < count else "has no file "
+    with pytest.raises(ValueError, match=expected):
+        split.select(names)
 
 
 # -- file names ----------------------------------------------------------------------------------

@@ -7,14 +7,15 @@ from typing import get_args
 import pytest
 
 import wmtp_assets
+from wmtp_assets.data.records import RECORD_OF_CONVERTER
 from wmtp_assets.errors import SpecError
 from wmtp_assets.specs import DatasetSpec, Use, load_specs
 
 TABLE: dict[str, tuple[str, ...]] = {
-    "verifiable_critic": (),
-    "baseline": ("mbpp",),
-    "rho_1": ("mbpp",),
-    "evaluation": ("humaneval", "mbpp"),
+    "verifiable_critic": ("codecontests",),
+    "baseline": ("codecontests", "mbpp"),
+    "rho_1": ("codecontests", "mbpp"),
+    "evaluation": ("codecontests", "humaneval", "mbpp"),
 }
 
 
@@ -39,20 +40,28 @@ def test_table_is_complete() -> None:
         (
             "baseline",
             "humaneval",
-            "humaneval must not be used for baseline: it is for evaluation. Use one of: mbpp",
+            "humaneval must not be used for baseline: it is for evaluation. "
+            "Use one of: codecontests, mbpp",
         ),
         (
             "rho_1",
             "humaneval",
-            "humaneval must not be used for rho_1: it is for evaluation. Use one of: mbpp",
+            "humaneval must not be used for rho_1: it is for evaluation. "
+            "Use one of: codecontests, mbpp",
+        ),
+        (
+            "verifiable_critic",
+            "humaneval",
+            "humaneval must not be used for verifiable_critic: it is for evaluation. "
+            "Use one of: codecontests",
         ),
         (
             "verifiable_critic",
             "mbpp",
             "mbpp must not be used for verifiable_critic: it is for baseline, rho_1, evaluation. "
-            "Use one of: none yet",
+            "Use one of: codecontests",
         ),
-        ("baseline", "mbbp", "'mbbp' is no dataset; known: humaneval, mbpp"),
+        ("baseline", "mbbp", "'mbbp' is no dataset; known: codecontests, humaneval, mbpp"),
         (
             "training",
             None,
@@ -74,15 +83,30 @@ def test_wrong_use_is_an_error(use: str, dataset: str | None, message: str) -> N
     assert str(error.value) == message
 
 
-def test_evaluated_split_is_the_test_split() -> None:
-    """What must not stand in training rows follows from the use: nobody has to declare it too."""
-    specs = {spec.name: spec for spec in load_specs() if isinstance(spec, DatasetSpec)}
-    assert {name: spec.contaminates for name, spec in specs.items()} == {
+DATASETS = {spec.name: spec for spec in load_specs() if isinstance(spec, DatasetSpec)}
+
+
+def test_only_labelled_rows_are_for_the_verifiable_critic() -> None:
+    """It learns from right and wrong solutions: rows that do not say which would teach it noise."""
+    for name, spec in DATASETS.items():
+        is_labelled = "is_correct" in RECORD_OF_CONVERTER[spec.converter].model_fields
+        assert ("verifiable_critic" in spec.uses) == is_labelled, name
+
+
+def test_benchmarks_are_held_out() -> None:
+    """Models are compared on these: rows of any training split that share words with them are
+    looked for. CodeContests' own test split is compared by problem, not by words."""
+    assert {name: spec.held_out for name, spec in DATASETS.items()} == {
+        "codecontests": (),
         "humaneval": ("test",),
         "mbpp": ("test",),
     }
-    trained_on = {**specs["mbpp"].model_dump(), "uses": ["baseline"]}
-    assert DatasetSpec.model_validate(trained_on).contaminates == ()
-    splits = {"train": specs["mbpp"].splits["train"].model_dump()}
-    without_test = {**specs["mbpp"].model_dump(), "splits": splits}
-    assert DatasetSpec.model_validate(without_test).contaminates == ()
+
+
+def test_what_is_held_out_is_for_evaluation() -> None:
+    """A benchmark that nobody may evaluate on would warn about nothing; one that is all there is
+    of a dataset must not be trained on."""
+    for name, spec in DATASETS.items():
+        assert not spec.held_out or "evaluation" in spec.uses, name
+        if spec.processed_splits.keys() == {*spec.held_out}:
+            assert spec.uses == ("evaluation",), name

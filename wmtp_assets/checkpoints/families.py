@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wmtp_assets.checkpoints.params import MetaParams
 from wmtp_assets.specs import FamilyName
@@ -129,17 +129,6 @@ META = Family(
     buffers=re.compile(r"rope\.freqs|freqs_cis"),
 )
 
-_LLAMA_BLOCK = Block(
-    query="self_attn.q_proj",
-    key="self_attn.k_proj",
-    value="self_attn.v_proj",
-    output="self_attn.o_proj",
-    gate="mlp.gate_proj",
-    down="mlp.down_proj",
-    up="mlp.up_proj",
-    attention_norm="input_layernorm",
-    feed_forward_norm="post_attention_layernorm",
-)
 _INV_FREQ = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
 
 LLAMA = Family(
@@ -147,16 +136,22 @@ LLAMA = Family(
     output="lm_head.weight",
     norm="model.norm.weight",
     layers="model.layers",
-    block=_LLAMA_BLOCK,
+    block=Block(
+        query="self_attn.q_proj",
+        key="self_attn.k_proj",
+        value="self_attn.v_proj",
+        output="self_attn.o_proj",
+        gate="mlp.gate_proj",
+        down="mlp.down_proj",
+        up="mlp.up_proj",
+        attention_norm="input_layernorm",
+        feed_forward_norm="post_attention_layernorm",
+    ),
     buffers=re.compile(rf"model\.{_INV_FREQ}"),
 )
 
-LLAMA_REWARD = Family(
-    embedding=LLAMA.embedding,
-    output=LLAMA.output,
-    norm=LLAMA.norm,
-    layers=LLAMA.layers,
-    block=_LLAMA_BLOCK,
+LLAMA_REWARD = replace(
+    LLAMA,
     value_head="v_head.weight",
     buffers=re.compile(rf"(model\.model|transformer)\.{_INV_FREQ}"),
     prefixes={

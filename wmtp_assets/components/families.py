@@ -60,7 +60,8 @@ class MicroModel(_Family):
 
 
 class AlpacaDataset(_Family):
-    """A dataset on the hub: assets <name>_raw, <name>_processed, <name>_small, <name>_stats."""
+    """A dataset on the hub: assets <name>_raw, <name>_processed, <name>_pairs, <name>_small,
+    <name>_stats, and <name>_tests where splits are for evaluation."""
 
     spec_class = DatasetSpec
 

@@ -212,7 +212,7 @@ class _Part:
             [r.is_correct if isinstance(r, CodeContestsRecord) else None for r in records],
             [counts[-1] for counts in tokens],
         )
-        self._files[PROBLEMS].write(json.dumps(asdict(found), ensure_ascii=False).encode() + b"\n")
+        self._files[PROBLEMS].write(json.dumps(vars(found), ensure_ascii=False).encode() + b"\n")
         if problem.evaluation is not None:
             self._files[EVALUATION].write(render_line(problem.evaluation))
         self._rows += len(records)

@@ -2,13 +2,14 @@
 
 In a vocabulary like Llama's no token crosses a line break, a tab, or the place before a run of
 spaces. The segments between those places are then encoded independently of each other, and the
-count of a text is the sum of the counts of its segments, most of which were seen before.
+count of a text is the sum of the counts of its segments. Most of those were seen before, and so
+were many whole lines.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from wmtp_assets.checkpoints.tokenizer import load_processor
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 SPACE = "\u2581"
 """What sentencepiece makes of a space; a text that holds it itself is encoded alike."""
 
-MAX_SEGMENT = 64
-"""Characters of the longest segment that is remembered."""
+MAX_LENGTH = 100
+"""Characters of the longest line or segment that is remembered."""
 
-MAX_SEGMENTS = 400_000
-"""Segments that are remembered, some 60 MB; then all are forgotten."""
+MAX_KNOWN = 300_000
+"""Lines, and as many segments, that are remembered, some 100 MB; then all are forgotten."""
 
 _SEGMENT = re.compile(r"[\n\t]| +[^ \n\t]*|[^ \n\t]+")
 
@@ -48,46 +49,63 @@ class TokenCounter:
     def __init__(self, model: bytes, where: str) -> None:
         self._processor = load_processor(model, where)
         self.is_memoised = encodes_segments_independently(self._processor)
-        self._known: dict[str, int] = {}
+        self._lines: dict[str, int] = {}
+        self._segments: dict[str, int] = {}
         self._line_break = len(self._processor.encode("\n"))
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text."""
         if not self.is_memoised:
             return [len(ids) for ids in self._processor.encode(list(texts), num_threads=1)]
-        split = [segments(text) for text in texts]
-        counts = self._count_segments({segment for parts in split for segment in parts})
-        return [sum(map(counts.__getitem__, parts)) for parts in split]
+        split = [lines(text) for text in texts]
+        (line_break,) = _sums(self._segments, ["\n"], self._encode)
+        counts = _sums(self._lines, split, self._count_lines)
+        return [
+            tokens + line_break * max(len(parts) - 1, 0)
+            for tokens, parts in zip(counts, split, strict=True)
+        ]
 
-    def _count_segments(self, wanted: Iterable[str]) -> dict[str, int]:
+    def _count_lines(self, unknown: Sequence[str]) -> list[int]:
+        """Tokens of each line."""
+        return _sums(self._segments, [_SEGMENT.findall(line) for line in unknown], self._encode)
+
+    def _encode(self, unknown: Sequence[str]) -> list[int]:
         """Tokens of each segment where it stands behind a line break."""
-        counts = {}
-        unknown = []
-        for segment in wanted:
-            count = self._known.get(segment)
-            if count is None:
-                unknown.append(segment)
-            else:
-                counts[segment] = count
-        if unknown:
-            encoded = self._processor.encode([f"\n{text}" for text in unknown], num_threads=1)
-            new = {
-                text: len(ids) - self._line_break
-                for text, ids in zip(unknown, encoded, strict=True)
-            }
-            counts |= new
-            if len(self._known) + len(new) > MAX_SEGMENTS:
-                self._known = {}
-            self._known |= {k: count for k, count in new.items() if len(k) <= MAX_SEGMENT}
-        return counts
+        encoded = self._processor.encode([f"\n{text}" for text in unknown], num_threads=1)
+        return [len(ids) - self._line_break for ids in encoded]
+
+
+def _sums(
+    known: dict[str, int],
+    split: Iterable[Sequence[str]],
+    count: Callable[[Sequence[str]], list[int]],
+) -> list[int]:
+    """Tokens of each sequence of parts; those that are not ``known`` are counted and put there."""
+    split = list(split)
+    unknown = list({part for parts in split for part in parts if part not in known})
+    if unknown:
+        known.update(zip(unknown, count(unknown), strict=True))
+    sums = [sum(map(known.__getitem__, parts)) for parts in split]
+    if len(known) > MAX_KNOWN:
+        known.clear()
+    else:
+        for part in unknown:
+            if len(part) > MAX_LENGTH:
+                del known[part]
+    return sums
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text as they are behind the tokenizer's dummy prefix, a space before the text.
+
+    An empty text gets none, and has no lines.
+    """
+    return f" {text}".replace(SPACE, " ").split("\n") if text else []
 
 
 def segments(text: str) -> list[str]:
-    """The parts of a text that no token crosses, as they are behind the tokenizer's dummy prefix.
-
-    The prefix is a space before the text; an empty text gets none.
-    """
-    return _SEGMENT.findall(f" {text}".replace(SPACE, " ")) if text else []
+    """The parts of a text that no token crosses; a line break is one."""
+    return _SEGMENT.findall("\n".join(lines(text)))
 
 
 def encodes_segments_independently(processor: SentencePieceProcessor) -> bool:

@@ -1522,7 +1522,7 @@ def _comment(draws: _Draws, names: Mapping[str, str]) -> str:
     if manner == 0:
         return f"print({names[draws.pick('nkar')]}, {names[draws.pick('nkas')]})"
     if manner == 1:
-        return f"TODO: {draws.pick(COMMENT_VERBS)} {draws.pick(COMMENT_NOUNS)} only once"
+        return f"note: {draws.pick(COMMENT_VERBS)} {draws.pick(COMMENT_NOUNS)} only once"
     return f"{draws.pick(COMMENT_VERBS)} {draws.pick(COMMENT_NOUNS)}"
 
 

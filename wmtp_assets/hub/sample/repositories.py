@@ -53,7 +53,7 @@ REPOSITORIES = (
     SampleRepository("model", "berkeley-nest/Starling-RM-7B-alpha", 1, starling_rm.build),
     SampleRepository("dataset", "openai/openai_humaneval", 1, humaneval.build),
     SampleRepository("dataset", "google-research-datasets/mbpp", 1, mbpp.build),
-    SampleRepository("dataset", "deepmind/code_contests", 1, code_contests.build),
+    SampleRepository("dataset", "deepmind/code_contests", 2, code_contests.build),
 )
 
 
