@@ -58,7 +58,16 @@ def read_jsonl(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, dict
         OSError: if the file cannot be read.
     """
     for number, line in read_lines(path, max_size):
-        try:
-            yield number, parse_object(line, max_size)
-        except ValueError as error:
-            raise BadLine(path, number, str(error)) from error
+        yield number, parse_line(path, number, line, max_size)
+
+
+def parse_line(path: Path, number: int, line: bytes, max_size: int = MAX_SIZE) -> dict[str, Any]:
+    """The object of a line.
+
+    Raises:
+        BadLine: if it is none, or too long.
+    """
+    try:
+        return parse_object(line, max_size)
+    except ValueError as error:
+        raise BadLine(path, number, str(error)) from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from wmtp_assets.data.code_contests import count_solutions, read_evaluations
-from wmtp_assets.data.jsonl import read_jsonl, read_lines
+from wmtp_assets.data.jsonl import parse_line, read_jsonl, read_lines
 from wmtp_assets.data.overlap import NGRAM, ngram_index, ngrams, normalized, words
 from wmtp_assets.data.parquet import count_parquet_rows
 from wmtp_assets.data.problem_index import ProblemIndex, problem_index_file
@@ -51,6 +51,7 @@ from wmtp_assets.integrity.rows import (
     count_rows,
     first_error,
     has_pyarrow,
+    progress_of,
     rows_of_split,
     spec_of,
 )
@@ -83,7 +84,11 @@ def check_schema(subject: Subject, report: Report) -> None:
     rows = 0
     for name in _split_files(subject).values():
         once = _Once(report, subject.file(name))
-        for number, row in read_jsonl(report.reads(subject, name)):
+        path = report.reads(subject, name)
+        progress = progress_of(subject, f"reading {name}", path.stat().st_size)
+        for number, line in read_lines(path):
+            row = parse_line(path, number, line)
+            progress.advance(len(line) + 1)
             rows += 1
             try:
                 record.model_validate(row)
@@ -456,13 +461,9 @@ def _words_of_train(subject: Subject, report: Report) -> Iterator[tuple[int, str
     Of an instruction that stands in many rows, all but the first have only the last words: what
     they share up to there was said.
     """
-    size = subject.store.path(subject.artifact, split_file(TRAIN)).stat().st_size
-    total = max(count_rows(subject, report, TRAIN), 1)
-    progress = Progress(f"comparing words of {subject.artifact.key}", size, subject.say)
     last, tail = "", ""
     columns = ["task_id", "instruction", "output"]
     for line, task_id, instruction, output in rows_of_split(subject, report, TRAIN, columns):
-        progress.advance(size * line // total - size * (line - 1) // total)
         if instruction != last:
             last, tail = instruction, " ".join(words(instruction)[1 - NGRAM :])
             yield line, task_id, f"{instruction}\n{output}"

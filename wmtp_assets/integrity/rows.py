@@ -15,6 +15,7 @@ from wmtp_assets.errors import InvalidInput
 from wmtp_assets.integrity.findings import Report, Subject
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document
+from wmtp_assets.progress import Progress, silent
 from wmtp_assets.specs import DatasetSpec
 from wmtp_assets.strict_json import parse_object, short
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NEEDS_PYARROW = "needs pyarrow: pip install 'wmtp_assets[platform]'"
+
+
+LONG = 64 << 20
+"""Bytes whose reading is worth lines of progress."""
 
 
 def spec_of(artifact: Artifact) -> DatasetSpec:
@@ -48,10 +53,14 @@ def columns_of(
     """Line number of the first row, and columns of some rows, of a processed split's twin."""
     artifact = of or subject.artifact
     record = RECORD_OF_CONVERTER[spec_of(artifact).converter]
+    total = max(count_rows(subject, report, split, of), 1)
     path = report.reads(subject, twin_file(split), of)
+    size = path.stat().st_size
+    progress = progress_of(subject, f"reading {artifact.key} {split}", size)
     line = 1
     for batch in read_twin(path, record, columns):
         yield line, batch
+        progress.advance(size * batch.num_rows // total)
         line += batch.num_rows
 
 
@@ -66,6 +75,11 @@ def rows_of_split(
     for line, batch in columns_of(subject, report, split, columns, of):
         values = [batch.column(name).to_pylist() for name in columns]
         yield from zip(range(line, line + batch.num_rows), *values, strict=True)
+
+
+def progress_of(subject: Subject, doing: str, size: int) -> Progress:
+    """Says how far the reading of ``size`` bytes is, where that takes long enough to be asked."""
+    return Progress(doing, size, subject.say if size >= LONG else silent)
 
 
 def count_rows(subject: Subject, report: Report, split: str, of: Artifact | None = None) -> int:

@@ -24,7 +24,7 @@ PY2, CPP, PY3, JAVA = Language.PYTHON, Language.CPP, Language.PYTHON3, Language.
 SPLITS = ("train", "valid", "test")
 
 
-def tests(*pairs: tuple[str, str]) -> Row:
+def examples(*pairs: tuple[str, str]) -> Row:
     """Inputs and outputs as upstream has them."""
     return {"input": [pair[0] for pair in pairs], "output": [pair[1] for pair in pairs]}
 
@@ -47,9 +47,9 @@ def problem(
     row |= {
         "name": name,
         "description": f"Solve {name}.\n",
-        "public_tests": tests(("1 2\n", "3\n")),
-        "private_tests": tests(),
-        "generated_tests": tests(("5\n", "6\n")),
+        "public_tests": examples(("1 2\n", "3\n")),
+        "private_tests": examples(),
+        "generated_tests": examples(("5\n", "6\n")),
         "source": 2,
         "difficulty": 7,
         "cf_rating": 800,
@@ -89,7 +89,9 @@ def small_repository() -> dict[str, pa.Table]:
     }
 
 
-def commit(store: Store, artifact: Artifact, files: Mapping[str, bytes | pa.Table], **options: Any):
+def commit(
+    store: Store, artifact: Artifact, files: Mapping[str, bytes | pa.Table], **options: Any
+) -> Manifest:
     """Commit files that were not downloaded; ``options`` for writing tables as parquet."""
     document = {
         "asset": artifact.key,

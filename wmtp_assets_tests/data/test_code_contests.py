@@ -34,10 +34,10 @@ from wmtp_assets.data.code_contests import (
 from wmtp_assets.data.converters import CONVERTERS
 from wmtp_assets.data.jsonl import read_jsonl
 from wmtp_assets.data.problem import Options
-from wmtp_assets.data.records import Tests
+from wmtp_assets.data.records import Tests as TestsOfProblem
 from wmtp_assets.hub.sample.code_contests import DIFFICULTIES, Source
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.integrity.rules import RULES
+from wmtp_assets.integrity.rules import apply_rule, rules_of
 from wmtp_assets.store import Store
 from wmtp_assets_tests.data.contests import (
     CPP,
@@ -47,6 +47,7 @@ from wmtp_assets_tests.data.contests import (
     SPLITS,
     Row,
     commit_raw,
+    examples,
     make,
     problem,
     processed_path,
@@ -54,7 +55,6 @@ from wmtp_assets_tests.data.contests import (
     shards,
     small_repository,
     table,
-    tests,
 )
 from wmtp_assets_tests.respec import respec
 
@@ -473,9 +473,9 @@ def test_input_holds_as_many_public_tests_as_the_spec_says(
 
     The pairs put them into the prompt, behind an empty line, and evaluation asks the same.
     """
-    public = tests(("1 2\n", "3\r\n"), ("\n 4\n5", ""), ("6", "7"))
+    public = examples(("1 2\n", "3\r\n"), ("\n 4\n5", ""), ("6", "7"))
     files = [problem("p", public_tests=public, wrong=[]), problem("q", wrong=[])]
-    files[1]["public_tests"] = tests()
+    files[1]["public_tests"] = examples()
     rows = convert(*files, public_tests=setting)
     assert [row["input"] for row in rows] == wanted
     assert [row["metadata"]["has_tests"] for row in rows] == [True, True]
@@ -501,7 +501,7 @@ def test_input_never_holds_more_tests_than_there_are(
     pairs: list[tuple[str, str]], count: int
 ) -> None:
     """Whatever the tests are, ``n`` of them are a prefix of ``n + 1``, and none are no text."""
-    found = Tests(input=[pair[0] for pair in pairs], output=[pair[1] for pair in pairs])
+    found = TestsOfProblem(input=[pair[0] for pair in pairs], output=[pair[1] for pair in pairs])
     text = input_of(found, count)
     assert input_of(found, count + 1).startswith(text)
     assert (text == "") == (not pairs or count == 0)
@@ -510,8 +510,10 @@ def test_input_never_holds_more_tests_than_there_are(
 
 def test_no_tests_of_any_kind_is_said(convert: Callable[..., list[Row]]) -> None:
     """Such a problem can be trained on, but a solution to it cannot be judged."""
-    nothing = dict.fromkeys(KINDS, tests())
-    rows = convert(problem("p", **nothing), problem("q", **nothing | {KINDS[1]: tests(("1", "2"))}))
+    nothing = dict.fromkeys(KINDS, examples())
+    rows = convert(
+        problem("p", **nothing), problem("q", **nothing | {KINDS[1]: examples(("1", "2"))})
+    )
     assert [row["metadata"]["has_tests"] for row in rows] == [False, False, True, True]
 
 
@@ -646,9 +648,9 @@ def test_renamed_problems_are_said_and_stand_everywhere_under_one_name(bare_stor
     said: list[str] = []
     make(bare_store, say=said.append)
     make(bare_store, "tests")
-    assert (
-        "codecontests: 1 problems have the name of another: they are called v#2" in said[:3]
-    ), said
+    assert "codecontests: 1 problems have the name of another: they are called v#2" in said[:3], (
+        said
+    )
     assert [row["task_id"] for row in rows_of(bare_store, "valid")] == [
         "v_correct_0",
         "v#2_correct_0",
@@ -667,8 +669,6 @@ def test_problem_of_two_splits_keeps_its_name_so_that_the_rule_finds_it(bare_sto
     found = dict(committed_ids(bare_store))
     assert "a" in found["train"] and "a" in found["test"]
     processed = bare_store.catalogue["codecontests_processed"]
-    (rule,) = [rule for rule in RULES if rule.name == "splits" and "processed" in rule.kinds]
-    from wmtp_assets.integrity.rules import apply
-
-    outcome = apply(rule, bare_store, processed)
-    assert any("'a'" in finding.problem for finding in outcome.findings), outcome
+    (rule,) = [rule for rule in rules_of(processed) if rule.name == "splits"]
+    outcome = apply_rule(rule, bare_store, processed)
+    assert [finding.found for finding in outcome.findings] == ["a_correct_0", "a_incorrect_0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,28 +15,65 @@ import pytest
 
 from wmtp_assets.errors import DownloadError, StoreError
 from wmtp_assets.files import HashedFile, hash_file
-from wmtp_assets.hub.download import check_announced, resolve
+from wmtp_assets.hub.download import check_announced, resolve, wanted_files
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.hub.sample.index import index_repository
+from wmtp_assets.hub.sample.index import index_repository, read_index
+from wmtp_assets.hub.sample.repositories import index_path
 from wmtp_assets.hub.sample.server import serve
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.settings import Settings
-from wmtp_assets.specs import Repository
+from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository, SplitSpec, load_specs
 from wmtp_assets.store import Store
 from wmtp_assets_tests.hub.conftest import write_files
+from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, tree
 
 PARQUET = "openai_humaneval/test-00000-of-00001.parquet"
-HUMANEVAL = Repository(id="openai/openai_humaneval", type="dataset", license="MIT")
-META = Repository(id="facebook/multi-token-prediction", type="model", license="Llama 2", gated=True)
+SPECS = {s.name: s for s in load_specs() if isinstance(s, ModelSpec | DatasetSpec)}
+HUMANEVAL = SPECS["humaneval"].repository
+META = SPECS["meta_llama_mtp"].repository
+CONTESTS = SPECS["codecontests"].repository
+
+SHARDS = {"train": 39, "valid": 1, "test": 1}
+"""How many files the real CodeContests has."""
+
+
+def shards(split: str, count: int) -> list[str]:
+    """Names as upstream's, which end in digits that nobody can foresee."""
+    return [
+        f"data/{split}-{n:05}-of-{count:05}-{hashlib.md5(b'%d' % n).hexdigest()[:16]}.parquet"
+        for n in range(count)
+    ]
+
+
+UPSTREAM = [name for split, count in SHARDS.items() for name in shards(split, count)]
+
+
+def of_files(name: str, **splits: str) -> DatasetSpec:
+    """The shipped dataset ``name`` with one file, or pattern, for each of other splits."""
+    made = {split: SplitSpec(files=(file,)) for split, file in splits.items()}
+    spec = SPECS[name].model_copy(update={"splits": made})
+    assert isinstance(spec, DatasetSpec)
+    return spec
+
+
+Patch = pytest.MonkeyPatch
+
+
+def at(url: str) -> Endpoint:
+    return Endpoint(url, "mirror")
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Path:
-    """A hub whose one dataset has HumanEval's file names, and a model with Meta's."""
+    """A hub with the file names of HumanEval, CodeContests and Meta's model."""
     folder = tmp_path / "hub"
     write_files(folder / "datasets" / HUMANEVAL.id, {PARQUET: b"rows" * 1000, "README.md": b"x"})
+    write_files(
+        folder / "datasets" / CONTESTS.id,
+        {name: name.encode() for name in ("README.md", "dataset_infos.json", *UPSTREAM)},
+    )
     write_files(
         folder / "models" / META.id,
         {
@@ -94,7 +132,7 @@ def test_wrong_bytes_of_the_right_size_are_refused(
     hub: Path, endpoint: str, hub_store: Store, name: str, tmp_path: Path
 ) -> None:
     """The stock client checks the size only; a bit flipped on the way must not be kept."""
-    remote = resolve(Endpoint(endpoint, "mirror"), HUMANEVAL, "main", (name,))
+    remote = resolve(at(endpoint), of_files("humaneval", test=name), "main")
     path = tmp_path / "arrived"
     data = bytearray((hub / "datasets" / HUMANEVAL.id / name).read_bytes())
     path.write_bytes(data)
@@ -157,19 +195,32 @@ def test_damaged_sample_hub_says_how_to_make_it_anew(store: Store) -> None:
     make(store, "humaneval_raw")
 
 
-def test_missing_file_is_named(hub: Path, endpoint: str, hub_store: Store) -> None:
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (of_files("humaneval", test="gone.bin"), "gone.bin; it has README.md, openai_humaneval/"),
+        (of_files("humaneval", test="gone-*"), "gone-*; it has README.md, openai_humaneval/"),
+        (of_files("humaneval", test=PARQUET, train="a.bin"), "a.bin; it has README.md, openai_"),
+        (SPECS["ref_sheared_llama"].model_copy(update={"repository": META}), "index.json; it has "),
+    ],
+)
+def test_missing_file_is_named(endpoint: str, spec: ModelSpec | DatasetSpec, message: str) -> None:
     """Upstream renames files; the message says which one is gone and what there is."""
-    with pytest.raises(
-        DownloadError, match=r"no file gone.bin; it has README.md, openai_humaneval"
-    ):
-        resolve(Endpoint(endpoint, "mirror"), HUMANEVAL, "main", ("gone.bin",))
+    with pytest.raises(DownloadError) as error:
+        resolve(at(endpoint), spec, "main")
+    said = str(error.value)
+    assert said.startswith(f"{spec.repository.id} at ")
+    assert "has no file " in said
+    assert message in said
+    assert said.endswith("Correct the files in the spec, or its revision")
 
 
 def test_missing_repository_is_named(endpoint: str) -> None:
     """A typing error in a spec, or a private repository: both are possible, both are said."""
     other = Repository(id="owner/none", type="model", license="MIT")
+    spec = SPECS["meta_llama_mtp"].model_copy(update={"repository": other})
     with pytest.raises(DownloadError, match=r"owner/none does not exist at .* or is private"):
-        resolve(Endpoint(endpoint, "mirror"), other, "main", ())
+        resolve(at(endpoint), spec, "main")
 
 
 def test_missing_revision_is_named(endpoint: str) -> None:
@@ -177,7 +228,134 @@ def test_missing_revision_is_named(endpoint: str) -> None:
     with pytest.raises(
         DownloadError, match="no revision '0000000000000000000000000000000000000000'"
     ):
-        resolve(Endpoint(endpoint, "mirror"), HUMANEVAL, "0" * 40, (PARQUET,))
+        resolve(at(endpoint), SPECS["humaneval"], "0" * 40)
+
+
+# -- files by pattern ------------------------------------------------------------------------------
+
+
+def test_upstreams_shards_are_found(hub: Path, endpoint: str, hub_store: Store) -> None:
+    """All 41 files of CodeContests under upstream's own names, and nothing that is no split's."""
+    repository = {**CONTESTS.model_dump(), "revision": None}
+    store = respec(hub_store, "codecontests", repository=repository)
+    said: list[str] = []
+    materialize(store, store.catalogue["codecontests_raw"], said.append)
+    assert ": 41 files, " in said[0]
+    raw = store.catalogue["codecontests_raw"]
+    manifest = store.manifest(raw)
+    assert list(manifest.document["source"]["files"]) == UPSTREAM
+    assert manifest.files.keys() == {f"raw/{name}" for name in UPSTREAM}
+    for name in UPSTREAM:
+        assert store.read(raw, f"raw/{name}") == name.encode()
+    folder = store.folder(raw) / "raw"
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    assert sorted(path.as_posix() for path in files) == sorted(UPSTREAM)
+
+
+def test_samples_shards_are_found(sample_folder: Path) -> None:
+    """The sample has fewer shards, of other names; the same five patterns' files are announced with
+    the hashes of their bytes, in the order of splits and shards."""
+    with serve(sample_folder) as url:
+        remote = resolve(at(url), SPECS["codecontests"], "main")
+    names = [file.path for file in remote.files]
+    assert [name.rpartition("-")[0] for name in names] == [
+        "data/train-00000-of-00003",
+        "data/train-00001-of-00003",
+        "data/train-00002-of-00003",
+        "data/valid-00000-of-00001",
+        "data/test-00000-of-00001",
+    ]
+    folder = sample_folder / "datasets" / CONTESTS.id
+    index = read_index(index_path(folder))
+    assert index is not None
+    assert remote.commit == index[0].commit
+    for file in remote.files:
+        found = hash_file(folder / file.path)
+        assert (file.size, file.sha256) == (found.size, found.sha256)
+
+
+def test_committed_raw_files_have_upstreams_names(sample_folder: Path, store: Store) -> None:
+    """raw/ is what upstream has, so that anybody can compare it with the hub file by file."""
+    for key, spec in SPECS.items():
+        raw = store.catalogue[f"{key}_raw"]
+        upstream = sample_folder / f"{spec.repository.type}s" / spec.repository.id
+        files = store.manifest(raw).files
+        assert files, key
+        for name, record in files.items():
+            assert hash_file(upstream / name.removeprefix("raw/")) == record, name
+        left_out = {
+            path.relative_to(upstream).as_posix() for path in upstream.rglob("*") if path.is_file()
+        } - {name.removeprefix("raw/") for name in files}
+        assert left_out <= {"README.md"}
+
+
+def test_shards_that_upstream_lacks(hub: Path, hub_store: Store, monkeypatch: Patch) -> None:
+    """An upload that is under way has some shards: rows that are not there yet would be missed by
+    nobody."""
+    repository = {**CONTESTS.model_dump(), "revision": None}
+    store = respec(hub_store, "codecontests", repository=repository)
+    for number in (7, 38):
+        (hub / "datasets" / CONTESTS.id / shards("train", 39)[number]).unlink()
+    with serve(hub) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(DownloadError) as error:
+            make(store, "codecontests_raw")
+    said = str(error.value)
+    assert "has 37 of 39 shards of data/train-*.parquet; missing: 00007, 00038; it has " in said
+    assert not (store.root / "datasets_v2").exists()
+    assert not list((store.internal / "staging").iterdir())
+
+
+def test_shards_of_two_uploads(hub: Path, hub_store: Store, monkeypatch: Patch) -> None:
+    """Upstream writes new shards beside the old ones: every problem would be there twice."""
+    repository = {**CONTESTS.model_dump(), "revision": None}
+    store = respec(hub_store, "codecontests", repository=repository)
+    again = "data/valid-00000-of-00001-0123456789abcdef.parquet"
+    write_files(hub / "datasets" / CONTESTS.id, {again: b"x"})
+    with serve(hub) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(DownloadError, match="has 2 of 1 shards of data/valid-.* one upload"):
+            make(store, "codecontests_raw")
+    assert not (store.root / "datasets_v2").exists()
+
+
+@pytest.mark.parametrize(
+    ("splits", "twice"),
+    [
+        ({"train": "data/train-*", "test": "data/tr*.parquet"}, shards("train", 39)),
+        ({"train": "data/*-of-00001-*.parquet", "test": "data/test-*"}, shards("test", 1)),
+        ({"train": "data/*.parquet", "valid": "data/valid-*"}, shards("valid", 1)),
+    ],
+)
+def test_file_of_two_splits(endpoint: str, splits: dict[str, str], twice: list[str]) -> None:
+    """Two patterns can differ and mean one file: training on the test split would not be noticed
+    by comparing patterns."""
+    with pytest.raises(DownloadError) as error:
+        resolve(at(endpoint), of_files("codecontests", **splits), "main")
+    said = str(error.value)
+    assert said.startswith(f"{CONTESTS.id} at ")
+    named = said.partition("named twice: ")[2].partition(";")[0]
+    assert {*named.split(", ")} == {*twice}
+
+
+def test_files_whose_names_differ_in_case_only() -> None:
+    """On macOS the second download would replace the first."""
+    names = ["data/Train.parquet", "data/train.parquet"]
+    with pytest.raises(ValueError, match=r"named twice: data/Train.parquet, data/train.parquet"):
+        wanted_files(of_files("codecontests", train="data/*.parquet"), names)
+
+
+def test_wanted_files() -> None:
+    """What else a repository has is not downloaded: 27 GB of another format may lie beside."""
+    model = SPECS["meta_llama_mtp"]
+    files = ["7B_1T_4/consolidated.pth", "7B_1T_4/params.json", "tokenizer.model"]
+    assert wanted_files(model, [*files, "7B_200B_1/consolidated.pth", "README.md"]) == tuple(files)
+    assert wanted_files(SPECS["codecontests"], (n for n in sorted(UPSTREAM))) == tuple(UPSTREAM)
+    with pytest.raises(ValueError, match=r"^has no file 7B_1T_4/params.json$"):
+        wanted_files(model, files[::2])
+
+
+# -- gates, networks, disks ------------------------------------------------------------------------
 
 
 def test_closed_gate_is_explained(
