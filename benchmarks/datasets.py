@@ -255,7 +255,9 @@ def preload() -> None:
     import pyarrow.parquet
     import sentencepiece
 
-    assert pyarrow.parquet and sentencepiece
+    from wmtp_assets.data import process, small, stats
+
+    assert all((pyarrow.parquet, sentencepiece, process, small, stats))
 
 
 # -- measuring -------------------------------------------------------------------------------------

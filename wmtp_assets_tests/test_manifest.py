@@ -406,12 +406,28 @@ def test_render_is_plain_json(document: Document) -> None:
     assert render(json.loads(data)) == data
 
 
-def test_manifest_is_what_it_says(store: Store) -> None:
-    """A manifest of the sample, against the files it lies beside."""
-    artifact = store.catalogue["humaneval_processed"]
+@pytest.mark.parametrize(
+    ("key", "folders"),
+    [
+        ("humaneval_pairs", ["."]),
+        ("humaneval_processed", ["processed", "index"]),
+        ("codecontests_processed", ["processed", "index"]),
+        ("codecontests_raw", ["raw"]),
+        ("codecontests_tests", ["."]),
+    ],
+)
+def test_manifest_is_what_it_says(store: Store, key: str, folders: list[str]) -> None:
+    """A manifest of the sample, against the files it lies beside: all that are the asset's, and
+    none of another one in the same folder."""
+    artifact = store.catalogue[key]
     found: Manifest = store.manifest(artifact)
     folder = store.folder(artifact)
     assert found.files == {name: hash_file(folder / name) for name in found.files}
-    on_disk = {path.name for path in folder.iterdir()} - {artifact.manifest}
+    on_disk = {
+        path.relative_to(folder).as_posix()
+        for name in folders
+        for path in (folder / name).rglob("*")
+        if path.is_file()
+    } - {artifact.manifest}
     assert found.files.keys() == on_disk
     assert found.size == sum((folder / name).stat().st_size for name in on_disk)

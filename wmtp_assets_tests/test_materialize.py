@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from wmtp_assets import materialize as module
 from wmtp_assets.build import Build
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact, StoreError
+from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, StoreError
 from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
 from wmtp_assets.manifest import Document, Manifest
 from wmtp_assets.materialize import check_upstream, materialize
@@ -138,6 +143,22 @@ def test_snapshot_is_made_without_what_is_optional(store: Store) -> None:
         materialize(store, artifact)
 
 
+def test_told_command_of_the_tests(empty_store: Store) -> None:
+    """They are upstream's own: neither the conversion nor a tokenizer is made for them."""
+    with pytest.raises(MissingArtifact) as error:
+        materialize(empty_store, empty_store.catalogue["codecontests_tests"])
+    assert told_command(error.value) == ["codecontests_raw", "codecontests_tests"]
+    with pytest.raises(MissingArtifact) as error:
+        materialize(empty_store, empty_store.catalogue["codecontests_stats"])
+    assert told_command(error.value) == [
+        "meta_llama_mtp_raw",
+        "meta_llama_mtp_tokenizer",
+        "codecontests_raw",
+        "codecontests_processed",
+        "codecontests_stats",
+    ]
+
+
 def test_optional_model_is_made_with_all_it_needs(store: Store) -> None:
     """Its tokenizer is another model's, which has to be there first; the command works."""
     remove(store, "starling_rm_raw", "starling_rm_tokenizer", "meta_llama_mtp_tokenizer")
@@ -165,6 +186,8 @@ def test_optional_model_is_made_with_all_it_needs(store: Store) -> None:
         ("meta_llama_mtp_bf16", "meta_llama_mtp_raw"),
         ("parameter_snapshot", "starling_rm_safetensors"),
         ("humaneval_small", "humaneval_processed"),
+        ("codecontests_stats", "codecontests_processed"),
+        ("codecontests_tests", "codecontests_raw"),
     ],
 )
 def test_damaged_manifest_upstream(store: Store, key: str, upstream: str, offset: int) -> None:
@@ -201,7 +224,8 @@ def test_upstream_that_changes_meanwhile(store: Store, monkeypatch: pytest.Monke
 
     def build(build: Build) -> Document:
         document = real(build)
-        damage(store.path(processed, "test.jsonl"), lambda data: data.replace(b"the", b"THE"))
+        path = store.path(processed, "processed/test.jsonl")
+        damage(path, lambda data: data.replace(b"the", b"THE"))
         reseal(store, processed)
         return document
 
@@ -227,6 +251,129 @@ def test_swap_of_upstream_that_was_cut_off(store: Store, key: str) -> None:
         check_upstream(store, artifact)
     materialize(store, artifact)
     assert {name: record for name, (_, record) in tree(folder).items()} == before
+
+
+@pytest.mark.parametrize("key", ["codecontests_raw", "codecontests_processed"])
+def test_neighbours_in_one_folder_are_left_alone(store: Store, key: str) -> None:
+    """raw/, processed/ and index/ are exchanged with the folder that pairs/, stats/ and tests/ lie
+    in: those stay the files they are, 15 GB of them."""
+    artifact = store.catalogue[key]
+    before = tree(store.folder(artifact))
+    materialize(store, artifact)
+    after = tree(store.folder(artifact))
+    assert {name: record for name, (_, record) in after.items()} == {
+        name: record for name, (_, record) in before.items()
+    }
+    kept = [name for name in before if not artifact.is_owner(name)]
+    folders = {name.split("/")[0] for name in kept}
+    assert {"pairs", "stats", "tests"} < folders
+    for name in kept:
+        assert after[name] == before[name]
+
+
+# -- what was done before it was cut off ----------------------------------------------------------
+
+
+def interrupt(build: Build) -> Document:
+    raise KeyboardInterrupt
+
+
+def fill_the_disk(build: Build) -> Document:
+    raise OSError(errno.ENOSPC, "No space left on device", "rows")
+
+
+def find_bad_rows(build: Build) -> Document:
+    raise InvalidInput("row 7")
+
+
+def stage_a_strangers_file(build: Build) -> Document:
+    build.staged.write("tests/train_tests.json", b"{}")
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("stop", "error"),
+    [
+        (interrupt, KeyboardInterrupt),
+        (fill_the_disk, StoreError),
+        (find_bad_rows, InvalidInput),
+        (stage_a_strangers_file, ValueError),
+    ],
+)
+def test_scratch_is_kept_until_the_commit(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: Callable[[Build], Document],
+    error: type[BaseException],
+) -> None:
+    """Hours of conversion are not lost with the run, and do not fill the disk once it is done."""
+    artifact = store.catalogue["humaneval_processed"]
+    scratch = store.scratch(artifact)
+    before = tree(store.root / "datasets_v2")
+
+    def build(build: Build) -> Document:
+        assert build.scratch == scratch
+        (scratch / "part").mkdir(parents=True, exist_ok=True)
+        (scratch / "part/rows.jsonl").write_bytes(b"hours of work")
+        (scratch / ".DS_Store").write_bytes(b"somebody looked in with a file manager")
+        return stop(build)
+
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(error):
+            patch.setattr(module, "_build", build)
+            materialize(store, artifact)
+        assert (scratch / "part/rows.jsonl").read_bytes() == b"hours of work"
+        assert not list((store.internal / "staging").iterdir())
+    assert tree(store.root / "datasets_v2") == before
+    materialize(store, store.catalogue["codecontests_tests"])
+    assert (scratch / "part/rows.jsonl").is_file()
+    materialize(store, artifact)
+    assert not scratch.exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.materialize import materialize
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+
+def say(line):
+    if "shard 3 of 5" in line:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store = Store(Settings("sample", Path(sys.argv[1])), Catalogue.load())
+materialize(store, store.catalogue["codecontests_processed"], say)
+"""
+
+
+def test_killed_conversion_goes_on(store: Store) -> None:
+    """After three of five shards there is nothing of them among the artifacts, and all of them for
+    the next run, which commits the same bytes and leaves nothing behind."""
+    artifact = store.catalogue["codecontests_processed"]
+    before = tree(store.root / "datasets_v2")
+    version = store.manifest(artifact).content_sha256
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(store.root)], capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert tree(store.root / "datasets_v2") == before
+    parts = tree(store.scratch(artifact))
+    summaries = [name for name in parts if name.endswith("/summary.json")]
+    assert len(summaries) == 3
+
+    kept: list[bool] = []
+
+    def say(line: str) -> None:
+        if "shard 5 of 5" in line:
+            now = tree(store.scratch(artifact))
+            kept.append(all(now.get(name) == record for name, record in parts.items()))
+
+    assert materialize(store, artifact, say).content_sha256 == version
+    assert kept == [True]
+    assert not store.scratch(artifact).exists()
+    assert not list((store.internal / "staging").iterdir())
 
 
 # -- the same bytes ------------------------------------------------------------------------------
@@ -300,7 +447,9 @@ def test_what_is_made_is_said(store: Store) -> None:
     """Long work speaks; the lines come to whoever asked for it."""
     said: list[str] = []
     materialize(store, store.catalogue["humaneval_processed"], said.append)
-    assert any("164 of 164 rows kept" in line for line in said)
+    assert said[0].startswith("verifying humaneval_raw: ")
+    assert said[-1].startswith("humaneval_processed: shard 1 of 1 (test): 164 rows, ")
+    assert said[-1].endswith(" rows/s, 0 s left")
 
 
 def test_artifact_of_the_other_source(store: Store) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from wmtp_assets import usable_for
 from wmtp_assets.layout import Catalogue
+from wmtp_assets.specs import DatasetSpec
 
 PROJECT = Path(__file__).parents[1]
 
@@ -34,3 +36,26 @@ def test_architecture_names_what_each_kind_owns() -> None:
         own = {"micro": "<micro>", "parameters": artifact.key}
         pattern = own.get(artifact.kind, f"_{name}")
         assert re.search(rf"^\| `[^`]*{re.escape(pattern)}` \|", text, flags=re.MULTILINE), pattern
+
+
+def test_uses_of_datasets_are_those_of_the_catalogue() -> None:
+    """Training on an evaluation set is a mistake that nobody notices."""
+    specs = [spec for spec in Catalogue.load().specs if isinstance(spec, DatasetSpec)]
+    expected = {spec.name: set(spec.uses) for spec in specs}
+
+    docs = (PROJECT / "docs/datasets.md").read_text().split("| dataset | may be used for |")[1]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", docs.split("\n\n")[0], flags=re.MULTILINE)
+    assert {name: set(re.findall(r"`(\w+)`", uses)) for name, uses in rows} == expected
+
+    header, _, *lines = _table((PROJECT / "README.md").read_text(), "| dataset | verifiable_critic")
+    for name, *cells in lines:
+        used = [use for use, cell in zip(header[1:], cells, strict=True) if cell.startswith("yes")]
+        assert {use for uses in used for use in uses.split(", ")} == expected.pop(name.strip("`"))
+    assert expected == {}
+    assert usable_for("verifiable_critic") == ("codecontests",)
+
+
+def _table(text: str, start: str) -> list[list[str]]:
+    """The cells of a Markdown table."""
+    table = text[text.index(start) :].split("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]

@@ -156,6 +156,21 @@ def test_first_commit(store: Store) -> None:
     assert staging(store) == []
 
 
+def test_scratch_is_nobodys_artifact(store: Store) -> None:
+    """Half-done work lies among the internals, a folder for each asset, and is none of the store's
+    business: neither staging nor a commit makes or removes it."""
+    folders = {artifact.key: store.scratch(artifact) for artifact in store.catalogue}
+    assert len({*folders.values()}) == len(folders)
+    assert {folder.parent for folder in folders.values()} == {store.internal / "scratch"}
+    commit(store, RAW, OLD)
+    assert not (store.internal / "scratch").exists()
+    folders[RAW].mkdir(parents=True)
+    (folders[RAW] / "part").write_bytes(b"done")
+    commit(store, RAW, NEW)
+    assert bytes_of(store.internal / "scratch") == {f"{RAW}/part": b"done"}
+    assert not any("part" in name for name in bytes_of(store.root / "models_v2"))
+
+
 def test_replacing_commit(store: Store) -> None:
     """The new files and no other: a file that the new version lacks would be trained with."""
     commit(store, RAW, OLD)

@@ -133,6 +133,18 @@ def convert_batch(
             source = _label(place, "source", SOURCES, row["source"])
             difficulty = _label(place, "difficulty", DIFFICULTIES, row["difficulty"])
             text = input_of(tests, options.public_tests)
+            metadata = {
+                language: CodeContestsMetadata.model_validate(
+                    {
+                        "source": source,
+                        "difficulty": difficulty,
+                        "has_tests": has_tests[offset],
+                        "problem_id": problem_id,
+                        "language": language,
+                    }
+                )
+                for language in LANGUAGES.values()
+            }
             dropped = Counter[str]()
             records: list[CodeContestsRecord] = []
             for solutions, is_correct in ((right[offset], True), (wrong[offset], False)):
@@ -149,19 +161,11 @@ def convert_batch(
                             output=solution,
                             task_id=f"{problem_id}_{label}_{index}",
                             is_correct=is_correct,
-                            metadata=CodeContestsMetadata.model_validate(
-                                {
-                                    "source": source,
-                                    "difficulty": difficulty,
-                                    "has_tests": has_tests[offset],
-                                    "problem_id": problem_id,
-                                    "language": language,
-                                }
-                            ),
+                            metadata=metadata[language],
                         )
                     )
             evaluation = (
-                _evaluation(problem_id, text, source, difficulty, row)
+                _evaluation(place, problem_id, text, source, difficulty, row)
                 if options.evaluation and row["description"]
                 else None
             )
@@ -187,6 +191,8 @@ def read_evaluations(
     """
     columns = {key: COLUMNS[key] for key in COLUMNS if "solutions" not in key}
     for first, batch in read_batches(path, columns, nullable=NULLABLE, batch_size=BATCH):
+        for kind in TEST_KINDS:
+            _lists(path, first, batch, kind)  # refuses nulls in there, and lists of two lengths
         for number, row in enumerate(rows_of(path, first, batch), first):
             place = f"{path}: row {number}"
             if not row["description"]:
@@ -194,6 +200,7 @@ def read_evaluations(
             with naming(place):
                 tests = Tests.model_validate(row["public_tests"])
                 yield _evaluation(
+                    place,
                     ids[number],
                     input_of(tests, public_tests),
                     _label(place, "source", SOURCES, row["source"]),
@@ -220,9 +227,11 @@ def count_solutions(path: Path) -> tuple[int, int]:
 
 
 def _evaluation(
-    problem_id: str, text: str, source: str, difficulty: str, row: dict[str, Any]
+    place: str, problem_id: str, text: str, source: str, difficulty: str, row: dict[str, Any]
 ) -> EvaluationRecord:
     limit = row["time_limit"]
+    if limit is not None and None in limit.values():
+        raise InvalidInput(f"{place}: 'time_limit' holds a null")
     return EvaluationRecord(
         task_id=problem_id,
         instruction=row["description"],

@@ -14,10 +14,10 @@ import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -179,9 +179,11 @@ def build_processed(build: Build) -> Document:
 def _remove_others(scratch: Path, wanted: set[Path]) -> None:
     """Remove parts that were made from other bytes or with other settings."""
     if scratch.is_dir():
-        for folder in scratch.iterdir():
-            if folder not in wanted:
-                shutil.rmtree(folder)
+        for path in scratch.iterdir():
+            if not path.is_dir():
+                path.unlink()
+            elif path not in wanted:
+                shutil.rmtree(path)
 
 
 def _write_schemas(build: Build, raw: Artifact) -> None:
@@ -235,7 +237,6 @@ class _converted:
     def __init__(self, jobs: Sequence[Job], say: Say) -> None:
         self._jobs = jobs
         self._done: dict[int, Summary] = {}
-        self._stack = ExitStack()
         size = sum(job.path.stat().st_size for job in jobs)
         workers = min(len(jobs), read_workers()) if size >= SIDE_BY_SIDE else 1
         self._pool: ProcessPoolExecutor | None = None
@@ -248,7 +249,8 @@ class _converted:
     def __enter__(self) -> Callable[[int], Summary]:
         if self._pool is None:
             return self._convert
-        self._futures = [self._pool.submit(convert_shard, job) for job in self._jobs]
+        with _explained(self._jobs[0]):
+            self._futures = [self._pool.submit(convert_shard, job) for job in self._jobs]
         return self._wait
 
     def __exit__(self, *error: object) -> None:
@@ -261,14 +263,21 @@ class _converted:
         return self._done[number]
 
     def _wait(self, number: int) -> Summary:
-        try:
+        with _explained(self._jobs[number]):
             return self._futures[number].result()
-        except BrokenProcessPool as error:
-            raise StoreError(
-                f"a process that converted {self._jobs[number].path} or a later shard was killed "
-                "(out of memory?). Run again: it goes on with the shards that are not done; "
-                f"{WORKERS_VARIABLE}=1 needs less memory"
-            ) from error
+
+
+@contextmanager
+def _explained(job: Job) -> Iterator[None]:
+    """Turn the end of a process of the pool into an error that says what to do."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise StoreError(
+            f"a process that converted {job.path} or a later shard was killed (out of memory?). "
+            "Run again: it goes on with the shards that are not done; "
+            f"{WORKERS_VARIABLE}=1 needs less memory"
+        ) from error
 
 
 def _end_with_parent() -> None:

@@ -1,11 +1,16 @@
-"""A store for small CodeContests repositories."""
+"""Stores for small CodeContests repositories."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
-from wmtp_assets_tests.data.contests import commit_tokenizer
+from wmtp_assets_tests.data.contests import commit_raw, commit_tokenizer, make, small_repository
+from wmtp_assets_tests.trees import link_tree
 
 
 @pytest.fixture
@@ -13,3 +18,22 @@ def bare_store(empty_store: Store) -> Store:
     """A store with a tokenizer and nothing else."""
     commit_tokenizer(empty_store)
     return empty_store
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with the small repository, processed, and its tests; for reading only."""
+    root = tmp_path_factory.mktemp("small") / "storage"
+    store = Store(Settings("sample", root), Catalogue.load())
+    commit_tokenizer(store)
+    commit_raw(store, small_repository())
+    for part in ("processed", "tests"):
+        make(store, part)
+    return store
+
+
+@pytest.fixture
+def contests(small_store: Store, tmp_path: Path) -> Store:
+    """A copy of it."""
+    link_tree(small_store.root, tmp_path / "storage")
+    return Store(Settings("sample", tmp_path / "storage"), small_store.catalogue)

@@ -34,7 +34,7 @@ from wmtp_assets.data.code_contests import (
 from wmtp_assets.data.converters import CONVERTERS
 from wmtp_assets.data.jsonl import read_jsonl
 from wmtp_assets.data.problem import Options
-from wmtp_assets.data.records import Tests as TestsOfProblem
+from wmtp_assets.data.records import Tests as ProblemTests
 from wmtp_assets.hub.sample.code_contests import DIFFICULTIES, Source
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
 from wmtp_assets.integrity.rules import apply_rule, rules_of
@@ -501,7 +501,7 @@ def test_input_never_holds_more_tests_than_there_are(
     pairs: list[tuple[str, str]], count: int
 ) -> None:
     """Whatever the tests are, ``n`` of them are a prefix of ``n + 1``, and none are no text."""
-    found = TestsOfProblem(input=[pair[0] for pair in pairs], output=[pair[1] for pair in pairs])
+    found = ProblemTests(input=[pair[0] for pair in pairs], output=[pair[1] for pair in pairs])
     text = input_of(found, count)
     assert input_of(found, count + 1).startswith(text)
     assert (text == "") == (not pairs or count == 0)

@@ -58,9 +58,6 @@ def of_files(name: str, **splits: str) -> DatasetSpec:
     return spec
 
 
-Patch = pytest.MonkeyPatch
-
-
 def at(url: str) -> Endpoint:
     return Endpoint(url, "mirror")
 
@@ -289,7 +286,9 @@ def test_committed_raw_files_have_upstreams_names(sample_folder: Path, store: St
         assert left_out <= {"README.md"}
 
 
-def test_shards_that_upstream_lacks(hub: Path, hub_store: Store, monkeypatch: Patch) -> None:
+def test_shards_that_upstream_lacks(
+    hub: Path, hub_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An upload that is under way has some shards: rows that are not there yet would be missed by
     nobody."""
     repository = {**CONTESTS.model_dump(), "revision": None}
@@ -306,7 +305,9 @@ def test_shards_that_upstream_lacks(hub: Path, hub_store: Store, monkeypatch: Pa
     assert not list((store.internal / "staging").iterdir())
 
 
-def test_shards_of_two_uploads(hub: Path, hub_store: Store, monkeypatch: Patch) -> None:
+def test_shards_of_two_uploads(
+    hub: Path, hub_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Upstream writes new shards beside the old ones: every problem would be there twice."""
     repository = {**CONTESTS.model_dump(), "revision": None}
     store = respec(hub_store, "codecontests", repository=repository)
@@ -314,7 +315,7 @@ def test_shards_of_two_uploads(hub: Path, hub_store: Store, monkeypatch: Patch) 
     write_files(hub / "datasets" / CONTESTS.id, {again: b"x"})
     with serve(hub) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
-        with pytest.raises(DownloadError, match="has 2 of 1 shards of data/valid-.* one upload"):
+        with pytest.raises(DownloadError, match=r"has 2 of 1 shards of data/valid-.* one upload"):
             make(store, "codecontests_raw")
     assert not (store.root / "datasets_v2").exists()
 
