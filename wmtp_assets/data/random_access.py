@@ -64,8 +64,10 @@ class JsonLines(Sequence[dict[str, Any]]):
         if not -count <= row < count:
             raise IndexError(f"{self.path} has {count} rows: there is no row {row}")
         row %= count
-        line = self._data[self._offsets[row] : self._offsets[row + 1]]
-        if not line.endswith(b"\n") or b"\n" in line[:-1]:
+        begin = self._offsets[row]
+        line = self._data[begin : self._offsets[row + 1]]
+        is_line = line.endswith(b"\n") and b"\n" not in line[:-1]
+        if not is_line or (begin and self._data[begin - 1] != ord("\n")):
             raise CorruptArtifact(
                 f"{self.path}: row {row} is no line: file and offsets do not belong together. "
                 "Find out which is damaged with: wmtp verify"
@@ -83,7 +85,7 @@ class JsonLines(Sequence[dict[str, Any]]):
             return [self[number] for number in range(*row.indices(len(self)))]
         try:
             return json.loads(self.line(row))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptArtifact(f"{self.path}: row {row}: not JSON: {error}") from error
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from wmtp_assets.build import Build
 from wmtp_assets.data.process import split_file
-from wmtp_assets.data.random_access import open_jsonl
+from wmtp_assets.data.random_access import offsets_file, open_jsonl
 from wmtp_assets.data.records import RECORD_OF_CONVERTER, is_labelled
 from wmtp_assets.data.twin import read_twin, twin_file
 from wmtp_assets.manifest import Document
@@ -118,6 +118,7 @@ def build_small(build: Build) -> Document:
     processed = build.upstream(build.artifact.upstream[0])
     splits: Document = {}
     for split in spec.processed_splits:
+        store.verify_file(processed, offsets_file(split))
         lines = open_jsonl(store.verify_file(processed, split_file(split)))
         twin = store.verify_file(processed, twin_file(split))
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, record_value_head
 from wmtp_assets.layout import INTERNAL, VALUE_HEAD
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
-from wmtp_assets_tests.trees import damage, flip, remove_optional, tree
+from wmtp_assets_tests.respec import respec
+from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
 Wmtp = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -57,7 +59,7 @@ def test_status_shows_every_artifact(wmtp: Wmtp, root: Path) -> None:
         r"not verified",
         " ".join(micro.split()),
     )
-    assert last.startswith(f"{root} (sample): 19 of 19 artifacts, 4 of 4 optional ones, ")
+    assert last.startswith(f"{root} (sample): 25 of 25 artifacts, 4 of 4 optional ones, ")
     assert tree(root) == before
 
 
@@ -67,6 +69,8 @@ def test_status_json_is_complete(wmtp: Wmtp) -> None:
     rows = {row["name"]: row for row in document["artifacts"]}
     assert document["source"] == "sample"
     assert rows["humaneval_processed"]["rows"] == 164
+    assert rows["codecontests_tests"]["rows"] == 48 + 12 + 12
+    assert rows["codecontests_raw"]["source"] == "deepmind/code_contests"
     assert rows["meta_llama_mtp_safetensors"]["dtype"] == "float16"
     assert len(rows["micro_mtp"]["revision"]) == 40
 
@@ -85,7 +89,7 @@ def test_verify_good_tree(wmtp: Wmtp, root: Path) -> None:
     done = wmtp("verify")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,
-        "74 rules applied, 0 failed, 2 with warnings",
+        "93 rules applied, 0 failed, 3 with warnings",
     )
     assert {p: row for p, row in tree(root).items() if not p.startswith(INTERNAL)} == before
 
@@ -98,13 +102,149 @@ def test_warning_is_told_and_is_no_failure(wmtp: Wmtp) -> None:
     for rule in ("text_twins", "contamination"):
         assert f"mbpp_processed {rule}: warning" in lines
     assert "mbpp_processed splits: ok" in lines
-    assert lines[-1] == "7 rules applied, 0 failed, 2 with warnings"
+    assert lines[-1] == "8 rules applied, 0 failed, 2 with warnings"
     assert "FAILED" not in done.stdout
     document = json.loads(wmtp("verify", "mbpp_processed", "--json").stdout)
     assert document["exit_code"] == 0
     assert {item["problem"] for item in document["findings"]} == {"warning"}
     (row,) = json.loads(wmtp("status", "mbpp_processed", "--json").stdout)["artifacts"]
     assert (row["state"], row["problem"], row["rows"]) == ("committed", "", 964)
+
+
+PARTS = ("raw", "processed", "pairs", "small", "stats", "tests")
+
+
+def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
+    """A dataset by its folder: six artifacts of one upstream commit, small split and tests too."""
+    *rows, last = wmtp("status", "codecontests").stdout.splitlines()[1:]
+    assert [row.split()[:2] for row in rows] == [[f"codecontests_{part}", part] for part in PARTS]
+    commit = store.manifest(store.catalogue["codecontests_raw"]).document["source"]["revision"]
+    assert all(f" deepmind/code_contests  {commit[:8]} " in row for row in rows)
+    counts = dict(zip(PARTS, (row.split()[-6] for row in rows), strict=True))
+    lines = {
+        split: store.path(store.catalogue["codecontests_processed"], f"processed/{split}.jsonl")
+        .read_bytes()
+        .count(b"\n")
+        for split in ("train", "valid", "test")
+    }
+    assert counts == {
+        "raw": "-",
+        **dict.fromkeys(("processed", "pairs", "stats"), str(sum(lines.values()))),
+        "small": str(100 + 32 + 32),
+        "tests": str(48 + 12 + 12),
+    }
+    assert f"{store.root} (sample): 6 of 6 artifacts, " in last
+    assert "optional" not in last
+
+
+def test_verify_codecontests(wmtp: Wmtp) -> None:
+    """Every rule that has something to say about it is applied, and named; the twin that upstream
+    has in two splits is a warning, with both places."""
+    done = wmtp("verify", "codecontests")
+    rules = {
+        "raw": ["sha256"],
+        "processed": [
+            *("sha256", "schema", "row_count", "upstream_counts", "index", "token_length"),
+            *("splits", "text_twins", "contamination", "evaluation"),
+        ],
+        "pairs": ["sha256", "derivation"],
+        "small": ["sha256", "schema", "membership"],
+        "stats": ["sha256", "recount"],
+        "tests": ["sha256", "derivation"],
+    }
+    warnings = {"processed text_twins"}
+    verdicts = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert verdicts == [
+        *(
+            f"codecontests_{part} {rule}: {'warning' if f'{part} {rule}' in warnings else 'ok'}"
+            for part in PARTS
+            for rule in rules[part]
+        ),
+        "20 rules applied, 0 failed, 1 with warnings",
+    ]
+    (finding,) = (line for line in done.stdout.splitlines() if "expected" in line)
+    assert finding.startswith("  datasets_v2/codecontests/processed/valid.jsonl: line ")
+    assert "expected a text that is not in train, found that of " in finding
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "file", "names", "rule", "code"),
+    [
+        ("codecontests_tests", "valid_tests.json", ["codecontests_tests"], "sha256", 1),
+        ("codecontests_tests", "valid_tests.json", ["codecontests_pairs"], "", 0),
+        ("codecontests_processed", "index/train.offsets", ["codecontests"], "index", 1),
+        ("codecontests_processed", "index/train.parquet", ["codecontests"], "index", 1),
+        ("codecontests_processed", "processed/valid_eval.jsonl", ["codecontests"], "schema", 1),
+        ("codecontests_small", "train_small.jsonl", ["codecontests_small"], "schema", 1),
+    ],
+)
+def test_damaged_codecontests(
+    wmtp: Wmtp, store: Store, key: str, file: str, names: list[str], rule: str, code: int
+) -> None:
+    """The exit code is about what was asked for; the file is named, whatever rule reads it."""
+    artifact = store.catalogue[key]
+    damage(store.path(artifact, file), flip(-1))
+    done = wmtp("verify", *names)
+    assert done.returncode == code, done.stdout
+    assert (f"  {artifact.base}/{file}: " in done.stdout) == bool(code)
+    assert (f"{key} {rule}: FAILED" in done.stdout) == bool(code)
+    assert (f"  remedy: dagster asset materialize --select '{key}'" in done.stdout) == bool(code)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "file"),
+    [
+        ("codecontests_tests", "test_tests.json"),
+        ("codecontests_processed", "index/valid.offsets"),
+        ("codecontests_processed", "processed/test_eval.jsonl"),
+        ("codecontests_raw", "raw.metadata.json"),
+    ],
+)
+def test_missing_file_of_codecontests(wmtp: Wmtp, store: Store, key: str, file: str) -> None:
+    """2, not 1: nothing is wrong with what is there; status says so too, without reading it."""
+    store.path(store.catalogue[key], file).unlink()
+    assert wmtp("verify", key).returncode == 2
+    (row,) = json.loads(wmtp("status", key, "--json").stdout)["artifacts"]
+    assert row["problem"] in (f"{file} is missing", "not materialized")
+    assert wmtp("status", key).returncode == 0
+
+
+def test_made_from_other_rows_is_told(wmtp: Wmtp, store: Store) -> None:
+    """After a new conversion pairs, small splits and statistics are of the old one; tests are
+    upstream's and stay right."""
+    without_tests = respec(store, "codecontests", public_tests=0)
+    materialize(without_tests, without_tests.catalogue["codecontests_processed"])
+    rows = json.loads(wmtp("status", "codecontests", "--json").stdout)["artifacts"]
+    told = {row["name"].partition("_")[2]: row["problem"] for row in rows}
+    for part in ("pairs", "small", "stats"):
+        assert told[part].startswith("made from another codecontests_processed than is there now")
+        assert told[part].endswith(f"--select 'codecontests_{part}'")
+    assert (told["raw"], told["processed"], told["tests"]) == ("not verified",) * 3
+
+
+def test_findings_without_end_are_counted(wmtp: Wmtp, store: Store) -> None:
+    """A file whose every row is wrong has millions of findings: ten are shown, a thousand are kept
+    for scripts, and all are counted."""
+    pairs = store.catalogue["codecontests_pairs"]
+    path = store.path(pairs, "train.jsonl")
+    damage(path, lambda data: data.replace(b'"prompt": "', b'"prompt": "x'))
+    reseal(store, pairs)
+    wrong = path.read_bytes().count(b"\n")
+    assert wrong > 3000
+    done = wmtp("verify", "codecontests_pairs")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert "codecontests_pairs derivation: FAILED" in lines
+    assert sum("datasets_v2/codecontests/pairs/train.jsonl: line " in line for line in lines) == 10
+    assert f"  … {wrong} findings in all" in lines
+    assert lines[-1] == "2 rules applied, 1 failed"
+    document = json.loads(wmtp("verify", "codecontests_pairs", "--json").stdout)
+    counts = {row["rule"]: row["findings"] for row in document["rules"]}
+    assert counts == {"sha256": 0, "derivation": wrong}
+    assert len(document["findings"]) == 1000
+    assert document["exit_code"] == 1
 
 
 def test_verify_names_what_is_damaged(wmtp: Wmtp, store: Store) -> None:
@@ -145,7 +285,7 @@ def test_empty_root(tmp_path: Path) -> None:
     done = _wmtp(tmp_path, "verify")
     assert done.returncode == 2
     assert "dagster asset materialize --select 'micro_mtp'" in done.stdout
-    assert "0 of 19 artifacts, 0 of 4 optional ones, 0 B" in _wmtp(tmp_path, "status").stdout
+    assert "0 of 25 artifacts, 0 of 4 optional ones, 0 B" in _wmtp(tmp_path, "status").stdout
 
 
 def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
@@ -154,7 +294,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     done = wmtp("verify")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,
-        "65 rules applied, 0 failed, 2 with warnings, 4 skipped",
+        "84 rules applied, 0 failed, 3 with warnings, 4 skipped",
     )
     absent = "starling_rm_raw committed: skipped absent: it is optional, and was not materialized"
     assert absent in done.stdout.splitlines()
@@ -163,7 +303,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     assert " ".join(starling.split()) == (
         "starling_rm_raw raw - - - - - - optional, not materialized"
     )
-    assert ": 19 of 19 artifacts, 0 of 4 optional ones, " in last
+    assert ": 25 of 25 artifacts, 0 of 4 optional ones, " in last
     for names, code in (
         (["starling_rm_raw"], 2),
         (["starling-rm-7b"], 2),
@@ -433,10 +573,14 @@ def _without_platform(root: Path, *arguments: str) -> subprocess.CompletedProces
 
 def test_base_package_verifies(root: Path) -> None:
     """On a training machine without Dagster, torch or sentencepiece every file is still verified;
-    the rules that count tokens are skipped, and say what to install."""
+    the rules that count tokens or read columns are skipped, and say what to install.
+
+    Tokens: 3 tokenizers, 6 checkpoints, 3 datasets. Columns: index of 3 datasets, splits, texts and
+    contamination of the 2 that train, evaluation rows and tests of 1, and pairs, small splits and
+    statistics of 3."""
     done = _without_platform(root, "verify")
     assert done.returncode == 0, done.stdout + done.stderr
     skipped = [line for line in done.stdout.splitlines() if ": skipped" in line]
-    assert len(skipped) == 13
-    assert all("pip install sentencepiece" in line for line in skipped)
+    needed = Counter(re.sub(".*pip install ", "", line) for line in skipped)
+    assert needed == {"sentencepiece": 12, "'wmtp_assets[platform]'": 20}
     assert "micro_mtp sha256: ok" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+import pytest
 import yaml
 
 from wmtp_assets.components.families import definitions_of
@@ -61,16 +62,72 @@ def test_materialization_describes_the_artifact(store: Store, run: Run) -> None:
     assert metadata["humaneval_small"]["dagster/row_count"].value == 32
 
 
+def test_dataset_describes_itself(store: Store, run: Run) -> None:
+    """Rows, files and commit of CodeContests in the UI; its tests are counted by problem."""
+    result = run(dg.AssetSelection.assets("codecontests_processed", "codecontests_tests"))
+    assert result.success
+    metadata = {
+        event.asset_key.to_user_string(): event.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+    for key in ("codecontests_processed", "codecontests_tests"):
+        manifest = store.manifest(store.catalogue[key])
+        said = {name: value.value for name, value in metadata[key].items()}
+        assert said["dagster/row_count"] == manifest.document["rows"]
+        assert said["dagster/size_bytes"] == manifest.size
+        assert said["content_sha256"] == manifest.content_sha256
+        assert said["repository"] == "https://huggingface.co/datasets/deepmind/code_contests"
+        assert said["revision"] == manifest.document["source"]["revision"]
+        table = metadata[key]["files"]
+        assert isinstance(table, dg.TableMetadataValue)
+        assert [record.data["file"] for record in table.records] == sorted(manifest.files)
+    assert metadata["codecontests_tests"]["dagster/row_count"].value == 48 + 12 + 12
+    failed = [item for item in result.get_asset_check_evaluations() if not item.passed]
+    assert [(item.check_name, item.severity) for item in failed] == [
+        ("text_twins", dg.AssetCheckSeverity.WARN)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "upstream", "manifest", "everything"),
+    [
+        (
+            "micro_mtp",
+            "meta_llama_mtp_safetensors",
+            "models_v2/meta-llama-mtp/metadata.json",
+            EVERYTHING_FOR_MICRO,
+        ),
+        (
+            "codecontests_tests",
+            "codecontests_raw",
+            "datasets_v2/codecontests/raw.metadata.json",
+            "codecontests_raw,codecontests_tests",
+        ),
+        (
+            "codecontests_pairs",
+            "codecontests_processed",
+            "datasets_v2/codecontests/metadata.json",
+            "meta_llama_mtp_raw,meta_llama_mtp_tokenizer,codecontests_raw,codecontests_processed,"
+            "codecontests_pairs",
+        ),
+    ],
+)
 def test_missing_upstream_is_one_clear_message(
-    empty_store: Store, instance: dg.DagsterInstance
+    empty_store: Store,
+    instance: dg.DagsterInstance,
+    key: str,
+    upstream: str,
+    manifest: str,
+    everything: str,
 ) -> None:
     """Dagster does not test that upstream exists; people need what, where, and the command."""
-    result = runner(empty_store, instance)(dg.AssetSelection.assets("micro_mtp"))
+    result = runner(empty_store, instance)(dg.AssetSelection.assets(key))
     assert not result.success
-    message = _failure(result, "micro_mtp")
-    assert "meta_llama_mtp_safetensors" in message
-    assert str(empty_store.root / "models_v2/meta-llama-mtp/metadata.json") in message
-    assert message.endswith(f"dagster asset materialize --select '{EVERYTHING_FOR_MICRO}'")
+    message = _failure(result, key)
+    assert upstream in message
+    assert str(empty_store.root / manifest) in message
+    assert message.endswith(f"dagster asset materialize --select '{everything}'")
 
 
 def test_damaged_parent_leaves_the_old_micro_model(store: Store, run: Run) -> None:
@@ -106,7 +163,7 @@ def test_default_selection_is_what_is_required() -> None:
     assert {key.to_user_string() for key in selection.resolve(graph)} == {
         artifact.key for artifact in Catalogue.load() if not artifact.optional
     }
-    assert len(selection.resolve(graph)) == 19
+    assert len(selection.resolve(graph)) == 25
 
 
 def test_optional_assets_say_so_where_people_look() -> None:

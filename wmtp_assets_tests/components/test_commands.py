@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from wmtp_assets.components.instance import prepare_instance
+from wmtp_assets.layout import TOP_FOLDERS
 from wmtp_assets.store import Store
 from wmtp_assets_tests.components.test_artifacts import EVERYTHING_FOR_MICRO
 from wmtp_assets_tests.trees import damage, flip
@@ -136,7 +137,7 @@ RUNS_AND_ASSETS = """
 def statuses(url: str) -> list[str]:
     """The status of every run the instance knows, and that all assets are there."""
     data = query(url, RUNS_AND_ASSETS)
-    assert len(data["assetNodes"]) == 23
+    assert len(data["assetNodes"]) == 29
     return [run["status"] for run in data["runsOrError"]["results"]]
 
 
@@ -163,15 +164,41 @@ def test_literal_commands_share_one_instance(shell: Shell, project: Path, root: 
         assert statuses(url) == ["SUCCESS", "SUCCESS"]
 
 
-def test_missing_upstream_on_the_command_line(shell: Shell, tmp_path: Path) -> None:
+def test_tests_alone_on_the_command_line(shell: Shell, store: Store) -> None:
+    """Evaluation needs upstream's tests and no conversion: two assets from nothing, with their
+    checks; in the log stands what was written and how many problems it has."""
+    for artifact in store.catalogue.select("codecontests"):
+        for name in (*store.manifest(artifact).files, artifact.manifest):
+            store.path(artifact, name).unlink()
+    done = shell("source activate.sh && dagster asset materialize --select '*codecontests_tests'")
+    assert done.returncode == 0, done.stderr
+    assert "codecontests_tests: train: 48 problems" in done.stderr
+    assert "codecontests_tests: test: 12 problems" in done.stderr
+    made = {item.key for item in store.catalogue if store.manifest_path(item).is_file()}
+    others = {item.key for item in store.catalogue if "codecontests" not in item.key}
+    assert made - others == {"codecontests_raw", "codecontests_tests"}
+    assert shell("wmtp verify codecontests_raw codecontests_tests").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "everything"),
+    [
+        ("micro_mtp", EVERYTHING_FOR_MICRO),
+        ("codecontests_tests", "codecontests_raw,codecontests_tests"),
+    ],
+)
+def test_missing_upstream_on_the_command_line(
+    shell: Shell, tmp_path: Path, key: str, everything: str
+) -> None:
     """The first thing a newcomer may try: it must say what to type instead."""
     done = shell(
-        "source activate.sh && dagster asset materialize --select micro_mtp",
+        f"source activate.sh && dagster asset materialize --select {key}",
         WMTP_STORAGE_ROOT=str(tmp_path / "nothing"),
     )
     assert done.returncode == 1
-    assert f"dagster asset materialize --select '{EVERYTHING_FOR_MICRO}'" in done.stderr
-    assert not (tmp_path / "nothing/models_v2").exists()
+    assert f"dagster asset materialize --select '{everything}'" in done.stderr
+    for top in TOP_FOLDERS:
+        assert not (tmp_path / "nothing" / top).exists()
 
 
 @pytest.mark.parametrize(
@@ -180,12 +207,15 @@ def test_missing_upstream_on_the_command_line(shell: Shell, tmp_path: Path) -> N
         ("+micro_mtp", "*micro_mtp", 4),
         ("+micro_mtp,humaneval_processed+", "*micro_mtp,humaneval_processed*", 8),
         ("humaneval_processed+", "humaneval_processed*", 4),
-        ("*", "*", 23),
+        ("*", "*", 29),
         ("micro_mtp", "micro_mtp", 1),
         ("+micro_ref", "*micro_ref", 4),
         ("+starling_rm_safetensors", "*starling_rm_safetensors", 5),
         ("micro_mtp+", "micro_mtp*", 2),
-        ("not tag:optional=true", "not tag:optional=true", 19),
+        ("+codecontests_tests", "*codecontests_tests", 2),
+        ("+codecontests_stats", "*codecontests_stats", 5),
+        ("codecontests_raw+", "codecontests_raw*", 6),
+        ("not tag:optional=true", "not tag:optional=true", 25),
         ('+key:"humaneval_small"', '+key:"humaneval_small"', 5),
     ],
 )
@@ -195,7 +225,7 @@ def test_make_selects_everything_upstream(
     """Dagster takes a bare ``+a`` for one layer; on a fresh clone that is never enough."""
     dry = shell(f"make -n materialize SELECT='{select}'")
     assert f"dagster asset materialize --select '{selection}'" in dry.stdout
-    if count == 19:
+    if count == 25:
         assert shell("make -n materialize").stdout == dry.stdout
     listed = shell(f"source activate.sh && dagster asset list --select '{selection}'")
     assert len(listed.stdout.split()) == count

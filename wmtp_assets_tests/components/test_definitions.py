@@ -96,6 +96,24 @@ def test_wmtp_loads_without_dagster() -> None:
     assert done.stdout.strip() == "[]"
 
 
+LIGHT = """
+import sys, wmtp_assets
+heavy = [name for name in {heavy} if name in sys.modules]
+print(heavy, sorted(wmtp_assets.__all__))
+"""
+
+
+def test_package_imports_nothing_heavy() -> None:
+    """Training code and notebooks import it for one function; each pays for what it calls only."""
+    script = LIGHT.format(heavy=["dagster", *HEAVY])
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    names = ["JsonLines", "load_dataset", "load_state_dict", "open_jsonl", "usable_for"]
+    assert done.stdout == f"[] {names}\n"
+    assert all(hasattr(wmtp_assets, name) for name in names)
+
+
 def _modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 

@@ -51,7 +51,7 @@ def test_schema_file_validates_every_line(good_root: Path, rows: list[dict[str, 
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
     assert [error.message for row in rows for error in validator.iter_errors(row)] == []
-    source = json.loads((folder / "metadata.json").read_bytes())["source"]
+    source = json.loads((folder.parent / "metadata.json").read_bytes())["source"]
     assert schema["source"] == {"repository": source["repo"], "revision": source["revision"]}
     assert source["repo"] == "openai/openai_humaneval"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -85,20 +86,40 @@ def test_depth_limit_is_exact() -> None:
         parse_object(line(MAX_DEPTH + 1))
 
 
-def test_length_limit_is_exact(tmp_path: Path) -> None:
-    """At the limit a line is good; a byte more and it is refused, before it is parsed."""
+@pytest.mark.parametrize("limit", [MAX_SIZE, 100])
+def test_length_limit_is_exact(tmp_path: Path, limit: int) -> None:
+    """At the limit a line is good; a byte more and it is refused, before it is parsed.
+
+    The limit is another where a line holds all tests of a problem.
+    """
     path = tmp_path / "long.jsonl"
-    longest = b'{"a": "%s"}' % (b"x" * (MAX_SIZE - len(b'{"a": ""}')))
+    longest = b'{"a": "%s"}' % (b"x" * (limit - len(b'{"a": ""}')))
     path.write_bytes(longest + b"\n")
-    assert [len(row["a"]) for _, row in read_jsonl(path)] == [len(longest) - len(b'{"a": ""}')]
+    rows = read_jsonl(path, limit)
+    assert [len(row["a"]) for _, row in rows] == [len(longest) - len(b'{"a": ""}')]
     for ending in (b"\n", b""):
         path.write_bytes(b"{}\n" + longest + b" " + ending)
         for read in (read_lines, read_jsonl):
             with pytest.raises(BadLine) as caught:
-                list(read(path))
-            assert str(caught.value) == f"{path}:2: longer than {MAX_SIZE} bytes"
+                list(read(path, limit))
+            assert str(caught.value) == f"{path}:2: longer than {limit} bytes"
     with pytest.raises(ValueError, match="longer than"):
-        parse_object(longest + b" ")
+        parse_object(longest + b" ", limit)
+
+
+def test_line_of_100_megabytes_is_not_read(tmp_path: Path) -> None:
+    """What is refused for its length must not cost the memory of its length."""
+    path = tmp_path / "rows.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"a": "')
+        file.truncate(100_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadLine, match=f":1: longer than {MAX_SIZE} bytes"):
+            next(read_jsonl(path))
+        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_SIZE
+    finally:
+        tracemalloc.stop()
 
 
 BAD_LINES: dict[str, tuple[bytes, str]] = {

@@ -52,13 +52,15 @@ def test_rows_are_those_of_upstream(rows: dict[str, list[dict[str, Any]]], split
     ]
 
 
-def test_line_breaks_are_upstreams(rows: dict[str, list[dict[str, Any]]]) -> None:
+def test_line_breaks_are_upstreams(good_root: Path, rows: dict[str, list[dict[str, Any]]]) -> None:
     """Nearly all code has CRLF. Made LF, it would have other tokens than anybody else's MBPP."""
     assert [i for i, row in UPSTREAM.items() if "\r\n" not in row["code"]] == [62, 847]
     assert len(UPSTREAM) == 974
     outputs = {row["task_id"]: row["output"] for split in SPLITS for row in rows[split]}
     with_crlf = {task_id for task_id, code in outputs.items() if "\r\n" in code}
     assert outputs.keys() - with_crlf == {"62", "847"}
+    splits = json.loads((good_root / FOLDER / "metadata.json").read_bytes())["splits"]
+    assert sum(split["crlf_rows"] for split in splits.values()) == len(with_crlf)
 
 
 def test_few_shot_examples_stay_in_raw(good_root: Path, store: Store) -> None:

@@ -11,20 +11,17 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.records import (
-    PROMPT_RULE,
-    HumanEvalMetadata,
-    HumanEvalRecord,
-    PairRecord,
-    pair_of,
-    schema_document,
-)
+from wmtp_assets.data.records import PROMPT_RULE, PairRecord, schema_document
 from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
+from wmtp_assets_tests.data.contests import make, processed_path
 from wmtp_assets_tests.trees import damage, flip, tree
 
-SPLITS = {"humaneval": ("test",), "mbpp": ("train", "validation", "test")}
+SPLITS = {
+    "humaneval": ("test",),
+    "mbpp": ("train", "validation", "test"),
+    "codecontests": ("train", "valid", "test"),
+}
 ROWS = [(name, split) for name, splits in SPLITS.items() for split in splits]
 
 
@@ -40,10 +37,13 @@ def test_every_line_is_the_processed_row_at_its_place(
     """Weights by line number are only right if neither order nor number of lines changes."""
     assert rows_of(good_root, name, "pairs", split) == [
         {
-            "prompt": row["instruction"],
+            "prompt": row["instruction"] + (f"\n\n{row['input']}" if row["input"] else ""),
             "response": row["output"],
-            "is_correct": None,
-            "metadata": {"problem_id": row["task_id"], "difficulty": "unknown"},
+            "is_correct": row.get("is_correct"),
+            "metadata": {
+                "problem_id": row["metadata"].get("problem_id", row["task_id"]),
+                "difficulty": row["metadata"]["difficulty"],
+            },
         }
         for row in rows_of(good_root, name, "processed", split)
     ]
@@ -74,31 +74,6 @@ def test_manifest_counts_the_rows_and_states_the_rule(store: Store, name: str) -
         split: {"rows": processed["splits"][split]["rows"]} for split in SPLITS[name]
     }
     assert document["source"] == processed["source"]
-
-
-@pytest.mark.parametrize(
-    ("instruction", "input_", "prompt"),
-    [
-        ("sum it", "", "sum it"),
-        ("sum it", "1 2\n", "sum it\n\n1 2\n"),
-        (" a\r\n", "b", " a\r\n\n\nb"),
-    ],
-)
-def test_prompt_is_made_by_the_rule(instruction: str, input_: str, prompt: str) -> None:
-    """No dataset has an input yet; the first that has one must not lose it or gain blanks."""
-    record = HumanEvalRecord.model_construct(
-        instruction=instruction,
-        input=input_,
-        output="pass",
-        task_id="HumanEval/7",
-        metadata=HumanEvalMetadata.model_construct(difficulty="easy"),
-    )
-    assert pair_of(record).model_dump() == {
-        "prompt": prompt,
-        "response": "pass",
-        "is_correct": None,
-        "metadata": {"problem_id": "HumanEval/7", "difficulty": "easy"},
-    }
 
 
 GOOD: dict[str, Any] = {
@@ -135,11 +110,12 @@ def test_bad_pair_is_refused_by_record_and_schema(field: str, changes: dict[str,
     assert list(validator.iter_errors(row))
 
 
-def test_pairs_of_damaged_rows_are_not_made(store: Store) -> None:
+def test_pairs_of_damaged_rows_are_not_made(contests: Store) -> None:
     """Or the damage would get a right hash one folder further on."""
-    damage(store.path(store.catalogue["mbpp_processed"], "validation.jsonl"), flip(5000))
-    artifact = store.catalogue["mbpp_pairs"]
-    before = tree(store.folder(artifact))
-    with pytest.raises(CorruptArtifact, match=r"validation\.jsonl is damaged"):
-        materialize(store, artifact)
-    assert tree(store.folder(artifact)) == before
+    make(contests, "pairs")
+    damage(processed_path(contests, "index/valid.parquet"), flip(500))
+    folder = contests.folder(contests.catalogue["codecontests_pairs"])
+    before = tree(folder)
+    with pytest.raises(CorruptArtifact, match=r"valid\.parquet is damaged"):
+        make(contests, "pairs")
+    assert tree(folder) == before

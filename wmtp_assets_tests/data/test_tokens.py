@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from wmtp_assets.data import tokens
-from wmtp_assets.data.tokens import TokenCounter, segments
+from wmtp_assets.data.jsonl import read_jsonl
+from wmtp_assets.data.tokens import MAX_LINE, TokenCounter, lines
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
 
 PIECES = ["<s>", "</s>", "<unk>", "<0x0A>", "▁", "▁▁", "\t", "\r\n", "\n", "  ", " ", "    "]
-PIECES += ["def", "x", "é", "你", "🙂", "\u2028", "\0", "a\u0301", "ﬁ"]
+PIECES += ["def", "x", "é", "你", "🙂", "\u2028", "\0", "a\u0301", "ﬁ", "\r", "x▁y", "</s"]
+PIECES += [" " * (MAX_LINE + 30), "long_name_" * 15]
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map("".join)
 
 
@@ -69,19 +72,33 @@ def test_damaged_byte_piece_is_refused_by_name() -> None:
 
 @given(TEXTS)
 @example("a  b\n\n\t c ▁▁d ")
-def test_segments_are_the_text(text: str) -> None:
-    """A character that is in no segment, or in two, is counted wrongly; the rest is arithmetic."""
-    assert "".join(segments(text)) == (f" {text}".replace("▁", " ") if text else "")
+def test_lines_are_the_text(text: str) -> None:
+    """A character that is in no line, or in two, is counted wrongly; the rest is arithmetic."""
+    assert "\n".join(lines(text)) == (f" {text}".replace("▁", " ") if text else "")
 
 
-def test_forgetting_changes_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("longest", "most"), [(4, 100), (100, 3), (0, 0)])
+def test_forgetting_changes_no_count(
+    monkeypatch: pytest.MonkeyPatch, longest: int, most: int
+) -> None:
     """The memory is bounded; a count must not depend on what was counted before."""
-    monkeypatch.setattr(tokens, "MAX_SEGMENTS", 3)
-    monkeypatch.setattr(tokens, "MAX_SEGMENT", 4)
+    monkeypatch.setattr(tokens, "MAX_LINE", longest)
+    monkeypatch.setattr(tokens, "MAX_LINES", most)
     small = TokenCounter(MODEL_PATH.read_bytes(), "tokenizer.model")
     texts = [f"def f{i}(a, b):\n    return {'x' * i} + {i}" for i in range(20)] * 2
-    assert small.count(texts) == counter().count(texts)
+    for begin in range(0, len(texts), 7):
+        some = texts[begin : begin + 7]
+        assert small.count(some) == [len(processor().encode(text)) for text in some]
     assert small.is_memoised
+
+
+def test_thousands_of_texts_at_once_are_counted_alike(good_root: Path) -> None:
+    """Real solutions share most of their lines, and each must count in each of them."""
+    path = good_root / "datasets_v2/codecontests/processed/train.jsonl"
+    texts = [row["output"] for _, row in read_jsonl(path)]
+    assert len(texts) > 3000
+    fresh = TokenCounter(MODEL_PATH.read_bytes(), "tokenizer.model")
+    assert fresh.count(texts) == [len(ids) for ids in processor().encode(texts)]
 
 
 LLAMA_LIKE: dict[str, Any] = {
@@ -109,32 +126,47 @@ def trained(**changes: Any) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [
-        {"split_by_whitespace": False},
         {"normalization_rule_name": "nfkc"},
         {"remove_extra_whitespaces": True},
         {"add_dummy_prefix": False},
         {"byte_fallback": False},
-        {"user_defined_symbols": ["of the"]},
+        {"user_defined_symbols": "of\nthe"},
+        {"user_defined_symbols": "\n"},
         {"treat_whitespace_as_suffix": True},
     ],
     ids=str,
 )
 def test_other_vocabularies_are_counted_whole(change: dict[str, Any]) -> None:
-    """Where a token can cross a boundary, or the text is changed, sums of parts are wrong."""
-    model = trained(**{key: tuple(v) if isinstance(v, list) else v for key, v in change.items()})
+    """Where a token can cross a line break, or the text is changed, sums of parts are wrong."""
+    model = trained(**change)
     other = TokenCounter(model, "tokenizer.model")
     assert not other.is_memoised
-    texts = ["the sum of the numbers", " ﬁ  é\n of the\tsum ", "x_1 + 3", ""]
+    texts = ["the sum of the numbers", " ﬁ  é\n of\nthe\tsum ", "x_1 + 3", ""]
     encode = SentencePieceProcessor(model_proto=model).encode
     assert other.count(texts) == [len(encode(text)) for text in texts]
 
 
-@pytest.mark.parametrize("kind", ["bpe", "unigram"])
-def test_a_vocabulary_like_llamas_is_memoised(kind: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": "bpe"},
+        {"model_type": "unigram"},
+        {"split_by_whitespace": False},
+        {"user_defined_symbols": "of the,\t"},
+    ],
+    ids=str,
+)
+def test_a_vocabulary_without_line_breaks_is_memoised(change: dict[str, Any]) -> None:
     """The fast path must be taken where it is right, or nobody would notice that it is not."""
-    model = trained(model_type=kind)
+    model = trained(**change)
     similar = TokenCounter(model, "tokenizer.model")
     assert similar.is_memoised
     encode = SentencePieceProcessor(model_proto=model).encode
-    texts = ["the sum of the numbers\n  = x_1", "\t\tlist_2:  ▁item\r\n", "éé 你"]
-    assert similar.count(texts) == [len(encode(text)) for text in texts]
+    of_training = st.sampled_from(["the sum of the numbers", " = x_1", "list_2:", "item", " in "])
+
+    @settings(deadline=None, max_examples=50)
+    @given(st.lists(of_training | TEXTS, max_size=8).map("".join))
+    def counts_are_those_of_encode(text: str) -> None:
+        assert similar.count([text]) == [len(encode(text))]
+
+    counts_are_those_of_encode()
