@@ -102,7 +102,7 @@ def problem_ids(shards: Iterable[tuple[str, Path]]) -> tuple[list[list[str]], li
                 taken.add(problem_id)
                 renamed.append(problem_id)
             first.add(name)
-            known[key] = problem_id, splits | {split}
+            known.setdefault(key, (problem_id, splits))[1].add(split)
             ids[-1].append(problem_id)
     return ids, renamed
 
@@ -174,7 +174,7 @@ def convert_batch(
 
 def input_of(tests: Tests, count: int) -> str:
     """The first ``count`` tests as text: ``Input:``, the input, ``Output:``, the output, a line
-    each, without the tests' own last line breaks; an empty line between two tests."""
+    each, without white space at the end of either; an empty line between two tests."""
     pairs = zip(tests.input[:count], tests.output[:count], strict=True)
     return "\n\n".join(
         f"Input:\n{given.rstrip()}\nOutput:\n{wanted.rstrip()}" for given, wanted in pairs

@@ -107,7 +107,7 @@ def rows_of(path: Path, first: int, batch: pa.RecordBatch) -> Iterator[dict[str,
     """The rows of a batch that begins at row ``first``.
 
     Raises:
-        InvalidInput: naming the row of a text that is not UTF-8, or of a null in a list.
+        InvalidInput: naming the row of a text that is not UTF-8.
     """
     names = batch.schema.names
     columns = [values_of(path, first, name, batch.column(name)) for name in names]

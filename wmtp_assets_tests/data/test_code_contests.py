@@ -616,6 +616,7 @@ NAMED = st.tuples(st.sampled_from(["a", "a#2", "a#3", "b"]), st.sampled_from("xy
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(SPLITS), st.lists(NAMED, max_size=4)), max_size=4))
 @example([("train", [("a", "x"), ("a", "x")]), ("valid", [("a", "x"), ("a", "x")])])
+@example([("train", [("a", "x")]), ("valid", [("a", "x")] * 2), ("test", [("a", "x")])])
 def test_names_are_unique_in_a_split_and_shared_only_by_the_same_problem(layout: Layout) -> None:
     """What the problem index and the rule about splits rely on, for any upstream."""
     ids, renamed = assign(layout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -299,6 +300,26 @@ def test_parts_of_other_bytes_are_not_used(contests: Store) -> None:
     assert len(kept) == len(before) // 2
     rows = contests.path(contests.catalogue["codecontests_processed"], "processed/train.jsonl")
     assert b"print(2)" in rows.read_bytes().splitlines()[0]
+
+
+def test_parts_with_other_names_are_not_used(contests: Store) -> None:
+    """A problem is renamed for what stands in another shard; its own bytes are as before."""
+    convert_and_die_here(contests, 2)
+    first = table([problem("c", description="Another."), problem("b")])
+    commit_raw(contests, small_repository() | {shard_name("train", 0, 3): first})
+    assert make(contests).document["renamed_problems"] == ["c#2"]
+    rows = contests.path(contests.catalogue["codecontests_processed"], "processed/train.jsonl")
+    ids = [json.loads(line)["metadata"]["problem_id"] for line in rows.read_bytes().splitlines()]
+    assert [*dict.fromkeys(ids)] == ["c", "b", "c#2", "d", "e", "f"]
+
+
+def test_file_of_somebody_else_among_the_parts_is_no_obstacle(
+    contests: Store, wanted: Manifest
+) -> None:
+    """A backup program or an editor leaves one there; nothing of it is for keeping."""
+    convert_and_die_here(contests, 2)
+    (scratch(contests) / ".DS_Store").write_bytes(b"x")
+    assert make(contests).files == wanted.files
 
 
 def test_progress_says_rows_and_time_left_after_each_shard(contests: Store) -> None:
