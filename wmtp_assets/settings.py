@@ -63,9 +63,7 @@ def read_workers(environment: Mapping[str, str] = os.environ) -> int:
     """
     text = environment.get(WORKERS_VARIABLE, "")
     if not text:
-        return min(
-            len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1, 256
-        )
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 256):
+        return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 256):
         raise SpecError(f"{WORKERS_VARIABLE}={text!r} is no number of processes, 1 to 256")
     return int(text)

@@ -14,7 +14,7 @@ import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
@@ -42,6 +42,7 @@ from wmtp_assets.data.shard import (
     Summary,
     convert_shard,
     read_problems,
+    read_summary,
 )
 from wmtp_assets.data.twin import TwinWriter, twin_file, twin_schema
 from wmtp_assets.errors import InvalidInput, StoreError
@@ -150,9 +151,12 @@ def build_processed(build: Build) -> Document:
         folder = build.scratch / key
         jobs.append(Job(shard.path, spec, tokenizer_path, tokenizer_sha256, folder, options))
     _remove_others(build.scratch, {job.folder for job in jobs})
+    done = {n for n, job in enumerate(jobs) if read_summary(job.folder) is not None}
+    if done:
+        build.say(f"{build.artifact.key}: {len(done)} of {len(jobs)} shards are done already")
     splits: Document = {}
     with _converted(jobs, build.say) as parts:
-        progress = _SampleProgress(build, shards)
+        progress = _SampleProgress(build, shards, done)
         for split, split_spec in spec.processed_splits.items():
             mine = [n for n, shard in enumerate(shards) if shard.split == split]
             with _Joined(build, split) as joined:
@@ -238,7 +242,9 @@ class _converted:
         self._jobs = jobs
         self._done: dict[int, Summary] = {}
         size = sum(job.path.stat().st_size for job in jobs)
-        workers = min(len(jobs), read_workers()) if size >= SIDE_BY_SIDE else 1
+        workers = min(len(jobs), read_workers())
+        if size < SIDE_BY_SIDE:
+            workers = 1
         self._pool: ProcessPoolExecutor | None = None
         if workers > 1:
             say(f"converting {len(jobs)} shards in {workers} processes")
@@ -293,23 +299,29 @@ def _end_with_parent() -> None:
 
 
 class _SampleProgress:
-    """Says after each shard how far the conversion is, in samples a second and time left."""
+    """Says after each shard how far the conversion is, in rows a second and time left.
 
-    def __init__(self, build: Build, shards: Sequence[Shard]) -> None:
-        self._build, self._shards = build, shards
+    Args:
+        done: numbers of the shards that an earlier run converted: they say nothing about the rate.
+    """
+
+    def __init__(self, build: Build, shards: Sequence[Shard], done: Container[int]) -> None:
+        self._build, self._shards, self._done = build, shards, done
         self._started = time.monotonic()
-        self._samples = self._bytes = 0
-        self._total = sum(shard.size for shard in shards)
+        self._rows = self._new_rows = self._new_bytes = 0
+        self._total = sum(shard.size for n, shard in enumerate(shards) if n not in done)
 
     def advance(self, number: int, summary: Summary) -> None:
         shard = self._shards[number]
-        self._samples += summary.rows
-        self._bytes += shard.size
+        self._rows += summary.rows
+        if number not in self._done:
+            self._new_rows += summary.rows
+            self._new_bytes += shard.size
         seconds = max(time.monotonic() - self._started, 1e-6)
-        left = seconds * (self._total - self._bytes) / max(self._bytes, 1)
+        left = seconds * (self._total - self._new_bytes) / max(self._new_bytes, 1)
         self._build.say(
             f"{self._build.artifact.key}: shard {number + 1} of {len(self._shards)} "
-            f"({shard.split}): {self._samples:,} rows, {self._samples / seconds:,.0f} rows/s, "
+            f"({shard.split}): {self._rows:,} rows, {self._new_rows / seconds:,.0f} rows/s, "
             f"{human_seconds(left)} left"
         )
 

@@ -13,7 +13,6 @@ Compressed with zstd; a row group has :data:`ROW_GROUP` rows.
 from __future__ import annotations
 
 import io
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,8 +61,6 @@ def _arrow_type(annotation: Any) -> pa.DataType:
         return pa.list_(_arrow_type(arguments[0]))
     if origin is typing.Literal:
         return _arrow_type(type(arguments[0]))
-    if origin in (typing.Union, types.UnionType):
-        return _arrow_type(next(item for item in arguments if item is not type(None)))
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         inner = annotation.model_fields.items()
         return pa.struct([(name, _arrow_type(info.annotation)) for name, info in inner])
