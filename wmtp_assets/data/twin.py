@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from wmtp_assets.data.parquet import read_table, type_name
 from wmtp_assets.data.records import Record, problem_of
+from wmtp_assets.errors import InvalidInput
 from wmtp_assets.files import HashedFile
 
 if TYPE_CHECKING:
@@ -159,9 +160,29 @@ def read_twin(
         columns: names; ``metadata.difficulty`` is a field of a struct.
 
     Raises:
-        InvalidInput: naming the file: not parquet, damaged, or with other columns.
+        InvalidInput: naming the file: not parquet, damaged, or with other columns; a null where
+            there is none, or a text that is not UTF-8.
         OSError: if it cannot be read.
     """
+    import pyarrow as pa
+
     types = {item.name: type_name(item.type) for item in twin_schema(record)}
-    for _, batch in read_table(path, columns, batch_size, types):
+    for first, batch in read_table(path, columns, batch_size, types):
+        try:
+            batch.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise InvalidInput(f"{path}: rows from {first}: {error}") from error
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if name != "language" and _has_null(column):
+                raise InvalidInput(f"{path}: rows from {first}: {name!r} holds a null")
         yield batch
+
+
+def _has_null(column: pa.Array) -> bool:
+    import pyarrow as pa
+
+    if column.null_count:
+        return True
+    if pa.types.is_struct(column.type):
+        return any(map(_has_null, column.flatten()))
+    return pa.types.is_list(column.type) and _has_null(column.flatten())

@@ -521,6 +521,7 @@ def _check_twin(subject: Subject, report: Report, split: str) -> int:
         compared = _Compared(index_file.read)
         index = ProblemIndex(compared.write, is_labelled(record))
         problems = crlf_rows = 0
+        difference = ("stats", "those of the rows, and the end of the file", "others, or more")
         for problem_id, rows in _by_problem(_twin_rows(subject, report, split, columns)):
             problems += 1
             found = [row for _, row in rows]
@@ -549,26 +550,18 @@ def _check_twin(subject: Subject, report: Report, split: str) -> int:
                 [row.get("is_correct") for row in base],
                 [counts[-1] for counts in tokens],
             )
-            if compared.differs:
-                report.add(
-                    subject.file(problem_index_file(split)),
-                    place=f"problem {problem_id}",
-                    expected="the entry that its rows give",
-                    found="another",
-                )
-                break
-        else:
-            index.close()
-            if not compared.is_at_end():
-                report.add(
-                    subject.file(problem_index_file(split)),
-                    place="stats",
-                    expected="those of the rows, and the end of the file",
-                    found="others, or more",
-                )
+            if compared.differs and difference[0] == "stats":
+                difference = (f"problem {problem_id}", "the entry that its rows give", "another")
+        index.close()
+        if not compared.is_at_end():
+            place, expected, other = difference
+            report.add(
+                subject.file(problem_index_file(split)), place=place, expected=expected, found=other
+            )
     report.goes_on_with(subject, split_file(split))
     if next(lines, None) is not None:
         report.add(file, expected="a row per line of the JSONL", found="more lines")
+    report.require(file, expected=columns, found=_columns(subject, report, split), place="columns")
     report.require(
         subject.file(subject.artifact.manifest),
         expected={"problems": problems, "crlf_rows": crlf_rows},
@@ -576,6 +569,13 @@ def _check_twin(subject: Subject, report: Report, split: str) -> int:
         place=f"splits.{split}",
     )
     return problems
+
+
+def _columns(subject: Subject, report: Report, split: str) -> list[str]:
+    """The columns that a twin has."""
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(report.reads(subject, twin_file(split))).names
 
 
 def _twin_rows(

@@ -32,7 +32,7 @@ from wmtp_assets.integrity.rows import (
     read_document,
     spec_of,
 )
-from wmtp_assets.manifest import Document
+from wmtp_assets.manifest import Document, render
 from wmtp_assets.progress import Progress
 from wmtp_assets.strict_json import parse_object
 
@@ -110,6 +110,8 @@ def check_membership(subject: Subject, report: Report) -> None:
         kept = sample(rows, limit, spec.small.seed)
         strata = Counter(stratum for _, stratum in rows())
         full = open_jsonl(report.reads(subject, split_file(split), processed))
+        if strata.total() != len(full):
+            raise InvalidInput(f"{len(full)} rows, but its twin has {strata.total()}")
         wanted = (full.line(number) + b"\n" for number in kept)
         name = small_file(split)
         path = report.reads(subject, name)
@@ -171,6 +173,9 @@ def check_recount(subject: Subject, report: Report) -> None:
     expected = _recounted(subject, report)
     rows = {split: summary["rows"] for split, summary in expected["splits"].items()}
     report.require(subject.file(newest), expected=expected, found=found)
+    data = report.reads(subject, newest).read_bytes()
+    if found == expected and data != render(expected):
+        report.add(subject.file(newest), expected="the file as it is made", found="other spelling")
     report.require(
         subject.file(subject.artifact.manifest),
         expected={"summary": newest, "rows": sum(rows.values())},
@@ -196,6 +201,8 @@ def _recounted(subject: Subject, report: Report) -> Document:
     for keys in fields:
         if stated(document, *keys) is None:
             raise InvalidInput(f"no field {'.'.join(keys)}")
+    if type(document["max_tokens"]) is not int:
+        raise InvalidInput("max_tokens is no number")
 
     def summarized(split: str) -> Document:
         path = report.reads(subject, twin_file(split), processed)

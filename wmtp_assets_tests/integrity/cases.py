@@ -6,21 +6,34 @@ rule and kind is without one.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from wmtp_assets import manifest
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
+from wmtp_assets.data.problem_index import ProblemIndex, problem_index_file
+from wmtp_assets.data.process import split_file
+from wmtp_assets.data.random_access import offsets_file
+from wmtp_assets.data.records import RECORD_OF_CONVERTER, is_labelled, problem_of, render_row
+from wmtp_assets.data.tokens import TokenCounter
+from wmtp_assets.data.twin import TEXTS, twin_file, twin_rows, twin_schema
 from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Rule
-from wmtp_assets.integrity.rules import apply_rule, rules_of
+from wmtp_assets.integrity.rows import spec_of
+from wmtp_assets.integrity.rules import RULES, apply_rule, rules_of
 from wmtp_assets.layout import TOP_FOLDERS, Artifact, Kind
 from wmtp_assets.store import Store, materialize_command
 from wmtp_assets_tests.trees import damage, hash_once
@@ -34,17 +47,24 @@ KEY: dict[Kind, str] = {
     "pairs": "humaneval_pairs",
     "small": "humaneval_small",
     "stats": "humaneval_stats",
+    "tests": "codecontests_tests",
     "parameters": "parameter_snapshot",
 }
 """One artifact of each kind."""
 
-BETWEEN_SPLITS = ("splits", "text_twins", "contamination")
-"""Rules that compare splits: HumanEval has only one, MBPP has three."""
+KEY_OF_RULE = {
+    "splits": "mbpp_processed",
+    "text_twins": "mbpp_processed",
+    "contamination": "mbpp_processed",
+    "upstream_counts": "codecontests_processed",
+    "evaluation": "codecontests_processed",
+}
+"""Where a rule does not apply to HumanEval: an artifact that it applies to."""
 
 
 def key_of(rule: str, kind: Kind) -> str:
     """An artifact of ``kind`` on which the rule has something to compare."""
-    return "mbpp_processed" if rule in BETWEEN_SPLITS else KEY[kind]
+    return KEY_OF_RULE.get(rule, KEY[kind])
 
 
 Damage = Callable[[Store, Artifact], Store | None]
@@ -61,7 +81,7 @@ class Case:
         file: the finding's, relative to the artifact's base; may be a glob.
         place: the finding's.
         expected, found: regular expressions that match all of the finding's texts.
-        findings: how many there are in all.
+        findings: how many there are in all; -1: more than one.
         remedy: key of the artifact that must be made again; empty: the damaged one.
         advice: the remedy where it is another step.
         key: of the artifact; empty: that of :func:`key_of`.
@@ -102,7 +122,8 @@ class Case:
         findings = outcome.findings
         here = [item for item in findings if (item.file, item.place) == (file, self.place)]
         assert len(here) == 1, [str(item) for item in findings]
-        assert len(findings) == self.findings, [str(item) for item in findings]
+        texts = [str(item) for item in findings]
+        assert len(findings) > 1 if self.findings < 0 else len(findings) == self.findings, texts
         finding = here[0]
         assert finding == Finding(
             rule=self.rule,
@@ -124,8 +145,16 @@ class Case:
         return os.path.normpath(f"{artifact.base}/{self.file}")
 
 
+STATEMENT = {
+    (rule.name, kind): re.escape(rule.statement.removesuffix("."))
+    for rule in RULES
+    for kind in rule.kinds
+}
+"""What a finding expects of a file that cannot be read."""
+
+
 def rule_of(artifact: Artifact, name: str) -> Rule:
-    """The rule ``name`` for an artifact's kind."""
+    """The rule ``name`` for an artifact."""
     return next(rule for rule in rules_of(artifact) if rule.name == name)
 
 
@@ -219,12 +248,7 @@ def edit_manifest(**changes: Any) -> Damage:
 
     def act(store: Store, artifact: Artifact) -> None:
         document = document_of(store, artifact)
-        for name, value in changes.items():
-            *parents, key = name.split("__")
-            inner = document
-            for parent in parents:
-                inner = inner[parent]
-            edit(inner, {key: value})
+        set_fields(document, changes)
         seal_as(store, artifact, document)
 
     return act
@@ -257,40 +281,6 @@ def edit(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def render(document: Any) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
-
-
-def edit_header(change: Callable[[dict[str, Any]], None]) -> Damage:
-    """Change the header of the checkpoint; seal, with ``metadata.json`` describing the new one."""
-
-    def act(store: Store, artifact: Artifact) -> None:
-        path = store.path(artifact, files_of(artifact).checkpoint)
-        damage(path, lambda data: change_header(data, change))
-        redescribe(store, artifact)
-
-    return act
-
-
-def change_header(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    change(header)
-    text = json.dumps(header, separators=(",", ":")).encode().ljust(size)
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
-
-
-def redescribe(store: Store, artifact: Artifact) -> None:
-    """Seal, with a description of the checkpoint's header that is right."""
-    header = read_header(store.path(artifact, files_of(artifact).checkpoint))
-    tensors = {
-        entry.name: {
-            "dtype": DTYPE_NAMES.get(entry.dtype, entry.dtype),
-            "shape": list(entry.shape),
-            "sha256": "0" * 64,
-        }
-        for entry in header.entries
-    }
-    checkpoint = {"header_sha256": header.sha256, "tensors": tensors}
-    seal(store, artifact, checkpoint=checkpoint, n_params=header.n_params)
 
 
 def then(*steps: Damage) -> Damage:
@@ -327,3 +317,207 @@ def remove(name: str) -> Damage:
         store.path(artifact, name).unlink()
 
     return act
+
+
+Lines = Callable[[list[bytes]], list[bytes]]
+
+
+def insert(line: bytes) -> Lines:
+    """Put a line in the third place."""
+    return lambda lines: [*lines[:2], line + b"\n", *lines[2:]]
+
+
+def at_third(line: bytes) -> Lines:
+    """Put a line in the place of the third."""
+    return lambda lines: [*lines[:2], line + b"\n", *lines[3:]]
+
+
+def take_last(lines: list[bytes]) -> list[bytes]:
+    """Take the last line away."""
+    return lines[:-1]
+
+
+BAD_LINES: dict[str, tuple[bytes, str]] = {
+    "no JSON": (b"{'a': 1}", "column 2: .*"),
+    "an empty line": (b"", "column 1: Expecting value"),
+    "a list": (b"[]", "a list, not an object"),
+    "200,000 brackets": (b"[" * 200_000, "nested more than 32 deep"),
+    "NUL": (b'{"a": "\0"}', "column 8: a NUL byte"),
+    "invalid UTF-8": (b'{"a": "\xff"}', "column 8: not UTF-8: invalid start byte"),
+    "a lone surrogate": (b'{"a": "\\ud800"}', "a lone surrogate, .*"),
+    "a lone surrogate in UTF-8": (b'{"a": "\xed\xa0\x80"}', "column 8: not UTF-8: .*"),
+    "NaN": (b'{"a": NaN}', "NaN is not JSON"),
+    "a number that becomes Infinity": (b'{"a": -1e999}', "a number too large .*"),
+    "a key twice": (b'{"a": 1, "a": 2}', "the key 'a' stands twice"),
+}
+"""A line → what is said about it."""
+
+
+def long_line(lines: list[bytes]) -> list[bytes]:
+    """Put a line of 100 MB in the third place: sound JSON, and more than anybody can hold."""
+    return insert(b'{"a": "%s"}' % (b"x" * 100_000_000))(lines)
+
+
+# -- rows of a processed split, and what follows from them -----------------------------------------
+
+Rows = list[dict[str, Any]]
+
+
+def edit_split(split: str, change: Callable[[Rows], Rows]) -> Damage:
+    """Change the rows of a split and all that follows from them, and seal.
+
+    Offsets, twin, problem index and the manifest's counts are those of the new rows: what then
+    finds the damage is a rule about the rows, not the one about the index.
+    """
+
+    def act(store: Store, artifact: Artifact) -> None:
+        rows = change(rows_of(store, artifact, split))
+        lines = [render_row(row) for row in rows]
+        offsets = array("Q", accumulate(map(len, lines), initial=0))
+        twin, problem_index, problems = _index_of(store, artifact, rows)
+        made = {
+            split_file(split): b"".join(lines),
+            offsets_file(split): offsets.tobytes(),
+            twin_file(split): twin,
+            problem_index_file(split): problem_index,
+        }
+        for name, data in made.items():
+            damage(store.path(artifact, name), lambda _, data=data: data)
+        document = document_of(store, artifact)
+        counts = document["splits"][split]
+        document["rows"] += len(rows) - counts["rows"]
+        counts |= {
+            "rows": len(rows),
+            "problems": problems,
+            "crlf_rows": sum("\r\n" in row["output"] for row in rows),
+        }
+        seal_as(store, artifact, document, store.manifest(artifact).files)
+
+    return act
+
+
+def rows_of(store: Store, artifact: Artifact, split: str) -> Rows:
+    """The rows of a processed split."""
+    data = store.path(artifact, split_file(split)).read_bytes()
+    return [json.loads(line) for line in data.split(b"\n")[:-1]]
+
+
+def _index_of(store: Store, artifact: Artifact, rows: Rows) -> tuple[bytes, bytes, int]:
+    """Twin and problem index of rows, and how many problems they have."""
+    record = RECORD_OF_CONVERTER[spec_of(artifact).converter]
+    tokenizer = store.catalogue[spec_of(artifact).tokenizer]
+    counter = _counter(store.read(tokenizer, "tokenizer.model"))
+    tokens = list(zip(*(counter.count([row[text] for row in rows]) for text in TEXTS), strict=True))
+    twin: Rows = []
+    written: list[bytes] = []
+    index = ProblemIndex(written.append, is_labelled(record))
+    problems = 0
+    for problem_id, numbers in groupby(range(len(rows)), key=lambda n: problem_of(rows[n])):
+        first, *others = numbers
+        mine = slice(first, first + 1 + len(others))
+        twin += twin_rows(rows[mine], tokens[mine])
+        difficulty = rows[first]["metadata"]["difficulty"]
+        labels = [row.get("is_correct") for row in rows[mine]]
+        index.add(problem_id, difficulty, first, labels, [counts[-1] for counts in tokens[mine]])
+        problems += 1
+    index.close()
+    return render_twin(pa.Table.from_pylist(twin, twin_schema(record))), b"".join(written), problems
+
+
+@cache
+def _counter(model: bytes) -> TokenCounter:
+    return TokenCounter(model, "the tokenizer")
+
+
+def render_twin(table: pa.Table) -> bytes:
+    """A Parquet file; other bytes than those of the conversion, the same content."""
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
+def edit_split_row(split: str, number: int, **changes: Any) -> Damage:
+    """Set fields of the row in line ``number`` as :func:`edit_split` does.
+
+    ``metadata__language`` is a field of metadata.
+    """
+
+    def change(rows: Rows) -> Rows:
+        set_fields(rows[number - 1], changes)
+        return rows
+
+    return edit_split(split, change)
+
+
+def set_fields(document: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Set keys, ``a__b`` for the key ``b`` of ``a`` (``...``: remove)."""
+    for name, value in changes.items():
+        *parents, key = name.split("__")
+        inner = document
+        for parent in parents:
+            inner = inner[parent]
+        edit(inner, {key: value})
+
+
+def edit_twin(split: str, change: Callable[[pa.Table], pa.Table]) -> Damage:
+    """Change the Parquet twin alone, and seal."""
+    return rewrite(
+        twin_file(split), lambda data: render_twin(change(pq.read_table(io.BytesIO(data))))
+    )
+
+
+def edit_twin_row(split: str, number: int, **changes: Any) -> Damage:
+    """Set columns of row ``number``, from 1, of the twin alone, and seal; null: None."""
+
+    def change(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        set_fields(rows[number - 1], changes)
+        return pa.Table.from_pylist(rows, pa.schema([f.with_nullable(True) for f in table.schema]))
+
+    return edit_twin(split, change)
+
+
+def edit_offsets(split: str, change: Callable[[Sequence[int]], Iterable[int]]) -> Damage:
+    """Change the offsets alone, and seal."""
+
+    def apply_to(data: bytes) -> bytes:
+        return array("Q", change(memoryview(data).cast("Q"))).tobytes()
+
+    return rewrite(offsets_file(split), apply_to)
+
+
+# -- damaging checkpoints --------------------------------------------------------------------------
+
+
+def edit_header(change: Callable[[dict[str, Any]], None]) -> Damage:
+    """Change the header of the checkpoint; seal, with ``metadata.json`` describing the new one."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        path = store.path(artifact, files_of(artifact).checkpoint)
+        damage(path, lambda data: change_header(data, change))
+        redescribe(store, artifact)
+
+    return act
+
+
+def change_header(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    change(header)
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(size)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def redescribe(store: Store, artifact: Artifact) -> None:
+    """Seal, with a description of the checkpoint's header that is right."""
+    header = read_header(store.path(artifact, files_of(artifact).checkpoint))
+    tensors = {
+        entry.name: {
+            "dtype": DTYPE_NAMES.get(entry.dtype, entry.dtype),
+            "shape": list(entry.shape),
+            "sha256": "0" * 64,
+        }
+        for entry in header.entries
+    }
+    checkpoint = {"header_sha256": header.sha256, "tensors": tensors}
+    seal(store, artifact, checkpoint=checkpoint, n_params=header.n_params)

@@ -14,6 +14,7 @@ import pytest
 from wmtp_assets.checkpoints.configs import MODEL_FILES, files_of
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.files import hash_file
+from wmtp_assets.hub.sample import code_contests
 from wmtp_assets.integrity import files
 from wmtp_assets.integrity.findings import Finding, Problem
 from wmtp_assets.integrity.rules import apply_rule
@@ -33,10 +34,11 @@ ONE_FILE: dict[Kind, str] = {
     "tokenizer": "tokenizer_config.json",
     "safetensors": "configs/params.json",
     "micro": "tokenizer/tokenizer.model",
-    "processed": "test.jsonl",
+    "processed": "processed/test.jsonl",
     "pairs": "test.jsonl",
     "small": "test_small.jsonl",
     "stats": "*_summary.json",
+    "tests": "valid_tests.json",
     "parameters": "defaults.yaml",
 }
 
@@ -83,8 +85,38 @@ BESIDE = "safetensors/config.json"
 """Where transformers looks for it, in the families that it loads."""
 
 
-MBPP = ("train", "validation", "test")
-"""Its splits that are processed."""
+SPLITS = {
+    "codecontests": ("train", "valid", "test"),
+    "humaneval": ("test",),
+    "mbpp": ("train", "validation", "test"),
+}
+"""The splits of each dataset that are processed."""
+
+RAW_SHARDS = [
+    f"raw/{code_contests.shard_path(split, shard, count)}"
+    for split, count in code_contests.SHARDS.items()
+    for shard in range(count)
+]
+
+
+def dataset_files(name: str) -> list[tuple[str, str]]:
+    """Asset and file of all that is made of a dataset; summaries have a date."""
+    processed, pairs, small = (f"{name}_{part}" for part in ("processed", "pairs", "small"))
+    files = [(processed, "processed/schema.json"), (pairs, "schema.json")]
+    for split in SPLITS[name]:
+        files += [
+            (processed, f"processed/{split}.jsonl"),
+            (processed, f"processed/{split}_metadata.json"),
+            (processed, f"index/{split}.offsets"),
+            (processed, f"index/{split}.parquet"),
+            (pairs, f"{split}.jsonl"),
+            (small, f"{split}_small.jsonl"),
+        ]
+    if name == "codecontests":
+        files += [(processed, f"processed/{split}_eval.jsonl") for split in ("valid", "test")]
+        files += [(processed, "processed/evaluation_schema.json")]
+        files += [(f"{name}_tests", f"{split}_tests.json") for split in SPLITS[name]]
+    return files
 
 
 def small_files() -> list[tuple[str, str]]:
@@ -107,15 +139,12 @@ def small_files() -> list[tuple[str, str]]:
         *((key, name) for key in ("micro_mtp", "micro_ref") for name in model),
         *((key, f"tokenizer/{name}") for key in ("micro_mtp", "micro_ref") for name in tokenizer),
         ("humaneval_raw", ONE_FILE["raw"]),
-        ("humaneval_processed", "schema.json"),
-        ("humaneval_processed", "test.jsonl"),
-        ("humaneval_pairs", "schema.json"),
-        ("humaneval_pairs", "test.jsonl"),
-        ("humaneval_small", "test_small.jsonl"),
-        *(("mbpp_raw", f"raw/full/{split}-00000-of-00001.parquet") for split in ("prompt", *MBPP)),
-        *((f"mbpp_{part}", "schema.json") for part in ("processed", "pairs")),
-        *((f"mbpp_{part}", f"{split}.jsonl") for part in ("processed", "pairs") for split in MBPP),
-        *(("mbpp_small", f"{split}_small.jsonl") for split in MBPP),
+        *(("codecontests_raw", name) for name in RAW_SHARDS),
+        *(
+            ("mbpp_raw", f"raw/full/{split}-00000-of-00001.parquet")
+            for split in ("prompt", *SPLITS["mbpp"])
+        ),
+        *(pair for name in SPLITS for pair in dataset_files(name)),
         ("parameter_snapshot", "defaults.yaml"),
     ]
 
@@ -137,7 +166,7 @@ def test_the_list_of_files_is_complete(good_root: Path, store: Store) -> None:
         for artifact in store.catalogue
         if artifact.dtype is not None
     }
-    for key in ("humaneval_stats", "mbpp_stats"):
+    for key in (f"{name}_stats" for name in SPLITS):
         (summary,) = store.folder(store.catalogue[key]).glob(ONE_FILE["stats"])
         listed.add((key, summary.name))
     there = {

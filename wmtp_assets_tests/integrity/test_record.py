@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.integrity import datasets, models, record
+from wmtp_assets.integrity import models, record, rows
 from wmtp_assets.integrity.record import LastResult, last_results, sign, signature
 from wmtp_assets.integrity.rules import apply_rule
 from wmtp_assets.layout import Artifact
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
-from wmtp_assets_tests.integrity.cases import apply, edit_manifest, rule_of
-from wmtp_assets_tests.trees import damage, flip, reseal
+from wmtp_assets_tests.integrity.cases import apply, edit_manifest, edit_split, rule_of
+from wmtp_assets_tests.trees import damage, flip
 
 AT = "2026-01-01T00:00:00Z"
 
@@ -83,7 +83,7 @@ def test_skipped_rule_is_not_remembered(
     store: Store, small: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """'Verified at' may not count what was not done."""
-    monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    monkeypatch.setattr(rows, "find_spec", lambda name: None)
     stats = store.catalogue["humaneval_stats"]
     assert apply(store, stats, "recount").skipped
     assert last_results(store, stats) == []
@@ -179,9 +179,8 @@ def test_result_of_former_content_is_kept_apart(store: Store, small: Artifact) -
     """A remembered success must not vouch for what was committed since."""
     apply(store, small, "schema")
     before = last_results(store, small)[0].content_sha256
-    path = store.path(store.catalogue["humaneval_processed"], "test.jsonl")
-    damage(path, lambda data: b"".join(data.splitlines(keepends=True)[:100]))
-    reseal(store, store.catalogue["humaneval_processed"])
+    processed = store.catalogue["humaneval_processed"]
+    edit_split("test", lambda rows: rows[:100])(store, processed)
     materialize(store, small)
     assert store.manifest(small).content_sha256 != before
     assert last_results(store, small)[0].content_sha256 == before

@@ -10,13 +10,20 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.integrity import datasets
+from wmtp_assets.integrity import rows
 from wmtp_assets.integrity.rules import apply_rule, rules_of
 from wmtp_assets.integrity.status import Status, status_of
 from wmtp_assets.layout import Artifact
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
-from wmtp_assets_tests.integrity.cases import apply, document_of, edit_manifest, seal_as, untouched
+from wmtp_assets_tests.integrity import test_datasets
+from wmtp_assets_tests.integrity.cases import (
+    apply,
+    edit_manifest,
+    edit_split,
+    edit_split_row,
+    untouched,
+)
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal
 
 FIRST, SECOND = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
@@ -251,13 +258,14 @@ def test_warning_is_no_problem(store: Store) -> None:
 def test_damage_is_shown_before_warnings(store: Store) -> None:
     """Of all findings one is remembered, and ten are shown: not those that can wait."""
     processed = store.catalogue["mbpp_processed"]
-    damage(store.path(processed, "train.jsonl"), lambda data: data + b"{}\n")
+    damage(store.path(processed, "index/test.parquet"), lambda data: data[:-9])
     reseal(store, processed)
-    first, *others = apply(store, processed, "contamination").findings
-    assert (first.problem, first.place) == ("corrupt", "line 375")
+    edit_split_row("validation", 1, instruction=f"Write {test_datasets.CHAIN}")(store, processed)
+    first, *others = apply(store, processed, "text_twins").findings
+    assert (first.problem, first.file) == ("corrupt", f"{processed.base}/index/test.parquet")
     assert {item.problem for item in others} == {"warning"}
     status = status_of(store, processed)
-    assert (status.state, status.problem) == ("attention", f"contamination: {first}")
+    assert (status.state, status.problem) == ("attention", f"text_twins: {first}")
 
 
 def test_result_about_former_content_does_not_count(store: Store) -> None:
@@ -266,11 +274,7 @@ def test_result_about_former_content_does_not_count(store: Store) -> None:
     processed = store.catalogue["humaneval_processed"]
     verify(store, small)
     assert status_of(store, small).verified_at is not None
-    damage(
-        store.path(processed, "test.jsonl"),
-        lambda data: b"".join(data.splitlines(keepends=True)[:9]),
-    )
-    seal_as(store, processed, document_of(store, processed), ["test.jsonl", "schema.json"])
+    edit_split("test", lambda rows: rows[:9])(store, processed)
     materialize(store, small)
     status = status_of(store, small)
     assert (status.state, status.verified_at, status.problem) == (
@@ -296,7 +300,7 @@ def test_result_of_a_rule_that_is_no_more_does_not_count(store: Store, micro: Ar
 
 def test_skipped_rules_leave_it_unverified(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without sentencepiece only a part can be verified, and a part is not all."""
-    monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    monkeypatch.setattr(rows, "find_spec", lambda name: None)
     stats = store.catalogue["humaneval_stats"]
     verify(store, stats)
     assert status_of(store, stats).problem == "not verified"
@@ -318,7 +322,7 @@ def test_made_from_another_upstream_is_shown(store: Store) -> None:
     assert status_of(store, small).problem == ""
     edit_manifest(version="v9")(store, processed)
     assert status_of(store, small).problem == ""
-    damage(store.path(processed, "test.jsonl"), lambda data: data + b"\n")
+    damage(store.path(processed, "processed/test.jsonl"), lambda data: data + b"\n")
     reseal(store, processed)
     assert status_of(store, small).problem == (
         "made from another humaneval_processed than is there now; "

@@ -47,7 +47,9 @@ def test_good_tree_is_good(store: Store) -> None:
     ]
     assert [item.outcome.skipped for item in verdicts] == [""] * len(verdicts)
     assert found(verdicts) == {
-        ("mbpp_processed", rule, "warning") for rule in ("text_twins", "contamination")
+        ("codecontests_processed", "text_twins", "warning"),
+        ("mbpp_processed", "text_twins", "warning"),
+        ("mbpp_processed", "contamination", "warning"),
     }
     assert exit_code([*verdicts, strays(store)]) == 0
     assert untouched(store) == before
@@ -226,6 +228,9 @@ STRAYS = [
     "datasets_v2/humaneval/README.md",
     "datasets_v2/mbpp/pairs-old/train.jsonl",
     "datasets_v2/code_contests/raw/a.parquet",
+    "datasets_v2/codecontests/index.parquet",
+    "datasets_v2/codecontests/evaluation/valid_eval.jsonl",
+    "datasets_v2/mbpp/tests-old/test_tests.json",
     "datasets_local_small/humaneval/test_small.jsonl",
 ]
 
@@ -257,7 +262,9 @@ def test_links_and_pipes_are_strays_too(store: Store, tmp_path: Path) -> None:
 def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
     """Or they would be counted twice, with two remedies."""
     for key, name in (
-        ("humaneval_processed", "notes.txt"),
+        ("humaneval_processed", "processed/notes.txt"),
+        ("codecontests_processed", "index/notes.txt"),
+        ("codecontests_tests", "notes.txt"),
         ("mbpp_pairs", "prompt.jsonl"),
         ("micro_mtp", "configs/notes.txt"),
         ("meta_llama_mtp_raw", "raw/notes.txt"),
@@ -269,6 +276,8 @@ def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
     assert strays(store).outcome.findings == []
     assert {artifact for artifact, _, problem in found(run(store)) if problem == "extra"} == {
         "humaneval_processed",
+        "codecontests_processed",
+        "codecontests_tests",
         "mbpp_pairs",
         "micro_mtp",
         "meta_llama_mtp_raw",
