@@ -334,6 +334,8 @@ class DatasetSpec(Spec):
             raise ValueError(f"evaluation: no processed split {', '.join(sorted(unknown))}")
         if self.evaluation and self.converter != "codecontests":
             raise ValueError(f"evaluation: {self.converter} has no tests of its own to write")
+        if self.converter != "codecontests" and any(s.expected for s in self.splits.values()):
+            raise ValueError(f"expected: rows of {self.converter} do not say if they are correct")
         return self
 
     @property

@@ -82,7 +82,7 @@ class CodeContestsRecord(Record):
     input: str = Field(description="the first public tests, as many as the dataset's spec says")
     output: str = Field(min_length=1, description="the solution, its line breaks included")
     task_id: str = Field(
-        pattern=r"^.+_(correct|incorrect)_[0-9]+$",
+        pattern=r"^.+_(correct|incorrect)_(0|[1-9][0-9]*)$",
         description="problem_id, is_correct, and the index in upstream's list of such solutions",
     )
     is_correct: bool

@@ -1,10 +1,10 @@
 """Small splits for laptops: a seeded sample over problems and labels, not the head of the file.
 
 Every problem and label is a stratum. Strata are taken by turns, in the order of the SHA-256 of
-``<seed>:<problem_id>``, the correct rows of a problem before its incorrect ones; a turn takes the
-row with the smallest SHA-256 of ``<seed>:<task_id>`` that is left. So a small split covers as many
-problems as it has room for, each with a right and a wrong solution where it has both, and does not
-depend on the order of the rows or the machine.
+``<seed>:<problem_id>``, the correct rows of a problem before its incorrect ones, but the first of
+each label before all others; a turn takes the row with the smallest SHA-256 of ``<seed>:<task_id>``
+that is left. So a small split has every label, covers as many problems as it has room for, each
+with a right and a wrong solution where it has both, and does not depend on the order of the rows.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def sample(
 def _quotas(sizes: Mapping[Stratum, int], limit: int, seed: int) -> dict[Stratum, int]:
     """How many rows of each stratum are taken; those of which none is are left out."""
     order = sorted(sizes, key=lambda stratum: (_hash(seed, stratum[0]), stratum[1] is False))
+    firsts = {label: (problem_id, label) for problem_id, label in reversed(order)}
+    order.sort(key=lambda stratum: firsts[stratum[1]] != stratum)
     quotas: Counter[Stratum] = Counter()
     left = min(limit, sum(sizes.values()))
     while left:

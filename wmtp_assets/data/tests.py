@@ -30,6 +30,9 @@ def tests_file(split: str) -> str:
 class RawProblems:
     """The problems of a raw dataset, verified, by split.
 
+    Attributes:
+        renamed: problem_ids that are not upstream's name: another problem has it.
+
     Raises:
         MissingArtifact, CorruptArtifact, InvalidInput: as :func:`raw_shards`.
     """
@@ -39,7 +42,7 @@ class RawProblems:
         assert isinstance(spec, DatasetSpec)
         self._spec = spec
         self._shards = raw_shards(store, raw, progress.advance)
-        self._ids = problem_ids(spec, self._shards)[0]
+        self._ids, self.renamed = problem_ids(spec, self._shards)
 
     def of(self, split: str) -> list[tuple[Shard, Sequence[str]]]:
         """The shards of a split, and the problem_id of each of their rows."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from wmtp_assets.data.code_contests import count_solutions, read_evaluations
+from wmtp_assets.data.converters import CONVERTERS
 from wmtp_assets.data.jsonl import parse_line, read_jsonl, read_lines
 from wmtp_assets.data.overlap import NGRAM, ngram_index, ngrams, normalized, words
 from wmtp_assets.data.parquet import count_parquet_rows
@@ -38,7 +39,6 @@ from wmtp_assets.data.records import (
     render_row,
 )
 from wmtp_assets.data.small import small_file
-from wmtp_assets.data.tests import RawProblems
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.data.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
 from wmtp_assets.errors import InvalidInput
@@ -52,11 +52,11 @@ from wmtp_assets.integrity.rows import (
     first_error,
     has_pyarrow,
     progress_of,
+    raw_problems,
     rows_of_split,
     spec_of,
 )
 from wmtp_assets.layout import Artifact
-from wmtp_assets.progress import Progress
 from wmtp_assets.store import Store
 
 if TYPE_CHECKING:
@@ -613,6 +613,46 @@ class _Compared:
         return not self.differs and not self._read(1)
 
 
+# -- names ---------------------------------------------------------------------------------------
+
+
+def has_upstream_names(artifact: Artifact) -> bool:
+    """Whether problems are called by upstream's names, which may repeat."""
+    return CONVERTERS[spec_of(artifact).converter].problem_ids is not None
+
+
+def check_problems(subject: Subject, report: Report) -> None:
+    """Every problem is one of the raw split; a name that several have is a warning."""
+    if not has_pyarrow(report):
+        return
+    raw = raw_problems(subject, report)
+    for split, name in _split_files(subject).items():
+        known = {problem_id for _, ids in raw.of(split) for problem_id in ids}
+        for line, batch in columns_of(subject, report, split, ["problem_id"]):
+            for row, problem_id in enumerate(batch.column("problem_id").to_pylist()):
+                if problem_id not in known:
+                    report.add(
+                        subject.file(name),
+                        place=f"line {line + row}",
+                        expected="a problem of the raw split",
+                        found=problem_id,
+                    )
+    file = subject.file(subject.artifact.manifest)
+    stated = subject.stated("renamed_problems")
+    if stated != raw.renamed:
+        report.add(file, place="renamed_problems", expected=raw.renamed, found=stated)
+    for problem_id in raw.renamed:
+        report.add(
+            file,
+            place=f"renamed_problems: {problem_id}",
+            expected="a name that no other problem has",
+            found="that of another",
+            problem="warning",
+            remedy="tell problems apart by problem_id, not by upstream's name",
+        )
+    report.note(renamed=raw.renamed)
+
+
 # -- evaluation rows -------------------------------------------------------------------------------
 
 
@@ -625,11 +665,9 @@ def check_evaluation(subject: Subject, report: Report) -> None:
     """The evaluation rows are what the raw problems give, one a problem."""
     if not has_pyarrow(report):
         return
-    spec, store = spec_of(subject.artifact), subject.store
-    raw = store.catalogue[subject.artifact.upstream[0]]
-    report.goes_on_with(subject, raw.manifest, raw)
-    total = store.manifest(raw).size
-    problems = RawProblems(store, raw, Progress(f"reading {raw.key}", total, subject.say))
+    spec = spec_of(subject.artifact)
+    raw = subject.store.catalogue[subject.artifact.upstream[0]]
+    problems = raw_problems(subject, report)
     counts = {}
     for split in spec.evaluation:
         name = evaluation_file(split)

@@ -20,7 +20,7 @@ from wmtp_assets.data.small import (
     small_file,
 )
 from wmtp_assets.data.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
-from wmtp_assets.data.tests import RawProblems, tests_file, tests_lines
+from wmtp_assets.data.tests import tests_file, tests_lines
 from wmtp_assets.data.twin import twin_file
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.integrity.datasets import MAX_EVALUATION
@@ -29,11 +29,11 @@ from wmtp_assets.integrity.rows import (
     check_schema_file,
     compare_lines,
     has_pyarrow,
+    raw_problems,
     read_document,
     spec_of,
 )
 from wmtp_assets.manifest import Document, render
-from wmtp_assets.progress import Progress
 from wmtp_assets.strict_json import parse_object
 
 
@@ -70,11 +70,8 @@ def check_tests(subject: Subject, report: Report) -> None:
     """The tests are those of the raw problems, all of them."""
     if not has_pyarrow(report):
         return
-    store = subject.store
-    raw = store.catalogue[subject.artifact.upstream[0]]
-    report.goes_on_with(subject, raw.manifest, raw)
-    total = store.manifest(raw).size
-    problems = RawProblems(store, raw, Progress(f"reading {raw.key}", total, subject.say))
+    raw = subject.store.catalogue[subject.artifact.upstream[0]]
+    problems = raw_problems(subject, report)
     splits: dict[str, Document] = {}
     for split in spec_of(subject.artifact).processed_splits:
         name = tests_file(split)
@@ -150,7 +147,7 @@ def _check_coverage(
             expected=f"rows of {least} problems or more",
             found=f"rows of {len(covered & problems)}",
         )
-    if found_labels != labels:
+    if len(found_labels & labels) < min(len(labels), limit):
         report.add(
             subject.file(name),
             place="is_correct",

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from wmtp_assets.data.random_access import offsets_file
 from wmtp_assets.data.records import RECORD_OF_CONVERTER, Record, schema_document
+from wmtp_assets.data.tests import RawProblems
 from wmtp_assets.data.twin import read_twin, twin_file
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.integrity.findings import Report, Subject
@@ -80,6 +81,19 @@ def rows_of_split(
 def progress_of(subject: Subject, doing: str, size: int) -> Progress:
     """Says how far the reading of ``size`` bytes is, where that takes long enough to be asked."""
     return Progress(doing, size, subject.say if size >= LONG else silent)
+
+
+def raw_problems(subject: Subject, report: Report) -> RawProblems:
+    """The problems of the raw dataset that the subject is made from, hashed.
+
+    Raises:
+        MissingArtifact, CorruptArtifact, InvalidInput: if they are not as they were committed.
+    """
+    store = subject.store
+    raw = store.catalogue[subject.artifact.upstream[0]]
+    report.goes_on_with(subject, raw.manifest, raw)
+    total = store.manifest(raw).size
+    return RawProblems(store, raw, progress_of(subject, f"reading {raw.key}", total))
 
 
 def count_rows(subject: Subject, report: Report, split: str, of: Artifact | None = None) -> int:

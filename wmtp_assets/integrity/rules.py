@@ -122,6 +122,13 @@ RULES = (
         applies=datasets.has_train_split,
     ),
     Rule(
+        "problems",
+        "Every problem is one of the raw split; that two have the same name upstream is a warning.",
+        frozenset(("processed",)),
+        datasets.check_problems,
+        applies=datasets.has_upstream_names,
+    ),
+    Rule(
         "evaluation",
         "The evaluation rows are what the raw problems give, one a problem.",
         frozenset(("processed",)),

@@ -257,6 +257,7 @@ DAMAGES: dict[tuple[str, str], Damage] = {
     ),
     ("codecontests_processed", "text_twins"): Damage("index/test.parquet", cut_off),
     ("codecontests_processed", "contamination"): Damage("index/train.parquet", cut_off),
+    ("codecontests_processed", "problems"): Damage("metadata.json", flip(20), False),
     ("codecontests_processed", "evaluation"): Damage("processed/valid_eval.jsonl", one_less),
     ("codecontests_pairs", "sha256"): Damage("valid.jsonl", flip(100), False),
     ("codecontests_pairs", "derivation"): Damage(
@@ -281,6 +282,7 @@ OPINIONS = {"text_twins", "contamination", "upstream_counts"}
 
 WARNINGS = {
     ("codecontests_processed", "text_twins"),
+    ("codecontests_processed", "problems"),
     ("mbpp_processed", "text_twins"),
     ("mbpp_processed", "contamination"),
 }

@@ -57,6 +57,7 @@ KEY_OF_RULE = {
     "text_twins": "mbpp_processed",
     "contamination": "mbpp_processed",
     "upstream_counts": "codecontests_processed",
+    "problems": "codecontests_processed",
     "evaluation": "codecontests_processed",
 }
 """Where a rule does not apply to HumanEval: an artifact that it applies to."""

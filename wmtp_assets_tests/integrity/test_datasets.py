@@ -1213,6 +1213,45 @@ def edit_evaluation(change: Callable[[dict[str, Any]], None]) -> Damage:
     return edit_lines(EVALUATION_FILE, change_line)
 
 
+PROBLEMS = [
+    case(
+        "problems",
+        "a problem that upstream does not have",
+        edit_split_row(
+            "valid",
+            1,
+            task_id="invented_correct_0",
+            metadata__problem_id="invented",
+        ),
+        "processed/valid.jsonl",
+        "line 1",
+        "a problem of the raw split",
+        "invented",
+        findings=2,  # the other is upstream's own
+    ),
+    case(
+        "problems",
+        "a name that several problems have is not told",
+        edit_manifest(renamed_problems=[]),
+        "metadata.json",
+        "renamed_problems",
+        r"\['greedy-teacups#2'\]",
+        r"\[\]",
+        findings=2,
+    ),
+    case(
+        "problems",
+        "two problems of one name upstream",
+        lambda store, artifact: None,
+        "metadata.json",
+        "renamed_problems: greedy-teacups#2",
+        "a name that no other problem has",
+        "that of another",
+        problem="warning",
+        advice="tell problems apart by problem_id, not by upstream's name",
+    ),
+]
+
 EVALUATION = [
     *(
         case(
@@ -1370,6 +1409,7 @@ CASES = [
     *INDEX,
     *TOKEN_LENGTH,
     *BETWEEN_SPLITS,
+    *PROBLEMS,
     *EVALUATION,
 ]
 
@@ -1524,6 +1564,7 @@ def test_rules_apply_where_they_can_say_something(store: Store) -> None:
             "upstream_counts",
             *everywhere[3:],
             *between,
+            "problems",
             "evaluation",
         ],
     }
@@ -1602,6 +1643,7 @@ COLUMN_RULES = [
     "splits",
     "text_twins",
     "contamination",
+    "problems",
     "evaluation",
 ]
 

@@ -63,6 +63,7 @@ CASES = [
 PAIRS = [(rule.name, kind) for rule in RULES for kind in sorted(rule.kinds)]
 WARNINGS = {
     ("codecontests_processed", "text_twins"): 1,
+    ("codecontests_processed", "problems"): 1,
     ("mbpp_processed", "text_twins"): 3,
     ("mbpp_processed", "contamination"): 48,
 }
@@ -95,6 +96,7 @@ def test_pairs_are_those_of_the_design() -> None:
             "splits",
             "text_twins",
             "contamination",
+            "problems",
             "evaluation",
         ],
         "pairs": ["sha256", "derivation"],
@@ -218,6 +220,7 @@ def test_manifest_that_is_no_regular_file_is_corrupt(
         ("text_twins", "processed", "index/validation.parquet"),
         ("contamination", "processed", "index/train.parquet"),
         ("contamination", "processed", "../humaneval/index/test.parquet"),
+        ("problems", "processed", "index/valid.parquet"),
         ("evaluation", "processed", "processed/valid_eval.jsonl"),
         ("membership", "small", "test_small.jsonl"),
         ("membership", "small", "../../datasets_v2/humaneval/processed/test.jsonl"),
@@ -614,6 +617,7 @@ def test_rules_need_only_the_light_libraries(store: Store) -> None:
                 "splits",
                 "text_twins",
                 "contamination",
+                "problems",
                 "evaluation",
                 "derivation",
                 "membership",

@@ -48,6 +48,7 @@ def test_good_tree_is_good(store: Store) -> None:
     assert [item.outcome.skipped for item in verdicts] == [""] * len(verdicts)
     assert found(verdicts) == {
         ("codecontests_processed", "text_twins", "warning"),
+        ("codecontests_processed", "problems", "warning"),
         ("mbpp_processed", "text_twins", "warning"),
         ("mbpp_processed", "contamination", "warning"),
     }
