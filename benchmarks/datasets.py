@@ -322,6 +322,8 @@ def main() -> None:
     if arguments.run:
         run(arguments.run, arguments.folder)
         return
+    if arguments.folder:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     for problems in arguments.problems:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             report(Path(folder), problems, arguments.rounds)

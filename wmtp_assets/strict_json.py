@@ -8,7 +8,7 @@ Infinity, no key twice.
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterable
 from math import isinf
 from typing import Any, NoReturn
 
@@ -38,22 +38,6 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-"""A string, or what begins one that does not end: else each quote in it would be tried as one."""
-
-
-def nesting_depth(data: bytes) -> int:
-    """How deep brackets are nested in JSON; brackets inside strings do not count."""
-    depth = deepest = 0
-    for byte in _STRING.sub(b"", data):
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
-
-
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
@@ -68,25 +52,21 @@ def parse_object(data: bytes, max_size: int = MAX_SIZE) -> dict[str, Any]:
         raise ValueError(f"longer than {max_size} bytes")
     if b"\0" in data:
         raise ValueError(f"column {data.index(0) + 1}: a NUL byte")
-    brackets = data.count(b"[") + data.count(b"{")
-    if brackets > MAX_DEPTH and nesting_depth(data) > MAX_DEPTH:
-        raise ValueError(f"nested more than {MAX_DEPTH} deep")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"column {error.start + 1}: not UTF-8: {error.reason}") from error
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=no_duplicates,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
+        value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise ValueError(f"{line}column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError(f"nested more than {MAX_DEPTH} deep") from error
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__}, not an object")
+    if is_deeper(value, MAX_DEPTH):
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
     if b"\\u" in data and not _is_encodable(value):
         raise ValueError("a lone surrogate, which no UTF-8 text can hold")
     return value
@@ -97,6 +77,24 @@ def _finite(text: str) -> float:
     if isinf(number):
         raise ValueError("a number too large for a float: it would become Infinity")
     return number
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=no_duplicates, parse_constant=_no_constant, parse_float=_finite
+)
+
+
+def is_deeper(value: Any, depth: int) -> bool:
+    """Whether lists and objects are nested more than ``depth`` deep in a parsed document."""
+    if isinstance(value, dict):
+        inner: Iterable[Any] = value.values()
+    elif isinstance(value, list):
+        inner = value
+    else:
+        return False
+    return depth == 0 or any(
+        is_deeper(item, depth - 1) for item in inner if isinstance(item, dict | list)
+    )
 
 
 def _is_encodable(value: Any) -> bool:

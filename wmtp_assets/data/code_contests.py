@@ -67,7 +67,7 @@ OTHER_LANGUAGE = "other_language"
 EMPTY = "empty"
 NO_DESCRIPTION = "no_description"
 
-BATCH = 16
+BATCH = 8
 """Rows that are decoded at a time: a problem has a megabyte of solutions and tests on average."""
 
 
@@ -82,26 +82,33 @@ def problem_ids(shards: Iterable[tuple[str, Path]]) -> tuple[list[list[str]], li
     """
     columns = {key: COLUMNS[key] for key in ("name", "description")}
     names = [
-        (split, path, [(row["name"], row["description"]) for _, row in read_rows(path, columns)])
+        (
+            split,
+            [
+                (row["name"], sha256(row["description"].encode()).digest())
+                for _, row in read_rows(path, columns)
+            ],
+        )
         for split, path in shards
     ]
-    taken = {name for _, _, rows in names for name, _ in rows}
+    taken = {name for _, rows in names for name, _ in rows}
     known: dict[tuple[str, bytes], tuple[str, set[str]]] = {}
-    first: set[str] = set()
+    numbers: dict[str, int] = {}
     ids: list[list[str]] = []
     renamed: list[str] = []
-    for split, _, rows in names:
+    for split, rows in names:
         ids.append([])
-        for name, description in rows:
-            key = name, sha256(description.encode()).digest()
+        for key in rows:
+            name = key[0]
             problem_id, splits = known.get(key, (name, set()))
-            if split in splits or (key not in known and name in first):
-                number = 2
+            if split in splits or (key not in known and name in numbers):
+                number = numbers[name]
                 while (problem_id := f"{name}#{number}") in taken:
                     number += 1
+                numbers[name] = number
                 taken.add(problem_id)
                 renamed.append(problem_id)
-            first.add(name)
+            numbers.setdefault(name, 2)
             known.setdefault(key, (problem_id, splits))[1].add(split)
             ids[-1].append(problem_id)
     return ids, renamed

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_assets.errors import InvalidInput
+from wmtp_assets.files import BLOCK
 from wmtp_assets.strict_json import MAX_SIZE, parse_object
 
 
@@ -36,7 +37,7 @@ def read_lines(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, byte
         BadLine: for a line that is too long, or a last line without a newline: it was cut off.
         OSError: if the file cannot be read.
     """
-    with path.open("rb") as file:
+    with path.open("rb", buffering=BLOCK) as file:
         number = 0
         while line := file.readline(max_size + 1):
             number += 1
@@ -48,6 +49,16 @@ def read_lines(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, byte
                 )
                 raise BadLine(path, number, problem)
             yield number, line[:-1]
+
+
+def count_lines(path: Path) -> int:
+    """How many newlines a file has.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
 
 
 def read_jsonl(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, dict[str, Any]]]:

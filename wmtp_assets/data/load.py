@@ -36,6 +36,7 @@ def load_dataset(name: str, split: str, root: str | Path | None = None) -> Datas
         CorruptArtifact: if the twin is not there or has another size.
     """
     from datasets import Dataset
+    from pyarrow.parquet import read_table
 
     settings = read_settings()
     if root is not None:
@@ -59,4 +60,6 @@ def load_dataset(name: str, split: str, root: str | Path | None = None) -> Datas
             f"{path}: expected {expected}, found {size} bytes. Find out more with: "
             f"wmtp verify {processed.key}"
         )
+    if not store.manifest(processed).document["splits"][split]["rows"]:
+        return Dataset(read_table(path))
     return Dataset.from_parquet(str(path))  # pyright: ignore[reportReturnType]

@@ -126,9 +126,9 @@ def _check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, str]) ->
 
 
 def type_name(type_: pa.DataType) -> str:
-    """An Arrow type as text: without the names that writers give to the items of lists, and without
-    the width of offsets."""
-    return re.sub(r"(?<=list<)(item|element): |large_", "", str(type_))
+    """An Arrow type as text: without the names that writers give to the items of lists, whether
+    those may be null, and the width of offsets."""
+    return re.sub(r"(?<=list<)(item|element): |large_| not null", "", str(type_))
 
 
 def values_of(

@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
@@ -214,6 +215,8 @@ def _check_upstream_rows(split: str, spec: SplitSpec, paths: list[Path], joined:
 def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str, options: Options) -> str:
     """What decides about the content of a part: the bytes read, the settings, and this code."""
     known = (
+        shard.split,
+        shard.path.name,
         shard.sha256,
         tokenizer_sha256,
         spec.converter,
@@ -223,8 +226,9 @@ def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str, options
         options.problem_ids,
     )
     digest = hashlib.sha256(json.dumps(known).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
+    digest.update("".join(map(version, ("pyarrow", "sentencepiece"))).encode())
     return digest.hexdigest()
 
 
@@ -318,12 +322,14 @@ class _SampleProgress:
             self._new_rows += summary.rows
             self._new_bytes += shard.size
         seconds = max(time.monotonic() - self._started, 1e-6)
-        left = seconds * (self._total - self._new_bytes) / max(self._new_bytes, 1)
-        self._build.say(
+        said = (
             f"{self._build.artifact.key}: shard {number + 1} of {len(self._shards)} "
-            f"({shard.split}): {self._rows:,} rows, {self._new_rows / seconds:,.0f} rows/s, "
-            f"{human_seconds(left)} left"
+            f"({shard.split}): {self._rows:,} rows"
         )
+        if self._new_bytes:
+            left = seconds * (self._total - self._new_bytes) / self._new_bytes
+            said += f", {self._new_rows / seconds:,.0f} rows/s, {human_seconds(left)} left"
+        self._build.say(said)
 
 
 # -- joining parts ---------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ class CodeContestsRecord(Record):
     input: str = Field(description="the first public tests, as many as the dataset's spec says")
     output: str = Field(min_length=1, description="the solution, its line breaks included")
     task_id: str = Field(
-        pattern=r"^.+_(correct|incorrect)_(0|[1-9][0-9]*)$",
+        pattern=r"^[\s\S]+_(correct|incorrect)_(0|[1-9][0-9]*)$",
         description="problem_id, is_correct, and the index in upstream's list of such solutions",
     )
     is_correct: bool
@@ -199,4 +199,7 @@ def render_line(record: Record) -> bytes:
 
 def render_row(row: Mapping[str, Any]) -> bytes:
     """The fields of a record, in order, as :func:`render_line` writes them."""
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    return (_ENCODER.encode(row) + "\n").encode()
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)

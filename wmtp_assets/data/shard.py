@@ -34,6 +34,7 @@ from wmtp_assets.data.records import (
 )
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.data.twin import ROW_GROUP, twin_rows, twin_schema
+from wmtp_assets.errors import InvalidInput
 from wmtp_assets.files import replace_file
 from wmtp_assets.specs import DatasetSpec
 
@@ -41,6 +42,9 @@ ROWS, LENGTHS, TWIN = "rows.jsonl", "lengths", "rows.arrow"
 PROBLEMS, EVALUATION, SUMMARY = "problems.jsonl", "evaluation.jsonl", "summary.json"
 
 TOO_LONG = "too_long"
+
+MAX_EVALUATION = 90 << 20
+"""Bytes of the line that a problem with all its tests takes, at most."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,10 @@ class _Part:
             write(line)
             self._lengths.append(len(line))
             self._crlf_rows += "\r\n" in row["output"]
-        self._twin += twin_rows(rows, tokens)
+        for row in twin_rows(rows, tokens):
+            self._twin.append(row)
+            if len(self._twin) == ROW_GROUP:
+                self._flush_twin()
         found = ProblemRows(
             problem.row,
             problem.problem_id,
@@ -214,10 +221,14 @@ class _Part:
         )
         self._files[PROBLEMS].write(json.dumps(vars(found), ensure_ascii=False).encode() + b"\n")
         if problem.evaluation is not None:
-            self._files[EVALUATION].write(render_line(problem.evaluation))
+            line = render_line(problem.evaluation)
+            if len(line) > MAX_EVALUATION:
+                raise InvalidInput(
+                    f"{self._job.path}: row {problem.row}: the problem has {len(line)} bytes with "
+                    f"its tests; at most {MAX_EVALUATION} can be read again"
+                )
+            self._files[EVALUATION].write(line)
         self._rows += len(records)
-        if len(self._twin) >= ROW_GROUP:
-            self._flush_twin()
 
     def _short_enough(
         self, problem: Problem

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from wmtp_assets.build import Build
 from wmtp_assets.data.code_contests import TEST_KINDS, read_evaluations
 from wmtp_assets.data.process import Shard, problem_ids, raw_shards
+from wmtp_assets.data.shard import MAX_EVALUATION
+from wmtp_assets.errors import InvalidInput
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document
 from wmtp_assets.progress import Progress
@@ -66,6 +68,11 @@ def tests_lines(problems: Sequence[tuple[Shard, Sequence[str]]]) -> Iterator[byt
             entry = {"task_name": problem.task_id, **{kind: metadata[kind] for kind in TEST_KINDS}}
             key = json.dumps(problem.task_id, ensure_ascii=False)
             before = f"{key}: {json.dumps(entry, ensure_ascii=False)}".encode()
+            if len(before) > MAX_EVALUATION:
+                raise InvalidInput(
+                    f"{shard.path}: {problem.task_id} has {len(before)} bytes of tests; at most "
+                    f"{MAX_EVALUATION} can be read again"
+                )
     if before:
         yield before + b"\n"
     yield b"}\n"

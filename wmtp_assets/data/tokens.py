@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SPACE = "\u2581"
 """What sentencepiece makes of a space; a text that holds it itself is encoded alike."""
 
+BATCH = 128
+"""Texts that are encoded at a time."""
+
 MAX_LINE = 100
 """Characters of the longest line that is remembered."""
 
@@ -50,7 +53,13 @@ class TokenCounter:
         self._line_break = len(self._processor.encode("\n"))
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text."""
+        """Tokens of each text; memory is bound by :data:`BATCH` of them."""
+        counts: list[int] = []
+        for begin in range(0, len(texts), BATCH):
+            counts += self._count(texts[begin : begin + BATCH])
+        return counts
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
         if not self.is_memoised:
             return [len(ids) for ids in self._processor.encode(list(texts), num_threads=1)]
         known = self._known

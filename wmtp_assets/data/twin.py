@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP = 2048
+MAX_BATCH = 256 << 20
+"""Bytes that 512 rows may take: a small file can be one of gigabytes."""
+
 TEXTS = ("instruction", "input", "output")
 TOKENS = tuple(f"tokens_{text}" for text in TEXTS)
 
@@ -152,7 +155,7 @@ class TwinWriter:
 
 
 def read_twin(
-    path: Path, record: type[Record], columns: Sequence[str], batch_size: int = ROW_GROUP
+    path: Path, record: type[Record], columns: Sequence[str], batch_size: int = 512
 ) -> Iterator[pa.RecordBatch]:
     """Columns of the twin of a dataset of such records, some rows at a time.
 
@@ -168,6 +171,11 @@ def read_twin(
 
     types = {item.name: type_name(item.type) for item in twin_schema(record)}
     for first, batch in read_table(path, columns, batch_size, types):
+        if batch.nbytes > MAX_BATCH:
+            raise InvalidInput(
+                f"{path}: rows from {first}: {batch.num_rows} rows take {batch.nbytes} bytes, more "
+                "than any problem's do"
+            )
         try:
             batch.validate(full=True)
         except pa.ArrowInvalid as error:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from wmtp_assets.data.code_contests import count_solutions, read_evaluations
 from wmtp_assets.data.converters import CONVERTERS
-from wmtp_assets.data.jsonl import parse_line, read_jsonl, read_lines
+from wmtp_assets.data.jsonl import count_lines, read_lines
 from wmtp_assets.data.overlap import NGRAM, ngram_index, ngrams, normalized, words
 from wmtp_assets.data.parquet import count_parquet_rows
 from wmtp_assets.data.problem_index import ProblemIndex, problem_index_file
@@ -33,11 +33,13 @@ from wmtp_assets.data.random_access import offsets_file, pack_offsets
 from wmtp_assets.data.records import (
     RECORD_OF_CONVERTER,
     EvaluationRecord,
+    Record,
     is_labelled,
     problem_of,
     render_line,
     render_row,
 )
+from wmtp_assets.data.shard import MAX_EVALUATION
 from wmtp_assets.data.small import small_file
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.data.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
@@ -58,14 +60,12 @@ from wmtp_assets.integrity.rows import (
 )
 from wmtp_assets.layout import Artifact
 from wmtp_assets.store import Store
+from wmtp_assets.strict_json import MAX_SIZE, parse_object
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TRAIN = "train"
-
-MAX_EVALUATION = 64 << 20
-"""Bytes of a line with all tests of a problem."""
 
 
 def _split_files(subject: Subject) -> dict[str, str]:
@@ -87,26 +87,41 @@ def check_schema(subject: Subject, report: Report) -> None:
         path = report.reads(subject, name)
         progress = progress_of(subject, f"reading {name}", path.stat().st_size)
         for number, line in read_lines(path):
-            row = parse_line(path, number, line)
             progress.advance(len(line) + 1)
             rows += 1
-            try:
-                record.model_validate(row)
-            except ValidationError as error:
-                field, problem = first_error(error)
-                report.add(
-                    subject.file(name),
-                    place=f"line {number}, field {field}",
-                    expected=f"the schema of {record.__name__}",
-                    found=problem,
-                )
-            else:
+            row = _validated(subject, report, name, number, line, record)
+            if row is not None:
                 once.add(number, row)
     report.note(rows=rows)
     if subject.artifact.kind == "processed":
         check_schema_file(subject, report, SCHEMA, record, FORMAT)
         if spec.evaluation:
             _check_evaluation_schema(subject, report)
+
+
+def _validated(
+    subject: Subject,
+    report: Report,
+    name: str,
+    number: int,
+    line: bytes,
+    record: type[Record],
+    max_size: int = MAX_SIZE,
+) -> dict[str, Any] | None:
+    """The row of a line, if it is a record; else a finding."""
+    expected = f"the schema of {record.__name__}"
+    try:
+        row = parse_object(line, max_size)
+        record.model_validate(row)
+    except ValidationError as error:
+        field, problem = first_error(error)
+        place = f"line {number}, field {field}"
+        report.add(subject.file(name), place=place, expected=expected, found=problem)
+    except ValueError as error:
+        report.add(subject.file(name), place=f"line {number}", expected=expected, found=error)
+    else:
+        return row
+    return None
 
 
 class _Once:
@@ -138,17 +153,8 @@ class _Once:
 def _check_evaluation_schema(subject: Subject, report: Report) -> None:
     for split in spec_of(subject.artifact).evaluation:
         name = evaluation_file(split)
-        for number, row in read_jsonl(report.reads(subject, name), MAX_EVALUATION):
-            try:
-                EvaluationRecord.model_validate(row)
-            except ValidationError as error:
-                field, problem = first_error(error)
-                report.add(
-                    subject.file(name),
-                    place=f"line {number}, field {field}",
-                    expected=f"the schema of {EvaluationRecord.__name__}",
-                    found=problem,
-                )
+        for number, line in read_lines(report.reads(subject, name), MAX_EVALUATION):
+            _validated(subject, report, name, number, line, EvaluationRecord, MAX_EVALUATION)
     check_schema_file(subject, report, EVALUATION_SCHEMA, EvaluationRecord, "evaluation")
 
 
@@ -160,7 +166,7 @@ def check_row_count(subject: Subject, report: Report) -> None:
     file = subject.file(subject.artifact.manifest)
     counts: dict[str, int] = {}
     for split, name in _split_files(subject).items():
-        found = sum(1 for _ in read_lines(report.reads(subject, name)))
+        found = count_lines(report.reads(subject, name))
         counts[split] = found
         dropped = _dropped(subject, report, split)
         rows, samples, others = _upstream(subject, report, split)
@@ -296,24 +302,25 @@ def check_token_length(subject: Subject, report: Report) -> None:
         for line, batch in columns_of(subject, report, split, ["task_id", *TEXTS, *TOKENS]):
             counts = [_count_column(counter, batch.column(text)) for text in TEXTS]
             stated = [batch.column(tokens).to_pylist() for tokens in TOKENS]
-            task_ids = batch.column("task_id")
-            for row in range(batch.num_rows):
-                found = [column[row] for column in counts]
-                longest = max(longest, sum(found))
-                place = f"line {line + row} ({task_ids[row].as_py()})"
-                if sum(found) > limit:
+            totals = list(map(sum, zip(*counts, strict=True)))
+            longest = max(longest, *totals, 0)
+            if counts == stated and longest <= limit:
+                continue
+            for row, task_id in enumerate(batch.column("task_id").to_pylist()):
+                place = f"line {line + row} ({task_id})"
+                if totals[row] > limit:
                     report.add(
                         subject.file(name),
                         place=place,
                         expected=f"at most {limit} tokens",
-                        found=f"{sum(found)} tokens",
+                        found=f"{totals[row]} tokens",
                     )
-                for tokens, actual, column in zip(TOKENS, found, stated, strict=True):
-                    if column[row] != actual:
+                for tokens, actual, column in zip(TOKENS, counts, stated, strict=True):
+                    if column[row] != actual[row]:
                         report.add(
                             subject.file(twin_file(split)),
                             place=f"{place}, column {tokens}",
-                            expected=actual,
+                            expected=actual[row],
                             found=column[row],
                         )
     report.note(longest=longest, max_tokens=limit)
@@ -340,7 +347,7 @@ def has_train_split(artifact: Artifact) -> bool:
 
 
 def check_splits(subject: Subject, report: Report) -> None:
-    """No task_id and no problem stands in two splits."""
+    """No task_id and no problem stands in two splits, evaluation rows included."""
     if not has_pyarrow(report):
         return
     names = _split_files(subject)
@@ -350,63 +357,95 @@ def check_splits(subject: Subject, report: Report) -> None:
     for split in largest_last:
         is_last = split == largest_last[-1]
         told: set[str] = set()
-        columns = ["task_id", "problem_id"]
-        for line, task_id, problem_id in rows_of_split(subject, report, split, columns):
+        for line, task_id, problem_id in rows_of_split(
+            subject, report, split, ["task_id", "problem_id"]
+        ):
             counts[split] += 1
             same_task = owner.get(("task_id", task_id), split)
-            same_problem = owner.get(("problem_id", problem_id), split)
+            same_problem = owner.get(("problem", problem_id), split)
+            file = subject.file(names[split])
             if same_task != split:
-                _tell_shared(
-                    report, subject.file(names[split]), line, "task_id", same_task, task_id
-                )
+                _tell_shared(report, file, line, "task_id", same_task, task_id)
             elif same_problem != split and problem_id not in told:
                 told.add(problem_id)
-                file = subject.file(names[split])
                 _tell_shared(report, file, line, "problem", same_problem, problem_id)
             if not is_last:
                 owner.setdefault(("task_id", task_id), split)
-                owner.setdefault(("problem_id", problem_id), split)
+            owner.setdefault(("problem", problem_id), split)
+    for split in spec_of(subject.artifact).evaluation:
+        file = subject.file(evaluation_file(split))
+        for line, problem_id, _ in _evaluated(subject, report, split):
+            other = owner.setdefault(("problem", problem_id), split)
+            if other != split:
+                _tell_shared(report, file, line, "problem", other, problem_id)
     report.note(rows=dict(counts))
 
 
+def _evaluated(subject: Subject, report: Report, split: str) -> Iterator[tuple[int, str, str]]:
+    """Line number, problem_id and instruction of each evaluation row; what is none is skipped, the
+    rule ``schema`` finds it."""
+    path = report.reads(subject, evaluation_file(split))
+    for line, data in read_lines(path, MAX_EVALUATION):
+        try:
+            record = EvaluationRecord.model_validate(parse_object(data, MAX_EVALUATION))
+        except ValueError:
+            continue
+        yield line, record.task_id, record.instruction
+
+
 def _tell_shared(report: Report, file: str, line: int, what: str, other: str, found: str) -> None:
-    report.add(file, place=f"line {line}", expected=f"a {what} that is not in {other}", found=found)
+    report.add(
+        file,
+        place=f"line {line}",
+        expected=f"a {what} that is not in {other}",
+        found=found,
+        remedy="if upstream has it in both, leave one of the two out of the raw files or the spec",
+    )
 
 
 def check_text_twins(subject: Subject, report: Report) -> None:
-    """No instruction with its input stands in two splits, white space, case and punctuation
-    aside."""
+    """No instruction stands in two splits, white space, case and punctuation aside; evaluation rows
+    included."""
     if not has_pyarrow(report):
         return
     first: dict[bytes, tuple[str, str]] = {}
+
+    def compare(split: str, name: str, line: int, task_id: str, instruction: str) -> None:
+        key = hashlib.sha256(normalized(instruction).encode()).digest()
+        other, task = first.setdefault(key, (split, task_id))
+        if other != split:
+            report.add(
+                subject.file(name),
+                place=f"line {line} ({task_id})",
+                expected=f"a text that is not in {other}",
+                found=f"that of {task}",
+                problem="warning",
+                remedy="leave one of them out where the splits must be disjoint by text",
+            )
+
     for split, name in _split_files(subject).items():
-        for line, task_id, instruction, given in _first_rows(subject, report, split):
-            text = normalized(f"{instruction}\n{given}")
-            key = hashlib.sha256(text.encode()).digest()
-            other, task = first.setdefault(key, (split, task_id))
-            if other != split:
-                report.add(
-                    subject.file(name),
-                    place=f"line {line} ({task_id})",
-                    expected=f"a text that is not in {other}",
-                    found=f"that of {task}",
-                    problem="warning",
-                    remedy="leave one of them out where the splits must be disjoint by text",
-                )
+        seen = set()
+        for line, problem_id, task_id, instruction in _first_rows(subject, report, split):
+            seen.add(problem_id)
+            compare(split, name, line, task_id, instruction)
+        if split in spec_of(subject.artifact).evaluation:
+            for line, problem_id, instruction in _evaluated(subject, report, split):
+                if problem_id not in seen:  # it has no row
+                    compare(split, evaluation_file(split), line, problem_id, instruction)
     report.note(texts=len(first))
 
 
 def _first_rows(
     subject: Subject, report: Report, split: str
 ) -> Iterator[tuple[int, str, str, str]]:
-    """Line number, task_id, instruction and input of the first row of each problem."""
-    columns = ["problem_id", "task_id", "instruction", "input"]
+    """Line number, problem_id, task_id and instruction of the first row of each problem."""
+    columns = ["problem_id", "task_id", "instruction"]
     last: str | None = None
     for line, batch in columns_of(subject, report, split, columns):
         for row, problem_id in enumerate(batch.column("problem_id").to_pylist()):
             if problem_id != last:
-                values = [batch.column(name)[row].as_py() for name in columns[1:]]
-                yield line + row, values[0], values[1], values[2]
+                task_id, instruction = (batch.column(name)[row].as_py() for name in columns[1:])
+                yield line + row, problem_id, task_id, instruction
             last = problem_id
 
 
@@ -429,10 +468,12 @@ def check_contamination(subject: Subject, report: Report) -> None:
             )
         ]
     index = ngram_index(texts)
-    tasks: set[str] = set()
+    tasks: dict[str, str] = {}
     for line, task_id, found in _words_of_train(subject, report):
         shared = [ngram for ngram in ngrams(found) if ngram in index]
-        tasks.update(task for ngram in shared for task in index[ngram])
+        for ngram in shared:
+            for task in index[ngram]:
+                tasks.setdefault(task, ngram)
         if shared:
             report.add(
                 subject.file(split_file(TRAIN)),
@@ -442,7 +483,7 @@ def check_contamination(subject: Subject, report: Report) -> None:
                 problem="warning",
                 remedy="leave the row out where it matters",
             )
-    report.note(compared_with=compared, tasks=sorted(tasks))
+    report.note(compared_with=compared, tasks=dict(sorted(tasks.items())))
 
 
 def _held_out(store: Store) -> list[tuple[Artifact, str]]:

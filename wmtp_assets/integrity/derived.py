@@ -12,6 +12,7 @@ from wmtp_assets.data.pairs import pair_lines, pairs_file
 from wmtp_assets.data.process import split_file
 from wmtp_assets.data.random_access import open_jsonl
 from wmtp_assets.data.records import PairRecord, problem_of
+from wmtp_assets.data.shard import MAX_EVALUATION
 from wmtp_assets.data.small import (
     Stratum,
     describe_sample,
@@ -23,7 +24,6 @@ from wmtp_assets.data.stats import OF_THE_CONVERSION, newest_summary, summarize,
 from wmtp_assets.data.tests import tests_file, tests_lines
 from wmtp_assets.data.twin import twin_file
 from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.datasets import MAX_EVALUATION
 from wmtp_assets.integrity.findings import Report, Subject, stated
 from wmtp_assets.integrity.rows import (
     check_schema_file,

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets.data.jsonl import BadLine, read_jsonl, read_lines
-from wmtp_assets.strict_json import MAX_DEPTH, MAX_SIZE, nesting_depth, parse_object
+from wmtp_assets.strict_json import MAX_DEPTH, MAX_SIZE, parse_object
 
 NUMBERS = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
@@ -57,22 +57,6 @@ def test_lines_come_back_as_bytes(lines: list[bytes]) -> None:
         path = Path(folder, "lines")
         path.write_bytes(b"".join(line + b"\n" for line in lines))
         assert list(read_lines(path)) == list(enumerate(lines, 1))
-
-
-@settings(deadline=None)
-@given(JSON)
-def test_nesting_depth_is_that_of_the_value(value: Any) -> None:
-    """Brackets and quotes inside strings must not count, or good lines are refused."""
-    assert nesting_depth(json.dumps(value, ensure_ascii=False).encode()) == depth_of(value)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ['{"a": "[[[["}', '{"a\\"[": "]"}', '{"\\\\": [1]}', '{"a": "\\\\\\"[{"}', '{"ü[": [[]]}'],
-)
-def test_nesting_depth_knows_strings(text: str) -> None:
-    """The escapes that a byte counter gets wrong first."""
-    assert nesting_depth(text.encode()) == depth_of(json.loads(text))
 
 
 def test_depth_limit_is_exact() -> None:

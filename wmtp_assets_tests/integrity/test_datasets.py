@@ -186,7 +186,16 @@ SCHEMA = [
         key="codecontests_small",
     ),
     *(
-        case("schema", name, act, file, "line 3", STATEMENT["schema", kind], problem, kind=kind)
+        case(
+            "schema",
+            name,
+            act,
+            file,
+            "line 3",
+            STATEMENT["schema", kind] if "100 MB" in name else "the schema of HumanEvalRecord",
+            problem,
+            kind=kind,
+        )
         for kind, file in FILE.items()
         for name, act, problem in (
             *(
@@ -342,7 +351,7 @@ SCHEMA = [
         "processed/test_eval.jsonl",
         "line 3",
         STATEMENT["schema", "processed"],
-        "longer than 67108864 bytes",
+        "longer than 94371840 bytes",
         key=CODE_CONTESTS,
     ),
 ]
@@ -422,9 +431,10 @@ ROW_COUNT = [
         "the last line is cut off",
         rewrite(TEST, lambda data: data[:-10]),
         TEST,
-        "line 164",
-        STATEMENT["row_count", "processed"],
-        "the last line has no newline: the file was cut off",
+        "",
+        "164 rows",
+        "163 rows",
+        findings=3,
     ),
     *(
         case(
@@ -1078,6 +1088,9 @@ def with_text_of_train(store: Store, artifact: Artifact) -> None:
     edit_split("valid", of_first_problem(text))(store, artifact)
 
 
+SHARED = "if upstream has it in both, leave one of the two out of the raw files or the spec"
+"""What is left to do where making the artifact again gives the same rows."""
+
 BETWEEN_SPLITS = [
     case(
         "splits",
@@ -1087,6 +1100,7 @@ BETWEEN_SPLITS = [
         "line 1",
         "a task_id that is not in train",
         "601",
+        advice=SHARED,
     ),
     case(
         "splits",
@@ -1096,6 +1110,7 @@ BETWEEN_SPLITS = [
         "line 501",
         "a task_id that is not in validation",
         "511",
+        advice=SHARED,
     ),
     case(
         "splits",
@@ -1105,6 +1120,7 @@ BETWEEN_SPLITS = [
         "line 1",
         "a problem that is not in valid",
         "101_A. Two Snails",
+        advice=SHARED,
         key=CODE_CONTESTS,
     ),
     case(
@@ -1115,8 +1131,20 @@ BETWEEN_SPLITS = [
         "line 1",
         "a task_id that is not in test",
         "101_A. Two Snails_correct_1",
+        advice=SHARED,
         key=CODE_CONTESTS,
         findings=2,
+    ),
+    case(
+        "splits",
+        "a problem of train among the evaluation rows of valid",
+        edit_row("processed/valid_eval.jsonl", 3, task_id="101_A. Two Snails"),
+        "processed/valid_eval.jsonl",
+        "line 3",
+        "a problem that is not in train",
+        "101_A. Two Snails",
+        advice=SHARED,
+        key=CODE_CONTESTS,
     ),
     case(
         "text_twins",
@@ -1326,7 +1354,7 @@ EVALUATION = [
                 long_line,
                 "line 3",
                 STATEMENT["evaluation", "processed"],
-                "longer than 67108864 bytes",
+                "longer than 94371840 bytes",
             ),
         )
     ),
@@ -1545,7 +1573,7 @@ def test_evidence_is_what_was_read(store: Store) -> None:
     assert evidence("mbpp", "text_twins") == {"texts": 960}
     assert evidence("codecontests", "contamination") == {
         "compared_with": ["humaneval_processed test", "mbpp_processed test"],
-        "tasks": [],
+        "tasks": {},
     }
 
 

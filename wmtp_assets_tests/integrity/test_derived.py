@@ -384,7 +384,7 @@ TESTS = [
         "train_tests.json",
         "line 3",
         NOT_TESTS,
-        "longer than 67108864 bytes",
+        "longer than 94371840 bytes",
     ),
     *(
         case_of_tests(
