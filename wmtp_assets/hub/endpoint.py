@@ -16,6 +16,9 @@ from wmtp_assets.settings import Settings
 from wmtp_assets.specs import Repository
 
 OFFICIAL = "https://huggingface.co"
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+TRUST_VARIABLE = "WMTP_TRUSTED_ENDPOINT"
+"""Names a mirror that may be sent the token."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,32 @@ class Endpoint:
     Attributes:
         url: without a trailing slash.
         kind: goes into manifests; the URL of a sample hub or a mirror does not.
+        is_trusted: whether the user's token may be sent there.
     """
 
     url: str
     kind: Literal["sample", "huggingface", "mirror"]
+    is_trusted: bool = False
 
     def token(self) -> str | Literal[False]:
-        """The user's token for the official endpoint, none (``False``) for any other."""
-        if self.kind != "huggingface":
+        """The user's token for a trusted endpoint, none (``False``) for any other."""
+        if not self.is_trusted:
             return False
         from huggingface_hub import get_token
 
         return get_token() or False
+
+    @property
+    def token_name(self) -> str:
+        """Where the token comes from, for people."""
+        names = [name for name in TOKEN_VARIABLES if os.environ.get(name)]
+        return names[0] if names else "the login of huggingface_hub (hf auth login)"
+
+    def why_no_token(self) -> str:
+        """Why none is sent, for people."""
+        if self.is_trusted:
+            return "HF_TOKEN is not set, and nobody is logged in (hf auth login)"
+        return f"{self.url} is not trusted with one; to send it there: {TRUST_VARIABLE}={self.url}"
 
 
 def _is_loopback(host: str) -> bool:
@@ -64,7 +81,10 @@ def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
             f"HF_ENDPOINT={url!r}: plain http is only for loopback; use https, so that nobody on "
             "the way can read or change what is downloaded"
         )
-    return Endpoint(url, "huggingface" if url == OFFICIAL else "mirror")
+    if url == OFFICIAL:
+        return Endpoint(url, "huggingface", is_trusted=True)
+    trusted = (environment.get(TRUST_VARIABLE) or "").rstrip("/")
+    return Endpoint(url, "mirror", is_trusted=url == trusted)
 
 
 @contextmanager
