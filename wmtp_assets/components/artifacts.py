@@ -13,7 +13,7 @@ from wmtp_assets.layout import Artifact, Kind
 from wmtp_assets.manifest import Manifest
 from wmtp_assets.materialize import materialize
 from wmtp_assets.progress import human_bytes
-from wmtp_assets.specs import DatasetSpec, MicroSpec
+from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec, Repository
 from wmtp_assets.store import Store
 
 OWNERS = ["team:wmtp"]
@@ -49,6 +49,23 @@ OPTIONAL_TAG = {"optional": "true"}
 """Not selected by ``make materialize``: made only when it is asked for."""
 
 
+UPSTREAM = "upstream"
+"""Group and key prefix of the repositories."""
+
+
+def upstream_key(repository: Repository) -> dg.AssetKey:
+    """The key of a repository in the graph."""
+    return dg.AssetKey([UPSTREAM, *repository.id.split("/")])
+
+
+def upstream_of(artifact: Artifact) -> list[dg.AssetKey]:
+    """The repositories that an artifact is downloaded from."""
+    spec = artifact.spec
+    if artifact.kind != "raw" or not isinstance(spec, ModelSpec | DatasetSpec):
+        return []
+    return [upstream_key(spec.repository)]
+
+
 @contextmanager
 def plain_failures() -> Iterator[None]:
     """Show an error that is meant for people as such, and do not retry it."""
@@ -82,7 +99,7 @@ def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=artifact.key,
-        deps=list(artifact.upstream),
+        deps=[*artifact.upstream, *upstream_of(artifact)],
         group_name=group_of(artifact),
         kinds={*_KINDS[artifact.kind]},
         owners=OWNERS,

@@ -22,15 +22,13 @@ from wmtp_assets.files import BLOCK, HashedFile, open_regular
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.lock import Lock, check_unchanged, pin_of, read_lock
 from wmtp_assets.hub.rate import remember_rate
-from wmtp_assets.hub.remote import RemoteFile, RemoteRepository, resolve, wanted_files
+from wmtp_assets.hub.remote import MAIN, RemoteFile, RemoteRepository, resolve, wanted_files
 from wmtp_assets.hub.transfer import Held, Transfer, verify_held
 from wmtp_assets.layout import INTERNAL, Artifact
 from wmtp_assets.manifest import Document, FileRecord
 from wmtp_assets.progress import Progress, human_bytes
 from wmtp_assets.specs import DatasetSpec, ModelSpec
 from wmtp_assets.store import Store, materialize_command
-
-MAIN = "main"
 
 
 def spec_of(artifact: Artifact) -> ModelSpec | DatasetSpec:

@@ -24,6 +24,8 @@ from wmtp_assets.specs import (
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
+MAIN = "main"
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 
@@ -109,6 +111,26 @@ def wanted_files(spec: ModelSpec | DatasetSpec, names: Iterable[str]) -> tuple[s
     return spec.files.all()
 
 
+def head_of(endpoint: Endpoint, repository: Repository) -> str:
+    """The commit at the head of main.
+
+    Raises:
+        DownloadError: as :func:`resolve`.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint.url, token=endpoint.token())
+    with explained(endpoint, repository, MAIN):
+        ask = api.dataset_info if repository.type == "dataset" else api.model_info
+        return _commit(endpoint, repository, MAIN, ask(repository.id, revision=MAIN).sha)
+
+
+def _commit(endpoint: Endpoint, repository: Repository, revision: str, sha: str | None) -> str:
+    if not sha or not _SHA1.fullmatch(sha):
+        raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
+    return sha
+
+
 def resolve(
     endpoint: Endpoint, spec: ModelSpec | DatasetSpec, revision: str, retry: str = ""
 ) -> RemoteRepository:
@@ -130,9 +152,7 @@ def resolve(
             api.auth_check(repository.id, repo_type=repository.type)
         ask = api.dataset_info if repository.type == "dataset" else api.model_info
         info = ask(repository.id, revision=revision, files_metadata=True)
-    commit = info.sha
-    if not commit or not _SHA1.fullmatch(commit):
-        raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
+    commit = _commit(endpoint, repository, revision, info.sha)
     if _SHA1.fullmatch(revision) and commit != revision:
         raise DownloadError(
             f"{repository.id}: {endpoint.url} answers for commit {commit} where {revision} was "
