@@ -32,8 +32,8 @@ def adopt(path: Path, name: str | None) -> None:
 
     PATH holds files under upstream's paths, as a clone or a snapshot of the repository does. On the
     root's filesystem they are linked, not copied: do not change them there any more. From another
-    they are copied once. What PATH lacks is downloaded. With HF_HUB_OFFLINE=1 the hashes are those of
-    wmtp.lock.
+    they are copied once. What PATH lacks is downloaded. With HF_HUB_OFFLINE=1 the hashes are those
+    of wmtp.lock.
     """
     store = open_store()
     artifact = _artifact(store, path, name)
@@ -44,7 +44,8 @@ def adopt(path: Path, name: str | None) -> None:
         manifest = materialize(store, artifact, say, others=[path.resolve()])
     click.echo(
         f"{artifact.key}: {len(manifest.files)} files, {human_bytes(manifest.size)}, verified. To "
-        f"have it in Dagster's history (nothing is fetched again): {materialize_command(artifact.key)}"
+        "have it in Dagster's history (nothing is fetched again): "
+        + materialize_command(artifact.key)
     )
 
 

@@ -9,8 +9,9 @@ import dagster as dg
 
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.errors import WmtpError
+from wmtp_assets.integrity.findings import stated
 from wmtp_assets.layout import Artifact, Kind
-from wmtp_assets.manifest import Manifest
+from wmtp_assets.manifest import Document, Manifest
 from wmtp_assets.materialize import materialize
 from wmtp_assets.progress import human_bytes
 from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec, Repository
@@ -120,6 +121,14 @@ def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
     return build
 
 
+def _announced(document: Document, name: str) -> dict[str, str]:
+    """The hash that the hub announced for a raw file."""
+    announced = stated(document, "source", "announced", name.removeprefix("raw/"))
+    if not name.startswith("raw/") or not isinstance(announced, dict):
+        return {}
+    return {"announced": f"{k} {announced[k]}" for k in ("sha256", "git_sha1") if k in announced}
+
+
 def describe(
     store: Store, artifact: Artifact, manifest: Manifest, seconds: float
 ) -> dict[str, Any]:
@@ -133,7 +142,14 @@ def describe(
         "seconds": round(seconds, 2),
         "files": dg.MetadataValue.table(
             [
-                dg.TableRecord({"file": name, "bytes": record.size, "sha256": record.sha256})
+                dg.TableRecord(
+                    {
+                        "file": name,
+                        "bytes": record.size,
+                        "sha256": record.sha256,
+                        **_announced(document, name),
+                    }
+                )
                 for name, record in manifest.files.items()
             ]
         ),

@@ -31,7 +31,7 @@ class RawPlan:
 
     Attributes:
         revision: the commit; None: not known.
-        is_pinned: whether defs.yaml or the lock file name it.
+        is_pinned: whether defs.yaml or the lock file name it; the sample is as pinned as its code.
         files, size: of the repository's wanted files; None: not known.
         here: bytes of them that need not be fetched, by size alone.
         problem: why it cannot be had; empty: it can.
@@ -112,7 +112,7 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
         name=artifact.key,
         repository=spec.repository.id,
         revision=remote.commit if remote else pin,
-        is_pinned=pin is not None,
+        is_pinned=pin is not None or store.settings.source == "sample",
         files=len(remote.files) if remote else None,
         size=remote.size if remote else None,
         here=sum(map(places.bytes_here, remote.files)) if remote else 0,
@@ -123,22 +123,17 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
 def space_of(store: Store, artifacts: Sequence[Artifact], rows: Sequence[RawPlan]) -> Space:
     """Disk that making ``artifacts`` takes; estimated for those that were never made."""
     raw = {row.name: row.size or 0 for row in rows}
-    sizes: dict[str, int] = {}
-    used = staging = 0
+    made = staging = 0
+    used = sum(row.here for row in rows)
     for artifact in artifacts:
         committed = _committed_size(store, artifact)
-        used += committed or 0
-        size = raw.get(artifact.key)
-        if size is None:
-            size = committed if committed is not None else _estimate(artifact, raw)
-        sizes[artifact.key] = size
+        size = committed if committed is not None else _estimate(artifact, raw)
         scratch = SCRATCH * size if artifact.kind == "processed" else 0
         staging = max(staging, round((committed or 0) + scratch))
-    used += sum(row.here for row in rows if not sizes.get(row.name, 0) == 0) - sum(
-        min(row.here, _committed_size(store, store.catalogue[row.name]) or 0) for row in rows
-    )
-    total_raw = sum(raw.values())
-    return Space(total_raw, sum(sizes.values()) - total_raw, staging, used)
+        if artifact.kind != "raw":
+            made += size
+            used += committed or 0
+    return Space(sum(raw.values()), made, staging, used)
 
 
 def _committed_size(store: Store, artifact: Artifact) -> int | None:
