@@ -126,7 +126,8 @@ def _announced(document: Document, name: str) -> dict[str, str]:
     announced = stated(document, "source", "announced", name.removeprefix("raw/"))
     if not name.startswith("raw/") or not isinstance(announced, dict):
         return {}
-    return {"announced": f"{k} {announced[k]}" for k in ("sha256", "git_sha1") if k in announced}
+    kind = "sha256" if "sha256" in announced else "git_sha1"
+    return {"announced": f"{kind} {announced.get(kind)}"}
 
 
 def describe(
