@@ -81,7 +81,8 @@ class Places:
 
     Attributes:
         store, artifact: the raw artifact; what lies in its folder counts, committed or not.
-        others: folders with upstream's paths, which somebody named.
+        others: folders with upstream's paths, which somebody named; links in there are followed, as
+            the client's cache is made of them.
     """
 
     store: Store
@@ -98,7 +99,7 @@ class Places:
         places = [
             self.partials / file.key,
             self.store.path(self.artifact, raw_name(file)),
-            *(folder / file.path for folder in self.others),
+            *((folder / file.path).resolve() for folder in self.others),
         ]
         for path in places:
             try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wmtp_assets.errors import DownloadError, SpecError
 from wmtp_assets.files import replace_file
-from wmtp_assets.hub.remote import RemoteFile, RemoteRepository
+from wmtp_assets.hub.remote import RemoteFile, RemoteRepository, is_commit
 from wmtp_assets.manifest import Document, render
 from wmtp_assets.settings import Settings, project_folder
 from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository
@@ -89,7 +89,7 @@ def read_lock(settings: Settings) -> Lock:
 def _parse(entry: Document) -> RemoteRepository:
     files = tuple(RemoteFile.of_document(path, file) for path, file in entry["files"].items())
     revision = entry["revision"]
-    if not isinstance(revision, str) or len(revision) != 40:
+    if not isinstance(revision, str) or not is_commit(revision):
         raise ValueError(f"revision is {revision!r}")
     return RemoteRepository(revision, files)
 

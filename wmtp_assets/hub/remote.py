@@ -6,10 +6,11 @@ Every way in which it cannot say so has one message, before anything large is tr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from wmtp_assets.errors import DownloadError
 from wmtp_assets.hub.endpoint import Endpoint
@@ -22,12 +23,31 @@ from wmtp_assets.specs import (
 )
 
 if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import RepoSibling
+
+T = TypeVar("T")
 
 MAIN = "main"
 
+ATTEMPTS = 6
+"""Attempts in a row that bring nothing before the hub is given up."""
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
+"""Seconds before the second attempt, and at most; doubled each time."""
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds without a byte of an answer about a repository."""
+
+TOO_MANY_REQUESTS = 429
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, which never changes, and no name of one."""
+    return _SHA1.fullmatch(revision) is not None
 
 
 @dataclass(frozen=True)
@@ -122,11 +142,38 @@ def head_of(endpoint: Endpoint, repository: Repository) -> str:
     api = HfApi(endpoint=endpoint.url, token=endpoint.token())
     with explained(endpoint, repository, MAIN):
         ask = api.dataset_info if repository.type == "dataset" else api.model_info
-        return _commit(endpoint, repository, MAIN, ask(repository.id, revision=MAIN).sha)
+        info = _patiently(lambda: ask(repository.id, revision=MAIN, timeout=ANSWER_TIMEOUT))
+        return _commit(endpoint, repository, MAIN, info.sha)
+
+
+def wait_after(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_WAIT)
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """What ``ask`` returns; asked again while the hub says that it is busy or broken."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for failures in range(1, ATTEMPTS):
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            status = error.response.status_code if error.response is not None else 0
+            if status < 500 and status != TOO_MANY_REQUESTS:
+                raise
+            time.sleep(max(wait_after(failures), _retry_after(error)))
+    return ask()
+
+
+def _retry_after(error: HfHubHTTPError) -> float:
+    """Seconds that the hub wants to be left alone, at most :data:`LONGEST_WAIT`."""
+    said = error.response.headers.get("Retry-After", "") if error.response is not None else ""
+    return min(float(said), LONGEST_WAIT) if said.isascii() and said.isdigit() else 0.0
 
 
 def _commit(endpoint: Endpoint, repository: Repository, revision: str, sha: str | None) -> str:
-    if not sha or not _SHA1.fullmatch(sha):
+    if not sha or not is_commit(sha):
         raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
     return sha
 
@@ -149,11 +196,15 @@ def resolve(
     api = HfApi(endpoint=endpoint.url, token=endpoint.token())
     with explained(endpoint, repository, revision, retry):
         if repository.gated and endpoint.kind != "sample":
-            api.auth_check(repository.id, repo_type=repository.type)
+            _patiently(lambda: api.auth_check(repository.id, repo_type=repository.type))
         ask = api.dataset_info if repository.type == "dataset" else api.model_info
-        info = ask(repository.id, revision=revision, files_metadata=True)
+        info = _patiently(
+            lambda: ask(
+                repository.id, revision=revision, files_metadata=True, timeout=ANSWER_TIMEOUT
+            )
+        )
     commit = _commit(endpoint, repository, revision, info.sha)
-    if _SHA1.fullmatch(revision) and commit != revision:
+    if is_commit(revision) and commit != revision:
         raise DownloadError(
             f"{repository.id}: {endpoint.url} answers for commit {commit} where {revision} was "
             "asked for. Do not trust this endpoint"
@@ -225,7 +276,7 @@ def explained(
     except EntryNotFoundError as error:
         raise DownloadError(
             f"{repository.id} at {revision} announces a file that {url} does not have: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from error
     except OfflineModeIsEnabled as error:
         raise DownloadError(
@@ -235,12 +286,25 @@ def explained(
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         if status == 401:
+            what = (
+                f"refuses the token in {endpoint.token_name} (401): it is wrong or expired. Set "
+                "another in HF_TOKEN"
+                if endpoint.token()
+                else f"wants a token (401), and none was sent: {endpoint.why_no_token()}"
+            )
+            raise DownloadError(f"{repository.id}: {url} {what}.{again}") from error
+        if status == 407:
             raise DownloadError(
-                f"{repository.id}: {url} refuses the token in {endpoint.token_name} (401): it is "
-                f"wrong or expired. Set another in HF_TOKEN.{again}"
+                f"{repository.id}: the proxy in HTTPS_PROXY or HTTP_PROXY wants a user name and "
+                f"password (407) before it lets {url} through.{again}"
+            ) from error
+        if status == 416:
+            raise DownloadError(
+                f"{repository.id} at {revision}: a file ends at {url} before its announced size is "
+                f"reached (416). Do not trust this endpoint.{again}"
             ) from error
         raise DownloadError(
-            f"{repository.id}: {url} answers {status or 'with an error'}: {_first_line(error)}."
+            f"{repository.id}: {url} answers {status or 'with an error'}: {first_line(error)}."
             f"{again}"
         ) from error
     except (HTTPError, OSError) as error:
@@ -248,12 +312,14 @@ def explained(
         if is_local and not isinstance(error, ConnectionError):
             raise
         raise DownloadError(f"{repository.id}: {_unreachable(url, error)}.{again}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # no JSON, or another
+        raise DownloadError(f"{repository.id}: {_unreachable(url, error)}.{again}") from error
 
 
 def _unreachable(url: str, error: Exception) -> str:
     from httpx2 import ConnectError, ProxyError, TimeoutException
 
-    text = f"{type(error).__name__}: {_first_line(error)}"
+    text = f"{type(error).__name__}: {first_line(error)}"
     if isinstance(error, ProxyError):
         return f"the proxy in HTTPS_PROXY or HTTP_PROXY does not let {url} through: {text}"
     if isinstance(error, ConnectError):
@@ -263,5 +329,7 @@ def _unreachable(url: str, error: Exception) -> str:
     return f"{url} did not answer as a hub does: {text}. Check the network and HF_ENDPOINT"
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "no more is known")
+def first_line(error: Exception) -> str:
+    """What the client says, without the query of a URL: that of a signed one is a secret."""
+    line = next(iter(str(error).strip().splitlines()), "no more is known")
+    return re.sub(r"\?[^\s'\"]*", "", line) if "://" in line else line

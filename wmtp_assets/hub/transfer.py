@@ -8,8 +8,10 @@ and 429. What it gives up on is retried here: answers of 500 and above, and bodi
 from __future__ import annotations
 
 import hashlib
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -17,16 +19,14 @@ from typing import Any, BinaryIO, cast
 from wmtp_assets.errors import DownloadError
 from wmtp_assets.files import HashedFile, hash_file
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.hub.remote import RemoteFile, explained
+from wmtp_assets.hub.remote import ATTEMPTS, RemoteFile, explained, first_line, wait_after
 from wmtp_assets.manifest import FileRecord
 from wmtp_assets.progress import Say, human_bytes, human_seconds
 from wmtp_assets.specs import Repository
 
-ATTEMPTS = 6
-"""Attempts in a row that bring no byte before a transfer is given up."""
-
-FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
-"""Seconds before the second attempt, and at most; doubled each time."""
+CHUNK = 1 << 16
+"""Bytes that are written at a time; of a cut connection so many at most are fetched again. The
+client's own 10 MiB would make no progress on a line that is cut before."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,24 @@ class Transfer:
         """
         path = self.partial(file)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > file.size:
-            path.unlink()
+        _remove_unusable(path, file.size)
         parts: list[str] = []
         records: list[FileRecord] = []
-        with HashedFile(path, records.append, advance, parts, resume=True) as target:
+        with (
+            _gone_if_empty(path),
+            _Partial(path, file.size, records.append, advance, parts) as target,
+        ):
             if target.tell():
                 here = f"{human_bytes(target.tell())} of {human_bytes(file.size)}"
                 self.say(f"going on with {file.path}: {here} are here")
-            self._transfer(file, target)
+            try:
+                self._transfer(file, target)
+            except _TooLong as error:
+                path.unlink()
+                raise DownloadError(
+                    f"{file.path} of {self._where()} is longer than the announced {file.size} "
+                    f"bytes. It was not kept. {self.advice}"
+                ) from error
         if not is_announced(file, records[0], path):
             text = self._describe_mismatch(file, records[0], path)
             path.unlink()
@@ -144,14 +153,12 @@ class Transfer:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise  # of the local disk
                 problem = error
-            if target.tell() > file.size:
-                raise DownloadError(
-                    f"{file.path} of {self._where()} is longer than the announced {file.size} bytes"
-                ) from problem
+            except RecursionError:  # the client calls itself for each lost connection
+                problem = ConnectionError("the connection is lost again and again")
             failures = 1 if target.tell() > before else failures + 1
             if failures >= ATTEMPTS:
                 self._give_up(file, target, problem)
-            wait = min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_WAIT)
+            wait = wait_after(failures)
             self.say(
                 f"{file.path}: {_short(problem)}; {human_bytes(target.tell())} of "
                 f"{human_bytes(file.size)} are here, going on in {human_seconds(wait)}"
@@ -170,15 +177,16 @@ class Transfer:
             revision=self.commit,
             endpoint=self.endpoint.url,
         )
-        http_get(
-            url,
-            cast("BinaryIO", target),
-            resume_size=target.tell(),
-            headers=build_hf_headers(token=self.endpoint.token()),
-            expected_size=file.size,
-            displayed_filename=file.path,
-            tqdm_class=_quiet_bar(),
-        )
+        with _small_chunks():
+            http_get(
+                url,
+                cast("BinaryIO", target),
+                resume_size=target.tell(),
+                headers=build_hf_headers(token=self.endpoint.token()),
+                expected_size=file.size,
+                displayed_filename=file.path,
+                tqdm_class=_quiet_bar(),
+            )
 
     def _give_up(self, file: RemoteFile, target: HashedFile, error: Exception) -> None:
         try:
@@ -202,8 +210,68 @@ class Transfer:
         return f"{self.repository.id} at {self.commit}"
 
 
+class _TooLong(Exception):
+    """More bytes came than were announced."""
+
+
+class _Partial(HashedFile):
+    """What arrived of a file; takes no more bytes than were announced: the disk is not a hub's to
+    fill."""
+
+    def __init__(
+        self,
+        path: Path,
+        limit: int,
+        done: Callable[[FileRecord], None],
+        advance: Callable[[int], None],
+        parts: list[str],
+    ) -> None:
+        super().__init__(path, done, advance, parts, resume=True)
+        self._limit = limit
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self.tell() + len(data) > self._limit:
+            raise _TooLong
+        return super().write(data)
+
+
+def _remove_unusable(path: Path, size: int) -> None:
+    """Remove a partial file that is too long, or that is written to only by changing another: one
+    that was linked into an artifact, or is a link itself."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if found.st_size > size or found.st_nlink > 1 or not stat.S_ISREG(found.st_mode):
+        path.unlink()
+
+
+@contextmanager
+def _gone_if_empty(path: Path) -> Iterator[None]:
+    """After a failure, remove a file of which nothing arrived."""
+    try:
+        yield
+    except BaseException:
+        if path.exists() and not path.stat().st_size:
+            path.unlink()
+        raise
+
+
+@contextmanager
+def _small_chunks() -> Iterator[None]:
+    """The client writes :data:`CHUNK` bytes at a time meanwhile; it has no other way to say so."""
+    from huggingface_hub import constants
+
+    before = constants.DOWNLOAD_CHUNK_SIZE
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK
+    try:
+        yield
+    finally:
+        constants.DOWNLOAD_CHUNK_SIZE = before
+
+
 def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _quiet_bar() -> type[Any]:
