@@ -89,8 +89,8 @@ class RemoteFile:
             or isinstance(size, bool)
             or size < 0
             or (sha256 is None) == (blob_id is None)
-            or not _SHA256.fullmatch(str(sha256 or "0" * 64))
-            or not _SHA1.fullmatch(str(blob_id or "0" * 40))
+            or (sha256 is not None and not _SHA256.fullmatch(str(sha256)))
+            or (blob_id is not None and not _SHA1.fullmatch(str(blob_id)))
         ):
             raise ValueError(f"{path}: needs size, and sha256 or git_sha1")
         return cls(
