@@ -45,7 +45,10 @@ def lock(names: tuple[str, ...], update: bool, as_json: bool) -> None:
             continue
         if after != before:
             changes[key] = after
-        report.append({"repository": key, "revision": after.commit, **_compare(before, after)})
+        row = {"repository": key, "revision": after.commit, **_compare(before, after)}
+        if update and spec_of(artifact).repository.revision:
+            row["note"] = "not moved: the revision is set in its defs.yaml"
+        report.append(row)
     if changes:
         locked.write(changes)
     if as_json:
@@ -90,7 +93,8 @@ def _print(report: list[dict[str, object]], locked: Lock, is_written: bool) -> N
             click.echo(f"{row['repository']}: {row['problem']}", err=True)
             continue
         origin = f" from {row['from']}" if "from" in row else ""
-        click.echo(f"{row['repository']}: {row['state']}{origin} at {row['revision']}")
+        note = f" ({row['note']})" if "note" in row else ""
+        click.echo(f"{row['repository']}: {row['state']}{origin} at {row['revision']}{note}")
         for what in ("changed", "added", "removed"):
             paths = row.get(what)
             for path in paths if isinstance(paths, list) else []:

@@ -40,10 +40,12 @@ def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:
         if pin is not None:
             metadata["moved_past_the_pin"] = pin != head
             if pin != head:
-                context.log.warning(
-                    f"{repository.id} is at {head}; {pin} is used. See what changed, and use it: "
-                    f"wmtp lock --update {spec.name}"
+                how = (
+                    f"set repository.revision in the defs.yaml of {spec.name}"
+                    if repository.revision
+                    else f"see what changed, and use it, with: wmtp lock --update {spec.name}"
                 )
+                context.log.warning(f"{repository.id} is at {head}; {pin} is used. To move: {how}")
         return dg.ObserveResult(data_version=dg.DataVersion(head), metadata=metadata)
 
     return observe

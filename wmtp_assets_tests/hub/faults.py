@@ -20,8 +20,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from wmtp_assets.specs import DatasetSpec, ModelSpec, load_specs
+from wmtp_assets_tests.hub.conftest import write_files
 
 SIZE = 3_000_000
 CONTENT = random.Random(5).randbytes(SIZE)
@@ -38,6 +42,19 @@ ANSWER_SECONDS = 0.5
 """How long the client is told to wait for a byte."""
 
 AUTHORIZATION = "Authorization"
+
+SPECS = {s.name: s for s in load_specs() if isinstance(s, ModelSpec | DatasetSpec)}
+OPEN, GATED = SPECS["humaneval"].repository, SPECS["meta_llama_mtp"].repository
+PARQUET = "openai_humaneval/test-00000-of-00001.parquet"
+PTH = "7B_1T_4/consolidated.pth"
+
+
+def write_hub(folder: Path, content: bytes) -> Path:
+    """A hub with both repositories, whose large file is ``content``."""
+    write_files(folder / "datasets" / OPEN.id, {PARQUET: content, "README.md": b"x"})
+    small = {"7B_1T_4/params.json": b"{}", "tokenizer.model": b"pieces"}
+    write_files(folder / "models" / GATED.id, {PTH: content, **small})
+    return folder
 
 
 @dataclass
@@ -408,6 +425,17 @@ def head_unavailable() -> Change:
             answer.refuse(503)
 
     return change
+
+
+def elsewhere_of(change: Change, url: str) -> Change:
+    """A redirect says where the other host is."""
+
+    def changed(request: Request, answer: Answer) -> None:
+        change(request, answer)
+        if to := answer.headers.get("Location"):
+            answer.headers["Location"] = to.replace("{elsewhere}", url)
+
+    return changed
 
 
 # -- the list --------------------------------------------------------------------------------------

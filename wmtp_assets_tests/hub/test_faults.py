@@ -24,32 +24,27 @@ from wmtp_assets.hub.sample.server import serve
 from wmtp_assets.layout import Artifact, Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.settings import Settings
-from wmtp_assets.specs import DatasetSpec, ModelSpec, load_specs
 from wmtp_assets.store import Store
 from wmtp_assets_tests.hub import faults
-from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import (
     ANSWER_SECONDS,
     AUTHORIZATION,
     CONTENT,
     FAULTS,
-    Answer,
-    Change,
+    PARQUET,
+    PTH,
+    SPECS,
     Fault,
     FaultyHub,
-    Request,
+    elsewhere_of,
     faulty_hub,
     soundly,
+    write_hub,
 )
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import tree
 
 DOCS = Path(__file__).parents[2] / "docs/downloads.md"
-SPECS = {s.name: s for s in load_specs() if isinstance(s, ModelSpec | DatasetSpec)}
-OPEN, GATED = SPECS["humaneval"].repository, SPECS["meta_llama_mtp"].repository
-PARQUET = "openai_humaneval/test-00000-of-00001.parquet"
-PTH = "7B_1T_4/consolidated.pth"
-
 MATERIALIZE = """
 import sys
 from pathlib import Path
@@ -60,14 +55,6 @@ from wmtp_assets.store import Store
 store = Store(Settings("hub", Path(sys.argv[1])), Catalogue.load())
 materialize(store, store.catalogue[sys.argv[2]])
 """
-
-
-def write_hub(folder: Path, content: bytes) -> Path:
-    """A hub with both repositories, whose large file is ``content``."""
-    write_files(folder / "datasets" / OPEN.id, {PARQUET: content, "README.md": b"x"})
-    small = {"7B_1T_4/params.json": b"{}", "tokenizer.model": b"pieces"}
-    write_files(folder / "models" / GATED.id, {PTH: content, **small})
-    return folder
 
 
 @pytest.fixture
@@ -172,17 +159,6 @@ def play(tmp_path: Path, slept: list[float], monkeypatch: pytest.MonkeyPatch) ->
 
         yield set_stage
         close_session()
-
-
-def elsewhere_of(change: Change, url: str) -> Change:
-    """A redirect says where the other host is."""
-
-    def changed(request: Request, answer: Answer) -> None:
-        change(request, answer)
-        if to := answer.headers.get("Location"):
-            answer.headers["Location"] = to.replace("{elsewhere}", url)
-
-    return changed
 
 
 def run_killed(stage: Stage) -> None:
