@@ -43,7 +43,7 @@ def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:
                 how = (
                     f"set repository.revision in the defs.yaml of {spec.name}"
                     if repository.revision
-                    else f"see what changed, and use it, with: wmtp lock --update {spec.name}"
+                    else f"see what changed, and use it, with: wmtp lock --update {spec.name}_raw"
                 )
                 context.log.warning(f"{repository.id} is at {head}; {pin} is used. To move: {how}")
         return dg.ObserveResult(data_version=dg.DataVersion(head), metadata=metadata)

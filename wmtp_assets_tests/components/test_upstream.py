@@ -170,7 +170,7 @@ def test_observing_shows_that_upstream_moved(
     assert moved.metadata["moved_past_the_pin"].value is True
     assert moved.metadata["used"].value == pinned.commit
     assert moved.tags["dagster/data_version"] == moved.metadata["head"].value != pinned.commit
-    assert "wmtp lock --update humaneval" in capfd.readouterr().err
+    assert "wmtp lock --update humaneval_raw" in capfd.readouterr().err
 
 
 def test_moving_past_a_pin_in_the_spec_names_the_spec(
