@@ -46,22 +46,30 @@ def known_files(store: Store, artifact: Artifact, lock: Lock) -> RemoteRepositor
     """What is known of the wanted files without asking the hub.
 
     That is what the lock file says, or the manifest of a committed artifact of the pinned commit;
-    None where there is neither, or the spec wants other files than it knows.
+    offline, and unpinned, that of any. None where there is neither, or the spec wants other files
+    than it knows.
     """
     spec = spec_of(artifact)
     pin = pin_of(store.settings, spec, lock)
-    if pin is None:
+    if pin is None and not _is_offline(store):
         return None
     for known in (lock.find(spec.repository), committed_files(store, artifact)):
-        if known is None or known.commit != pin:
+        if known is None or pin not in (None, known.commit):
             continue
         by_path = {file.path: file for file in known.files}
         try:
             paths = wanted_files(spec, by_path)
         except ValueError:
             continue
-        return RemoteRepository(pin, tuple(by_path[path] for path in paths))
+        return RemoteRepository(known.commit, tuple(by_path[path] for path in paths))
     return None
+
+
+def _is_offline(store: Store) -> bool:
+    """Whether the hub must not be asked; the sample's runs here."""
+    from huggingface_hub import is_offline_mode
+
+    return store.settings.source == "hub" and is_offline_mode()
 
 
 def committed_files(store: Store, artifact: Artifact) -> RemoteRepository | None:

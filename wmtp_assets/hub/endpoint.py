@@ -157,11 +157,15 @@ def _direct_connections() -> Iterator[None]:
 
 @contextmanager
 def _clients(make: Callable[[], httpx2.Client]) -> Iterator[None]:
-    from huggingface_hub import set_client_factory
+    """Clients are made so meanwhile, and ask nothing of their own (which agent runs this)."""
+    from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils._http import default_client_factory  # to restore; has no other name
 
+    before = constants.HF_HUB_DISABLE_TELEMETRY
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     set_client_factory(make)
     try:
         yield
     finally:
         set_client_factory(default_client_factory)
+        constants.HF_HUB_DISABLE_TELEMETRY = before

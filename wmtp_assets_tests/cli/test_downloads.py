@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ from wmtp_assets_tests.hub.faults import (
     PARQUET,
     PTH,
     SIZE,
+    Answer,
     FaultyHub,
+    Request,
     content_changed,
     faulty_hub,
     refuse,
@@ -149,6 +152,33 @@ def test_pin_of_the_spec_is_not_moved(wmtp: Wmtp, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert CONTESTS_PIN in done.stderr
     assert not (tmp_path / "wmtp.lock").exists()
+
+
+def test_update_of_what_the_spec_pins_says_why_nothing_moves(
+    front: FaultyHub, wmtp: Wmtp, tmp_path: Path
+) -> None:
+    """Who asks for an update and gets none must learn where the pin is. The hub of this test says
+    that it has upstream's commit."""
+    repository = "deepmind/code_contests"
+    shards = {f"data/{s}-00000-of-00001.parquet": b"x" for s in ("train", "valid", "test")}
+    write_files(tmp_path / "h/datasets" / repository, shards)
+    with serve(tmp_path / "h") as url:
+
+        def change(request: Request, answer: Answer) -> None:
+            main = f"{url}/api/datasets/{repository}/revision/main?blobs=true"
+            with urllib.request.urlopen(main) as said:
+                document = {**json.load(said), "sha": CONTESTS_PIN}
+            answer.status = 200
+            answer.headers = {"Content-Type": "application/json"}
+            answer.replace(json.dumps(document).encode())
+
+        front.change = change
+        done = wmtp("lock", "--update", "codecontests")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == (
+        f"datasets/{repository}: locked at {CONTESTS_PIN} (not moved: the revision is set in its "
+        "defs.yaml)"
+    )
 
 
 def test_lock_refuses_a_commit_that_changed(front: FaultyHub, wmtp: Wmtp, tmp_path: Path) -> None:

@@ -486,6 +486,40 @@ def test_offline_with_everything_here(front: FaultyHub, hub_store: Store) -> Non
     assert front.requests == []
 
 
+def test_offline_and_unpinned_the_committed_files_are_right(
+    front: FaultyHub, hub_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody can ask where main is; what was committed is of a commit, and that is verified. It
+    stays unpinned, and damage is not passed over."""
+    monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "none.lock"))
+    make(hub_store, "humaneval_raw")
+    raw = hub_store.catalogue["humaneval_raw"]
+    first, asked = hub_store.manifest(raw), len(front.requests)
+    done = offline(hub_store)
+    assert done.returncode == 0, done.stderr
+    assert hub_store.manifest(raw) == first
+    assert first.document["source"]["pinned"] is False
+    damage(hub_store.path(raw, f"raw/{PARQUET}"), flip(0))
+    done = offline(hub_store)
+    assert done.returncode == 1
+    assert "HF_HUB_OFFLINE is set" in done.stderr
+    assert len(front.requests) == asked
+
+
+def test_client_asks_nothing_of_its_own(front: FaultyHub, tmp_path: Path) -> None:
+    """The client tells the hub which agent runs it, and asks what agents there are; a mirror, and
+    the offline sample, are asked for files only."""
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "WMTP_LOCK": "/none.lock"}
+    command = [sys.executable, "-c", WITHOUT_NETWORK, str(tmp_path / "storage")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    paths = [request.path.partition("?")[0] for request in front.requests]
+    commit = Lock.read().repositories[repository_key(HUMANEVAL)].commit
+    assert paths == [
+        f"/api/datasets/{HUMANEVAL.id}/revision/main",
+        f"/datasets/{HUMANEVAL.id}/resolve/{commit}/{PARQUET}",
+    ]
+
+
 def test_offline_with_something_missing(front: FaultyHub, hub_store: Store) -> None:
     """The message says which setting keeps the network out, and what to do with it set."""
     done = offline(hub_store)
