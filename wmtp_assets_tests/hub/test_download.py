@@ -450,6 +450,7 @@ def front(hub: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
         monkeypatch.setenv("HF_ENDPOINT", front.url)
         monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "wmtp.lock"))
         Lock.read().write({repository_key(HUMANEVAL): resolve(at(url), SPECS["humaneval"], "main")})
+        front.requests.clear()
         yield front
 
 
