@@ -125,6 +125,12 @@ class Places:
         partial = self.partials / file.key
         return min(partial.stat().st_size, file.size) if partial.is_file() else 0
 
+    def bytes_to_copy(self, file: RemoteFile) -> int:
+        """Bytes that are here, but on another filesystem."""
+        device = self.store.internal.stat().st_dev
+        here = next(self.candidates(file), None)
+        return file.size if here is not None and here.stat().st_dev != device else 0
+
     def find(
         self, file: RemoteFile, advance: Callable[[int], None], say: Callable[[str], None]
     ) -> Held | None:
@@ -159,6 +165,7 @@ def build_raw(build: Build, others: Sequence[Path] = ()) -> Document:
     held: dict[str, Held] = {}
     if known is not None and all(any(places.candidates(file)) for file in known.files):
         build.say(f"{spec.repository.id} at {known.commit}: all files are here, verifying them")
+        _check_fits(build, places, known)
         held = _find_all(build, places, known)
     if known is not None and len(held) == len(known.files):
         remote, kind = known, _committed_endpoint(store, artifact)
@@ -257,11 +264,20 @@ def _check_space(build: Build, places: Places, remote: RemoteRepository) -> None
         f"{human_bytes(remote.size)}; {human_bytes(missing)} to download, "
         f"{human_bytes(here)} here, {human_bytes(free)} free"
     )
-    if missing > free:
+    _check_fits(build, places, remote)
+
+
+def _check_fits(build: Build, places: Places, remote: RemoteRepository) -> None:
+    here = sum(map(places.bytes_here, remote.files))
+    missing = remote.size - here
+    copied = sum(map(places.bytes_to_copy, remote.files))
+    free = shutil.disk_usage(build.store.internal).free
+    if missing + copied > free:
+        where = f" ({human_bytes(copied)} on another filesystem, to copy)" if copied else ""
         raise StoreError(
             f"{build.artifact.key} will not fit: {human_bytes(missing)} to download, "
-            f"{human_bytes(here)} here, {human_bytes(free)} free under {build.store.root}. Free "
-            "some space, or move the root with WMTP_STORAGE_ROOT"
+            f"{human_bytes(here)} here{where}, {human_bytes(free)} free under {build.store.root}. "
+            "Free some space, or move the root with WMTP_STORAGE_ROOT"
         )
 
 

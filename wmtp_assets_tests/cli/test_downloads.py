@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from wmtp_assets.cli.main import cli
+from wmtp_assets.errors import StoreError
 from wmtp_assets.hub.plan import plan_raw, space_of, with_upstream
 from wmtp_assets.hub.sample.server import serve
 from wmtp_assets.layout import Catalogue
@@ -436,6 +437,26 @@ def test_files_of_another_filesystem_are_copied_once(
     assert front.payload == 0
     assert not hub_store.scratch(hub_store.catalogue["humaneval_raw"]).exists()
     assert (elsewhere / PARQUET).read_bytes() == CONTENT
+
+
+def test_copy_that_will_not_fit_is_not_begun(
+    front: FaultyHub,
+    environment: dict[str, str],
+    elsewhere: Path,
+    hub_store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is on a USB disk needs no download, and needs room all the same."""
+    write_files(elsewhere, {PARQUET: CONTENT})
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=SIZE - 1))
+    result = CliRunner(env=environment).invoke(cli, ["adopt", str(elsewhere)])
+    assert isinstance(result.exception, StoreError)
+    assert (
+        "will not fit: 0 B to download, 3.0 MB here (3.0 MB on another filesystem, to copy), "
+        "3.0 MB free" in str(result.exception)
+    )
+    assert not raw_file(hub_store).exists()
 
 
 def test_wrong_file_is_not_adopted(
