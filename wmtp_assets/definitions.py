@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.errors import SpecError
 from wmtp_assets.layout import Catalogue
@@ -23,7 +24,12 @@ def build_defs(assets: dg.Definitions, storage: StorageResource) -> dg.Definitio
                     "integrity",
                     selection=dg.AssetSelection.all_asset_checks(),
                     description="Apply every rule to what is on disk.",
-                )
+                ),
+                dg.define_asset_job(
+                    "observe_upstream",
+                    selection=dg.AssetSelection.groups(UPSTREAM, include_sources=True),
+                    description="Ask the hub whether repositories moved past the commits in use.",
+                ),
             ],
         ),
     )

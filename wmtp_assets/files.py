@@ -35,28 +35,70 @@ def open_regular(path: Path) -> FileIO:
     return FileIO(descriptor)
 
 
-def hash_file(path: Path, advance: Callable[[int], None] = lambda size: None) -> FileRecord:
+class Hasher:
+    """Size and SHA-256 of bytes as they come.
+
+    Args:
+        parts: gets the SHA-256 of each :data:`PART` bytes too; None: they are not hashed.
+    """
+
+    def __init__(self, parts: list[str] | None = None) -> None:
+        self.size = 0
+        self._digest = hashlib.sha256()
+        self._parts = parts
+        self._part = hashlib.sha256()
+
+    def update(self, view: memoryview) -> None:
+        """Hash what comes behind what was hashed before."""
+        self._digest.update(view)
+        begin = self.size
+        self.size += len(view)
+        while view and self._parts is not None:
+            left = PART - begin % PART
+            self._part.update(view[:left])
+            if left <= len(view):
+                self._parts.append(self._part.hexdigest())
+                self._part = hashlib.sha256()
+            begin += len(view[:left])
+            view = view[left:]
+
+    def record(self) -> FileRecord:
+        """Size and hash of all of it; the last part, which is shorter, is ended."""
+        if self._parts is not None and self.size % PART:
+            self._parts.append(self._part.hexdigest())
+        return FileRecord(size=self.size, sha256=self._digest.hexdigest())
+
+
+def hash_file(
+    path: Path,
+    advance: Callable[[int], None] = lambda size: None,
+    parts: list[str] | None = None,
+) -> FileRecord:
     """Size and SHA-256 of a regular file, read in blocks of 1 MiB.
+
+    Args:
+        parts: gets the SHA-256 of each :data:`PART` bytes.
 
     Raises:
         OSError: as :func:`open_regular`.
     """
     with open_regular(path) as file:
-        return hash_stream(file, None, advance)
+        return hash_stream(file, None, advance, parts)
 
 
 def hash_stream(
-    file: FileIO, size: int | None, advance: Callable[[int], None] = lambda size: None
+    file: FileIO,
+    size: int | None,
+    advance: Callable[[int], None] = lambda size: None,
+    parts: list[str] | None = None,
 ) -> FileRecord:
     """Size and SHA-256 of what ``file`` holds from where it stands: ``size`` bytes, or all."""
-    digest = hashlib.sha256()
+    hasher = Hasher(parts)
     buffer = memoryview(bytearray(BLOCK))
-    done = 0
-    while count := file.readinto(buffer if size is None else buffer[: size - done]):
-        digest.update(buffer[:count])
-        done += count
+    while count := file.readinto(buffer if size is None else buffer[: size - hasher.size]):
+        hasher.update(buffer[:count])
         advance(count)
-    return FileRecord(size=done, sha256=digest.hexdigest())
+    return hasher.record()
 
 
 def fsync_folder(path: Path) -> None:
@@ -92,6 +134,7 @@ class HashedFile:
         done: told size and hash when it is closed.
         advance: told the bytes of each write, and a negative number when it starts over.
         parts: gets the SHA-256 of each :data:`PART` bytes; None: they are not hashed.
+        resume: go on behind what the file holds already, if it is there; that is hashed first.
     """
 
     def __init__(
@@ -100,14 +143,20 @@ class HashedFile:
         done: Callable[[FileRecord], None],
         advance: Callable[[int], None],
         parts: list[str] | None = None,
+        *,
+        resume: bool = False,
     ) -> None:
-        self._file = path.open("xb", buffering=0)
-        self._digest = hashlib.sha256()
-        self._size = 0
+        is_there = resume and path.exists()
+        self._file = path.open("r+b" if is_there else "xb", buffering=0)
         self._done = done
         self._advance = advance
         self._parts = parts
-        self._part = hashlib.sha256()
+        self._hasher = Hasher(parts)
+        if is_there:
+            buffer = memoryview(bytearray(BLOCK))
+            while count := self._file.readinto(buffer):
+                self._hasher.update(buffer[:count])
+                advance(count)
 
     def reserve(self, size: int) -> None:
         """Allocate ``size`` bytes now, so that a full disk shows before the work is done.
@@ -125,29 +174,15 @@ class HashedFile:
     def write(self, data: bytes | memoryview) -> int:
         """Append ``data`` whole; return its size in bytes."""
         view = memoryview(data).cast("B")
-        self._digest.update(view)
-        if self._parts is not None:
-            self._hash_parts(view, self._parts)
-        self._size += len(view)
+        self._hasher.update(view)
         written = 0
         try:
             while written < len(view):
                 written += self._file.write(view[written:]) or 0
         except OSError as error:
-            self._refuse(error, self._size)
+            self._refuse(error, self._hasher.size)
         self._advance(len(view))
         return len(view)
-
-    def _hash_parts(self, view: memoryview, parts: list[str]) -> None:
-        begin = self._size
-        while view:
-            left = PART - begin % PART
-            self._part.update(view[:left])
-            if left <= len(view):
-                parts.append(self._part.hexdigest())
-                self._part = hashlib.sha256()
-            begin += len(view[:left])
-            view = view[left:]
 
     def _refuse(self, error: OSError, size: int) -> NoReturn:
         """Raise ``error``, saying on a full disk which file needs how much."""
@@ -157,22 +192,21 @@ class HashedFile:
         raise OSError(error.errno, f"{needed}: {error.strerror}", self._file.name) from error
 
     def tell(self) -> int:
-        return self._size
+        return self._hasher.size
 
     def seek(self, position: int) -> int:
         """Start over: ``position`` must be 0, and what was written is forgotten."""
         if position:
             raise ValueError("a file that is hashed while it is written can only start over")
-        self._advance(-self._size)
-        self._digest, self._part = hashlib.sha256(), hashlib.sha256()
-        self._size = 0
+        self._advance(-self._hasher.size)
         if self._parts is not None:
             self._parts.clear()
+        self._hasher = Hasher(self._parts)
         return self._file.seek(0)
 
     def truncate(self) -> int:
         """Cut the file at the current position."""
-        return self._file.truncate(self._size)
+        return self._file.truncate(self._hasher.size)
 
     def __enter__(self) -> HashedFile:
         return self
@@ -186,11 +220,9 @@ class HashedFile:
         with self._file:
             if error is not None:
                 return
-            self._file.truncate(self._size)
+            self._file.truncate(self._hasher.size)
             os.fsync(self._file.fileno())
-        if self._parts is not None and self._size % PART:
-            self._parts.append(self._part.hexdigest())
-        self._done(FileRecord(size=self._size, sha256=self._digest.hexdigest()))
+        self._done(self._hasher.record())
 
 
 def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 from wmtp_assets.build import Build
 from wmtp_assets.errors import MissingArtifact, StoreError
@@ -12,10 +14,12 @@ from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
 
 
-def _build(build: Build) -> Document:
+def _build(build: Build, others: Sequence[Path]) -> Document:
     match build.artifact.kind:
         case "raw":
-            from wmtp_assets.hub.download import build_raw as builder
+            from wmtp_assets.hub.download import build_raw
+
+            return build_raw(build, others)
         case "tokenizer":
             from wmtp_assets.checkpoints.tokenizer import build_tokenizer as builder
         case "safetensors":
@@ -84,8 +88,13 @@ def _to_be_made(store: Store, artifact: Artifact) -> list[str]:
     return [item.key for item in store.catalogue if item.key in wanted]
 
 
-def materialize(store: Store, artifact: Artifact, say: Say = silent) -> Manifest:
+def materialize(
+    store: Store, artifact: Artifact, say: Say = silent, others: Sequence[Path] = ()
+) -> Manifest:
     """Make ``artifact`` from what is upstream of it, and commit it.
+
+    Args:
+        others: folders where raw files may be found, under upstream's paths.
 
     Raises:
         WmtpError: what is wrong, where, and what to do; the committed artifact is as before.
@@ -95,7 +104,7 @@ def materialize(store: Store, artifact: Artifact, say: Say = silent) -> Manifest
     check_upstream(store, artifact)
     with store.stage(artifact, say) as staged:
         upstream = check_upstream(store, artifact)
-        document = _build(Build(store, artifact, staged, say))
+        document = _build(Build(store, artifact, staged, say), others)
         if check_upstream(store, artifact) != upstream:
             raise StoreError(
                 f"{artifact.key} was not committed: what it is made from was committed anew "

@@ -74,6 +74,18 @@ class Staged:
         parts = self.parts.setdefault(path, []) if in_parts else None
         return HashedFile(target, done, advance, parts)
 
+    def place(self, path: str, source: Path, record: FileRecord, parts: list[str]) -> None:
+        """Take over a file that was hashed, by a hard link: ``source`` keeps its name too.
+
+        Args:
+            parts: the hashes of its :data:`PART` bytes each.
+        """
+        target = self.folder / relative_path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, target)
+        self.files[path] = record
+        self.parts[path] = parts
+
     def describe_parts(self) -> Document:
         """The hashes of the parts of large files, for a manifest; empty where none is large."""
         large = {path: parts for path, parts in sorted(self.parts.items()) if len(parts) > 1}

@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -222,8 +222,8 @@ def test_upstream_that_changes_meanwhile(store: Store, monkeypatch: pytest.Monke
     processed = store.catalogue["humaneval_processed"]
     real = module._build
 
-    def build(build: Build) -> Document:
-        document = real(build)
+    def build(build: Build, others: Sequence[Path]) -> Document:
+        document = real(build, others)
         path = store.path(processed, "processed/test.jsonl")
         damage(path, lambda data: data.replace(b"the", b"THE"))
         reseal(store, processed)
@@ -311,7 +311,7 @@ def test_scratch_is_kept_until_the_commit(
     scratch = store.scratch(artifact)
     before = tree(store.root / "datasets_v2")
 
-    def build(build: Build) -> Document:
+    def build(build: Build, others: Sequence[Path]) -> Document:
         assert build.scratch == scratch
         (scratch / "part").mkdir(parents=True, exist_ok=True)
         (scratch / "part/rows.jsonl").write_bytes(b"hours of work")

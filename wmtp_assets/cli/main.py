@@ -9,6 +9,9 @@ import click
 from rich.console import Console
 
 from wmtp_assets import __version__
+from wmtp_assets.cli.adopt import adopt
+from wmtp_assets.cli.lock import lock
+from wmtp_assets.cli.plan import plan
 from wmtp_assets.cli.status import status
 from wmtp_assets.cli.value_head import value_head
 from wmtp_assets.cli.verify import verify
@@ -28,6 +31,9 @@ def cli() -> None:
 
 
 cli.add_command(status)
+cli.add_command(plan)
+cli.add_command(lock)
+cli.add_command(adopt)
 cli.add_command(verify)
 cli.add_command(value_head)
 

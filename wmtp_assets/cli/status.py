@@ -68,7 +68,7 @@ def _table(rows: list[Status]) -> Table:
             row.dtype or NONE,
             str(row.rows) if row.rows is not None else NONE,
             row.source or NONE,
-            (row.revision or NONE)[:8],
+            (row.revision or NONE)[:8] + (" unpinned" if row.pinned is False else ""),
             row.verified_at or NONE,
             escape(row.problem),
             style=style,

@@ -9,11 +9,12 @@ import dagster as dg
 
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.errors import WmtpError
+from wmtp_assets.integrity.findings import stated
 from wmtp_assets.layout import Artifact, Kind
-from wmtp_assets.manifest import Manifest
+from wmtp_assets.manifest import Document, Manifest
 from wmtp_assets.materialize import materialize
 from wmtp_assets.progress import human_bytes
-from wmtp_assets.specs import DatasetSpec, MicroSpec
+from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec, Repository
 from wmtp_assets.store import Store
 
 OWNERS = ["team:wmtp"]
@@ -49,6 +50,23 @@ OPTIONAL_TAG = {"optional": "true"}
 """Not selected by ``make materialize``: made only when it is asked for."""
 
 
+UPSTREAM = "upstream"
+"""Group and key prefix of the repositories."""
+
+
+def upstream_key(repository: Repository) -> dg.AssetKey:
+    """The key of a repository in the graph."""
+    return dg.AssetKey([UPSTREAM, *repository.id.split("/")])
+
+
+def upstream_of(artifact: Artifact) -> list[dg.AssetKey]:
+    """The repositories that an artifact is downloaded from."""
+    spec = artifact.spec
+    if artifact.kind != "raw" or not isinstance(spec, ModelSpec | DatasetSpec):
+        return []
+    return [upstream_key(spec.repository)]
+
+
 @contextmanager
 def plain_failures() -> Iterator[None]:
     """Show an error that is meant for people as such, and do not retry it."""
@@ -82,7 +100,7 @@ def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=artifact.key,
-        deps=list(artifact.upstream),
+        deps=[*artifact.upstream, *upstream_of(artifact)],
         group_name=group_of(artifact),
         kinds={*_KINDS[artifact.kind]},
         owners=OWNERS,
@@ -103,6 +121,15 @@ def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
     return build
 
 
+def _announced(document: Document, name: str) -> dict[str, str]:
+    """The hash that the hub announced for a raw file."""
+    announced = stated(document, "source", "announced", name.removeprefix("raw/"))
+    if not name.startswith("raw/") or not isinstance(announced, dict):
+        return {}
+    kind = "sha256" if "sha256" in announced else "git_sha1"
+    return {"announced": f"{kind} {announced.get(kind)}"}
+
+
 def describe(
     store: Store, artifact: Artifact, manifest: Manifest, seconds: float
 ) -> dict[str, Any]:
@@ -116,7 +143,14 @@ def describe(
         "seconds": round(seconds, 2),
         "files": dg.MetadataValue.table(
             [
-                dg.TableRecord({"file": name, "bytes": record.size, "sha256": record.sha256})
+                dg.TableRecord(
+                    {
+                        "file": name,
+                        "bytes": record.size,
+                        "sha256": record.sha256,
+                        **_announced(document, name),
+                    }
+                )
                 for name, record in manifest.files.items()
             ]
         ),

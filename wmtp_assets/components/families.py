@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from wmtp_assets.components.artifacts import asset_of
 from wmtp_assets.components.checks import checks_of
+from wmtp_assets.components.upstream import source_of
 from wmtp_assets.layout import Artifact, Catalogue, artifacts_of
 from wmtp_assets.specs import AnySpec, DatasetSpec, MicroSpec, ModelSpec, SnapshotSpec
 
@@ -17,8 +18,13 @@ from wmtp_assets.specs import AnySpec, DatasetSpec, MicroSpec, ModelSpec, Snapsh
 def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
     """The assets and checks of some artifacts."""
     artifacts = list(artifacts)
+    sources = {
+        artifact.spec.repository.id: source_of(artifact.spec)
+        for artifact in artifacts
+        if isinstance(artifact.spec, ModelSpec | DatasetSpec)
+    }
     return dg.Definitions(
-        assets=[asset_of(artifact) for artifact in artifacts],
+        assets=[*sources.values(), *(asset_of(artifact) for artifact in artifacts)],
         asset_checks=[check for artifact in artifacts for check in checks_of(artifact)],
     )
 

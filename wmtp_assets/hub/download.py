@@ -1,274 +1,325 @@
-"""Fetching the raw files of a repository, and believing only their hashes.
+"""Raw artifacts: what is here and is right is used; what is missing is fetched and verified.
 
-The commit and the expected hashes come from the hub's API; the bytes move through
-``huggingface_hub``'s own transfer function, are hashed as they are written, and must match: the
-SHA-256 of a file kept in LFS, the git blob SHA-1 of any other.
+A file is believed for its hash only: the SHA-256 that the hub announces for a file kept in LFS, the
+git blob SHA-1 for any other. So it does not matter where the bytes come from: the committed
+artifact, what an interrupted download left, a folder that somebody names, or the hub.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from wmtp_assets.build import Build
-from wmtp_assets.errors import DownloadError
-from wmtp_assets.files import HashedFile
-from wmtp_assets.hub.endpoint import Endpoint, open_endpoint
-from wmtp_assets.layout import INTERNAL
+from wmtp_assets.errors import CorruptArtifact, DownloadError, MissingArtifact, StoreError
+from wmtp_assets.files import BLOCK, HashedFile, open_regular
+from wmtp_assets.hub.endpoint import open_endpoint
+from wmtp_assets.hub.lock import Lock, check_unchanged, pin_of, read_lock
+from wmtp_assets.hub.rate import remember_rate
+from wmtp_assets.hub.remote import MAIN, RemoteFile, RemoteRepository, resolve, wanted_files
+from wmtp_assets.hub.transfer import Held, Transfer, verify_held
+from wmtp_assets.layout import INTERNAL, Artifact
 from wmtp_assets.manifest import Document, FileRecord
 from wmtp_assets.progress import Progress, human_bytes
-from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository, check_distinct
+from wmtp_assets.specs import DatasetSpec, ModelSpec
+from wmtp_assets.store import Store, materialize_command
 
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoSibling
 
-MAIN = "main"
+def spec_of(artifact: Artifact) -> ModelSpec | DatasetSpec:
+    """The spec of a raw artifact."""
+    assert isinstance(artifact.spec, ModelSpec | DatasetSpec)
+    return artifact.spec
+
+
+def raw_name(file: RemoteFile) -> str:
+    """Where an upstream file lies in the raw artifact."""
+    return f"raw/{file.path}"
+
+
+def known_files(store: Store, artifact: Artifact, lock: Lock) -> RemoteRepository | None:
+    """What is known of the wanted files without asking the hub.
+
+    That is what the lock file says, or the manifest of a committed artifact of the pinned commit;
+    offline, and unpinned, that of any. None where there is neither, or the spec wants other files
+    than it knows.
+    """
+    spec = spec_of(artifact)
+    pin = pin_of(store.settings, spec, lock)
+    if pin is None and not _is_offline(store):
+        return None
+    for known in (lock.find(spec.repository), committed_files(store, artifact)):
+        if known is None or pin not in (None, known.commit):
+            continue
+        by_path = {file.path: file for file in known.files}
+        try:
+            paths = wanted_files(spec, by_path)
+        except ValueError:
+            continue
+        return RemoteRepository(known.commit, tuple(by_path[path] for path in paths))
+    return None
+
+
+def _is_offline(store: Store) -> bool:
+    """Whether the hub must not be asked; the sample's runs here."""
+    from huggingface_hub import is_offline_mode
+
+    return store.settings.source == "hub" and is_offline_mode()
+
+
+def committed_files(store: Store, artifact: Artifact) -> RemoteRepository | None:
+    """What the hub announced of the committed raw files; None: nothing is committed, or damaged."""
+    try:
+        source = store.manifest(artifact).document["source"]
+        announced = source["announced"].items()
+        files = tuple(RemoteFile.of_document(path, entry) for path, entry in announced)
+        return RemoteRepository(source["revision"], files)
+    except (MissingArtifact, CorruptArtifact, KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 @dataclass(frozen=True)
-class RemoteFile:
-    """A file as the hub announces it.
+class Places:
+    """Where the bytes of raw files may lie already.
 
     Attributes:
-        path: inside the repository.
-        size: bytes.
-        sha256: of a file kept in LFS, else None.
-        blob_id: git blob SHA-1 of any other file, else None.
+        store, artifact: the raw artifact; what lies in its folder counts, committed or not.
+        others: folders with upstream's paths, which somebody named; links in there are followed, as
+            the client's cache is made of them.
     """
 
-    path: str
-    size: int
-    sha256: str | None
-    blob_id: str | None
+    store: Store
+    artifact: Artifact
+    others: Sequence[Path] = ()
+
+    @property
+    def partials(self) -> Path:
+        """The folder of what interrupted downloads left."""
+        return self.store.scratch(self.artifact) / "partial"
+
+    def candidates(self, file: RemoteFile) -> Iterator[Path]:
+        """Regular files of the right size that may be the wanted one."""
+        places = [
+            self.partials / file.key,
+            self.store.path(self.artifact, raw_name(file)),
+            *((folder / file.path).resolve() for folder in self.others),
+        ]
+        for path in places:
+            try:
+                with open_regular(path) as opened:
+                    size = os.fstat(opened.fileno()).st_size
+            except OSError:
+                continue
+            if size == file.size:
+                yield path
+
+    def bytes_here(self, file: RemoteFile) -> int:
+        """Bytes that need not be fetched, by size alone: nothing is hashed."""
+        if any(True for _ in self.candidates(file)):
+            return file.size
+        partial = self.partials / file.key
+        return min(partial.stat().st_size, file.size) if partial.is_file() else 0
+
+    def bytes_to_copy(self, file: RemoteFile) -> int:
+        """Bytes that are here, but on another filesystem."""
+        device = self.store.internal.stat().st_dev
+        here = next(self.candidates(file), None)
+        return file.size if here is not None and here.stat().st_dev != device else 0
+
+    def find(
+        self, file: RemoteFile, advance: Callable[[int], None], say: Callable[[str], None]
+    ) -> Held | None:
+        """The wanted file, where it is here and its bytes are right."""
+        for path in self.candidates(file):
+            held = verify_held(file, path, advance)
+            if held is not None:
+                return held
+            advance(-file.size)
+            say(f"{path} has the size of {file.path}, but other bytes: it is not used")
+            if path.parent == self.partials:
+                path.unlink()
+        return None
 
 
-@dataclass(frozen=True)
-class RemoteRepository:
-    """The wanted files of a repository at one commit."""
-
-    commit: str
-    files: tuple[RemoteFile, ...]
-
-
-def wanted_files(spec: ModelSpec | DatasetSpec, names: Iterable[str]) -> tuple[str, ...]:
-    """The upstream files of a spec among those that the repository has; paths inside it.
-
-    Raises:
-        ValueError: naming a file, or shards, that it does not have, or a file of two splits.
-    """
-    names = list(names)
-    if isinstance(spec, DatasetSpec):
-        files = tuple(file for split in spec.splits.values() for file in split.select(names))
-        check_distinct(files)
-        return files
-    missing = [path for path in spec.files.all() if path not in names]
-    if missing:
-        raise ValueError(f"has no file {missing[0]}")
-    return spec.files.all()
-
-
-def resolve(endpoint: Endpoint, spec: ModelSpec | DatasetSpec, revision: str) -> RemoteRepository:
-    """Ask the hub for the commit and for size and hash of each file.
-
-    Raises:
-        DownloadError: if the repository, the revision or a file is not there, access is denied, or
-            the hub cannot be reached.
-    """
-    from huggingface_hub import HfApi
-
-    repository = spec.repository
-    api = HfApi(endpoint=endpoint.url, token=endpoint.token())
-    with _explained(endpoint, repository, revision):
-        if repository.gated and endpoint.kind != "sample":
-            api.auth_check(repository.id, repo_type=repository.type)
-        ask = api.dataset_info if repository.type == "dataset" else api.model_info
-        info = ask(repository.id, revision=revision, files_metadata=True)
-    commit = info.sha
-    if not commit:
-        raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
-    siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
-    try:
-        paths = wanted_files(spec, siblings)
-    except ValueError as error:
-        raise DownloadError(
-            f"{repository.id} at {commit} {error}; it has "
-            + ", ".join(sorted(siblings)[:10])
-            + ". Correct the files in the spec, or its revision"
-        ) from error
-    return RemoteRepository(commit, tuple(_announced(siblings[path]) for path in paths))
-
-
-def _announced(sibling: RepoSibling) -> RemoteFile:
-    if sibling.size is None or (sibling.lfs is None and sibling.blob_id is None):
-        raise DownloadError(f"the hub announces no size or hash for {sibling.rfilename}")
-    if sibling.lfs is not None:
-        return RemoteFile(sibling.rfilename, sibling.size, sibling.lfs.sha256, None)
-    return RemoteFile(sibling.rfilename, sibling.size, None, sibling.blob_id)
-
-
-@contextmanager
-def _explained(endpoint: Endpoint, repository: Repository, revision: str) -> Iterator[None]:
-    """Turn the client's errors into one message each; those of the local disk pass."""
-    from httpx2 import HTTPError
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    url = endpoint.url
-    try:
-        yield
-    except GatedRepoError as error:
-        raise DownloadError(
-            f"{repository.id} is gated and this account has no access. Accept the licence "
-            f"({repository.license}) at {repository.page}, set HF_TOKEN, and run again"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise DownloadError(
-            f"{repository.id} does not exist at {url}, or is private and HF_TOKEN is not set or "
-            "has no access"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise DownloadError(f"{repository.id} has no revision {revision!r} at {url}") from error
-    except EntryNotFoundError as error:
-        raise DownloadError(
-            f"{repository.id} at {revision} announces a file that {url} does not have: {error}"
-        ) from error
-    except (HTTPError, OSError) as error:
-        is_local = isinstance(error, OSError) and error.errno is not None
-        if is_local and not isinstance(error, ConnectionError):
-            raise
-        raise DownloadError(
-            f"{repository.id}: {url} did not answer as a hub does: "
-            f"{type(error).__name__}: {error}. Check the network and HF_ENDPOINT, and run again"
-        ) from error
-
-
-def fetch(
-    endpoint: Endpoint, repository: Repository, commit: str, file: RemoteFile, to: HashedFile
-) -> None:
-    """Transfer one file at a commit into ``to``.
-
-    Raises:
-        DownloadError: if the transfer fails for good or has another size than announced.
-        OSError: if the local disk refuses.
-    """
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
-
-    url = hf_hub_url(
-        repository.id,
-        file.path,
-        repo_type=repository.type,
-        revision=commit,
-        endpoint=endpoint.url,
-    )
-    with _explained(endpoint, repository, commit):
-        http_get(
-            url,
-            cast("BinaryIO", to),
-            headers=build_hf_headers(token=endpoint.token()),
-            expected_size=file.size,
-            displayed_filename=file.path,
-            tqdm_class=_quiet_bar(),
-        )
-
-
-def _quiet_bar() -> type[Any]:
-    """A progress bar class for the client that shows nothing: progress is said in our own lines."""
-    from huggingface_hub.utils import tqdm
-
-    class QuietBar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "disable": True})
-
-    return QuietBar
-
-
-def check_announced(
-    file: RemoteFile, found: FileRecord, path: Path, where: str, remedy: str
-) -> None:
-    """Compare what arrived with what was announced.
+def build_raw(build: Build, others: Sequence[Path] = ()) -> Document:
+    """Bring the raw files of a model or dataset together, exactly as upstream has them.
 
     Args:
-        found: size and SHA-256 of the file at ``path``.
-        where: names repository and commit in the error.
-        remedy: what to do, for the error.
-
-    Raises:
-        DownloadError: with both hashes.
-    """
-    if file.sha256 is not None:
-        kind, expected, actual = "SHA-256", file.sha256, found.sha256
-    else:
-        data = path.read_bytes()
-        blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False)
-        kind, expected, actual = "git SHA-1", file.blob_id, blob.hexdigest()
-    if found.size != file.size or actual != expected:
-        raise DownloadError(
-            f"{file.path} of {where} arrived with {kind} {actual} ({found.size} bytes), announced "
-            f"was {expected} ({file.size} bytes). It was not kept. {remedy}"
-        )
-
-
-def build_raw(build: Build) -> Document:
-    """Download the raw files of a model or dataset, exactly as upstream has them.
+        others: folders with upstream's paths where files may be found.
 
     Raises:
         DownloadError: if a file cannot be had, or is not what the hub announced.
+        StoreError: if it will not fit on the disk.
     """
-    spec = build.artifact.spec
-    assert isinstance(spec, ModelSpec | DatasetSpec)
-    repository = spec.repository
-    settings = build.store.settings
-    pinned = repository.revision if settings.source == "hub" else None
-    remedy = (
-        "Run again, and if it happens again, do not trust this endpoint"
-        if settings.source == "hub"
-        else f"The sample hub's files were changed; have them made anew: rm -r "
-        f"'{settings.root / INTERNAL / 'hub'}'"
-    )
-    with open_endpoint(settings, repository) as endpoint:
-        remote = resolve(endpoint, spec, pinned or MAIN)
-        total = sum(file.size for file in remote.files)
-        build.say(
-            f"{repository.id} at {remote.commit}: "
-            f"{len(remote.files)} file{'s' * (len(remote.files) != 1)}, {human_bytes(total)}"
-        )
-        progress = Progress(f"downloading {repository.id}", total, build.say)
-        for file in remote.files:
-            name = f"raw/{file.path}"
-            with build.staged.create(name, progress.advance, in_parts=True) as target:
-                target.reserve(file.size)
-                fetch(endpoint, repository, remote.commit, file, target)
-            check_announced(
-                file,
-                build.staged.files[name],
-                build.staged.folder / name,
-                f"{repository.id} at {remote.commit}",
-                remedy,
-            )
+    artifact, store = build.artifact, build.store
+    spec = spec_of(artifact)
+    lock = read_lock(store.settings)
+    places = Places(store, artifact, others)
+    known = known_files(store, artifact, lock)
+    _remove_other_partials(places, known)
+    held: dict[str, Held] = {}
+    if known is not None and all(any(places.candidates(file)) for file in known.files):
+        build.say(f"{spec.repository.id} at {known.commit}: all files are here, verifying them")
+        _check_fits(build, places, known)
+        held = _find_all(build, places, known)
+    if known is not None and len(held) == len(known.files):
+        remote, kind = known, _committed_endpoint(store, artifact)
+    else:
+        remote, kind = _fetch_all(build, places, known, held)
+    for file in remote.files:
+        _place(build, places, file, held[file.path])
     return {
         "name": spec.folder,
         "version": spec.version,
         "format": "upstream",
         "source": {
-            "repo": repository.id,
-            "type": repository.type,
+            "repo": spec.repository.id,
+            "type": spec.repository.type,
             "revision": remote.commit,
-            "pinned": pinned is not None,
-            "endpoint": endpoint.kind,
-            "license": repository.license,
-            "files": {
-                file.path: build.staged.files[f"raw/{file.path}"].sha256 for file in remote.files
-            },
+            "pinned": pin_of(store.settings, spec, lock) is not None,
+            "endpoint": kind,
+            "license": spec.repository.license,
+            "files": {file.path: held[file.path].record.sha256 for file in remote.files},
+            "announced": {file.path: file.as_document() for file in remote.files},
         },
         **build.staged.describe_parts(),
     }
+
+
+def _find_all(build: Build, places: Places, known: RemoteRepository) -> dict[str, Held]:
+    progress = Progress(f"verifying {build.artifact.key}", known.size, build.say)
+    found = {file.path: places.find(file, progress.advance, build.say) for file in known.files}
+    return {path: held for path, held in found.items() if held is not None}
+
+
+def _committed_endpoint(store: Store, artifact: Artifact) -> str:
+    try:
+        return store.manifest(artifact).document["source"]["endpoint"]
+    except (MissingArtifact, CorruptArtifact, KeyError):
+        return "local"
+
+
+def _fetch_all(
+    build: Build, places: Places, known: RemoteRepository | None, held: dict[str, Held]
+) -> tuple[RemoteRepository, str]:
+    """Ask the hub, and fetch what is not in ``held``; return what it announced, and its kind."""
+    store, artifact = build.store, build.artifact
+    spec, retry = spec_of(artifact), materialize_command(artifact.key)
+    lock = read_lock(store.settings)
+    with open_endpoint(store.settings, spec.repository) as endpoint:
+        pin = pin_of(store.settings, spec, lock)
+        remote = resolve(endpoint, spec, pin or MAIN, retry)
+        check_unchanged(spec.repository, known, remote, "what is known here")
+        before = committed_files(store, artifact)
+        check_unchanged(spec.repository, before, remote, "the committed artifact")
+        _remove_other_partials(places, remote)
+        _check_space(build, places, remote)
+        progress = Progress(f"downloading {spec.repository.id}", remote.size, build.say)
+        advice = _advice(store)
+        transfer = Transfer(
+            endpoint, spec.repository, remote.commit, places.partials, retry, advice, build.say
+        )
+        with _timed(build, places, remote):
+            for file in remote.files:
+                found = held.get(file.path) or places.find(file, progress.advance, build.say)
+                held[file.path] = found or transfer.fetch(file, progress.advance)
+    return remote, endpoint.kind
+
+
+def _advice(store: Store) -> str:
+    if store.settings.source == "hub":
+        return "Run again, and if it happens again, do not trust this endpoint"
+    hub = store.settings.root / INTERNAL / "hub"
+    return f"The sample hub's files were changed; have them made anew: rm -r '{hub}'"
+
+
+@contextmanager
+def _timed(build: Build, places: Places, remote: RemoteRepository) -> Iterator[None]:
+    """Remember how fast the transfer was, for the next plan."""
+    missing = sum(file.size - places.bytes_here(file) for file in remote.files)
+    started = time.monotonic()
+    yield
+    if build.store.settings.source == "hub":
+        remember_rate(build.store, missing, time.monotonic() - started)
+
+
+def _check_space(build: Build, places: Places, remote: RemoteRepository) -> None:
+    """Say what is to be done; refuse what will not fit.
+
+    Raises:
+        StoreError: with bytes to fetch, bytes here and bytes free.
+    """
+    here = sum(map(places.bytes_here, remote.files))
+    missing = remote.size - here
+    free = shutil.disk_usage(build.store.internal).free
+    repository = spec_of(build.artifact).repository.id
+    count = len(remote.files)
+    build.say(
+        f"{repository} at {remote.commit}: {count} file{'s' * (count != 1)}, "
+        f"{human_bytes(remote.size)}; {human_bytes(missing)} to download, "
+        f"{human_bytes(here)} here, {human_bytes(free)} free"
+    )
+    _check_fits(build, places, remote)
+
+
+def _check_fits(build: Build, places: Places, remote: RemoteRepository) -> None:
+    here = sum(map(places.bytes_here, remote.files))
+    missing = remote.size - here
+    copied = sum(map(places.bytes_to_copy, remote.files))
+    free = shutil.disk_usage(build.store.internal).free
+    if missing + copied > free:
+        where = f" ({human_bytes(copied)} on another filesystem, to copy)" if copied else ""
+        raise StoreError(
+            f"{build.artifact.key} will not fit: {human_bytes(missing)} to download, "
+            f"{human_bytes(here)} here{where}, {human_bytes(free)} free under {build.store.root}. "
+            "Free some space, or move the root with WMTP_STORAGE_ROOT"
+        )
+
+
+def _remove_other_partials(places: Places, remote: RemoteRepository | None) -> None:
+    """Remove what was left of files that are no longer wanted."""
+    if remote is None or not places.partials.is_dir():
+        return
+    wanted = {file.key for file in remote.files}
+    for path in places.partials.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+
+
+def _place(build: Build, places: Places, file: RemoteFile, held: Held) -> None:
+    """Put a verified file into the staging folder: by a link, or copied from another filesystem."""
+    try:
+        build.staged.place(raw_name(file), held.path, held.record, held.parts)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        copied = _copy(places, file, held)
+        build.staged.place(raw_name(file), copied.path, copied.record, copied.parts)
+
+
+def _copy(places: Places, file: RemoteFile, held: Held) -> Held:
+    """A copy of a file on the root's filesystem, hashed while it is written."""
+    target = places.partials / file.key
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    records: list[FileRecord] = []
+    parts: list[str] = []
+    with (
+        open_regular(held.path) as source,
+        HashedFile(target, records.append, _ignore, parts) as to,
+    ):
+        while block := source.read(BLOCK):
+            to.write(block)
+    if records[0] != held.record:
+        target.unlink()
+        raise DownloadError(f"{held.path} changed while it was copied; run again")
+    return Held(target, records[0], parts)
+
+
+def _ignore(size: int) -> None:
+    """Progress of a copy is not said."""

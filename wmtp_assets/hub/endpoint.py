@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from wmtp_assets.errors import SpecError
+from wmtp_assets.errors import DownloadError, SpecError
 from wmtp_assets.layout import INTERNAL
 from wmtp_assets.settings import Settings
 from wmtp_assets.specs import Repository
 
+if TYPE_CHECKING:
+    import httpx2
+
 OFFICIAL = "https://huggingface.co"
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+TRUST_VARIABLE = "WMTP_TRUSTED_ENDPOINT"
+"""Names a mirror that may be sent the token."""
+
+CLIENT_TIMEOUT = 30.0
+"""Seconds without a byte from the hub, where the client names no other time."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +34,32 @@ class Endpoint:
     Attributes:
         url: without a trailing slash.
         kind: goes into manifests; the URL of a sample hub or a mirror does not.
+        is_trusted: whether the user's token may be sent there.
     """
 
     url: str
     kind: Literal["sample", "huggingface", "mirror"]
+    is_trusted: bool = False
 
     def token(self) -> str | Literal[False]:
-        """The user's token for the official endpoint, none (``False``) for any other."""
-        if self.kind != "huggingface":
+        """The user's token for a trusted endpoint, none (``False``) for any other."""
+        if not self.is_trusted:
             return False
         from huggingface_hub import get_token
 
         return get_token() or False
+
+    @property
+    def token_name(self) -> str:
+        """Where the token comes from, for people."""
+        names = [name for name in TOKEN_VARIABLES if os.environ.get(name)]
+        return names[0] if names else "the login of huggingface_hub (hf auth login)"
+
+    def why_no_token(self) -> str:
+        """Why none is sent, for people."""
+        if self.is_trusted:
+            return "HF_TOKEN is not set, and nobody is logged in (hf auth login)"
+        return f"{self.url} is not trusted with one; to send it there: {TRUST_VARIABLE}={self.url}"
 
 
 def _is_loopback(host: str) -> bool:
@@ -64,7 +87,10 @@ def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
             f"HF_ENDPOINT={url!r}: plain http is only for loopback; use https, so that nobody on "
             "the way can read or change what is downloaded"
         )
-    return Endpoint(url, "huggingface" if url == OFFICIAL else "mirror")
+    if url == OFFICIAL:
+        return Endpoint(url, "huggingface", is_trusted=True)
+    trusted = (environment.get(TRUST_VARIABLE) or "").rstrip("/")
+    return Endpoint(url, "mirror", is_trusted=url == trusted)
 
 
 @contextmanager
@@ -74,7 +100,8 @@ def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoi
     The sample repository is made first, below ``<root>/.wmtp/hub``, unless it is there.
     """
     if settings.source == "hub":
-        yield hub_endpoint()
+        with _careful_connections():
+            yield hub_endpoint()
         return
     from wmtp_assets.hub.sample.repositories import REPOSITORIES, build_repositories
     from wmtp_assets.hub.sample.server import serve
@@ -95,14 +122,50 @@ def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoi
 
 
 @contextmanager
+def _careful_connections() -> Iterator[None]:
+    """The hub client follows no redirect to plain http meanwhile, and does not wait for ever."""
+    import httpx2
+    from huggingface_hub.utils._http import default_client_factory
+
+    def make() -> httpx2.Client:
+        client = default_client_factory()
+        hooks = client.event_hooks
+        client.event_hooks = {**hooks, "request": [*hooks["request"], _refuse_plain_http]}
+        client.timeout = httpx2.Timeout(CLIENT_TIMEOUT)
+        return client
+
+    with _clients(make):
+        yield
+
+
+def _refuse_plain_http(request: httpx2.Request) -> None:
+    if request.url.scheme != "https" and not _is_loopback(request.url.host):
+        raise DownloadError(
+            f"the hub redirects to {request.url.scheme}://{request.url.host}, which is not https. "
+            "Do not trust this endpoint"
+        )
+
+
+@contextmanager
 def _direct_connections() -> Iterator[None]:
     """The hub client connects directly meanwhile: no proxy and no HF_HUB_OFFLINE is in the way."""
     import httpx2
-    from huggingface_hub import set_client_factory
+
+    with _clients(lambda: httpx2.Client(follow_redirects=True, timeout=None, trust_env=False)):
+        yield
+
+
+@contextmanager
+def _clients(make: Callable[[], httpx2.Client]) -> Iterator[None]:
+    """Clients are made so meanwhile, and ask nothing of their own (which agent runs this)."""
+    from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils._http import default_client_factory  # to restore; has no other name
 
-    set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=None, trust_env=False))
+    before = constants.HF_HUB_DISABLE_TELEMETRY
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    set_client_factory(make)
     try:
         yield
     finally:
         set_client_factory(default_client_factory)
+        constants.HF_HUB_DISABLE_TELEMETRY = before

@@ -10,7 +10,7 @@ from wmtp_assets.integrity.findings import stated
 from wmtp_assets.integrity.record import LastResult, Signature, last_results, signature
 from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Manifest
+from wmtp_assets.manifest import Document, Manifest
 from wmtp_assets.store import Store, materialize_command
 
 
@@ -22,6 +22,7 @@ class Status:
         size: bytes of its files; None: not committed.
         dtype, rows: where the artifact has such a thing.
         source, revision: repository and commit of the raw bytes.
+        pinned: whether the commit was named before it was used; None: the sample, or no source.
         verified_at: UTC time of the oldest of the rules' last results on this content; None: some
             rule was not applied to it yet.
         problem: empty: none is known.
@@ -36,6 +37,7 @@ class Status:
     rows: int | None = None
     source: str | None = None
     revision: str | None = None
+    pinned: bool | None = None
     endpoint: str | None = None
     verified_at: str | None = None
     problem: str = ""
@@ -83,11 +85,17 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         rows=document.get("rows"),
         source=stated(document, "source", "repo"),
         revision=stated(document, "source", "revision"),
+        pinned=_pinned(document),
         endpoint=stated(document, "source", "endpoint"),
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
         problem=problem or ("" if all_applied else "not verified"),
         optional=artifact.optional,
     )
+
+
+def _pinned(document: Document) -> bool | None:
+    is_real = stated(document, "source", "endpoint") not in (None, "sample")
+    return stated(document, "source", "pinned") if is_real else None
 
 
 def _problem(

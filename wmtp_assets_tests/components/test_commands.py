@@ -137,7 +137,7 @@ RUNS_AND_ASSETS = """
 def statuses(url: str) -> list[str]:
     """The status of every run the instance knows, and that all assets are there."""
     data = query(url, RUNS_AND_ASSETS)
-    assert len(data["assetNodes"]) == 29
+    assert len(data["assetNodes"]) == 35
     return [run["status"] for run in data["runsOrError"]["results"]]
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import wmtp_assets
 from wmtp_assets.layout import Catalogue
+from wmtp_assets.specs import DatasetSpec, ModelSpec
 
 PACKAGE = Path(wmtp_assets.__file__).parent
 MODULE = ["-m", "wmtp_assets.definitions"]
@@ -46,7 +47,12 @@ def test_definitions_load_without_heavy_libraries() -> None:
     )
     keys, heavy = json.loads(done.stdout.splitlines()[-1])
     assert heavy == []
-    assert sorted(keys) == sorted(artifact.key for artifact in Catalogue.load())
+    repositories = {
+        f"upstream/{spec.repository.id}"
+        for spec in Catalogue.load().specs
+        if isinstance(spec, ModelSpec | DatasetSpec)
+    }
+    assert sorted(keys) == sorted({artifact.key for artifact in Catalogue.load()} | repositories)
 
 
 @pytest.mark.parametrize(

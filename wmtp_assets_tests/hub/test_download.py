@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import inspect
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from wmtp_assets.errors import DownloadError, StoreError
 from wmtp_assets.files import HashedFile, hash_file
-from wmtp_assets.hub.download import check_announced, resolve, wanted_files
+from wmtp_assets.hub.download import Places
 from wmtp_assets.hub.endpoint import Endpoint
+from wmtp_assets.hub.lock import Lock, repository_key
+from wmtp_assets.hub.remote import RemoteFile, resolve, wanted_files
 from wmtp_assets.hub.sample.index import index_repository, read_index
 from wmtp_assets.hub.sample.repositories import index_path
 from wmtp_assets.hub.sample.server import serve
+from wmtp_assets.hub.transfer import Transfer, verify_held
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.settings import Settings
 from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository, SplitSpec, load_specs
 from wmtp_assets.store import Store
 from wmtp_assets_tests.hub.conftest import write_files
+from wmtp_assets_tests.hub.faults import CHUNK, FaultyHub, cut, faulty_hub, files, refuse
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, tree
 
@@ -126,30 +132,28 @@ def test_progress_and_plan_are_said(endpoint: str, hub_store: Store) -> None:
 
 @pytest.mark.parametrize("name", [PARQUET, "README.md"], ids=["lfs", "git"])
 def test_wrong_bytes_of_the_right_size_are_refused(
-    hub: Path, endpoint: str, hub_store: Store, name: str, tmp_path: Path
+    hub: Path, endpoint: str, tmp_path: Path, name: str
 ) -> None:
     """The stock client checks the size only; a bit flipped on the way must not be kept."""
     remote = resolve(at(endpoint), of_files("humaneval", test=name), "main")
     path = tmp_path / "arrived"
     data = bytearray((hub / "datasets" / HUMANEVAL.id / name).read_bytes())
     path.write_bytes(data)
-    check_announced(remote.files[0], hash_file(path), path, "here", "Despair")
+    assert verify_held(remote.files[0], path) is not None
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DownloadError, match=r"announced was [0-9a-f]{40,64} .*Despair"):
-        check_announced(remote.files[0], hash_file(path), path, "here", "Despair")
+    assert verify_held(remote.files[0], path) is None
+    assert path.read_bytes() == data
 
 
 def test_file_that_changed_on_the_hub_is_refused(
     hub: Path, endpoint: str, hub_store: Store
 ) -> None:
-    """Announced is one content, served another: nothing is committed, the old raw files stay."""
-    make(hub_store, "humaneval_raw")
-    before = tree(hub_store.root / "datasets_v2")
+    """Announced is one content, served another: nothing is committed, and nothing is left."""
     (hub / "datasets" / HUMANEVAL.id / PARQUET).write_bytes(b"sowr" * 1000)
     with pytest.raises(DownloadError, match="do not trust this endpoint"):
         make(hub_store, "humaneval_raw")
-    assert tree(hub_store.root / "datasets_v2") == before
+    assert not (hub_store.root / "datasets_v2").exists()
     assert not list((hub_store.internal / "staging").iterdir())
 
 
@@ -184,6 +188,7 @@ def test_sample_needs_no_network(tmp_path: Path, variable: str, value: str) -> N
 
 def test_damaged_sample_hub_says_how_to_make_it_anew(store: Store) -> None:
     """A flipped bit among the generated files is nobody's endpoint that cannot be trusted."""
+    shutil.rmtree(store.folder(store.catalogue["humaneval_raw"]))
     hub = store.internal / "hub"
     damage(hub / "datasets" / HUMANEVAL.id / PARQUET, flip(7000))
     with pytest.raises(DownloadError, match=f"rm -r '{hub}'"):
@@ -216,7 +221,7 @@ def test_missing_repository_is_named(endpoint: str) -> None:
     """A typing error in a spec, or a private repository: both are possible, both are said."""
     other = Repository(id="owner/none", type="model", license="MIT")
     spec = SPECS["meta_llama_mtp"].model_copy(update={"repository": other})
-    with pytest.raises(DownloadError, match=r"owner/none does not exist at .* or is private"):
+    with pytest.raises(DownloadError, match=r"owner/none does not exist at .* or it is private"):
         resolve(at(endpoint), spec, "main")
 
 
@@ -365,7 +370,7 @@ def test_closed_gate_is_explained(
     """The client says '401'; people need the licence page and the name of the token's variable."""
     with serve(hub, gated={META.id: {"hf_good"}}) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
-        with pytest.raises(DownloadError, match=r"gated .*huggingface.co/facebook/.*HF_TOKEN"):
+        with pytest.raises(DownloadError, match=r"gated, .*huggingface.co/facebook/.*HF_TOKEN"):
             make(hub_store, "meta_llama_mtp_raw")
     assert not (hub_store.root / "models_v2").exists()
 
@@ -373,24 +378,44 @@ def test_closed_gate_is_explained(
 def test_unreachable_hub_is_explained(hub_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead line shows as one sentence, not as the client's stack."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DownloadError, match=r"did not answer as a hub does.*Check the network"):
+    with pytest.raises(
+        DownloadError, match=r"no connection to http://127.0.0.1:9.*Check the network"
+    ):
         make(hub_store, "humaneval_raw")
 
 
 def test_full_disk_is_not_a_network_problem(
-    endpoint: str, hub_store: Store, monkeypatch: pytest.MonkeyPatch
+    hub: Path, hub_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The local disk's errors pass through the network's explanations."""
-    make(hub_store, "humaneval_raw")
+    """The local disk's errors pass through the network's explanations, and are not retried."""
+    with serve(hub) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        make(hub_store, "humaneval_raw")
     before = tree(hub_store.root / "datasets_v2")
+    write_files(hub / "datasets" / HUMANEVAL.id, {PARQUET: b"newer" * 1000})
 
     def no_space(self: HashedFile, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "raw")
 
     monkeypatch.setattr(HashedFile, "write", no_space)
-    with pytest.raises(StoreError, match="no space left for humaneval_raw"):
-        make(hub_store, "humaneval_raw")
+    with serve(hub) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(StoreError, match="no space left for humaneval_raw"):
+            make(hub_store, "humaneval_raw")
     assert tree(hub_store.root / "datasets_v2") == before
+
+
+def test_what_will_not_fit_is_refused_before_the_first_byte(
+    hub: Path, hub_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of download that end with a full disk; the message has the three numbers."""
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with serve(hub) as url, faulty_hub(url) as front:
+        monkeypatch.setenv("HF_ENDPOINT", front.url)
+        with pytest.raises(StoreError, match=r"4.0 kB to download, 0 B here, 1.0 kB free under"):
+            make(hub_store, "humaneval_raw")
+        assert front.payload == 0
 
 
 def test_the_same_repository_gives_the_same_manifest(endpoint: str, hub_store: Store) -> None:
@@ -398,3 +423,286 @@ def test_the_same_repository_gives_the_same_manifest(endpoint: str, hub_store: S
     raw = hub_store.catalogue["humaneval_raw"]
     first = materialize(hub_store, raw)
     assert materialize(hub_store, raw) == first
+
+
+# -- what is here already --------------------------------------------------------------------------
+
+WITHOUT_NETWORK = """
+import sys
+from pathlib import Path
+from wmtp_assets.errors import WmtpError
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.materialize import materialize
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+store = Store(Settings("hub", Path(sys.argv[1])), Catalogue.load())
+try:
+    materialize(store, store.catalogue["humaneval_raw"], print)
+except WmtpError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.fixture
+def front(hub: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FaultyHub]:
+    """The hub, behind a proxy that counts; the lock file pins HumanEval."""
+    with serve(hub) as url, faulty_hub(url) as front:
+        monkeypatch.setenv("HF_ENDPOINT", front.url)
+        monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "wmtp.lock"))
+        Lock.read().write({repository_key(HUMANEVAL): resolve(at(url), SPECS["humaneval"], "main")})
+        front.requests.clear()
+        yield front
+
+
+def offline(store: Store) -> subprocess.CompletedProcess[str]:
+    """Materialize ``humaneval_raw`` in a process that was told to stay offline."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_NETWORK, str(store.root)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def place(store: Store, content: bytes) -> Path:
+    """Put a file where the raw one belongs, by hand."""
+    path = store.path(store.catalogue["humaneval_raw"], f"raw/{PARQUET}")
+    write_files(path.parent, {path.name: content})
+    return path
+
+
+def test_offline_with_everything_here(front: FaultyHub, hub_store: Store) -> None:
+    """On a cluster's nodes there is no network: what is committed is verified and used, and what
+    verifies needs no question either when somebody placed it there by hand."""
+    place(hub_store, b"rows" * 1000)
+    done = offline(hub_store)
+    assert done.returncode == 0, done.stderr
+    assert "all files are here, verifying them" in done.stdout
+    first = hub_store.manifest(hub_store.catalogue["humaneval_raw"])
+    assert first.document["source"]["endpoint"] == "local"
+    assert first.document["source"]["pinned"] is True
+    assert offline(hub_store).returncode == 0
+    assert hub_store.manifest(hub_store.catalogue["humaneval_raw"]) == first
+    assert front.requests == []
+
+
+def test_offline_and_unpinned_the_committed_files_are_right(
+    front: FaultyHub, hub_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody can ask where main is; what was committed is of a commit, and that is verified. It
+    stays unpinned, and damage is not passed over."""
+    monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "none.lock"))
+    make(hub_store, "humaneval_raw")
+    raw = hub_store.catalogue["humaneval_raw"]
+    first, asked = hub_store.manifest(raw), len(front.requests)
+    done = offline(hub_store)
+    assert done.returncode == 0, done.stderr
+    assert hub_store.manifest(raw) == first
+    assert first.document["source"]["pinned"] is False
+    damage(hub_store.path(raw, f"raw/{PARQUET}"), flip(0))
+    done = offline(hub_store)
+    assert done.returncode == 1
+    assert "HF_HUB_OFFLINE is set" in done.stderr
+    assert len(front.requests) == asked
+
+
+def test_client_asks_nothing_of_its_own(front: FaultyHub, tmp_path: Path) -> None:
+    """The client tells the hub which agent runs it, and asks what agents there are; a mirror, and
+    the offline sample, are asked for files only."""
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "WMTP_LOCK": "/none.lock"}
+    command = [sys.executable, "-c", WITHOUT_NETWORK, str(tmp_path / "storage")]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    paths = [request.path.partition("?")[0] for request in front.requests]
+    commit = Lock.read().repositories[repository_key(HUMANEVAL)].commit
+    assert paths == [
+        f"/api/datasets/{HUMANEVAL.id}/revision/main",
+        f"/datasets/{HUMANEVAL.id}/resolve/{commit}/{PARQUET}",
+    ]
+
+
+def test_offline_with_something_missing(front: FaultyHub, hub_store: Store) -> None:
+    """The message says which setting keeps the network out, and what to do with it set."""
+    done = offline(hub_store)
+    assert done.returncode == 1
+    assert "HF_HUB_OFFLINE is set, so nothing is asked for" in done.stderr
+    assert "wmtp adopt PATH" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert front.requests == []
+
+
+def test_placed_file_is_not_fetched(
+    front: FaultyHub, hub_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """27 GB that came on a disk by post: without a lock file the hub is asked what is right, and
+    no byte of a file is transferred; the file that was placed is the one that is committed."""
+    monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "none.lock"))
+    path = place(hub_store, b"rows" * 1000)
+    inode = path.stat().st_ino
+    make(hub_store, "humaneval_raw")
+    assert (path.stat().st_ino, front.payload, len(front.requests)) == (inode, 0, 1)
+
+
+def test_wrong_placed_file_is_neither_used_nor_destroyed(
+    front: FaultyHub, hub_store: Store
+) -> None:
+    """It may be the only copy of something: it is fetched anew, and the old one is kept aside."""
+    path = place(hub_store, b"sowr" * 1000)
+    said: list[str] = []
+    materialize(hub_store, hub_store.catalogue["humaneval_raw"], said.append)
+    assert f"{path} has the size of {PARQUET}, but other bytes: it is not used" in said
+    assert path.read_bytes() == b"rows" * 1000
+    assert front.payload == 4000
+    kept = hub_store.internal / "previous/humaneval_raw" / f"raw/{PARQUET}"
+    assert kept.read_bytes() == b"sowr" * 1000
+
+
+def test_committed_files_are_not_fetched_again(
+    front: FaultyHub, hub_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Making it again is how people make sure; it must not cost a download, pinned or not."""
+    make(hub_store, "humaneval_raw")
+    path = hub_store.path(hub_store.catalogue["humaneval_raw"], f"raw/{PARQUET}")
+    inode, asked = path.stat().st_ino, len(front.requests)
+    make(hub_store, "humaneval_raw")
+    assert len(front.requests) == asked
+    monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "none.lock"))
+    make(hub_store, "humaneval_raw")
+    assert (path.stat().st_ino, front.payload) == (inode, 4000)
+
+
+def test_only_the_damaged_file_is_fetched_again(
+    front: FaultyHub, hub_store: Store, tmp_path: Path
+) -> None:
+    """A flipped bit in the params must not cost 27 GB of weights; nothing is written into the
+    damaged file, which may be linked from elsewhere."""
+    make(hub_store, "meta_llama_mtp_raw")
+    raw = hub_store.catalogue["meta_llama_mtp_raw"]
+    first = hub_store.manifest(raw)
+    damaged = hub_store.path(raw, "raw/tokenizer.model")
+    damage(damaged, flip(0))
+    (tmp_path / "elsewhere").hardlink_to(damaged)
+    before = (tmp_path / "elsewhere").read_bytes()
+    front.payload = 0
+    make(hub_store, "meta_llama_mtp_raw")
+    assert front.payload == len(b"pieces")
+    assert hub_store.read(raw, "raw/tokenizer.model") == b"pieces"
+    assert (tmp_path / "elsewhere").read_bytes() == before
+    assert hub_store.manifest(raw) == first
+    assert not (hub_store.internal / "previous").exists()
+
+
+def test_new_commit_keeps_the_generation_before(
+    hub: Path, hub_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that did not change are shared between generations and not fetched; one that did is in
+    both, each with its own bytes."""
+    with serve(hub) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        make(hub_store, "meta_llama_mtp_raw")
+    write_files(hub / "models" / META.id, {"7B_1T_4/params.json": b'{"dim": 1}'})
+    with serve(hub) as url, faulty_hub(url) as front:
+        monkeypatch.setenv("HF_ENDPOINT", front.url)
+        make(hub_store, "meta_llama_mtp_raw")
+        assert front.payload == len(b'{"dim": 1}')
+    before = hub_store.internal / "previous/meta_llama_mtp_raw/raw"
+    assert (before / "7B_1T_4/params.json").read_bytes() == b"{}"
+    raw = hub_store.catalogue["meta_llama_mtp_raw"]
+    assert hub_store.read(raw, "raw/7B_1T_4/params.json") == b'{"dim": 1}'
+
+
+def no_wait(seconds: float) -> None:
+    """Nobody waits."""
+
+
+@pytest.mark.parametrize("kind", ["linked elsewhere", "a symbolic link", "too long"])
+def test_partial_file_that_is_another_file_is_not_written_to(
+    hub: Path, endpoint: str, tmp_path: Path, kind: str
+) -> None:
+    """A partial is gone on with by writing into it; one that shares its bytes with a committed file
+    (the process was killed right after the commit) would take that file with it."""
+    spec = SPECS["humaneval"]
+    remote = resolve(at(endpoint), spec, "main")
+    transfer = Transfer(
+        at(endpoint),
+        spec.repository,
+        remote.commit,
+        tmp_path / "partial",
+        "",
+        "",
+        lambda line: None,
+    )
+    (file,) = remote.files
+    other = tmp_path / "other"
+    other.write_bytes(b"rows" if kind != "too long" else b"rows" * 1001)
+    path = transfer.partial(file)
+    path.parent.mkdir()
+    if kind == "a symbolic link":
+        path.symlink_to(other)
+    elif kind == "linked elsewhere":
+        path.hardlink_to(other)
+    else:
+        path.write_bytes(other.read_bytes())
+    before = other.read_bytes()
+    held = transfer.fetch(file, lambda size: None)
+    assert held.path.read_bytes() == b"rows" * 1000
+    assert not held.path.is_symlink()
+    assert other.read_bytes() == before
+
+
+def test_connection_that_is_lost_a_thousand_times(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The client calls itself for every lost connection, and Python allows some hundred calls:
+    27 GB over a bad line are more."""
+    from huggingface_hub import file_download
+
+    spec, size = SPECS["humaneval"], 150 * CHUNK
+    write_files(hub / "datasets" / HUMANEVAL.id, {PARQUET: b"rows" * (size // 4)})
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=no_wait))
+    with serve(hub) as url, faulty_hub(url) as front:
+        front.change = files(cut(CHUNK))()
+        remote = resolve(at(front.url), spec, "main")
+        folder, said = tmp_path / "partial", []
+        transfer = Transfer(
+            at(front.url), spec.repository, remote.commit, folder, "", "", said.append, no_wait
+        )
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(150 + len(inspect.stack()))
+        try:
+            held = transfer.fetch(remote.files[0], lambda size: None)
+        finally:
+            sys.setrecursionlimit(limit)
+    assert held.record.size == size
+    assert any("lost again and again" in line for line in said)
+
+
+def test_partials_of_other_files_are_removed(front: FaultyHub, hub_store: Store) -> None:
+    """Half of a file that upstream replaced is 13 GB that nobody will ever finish."""
+    raw = hub_store.catalogue["humaneval_raw"]
+    partials = Places(hub_store, raw).partials
+    write_files(partials, {"0" * 64: b"of another time"})
+    hub_store.claim()
+    front.change = files(refuse(404, "EntryNotFound", "Entry not found"))()
+    with pytest.raises(DownloadError):
+        make(hub_store, "humaneval_raw")
+    assert [*partials.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"size": 1},
+        {"size": -1, "sha256": "0" * 64},
+        {"size": True, "sha256": "0" * 64},
+        {"size": 1, "sha256": "0" * 63},
+        {"size": 1, "sha256": "../../etc/passwd"},
+        {"size": 1, "git_sha1": ""},
+        {"size": 1, "sha256": "0" * 64, "git_sha1": "0" * 40},
+    ],
+)
+def test_announcement_without_size_and_hash_is_none(document: dict[str, object]) -> None:
+    """The hash becomes the name of the partial file, and the size what is written at most."""
+    with pytest.raises(ValueError, match="needs size, and sha256 or git_sha1"):
+        RemoteFile.of_document("a.bin", document)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.errors import SpecError
-from wmtp_assets.hub.endpoint import Endpoint, hub_endpoint, open_endpoint
+from wmtp_assets.hub.endpoint import TRUST_VARIABLE, Endpoint, hub_endpoint, open_endpoint
 from wmtp_assets.settings import Settings
 from wmtp_assets.specs import Repository
 
@@ -16,7 +16,7 @@ HUMANEVAL = Repository(id="openai/openai_humaneval", type="dataset", license="MI
 
 def test_official_hub_is_the_default() -> None:
     """Without HF_ENDPOINT the real hub is asked, and manifests say so."""
-    assert hub_endpoint({}) == Endpoint("https://huggingface.co", "huggingface")
+    assert hub_endpoint({}) == Endpoint("https://huggingface.co", "huggingface", True)
     assert hub_endpoint({"HF_ENDPOINT": ""}).kind == "huggingface"
 
 
@@ -55,6 +55,35 @@ def test_token_goes_to_the_official_hub_only(monkeypatch: pytest.MonkeyPatch) ->
     assert hub_endpoint({}).token() == "hf_planted"
     assert hub_endpoint({"HF_ENDPOINT": "https://mirror.example"}).token() is False
     assert Endpoint("http://127.0.0.1:1", "sample").token() is False
+
+
+def test_token_goes_to_a_mirror_that_somebody_vouched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust is in one URL, not in a prefix of it, nor in whatever HF_ENDPOINT is next week."""
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    mirror = "https://mirror.example"
+    for trusted, token in (
+        (mirror, "hf_planted"),
+        (f"{mirror}/", "hf_planted"),
+        ("", False),
+        ("1", False),
+        ("https://mirror", False),
+        (f"{mirror}.org", False),
+        ("http://mirror.example", False),
+    ):
+        endpoint = hub_endpoint({"HF_ENDPOINT": mirror, TRUST_VARIABLE: trusted})
+        assert endpoint.token() == token, trusted
+    nobody = hub_endpoint({"HF_ENDPOINT": mirror})
+    assert f"to send it there: {TRUST_VARIABLE}={mirror}" in nobody.why_no_token()
+
+
+def test_token_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors say which token was refused by where it comes from."""
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    assert hub_endpoint({}).token_name == "HF_TOKEN"
+    monkeypatch.delenv("HF_TOKEN")
+    assert "hf auth login" in hub_endpoint({}).token_name
+    assert "hf_planted" not in repr(hub_endpoint({}))
 
 
 def test_sample_makes_only_the_repository_it_serves(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""``wmtp adopt``: take raw files that are here already into the layout."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from wmtp_assets.cli.common import open_store
+from wmtp_assets.errors import SpecError
+from wmtp_assets.hub.download import spec_of
+from wmtp_assets.hub.remote import wanted_files
+from wmtp_assets.layout import Artifact
+from wmtp_assets.materialize import materialize
+from wmtp_assets.progress import Say, Terminal, human_bytes
+from wmtp_assets.store import Store, materialize_command
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--as",
+    "name",
+    metavar="NAME",
+    help="The raw asset; needed where PATH fits several, or lacks files.",
+)
+def adopt(path: Path, name: str | None) -> None:
+    """Verify the raw files below PATH against the hub's hashes, and commit them as a raw asset.
+
+    PATH holds files under upstream's paths, as a clone or a snapshot of the repository does. On the
+    root's filesystem they are linked, not copied: do not change them there any more. From another
+    they are copied once. What PATH lacks is downloaded. With HF_HUB_OFFLINE=1 the hashes are those
+    of wmtp.lock.
+    """
+    store = open_store()
+    artifact = _artifact(store, path, name)
+    with ExitStack() as stack:
+        say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
+        if sys.stderr.isatty():
+            say = stack.enter_context(Terminal(Console(stderr=True)))
+        manifest = materialize(store, artifact, say, others=[path.resolve()])
+    click.echo(
+        f"{artifact.key}: {len(manifest.files)} files, {human_bytes(manifest.size)}, verified. To "
+        "have it in Dagster's history (nothing is fetched again): "
+        + materialize_command(artifact.key)
+    )
+
+
+def _artifact(store: Store, path: Path, name: str | None) -> Artifact:
+    """The raw artifact that PATH holds.
+
+    Raises:
+        SpecError: if it is none, or fits several.
+    """
+    raw = [artifact for artifact in store.catalogue if artifact.kind == "raw"]
+    if name is not None:
+        named = [artifact for artifact in store.catalogue.select(name) if artifact.kind == "raw"]
+        if not named:
+            raise SpecError(
+                f"{name} has no raw files; those that have: {', '.join(item.key for item in raw)}"
+            )
+        return named[0]
+    names = [item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file()]
+    fitting, lacking = [], []
+    for artifact in raw:
+        try:
+            wanted_files(spec_of(artifact), names)
+            fitting.append(artifact)
+        except ValueError as error:
+            lacking.append(f"{artifact.key}: {error}")
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise SpecError(
+            f"{path} fits {', '.join(item.key for item in fitting)}; say which with --as"
+        )
+    raise SpecError(
+        f"{path} holds the files of no raw asset ({'; '.join(lacking)}). To take what it has, and "
+        "download the rest, name the asset with --as"
+    )

@@ -1,0 +1,335 @@
+"""What the hub says about a repository: the commit, and size and hash of each file.
+
+Every way in which it cannot say so has one message, before anything large is transferred.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from wmtp_assets.errors import DownloadError
+from wmtp_assets.hub.endpoint import Endpoint
+from wmtp_assets.specs import (
+    DatasetSpec,
+    ModelSpec,
+    Repository,
+    check_distinct,
+    relative_path,
+)
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import RepoSibling
+
+T = TypeVar("T")
+
+MAIN = "main"
+
+ATTEMPTS = 6
+"""Attempts in a row that bring nothing before the hub is given up."""
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
+"""Seconds before the second attempt, and at most; doubled each time."""
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds without a byte of an answer about a repository."""
+
+TOO_MANY_REQUESTS = 429
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, which never changes, and no name of one."""
+    return _SHA1.fullmatch(revision) is not None
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as the hub announces it.
+
+    Attributes:
+        path: inside the repository.
+        size: bytes.
+        sha256: of a file kept in LFS, else None.
+        blob_id: git blob SHA-1 of any other file, else None.
+    """
+
+    path: str
+    size: int
+    sha256: str | None
+    blob_id: str | None
+
+    @property
+    def key(self) -> str:
+        """The expected hash, as a file name."""
+        return self.sha256 or f"git-{self.blob_id}"
+
+    def as_document(self) -> dict[str, str | int]:
+        """As a lock file or a manifest has it."""
+        hashes = {"sha256": self.sha256, "git_sha1": self.blob_id}
+        return {"size": self.size, **{k: v for k, v in hashes.items() if v is not None}}
+
+    @classmethod
+    def of_document(cls, path: str, document: Mapping[str, object]) -> RemoteFile:
+        """The inverse of :meth:`as_document`.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        size, sha256, blob_id = (document.get(key) for key in ("size", "sha256", "git_sha1"))
+        if (
+            not isinstance(size, int)
+            or isinstance(size, bool)
+            or size < 0
+            or (sha256 is None) == (blob_id is None)
+            or (sha256 is not None and not _SHA256.fullmatch(str(sha256)))
+            or (blob_id is not None and not _SHA1.fullmatch(str(blob_id)))
+        ):
+            raise ValueError(f"{path}: needs size, and sha256 or git_sha1")
+        return cls(
+            relative_path(path),
+            size,
+            str(sha256) if sha256 is not None else None,
+            str(blob_id) if blob_id is not None else None,
+        )
+
+
+@dataclass(frozen=True)
+class RemoteRepository:
+    """The wanted files of a repository at one commit."""
+
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+
+def wanted_files(spec: ModelSpec | DatasetSpec, names: Iterable[str]) -> tuple[str, ...]:
+    """The upstream files of a spec among those that the repository has; paths inside it.
+
+    Raises:
+        ValueError: naming a file, or shards, that it does not have, or a file of two splits.
+    """
+    names = list(names)
+    if isinstance(spec, DatasetSpec):
+        files = tuple(file for split in spec.splits.values() for file in split.select(names))
+        check_distinct(files)
+        return files
+    missing = [path for path in spec.files.all() if path not in names]
+    if missing:
+        raise ValueError(f"has no file {missing[0]}")
+    return spec.files.all()
+
+
+def head_of(endpoint: Endpoint, repository: Repository) -> str:
+    """The commit at the head of main.
+
+    Raises:
+        DownloadError: as :func:`resolve`.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint.url, token=endpoint.token())
+    with explained(endpoint, repository, MAIN):
+        ask = api.dataset_info if repository.type == "dataset" else api.model_info
+        info = _patiently(lambda: ask(repository.id, revision=MAIN, timeout=ANSWER_TIMEOUT))
+        return _commit(endpoint, repository, MAIN, info.sha)
+
+
+def wait_after(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_WAIT)
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """What ``ask`` returns; asked again while the hub says that it is busy or broken."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for failures in range(1, ATTEMPTS):
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            status = error.response.status_code if error.response is not None else 0
+            if status < 500 and status != TOO_MANY_REQUESTS:
+                raise
+            time.sleep(max(wait_after(failures), _retry_after(error)))
+    return ask()
+
+
+def _retry_after(error: HfHubHTTPError) -> float:
+    """Seconds that the hub wants to be left alone, at most :data:`LONGEST_WAIT`."""
+    said = error.response.headers.get("Retry-After", "") if error.response is not None else ""
+    return min(float(said), LONGEST_WAIT) if said.isascii() and said.isdigit() else 0.0
+
+
+def _commit(endpoint: Endpoint, repository: Repository, revision: str, sha: str | None) -> str:
+    if not sha or not is_commit(sha):
+        raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
+    return sha
+
+
+def resolve(
+    endpoint: Endpoint, spec: ModelSpec | DatasetSpec, revision: str, retry: str = ""
+) -> RemoteRepository:
+    """Ask the hub for the commit and for size and hash of each file.
+
+    Args:
+        retry: the command to run when what is wrong was mended, for errors.
+
+    Raises:
+        DownloadError: if the repository, the revision or a file is not there, access is denied, a
+            file has a name that could leave its folder, or the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    repository = spec.repository
+    api = HfApi(endpoint=endpoint.url, token=endpoint.token())
+    with explained(endpoint, repository, revision, retry):
+        if repository.gated and endpoint.kind != "sample":
+            _patiently(lambda: api.auth_check(repository.id, repo_type=repository.type))
+        ask = api.dataset_info if repository.type == "dataset" else api.model_info
+        info = _patiently(
+            lambda: ask(
+                repository.id, revision=revision, files_metadata=True, timeout=ANSWER_TIMEOUT
+            )
+        )
+    commit = _commit(endpoint, repository, revision, info.sha)
+    if is_commit(revision) and commit != revision:
+        raise DownloadError(
+            f"{repository.id}: {endpoint.url} answers for commit {commit} where {revision} was "
+            "asked for. Do not trust this endpoint"
+        )
+    siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
+    try:
+        paths = wanted_files(spec, siblings)
+        files = tuple(_announced(relative_path(path), siblings[path]) for path in paths)
+        check_distinct(paths)
+    except ValueError as error:
+        raise DownloadError(
+            f"{repository.id} at {commit} {error}; it has "
+            + ", ".join(sorted(siblings)[:10])
+            + ". Correct the files in the spec, or its revision"
+        ) from error
+    return RemoteRepository(commit, files)
+
+
+def _announced(path: str, sibling: RepoSibling) -> RemoteFile:
+    lfs = sibling.lfs
+    hashes = {"sha256": lfs.sha256} if lfs is not None else {"git_sha1": sibling.blob_id}
+    try:
+        return RemoteFile.of_document(path, {"size": sibling.size, **hashes})
+    except ValueError as error:
+        raise DownloadError(f"the hub announces no size or hash for {path}") from error
+
+
+@contextmanager
+def explained(
+    endpoint: Endpoint, repository: Repository, revision: str, retry: str = ""
+) -> Iterator[None]:
+    """Turn the client's errors into one message each; those of the local disk pass."""
+    from httpx2 import HTTPError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    url = endpoint.url
+    again = f" Then run: {retry}" if retry else " Then run again"
+    try:
+        yield
+    except GatedRepoError as error:
+        who = (
+            f"the account of {endpoint.token_name} has no access"
+            if endpoint.token()
+            else f"no token was sent: {endpoint.why_no_token()}"
+        )
+        raise DownloadError(
+            f"{repository.id} is gated, and {who}. Accept the licence ({repository.license}) at "
+            f"{repository.page}, and set HF_TOKEN to a token of that account.{again}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        hint = (
+            f"or {endpoint.token_name} has no access to it"
+            if endpoint.token()
+            else f"or it is private, and no token was sent: {endpoint.why_no_token()}"
+        )
+        raise DownloadError(f"{repository.id} does not exist at {url}, {hint}.{again}") from error
+    except RevisionNotFoundError as error:
+        raise DownloadError(
+            f"{repository.id} has no revision {revision!r} at {url}. Correct revision in the "
+            f"defs.yaml, or see what upstream has: wmtp lock --update"
+        ) from error
+    except EntryNotFoundError as error:
+        raise DownloadError(
+            f"{repository.id} at {revision} announces a file that {url} does not have: "
+            f"{first_line(error)}"
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise DownloadError(
+            f"{repository.id}: HF_HUB_OFFLINE is set, so nothing is asked for at {url}. Unset it, "
+            f"or put the files in place: wmtp adopt PATH.{again}"
+        ) from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        if status == 401:
+            what = (
+                f"refuses the token in {endpoint.token_name} (401): it is wrong or expired. Set "
+                "another in HF_TOKEN"
+                if endpoint.token()
+                else f"wants a token (401), and none was sent: {endpoint.why_no_token()}"
+            )
+            raise DownloadError(f"{repository.id}: {url} {what}.{again}") from error
+        if status == 407:
+            raise DownloadError(
+                f"{repository.id}: the proxy in HTTPS_PROXY or HTTP_PROXY wants a user name and "
+                f"password (407) before it lets {url} through.{again}"
+            ) from error
+        if status == 416:
+            raise DownloadError(
+                f"{repository.id} at {revision}: a file ends at {url} before its announced size is "
+                f"reached (416). Do not trust this endpoint.{again}"
+            ) from error
+        raise DownloadError(
+            f"{repository.id}: {url} answers {status or 'with an error'}: {first_line(error)}."
+            f"{again}"
+        ) from error
+    except (HTTPError, OSError) as error:
+        is_local = isinstance(error, OSError) and error.errno is not None
+        if is_local and not isinstance(error, ConnectionError):
+            raise
+        raise DownloadError(f"{repository.id}: {_unreachable(url, error)}.{again}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # no JSON, or another
+        raise DownloadError(f"{repository.id}: {_unreachable(url, error)}.{again}") from error
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    from httpx2 import ConnectError, ProxyError, TimeoutException
+
+    text = f"{type(error).__name__}: {first_line(error)}"
+    if isinstance(error, ProxyError):
+        return f"the proxy in HTTPS_PROXY or HTTP_PROXY does not let {url} through: {text}"
+    if isinstance(error, ConnectError):
+        return f"no connection to {url}: {text}. Check the network, HTTPS_PROXY and HF_ENDPOINT"
+    if isinstance(error, TimeoutException):
+        return f"{url} does not answer in time: {text}"
+    return f"{url} did not answer as a hub does: {text}. Check the network and HF_ENDPOINT"
+
+
+def first_line(error: Exception) -> str:
+    """What the client says, without the query of a URL: that of a signed one is a secret."""
+    line = next(iter(str(error).strip().splitlines()), "no more is known")
+    return re.sub(r"\?[^\s'\"]*", "", line) if "://" in line else line
