@@ -21,12 +21,12 @@ from wmtp_assets.errors import CorruptArtifact, DownloadError, MissingArtifact, 
 from wmtp_assets.files import BLOCK, HashedFile, open_regular
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.lock import Lock, check_unchanged, pin_of, read_lock
-from wmtp_assets.hub.rate import remember_rate
+from wmtp_assets.hub.rate import last_rate, remember_rate
 from wmtp_assets.hub.remote import MAIN, RemoteFile, RemoteRepository, resolve, wanted_files
 from wmtp_assets.hub.transfer import Held, Transfer, verify_held
 from wmtp_assets.layout import INTERNAL, Artifact
 from wmtp_assets.manifest import Document, FileRecord
-from wmtp_assets.progress import Progress, human_bytes
+from wmtp_assets.progress import Progress, human_bytes, human_seconds
 from wmtp_assets.specs import DatasetSpec, ModelSpec
 from wmtp_assets.store import Store, materialize_command
 
@@ -259,12 +259,22 @@ def _check_space(build: Build, places: Places, remote: RemoteRepository) -> None
     free = shutil.disk_usage(build.store.internal).free
     repository = spec_of(build.artifact).repository.id
     count = len(remote.files)
+    rate = last_rate(build.store)
+    peak = remote.size + _replaced(build, remote)
+    took = f" (about {human_seconds(missing / rate)} at the last rate)" if rate and missing else ""
     build.say(
         f"{repository} at {remote.commit}: {count} file{'s' * (count != 1)}, "
-        f"{human_bytes(remote.size)}; {human_bytes(missing)} to download, "
-        f"{human_bytes(here)} here, {human_bytes(free)} free"
+        f"{human_bytes(remote.size)}; {human_bytes(missing)} to download{took}, "
+        f"{human_bytes(here)} here; peak disk {human_bytes(peak)}, {human_bytes(free)} free"
     )
     _check_fits(build, places, remote)
+
+
+def _replaced(build: Build, remote: RemoteRepository) -> int:
+    """Bytes of committed files that are kept as the generation before, beside the new ones."""
+    before = committed_files(build.store, build.artifact)
+    wanted = {file.key for file in remote.files}
+    return sum(file.size for file in before.files if file.key not in wanted) if before else 0
 
 
 def _check_fits(build: Build, places: Places, remote: RemoteRepository) -> None:
