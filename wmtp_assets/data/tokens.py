@@ -8,7 +8,7 @@ before: solutions of a problem resemble each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, filterfalse
 from typing import TYPE_CHECKING
 
 from wmtp_assets.checkpoints.tokenizer import load_processor
@@ -64,7 +64,7 @@ class TokenCounter:
             return [len(ids) for ids in self._processor.encode(list(texts), num_threads=1)]
         known = self._known
         split = [lines(text) for text in texts]
-        unknown = list(set(chain.from_iterable(split)).difference(known))
+        unknown = list(set(filterfalse(known.__contains__, chain.from_iterable(split))))
         known.update(zip(unknown, self._count_lines(unknown), strict=True))
         breaks = self._line_break - 1  # without the dummy prefix
         counts = [
