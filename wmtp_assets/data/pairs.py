@@ -10,8 +10,8 @@ from wmtp_assets.data.records import (
     PROMPT_RULE,
     RECORD_OF_CONVERTER,
     PairRecord,
+    RowRenderer,
     is_labelled,
-    render_row,
     schema_document,
 )
 from wmtp_assets.data.twin import read_twin, twin_file
@@ -33,6 +33,7 @@ def pair_lines(twin: Path, converter: str) -> Iterator[bytes]:
         InvalidInput: as :func:`read_twin`.
     """
     record = RECORD_OF_CONVERTER[converter]
+    render = RowRenderer("prompt")
     labels = ["is_correct"] if is_labelled(record) else []
     names = ["instruction", "input", "output", "problem_id", *labels]
     for batch in read_twin(twin, record, [*names, "metadata.difficulty"]):
@@ -40,7 +41,7 @@ def pair_lines(twin: Path, converter: str) -> Iterator[bytes]:
         columns.append(batch.column("metadata").field("difficulty").to_pylist())
         for row in zip(*columns, strict=True):
             instruction, given, output, problem_id, *label, difficulty = row
-            yield render_row(
+            yield render(
                 {
                     "prompt": f"{instruction}\n\n{given}" if given else instruction,
                     "response": output,

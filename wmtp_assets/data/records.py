@@ -203,3 +203,28 @@ def render_row(row: Mapping[str, Any]) -> bytes:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
+
+
+class RowRenderer:
+    """Renders rows as :func:`render_row` does; what rows of a problem share is rendered once.
+
+    Args:
+        shared: the first fields of every row, which consecutive rows have in common.
+    """
+
+    def __init__(self, *shared: str) -> None:
+        self._shared = shared
+        self._values: list[Any] = []
+        self._begin = b""
+
+    def __call__(self, row: Mapping[str, Any]) -> bytes:
+        values = [row[name] for name in self._shared]
+        if values != self._values:
+            begin = _ENCODER.encode(dict(zip(self._shared, values, strict=True)))
+            self._values, self._begin = values, f"{begin[:-1]}, ".encode()
+        rest = {name: value for name, value in row.items() if name not in self._shared}
+        return self._begin + (_ENCODER.encode(rest)[1:] + "\n").encode()
+
+
+SHARED = ("instruction", "input")
+"""The first fields of a record, which all rows of a problem have in common."""

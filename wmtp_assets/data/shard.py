@@ -27,10 +27,11 @@ from wmtp_assets.data.converters import CONVERTERS
 from wmtp_assets.data.problem import Options, Problem
 from wmtp_assets.data.records import (
     RECORD_OF_CONVERTER,
+    SHARED,
     AlpacaRecord,
     CodeContestsRecord,
+    RowRenderer,
     render_line,
-    render_row,
 )
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.data.twin import ROW_GROUP, twin_rows, twin_schema
@@ -159,6 +160,7 @@ class _Part:
         self._job = job
         self._counter = load_counter(job.tokenizer, job.tokenizer_sha256)
         self._schema = twin_schema(RECORD_OF_CONVERTER[job.spec.converter])
+        self._render = RowRenderer(*SHARED)
         self._twin: list[dict[str, Any]] = []
         self._lengths = array("Q")
         self._upstream_rows = self._samples = self._rows = self._crlf_rows = 0
@@ -203,7 +205,7 @@ class _Part:
         write = self._files[ROWS].write
         rows = [record.model_dump() for record in records]
         for row in rows:
-            line = render_row(row)
+            line = self._render(row)
             write(line)
             self._lengths.append(len(line))
             self._crlf_rows += "\r\n" in row["output"]
