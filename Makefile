@@ -42,7 +42,7 @@ ui: install
 	@$(ENVIRONMENT) dagster dev --host 127.0.0.1 --port 3000
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: install
 	$(BIN)/ruff check
