@@ -354,14 +354,16 @@ class _Joined:
         spec = self.build.artifact.spec
         assert isinstance(spec, DatasetSpec)
         record = RECORD_OF_CONVERTER[spec.converter]
-        self._rows_file = self._create(split_file(self.split))
-        self._offsets = self._create(offsets_file(self.split))
-        self._twin = TwinWriter(self._create(twin_file(self.split)), twin_schema(record))
-        index = self._create(problem_index_file(self.split))
-        self._index = ProblemIndex(index.write, is_labelled(record))
-        self._evaluation = (
-            self._create(evaluation_file(self.split)) if self.split in spec.evaluation else None
-        )
+        with self._stack as opened:  # closes them where one cannot be made
+            self._rows_file = self._create(split_file(self.split))
+            self._offsets = self._create(offsets_file(self.split))
+            self._twin = TwinWriter(self._create(twin_file(self.split)), twin_schema(record))
+            index = self._create(problem_index_file(self.split))
+            self._index = ProblemIndex(index.write, is_labelled(record))
+            self._evaluation = (
+                self._create(evaluation_file(self.split)) if self.split in spec.evaluation else None
+            )
+            self._stack = opened.pop_all()
         self._size = 0
         return self
 

@@ -42,7 +42,6 @@ class RawProblems:
     def __init__(self, store: Store, raw: Artifact, progress: Progress) -> None:
         spec = raw.spec
         assert isinstance(spec, DatasetSpec)
-        self._spec = spec
         self._shards = raw_shards(store, raw, progress.advance)
         self._ids, self.renamed = problem_ids(spec, self._shards)
 
