@@ -33,5 +33,9 @@ class StoreError(WmtpError):
     """The storage root refused: disk full, wrong source, no atomic exchange."""
 
 
+class LockHeld(StoreError):
+    """Another process holds a lock that nobody wants to wait for."""
+
+
 class DamagedRecord(InvalidInput):
     """The bytes of a record have another checksum than the archive says."""

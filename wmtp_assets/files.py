@@ -94,7 +94,7 @@ def hash_stream(
 ) -> FileRecord:
     """Size and SHA-256 of what ``file`` holds from where it stands: ``size`` bytes, or all."""
     hasher = Hasher(parts)
-    buffer = memoryview(bytearray(BLOCK))
+    buffer = memoryview(bytearray(BLOCK if size is None else min(size, BLOCK)))
     while count := file.readinto(buffer if size is None else buffer[: size - hasher.size]):
         hasher.update(buffer[:count])
         advance(count)

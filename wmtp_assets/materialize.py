@@ -7,19 +7,46 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wmtp_assets.build import Build
-from wmtp_assets.errors import MissingArtifact, StoreError
+from wmtp_assets.child import ChildDied, Run, call
+from wmtp_assets.errors import InvalidInput, MissingArtifact, StoreError
 from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document, Manifest
+from wmtp_assets.manifest import Document, FileRecord, Manifest
 from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.store import Staged, Store, materialize_command
 
 
-def _build(build: Build, others: Sequence[Path]) -> Document:
+def _build(build: Build, others: Sequence[Path], run: Run) -> Document:
+    """Build what is downloaded in this process, and what parses files where ``run`` says."""
+    if build.artifact.kind == "raw":
+        from wmtp_assets.hub.download import build_raw
+
+        return build_raw(build, others)
+    staged = build.staged
+    try:
+        document, files, parts = run(
+            _parse_and_build, build.store, build.artifact, staged.folder, say=build.say
+        )
+    except ChildDied as error:
+        raise InvalidInput(
+            f"{build.artifact.key} was not made: {error}. If nothing else took the process's "
+            f"memory, that file is hostile or damaged: wmtp verify {build.artifact.spec.folder}"
+        ) from error
+    staged.files.update(files)
+    staged.parts.update(parts)
+    return document
+
+
+def _parse_and_build(
+    store: Store, artifact: Artifact, folder: Path, say: Say
+) -> tuple[Document, dict[str, FileRecord], dict[str, list[str]]]:
+    """Build into a staging folder; what the manifest shall say, and the files with their hashes."""
+    staged = Staged(folder)
+    document = _run_builder(Build(store, artifact, staged, say))
+    return document, staged.files, staged.parts
+
+
+def _run_builder(build: Build) -> Document:
     match build.artifact.kind:
-        case "raw":
-            from wmtp_assets.hub.download import build_raw
-
-            return build_raw(build, others)
         case "tokenizer":
             from wmtp_assets.checkpoints.tokenizer import build_tokenizer as builder
         case "safetensors":
@@ -38,6 +65,8 @@ def _build(build: Build, others: Sequence[Path]) -> Document:
             from wmtp_assets.data.tests import build_tests as builder
         case "parameters":
             from wmtp_assets.checkpoints.snapshot import build_snapshot as builder
+        case "raw":
+            raise AssertionError("raw files are downloaded, not parsed")
     return builder(build)
 
 
@@ -53,14 +82,18 @@ def _missing(store: Store, artifact: Artifact) -> list[Artifact]:
     return [item for item in absent if artifact.optional or not item.optional]
 
 
-def check_upstream(store: Store, artifact: Artifact) -> dict[str, str]:
+def check_upstream(store: Store, artifact: Artifact, say: Say = silent) -> dict[str, str]:
     """Content hash of each upstream artifact that is there, by key.
+
+    One whose commit was cut off is completed first.
 
     Raises:
         MissingArtifact: naming what is missing, where it was looked for, and the command that
             makes it.
         CorruptArtifact: if a manifest was changed.
     """
+    for key in artifact.upstream:
+        store.recover(store.catalogue[key], say)
     missing = _missing(store, artifact)
     if missing:
         looked = "; ".join(
@@ -89,33 +122,47 @@ def _to_be_made(store: Store, artifact: Artifact) -> list[str]:
 
 
 def materialize(
-    store: Store, artifact: Artifact, say: Say = silent, others: Sequence[Path] = ()
+    store: Store,
+    artifact: Artifact,
+    say: Say = silent,
+    others: Sequence[Path] = (),
+    run: Run = call,
 ) -> Manifest:
     """Make ``artifact`` from what is upstream of it, and commit it.
 
     Args:
         others: folders where raw files may be found, under upstream's paths.
+        run: where builders run that parse files: in the child process, or ``directly``.
 
     Raises:
         WmtpError: what is wrong, where, and what to do; the committed artifact is as before.
     """
-    for item in (*(store.catalogue[key] for key in artifact.upstream), artifact):
-        store.recover(item, say)
-    check_upstream(store, artifact)
+    store.recover(artifact, say)
+    check_upstream(store, artifact, say)
     with store.stage(artifact, say) as staged:
-        upstream = check_upstream(store, artifact)
-        document = _build(Build(store, artifact, staged, say), others)
-        if check_upstream(store, artifact) != upstream:
-            raise StoreError(
-                f"{artifact.key} was not committed: what it is made from was committed anew "
-                f"meanwhile. Run again: {materialize_command(artifact.key)}"
-            )
-        description = {
-            "asset": artifact.key,
-            "kind": artifact.kind,
-            **document,
-            "upstream": upstream,
-        }
+        description = build_staged(store, artifact, staged, say, others, run)
         manifest = store.commit(artifact, staged, description, say)
         shutil.rmtree(store.scratch(artifact), ignore_errors=True)
     return manifest
+
+
+def build_staged(
+    store: Store,
+    artifact: Artifact,
+    staged: Staged,
+    say: Say = silent,
+    others: Sequence[Path] = (),
+    run: Run = call,
+) -> Document:
+    """Build ``artifact`` into a staging folder; return what its manifest shall say.
+
+    Args, Raises: as :func:`materialize`.
+    """
+    upstream = check_upstream(store, artifact, say)
+    document = _build(Build(store, artifact, staged, say), others, run)
+    if check_upstream(store, artifact, say) != upstream:
+        raise StoreError(
+            f"{artifact.key} was not committed: what it is made from was committed anew "
+            f"meanwhile. Run again: {materialize_command(artifact.key)}"
+        )
+    return {"asset": artifact.key, "kind": artifact.kind, **document, "upstream": upstream}

@@ -94,7 +94,7 @@ class Progress:
     Args:
         name: what is being done.
         total: bytes in all.
-        say: receives the lines; a :class:`Terminal` shows a bar instead.
+        say: receives the lines; one that has a ``bar``, as :class:`Terminal`, shows it instead.
         clock: seconds, monotonic.
     """
 
@@ -106,7 +106,8 @@ class Progress:
         self._started = self._last = clock()
         self._last_step = 0
         self._is_at_end = False
-        self._bar = say.bar(name, total) if isinstance(say, Terminal) else None
+        bar = getattr(say, "bar", None)
+        self._bar: Callable[[int], None] | None = bar and bar(name, total)
 
     def advance(self, size: int) -> None:
         """Count ``size`` more bytes; a negative size takes back what has to be done again."""

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
@@ -21,8 +22,9 @@ from typing import NoReturn
 from filelock import FileLock, Timeout
 
 from wmtp_assets import manifest
+from wmtp_assets.child import reading
 from wmtp_assets.clock import timestamp
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact, StoreError
+from wmtp_assets.errors import CorruptArtifact, LockHeld, MissingArtifact, StoreError
 from wmtp_assets.exchange import exchange, is_cut_off, recover
 from wmtp_assets.files import (
     DISK_FULL,
@@ -57,13 +59,14 @@ class Staged:
         path: str,
         advance: Callable[[int], None] = lambda size: None,
         *,
-        in_parts: bool = False,
+        in_parts: bool = True,
     ) -> HashedFile:
         """Open a new file at ``path``, relative to the artifact's base, for writing.
 
         Args:
             advance: told the bytes of each write, and a negative number when it starts over.
-            in_parts: hash each :data:`PART` bytes of it too.
+            in_parts: hash each :data:`PART` bytes of it too; False: the manifest will have other
+                hashes of what it consists of.
         """
         target = self.folder / relative_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +90,7 @@ class Staged:
         self.parts[path] = parts
 
     def describe_parts(self) -> Document:
-        """The hashes of the parts of large files, for a manifest; empty where none is large."""
+        """What a manifest says about the parts of large files; empty where none is large."""
         large = {path: parts for path, parts in sorted(self.parts.items()) if len(parts) > 1}
         return {"parts": {"size": PART, "sha256": large}} if large else {}
 
@@ -153,16 +156,24 @@ class Store:
     def read(self, artifact: Artifact, name: str) -> bytes:
         """Read a small file of a committed artifact and check it against the manifest.
 
+        One that is committed anew meanwhile is read again: it is not damaged.
+
         Raises:
             MissingArtifact: if the artifact or the file is not there.
             CorruptArtifact: if the bytes are not the committed ones.
         """
         record = self._record(artifact, name)
         path = self.path(artifact, name)
-        with self._explained(artifact, path), open_regular(path) as file:
-            data = file.readall()
-        found = hashlib.sha256(data).hexdigest()
-        self._compare(artifact, path, f"SHA-256 {record.sha256}", f"SHA-256 {found}")
+        reading(path)
+        try:
+            with self._explained(artifact, path), open_regular(path) as file:
+                data = file.readall()
+            found = hashlib.sha256(data).hexdigest()
+            self._compare(artifact, path, f"SHA-256 {record.sha256}", f"SHA-256 {found}")
+        except (MissingArtifact, CorruptArtifact):
+            if self._record(artifact, name) == record:
+                raise
+            return self.read(artifact, name)
         return data
 
     def verify_file(
@@ -175,9 +186,15 @@ class Store:
         """
         record = self._record(artifact, name)
         path = self.path(artifact, name)
-        with self._explained(artifact, path):
-            found = hash_file(path, advance)
-        self._compare(artifact, path, f"SHA-256 {record.sha256}", f"SHA-256 {found.sha256}")
+        reading(path)
+        try:
+            with self._explained(artifact, path):
+                found = hash_file(path, advance)
+            self._compare(artifact, path, f"SHA-256 {record.sha256}", f"SHA-256 {found.sha256}")
+        except (MissingArtifact, CorruptArtifact):
+            if self._record(artifact, name) == record:
+                raise
+            return self.verify_file(artifact, name, advance)
         return path
 
     def open_verified(
@@ -194,6 +211,7 @@ class Store:
         """
         record = self._record(artifact, name)
         path = self.path(artifact, name)
+        reading(path)
         with self._explained(artifact, path), open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
         self._compare(artifact, path, f"{record.size} bytes", f"{size} bytes")
@@ -239,13 +257,13 @@ class Store:
         if found != expected:
             raise CorruptArtifact(
                 f"{what} is damaged: {found}, but {artifact.key} was committed with "
-                f"{expected}. Make it again with: {materialize_command(artifact.key)}"
+                f"{expected}. Repair it with: {repair_command(artifact.key)}"
             )
 
     @contextmanager
     def _explained(self, artifact: Artifact, path: Path, missing: str = "") -> Iterator[None]:
         """Say what is wrong when the committed file at ``path`` is none; other errors pass."""
-        again = f"make it again with: {materialize_command(artifact.key)}"
+        again = f"repair it with: {repair_command(artifact.key)}"
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -263,8 +281,15 @@ class Store:
     # -- writing ---------------------------------------------------------------------------------
 
     @contextmanager
-    def lock(self, name: str, say: Say = silent) -> Iterator[None]:
-        """Hold the lock ``name``; while another process holds it, say who, and wait."""
+    def lock(self, name: str, say: Say = silent, *, wait: bool = True) -> Iterator[None]:
+        """Hold the lock ``name``; while another process holds it, say who, and wait.
+
+        Args:
+            wait: False: do not wait.
+
+        Raises:
+            LockHeld: if another process holds it and ``wait`` is False.
+        """
         path = self.internal / "locks" / f"{name.replace('/', '--')}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = path.with_suffix(".json")
@@ -272,6 +297,8 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not wait:
+                raise LockHeld(f"{name} is {_describe_holder(holder)}") from None
             say(f"waiting for {name}: {_describe_holder(holder)}")
             lock.acquire()
         with ExitStack() as at_end:
@@ -346,6 +373,10 @@ class Store:
                 "again"
             ) from error
 
+    def previous(self, artifact: Artifact) -> Path:
+        """Where what an artifact was before its last commit is kept."""
+        return self.internal / "previous" / artifact.key
+
     def scratch(self, artifact: Artifact) -> Path:
         """Where a builder keeps what it has done, for the next one if it is cut off."""
         return self.internal / "scratch" / artifact.key
@@ -372,15 +403,13 @@ class Store:
                 said = previous.document
                 recorded = {k: said[k] for k in RECORDED if k in said and k in description}
                 description = {**description, **recorded}
+            description = {**description, **staged.describe_parts()}
             data = manifest.seal(description, staged.files, timestamp(), previous)
             sealed = manifest.parse(data, str(self.manifest_path(artifact)))
             if target.is_dir():
                 made = previous.files.keys() if previous else frozenset()
                 _carry_over(artifact, target, staged.folder, made, say)
-            with (staged.folder / artifact.manifest).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_new(staged.folder / artifact.manifest, data)
             for folder, _, _ in os.walk(staged.folder):
                 fsync_folder(Path(folder))
             if target.is_dir():
@@ -405,8 +434,39 @@ class Store:
             committed = self.manifest(artifact)
             data = manifest.amend(committed, changes)
             amended = manifest.parse(data, str(self.manifest_path(artifact)))
-            replace_file(self.manifest_path(artifact), data)
+            # not beside the manifest: there it would stay for ever if this process were killed
+            draft = self.internal / "amended" / artifact.key
+            draft.parent.mkdir(exist_ok=True)
+            draft.unlink(missing_ok=True)
+            _write_new(draft, data)
+            draft.replace(self.manifest_path(artifact))
+            fsync_folder(self.folder(artifact))
         return amended
+
+    def replace_files(
+        self, artifact: Artifact, staged: Staged, names: Collection[str], say: Say = silent
+    ) -> Path:
+        """Put staged files in the place of damaged ones; return where those are kept.
+
+        A reader sees the damaged file or the whole one. The manifest stays as it is.
+
+        Args:
+            names: of files that were staged with the size and SHA-256 of the manifest.
+        """
+        moment = timestamp().replace(":", "")
+        kept = self.internal / "quarantine" / artifact.key / f"{moment}-{os.getpid()}"
+        base = self.folder(artifact)
+        with self.lock(artifact.unit, say):
+            self._recover(artifact)
+            for name in sorted(names):
+                for parent in reversed(PurePosixPath(name).parents[:-1]):
+                    if (base / parent).is_symlink() or not (base / parent).is_dir():
+                        _set_aside(base / parent, kept / parent)
+                        (base / parent).mkdir()
+                _set_aside(base / name, kept / name, is_replaced=True)
+                (staged.folder / name).replace(base / name)
+                fsync_folder((base / name).parent)
+        return kept
 
     def recover(self, artifact: Artifact, say: Say = silent) -> None:
         """Complete a commit in the artifact's unit that was cut off between two renames."""
@@ -427,7 +487,7 @@ class Store:
         _drop_shared(old, self.folder(artifact))
         if is_same or not old.exists():
             return
-        kept = self.internal / "previous" / artifact.key
+        kept = self.previous(artifact)
         if kept.exists():
             shutil.rmtree(kept)
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -439,12 +499,43 @@ def materialize_command(selection: str) -> str:
     return f"dagster asset materialize --select '{selection}'"
 
 
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet, durably."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def repair_command(selection: str) -> str:
+    """The command that puts damaged files of ``selection`` right, to be shown to a person."""
+    return f"wmtp repair {selection}"
+
+
 def _describe_holder(path: Path) -> str:
     try:
         who = json.loads(path.read_bytes())
         return f"held by process {who['pid']} on {who['host']} since {who['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "held by another process"
+
+
+def _set_aside(path: Path, kept: Path, *, is_replaced: bool = False) -> None:
+    """Keep what is at ``path``, if anything is, under another name.
+
+    Args:
+        is_replaced: a file's name stays, too, until another file takes it.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if is_replaced and stat.S_ISREG(mode):
+        os.link(path, kept)
+    else:
+        path.rename(kept)
+    fsync_folder(kept.parent)
 
 
 def _raise(error: OSError) -> NoReturn:

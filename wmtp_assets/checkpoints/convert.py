@@ -335,7 +335,8 @@ def build_safetensors(build: Build) -> Document:
         progress = Progress(
             f"converting {spec.name} to {dtype}", sum(entry.size for entry in entries), build.say
         )
-        with build.staged.create(files_of(artifact).checkpoint, progress.advance) as file:
+        name = files_of(artifact).checkpoint
+        with build.staged.create(name, progress.advance, in_parts=False) as file:
             metadata = {"format": "pt", "model_name": spec.folder}
             written = convert(planned.sources, dtype, metadata, file, build.say)
     write_configs(build, params, written, config)

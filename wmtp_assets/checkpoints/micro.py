@@ -32,7 +32,7 @@ from wmtp_assets.errors import CorruptArtifact, InvalidInput, SpecError
 from wmtp_assets.manifest import Document
 from wmtp_assets.progress import Progress
 from wmtp_assets.specs import MicroSpec
-from wmtp_assets.store import materialize_command
+from wmtp_assets.store import repair_command
 
 if TYPE_CHECKING:
     import torch
@@ -219,7 +219,7 @@ def verified_reader(path: Path, header: Header, hashes: Mapping[str, str], key: 
         if count != entry.size or found != hashes.get(name):
             raise CorruptArtifact(
                 f"{path}: tensor {name} is damaged: SHA-256 {found}, but {key} was committed with "
-                f"{hashes.get(name)}. Make it again with: {materialize_command(key)}"
+                f"{hashes.get(name)}. Repair it with: {repair_command(key)}"
             )
         dtype: torch.dtype = getattr(torch, DTYPE_NAMES[entry.dtype])
         return torch.frombuffer(buffer, dtype=dtype).reshape(entry.shape)
@@ -239,11 +239,11 @@ def parent_header(build: Build, key: str) -> tuple[Path, Header, Mapping[str, st
     try:
         header = read_header(path)
     except (InvalidInput, FileNotFoundError) as error:
-        raise CorruptArtifact(f"{error}. Make it again with: {materialize_command(key)}") from error
+        raise CorruptArtifact(f"{error}. Repair it with: {repair_command(key)}") from error
     if header.sha256 != described["header_sha256"]:
         raise CorruptArtifact(
             f"{path}: the header is damaged: SHA-256 {header.sha256}, but {key} was committed with "
-            f"{described['header_sha256']}. Make it again with: {materialize_command(key)}"
+            f"{described['header_sha256']}. Repair it with: {repair_command(key)}"
         )
     return path, header, {name: row["sha256"] for name, row in described["tensors"].items()}
 
@@ -297,7 +297,7 @@ def build_micro(build: Build) -> Document:
     def pieces(entry: TensorEntry) -> Iterator[memoryview]:
         yield tensor_bytes(cast(tensors[entry.name], target, f"{path}: {entry.name}"))
 
-    with build.staged.create(MODEL_FILES.checkpoint) as file:
+    with build.staged.create(MODEL_FILES.checkpoint, in_parts=False) as file:
         written = write_checkpoint(
             file, entries, {"format": "pt", "model_name": spec.folder}, pieces
         )

@@ -5,7 +5,7 @@ import dagster as dg
 from wmtp_assets.components.artifacts import plain_failures
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.integrity.findings import Outcome, Rule, is_warning
-from wmtp_assets.integrity.rules import apply_rule, first_findings, rules_of
+from wmtp_assets.integrity.rules import apply_in_child, first_findings, rules_of
 from wmtp_assets.layout import Artifact
 
 
@@ -26,7 +26,7 @@ def _check_of(artifact: Artifact, rule: Rule) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         with plain_failures():
             store = storage.open(context.instance)
-        outcome = apply_rule(rule, store, artifact, context.log.info)
+        outcome = apply_in_child(rule, store, artifact, context.log.info)
         log = context.log.warning if is_warning(outcome) else context.log.error
         for finding in outcome.findings[:10]:
             log(f"{rule.name}: {finding}. {finding.remedy}")

@@ -29,6 +29,9 @@ class BadLine(InvalidInput):
         self.line = line
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[BadLine], tuple[Path, int, str]]:
+        return BadLine, (self.path, self.line, self.problem)
+
 
 def read_lines(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, bytes]]:
     """Line number, from 1, and bytes of each line without its newline.

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wmtp_assets.child import reading
 from wmtp_assets.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn pyarrow's errors about damaged files into one of ours; those of the disk pass."""
     import pyarrow as pa
 
+    reading(path)
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -187,7 +187,6 @@ def build_raw(build: Build, others: Sequence[Path] = ()) -> Document:
             "files": {file.path: held[file.path].record.sha256 for file in remote.files},
             "announced": {file.path: file.as_document() for file in remote.files},
         },
-        **build.staged.describe_parts(),
     }
 
 

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from wmtp_assets.child import reading
 from wmtp_assets.errors import CorruptArtifact
 from wmtp_assets.layout import Artifact, Kind
 from wmtp_assets.manifest import Manifest
 from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.store import Store, materialize_command, repair_command
 
 Problem = Literal["corrupt", "missing", "extra", "unreadable", "changing", "warning"]
 
@@ -196,11 +197,14 @@ class Report:
     Args:
         remedy: the command or step that mends the artifact.
         reading: the file that the rule reads first, below the root.
+
+    Attributes:
+        owner: key of the asset whose file is being read.
     """
 
     def __init__(self, rule: str, artifact: str, remedy: str, reading: str = "") -> None:
         self._rule, self._artifact, self._remedy = rule, artifact, remedy
-        self._reading, self._reading_remedy = reading, remedy
+        self._reading, self.owner = reading, artifact
         self.outcome = Outcome()
 
     def reads(self, subject: Subject, name: str, of: Artifact | None = None) -> Path:
@@ -221,7 +225,8 @@ class Report:
         """Say which of several files that are read by turns is read from here on."""
         owner = of or subject.artifact
         self._reading = f"{owner.base}/{name}"
-        self._reading_remedy = materialize_command(owner.key)
+        reading(self._reading)
+        self.owner = owner.key
 
     def add(
         self,
@@ -252,16 +257,27 @@ class Report:
         )
 
     def interrupted(
-        self, *, expected: object, found: object, place: str = "", problem: Problem = "corrupt"
+        self,
+        *,
+        expected: object,
+        found: object,
+        place: str = "",
+        problem: Problem = "corrupt",
+        is_committed: bool = True,
     ) -> None:
-        """Record that the rule could not go on with the file it was reading."""
+        """Record that the rule could not go on with the file it was reading.
+
+        Args:
+            is_committed: False: it is not as it was committed, so that it can be repaired.
+        """
+        command = materialize_command if is_committed else repair_command
         self.add(
             self._reading,
             expected=expected,
             found=found,
             place=place,
             problem=problem,
-            remedy=self._reading_remedy,
+            remedy=command(self.owner),
         )
 
     def require(self, file: str, *, expected: object, found: object, place: str = "") -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from wmtp_assets.child import ChildDied, call
 from wmtp_assets.data.jsonl import BadLine
 from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
 from wmtp_assets.integrity import datasets, derived, files, models, parameters
@@ -206,6 +207,32 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
     return report.outcome
 
 
+def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome:
+    """:func:`apply_rule` in the child process: a file that ends it is a finding."""
+    try:
+        return call(_apply_named, rule.name, store, artifact, say=say)
+    except ChildDied as error:
+        report = Report(rule.name, artifact.key, materialize_command(artifact.key))
+        file = error.reading.removeprefix(f"{store.root}/")
+        report.add(
+            file or f"{artifact.base}/{artifact.manifest}",
+            expected="a file that can be read",
+            found=f"reading it ended with {error.cause}",
+        )
+        try:
+            manifest = store.manifest(artifact)
+        except (MissingArtifact, CorruptArtifact, OSError):
+            return report.outcome
+        before = signature(store, artifact, manifest)
+        _remember(store, artifact, manifest, rule, report.outcome, before, say)
+        return report.outcome
+
+
+def _apply_named(name: str, store: Store, artifact: Artifact, say: Say) -> Outcome:
+    (rule,) = (rule for rule in rules_of(artifact) if rule.name == name)
+    return apply_rule(rule, store, artifact, say)
+
+
 def is_committed(store: Store, artifact: Artifact) -> bool:
     """Whether there is a manifest; where that cannot be seen, the rules say why."""
     try:
@@ -252,12 +279,18 @@ def _apply_once(
         report.interrupted(expected="a committed artifact", found=error, problem="missing")
     except BadLine as error:
         report.interrupted(place=f"line {error.line}", expected=statement, found=error.problem)
-    except (CorruptArtifact, InvalidInput, SpecError) as error:
+    except CorruptArtifact as error:
+        report.interrupted(expected=statement, found=error, is_committed=False)
+    except (InvalidInput, SpecError) as error:
         report.interrupted(expected=statement, found=error)
     except (FileNotFoundError, NotADirectoryError):
-        report.interrupted(expected="a file", found="nothing", problem="missing")
+        report.interrupted(
+            expected="a file", found="nothing", problem="missing", is_committed=False
+        )
     except OSError as error:
-        report.interrupted(expected="readable", found=error.strerror, problem="unreadable")
+        report.interrupted(
+            expected="readable", found=error.strerror, problem="unreadable", is_committed=False
+        )
     # the first finding is the one that is remembered, and the first ten are shown
     report.outcome.findings.sort(key=lambda finding: finding.problem == "warning")
     return report.outcome, manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wmtp_assets.files import names_below
 from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Report
-from wmtp_assets.integrity.rules import ABSENT, apply_rule, is_committed, rules_of
+from wmtp_assets.integrity.rules import ABSENT, apply_in_child, is_committed, rules_of
 from wmtp_assets.layout import TOP_FOLDERS, Artifact
 from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
@@ -54,7 +54,7 @@ def verify(
     for artifact in artifacts:
         if is_committed(store, artifact):
             for rule in rules_of(artifact):
-                outcome = apply_rule(rule, store, artifact, say)
+                outcome = apply_in_child(rule, store, artifact, say)
                 verdicts.append(Verdict(artifact.key, rule.name, outcome))
                 told(verdicts[-1])
             continue

@@ -1,0 +1,256 @@
+"""Work on files that may be hostile, in a child process that is used again and again.
+
+A parser in C can end the interpreter (SIGSEGV, SIGBUS) or ask for all memory there is. In the child
+that is an error of one call: :class:`ChildDied` names the signal and the file that was being read,
+and the next call gets a new child. The child may use :data:`MEMORY`, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import mmap
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from wmtp_assets.errors import WmtpError
+from wmtp_assets.progress import Say, human_bytes, silent
+
+MEMORY = 4 << 30
+"""Bytes of memory of its own that the child may have: a backstop, no rule or builder needs it."""
+
+_START = f"from {__name__} import main; main()"
+_NOTE = 4096
+_note: mmap.mmap | None = None
+"""In the child: shared with the parent; holds the path of the file that is being read."""
+
+
+class ChildDied(WmtpError):
+    """The child process ended in the middle of a call.
+
+    Attributes:
+        reading: path of the file it read last; empty: none.
+        cause: the signal, exit code or lack of memory.
+    """
+
+    def __init__(self, reading: str, cause: str) -> None:
+        super().__init__(f"reading {reading or 'it'} ended with {cause}")
+        self.reading, self.cause = reading, cause
+
+    def __reduce__(self) -> tuple[type[ChildDied], tuple[str, str]]:
+        return ChildDied, (self.reading, self.cause)
+
+
+class Run(Protocol):
+    """How a function is called: here (:func:`directly`) or in the child (:func:`call`)."""
+
+    def __call__(self, function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any: ...
+
+
+def directly(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
+    """``function(*args, say)`` in this process."""
+    return function(*args, say)
+
+
+def reading(path: object) -> None:
+    """Note which file is about to be parsed, should the process not survive it."""
+    if _note is not None:
+        data = os.fsencode(str(path))[: _NOTE - 2]
+        _note[:2] = b"\0\0"
+        _note[2 : 2 + len(data)] = data
+        _note[:2] = len(data).to_bytes(2, "little")
+
+
+def _read_note(note: mmap.mmap) -> str:
+    size = int.from_bytes(note[:2], "little")
+    return os.fsdecode(note[2 : 2 + size])
+
+
+def call(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
+    """``function(*args, say)`` in the child, with the environment and folder of this process.
+
+    Args:
+        function: found by its module and name; it, arguments and result are pickled.
+        say: gets the lines that the function says, and its bars where it has any.
+
+    Raises:
+        ChildDied: if the child did.
+        BaseException: what the function raises.
+    """
+    global _child
+    with _lock:
+        if _child is None or _child.owner != os.getpid():
+            _child = _Child()
+        try:
+            return _child.call(function, args, say)
+        except BaseException:
+            if not _child.is_idle:  # it died, or the parent was interrupted
+                stop()
+            raise
+
+
+def stop() -> None:
+    """End the child, if there is one."""
+    global _child
+    if _child is not None and _child.owner == os.getpid():
+        _child.end()
+    _child = None
+
+
+class _Child:
+    """The parent's end."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.is_idle = True
+        with tempfile.TemporaryFile() as file:
+            file.truncate(_NOTE)
+            self._note = mmap.mmap(file.fileno(), _NOTE)
+            ours, theirs = socket.socketpair()
+            with theirs:
+                descriptors = theirs.fileno(), file.fileno()
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _START, *map(str, descriptors)],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=descriptors,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                )
+            self._connection = Connection(ours.detach())
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], say: Say) -> Any:
+        self.is_idle = False
+        self._note[:2] = b"\0\0"
+        bar = getattr(say, "bar", None)
+        bars: dict[int, Callable[[int], None]] = {}
+        name = f"{function.__module__}:{function.__qualname__}"
+        try:
+            self._connection.send((name, args, bar is not None, dict(os.environ), Path.cwd()))
+            while True:
+                match self._connection.recv():
+                    case "line", line:
+                        say(line)
+                    case "bar", number, label, total if bar is not None:
+                        bars[number] = bar(label, total)
+                    case "done", number, done:
+                        bars[number](done)
+                    case "result", result:
+                        self.is_idle = True
+                        return result
+                    case "error", error:
+                        self.is_idle = True
+                        raise error
+        except (EOFError, ConnectionError) as error:
+            raise self._died() from error
+
+    def _died(self) -> ChildDied:
+        code = self._process.wait()
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return ChildDied(_read_note(self._note), cause)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+
+
+_child: _Child | None = None
+_lock = threading.Lock()
+atexit.register(stop)
+
+
+# -- in the child ----------------------------------------------------------------------------------
+
+
+class _Said:
+    """A :data:`Say` that sends what it is told to the parent."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __call__(self, line: str) -> None:
+        self._connection.send(("line", line))
+
+
+class _SaidWithBars(_Said):
+    """One whose parent has a terminal."""
+
+    bars = 0
+
+    def bar(self, name: str, total: int) -> Callable[[int], None]:
+        """As :meth:`wmtp_assets.progress.Terminal.bar`; told at most a hundred times."""
+        number = self.bars = self.bars + 1
+        self._connection.send(("bar", number, name, total))
+        last = -1
+
+        def update(done: int) -> None:
+            nonlocal last
+            if (step := 100 * done // max(total, 1)) != last:
+                last = step
+                self._connection.send(("done", number, done))
+
+        return update
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    except (ImportError, OSError, ValueError):  # a backstop only: not every system has it
+        pass
+
+
+def _serve(connection: Connection) -> NoReturn:
+    """Do what the parent asks for, until it ends."""
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def receive() -> None:
+        try:
+            while True:
+                requests.put(connection.recv())
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=receive, daemon=True).start()
+    while True:
+        name, args, has_bars, environment, folder = requests.get()
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        say = (_SaidWithBars if has_bars else _Said)(connection)
+        try:
+            module, _, function = name.partition(":")
+            answer = "result", getattr(importlib.import_module(module), function)(*args, say)
+        except MemoryError:
+            assert _note is not None
+            answer = "error", ChildDied(_read_note(_note), f"more than {human_bytes(MEMORY)}")
+        except BaseException as error:
+            if not isinstance(error, WmtpError | OSError):
+                error.add_note(f"in the child process:\n{traceback.format_exc()}")
+            answer = "error", error
+        try:
+            connection.send(answer)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            connection.send(("error", TypeError(f"{name}: {answer[0]} of no use here: {error}")))
+
+
+def main() -> None:
+    """Serve the parent through the descriptors that the command line names."""
+    global _note
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this one
+    connection, note = map(int, sys.argv[1:])
+    _note = mmap.mmap(note, _NOTE)
+    _limit_memory()
+    _serve(Connection(connection))
