@@ -104,11 +104,11 @@ def generate(root: Path, kind: str, size: float) -> None:
         for path in sorted(upstream.rglob("*")):
             if path.is_file():
                 name = f"raw/{path.relative_to(upstream).as_posix()}"
-                with path.open("rb") as source, staged.create(name, in_parts=True) as target:
+                with path.open("rb") as source, staged.create(name) as target:
                     while block := source.read(8 << 20):
                         target.write(block)
         source_of = {"repo": "owner/bench", "endpoint": "sample"}
-        store.commit(raw, staged, {"source": source_of, **staged.describe_parts()})
+        store.commit(raw, staged, {"source": source_of})
     shutil.rmtree(upstream)
     materialize(store, tokenizer)
 

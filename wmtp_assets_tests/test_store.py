@@ -1008,7 +1008,7 @@ def test_damaged_file(store: Store, unit: Path, read: Read, harm: Callable[[Path
     with pytest.raises(CorruptArtifact) as error:
         read(store, WEIGHTS)
     assert str(error.value).startswith(f"{unit / WEIGHTS} is ")
-    assert "dagster asset materialize --select 'tiny_raw'" in str(error.value)
+    assert "wmtp repair tiny_raw" in str(error.value)
 
 
 @reads
@@ -1019,7 +1019,7 @@ def test_missing_file(store: Store, unit: Path, read: Read, harm: Callable[[Path
     with pytest.raises(MissingArtifact) as error:
         read(store, WEIGHTS)
     assert str(error.value).startswith(f"{unit / WEIGHTS} is missing, although tiny_raw is comm")
-    assert "dagster asset materialize --select 'tiny_raw'" in str(error.value)
+    assert "wmtp repair tiny_raw" in str(error.value)
 
 
 @reads
@@ -1086,9 +1086,9 @@ def commit_in_parts(store: Store, files: Files) -> Manifest:
     artifact = store.catalogue[RAW]
     with store.stage(artifact) as staged:
         for name, data in files.items():
-            with staged.create(name, in_parts=True) as file:
+            with staged.create(name) as file:
                 file.write(data)
-        return store.commit(artifact, staged, staged.describe_parts())
+        return store.commit(artifact, staged, {})
 
 
 class Reads:
@@ -1242,7 +1242,7 @@ def test_part_hashes_are_those_of_the_slices(steps: list[bytes | None]) -> None:
     """However the bytes arrive: in blocks of any size, and after a download that started over."""
     with tempfile.TemporaryDirectory() as folder:
         staged, data = Staged(Path(folder)), b""
-        with staged.create("file", in_parts=True) as file:
+        with staged.create("file") as file:
             for step in steps:
                 if step is None:
                     file.seek(0)

@@ -1,19 +1,29 @@
-"""The rule of hashes: every byte on disk is a byte that was committed."""
+"""The rule of hashes: every byte on disk is a byte that was committed.
+
+A file is verified in pieces, side by side: a checkpoint by its header and its tensors, a large file
+by its parts, any other as a whole. The pieces and the size cover every byte; what is damaged has a
+name.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import stat
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 
 from wmtp_assets.checkpoints.configs import files_of
-from wmtp_assets.checkpoints.safetensors_file import read_header
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.files import BLOCK, hash_file, names_below
-from wmtp_assets.integrity.findings import Report, Subject, stated
+from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
+from wmtp_assets.files import hash_stream, names_below, open_regular
+from wmtp_assets.integrity.findings import Report, Subject
 from wmtp_assets.manifest import FileRecord
 from wmtp_assets.progress import Progress
+from wmtp_assets.settings import read_workers
+from wmtp_assets.store import repair_command
 
 SUMS = "SHA256SUMS"
 
@@ -24,51 +34,127 @@ def check_sha256(subject: Subject, report: Report) -> None:
     ``SHA256SUMS`` and the hashes that ``metadata.json`` gives by role must be the manifest's.
     """
     expected = subject.manifest.files
+    there = [name for name, record in expected.items() if _is_there(subject, report, name, record)]
+    pieces = [piece for name in there for piece in pieces_of(subject, name, expected[name])]
     progress = Progress(f"hashing {subject.artifact.key}", subject.manifest.size, subject.say)
-    read: dict[str, FileRecord] = {}
-    for name, record in expected.items():
-        found = _hash(subject, report, name, progress)
-        if found is None:
-            continue
-        read[name] = found
-        if found.size != record.size:
-            report.add(
-                subject.file(name),
-                expected=f"{record.size} bytes",
-                found=f"{found.size} bytes",
-            )
-        elif found.sha256 != record.sha256:
-            report.add(
-                subject.file(name),
-                expected=f"SHA-256 {record.sha256}",
-                found=f"SHA-256 {found.sha256}",
-                place=_damaged_place(subject, report, name),
-            )
+    remedy = repair_command(subject.artifact.key)
+    with ThreadPoolExecutor(read_workers()) as pool:
+        for piece, found in zip(pieces, pool.map(partial(_hash, subject), pieces), strict=True):
+            progress.advance(piece.end - piece.begin)
+            if found == piece.sha256:
+                continue
+            if isinstance(found, OSError):
+                report.add(
+                    subject.file(piece.file),
+                    expected="readable",
+                    found=found.strerror,
+                    place=piece.place,
+                    problem="unreadable",
+                    remedy=remedy,
+                )
+            else:
+                report.add(
+                    subject.file(piece.file),
+                    expected=f"SHA-256 {piece.sha256}",
+                    found=f"SHA-256 {found}",
+                    place=piece.place,
+                    remedy=remedy,
+                )
     _check_no_other(subject, report)
-    _check_sums(subject, report, read)
+    _check_sums(subject, report, there)
     _check_roles(subject, report)
     report.note(
-        files=len(read),
-        bytes=sum(record.size for record in read.values()),
+        files=len(there),
+        bytes=sum(expected[name].size for name in there),
+        pieces=len(pieces),
         content_sha256=subject.manifest.content_sha256,
     )
 
 
-def _hash(subject: Subject, report: Report, name: str, progress: Progress) -> FileRecord | None:
-    """Size and hash of a file; None and a finding where it has none, so that the rule goes on."""
-    path = subject.store.path(subject.artifact, name)
-    file = subject.file(name)
-    try:
-        mode = path.lstat().st_mode
-        if stat.S_ISREG(mode):
-            return hash_file(path, progress.advance)
-    except (FileNotFoundError, NotADirectoryError):
-        report.add(file, expected="a file", found="nothing", problem="missing")
-    except OSError as error:
-        report.add(file, expected="readable", found=error.strerror, problem="unreadable")
+@dataclass(frozen=True)
+class Piece:
+    """Some bytes of a file, and the SHA-256 they must have.
+
+    Attributes:
+        begin, end: the first byte, and the one behind the last.
+        place: what they are, for a finding; empty: the file as a whole.
+    """
+
+    file: str
+    begin: int
+    end: int
+    sha256: str
+    place: str = ""
+
+
+def pieces_of(subject: Subject, name: str, record: FileRecord) -> list[Piece]:
+    """The pieces of a file, as the manifest has them; together they are all of it."""
+    if name == files_of(subject.artifact).checkpoint:
+        pieces = list(_tensors(subject, name, record))
     else:
-        report.add(file, expected="a regular file", found=stat.filemode(mode))
-    return None
+        pieces = list(_parts(subject, name, record))
+    is_all = (
+        bool(pieces)
+        and (pieces[0].begin, pieces[-1].end) == (0, record.size)
+        and all(one.end == other.begin for one, other in pairwise(pieces))
+    )
+    return pieces if is_all else [Piece(name, 0, record.size, record.sha256)]
+
+
+def _tensors(subject: Subject, name: str, record: FileRecord) -> Iterator[Piece]:
+    """The header of a checkpoint and its tensors, in file order; none where nothing says so."""
+    tensors = subject.stated("checkpoint", "tensors")
+    try:
+        sizes = {
+            tensor: prod(entry["shape"]) * ITEM_SIZE[DTYPE_CODES[entry["dtype"]]]
+            for tensor, entry in tensors.items()
+        }
+        end = record.size - sum(sizes.values())
+        yield Piece(name, 0, end, str(subject.stated("checkpoint", "header_sha256")), "the header")
+        for tensor, size in sizes.items():
+            sha256 = str(tensors[tensor]["sha256"])
+            yield Piece(name, end, end + size, sha256, f"tensor {tensor}")
+            end += size
+    except (AttributeError, KeyError, TypeError):
+        return
+
+
+def _parts(subject: Subject, name: str, record: FileRecord) -> Iterator[Piece]:
+    hashes, width = subject.stated("parts", "sha256", name), subject.stated("parts", "size")
+    if not isinstance(hashes, list) or type(width) is not int or width < 1:
+        return
+    for begin, sha256 in zip(range(0, record.size, width), hashes, strict=False):
+        end = min(begin + width, record.size)
+        yield Piece(name, begin, end, str(sha256), f"bytes {begin} to {end}")
+
+
+def _is_there(subject: Subject, report: Report, name: str, record: FileRecord) -> bool:
+    """Whether a regular file of the right size is there; else a finding, and the rule goes on."""
+    add = partial(report.add, subject.file(name), remedy=repair_command(subject.artifact.key))
+    try:
+        status = subject.store.path(subject.artifact, name).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        add(expected="a file", found="nothing", problem="missing")
+        return False
+    except OSError as error:
+        add(expected="readable", found=error.strerror, problem="unreadable")
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        add(expected="a regular file", found=stat.filemode(status.st_mode))
+        return False
+    if status.st_size != record.size:
+        add(expected=f"{record.size} bytes", found=f"{status.st_size} bytes")
+        return False
+    return True
+
+
+def _hash(subject: Subject, piece: Piece) -> str | OSError:
+    try:
+        with open_regular(subject.store.path(subject.artifact, piece.file)) as file:
+            file.seek(piece.begin)
+            return hash_stream(file, piece.end - piece.begin).sha256
+    except OSError as error:
+        return error
 
 
 def _check_no_other(subject: Subject, report: Report) -> None:
@@ -84,6 +170,7 @@ def _check_no_other(subject: Subject, report: Report) -> None:
                 expected="readable",
                 found=error.strerror,
                 problem="unreadable",
+                remedy="make it readable",
             )
 
     names = sorted(path.relative_to(base).as_posix() for path in names_below(base, unreadable))
@@ -99,37 +186,10 @@ def _check_no_other(subject: Subject, report: Report) -> None:
             )
 
 
-def _damaged_place(subject: Subject, report: Report, name: str) -> str:
-    """Which tensors of a checkpoint are damaged; empty where that cannot be said."""
-    hashes = subject.stated("checkpoint", "tensors")
-    if name != files_of(subject.artifact).checkpoint or not isinstance(hashes, dict):
-        return ""
-    path = report.reads(subject, name)
-    try:
-        header = read_header(path)
-    except InvalidInput:
-        return "the header"
-    if header.sha256 != subject.stated("checkpoint", "header_sha256"):
-        return "the header"
-    damaged = []
-    with path.open("rb") as file:
-        for entry in header.entries:
-            file.seek(header.begins[entry.name])
-            digest = hashlib.sha256()
-            left = entry.size
-            while left and (block := file.read(min(BLOCK, left))):
-                digest.update(block)
-                left -= len(block)
-            if digest.hexdigest() != stated(hashes, entry.name, "sha256"):
-                damaged.append(entry.name)
-    more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
-    return f"tensor {', '.join(damaged[:3])}{more}"
-
-
-def _check_sums(subject: Subject, report: Report, read: Container[str]) -> None:
+def _check_sums(subject: Subject, report: Report, there: Container[str]) -> None:
     """``SHA256SUMS`` lists the files beside it as the manifest does."""
     files = subject.manifest.files
-    for sums in (name for name in files if Path(name).name == SUMS and name in read):
+    for sums in (name for name in files if Path(name).name == SUMS and name in there):
         folder = sums.removesuffix(SUMS)
         expected = {
             name.removeprefix(folder): record.sha256

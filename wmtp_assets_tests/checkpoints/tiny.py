@@ -281,7 +281,7 @@ def commit_files(
             with staged.create(f"raw/{name}", in_parts=in_parts) as file:
                 file.write(data)
         document = {"asset": key, "source": {"repo": "owner/tiny", "endpoint": "sample"}}
-        return store.commit(artifact, staged, document | staged.describe_parts())
+        return store.commit(artifact, staged, document)
 
 
 def commit_raw(

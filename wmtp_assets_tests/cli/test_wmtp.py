@@ -189,7 +189,7 @@ def test_damaged_codecontests(
     assert done.returncode == code, done.stdout
     assert (f"  {artifact.base}/{file}: " in done.stdout) == bool(code)
     assert (f"{key} {rule}: FAILED" in done.stdout) == bool(code)
-    assert (f"  remedy: dagster asset materialize --select '{key}'" in done.stdout) == bool(code)
+    assert (f"  remedy: wmtp repair {key}" in done.stdout) == bool(code)
     assert "Traceback" not in done.stderr
 
 
@@ -258,7 +258,7 @@ def test_verify_names_what_is_damaged(wmtp: Wmtp, store: Store) -> None:
     assert document["exit_code"] == 1
     assert finding["file"] == "models_v2/micro-mtp/safetensors/model.safetensors"
     assert finding["place"] == "tensor tok_embeddings.weight"
-    assert finding["remedy"] == "dagster asset materialize --select 'micro_mtp'"
+    assert finding["remedy"] == "wmtp repair micro_mtp"
     text = wmtp("verify", "micro_mtp")
     assert text.returncode == 1
     assert "micro_mtp sha256: FAILED" in text.stdout

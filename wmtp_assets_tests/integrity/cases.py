@@ -35,7 +35,7 @@ from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Rule
 from wmtp_assets.integrity.rows import spec_of
 from wmtp_assets.integrity.rules import RULES, apply_rule, rules_of
 from wmtp_assets.layout import TOP_FOLDERS, Artifact, Kind
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.store import Store, materialize_command, repair_command
 from wmtp_assets_tests.trees import damage, hash_once
 
 KEY: dict[Kind, str] = {
@@ -125,7 +125,9 @@ class Case:
         assert len(here) == 1, [str(item) for item in findings]
         texts = [str(item) for item in findings]
         assert len(findings) > 1 if self.findings < 0 else len(findings) == self.findings, texts
-        finding = here[0]
+        finding, key = here[0], self.remedy or artifact.key
+        remedies = [self.advice or materialize_command(key), repair_command(key)]
+        assert finding.remedy in remedies
         assert finding == Finding(
             rule=self.rule,
             artifact=artifact.key,
@@ -134,7 +136,7 @@ class Case:
             place=self.place,
             expected=finding.expected,
             found=finding.found,
-            remedy=self.advice or materialize_command(self.remedy or artifact.key),
+            remedy=finding.remedy,
         )
         assert re.fullmatch(self.expected, finding.expected), finding.expected
         assert re.fullmatch(self.found, finding.found), finding.found

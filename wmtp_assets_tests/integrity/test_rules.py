@@ -35,7 +35,7 @@ from wmtp_assets.integrity.status import status_of
 from wmtp_assets.integrity.verify import Verdict, exit_code
 from wmtp_assets.layout import TOP_FOLDERS, Artifact, Catalogue
 from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.store import Store, materialize_command, repair_command
 from wmtp_assets_tests.integrity import (
     test_datasets,
     test_derived,
@@ -163,7 +163,7 @@ def test_damaged_manifest_is_corrupt(store: Store, name: str, kind: Any) -> None
     (finding,) = apply(store, artifact, name).findings
     assert finding.problem == "corrupt"
     assert finding.file == f"{artifact.base}/{artifact.manifest}"
-    assert finding.remedy == materialize_command(artifact.key)
+    assert finding.remedy == repair_command(artifact.key)
 
 
 @pytest.mark.parametrize(("name", "kind"), [pair for pair in PAIRS if pair[0] != "sha256"])
