@@ -1,0 +1,51 @@
+"""``wmtp gc``: clear staging folders and old generations."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import click
+from rich.console import Console
+
+from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.integrity.garbage import ALWAYS, Garbage, What, collect, summary
+from wmtp_assets.progress import Terminal, human_bytes, silent
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
+@click.option("--unfinished", is_flag=True, help="Also what interrupted work would go on with.")
+@click.option("--quarantine", is_flag=True, help="Also damaged files that a repair replaced.")
+@json_option
+def gc(dry_run: bool, unfinished: bool, quarantine: bool, as_json: bool) -> None:
+    """Remove what crashed runs staged, and generations before the committed ones.
+
+    An old generation goes only when every byte of the committed one has just been read and is
+    right. What another process is working on is left alone.
+    """
+    store = open_store()
+    what: list[What] = [*ALWAYS]
+    if unfinished:
+        what.append("unfinished")
+    if quarantine:
+        what.append("quarantine")
+    errors = Console(stderr=True)
+    with Terminal(errors) if errors.is_terminal else nullcontext(silent) as say:
+        found = list(collect(store, what, say, dry_run=dry_run))
+    if as_json:
+        print_json(
+            {
+                "root": str(store.root),
+                "dry_run": dry_run,
+                "garbage": [item.as_row() for item in found],
+            }
+        )
+        return
+    for item in found:
+        click.echo(_line(item, dry_run))
+    click.echo(summary(found, dry_run=dry_run))
+
+
+def _line(item: Garbage, dry_run: bool) -> str:
+    state = f"kept: {item.kept}" if item.kept else "to be removed" if dry_run else "removed"
+    return f"{item.what} {item.name}, {human_bytes(item.size)}: {state}"

@@ -1,0 +1,141 @@
+"""Clearing what nobody needs any more under ``<root>/.wmtp/``.
+
+The generation before is removed only when every byte of the committed one was just read and is
+right: it may be the last copy that is.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from wmtp_assets.errors import LockHeld
+from wmtp_assets.files import names_below
+from wmtp_assets.integrity.rules import apply_in_child, is_committed, rules_of
+from wmtp_assets.layout import Artifact
+from wmtp_assets.progress import Say, human_bytes, silent
+from wmtp_assets.store import Store
+
+What = Literal["staging", "previous", "unfinished", "quarantine", "temporary"]
+
+ALWAYS: tuple[What, ...] = ("staging", "previous", "temporary")
+"""``unfinished`` is what an interrupted download or conversion goes on with; ``quarantine`` is kept
+for whoever wants to know what happened to a disk."""
+
+_FOLDERS: dict[What, str] = {
+    "staging": "staging",
+    "previous": "previous",
+    "unfinished": "scratch",
+    "quarantine": "quarantine",
+}
+STALE = 3600
+"""Seconds after which nobody is still writing a small file, on this host or another."""
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")
+"""Names that :func:`wmtp_assets.files.replace_file` gives."""
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """One folder or file that may be removed.
+
+    Attributes:
+        what: its class.
+        name: asset key, or path below ``.wmtp/`` of a file.
+        size: bytes that removing it frees: of files that have no other name.
+        kept: why it was not removed; empty: it was, or would be.
+    """
+
+    what: What
+    name: str
+    path: Path
+    size: int
+    kept: str = ""
+
+    def as_row(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def collect(
+    store: Store, what: Sequence[What] = ALWAYS, say: Say = silent, *, dry_run: bool = False
+) -> Iterator[Garbage]:
+    """Remove garbage of the given classes under the artifacts' locks, and say each.
+
+    Args:
+        dry_run: remove nothing, and read nothing whole.
+    """
+    for item in what:
+        if item == "temporary":
+            yield from _temporary(store, dry_run)
+            continue
+        folder = store.internal / _FOLDERS[item]
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            size = _size(path)
+            try:
+                with store.lock(path.name, wait=False):
+                    kept = _why_kept(store, item, path.name, say, dry_run)
+                    if not kept and not dry_run:
+                        shutil.rmtree(path)
+            except LockHeld as error:
+                kept = str(error)
+            yield Garbage(item, path.name, path, size, kept)
+
+
+def _why_kept(store: Store, what: What, key: str, say: Say, dry_run: bool) -> str:
+    """Why what belongs to an asset must stay; empty: it need not."""
+    if what != "previous":
+        return ""
+    found = [artifact for artifact in store.catalogue if artifact.key == key]
+    if not found:
+        return "no defs.yaml declares this asset: remove it by hand if you do not want it"
+    if not is_committed(store, found[0]):
+        return "it is the only generation there is"
+    return "" if dry_run else _damage(store, found[0], say)
+
+
+def _damage(store: Store, artifact: Artifact, say: Say) -> str:
+    (rule,) = (rule for rule in rules_of(artifact) if rule.name == "sha256")
+    outcome = apply_in_child(rule, store, artifact, say)
+    if not outcome.findings:
+        return ""
+    return f"the committed generation is damaged: {outcome.findings[0].remedy}"
+
+
+def _temporary(store: Store, dry_run: bool) -> Iterator[Garbage]:
+    """Small files whose writer was killed before it gave them their name."""
+    for folder in ("locks", "verified", "."):
+        below = store.internal / folder
+        paths = below.iterdir() if folder == "." and below.is_dir() else names_below(below, _pass)
+        for path in sorted(paths):
+            status = path.lstat()
+            if not _TEMPORARY.fullmatch(path.name) or time.time() - status.st_mtime < STALE:
+                continue
+            name = path.relative_to(store.internal).as_posix()
+            yield Garbage("temporary", name, path, status.st_size)
+            if not dry_run:
+                path.unlink(missing_ok=True)
+
+
+def _pass(error: OSError) -> None:
+    """A folder that cannot be read is left alone."""
+
+
+def _size(folder: Path) -> int:
+    """Bytes below a folder that are freed with it."""
+    sizes = (path.lstat() for path in names_below(folder, _pass))
+    return sum(status.st_size for status in sizes if status.st_nlink == 1)
+
+
+def summary(found: list[Garbage], *, dry_run: bool) -> str:
+    """One line for people."""
+    gone = [item for item in found if not item.kept]
+    kept = len(found) - len(gone)
+    verb = "would be removed" if dry_run else "removed"
+    return f"{len(gone)} {verb}, {human_bytes(sum(item.size for item in gone))} freed" + (
+        f"; {kept} kept" if kept else ""
+    )
