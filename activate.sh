@@ -12,15 +12,21 @@ fi
 
 # `dagster asset`, `job`, `schedule` and `sensor` read no workspace.yaml: give them the module. An
 # exported DAGSTER_MODULE_NAME would break `dagster dev`. The instance is found from the project
-# folder only.
+# folder only, and by `schedule` and `sensor` where DAGSTER_HOME names it.
 dagster() {
     case "${1:-}" in
         asset | job | schedule | sensor)
             if [ $# -ge 2 ]; then
                 _wmtp_group="$1" _wmtp_command="$2"
                 shift 2
-                (cd "$_wmtp_project" && command dagster "$_wmtp_group" "$_wmtp_command" \
-                    -m wmtp_assets.definitions "$@")
+                (
+                    cd "$_wmtp_project" || exit
+                    case "$_wmtp_group" in
+                        schedule | sensor) export DAGSTER_HOME="${DAGSTER_HOME:-$_wmtp_project}" ;;
+                    esac
+                    command dagster "$_wmtp_group" "$_wmtp_command" \
+                        -m wmtp_assets.definitions "$@"
+                )
                 return
             fi
             ;;

@@ -1,0 +1,128 @@
+"""Telling a person that a run failed: a sensor that posts to a webhook."""
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
+
+from wmtp_assets.components.storage import StorageResource
+
+WEBHOOK_VARIABLE = "WMTP_WEBHOOK_URL"
+"""Where failures are posted as JSON, with a ``text`` as Slack and Mattermost show it. The address
+is a secret: it appears in no log, and in no error."""
+
+TIMEOUT = 10
+"""Seconds."""
+
+MAX_CHECKS = 20
+MAX_MESSAGE = 1000
+
+
+@dg.sensor(
+    name="failure_alerts",
+    description=(
+        f"Posts every failed run to the webhook in {WEBHOOK_VARIABLE}: which checks failed, where, "
+        "and what to do. Off when that is not set. What could not be posted is posted later."
+    ),
+    minimum_interval_seconds=30,
+    default_status=(
+        dg.DefaultSensorStatus.RUNNING
+        if os.environ.get(WEBHOOK_VARIABLE)
+        else dg.DefaultSensorStatus.STOPPED
+    ),
+)
+def failure_alerts(context: dg.SensorEvaluationContext, storage: StorageResource) -> dg.SkipReason:
+    """Post the runs that failed since the last one that was posted, oldest first."""
+    url = os.environ.get(WEBHOOK_VARIABLE)
+    if not url:
+        return dg.SkipReason(f"{WEBHOOK_VARIABLE} is not set")
+    if context.cursor is None:
+        context.update_cursor(repr(datetime.now(UTC).timestamp()))
+        return dg.SkipReason("watching for failed runs from now on")
+    failed = context.instance.get_run_records(
+        RunsFilter(
+            statuses=[DagsterRunStatus.FAILURE],
+            updated_after=datetime.fromtimestamp(float(context.cursor), UTC),
+        ),
+        order_by="update_timestamp",
+        ascending=True,
+    )
+    posted = 0
+    for record in failed:
+        problem = _post(url, alert(context.instance, record, storage.root))
+        if problem and not posted:
+            raise dg.Failure(f"{problem}; it is tried again", allow_retries=False)
+        if problem:
+            context.log.warning(f"{problem}; the rest is tried again")
+            break
+        posted += 1
+        context.update_cursor(repr(record.update_timestamp.replace(tzinfo=UTC).timestamp()))
+    return dg.SkipReason(f"{posted} failed runs posted" if posted else "no run failed")
+
+
+def alert(instance: dg.DagsterInstance, record: RunRecord, root: str) -> dict[str, Any]:
+    """What is posted about a failed run.
+
+    Returns:
+        ``text`` for people; ``run_id``, ``job``, ``root``; ``failed_checks``: asset, check and
+        problem of each; ``errors``: what steps failed with that no check explains.
+    """
+    run = record.dagster_run
+    checks = [
+        {
+            "asset": evaluation.asset_key.to_user_string(),
+            "check": evaluation.check_name,
+            "problem": _short(evaluation.description or "failed"),
+        }
+        for evaluation in _evaluations(instance, run.run_id)
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    errors = [] if checks else [*_errors(instance, run.run_id)]
+    lines = [f"{check['asset']} {check['check']}: {check['problem']}" for check in checks] + errors
+    more = f"\n… {len(lines) - MAX_CHECKS} more" if len(lines) > MAX_CHECKS else ""
+    title = f"wmtp_assets: {run.job_name} failed ({root}, run {run.run_id})"
+    return {
+        "text": "\n".join([title, *lines[:MAX_CHECKS]]) + more,
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "root": root,
+        "failed_checks": checks,
+        "errors": errors,
+    }
+
+
+def _evaluations(instance: dg.DagsterInstance, run_id: str) -> Iterable[dg.AssetCheckEvaluation]:
+    for entry in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION):
+        if entry.dagster_event is not None:
+            yield entry.dagster_event.asset_check_evaluation_data
+
+
+def _errors(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
+    for entry in instance.all_logs(run_id, of_type=DagsterEventType.STEP_FAILURE):
+        if entry.dagster_event is None:
+            continue
+        data = entry.dagster_event.step_failure_data
+        said = data.user_failure_data and data.user_failure_data.description
+        message = said or (data.error.message if data.error else "failed")
+        yield f"{entry.dagster_event.step_key}: {_short(message)}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…"
+
+
+def _post(url: str, document: dict[str, Any]) -> str:
+    """Post a JSON document; say what went wrong, without the address; empty: nothing."""
+    import httpx2
+
+    try:
+        answer = httpx2.post(url, json=document, timeout=TIMEOUT)
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TypeError) as error:
+        return f"the webhook in {WEBHOOK_VARIABLE} cannot be reached: {type(error).__name__}"
+    if not answer.is_success:
+        return f"the webhook in {WEBHOOK_VARIABLE} answered {answer.status_code}"
+    return ""
