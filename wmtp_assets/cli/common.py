@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from wmtp_assets.layout import Artifact, Catalogue
 from wmtp_assets.settings import read_settings
@@ -35,6 +37,13 @@ def select(store: Store, names: Iterable[str]) -> list[Artifact]:
     """
     wanted = {artifact.key for name in names for artifact in store.catalogue.select(name)}
     return [artifact for artifact in store.catalogue if not wanted or artifact.key in wanted]
+
+
+def print_wide(table: Table) -> None:
+    """Print a table without cutting its columns to the width of the terminal."""
+    console = Console()
+    width = Console(width=10_000).measure(table).maximum
+    Console(width=max(width, console.width)).print(table)
 
 
 def print_json(document: Any) -> None:

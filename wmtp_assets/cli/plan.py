@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wmtp_assets.cli.common import json_option, open_store, print_json, select
+from wmtp_assets.cli.common import json_option, open_store, print_json, print_wide, select
 from wmtp_assets.hub.plan import RawPlan, Space, plan_raw, space_of, with_upstream
 from wmtp_assets.hub.rate import last_rate
 from wmtp_assets.progress import human_bytes, human_seconds
@@ -87,8 +87,8 @@ def _print(rows: list[RawPlan], space: Space, speed: float | None, free: int) ->
             escape(row.problem),
             style="red" if row.problem else "",
         )
+    print_wide(table)
     console = Console()
-    Console(width=max(Console(width=10_000).measure(table).maximum, console.width)).print(table)
     console.print(
         f"peak disk: {human_bytes(space.raw)} raw + {human_bytes(space.made)} converted + "
         f"{human_bytes(space.staging)} staging = {human_bytes(space.peak)}; "

@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wmtp_assets.cli.common import json_option, open_store, print_json, select
-from wmtp_assets.integrity.status import Status, status_of
+from wmtp_assets.cli.common import json_option, open_store, print_json, print_wide, select
+from wmtp_assets.integrity.status import Status, files_status, status_of
 from wmtp_assets.progress import human_bytes
+from wmtp_assets.store import Store
 
 TITLES = ("name", "kind", "size", "dtype", "rows", "source", "revision", "verified", "problem")
 NONE = "-"
@@ -17,13 +18,18 @@ NONE = "-"
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--files", "by_file", is_flag=True, help="A line per file: when was it last read?")
 @json_option
-def status(names: tuple[str, ...], as_json: bool) -> None:
+def status(names: tuple[str, ...], by_file: bool, as_json: bool) -> None:
     """Show what is materialized, from where, and when it was last verified.
 
-    NAME is an asset key or a folder name; all by default. Nothing is hashed: see wmtp verify.
+    NAME is an asset key or a folder name; all by default. Nothing is hashed: see wmtp verify. That
+    a file was written, replaced or removed since it was read shows here at once.
     """
     store = open_store()
+    if by_file:
+        _print_files(store, names, as_json)
+        return
     rows = [status_of(store, artifact) for artifact in select(store, names)]
     if as_json:
         print_json(
@@ -34,10 +40,8 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
             }
         )
         return
-    table = _table(rows)
-    width = Console(width=10_000).measure(table).maximum
+    print_wide(_table(rows))
     console = Console()
-    Console(width=max(width, console.width)).print(table)
     required = [row for row in rows if not row.optional]
     optional = [row for row in rows if row.optional]
     console.print(
@@ -48,6 +52,25 @@ def status(names: tuple[str, ...], as_json: bool) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _print_files(store: Store, names: tuple[str, ...], as_json: bool) -> None:
+    rows = [row for artifact in select(store, names) for row in files_status(store, artifact)]
+    if as_json:
+        print_json({"root": str(store.root), "files": [row.as_json() for row in rows]})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("file", "size", "last read", "problem"):
+        table.add_column(title, justify="right" if title == "size" else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            escape(row.file),
+            human_bytes(row.size),
+            row.read_at or NONE,
+            row.problem,
+            style="red" if row.problem else "",
+        )
+    print_wide(table)
 
 
 def _count(rows: list[Status]) -> str:

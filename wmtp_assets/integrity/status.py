@@ -93,6 +93,55 @@ def status_of(store: Store, artifact: Artifact) -> Status:
     )
 
 
+@dataclass(frozen=True)
+class FileStatus:
+    """One file as ``wmtp status --files`` shows it.
+
+    Attributes:
+        file: path below the storage root.
+        size: bytes, as committed.
+        read_at: UTC time when every byte of it was last read; None: never, as it is now.
+        problem: empty: none is known.
+    """
+
+    artifact: str
+    file: str
+    size: int
+    read_at: str | None
+    problem: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:
+    """The files of a committed artifact: sizes and times now, and when each was last read."""
+    try:
+        manifest = store.manifest(artifact)
+    except (MissingArtifact, CorruptArtifact, OSError):
+        return []
+    results = {result.rule: result for result in last_results(store, artifact)}
+    last, now = results.get("sha256"), signature(store, artifact, manifest)
+    rows = []
+    for name, record in manifest.files.items():
+        was = last.files.get(name) if last else None
+        problem = ""
+        if name not in now:
+            problem = "missing"
+        elif now[name][0] != record.size:
+            problem = f"{now[name][0]} bytes, not {record.size}"
+        elif was is None:
+            problem = "never read"
+        elif was != now[name]:
+            problem = "written since it was read"
+        elif last is not None and f"/{name}: " in last.problem:
+            problem = "damaged"
+        read_at = last.at if last and was is not None and was == now.get(name) else None
+        file = f"{artifact.base}/{name}"
+        rows.append(FileStatus(artifact.key, file, record.size, read_at, problem))
+    return rows
+
+
 def _pinned(document: Document) -> bool | None:
     is_real = stated(document, "source", "endpoint") not in (None, "sample")
     return stated(document, "source", "pinned") if is_real else None
