@@ -11,13 +11,14 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test check clean
+.PHONY: help install materialize status verify ui test test-faults check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
 	@echo "make ui                                 web UI and daemon on http://127.0.0.1:3000"
 	@echo "make status | verify                    what is there | is every byte right"
 	@echo "make test | check                       tests | ruff, pyright, dg check"
+	@echo "make test-faults                        crashes, full disks and flipped bits at full length"
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
@@ -43,6 +44,9 @@ ui: install
 
 test: install
 	$(BIN)/pytest -n auto --dist worksteal
+
+test-faults: install
+	WMTP_FAULTS=full $(BIN)/pytest -m faults
 
 check: install
 	$(BIN)/ruff check

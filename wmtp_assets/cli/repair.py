@@ -49,6 +49,8 @@ def repair_command(
             code |= failed
             if not as_json:
                 _print(row)
+    if not as_json and any(row["state"] == "repaired" for row in report):
+        click.echo("To have the checks in Dagster's history, too: dagster job execute -j integrity")
     if as_json:
         print_json({"root": str(store.root), "exit_code": code, "artifacts": report})
     context.exit(code)

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,11 @@ from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, record_value_head
 from wmtp_assets.layout import INTERNAL, VALUE_HEAD
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
+from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
-Wmtp = Callable[..., subprocess.CompletedProcess[str]]
-
 BLOCKED = ["dagster", "torch", "datasets", "pyarrow", "numpy", "sentencepiece", "safetensors"]
-
-
-def _wmtp(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "WMTP_STORAGE_ROOT": str(root), "WMTP_SOURCE": "", **variables}
-    return subprocess.run(
-        [Path(sys.executable).with_name("wmtp"), *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-
-
-@pytest.fixture
-def wmtp(root: Path) -> Wmtp:
-    """Run ``wmtp`` over a copy of the good tree."""
-    return lambda *arguments, **variables: _wmtp(root, *arguments, **variables)
 
 
 def test_status_shows_every_artifact(wmtp: Wmtp, root: Path) -> None:
@@ -282,10 +263,10 @@ def test_stray_file_is_found(wmtp: Wmtp, root: Path) -> None:
 
 def test_empty_root(tmp_path: Path) -> None:
     """Nothing there is not «all good»: exit code 2, and status says what is missing."""
-    done = _wmtp(tmp_path, "verify")
+    done = run_wmtp(tmp_path, "verify")
     assert done.returncode == 2
     assert "dagster asset materialize --select 'micro_mtp'" in done.stdout
-    assert "0 of 25 artifacts, 0 of 4 optional ones, 0 B" in _wmtp(tmp_path, "status").stdout
+    assert "0 of 25 artifacts, 0 of 4 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
 
 
 def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
@@ -520,7 +501,7 @@ def test_wrong_value_head_is_refused(
 
 def test_value_head_of_what_is_not_there(wmtp: Wmtp, store: Store, tmp_path: Path) -> None:
     """1, as for every command about a damaged or absent artifact, with what makes it."""
-    done = _wmtp(tmp_path / "empty", "value-head", "micro_mtp")
+    done = run_wmtp(tmp_path / "empty", "value-head", "micro_mtp")
     assert done.returncode == 1
     assert "dagster asset materialize --select 'micro_mtp'" in done.stderr
     assert not (tmp_path / "empty").exists()

@@ -1,0 +1,31 @@
+"""``wmtp`` as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Wmtp = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_wmtp(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``wmtp`` over a storage root of the sample."""
+    environment = {**os.environ, "WMTP_STORAGE_ROOT": str(root), "WMTP_SOURCE": "", **variables}
+    return subprocess.run(
+        [Path(sys.executable).with_name("wmtp"), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.fixture
+def wmtp(root: Path) -> Wmtp:
+    """Run ``wmtp`` over a copy of the good tree."""
+    return lambda *arguments, **variables: run_wmtp(root, *arguments, **variables)
