@@ -23,9 +23,16 @@ from typing import Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.specs import RelativePath, Sha256, Spec
+from wmtp_assets.specs import RelativePath, Sha256, Spec, check_distinct
+from wmtp_assets.strict_json import parse_object
 
 Document = dict[str, Any]
+
+MAX_SIZE = 8 << 20
+"""Bytes of a manifest; the largest has 50 kB."""
+
+MAX_VALUES = 50_000
+"""Values in it: it is written anew as often as it is read, to be compared."""
 
 
 class FileRecord(Spec):
@@ -115,9 +122,10 @@ def parse(data: bytes, where: str) -> Manifest:
         CorruptArtifact: if it is not what :func:`seal` wrote; ``where`` names the file.
     """
     try:
-        document = json.loads(data)
+        document = parse_object(data, MAX_SIZE, MAX_VALUES)
         stated = document["self_sha256"]
         files = _FILES.validate_python(document["manifest"]["files"])
+        check_distinct(files)
         content = document["manifest"]["content_sha256"]
         if not isinstance(document["created_at"], str):
             raise TypeError("created_at is not a string")

@@ -146,7 +146,7 @@ class Store:
             f"{materialize_command(artifact.key)}"
         )
         with self._explained(artifact, path, missing), open_regular(path) as file:
-            data = file.readall()
+            data = file.read(manifest.MAX_SIZE + 1)
         return manifest.parse(data, str(path))
 
     def path(self, artifact: Artifact, name: str) -> Path:
@@ -167,7 +167,9 @@ class Store:
         reading(path)
         try:
             with self._explained(artifact, path), open_regular(path) as file:
-                data = file.readall()
+                size = os.fstat(file.fileno()).st_size
+                self._compare(artifact, path, f"{record.size} bytes", f"{size} bytes")
+                data = file.read(record.size)
             found = hashlib.sha256(data).hexdigest()
             self._compare(artifact, path, f"SHA-256 {record.sha256}", f"SHA-256 {found}")
         except (MissingArtifact, CorruptArtifact):

@@ -1173,7 +1173,7 @@ def test_damage_is_found_in_the_part_that_is_read(store: Store, offset: int) -> 
             message = str(error.value)
             expected = hashlib.sha256(LONG[begin:end]).hexdigest()
             assert message.startswith(f"{path}, bytes {begin} to {end}, is damaged: SHA-256 ")
-            assert f"but tiny_raw was committed with SHA-256 {expected}. Make it" in message
+            assert f"but tiny_raw was committed with SHA-256 {expected}. Repair" in message
 
 
 def test_without_parts_the_whole_file_is_read_once(

@@ -4,9 +4,10 @@ A file is ``u64 little-endian n | n bytes of JSON | data``. The JSON maps each t
 ``dtype``, ``shape`` and ``data_offsets`` (begin and end in the data, in bytes), and
 ``__metadata__`` to a map of strings. Format: https://github.com/huggingface/safetensors#format.
 
-The reader refuses what the library accepts at a high price or by mistake: headers over 16 MiB, the
-same key twice, names that are no plain text. The writer produces the bytes that
-``safetensors.torch.save_file`` does for metadata in key order, without holding the tensors.
+The reader refuses what the library accepts at a high price or by mistake: headers over 16 MiB or
+of more than 20,000 tensors, the same key twice, names that are no plain text. The writer produces
+the bytes that ``safetensors.torch.save_file`` does for metadata in key order, without holding the
+tensors.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from typing import Any
 from wmtp_assets.checkpoints.pipeline import ahead
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.files import HashedFile
-from wmtp_assets.strict_json import no_duplicates, short
+from wmtp_assets.strict_json import check_values, no_duplicates, short
 
 MAX_HEADER = 16 << 20
-MAX_TENSORS = 200_000
+MAX_TENSORS = 20_000
 MAX_NAME = 512
 MAX_RANK = 64
 MAX_SIZE = (1 << 63) - 1
@@ -155,6 +156,7 @@ def read_header(path: Path) -> Header:
             )
         data = file.read(length)
     try:
+        check_values(data)
         document = json.loads(data.decode(), object_pairs_hook=no_duplicates)
         if not isinstance(document, dict):
             raise ValueError("the header is no JSON object")

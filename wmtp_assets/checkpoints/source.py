@@ -17,7 +17,7 @@ from wmtp_assets.checkpoints.stored import StoredTensor, contiguous
 from wmtp_assets.checkpoints.torch_zip import Verify, read_tensors
 from wmtp_assets.errors import InvalidInput
 from wmtp_assets.specs import ModelFiles, relative_path
-from wmtp_assets.strict_json import parse_object, short
+from wmtp_assets.strict_json import read_object, short
 
 OpenRaw = Callable[[str], tuple[Path, Verify]]
 """Path inside the repository → the file, and what verifies a part of it."""
@@ -66,7 +66,7 @@ def _read_file(path: Path, verify: Verify) -> dict[str, StoredTensor]:
 def _read_index(path: Path, files: ModelFiles) -> dict[str, str]:
     """Tensor → shard, as paths inside the repository, from ``{"weight_map": {tensor: shard}}``."""
     try:
-        weight_map = parse_object(path.read_bytes()).get("weight_map")
+        weight_map = read_object(path).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ValueError("it has no weight_map")
         folder = PurePosixPath(files.checkpoint).parent

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 
+MAX_MODEL = 8 << 20
+"""Bytes of a ``tokenizer.model``; 32,000 pieces take half a megabyte."""
+
+_MAX_TAGS = 600_000
+_TAG = b"\n"
+"""The byte before each piece, and before its text: half as many as there are bound the pieces."""
+
+
 @dataclass(frozen=True)
 class TokenizerFacts:
     """What a ``tokenizer.model`` says about itself; ``pad_id`` is -1 where there is no pad."""
@@ -40,6 +48,11 @@ def load_processor(data: bytes, where: str) -> SentencePieceProcessor:
 
     if not data:  # sentencepiece takes no bytes for no argument
         raise InvalidInput(f"{where}: not a sentencepiece model: it is empty")
+    if len(data) > MAX_MODEL or data.count(_TAG) > _MAX_TAGS:
+        raise InvalidInput(
+            f"{where}: not a sentencepiece model: more than {MAX_MODEL} bytes, or than "
+            f"{_MAX_TAGS // 2} pieces"
+        )
     try:
         return SentencePieceProcessor(model_proto=data)
     except (RuntimeError, ValueError) as error:  # the latter: about a piece that is not UTF-8

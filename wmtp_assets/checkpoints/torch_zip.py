@@ -15,9 +15,11 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import pickletools
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +33,26 @@ if TYPE_CHECKING:
     import torch
 
 DESCRIPTION = ("data.pkl", "version", "byteorder")
-MAX_DESCRIPTION = 64 << 20
+MAX_DESCRIPTION = 1 << 20
+MAX_OPCODES = 200_000
+"""Steps of the pickle that describes the tensors; a tensor takes some 30, and 100 bytes."""
+MAX_TUPLE = 1000
+"""Values in a tuple, with those in the tuples in it: one that holds itself twice, forty times over,
+is small, and takes for ever where it is a key."""
+MAX_RECORDS = 10_000
+TAIL = 1 << 20
+"""Bytes at the end of the file that must hold the zip directory; 300 tensors need 30 kB."""
+
+_DIRECTORY_ENTRY = b"PK\x01\x02"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, sizes of name and extra field
 _ENCRYPTED = 1  # bit of a record's flags
-
-
-TAIL = 16 << 20
-"""Bytes at the end of the file that must hold the zip directory; 300 tensors need 30 kB."""
+_UTF8 = 0x800  # bit of a record's flags: its name is
+_GLOBALS = re.compile(
+    r"collections OrderedDict|torch \w+Storage|torch [a-z]\w*|torch Size|torch\._utils _rebuild_\w+"
+    r"|torch\.storage \w+|torch\.serialization _get_layout|torch\.nn\.parameter Parameter"
+)
+"""What a description may name, of what torch itself lets through: nothing that only takes memory,
+as bytearray, encodings and tensors made of numbers do."""
 
 Verify = Callable[[int, int], None]
 """Takes first byte and end of a part of the file; raises if it is not what it should be."""
@@ -70,12 +85,16 @@ def _open_archive(path: Path, verify: Verify) -> _Archive:
                 "torch.save(torch.load(old, weights_only=True), new)"
             )
         size = os.fstat(file.fileno()).st_size
-        verify(max(size - TAIL, 0), size)
+        start = max(size - TAIL, 0)
+        verify(start, size)
+        file.seek(start)
+        tail = file.read(TAIL)
+        if tail.count(_DIRECTORY_ENTRY) > MAX_RECORDS:
+            raise InvalidInput(f"{path}: more than {MAX_RECORDS} records in the archive")
         try:
-            with zipfile.ZipFile(file) as archive:
-                if archive.start_dir < size - TAIL:
-                    raise InvalidInput(f"{path}: the zip directory is larger than {TAIL} bytes")
-                return _read_archive(path, file, archive, verify)
+            # In a file that it is cut off from, zipfile finds the directory all the same.
+            with zipfile.ZipFile(io.BytesIO(tail)) as archive:
+                return _read_archive(path, file, archive, start, verify)
         except (
             zipfile.BadZipFile,
             EOFError,
@@ -85,13 +104,15 @@ def _open_archive(path: Path, verify: Verify) -> _Archive:
             ArithmeticError,
         ) as error:
             raise InvalidInput(
-                f"{path}: not a torch checkpoint, or cut off: {error}; download it again"
+                f"{path}: not a torch checkpoint, or cut off: {error}; a directory of more than "
+                f"{TAIL} bytes is not read; download it again"
             ) from error
 
 
 def _read_archive(
-    path: Path, file: IO[bytes], archive: zipfile.ZipFile, verify: Verify
+    path: Path, file: IO[bytes], archive: zipfile.ZipFile, start: int, verify: Verify
 ) -> _Archive:
+    """The archive in ``file``, whose bytes from ``start`` on zipfile was given."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     names = {info.filename for info in infos}
     if len(names) != len(infos):
@@ -108,7 +129,7 @@ def _read_archive(
     described = [name for name in DESCRIPTION if prefix + name in names]
     if sum(archive.getinfo(prefix + name).file_size for name in described) > MAX_DESCRIPTION:
         raise InvalidInput(f"{path}: the description is larger than {MAX_DESCRIPTION} bytes")
-    storages: dict[str, Record] = {}
+    records: dict[str, Record] = {}
     position = 0
     for info in infos:
         is_stored = (
@@ -119,22 +140,83 @@ def _read_archive(
                 f"{path}: record {info.filename!r} is compressed or encrypted; "
                 "torch writes records stored"
             )
-        file.seek(info.header_offset)
-        signature, name_size, extra_size = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-        begin = info.header_offset + _LOCAL_HEADER.size + name_size + extra_size
-        end = begin + info.file_size
-        if signature != b"PK\x03\x04" or info.header_offset < position or end > archive.start_dir:
+        record = _locate_record(file, info, start)
+        end = 0 if record is None else record.begin + record.size
+        if (
+            record is None
+            or start + info.header_offset < position
+            or end > start + archive.start_dir
+        ):
             raise InvalidInput(f"{path}: record {info.filename!r} does not lie where it should")
         position = end
-        if info.filename.startswith(f"{prefix}data/"):
-            number = info.filename.removeprefix(f"{prefix}data/")
-            storages[number] = Record(info.filename, begin, info.file_size, info.CRC)
-        elif info.filename.removeprefix(prefix) in DESCRIPTION:
-            verify(info.header_offset, end)
-    description = {name: archive.read(prefix + name) for name in described}
+        records[info.filename.removeprefix(prefix)] = record
+        if info.filename.removeprefix(prefix) in DESCRIPTION:
+            verify(start + info.header_offset, end)
+    description = {name: _read_record(path, file, records[name]) for name in described}
     if description.get("byteorder", b"little") != b"little":
         raise InvalidInput(f"{path}: tensors are big-endian; save them on a little-endian machine")
+    storages = {
+        name.removeprefix("data/"): record
+        for name, record in records.items()
+        if name.startswith("data/")
+    }
     return _Archive(prefix, storages, description)
+
+
+def _locate_record(file: IO[bytes], info: zipfile.ZipInfo, start: int) -> Record | None:
+    """Where the data of a record lies; None: its own header is not there, or has another name."""
+    begin = start + info.header_offset
+    file.seek(begin)
+    signature, name_size, extra_size = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+    name = file.read(name_size).decode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+    if signature != b"PK\x03\x04" or name != info.orig_filename:
+        return None
+    begin += _LOCAL_HEADER.size + name_size + extra_size
+    return Record(info.filename, begin, info.file_size, info.CRC)
+
+
+def _read_record(path: Path, file: IO[bytes], record: Record) -> bytes:
+    file.seek(record.begin)
+    data = file.read(record.size)
+    if zlib.crc32(data) != record.crc32:
+        raise InvalidInput(f"{path}: record {record.name!r} has another CRC-32; download it again")
+    return data
+
+
+def _check_pickle(data: bytes) -> None:
+    """Look at a pickle step by step, and make nothing of it.
+
+    Raises:
+        ValueError: if torch should not see it: it would take time or memory.
+    """
+    stack: list[int | None] = []  # values in each object, counted through tuples; None: a mark
+    memo: dict[int, int | None] = {}
+    argument: Any
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if count >= MAX_OPCODES:
+            raise ValueError(f"its description has more than {MAX_OPCODES} steps")
+        if opcode.name == "GLOBAL" and not _GLOBALS.fullmatch(argument):
+            name = argument.replace(" ", ".").removeprefix("builtins.")
+            raise pickle.UnpicklingError(f"GLOBAL {name} ")
+        if opcode.name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+            continue
+        if opcode.name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+            continue
+        size = 1
+        needed = opcode.stack_before
+        if pickletools.markobject in needed:
+            while (inner := stack.pop()) is not None:
+                size += inner
+            needed = needed[: needed.index(pickletools.markobject)]
+        for _ in needed:
+            size += stack.pop() or 0
+        if not opcode.name.startswith("TUPLE"):
+            size = 1
+        if size > MAX_TUPLE:
+            raise ValueError(f"its description has a tuple of more than {MAX_TUPLE} values")
+        stack += [None if made is pickletools.markobject else size for made in opcode.stack_after]
 
 
 def _load_description(archive: _Archive) -> tuple[Any, dict[int, str]]:
@@ -146,6 +228,7 @@ def _load_description(archive: _Archive) -> tuple[Any, dict[int, str]]:
     """
     import torch
 
+    _check_pickle(archive.description["data.pkl"])
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as skeleton:
         for name, data in archive.description.items():

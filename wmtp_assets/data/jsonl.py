@@ -51,7 +51,8 @@ def read_lines(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, byte
                     else "the last line has no newline: the file was cut off"
                 )
                 raise BadLine(path, number, problem)
-            yield number, line[:-1]
+            line = line[:-1]  # a long one is not kept twice
+            yield number, line
 
 
 def count_lines(path: Path) -> int:

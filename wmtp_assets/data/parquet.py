@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.child import reading
+from wmtp_assets.data.pages import check_pages
 from wmtp_assets.errors import InvalidInput
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyarrow import parquet as pq
+
+MAX_FOOTER = 64 << 20
+"""Bytes; that of a twin grows with its row groups, 10 kB each."""
+
+MAX_TEXT = 16 << 20
+MAX_LIST = 20_000
+"""In the footer: bytes of a text, and length of a list, such as that of the row groups."""
 
 
 def read_rows(
@@ -69,8 +78,14 @@ def read_table(
     """
     import pyarrow.parquet as pq
 
-    with _explained(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+    with (
+        _explained(path),
+        pq.ParquetFile(
+            path, metadata=read_footer(path), pre_buffer=False, buffer_size=1 << 20
+        ) as file,
+    ):
         _check_columns(path, file.schema_arrow, types)
+        check_pages(path, file.metadata, {name.partition(".")[0] for name in columns})
         first = 0
         for batch in file.iter_batches(batch_size, columns=list(columns), use_threads=False):
             yield first, batch
@@ -84,10 +99,28 @@ def count_parquet_rows(path: Path) -> int:
         InvalidInput: naming the file, if it is none.
         OSError: if it cannot be read.
     """
+    with _explained(path):
+        return read_footer(path).num_rows
+
+
+def read_footer(path: Path) -> pq.FileMetaData:
+    """The metadata of a parquet file, within limits.
+
+    Raises:
+        InvalidInput: if it is too long.
+        OSError, pyarrow.ArrowException: if there is none, or it is damaged.
+    """
     import pyarrow.parquet as pq
 
-    with _explained(path):
-        return pq.read_metadata(path).num_rows
+    with path.open("rb", buffering=0) as file:
+        file.seek(max(path.stat().st_size - 8, 0))
+        size = int.from_bytes(file.read(4), "little")
+    if size > MAX_FOOTER:
+        raise InvalidInput(f"{path}: not readable as parquet: a footer of {size} bytes")
+    with pq.ParquetFile(
+        path, thrift_string_size_limit=MAX_TEXT, thrift_container_size_limit=MAX_LIST
+    ) as file:
+        return file.metadata
 
 
 @contextmanager

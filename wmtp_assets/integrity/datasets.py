@@ -62,7 +62,7 @@ from wmtp_assets.integrity.rows import (
 )
 from wmtp_assets.layout import Artifact
 from wmtp_assets.store import Store
-from wmtp_assets.strict_json import MAX_SIZE, parse_object
+from wmtp_assets.strict_json import MAX_SIZE, check_values, parse_object
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,6 +108,7 @@ def _canonical(line: bytes, record: type[Record], render: RowRenderer) -> dict[s
     """The row of a line that is a record, written as records are: nothing else can be wrong with
     it. None: to be looked at closely."""
     try:
+        check_values(line)
         row = record.model_validate_json(line).model_dump()
         return row if render(row) == line + b"\n" else None
     except ValueError:

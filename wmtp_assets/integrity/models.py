@@ -18,16 +18,22 @@ from wmtp_assets.checkpoints.llama_config import llama_config
 from wmtp_assets.checkpoints.micro import micro_params
 from wmtp_assets.checkpoints.params import MetaParams, parse_params
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, Header, read_header
-from wmtp_assets.checkpoints.tokenizer import config_bytes, pinned_sha256, read_facts
+from wmtp_assets.checkpoints.tokenizer import (
+    MAX_MODEL,
+    config_bytes,
+    pinned_sha256,
+    read_facts,
+)
 from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, check_value_head
 from wmtp_assets.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.files import hash_file
 from wmtp_assets.integrity.findings import Report, Subject, is_there
+from wmtp_assets.integrity.rows import read_document
 from wmtp_assets.integrity.yaml_file import read_yaml
 from wmtp_assets.layout import VALUE_HEAD, Artifact
 from wmtp_assets.manifest import Document
 from wmtp_assets.specs import MicroSpec, ModelSpec
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.strict_json import MAX_SIZE, parse_object, read_small
 
 NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece"
 
@@ -42,12 +48,23 @@ def _family(subject: Subject) -> Family:
     return FAMILIES[subject.store.catalogue.family(spec)]
 
 
-def _json(subject: Subject, report: Report, name: str, of: Artifact | None = None) -> Document:
-    data = report.reads(subject, name, of).read_bytes()
+def _small(
+    subject: Subject,
+    report: Report,
+    name: str,
+    of: Artifact | None = None,
+    max_size: int = MAX_SIZE,
+) -> bytes:
+    """A small file of the subject, unless another artifact is given.
+
+    Raises:
+        InvalidInput: if it is larger.
+    """
+    path = report.reads(subject, name, of)
     try:
-        return parse_object(data)
+        return read_small(path, max_size)
     except ValueError as error:
-        raise InvalidInput(f"not JSON: {error}") from error
+        raise InvalidInput(f"{name}: {error}") from error
 
 
 def check_dtype(subject: Subject, report: Report) -> None:
@@ -67,7 +84,7 @@ def check_dtype(subject: Subject, report: Report) -> None:
     report.note(tensors_by_dtype=counts)
     for file, label, field in (
         (subject.artifact.manifest, subject.manifest.document, "dtype"),
-        (files.config, _json(subject, report, files.config), "torch_dtype"),
+        (files.config, read_document(subject, report, files.config), "torch_dtype"),
         (files.adapter, read_yaml(report.reads(subject, files.adapter)), "dtype"),
     ):
         found = label.get(field) if isinstance(label, dict) else None
@@ -80,7 +97,7 @@ def check_parameters(subject: Subject, report: Report) -> None:
     spec, files = subject.artifact.spec, files_of(subject.artifact)
     tied = isinstance(spec, MicroSpec)
     header = _header(subject, report)
-    params = parse_params(report.reads(subject, files.params).read_bytes(), files.params)
+    params = parse_params(_small(subject, report, files.params), files.params)
     _check_shapes(subject, report, _family(subject).tensor_shapes(params, tied), header.shapes)
     report.note(n_params=header.n_params, tensors=len(header.entries), params=params.model_dump())
     report.require(
@@ -89,7 +106,7 @@ def check_parameters(subject: Subject, report: Report) -> None:
         found=_description(subject),
     )
     dtype = checkpoint_dtype({entry.dtype for entry in header.entries})
-    config = _json(subject, report, files.config)
+    config = read_document(subject, report, files.config)
     upstream = _check_params_upstream(subject, report, params)
     if upstream is None and _family(subject) is not META:
         upstream = config
@@ -102,7 +119,7 @@ def check_parameters(subject: Subject, report: Report) -> None:
         report.require(
             subject.file(files.beside),
             expected=config,
-            found=_json(subject, report, files.beside),
+            found=read_document(subject, report, files.beside),
         )
     report.require(
         subject.file(files.adapter),
@@ -175,7 +192,7 @@ def _check_params_upstream(subject: Subject, report: Report, params: MetaParams)
     if not is_there(subject.store.path(upstream, name)):
         report.note(upstream=f"{upstream.key} is not here: not compared")
         return None
-    data = report.reads(subject, name, upstream).read_bytes()
+    data = _small(subject, report, name, upstream)
     config: Document | None = None
     if isinstance(spec, ModelSpec):
         expected, config = parse_parameters(spec, data, name)
@@ -183,7 +200,7 @@ def _check_params_upstream(subject: Subject, report: Report, params: MetaParams)
         assert isinstance(spec, MicroSpec)
         parent = parse_params(data, name)
         if _family(subject) is not META:
-            config = _json(subject, report, MODEL_FILES.config, upstream)
+            config = read_document(subject, report, MODEL_FILES.config, upstream)
         report.reads(subject, MODEL_FILES.params)
         expected = micro_params(parent, spec)
     params_file = files_of(subject.artifact).params
@@ -202,7 +219,7 @@ def check_tokenizer(subject: Subject, report: Report) -> None:
     spec, store = subject.artifact.spec, subject.store
     assert isinstance(spec, ModelSpec)
     required = store.catalogue.tokenizer(spec)
-    data = report.reads(subject, "tokenizer.model").read_bytes()
+    data = _small(subject, report, "tokenizer.model", max_size=MAX_MODEL)
     pinned = pinned_sha256(required, store.settings.source)
     found = hashlib.sha256(data).hexdigest()
     file = subject.file("tokenizer.model")
@@ -221,7 +238,7 @@ def check_tokenizer(subject: Subject, report: Report) -> None:
     report.require(
         subject.file("tokenizer_config.json"),
         expected=parse_object(config_bytes(facts)),
-        found=_json(subject, report, "tokenizer_config.json"),
+        found=read_document(subject, report, "tokenizer_config.json"),
     )
 
 
@@ -266,10 +283,10 @@ def check_tokenizer_fits(subject: Subject, report: Report) -> None:
     is_own = isinstance(subject.artifact.spec, MicroSpec)
     tokenizer = subject.store.catalogue[subject.artifact.upstream[1]]
     data = (
-        report.reads(subject, files.tokenizer)
+        _small(subject, report, files.tokenizer, max_size=MAX_MODEL)
         if is_own
-        else report.reads(subject, "tokenizer.model", tokenizer)
-    ).read_bytes()
+        else _small(subject, report, "tokenizer.model", tokenizer, MAX_MODEL)
+    )
     found = hashlib.sha256(data).hexdigest()
     committed = subject.stated("sha256", "tokenizer")
     report.note(sha256=found, embedding_rows=rows)
@@ -298,7 +315,7 @@ def check_tokenizer_fits(subject: Subject, report: Report) -> None:
         report.require(
             subject.file(TOKENIZER_CONFIG),
             expected=parse_object(config_bytes(facts)),
-            found=_json(subject, report, TOKENIZER_CONFIG),
+            found=read_document(subject, report, TOKENIZER_CONFIG),
         )
 
 

@@ -18,7 +18,7 @@ from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document
 from wmtp_assets.progress import Progress, silent
 from wmtp_assets.specs import DatasetSpec
-from wmtp_assets.strict_json import parse_object, short
+from wmtp_assets.strict_json import parse_object, read_object, short
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,15 +101,17 @@ def count_rows(subject: Subject, report: Report, split: str, of: Artifact | None
     return report.reads(subject, offsets_file(split), of).stat().st_size // 8 - 1
 
 
-def read_document(subject: Subject, report: Report, name: str) -> Document:
-    """A JSON file of the artifact.
+def read_document(
+    subject: Subject, report: Report, name: str, of: Artifact | None = None
+) -> Document:
+    """A JSON file of the subject, unless another artifact is given.
 
     Raises:
         InvalidInput: if it is none.
     """
-    data = report.reads(subject, name).read_bytes()
+    path = report.reads(subject, name, of)
     try:
-        return parse_object(data)
+        return read_object(path)
     except ValueError as error:
         raise InvalidInput(f"not JSON: {error}") from error
 

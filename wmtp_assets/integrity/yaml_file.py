@@ -8,6 +8,13 @@ from typing import Any
 import yaml
 
 from wmtp_assets.errors import InvalidInput
+from wmtp_assets.strict_json import read_small
+
+MAX_SIZE = 32 << 10
+"""Bytes: PyYAML needs a second for 100 kB; ours have a few."""
+
+MAX_NESTED = 100
+"""Lists and maps in brackets; we write none but empty ones."""
 
 _GROWING = b"&*!"
 """What makes YAML anchors, aliases and tags, which can grow without bound; we write none."""
@@ -20,7 +27,12 @@ def read_yaml(path: Path) -> Any:
         InvalidInput: saying what is wrong with it.
         OSError: if it cannot be read.
     """
-    data = path.read_bytes()
+    try:
+        data = read_small(path, MAX_SIZE)
+    except ValueError as error:
+        raise InvalidInput(f"not YAML: {error}") from error
+    if data.count(b"[") + data.count(b"{") > MAX_NESTED:
+        raise InvalidInput(f"not YAML: more than {MAX_NESTED} brackets")
     if set(data) & set(_GROWING):
         raise InvalidInput("not plain YAML: an anchor, an alias or a tag")
     try:

@@ -31,6 +31,7 @@ from wmtp_assets.checkpoints.pipeline import Extent
 from wmtp_assets.checkpoints.source import read_source
 from wmtp_assets.checkpoints.stored import StoredTensor
 from wmtp_assets.checkpoints.torch_zip import read_tensors, trust
+from wmtp_assets.child import directly
 from wmtp_assets.errors import (
     CorruptArtifact,
     DamagedRecord,
@@ -475,7 +476,7 @@ def test_record_of_several_tensors_is_verified_and_that_is_said(store: Store) ->
     }
     tiny.commit_raw(store, views)
     said: list[str] = []
-    materialize(store, store.catalogue[SAFETENSORS], said.append)
+    materialize(store, store.catalogue[SAFETENSORS], said.append, run=directly)
     found = load_file(tiny.checkpoint_path(store, SAFETENSORS))
     assert torch.equal(found["norm.weight"], tensors["norm.weight"].half())
     line = next(line for line in said if line.startswith("verifying records of several tensors: "))
@@ -610,7 +611,7 @@ def test_damaged_raw_file_is_not_parsed(
     damage(tiny.raw_path(store, name), flip(offset))
     message = tiny.assert_refused(store, CorruptArtifact)
     assert name in message
-    assert f"--select '{RAW}'" in message
+    assert f"wmtp repair {RAW}" in message
 
 
 def with_buffer_amid() -> Tensors:
@@ -671,7 +672,7 @@ def test_damaged_data_is_found_by_its_checksum(
     damage(tiny.raw_path(parted), flip(BEGIN + offset))
     message = tiny.assert_refused(parted, CorruptArtifact, "is damaged: SHA-256 ")
     assert message.startswith(str(tiny.raw_path(parted)))
-    assert f"--select '{RAW}'" in message
+    assert f"wmtp repair {RAW}" in message
     assert whole == [f"raw/{tiny.CHECKPOINT}"]
 
 
@@ -707,7 +708,7 @@ def test_damaged_description_is_found_by_its_part(parted: Store) -> None:
     assert message.startswith(
         f"{tiny.raw_path(parted)}, bytes {begin} to {begin + PART}, is damaged: SHA-256 "
     )
-    assert f"--select '{RAW}'" in message
+    assert f"wmtp repair {RAW}" in message
 
 
 @pytest.mark.parametrize(
@@ -785,7 +786,7 @@ def test_raw_files_of_another_spec_are_missing(store: Store) -> None:
         store.commit(raw, staged, {"asset": RAW, "source": {"repo": "owner/tiny"}})
     message = tiny.assert_refused(store, MissingArtifact)
     assert tiny.CHECKPOINT in message
-    assert f"--select '{RAW}'" in message
+    assert f"wmtp repair {RAW}" in message
 
 
 # -- what else can go wrong ----------------------------------------------------------------------

@@ -521,7 +521,7 @@ def test_one_flipped_bit_in_a_used_tensor(tiny_store: Store, name: str) -> None:
         damage(path, flip(offset))
         message = assert_refused(tiny_store, CorruptArtifact)
         assert message.startswith(f"{path}: tensor {name} is damaged: SHA-256 ")
-        assert f"--select '{SAFETENSORS}'" in message
+        assert f"wmtp repair {SAFETENSORS}" in message
         damage(path, lambda data: good)
     tiny.make(tiny_store, MICRO)
 
@@ -551,7 +551,7 @@ def test_missing_parent_file(tiny_store: Store) -> None:
     path.unlink()
     message = assert_refused(tiny_store, CorruptArtifact)
     assert str(path) in message
-    assert f"--select '{SAFETENSORS}'" in message
+    assert f"wmtp repair {SAFETENSORS}" in message
 
 
 @pytest.mark.parametrize(
@@ -569,7 +569,7 @@ def test_changed_files_of_the_parent(tiny_store: Store, key: str, name: str, off
     damage(path, flip(offset))
     message = assert_refused(tiny_store, CorruptArtifact)
     assert str(path) in message
-    assert f"--select '{key}'" in message
+    assert f"wmtp repair {key}" in message
 
 
 @pytest.mark.parametrize("name", ["output.weight", "layers.0.attention.wq.weight"])

@@ -180,7 +180,7 @@ def test_missing_shard(store: Store) -> None:
     path.unlink()
     message = tiny.assert_refused(store, MissingArtifact)
     assert str(path) in message
-    assert f"--select '{RAW}'" in message
+    assert f"wmtp repair {RAW}" in message
 
 
 def test_shard_that_was_never_downloaded(store: Store) -> None:
@@ -209,7 +209,7 @@ def test_damaged_shard_or_index(
     damage(tiny.raw_path(store, name), flip(offset))
     message = tiny.assert_refused(store, CorruptArtifact)
     assert message.startswith(f"{tiny.raw_path(store, name)} is damaged: SHA-256 ")
-    assert f"--select '{RAW}'" in message
+    assert f"wmtp repair {RAW}" in message
     assert seen == ["index", "shard"][: [INDEX, *SHARDS].index(name)]
 
 
@@ -566,7 +566,7 @@ def test_twin_that_was_damaged_here(store: Store) -> None:
     damage(path, flip(tiny.storage_at(data, number)[0] + 1))
     message = tiny.assert_refused(store, CorruptArtifact, key=REWARD)
     assert message.startswith(f"{path} is damaged: SHA-256 ")
-    assert f"--select '{REWARD_RAW}'" in message
+    assert f"wmtp repair {REWARD_RAW}" in message
 
 
 @pytest.mark.parametrize(

@@ -269,5 +269,5 @@ def test_damaged_raw_file_is_corrupt(store: Store) -> None:
     """Verified before it is parsed: the C++ parser never sees it."""
     path = tiny.model_folder(store, RAW) / "raw/tokenizer.model"
     damage(path, flip(1000))
-    with pytest.raises(CorruptArtifact, match=rf"--select '{RAW}'"):
+    with pytest.raises(CorruptArtifact, match=rf"wmtp repair {RAW}"):
         tiny.make(store, TOKENIZER)

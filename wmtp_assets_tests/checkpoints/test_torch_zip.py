@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import pickle
 import random
 import struct
 import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch._utils import _rebuild_tensor_v2
 
 from wmtp_assets.checkpoints import torch_zip
 from wmtp_assets.checkpoints.stored import StoredTensor
 from wmtp_assets.checkpoints.torch_zip import read_tensors
 from wmtp_assets.errors import CorruptArtifact, InvalidInput
 from wmtp_assets_tests.checkpoints import tiny
+from wmtp_assets_tests.checkpoints.torch_files import Call, crafted, records, zipped
 from wmtp_assets_tests.checkpoints.views import View, random_bits, views
 
 DTYPES = (
@@ -152,12 +151,6 @@ def test_shared_storage_is_read_for_both(path: Path) -> None:
 # -- other writers -------------------------------------------------------------------------------
 
 
-def records(data: bytes) -> dict[str, bytes]:
-    """The records of an archive, by name without the prefix."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
-
-
 class Unseekable(io.BytesIO):
     """Behind each record, zipfile writes a data descriptor to a file that cannot seek."""
 
@@ -166,24 +159,6 @@ class Unseekable(io.BytesIO):
 
     def tell(self) -> int:
         raise io.UnsupportedOperation("tell")
-
-
-def zipped(
-    records: Mapping[str, bytes],
-    prefix: str = "archive/",
-    compressed: tuple[str, ...] = (),
-    buffer: io.BytesIO | None = None,
-    extra: bytes = b"",
-) -> bytes:
-    """An archive as Python's zipfile writes it: no alignment, nothing of torch's own."""
-    buffer = buffer or io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in records.items():
-            info = zipfile.ZipInfo(prefix + name)
-            info.compress_type = zipfile.ZIP_DEFLATED if name in compressed else zipfile.ZIP_STORED
-            info.extra = extra
-            archive.writestr(info, data)
-    return buffer.getvalue()
 
 
 STATE = {
@@ -321,16 +296,6 @@ def test_truncated_file_is_refused(path: Path, size: int) -> None:
     refusal(path)
 
 
-class Call:
-    """Pickles as a call of ``function``."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self._call = function, arguments
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self._call
-
-
 @pytest.mark.parametrize("where", ["file", "value", "key", "nested", "beside"])
 @pytest.mark.parametrize("how", ["system", "eval", "open", "exec"])
 def test_code_in_a_pickle_is_not_run(path: Path, tmp_path: Path, where: str, how: str) -> None:
@@ -429,7 +394,7 @@ def attributed(name: str, value: object) -> torch.Tensor:
         (partial(BASE.to, "meta"), "w has no storage in the archive"),
         (partial(torch.quantize_per_tensor, BASE, 0.1, 0, torch.qint8), "no plain state dict: "),
         (partial(torch.nested.nested_tensor, [BASE, BASE[:2]]), "no plain state dict: "),
-        (partial(torch.nested.nested_tensor, [BASE], layout=torch.jagged), "w is a jagged tensor"),
+        (partial(torch.nested.nested_tensor, [BASE], layout=torch.jagged), "no plain state dict: "),
         (partial(attributed, "stride", torch.Size), "no plain state dict: "),
         (partial(attributed, "element_size", torch.Size), "no plain state dict: "),
     ],
@@ -457,29 +422,6 @@ def test_lazily_negated_views_are_refused(path: Path, tensor: torch.Tensor) -> N
 
 
 # -- geometry ------------------------------------------------------------------------------------
-
-
-def crafted(
-    size: tuple[int, ...] = (2, 2),
-    stride: tuple[int, ...] = (2, 1),
-    offset: int = 0,
-    count: Any = 4,
-    key: Any = "0",
-    record: bytes = bytes(16),
-) -> bytes:
-    """A file with one tensor ``w`` whose description says whatever it is told to say."""
-
-    class Storage:
-        reference = ("storage", torch.FloatStorage, key, "cpu", count)
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, obj: Any) -> Any:
-            return obj.reference if isinstance(obj, Storage) else None
-
-    buffer = io.BytesIO()
-    arguments = Storage(), offset, size, stride, False, OrderedDict()
-    Pickler(buffer, protocol=2).dump({"w": Call(_rebuild_tensor_v2, *arguments)})
-    return zipped({"data.pkl": buffer.getvalue(), "data/0": record, "version": b"3\n"})
 
 
 def test_crafted_file_is_good(path: Path) -> None:
@@ -737,7 +679,7 @@ def test_directory_beyond_the_verified_tail_is_refused(
     monkeypatch.setattr(torch_zip, "TAIL", end - begin)
     read_tensors(path)
     monkeypatch.setattr(torch_zip, "TAIL", end - begin - 1)
-    assert refusal(path) == f"the zip directory is larger than {end - begin - 1} bytes"
+    assert f"a directory of more than {end - begin - 1} bytes" in refusal(path)
 
 
 # -- fuzzing -------------------------------------------------------------------------------------

@@ -148,4 +148,4 @@ def test_refusal_keeps_the_old_one(store: Store) -> None:
     message = tiny.assert_refused(store, key=VARIANT)
     assert message == f"{tiny.raw_path(store)}: norm.weight: holds NaN or infinity"
     damage(tiny.raw_path(store), flip(-1))
-    assert f"--select '{RAW}'" in tiny.assert_refused(store, CorruptArtifact, key=VARIANT)
+    assert f"wmtp repair {RAW}" in tiny.assert_refused(store, CorruptArtifact, key=VARIANT)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wmtp_assets.child import directly
 from wmtp_assets.hub.sample.code_contests import Language, schema
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
 from wmtp_assets.layout import Artifact
@@ -123,7 +124,7 @@ def commit_raw(store: Store, files: Mapping[str, bytes | pa.Table], **options: A
 
 def make(store: Store, part: str = "processed", say: Say = silent) -> Manifest:
     """Materialize a part of CodeContests."""
-    return materialize(store, store.catalogue[f"codecontests_{part}"], say)
+    return materialize(store, store.catalogue[f"codecontests_{part}"], say, run=directly)
 
 
 def raw_path(store: Store, name: str) -> Path:

@@ -14,6 +14,7 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets import manifest
+from wmtp_assets.child import directly
 from wmtp_assets.data.converters import CONVERTERS
 from wmtp_assets.data.jsonl import read_jsonl
 from wmtp_assets.data.problem import Options
@@ -64,7 +65,7 @@ def replace(column: str, row: int, value: str | None) -> Change:
 
 
 def process(store: Store) -> None:
-    materialize(store, store.catalogue["humaneval_processed"])
+    materialize(store, store.catalogue["humaneval_processed"], run=directly)
 
 
 def refusal(store: Store) -> str:

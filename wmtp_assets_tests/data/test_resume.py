@@ -156,7 +156,7 @@ CHILD = """
             os.kill(os.getpid(), signal.SIGKILL)
 
     store = Store(Settings("sample", Path(root)), Catalogue.load())
-    materialize(store, store.catalogue["codecontests_processed"], say)
+    materialize(store, store.catalogue["codecontests_processed"], say, run=directly)
 """
 
 

@@ -115,7 +115,11 @@ class Case:
         store = self.damage(store, artifact) or store
         artifact = store.catalogue[artifact.key]
         if self.is_sealed:
-            assert apply(store, artifact, "sha256").findings == []
+            assert not [
+                finding
+                for finding in apply(store, artifact, "sha256").findings
+                if finding.file != file_of_checkpoint(artifact)  # its tensors have hashes, too
+            ]
         before = untouched(store)
         outcome = apply(store, artifact, self.rule)
         assert untouched(store) == before
@@ -146,6 +150,11 @@ class Case:
         if "*" in self.file:
             return next(folder.glob(self.file)).relative_to(store.root).as_posix()
         return os.path.normpath(f"{artifact.base}/{self.file}")
+
+
+def file_of_checkpoint(artifact: Artifact) -> str:
+    """The path of an artifact's checkpoint below the root, where it has one."""
+    return os.path.normpath(f"{artifact.base}/{files_of(artifact).checkpoint}")
 
 
 STATEMENT = {

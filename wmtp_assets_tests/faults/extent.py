@@ -1,0 +1,18 @@
+"""How much of the fault injection is run: ``WMTP_FAULTS=full`` all of it, anything else a part.
+
+The part belongs to the ordinary tests; the whole takes minutes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+T = TypeVar("T")
+
+IS_FULL = os.environ.get("WMTP_FAULTS") == "full"
+
+
+def extent(short: T, full: T) -> T:
+    """Whichever of the two is asked for."""
+    return full if IS_FULL else short

@@ -1,0 +1,560 @@
+"""Faults at every system call of a commit, by strace: what the program cannot see, let alone mock.
+
+Run as a program, in a process that has no threads and imports no torch, and so forks fast::
+
+    python -m wmtp_assets_tests.faults.sweep PATH FOLDER STRIDE
+
+For each point the committed state is made anew, a forked child attaches strace to itself, and does
+the commit with one of its system calls killed or failing. It prints what happened as JSON.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.errors import StoreError
+from wmtp_assets.integrity.rules import RULES, apply_rule
+from wmtp_assets.layout import INTERNAL, VALUE_HEAD
+from wmtp_assets.store import Store
+from wmtp_assets_tests.test_store import (
+    NEW,
+    OLD,
+    RAW,
+    SAFETENSORS,
+    TOKENIZER,
+    VARIANT,
+    Tree,
+    bytes_of,
+    commit,
+    open_store,
+    quick_commits,
+    staging,
+)
+from wmtp_assets_tests.trees import damage
+
+SHA256 = next(rule for rule in RULES if rule.name == "sha256")
+KILL = "SIGKILL"
+ASIDE = ".wmtp-old"
+CHANGED = (KILL, "ENOSPC", "EIO")
+READ = ("EIO",)
+
+CHANGING = frozenset(
+    [
+        "write",
+        "pwrite64",
+        "writev",
+        "fallocate",
+        "ftruncate",
+        "truncate",
+        "fsync",
+        "fdatasync",
+        "sync_file_range",
+        "flock",
+        "mkdir",
+        "mkdirat",
+        "link",
+        "linkat",
+        "symlink",
+        "symlinkat",
+        "rename",
+        "renameat",
+        "renameat2",
+        "unlink",
+        "unlinkat",
+        "rmdir",
+        "chmod",
+        "fchmod",
+        "fchmodat",
+        "utimensat",
+    ]
+)
+READING = frozenset(
+    [
+        "open",
+        "openat",
+        "read",
+        "pread64",
+        "getdents64",
+        "stat",
+        "lstat",
+        "newfstatat",
+        "statx",
+        "close",
+    ]
+)
+SWAPPING = frozenset(("rename", "renameat", "renameat2"))
+REMOVING = frozenset(("unlink", "unlinkat", "rmdir"))
+
+_TRACED = "trace=" + ",".join(f"?{name}" for name in sorted(CHANGING | READING))
+_WRITABLE = re.compile(r"O_(?:CREAT|WRONLY|RDWR)\b")
+_LINE = re.compile(r"(?:\d+ +)?(\w+)\((.*)", re.DOTALL)
+_TEMPORARY = re.compile(r"\.PROCESS\.[0-9a-f]{8}\b")
+_VARYING = re.compile(r"0x[0-9a-f]+|\d+<")
+
+
+# -- what is swept ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CommitPath:
+    """One way in which the store changes what is committed.
+
+    Attributes:
+        key: the artifact that it changes.
+        prepare: makes the state before.
+        work: the change.
+        is_native: False: the system has no exchange of folders, so that renames are what there is.
+        is_stepwise: each file becomes another by itself, and the state before is a damaged one.
+    """
+
+    key: str
+    prepare: Callable[[Store], object]
+    work: Callable[[Store], object]
+    is_native: bool = True
+    is_stepwise: bool = False
+
+
+def safetensors_file(name: str, shape: Sequence[int], data: bytes) -> bytes:
+    """A file of one float32 tensor."""
+    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, len(data)]}
+    header = json.dumps({name: entry}).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
+HEAD = safetensors_file("weight", (2, 1), bytes(range(8)))
+
+
+def furnish(store: Store) -> None:
+    """A model's folder with four artifacts, two generations of one, and what nobody owns."""
+    commit(store, RAW, {"raw/7B/weights": b"first weights", "raw/first": b"1"})
+    commit(store, RAW, OLD)
+    commit(store, TOKENIZER, {"tokenizer.model": b"pieces", "SHA": b"pieces too"})
+    commit(store, VARIANT, {"model.safetensors": b"bf16"})
+    commit(
+        store, SAFETENSORS, {"safetensors/model.safetensors": b"1", "configs/params.json": b"{}"}
+    )
+    unit = store.root / "models_v2/tiny"
+    (unit / VALUE_HEAD).write_bytes(HEAD)
+    (unit / "notes.txt").write_bytes(b"mine")
+    (unit / "link").symlink_to("raw/7B/weights")
+
+
+def commit_new(store: Store) -> None:
+    commit(store, RAW, NEW, version=2)
+
+
+def commit_nested(store: Store) -> None:
+    commit(store, TOKENIZER, {"tokenizer.model": b"more pieces", "added": b"x"})
+
+
+def cut_off_first(store: Store) -> None:
+    """A swap of three renames that ended after the first one: the artifact is aside."""
+    furnish(store)
+    unit = store.root / "models_v2/tiny"
+    unit.rename(unit.with_name("tiny.wmtp-old"))
+
+
+def cut_off_second(store: Store) -> None:
+    """One that ended after the second: the new artifact is there, and the old one is aside."""
+    furnish(store)
+    unit = store.root / "models_v2/tiny"
+    shutil.copytree(unit, unit.with_name("tiny.wmtp-old"), symlinks=True)
+    commit_files_in_place(store)
+
+
+def commit_files_in_place(store: Store) -> None:
+    """Commit anew while another folder lies aside, as a cut-off swap leaves the two."""
+    aside = store.root / "models_v2/tiny.wmtp-old"
+    hidden = store.root / "aside"
+    aside.rename(hidden)
+    commit_new(store)
+    hidden.rename(aside)
+
+
+def damage_some(store: Store) -> None:
+    """A committed artifact with two files that are damaged and one that is missing."""
+    furnish(store)
+    for name in ("raw/7B/weights", "raw/swaps"):
+        damage(store.path(store.catalogue[RAW], name), lambda data: b"damaged")
+    store.path(store.catalogue[RAW], "raw/only-old").unlink()
+
+
+def repair(store: Store) -> None:
+    """Put files in the place of those that are not as they were committed."""
+    artifact = store.catalogue[RAW]
+    with store.stage(artifact) as staged:
+        for name, data in OLD.items():
+            path = store.path(artifact, name)
+            if not path.exists() or path.read_bytes() != data:
+                staged.write(name, data)
+        store.replace_files(artifact, staged, staged.files)
+
+
+def recover(store: Store) -> None:
+    store.recover(store.catalogue[RAW])
+
+
+PATHS = {
+    "first": CommitPath(RAW, lambda store: store.claim(), lambda store: commit(store, RAW, OLD)),
+    "replacing": CommitPath(RAW, furnish, commit_new),
+    "replacing, three renames": CommitPath(RAW, furnish, commit_new, is_native=False),
+    "equal": CommitPath(RAW, furnish, lambda store: commit(store, RAW, OLD)),
+    "nested": CommitPath(TOKENIZER, furnish, commit_nested),
+    "nested, three renames": CommitPath(TOKENIZER, furnish, commit_nested, is_native=False),
+    "amend": CommitPath(
+        SAFETENSORS,
+        furnish,
+        lambda store: record_value_head(store, store.catalogue[SAFETENSORS], 2, "run-1"),
+    ),
+    "repair": CommitPath(RAW, damage_some, repair, is_stepwise=True),
+    "recover the old": CommitPath(RAW, cut_off_first, recover, is_native=False),
+    "recover the new": CommitPath(RAW, cut_off_second, recover, is_native=False),
+}
+
+
+# -- one traced run --------------------------------------------------------------------------------
+
+
+class NotTraceableError(Exception):
+    """strace may not attach here."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call of a commit below the storage root.
+
+    Attributes:
+        name, number: it is the ``number``-th of that name that the process does.
+        line: as strace prints it, without what differs from run to run.
+        is_changing: it changes what is on disk, or asks for a lock.
+    """
+
+    name: str
+    number: int
+    line: str
+    is_changing: bool
+
+    @property
+    def is_cleaning(self) -> bool:
+        """Whether it may be one of those that remove a staging folder, which then stays until the
+        next commit."""
+        is_in_it = not self.is_changing or self.name in REMOVING
+        return is_in_it and f"{INTERNAL}/staging" in self.line
+
+    @property
+    def is_move(self) -> bool:
+        """Whether it may be what makes the artifact another one."""
+        return self.name in SWAPPING and "/locks/" not in self.line
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What became of one run: exit code or minus the signal, the error's class and text, log."""
+
+    status: int
+    error: str
+    message: str
+    log: list[str]
+
+
+_PR_SET_PTRACER = 0x59616D61  # linux/prctl.h
+
+
+def _allow_tracing() -> None:
+    """Let any process of this user attach; where Yama does not ask for it, nothing happens."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
+
+
+def run_traced(work: Callable[[], object], log: Path, injected: Sequence[str]) -> Traced:
+    """Do ``work`` in a forked child under strace, with faults.
+
+    strace counts calls from where it attaches on, so that the numbers are those of ``work`` alone.
+
+    Raises:
+        NotTraceableError: saying why.
+    """
+    ready, tell_ready = os.pipe()
+    go, tell_go = os.pipe()
+    result, tell_result = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _allow_tracing()
+        os.write(tell_ready, b"x")
+        select.select([go], [], [])  # strace does not count it, be it seen from the start or not
+        _do_and_exit(work, tell_result)
+    for descriptor in (tell_ready, go, tell_result):
+        os.close(descriptor)
+    os.read(ready, 1)
+    faults = [argument for fault in injected for argument in ("-e", f"inject={fault}")]
+    command = ["strace", "-f", "-y", "-o", str(log), "-e", _TRACED, *faults, "-p", str(child)]
+    strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert strace.stderr is not None
+    said = strace.stderr.readline()
+    is_attached = "attached" in said
+    if is_attached:
+        os.write(tell_go, b"x")
+    else:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    strace.communicate()
+    with open(result, "rb") as file:  # noqa: PTH123 -- a descriptor
+        error, _, message = file.read().decode().partition("\n")
+    os.close(ready)
+    os.close(tell_go)
+    if not is_attached:
+        raise NotTraceableError(said.strip())
+    return Traced(status, error, message, log.read_text(errors="replace").splitlines())
+
+
+def _do_and_exit(work: Callable[[], object], tell: int) -> None:
+    code = 1
+    try:
+        work()
+        code = 0
+    except (OSError, StoreError) as error:
+        os.write(tell, f"{type(error).__name__}\n{error}".encode())
+    except BaseException:
+        os.write(tell, f"unexpected\n{traceback.format_exc()}".encode())
+    finally:
+        os._exit(code)
+
+
+def calls_below(root: Path, log: Sequence[str]) -> list[Call]:
+    """The calls that name a path below ``root``, or a file opened there."""
+    counts: Counter[str] = Counter()
+    calls = []
+    for line in log:
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        name, rest = match.groups()
+        counts[name] += 1
+        if str(root) in rest:
+            is_changing = name in CHANGING or (name == "openat" and bool(_WRITABLE.search(rest)))
+            calls.append(Call(name, counts[name], _normal(line), is_changing))
+    return calls
+
+
+def _normal(line: str) -> str:
+    """A line of strace's without process ids, descriptors, addresses, names of temporary files and
+    what was returned."""
+    process, _, call = line.partition(" ")
+    call = re.sub(rf"\b{process}\b", "PROCESS", call.strip())
+    call = _TEMPORARY.sub(".TEMPORARY", _VARYING.sub("", call))
+    return call.rpartition(") = ")[0] or call
+
+
+# -- the sweep -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Swept:
+    """What a sweep did, and what was wrong.
+
+    Attributes:
+        calls, changing: system calls of one commit below the root, and those that change something.
+        possible: faults that make sense at these.
+        points: faults that were injected, and seen by strace, by name of call and of fault.
+        states: how many of them left the old state, and the new.
+    """
+
+    calls: int = 0
+    changing: int = 0
+    possible: int = 0
+    points: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+
+class Sweep:
+    """Faults in one :class:`CommitPath`, each in a fresh copy below ``folder``."""
+
+    def __init__(self, path: CommitPath, folder: Path) -> None:
+        self.path = path
+        self.log = folder / "strace.log"
+        self.original = open_store(folder / "original")
+        self.store = open_store(folder / "storage")
+        self.swept = Swept()
+        with quick_commits():
+            path.prepare(self.original)
+            self._copy()
+            self.before = self._state()
+            if not path.is_native:
+                self.store.recover(self.store.catalogue[RAW])
+            self.old = self._state()
+            path.work(self.store)
+            self.new = self._state()
+
+    def _copy(self) -> None:
+        shutil.rmtree(self.store.root, ignore_errors=True)
+        shutil.copytree(self.original.root, self.store.root, symlinks=True)
+
+    def _state(self) -> Tree:
+        """Everything below the root that is somebody's, be it aside for a moment."""
+        found = bytes_of(self.store.root)
+        leftover = tuple(f"{path.relative_to(self.store.root)}/" for path in self._superseded())
+        hidden = (f"{INTERNAL}/", *leftover)
+        return {name: data for name, data in found.items() if not name.startswith(hidden)}
+
+    def _superseded(self) -> list[Path]:
+        """Folders that a cut-off swap left aside, and that the new one is in the place of."""
+        asides = self.store.root.rglob(f"*{ASIDE}")
+        return [path for path in asides if path.with_name(path.name.removesuffix(ASIDE)).is_dir()]
+
+    def _run(self, *injected: str) -> Traced:
+        """The commit in a fresh copy, traced. No power is cut, and what is flushed costs time."""
+        self._copy()
+        always = ["fsync:retval=0"]
+        if not self.path.is_native:
+            always.append("renameat2:error=ENOSYS")
+        return run_traced(lambda: self.path.work(self.store), self.log, [*always, *injected])
+
+    def run(self, stride: int) -> Swept:
+        """Inject every fault, or of those away from the exchange each ``stride``-th."""
+        good = self._run()
+        assert good.status == 0, good.message
+        assert self._state() == self.new
+        calls = calls_below(self.store.root, good.log)
+        self.swept.calls = len(calls)
+        self.swept.changing = sum(call.is_changing for call in calls)
+        points = list(self._points(calls))
+        self.swept.possible = len(points)
+        for call, fault in chosen(points, stride):
+            self._inject(call, fault)
+        if stride == 1 and self.old != self.new and not self.swept.states["old"]:
+            self.swept.problems.append("no fault came before the new one was there")
+        return self.swept
+
+    def _points(self, calls: Sequence[Call]) -> Iterator[tuple[Call, str]]:
+        for call in calls:
+            if call.name != "renameat2" or self.path.is_native:
+                for fault in CHANGED if call.is_changing else READ:
+                    yield call, fault
+
+    def _inject(self, call: Call, fault: str) -> None:
+        what = f"signal={fault}" if fault == KILL else f"error={fault}"
+        traced = self._run(f"{call.name}:{what}:when={call.number}")
+        problems = [*self._missed(call, fault, traced), *self._examine(call, fault, traced)]
+        self.swept.problems += [f"{fault} at {call.line}: {problem}" for problem in problems]
+        self.swept.points[f"{call.name} {fault}"] += 1
+
+    def _missed(self, call: Call, fault: str, traced: Traced) -> Iterator[str]:
+        """Whether strace faulted another call than was meant, or none."""
+        if fault == KILL:
+            if (
+                traced.status != -signal.SIGKILL
+                or "+++ killed by SIGKILL +++" not in traced.log[-1]
+            ):
+                yield f"not killed, but ended with {traced.status}"
+            hit = [line for line in traced.log if _LINE.match(line)][-1:]
+        else:
+            hit = [line for line in traced.log if line.endswith("(INJECTED)") and fault in line]
+        if len(hit) != 1 or not _same_call(call, hit[0]):
+            yield f"another call was hit: {hit}"
+
+    def _examine(self, call: Call, fault: str, traced: Traced) -> Iterator[str]:
+        """What must hold after the fault, and after the next try."""
+        is_killed = fault == KILL
+        with quick_commits():
+            if is_killed and not self.path.is_native:
+                for artifact in self.store.catalogue:
+                    self.store.recover(artifact)
+            found = self._state()
+            states = {"new": self.new, "old": self.old, "before": self.before}
+            state = next((name for name, tree in states.items() if tree == found), "neither")
+            if state == "neither" and self.path.is_stepwise and self._is_between(found):
+                state = "between"
+            self.swept.states[state] += 1
+            if state == "neither" or (state == "before" and is_killed):
+                yield f"neither old nor new: {_difference(found, self.old, self.new)}"
+            if traced.status == 0 and state != "new":
+                yield "nothing was raised, but it is not the new one"
+            if traced.error == "unexpected":
+                yield traced.message
+            if state == "new" or (state == "old" and not self.path.is_stepwise):
+                yield from self._findings()
+            if not is_killed and traced.status:
+                yield from self._error(call, fault, traced)
+            try:
+                self.path.work(self.store)
+            except Exception:
+                yield f"the next try: {traceback.format_exc()}"
+                return
+            if self._state() != self.new:
+                yield f"the next try made {_difference(self._state(), self.old, self.new)}"
+            if left := [*staging(self.store), *self._superseded()]:
+                yield f"the next try left {left}"
+            yield from self._findings()
+
+    def _is_between(self, found: Tree) -> bool:
+        """Whether each file is as it was or as it shall be."""
+        names = {*found, *self.old, *self.new}
+        return all(found.get(n) in (self.old.get(n), self.new.get(n)) for n in names)
+
+    def _findings(self) -> Iterator[str]:
+        for artifact in self.store.catalogue:
+            if self.store.manifest_path(artifact).exists():
+                for finding in apply_rule(SHA256, self.store, artifact).findings:
+                    yield str(finding)
+
+    def _error(self, call: Call, fault: str, traced: Traced) -> Iterator[str]:
+        """A full disk is said in words, and the staging folder makes room for others."""
+        is_staged = self.path.key != SAFETENSORS and self.path.work is not recover
+        if fault == "ENOSPC" and is_staged:
+            words = ("no space left", str(self.store.root), " free. What is committed is whole")
+            if traced.error != "StoreError" or not all(word in traced.message for word in words):
+                yield f"said {traced.error}: {traced.message}"
+        if not call.is_cleaning and staging(self.store):
+            yield f"left {staging(self.store)}"
+
+
+def chosen(points: Sequence[tuple[Call, str]], stride: int) -> list[tuple[Call, str]]:
+    """Every ``stride``-th point, and all those in or beside a call that moves what is committed."""
+    moves = {n for n, (call, _) in enumerate(points) if call.is_move}
+    near = {n + step for n in moves for step in (-1, 0, 1)} if stride > 1 else set()
+    return [point for n, point in enumerate(points) if n % stride == 0 or n in near]
+
+
+def _same_call(call: Call, line: str) -> bool:
+    """Whether ``line`` is the call that was meant: what it was given before its first result."""
+    return _inputs(_normal(line)) == _inputs(call.line)
+
+
+def _inputs(line: str) -> str:
+    """The paths of a call, which are what it is given; results may follow them."""
+    return line.split("(", 1)[0] + " ".join(re.findall(r'<[^>]*>|"/[^"]*"', line))
+
+
+def _difference(found: Tree, old: Tree, new: Tree) -> str:
+    """Names that are in neither state as they are, or missing from both."""
+    odd = [name for name in found if found[name] not in (old.get(name), new.get(name))]
+    return f"odd {odd}, lacking {sorted({*old, *new} - {*found})}"
+
+
+def main() -> None:
+    """Sweep one path and print what happened, or why it could not be."""
+    name, folder, stride = sys.argv[1:]
+    os.environ["SOURCE_DATE_EPOCH"] = "1000"
+    try:
+        print(json.dumps(vars(Sweep(PATHS[name], Path(folder)).run(int(stride)))))
+    except NotTraceableError as error:
+        print(json.dumps({"skipped": str(error)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""A commit that is killed or fails at any of its system calls: the old artifact or the new one.
+
+``test_store.py`` injects faults where Python calls the system. Here the system itself does, so that
+what libraries do, and what nobody thought of wrapping, is hit too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wmtp_assets_tests.faults.extent import IS_FULL, extent
+from wmtp_assets_tests.faults.sweep import CHANGED, PATHS, SWAPPING
+from wmtp_assets_tests.test_store import (
+    SAFETENSORS,
+    bytes_of,
+    commit,
+    in_child,
+    kill_self,
+    open_store,
+)
+
+pytestmark = pytest.mark.faults
+
+LEAST_CHANGING = {
+    "first": 50,
+    "replacing": 90,
+    "replacing, three renames": 90,
+    "equal": 80,
+    "nested": 45,
+    "nested, three renames": 45,
+    "amend": 15,
+    "repair": 60,
+    "recover the old": 10,
+    "recover the new": 20,
+}
+"""Calls of each path that change something; fewer, and the sweep has lost sight of them."""
+
+STRIDE = extent(50, 1)
+
+
+def sweep(name: str, folder: Path) -> dict[str, Any]:
+    """Run :mod:`sweep` in a process of its own."""
+    program = [sys.executable, "-m", "wmtp_assets_tests.faults.sweep", name, str(folder)]
+    done = subprocess.run(
+        [*program, str(STRIDE)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("name", PATHS)
+def test_fault_at_every_system_call(
+    name: str, memory: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Killed before it, a full disk, a failing disk: at each call that changes something; and a
+    failing disk at each that reads.
+
+    What others own in the folder is there, no rule of hashes finds anything, a full disk is said in
+    words, and the next run needs no help and leaves nothing behind.
+    """
+    swept = sweep(name, memory)
+    if "skipped" in swept:
+        pytest.skip(f"strace cannot attach to a process here: {swept['skipped']}")
+    points = sum(swept["points"].values())
+    record_property("points", points)
+    print(f"{name}: {points} faults at {swept['calls']} system calls; {swept['states']}")
+    assert swept["problems"] == []
+    assert swept["changing"] >= LEAST_CHANGING[name]
+    assert points == swept["possible"] or not IS_FULL
+    if name != "recover the new":
+        swaps = {f"{call} {fault}" for call in SWAPPING for fault in CHANGED}
+        assert len(swaps & swept["points"].keys()) >= len(CHANGED)
+
+
+def test_killed_amendment_leaves_nothing_beside_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A draft was written there, which stayed for ever: every commit of the model carried it on."""
+    store = open_store(tmp_path / "storage")
+    commit(store, SAFETENSORS, {"safetensors/model.safetensors": b"1"})
+    before = bytes_of(store.root / "models_v2")
+
+    def amend_and_die() -> None:
+        real_replace = os.replace
+
+        def replace(source: Path, target: Path) -> None:
+            if Path(target).name == "metadata.json":
+                kill_self()
+            real_replace(source, target)
+
+        monkeypatch.setattr(os, "replace", replace)
+        store.amend(store.catalogue[SAFETENSORS], {"value_head": {"path": None}})
+
+    assert in_child(amend_and_die) < 0
+    assert bytes_of(store.root / "models_v2") == before
+    store.amend(store.catalogue[SAFETENSORS], {"value_head": {"path": None}})
+    assert bytes_of(store.root / "models_v2").keys() == before.keys()

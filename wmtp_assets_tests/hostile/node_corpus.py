@@ -1,0 +1,121 @@
+"""What is no file of bytes: links, devices, pipes, sockets, folders, and files without an end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+from wmtp_assets_tests.hostile.corpus import hostile_node
+from wmtp_assets_tests.hostile.doors import (
+    ADAPTER,
+    CHECKPOINT,
+    COMMITTED_TOKENIZER,
+    CONFIG_JSON,
+    DATA_MANIFEST,
+    PARAMS_JSON,
+    PROBLEM_INDEX,
+    PTH,
+    RAW_DATA,
+    RAW_SAFE,
+    ROWS,
+    SCHEMA,
+    TWIN,
+)
+
+DOORS = PTH, RAW_DATA, CHECKPOINT, ROWS, TWIN
+REFUSED = "regular|link, folder or device"
+
+
+@hostile_node(*DOORS, DATA_MANIFEST, said=REFUSED)
+def link_to_passwd(path: Path) -> None:
+    """What is read may be shown to somebody."""
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+@hostile_node(CHECKPOINT, RAW_DATA, said=REFUSED)
+def link_to_itself(path: Path) -> None:
+    """Leads nowhere, for ever."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@hostile_node(*DOORS, ADAPTER, said=REFUSED)
+def link_to_a_good_file(path: Path) -> None:
+    """Whoever owns its target can change it at any time."""
+    path.rename(path.with_suffix(".real"))
+    path.symlink_to(path.with_suffix(".real").name)
+
+
+@hostile_node(*DOORS, said=REFUSED)
+def link_to_zero(path: Path) -> None:
+    """A device that never ends."""
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@hostile_node(*DOORS, SCHEMA, PROBLEM_INDEX, said=REFUSED)
+def pipe(path: Path) -> None:
+    """Whoever opens it waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+@hostile_node(ROWS, PTH, said=f"{REFUSED}|No such device")
+def bound_socket(path: Path) -> None:
+    """Cannot be opened."""
+    path.unlink()
+    before = Path.cwd()
+    os.chdir(path.parent)  # a socket's path is short
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    finally:
+        os.chdir(before)
+
+
+@hostile_node(*DOORS, ADAPTER, said=REFUSED)
+def folder(path: Path) -> None:
+    """In the place of a file."""
+    path.unlink()
+    path.mkdir()
+
+
+@hostile_node(CHECKPOINT, ROWS, PTH, said=REFUSED)
+def device(path: Path) -> None:
+    """/dev/zero itself; only root can make one."""
+    path.unlink()
+    os.mknod(path, 0o644 | stat.S_IFCHR, os.makedev(1, 5))
+
+
+@hostile_node(CHECKPOINT, said="no safetensors file|bad safetensors header")
+def sparse_terabyte(path: Path) -> None:
+    """A terabyte of zeros that takes no room."""
+    os.truncate(path, 1 << 40)
+
+
+@hostile_node(
+    CONFIG_JSON,
+    PARAMS_JSON,
+    ADAPTER,
+    SCHEMA,
+    COMMITTED_TOKENIZER,
+    said="longer than [83]",
+)
+def sparse_terabyte_to_read(path: Path) -> None:
+    """In the place of a file that is read whole."""
+    os.truncate(path, 1 << 40)
+
+
+@hostile_node(TWIN, said="not readable as parquet")
+def sparse_terabyte_of_rows(path: Path) -> None:
+    """The footer is looked for at the end."""
+    os.truncate(path, 1 << 40)
+
+
+@hostile_node(RAW_SAFE, PTH, said="not a torch checkpoint|safetensors")
+def empty(path: Path) -> None:
+    """No bytes at all."""
+    path.write_bytes(b"")
