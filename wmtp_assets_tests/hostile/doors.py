@@ -96,6 +96,13 @@ CHECKPOINT = Door(
 ADAPTER = CHECKPOINT.at("configs/meta_adapter.yaml")
 PARAMS_JSON = CHECKPOINT.at("configs/params.json")
 CONFIG_JSON = CHECKPOINT.at("configs/config.json")
+SUMS = Door(
+    "sums",
+    meta_store,
+    tiny.SAFETENSORS,
+    "safetensors/SHA256SUMS",
+    applying(tiny.SAFETENSORS, "sha256"),
+)
 MODEL_MANIFEST = CHECKPOINT.at("metadata.json")
 SNAPSHOT = Door("snapshot", meta_store, "snapshot", "defaults.yaml", applying("snapshot"))
 

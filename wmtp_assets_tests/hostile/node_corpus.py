@@ -14,6 +14,7 @@ from wmtp_assets_tests.hostile.doors import (
     COMMITTED_TOKENIZER,
     CONFIG_JSON,
     DATA_MANIFEST,
+    MODEL_MANIFEST,
     PARAMS_JSON,
     PROBLEM_INDEX,
     PTH,
@@ -21,6 +22,7 @@ from wmtp_assets_tests.hostile.doors import (
     RAW_SAFE,
     ROWS,
     SCHEMA,
+    SUMS,
     TWIN,
 )
 
@@ -107,6 +109,18 @@ def sparse_terabyte(path: Path) -> None:
 def sparse_terabyte_to_read(path: Path) -> None:
     """In the place of a file that is read whole."""
     os.truncate(path, 1 << 40)
+
+
+@hostile_node(MODEL_MANIFEST, DATA_MANIFEST, said="not a manifest: ValueError.'longer than")
+def sparse_terabyte_of_a_manifest(path: Path) -> None:
+    """It is read by every rule, and by the process that is no child, too."""
+    os.truncate(path, 1 << 40)
+
+
+@hostile_node(SUMS, said="a line per file")
+def sums_of_millions(path: Path) -> None:
+    """A hundred megabytes of lines, each with a name of its own."""
+    path.write_bytes(b"".join(b"%064d  file%08d\n" % (0, n) for n in range(1_200_000)))
 
 
 @hostile_node(TWIN, said="not readable as parquet")
