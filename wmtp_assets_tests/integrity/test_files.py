@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -21,7 +22,7 @@ from wmtp_assets.integrity import files
 from wmtp_assets.integrity.findings import Finding, Problem
 from wmtp_assets.integrity.rules import apply_rule
 from wmtp_assets.integrity.verify import Verdict, exit_code
-from wmtp_assets.layout import Artifact, Kind
+from wmtp_assets.layout import INTERNAL, Artifact, Kind
 from wmtp_assets.store import Store, repair_command
 from wmtp_assets_tests.integrity.cases import KEY, Case, Damage, apply, edit_manifest, rule_of
 from wmtp_assets_tests.trees import damage, flip, reseal, tree
@@ -581,6 +582,23 @@ def test_damage_is_found(store: Store, case: Case) -> None:
     """SHA256SUMS and the roles are what people and the training code look at: one wrong character
     in them is found although the manifest's own hashes are right."""
     case.check(store)
+
+
+def test_sha256sum_accepts_every_folder(good_root: Path) -> None:
+    """On a machine that has nothing of this project: each SHA256SUMS there is."""
+    folders = [path.parent for path in good_root.rglob(Path(SUMS).name)]
+    folders = [path for path in folders if INTERNAL not in path.parts]
+    assert len(folders) == 6
+    for folder in folders:
+        done = subprocess.run(
+            ["sha256sum", "--strict", "-c", Path(SUMS).name],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        listed = {line.partition(": ")[0] for line in done.stdout.splitlines()}
+        assert "model.safetensors" in listed
 
 
 def test_role_of_a_tokenizer_of_another_asset_is_left_to_its_rule(store: Store) -> None:
