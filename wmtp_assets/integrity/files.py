@@ -41,7 +41,10 @@ def check_sha256(subject: Subject, report: Report) -> None:
     progress = Progress(f"hashing {subject.artifact.key}", subject.manifest.size, subject.say)
     remedy = repair_command(subject.artifact.key)
     with ThreadPoolExecutor(read_workers()) as pool:
-        for piece, found in zip(pieces, pool.map(partial(_hash, subject), pieces), strict=True):
+        largest_first = sorted(pieces, key=lambda piece: piece.begin - piece.end)
+        hashes = {piece: pool.submit(_hash, subject, piece) for piece in largest_first}
+        for piece in pieces:
+            found = hashes[piece].result()
             progress.advance(piece.end - piece.begin)
             if found == piece.sha256:
                 continue
