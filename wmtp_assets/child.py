@@ -91,7 +91,7 @@ def call(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
     """
     global _child
     with _lock:
-        if _child is None or _child.owner != os.getpid():
+        if _child is None:
             _child = _Child()
         try:
             return _child.call(function, args, say)
@@ -104,7 +104,7 @@ def call(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
 def stop() -> None:
     """End the child, if there is one."""
     global _child
-    if _child is not None and _child.owner == os.getpid():
+    if _child is not None:
         _child.end()
     _child = None
 
@@ -113,7 +113,6 @@ class _Child:
     """The parent's end."""
 
     def __init__(self) -> None:
-        self.owner = os.getpid()
         self.is_idle = True
         with tempfile.TemporaryFile() as file:
             file.truncate(_NOTE)
@@ -135,22 +134,26 @@ class _Child:
         bar = getattr(say, "bar", None)
         bars: dict[int, Callable[[int], None]] = {}
         name = f"{function.__module__}:{function.__qualname__}"
+        request = name, args, bar is not None, dict(os.environ), Path.cwd()
+        self._exchange(lambda: self._connection.send(request))
+        while True:
+            match self._exchange(self._connection.recv):
+                case "line", line:
+                    say(line)
+                case "bar", number, label, total if bar is not None:
+                    bars[number] = bar(label, total)
+                case "done", number, done:
+                    bars[number](done)
+                case "result", result:
+                    self.is_idle = True
+                    return result
+                case "error", error:
+                    self.is_idle = True
+                    raise error
+
+    def _exchange(self, with_child: Callable[[], Any]) -> Any:
         try:
-            self._connection.send((name, args, bar is not None, dict(os.environ), Path.cwd()))
-            while True:
-                match self._connection.recv():
-                    case "line", line:
-                        say(line)
-                    case "bar", number, label, total if bar is not None:
-                        bars[number] = bar(label, total)
-                    case "done", number, done:
-                        bars[number](done)
-                    case "result", result:
-                        self.is_idle = True
-                        return result
-                    case "error", error:
-                        self.is_idle = True
-                        raise error
+            return with_child()
         except (EOFError, ConnectionError) as error:
             raise self._died() from error
 
@@ -168,6 +171,15 @@ class _Child:
 _child: _Child | None = None
 _lock = threading.Lock()
 atexit.register(stop)
+
+
+def _after_fork() -> None:
+    """A forked process has a child of its own, and no thread that would give the lock back."""
+    global _child, _lock
+    _child, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 # -- in the child ----------------------------------------------------------------------------------

@@ -98,6 +98,11 @@ def wait(say: Say) -> None:
     time.sleep(600)
 
 
+def pause(say: Say) -> None:
+    say("pausing")
+    time.sleep(3)
+
+
 def nested_json(path: str, say: Say) -> None:
     """What pyarrow does with 200 kB of brackets."""
     import pyarrow.json
@@ -169,6 +174,8 @@ def test_environment_and_folder_are_those_of_the_call(
         ChildDied("x.parquet", "SIGSEGV"),
         OSError(28, "No space left on device", "x"),
         ValueError("no"),
+        EOFError("what the end of the child looks like"),
+        BrokenPipeError(32, "so does this"),
         SystemExit(3),
     ],
     ids=repr,
@@ -311,6 +318,27 @@ def test_fork_has_a_child_of_its_own() -> None:
     os.close(writer)
     assert theirs != mine
     assert call(number) == mine
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_fork_in_the_middle_of_a_call_is_not_stuck() -> None:
+    """The thread that would give the lock back is not there in a forked process."""
+    said = threading.Event()
+
+    def hear(line: str) -> None:
+        said.set()
+
+    thread = threading.Thread(target=lambda: call(pause, say=hear))
+    thread.start()
+    assert said.wait(60)
+    forked = os.fork()
+    if not forked:
+        signal.alarm(60)
+        call(number)
+        stop()
+        os._exit(0)
+    assert os.waitpid(forked, 0)[1] == 0
+    thread.join()
 
 
 def test_threads_take_turns() -> None:
