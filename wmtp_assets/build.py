@@ -17,12 +17,17 @@ from wmtp_assets.store import Staged, Store
 
 @dataclass(frozen=True)
 class Build:
-    """One materialization in progress."""
+    """One materialization in progress.
+
+    Attributes:
+        revision: upstream's commit that is wanted; None: the pinned one.
+    """
 
     store: Store
     artifact: Artifact
     staged: Staged
     say: Say
+    revision: str | None = None
 
     @property
     def scratch(self) -> Path:

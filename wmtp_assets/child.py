@@ -109,6 +109,14 @@ def stop() -> None:
     _child = None
 
 
+def _folder() -> Path | None:
+    """The working folder; None: somebody removed it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
 class _Child:
     """The parent's end."""
 
@@ -134,7 +142,7 @@ class _Child:
         bar = getattr(say, "bar", None)
         bars: dict[int, Callable[[int], None]] = {}
         name = f"{function.__module__}:{function.__qualname__}"
-        request = name, args, bar is not None, dict(os.environ), Path.cwd()
+        request = name, args, bar is not None, dict(os.environ), _folder()
         self._exchange(lambda: self._connection.send(request))
         while True:
             match self._exchange(self._connection.recv):
@@ -240,9 +248,10 @@ def _serve(connection: Connection) -> NoReturn:
         name, args, has_bars, environment, folder = requests.get()
         os.environ.clear()
         os.environ.update(environment)
-        os.chdir(folder)
         say = (_SaidWithBars if has_bars else _Said)(connection)
         try:
+            if folder is not None:
+                os.chdir(folder)
             module, _, function = name.partition(":")
             answer = "result", getattr(importlib.import_module(module), function)(*args, say)
         except MemoryError:
@@ -253,9 +262,22 @@ def _serve(connection: Connection) -> NoReturn:
                 error.add_note(f"in the child process:\n{traceback.format_exc()}")
             answer = "error", error
         try:
-            connection.send(answer)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            connection.send(("error", TypeError(f"{name}: {answer[0]} of no use here: {error}")))
+            connection.send_bytes(_packed(name, answer))
+        except OSError:  # the parent ended
+            os._exit(1)
+
+
+def _packed(name: str, answer: tuple[str, Any]) -> bytes:
+    """An answer as the parent unpacks it; one that cannot be unpacked again is an error."""
+    try:
+        data = pickle.dumps(answer)
+        if answer[0] == "error":
+            pickle.loads(data)
+    except Exception as error:
+        text = "".join(traceback.format_exception(answer[1])) if answer[0] == "error" else ""
+        problem = TypeError(f"{name}: {answer[0]} of no use here: {error!r}\n{text}")
+        return pickle.dumps(("error", problem))
+    return data
 
 
 def main() -> None:

@@ -153,13 +153,15 @@ def build_staged(
     say: Say = silent,
     others: Sequence[Path] = (),
     run: Run = call,
+    revision: str | None = None,
 ) -> Document:
     """Build ``artifact`` into a staging folder; return what its manifest shall say.
 
     Args, Raises: as :func:`materialize`.
+        revision: upstream's commit, where it shall not be the one that the pin says now.
     """
     upstream = check_upstream(store, artifact, say)
-    document = _build(Build(store, artifact, staged, say), others, run)
+    document = _build(Build(store, artifact, staged, say, revision), others, run)
     if check_upstream(store, artifact, say) != upstream:
         raise StoreError(
             f"{artifact.key} was not committed: what it is made from was committed anew "

@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import stat
+import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
@@ -43,6 +44,7 @@ from wmtp_assets.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
 from wmtp_assets.specs import relative_path
 
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NOT_REGULAR = {errno.ELOOP, errno.EINVAL, errno.ENXIO}
 
 
@@ -291,18 +293,23 @@ class Store:
 
         Raises:
             LockHeld: if another process holds it and ``wait`` is False.
+            StoreError: if the root cannot be written.
         """
         path = self.internal / "locks" / f"{name.replace('/', '--')}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
         holder = path.with_suffix(".json")
         lock = FileLock(path)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             if not wait:
                 raise LockHeld(f"{name} is {_describe_holder(holder)}") from None
             say(f"waiting for {name}: {_describe_holder(holder)}")
             lock.acquire()
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            raise StoreError(f"{self.internal} cannot be written: {error.strerror}") from error
         with ExitStack() as at_end:
             at_end.callback(lock.release)
             at_end.callback(holder.unlink, missing_ok=True)
@@ -352,7 +359,9 @@ class Store:
             with self.lock(artifact.key, say):
                 parent = self.internal / "staging" / artifact.key
                 shutil.rmtree(parent, ignore_errors=True)
-                folder = parent / PurePosixPath(artifact.base).name
+                # A name of its own: what is left of a killed run may still write for a moment.
+                attempt = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+                folder = parent / attempt / PurePosixPath(artifact.base).name
                 try:
                     folder.mkdir(parents=True)
                     yield Staged(folder)
@@ -447,13 +456,16 @@ class Store:
 
     def replace_files(
         self, artifact: Artifact, staged: Staged, names: Collection[str], say: Say = silent
-    ) -> Path:
+    ) -> Path | None:
         """Put staged files in the place of damaged ones; return where those are kept.
 
-        A reader sees the damaged file or the whole one. The manifest stays as it is.
+        A reader sees the damaged file or the whole one.
 
         Args:
-            names: of files that were staged with the size and SHA-256 of the manifest.
+            names: of staged files.
+
+        Returns:
+            None where nothing was in their places.
         """
         moment = timestamp().replace(":", "")
         kept = self.internal / "quarantine" / artifact.key / f"{moment}-{os.getpid()}"
@@ -468,7 +480,7 @@ class Store:
                 _set_aside(base / name, kept / name, is_replaced=True)
                 (staged.folder / name).replace(base / name)
                 fsync_folder((base / name).parent)
-        return kept
+        return kept if kept.exists() else None
 
     def recover(self, artifact: Artifact, say: Say = silent) -> None:
         """Complete a commit in the artifact's unit that was cut off between two renames."""
@@ -560,8 +572,10 @@ def _carry_over(
             is kept and said, unless a new file has its name.
     """
     for path in _files_below(source):
+        if path.parts[0] == artifact.manifest:  # a folder in its place: it stays in what was before
+            continue
         is_foreign = artifact.is_carried_over(str(path))
-        if not is_foreign and str(path) in (*made, artifact.manifest):
+        if not is_foreign and str(path) in made:
             continue
         try:
             (target / path.parent).mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
 from wmtp_assets.errors import WmtpError
 from wmtp_assets.integrity.repair import Damage, find_damage, repair
+from wmtp_assets.integrity.rules import ABSENT, is_committed
 from wmtp_assets.integrity.verify import Verdict, exit_code, findings_of, verify
 from wmtp_assets.layout import Artifact
 from wmtp_assets.progress import Say, Terminal
@@ -42,9 +43,10 @@ def repair_command(
         if sys.stderr.isatty():
             say = stack.enter_context(Terminal(Console(stderr=True)))
         for artifact in select(store, names):
-            if artifact.optional and not store.manifest_path(artifact).exists():
-                continue
-            row, failed = _repair_one(store, artifact, say, dry_run)
+            if artifact.optional and not is_committed(store, artifact):
+                row, failed = {**_nothing(artifact), "state": ABSENT}, 0
+            else:
+                row, failed = _repair_one(store, artifact, say, dry_run)
             report.append(row)
             code |= failed
             if not as_json:
@@ -60,7 +62,7 @@ def _repair_one(
     store: Store, artifact: Artifact, say: Say, dry_run: bool
 ) -> tuple[dict[str, Any], int]:
     """What was done, and the exit code."""
-    row: dict[str, Any] = {"artifact": artifact.key, "damaged": [], "quarantine": None}
+    row = _nothing(artifact)
     try:
         damage = find_damage(store, artifact, say)
         row["damaged"] = _names(damage)
@@ -77,6 +79,10 @@ def _repair_one(
     verdicts: list[Verdict] = verify(store, [artifact], lambda verdict: None, say)
     row["findings"] = [finding.as_row() for finding in findings_of(verdicts)]
     return row, exit_code(verdicts)
+
+
+def _nothing(artifact: Artifact) -> dict[str, Any]:
+    return {"artifact": artifact.key, "damaged": [], "quarantine": None}
 
 
 def _names(damage: Damage) -> list[str]:

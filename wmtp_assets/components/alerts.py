@@ -80,7 +80,7 @@ def alert(instance: dg.DagsterInstance, record: RunRecord, root: str) -> dict[st
         for evaluation in _evaluations(instance, run.run_id)
         if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
     ]
-    errors = [] if checks else [*_errors(instance, run.run_id)]
+    errors = [] if checks else [*_errors(instance, run.run_id)] or [*_end(instance, run.run_id)]
     lines = [f"{check['asset']} {check['check']}: {check['problem']}" for check in checks] + errors
     more = f"\n… {len(lines) - MAX_CHECKS} more" if len(lines) > MAX_CHECKS else ""
     title = f"wmtp_assets: {run.job_name} failed ({root}, run {run.run_id})"
@@ -108,6 +108,13 @@ def _errors(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
         said = data.user_failure_data and data.user_failure_data.description
         message = said or (data.error.message if data.error else "failed")
         yield f"{entry.dagster_event.step_key}: {_short(message)}"
+
+
+def _end(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
+    """What is said of the run as a whole: it could not start, or its process was killed."""
+    for entry in instance.all_logs(run_id, of_type=DagsterEventType.RUN_FAILURE):
+        if entry.dagster_event is not None and entry.dagster_event.message:
+            yield _short(entry.dagster_event.message)
 
 
 def _short(text: str) -> str:

@@ -42,15 +42,20 @@ def raw_name(file: RemoteFile) -> str:
     return f"raw/{file.path}"
 
 
-def known_files(store: Store, artifact: Artifact, lock: Lock) -> RemoteRepository | None:
+def known_files(
+    store: Store, artifact: Artifact, lock: Lock, revision: str | None = None
+) -> RemoteRepository | None:
     """What is known of the wanted files without asking the hub.
 
     That is what the lock file says, or the manifest of a committed artifact of the pinned commit;
     offline, and unpinned, that of any. None where there is neither, or the spec wants other files
     than it knows.
+
+    Args:
+        revision: the commit that is wanted; None: the pinned one.
     """
     spec = spec_of(artifact)
-    pin = pin_of(store.settings, spec, lock)
+    pin = revision or pin_of(store.settings, spec, lock)
     if pin is None and not _is_offline(store):
         return None
     for known in (lock.find(spec.repository), committed_files(store, artifact)):
@@ -160,7 +165,7 @@ def build_raw(build: Build, others: Sequence[Path] = ()) -> Document:
     spec = spec_of(artifact)
     lock = read_lock(store.settings)
     places = Places(store, artifact, others)
-    known = known_files(store, artifact, lock)
+    known = known_files(store, artifact, lock, build.revision)
     _remove_other_partials(places, known)
     held: dict[str, Held] = {}
     if known is not None and all(any(places.candidates(file)) for file in known.files):
@@ -211,7 +216,7 @@ def _fetch_all(
     spec, retry = spec_of(artifact), materialize_command(artifact.key)
     lock = read_lock(store.settings)
     with open_endpoint(store.settings, spec.repository) as endpoint:
-        pin = pin_of(store.settings, spec, lock)
+        pin = build.revision or pin_of(store.settings, spec, lock)
         remote = resolve(endpoint, spec, pin or MAIN, retry)
         check_unchanged(spec.repository, known, remote, "what is known here")
         before = committed_files(store, artifact)

@@ -39,6 +39,7 @@ def check_sha256(subject: Subject, report: Report) -> None:
     there = [name for name, record in expected.items() if _is_there(subject, report, name, record)]
     pieces = [piece for name in there for piece in pieces_of(subject, name, expected[name])]
     progress = Progress(f"hashing {subject.artifact.key}", subject.manifest.size, subject.say)
+    damaged = {*expected} - {*there}
     remedy = repair_command(subject.artifact.key)
     with ThreadPoolExecutor(read_workers()) as pool:
         largest_first = sorted(pieces, key=lambda piece: piece.begin - piece.end)
@@ -46,8 +47,9 @@ def check_sha256(subject: Subject, report: Report) -> None:
         for piece in pieces:
             found = hashes[piece].result()
             progress.advance(piece.end - piece.begin)
-            if found == piece.sha256:
+            if found == piece.sha256 or (isinstance(found, OSError) and piece.file in damaged):
                 continue
+            damaged.add(piece.file)
             if isinstance(found, FileNotFoundError):
                 report.add(
                     subject.file(piece.file),
@@ -81,6 +83,7 @@ def check_sha256(subject: Subject, report: Report) -> None:
         bytes=sum(expected[name].size for name in there),
         pieces=len(pieces),
         content_sha256=subject.manifest.content_sha256,
+        damaged=sorted(damaged),
     )
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,14 +76,16 @@ def collect(
             continue
         folder = store.internal / _FOLDERS[item]
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            size = _size(path)
             try:
-                with store.lock(path.name, wait=False):
+                with nullcontext() if dry_run else store.lock(path.name, wait=False):
+                    if not path.is_dir():  # a run ended meanwhile, or somebody's file
+                        continue
+                    size = _size(path)
                     kept = _why_kept(store, item, path.name, say, dry_run)
                     if not kept and not dry_run:
                         shutil.rmtree(path)
             except LockHeld as error:
-                kept = str(error)
+                size, kept = 0, str(error)
             yield Garbage(item, path.name, path, size, kept)
 
 
@@ -108,12 +111,17 @@ def _damage(store: Store, artifact: Artifact, say: Say) -> str:
 
 def _temporary(store: Store, dry_run: bool) -> Iterator[Garbage]:
     """Small files whose writer was killed before it gave them their name."""
-    for folder in ("locks", "verified", "."):
+    for folder in ("locks", "verified", "amended", "."):
         below = store.internal / folder
         paths = below.iterdir() if folder == "." and below.is_dir() else names_below(below, _pass)
         for path in sorted(paths):
-            status = path.lstat()
-            if not _TEMPORARY.fullmatch(path.name) or time.time() - status.st_mtime < STALE:
+            if folder != "amended" and not _TEMPORARY.fullmatch(path.name):
+                continue
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
+            if time.time() - status.st_mtime < STALE:
                 continue
             name = path.relative_to(store.internal).as_posix()
             yield Garbage("temporary", name, path, status.st_size)
@@ -126,9 +134,13 @@ def _pass(error: OSError) -> None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes below a folder that are freed with it."""
-    sizes = (path.lstat() for path in names_below(folder, _pass))
-    return sum(status.st_size for status in sizes if status.st_nlink == 1)
+    """Bytes below a folder that are freed with it, as far as nobody removes them meanwhile."""
+    size = 0
+    for path in names_below(folder, _pass):
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            size += status.st_size * (status.st_nlink == 1)
+    return size
 
 
 def summary(found: list[Garbage], *, dry_run: bool) -> str:

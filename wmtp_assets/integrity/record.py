@@ -31,6 +31,7 @@ class LastResult(Spec):
         content_sha256: the artifact's content it was applied to.
         problem: the first finding; empty: none, or warnings only.
         files: the files as they were then.
+        damaged: those whose bytes were not the committed ones, for the rule that reads all bytes.
     """
 
     rule: str
@@ -38,6 +39,7 @@ class LastResult(Spec):
     content_sha256: str
     problem: str
     files: Signature
+    damaged: tuple[str, ...] = ()
 
 
 def sign(path: Path) -> list[int]:
@@ -87,6 +89,7 @@ def remember(
         content_sha256=manifest.content_sha256,
         problem="" if is_warning(outcome) else str(outcome.findings[0]),
         files=before,
+        damaged=tuple(outcome.evidence.get("damaged", ())),
     )
     replace_file(_folder(store, artifact) / f"{rule}.json", result.model_dump_json().encode())
 

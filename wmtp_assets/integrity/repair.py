@@ -1,23 +1,30 @@
 """Putting damaged files of an artifact right, with the bytes they were committed with.
 
 Nothing is touched before the new bytes are there and verified; the damaged file is kept in
-``<root>/.wmtp/quarantine/``. What cannot be made again as it was is reported and left alone.
+``<root>/.wmtp/quarantine/``. What cannot be made again as it was is reported and left alone. Where
+the manifest is damaged, nothing says what was committed: it is written anew only if every file
+beside it is, byte for byte, what is made now.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+from wmtp_assets import manifest as manifests
 from wmtp_assets.child import Run, call
+from wmtp_assets.clock import timestamp
 from wmtp_assets.errors import CorruptArtifact
 from wmtp_assets.files import hash_file
-from wmtp_assets.integrity.findings import Finding, Subject
+from wmtp_assets.integrity.findings import Finding, Subject, stated
 from wmtp_assets.integrity.rules import apply_in_child, rules_of
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Manifest
-from wmtp_assets.materialize import build_staged, materialize
+from wmtp_assets.layout import RECORDED, VALUE_HEAD, Artifact
+from wmtp_assets.manifest import Document, FileRecord, Manifest
+from wmtp_assets.materialize import build_staged
 from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Staged, Store, materialize_command
 
@@ -55,46 +62,60 @@ def find_damage(store: Store, artifact: Artifact, say: Say = silent) -> Damage:
     except CorruptArtifact:
         manifest = None
     (rule,) = (rule for rule in rules_of(artifact) if rule.name == "sha256")
-    findings = apply_in_child(rule, store, artifact, say).findings
+    outcome = apply_in_child(rule, store, artifact, say)
     if manifest is None:
-        return Damage(artifact, findings)
+        return Damage(artifact, outcome.findings)
     subject = Subject(store, artifact, manifest)
-    named = {finding.file for finding in findings}
-    if subject.file(artifact.manifest) in named:
-        return Damage(artifact, findings)
-    files = tuple(name for name in manifest.files if subject.file(name) in named)
-    return Damage(artifact, findings, files, manifest)
+    if any(item.file == subject.file(artifact.manifest) for item in outcome.findings):
+        return Damage(artifact, outcome.findings)
+    damaged = set(outcome.evidence.get("damaged", manifest.files))
+    files = [name for name in manifest.files if name in damaged or _is_below_link(subject, name)]
+    return Damage(artifact, outcome.findings, tuple(files), manifest)
+
+
+def _is_below_link(subject: Subject, name: str) -> bool:
+    """Whether a folder that a file should be in is somewhere else."""
+    folder = subject.store.folder(subject.artifact)
+    return any((folder / parent).is_symlink() for parent in PurePosixPath(name).parents[:-1])
 
 
 def repair(store: Store, damage: Damage, say: Say = silent, run: Run = call) -> Path | None:
     """Make damaged files again from verified upstream, or fetch them; swap them in.
 
-    Where the manifest is damaged, the artifact is made and committed as a whole.
-
     Returns:
-        Where the damaged files are kept.
+        Where the damaged files are kept; None: they were missing.
 
     Raises:
-        CorruptArtifact: if what is made now are other bytes than were committed.
+        CorruptArtifact: if what is made now are other bytes than were committed, or, where the
+            manifest is damaged, than lie there.
         WmtpError: if they cannot be made; in either case nothing was touched.
     """
     artifact, manifest = damage.artifact, damage.manifest
-    if manifest is None:
-        materialize(store, artifact, say, run=run)
-        return store.previous(artifact)
     with store.stage(artifact, say) as staged:
         try:
-            build_staged(store, artifact, staged, say, run=run)
+            revision = stated(manifest.document, "source", "revision") if manifest else None
+            document = build_staged(store, artifact, staged, say, run=run, revision=revision)
         except CorruptArtifact as error:
             raise CorruptArtifact(
                 f"{artifact.key} was not repaired, and nothing was touched: what it is made from "
                 f"is damaged too. {error}"
             ) from error
-        _require_same(store, damage, manifest, staged)
-        return store.replace_files(artifact, staged, damage.files, say)
+        if manifest is None:
+            _require_on_disk(store, artifact, staged)
+            names: Sequence[str] = [artifact.manifest]
+            document |= staged.describe_parts() | _recorded(store, artifact)
+            data = manifests.seal(document, staged.files, timestamp(), None)
+            (staged.folder / artifact.manifest).write_bytes(data)
+        else:
+            names = damage.files
+            _require_same(store, damage, manifest, staged)
+        kept = store.replace_files(artifact, staged, names, say)
+        shutil.rmtree(store.scratch(artifact), ignore_errors=True)
+    return kept
 
 
 def _require_same(store: Store, damage: Damage, manifest: Manifest, staged: Staged) -> None:
+    """The staged files have the committed bytes."""
     key = damage.artifact.key
     if store.manifest(damage.artifact).content_sha256 != manifest.content_sha256:
         raise CorruptArtifact(
@@ -112,3 +133,34 @@ def _require_same(store: Store, damage: Damage, manifest: Manifest, staged: Stag
                 f"{made.sha256 if made else 'no such file'}. Upstream or the code changed since; "
                 f"to have what is made now: {materialize_command(key)}"
             )
+
+
+def _require_on_disk(store: Store, artifact: Artifact, staged: Staged) -> None:
+    """The files beside a damaged manifest are those that are made now."""
+    for name, record in staged.files.items():
+        if _record_of(store.path(artifact, name)) != record:
+            raise CorruptArtifact(
+                f"{artifact.key} was not repaired, and nothing was touched: its manifest is "
+                f"damaged, so that nothing says what was committed, and {name} is not what is made "
+                f"now. To have what is made now: {materialize_command(artifact.key)}"
+            )
+
+
+def _record_of(path: Path) -> FileRecord | None:
+    try:
+        return hash_file(path)
+    except OSError:
+        return None
+
+
+def _recorded(store: Store, artifact: Artifact) -> Document:
+    """What people recorded in a damaged manifest, where the file it is about bears it out."""
+    path = store.path(artifact, VALUE_HEAD)
+    record = _record_of(path) if VALUE_HEAD in artifact.guests else None
+    try:
+        said: Any = json.loads(store.manifest_path(artifact).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if record is None or stated(said, "value_head", "sha256") != record.sha256:
+        return {}
+    return {key: said[key] for key in RECORDED if key in said}

@@ -16,7 +16,7 @@ from wmtp_assets.integrity.record import Signature, remember, sign, signature
 from wmtp_assets.layout import Artifact, Kind
 from wmtp_assets.manifest import Manifest
 from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.store import Store, materialize_command, repair_command
 
 _ALL: frozenset[Kind] = frozenset(get_args(Kind))
 _CHECKPOINTS: frozenset[Kind] = frozenset(("safetensors", "micro"))
@@ -212,8 +212,8 @@ def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = sile
     try:
         return call(_apply_named, rule.name, store, artifact, say=say)
     except ChildDied as error:
-        report = Report(rule.name, artifact.key, materialize_command(artifact.key))
         file = error.reading.removeprefix(f"{store.root}/")
+        report = Report(rule.name, artifact.key, repair_command(_owner(store, file, artifact).key))
         report.add(
             file or f"{artifact.base}/{artifact.manifest}",
             expected="a file that can be read",
@@ -223,9 +223,17 @@ def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = sile
             manifest = store.manifest(artifact)
         except (MissingArtifact, CorruptArtifact, OSError):
             return report.outcome
-        before = signature(store, artifact, manifest)
-        _remember(store, artifact, manifest, rule, report.outcome, before, say)
+        _remember(store, artifact, manifest, rule, report.outcome, {}, say)
         return report.outcome
+
+
+def _owner(store: Store, file: str, artifact: Artifact) -> Artifact:
+    """Whose file lies at a path below the root; ``artifact`` where that is nobody's."""
+    for other in (artifact, *store.catalogue):
+        name = file.removeprefix(f"{other.base}/")
+        if name != file and other.is_owner(name):
+            return other
+    return artifact
 
 
 def _apply_named(name: str, store: Store, artifact: Artifact, say: Say) -> Outcome:

@@ -118,8 +118,13 @@ def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:
     """The files of a committed artifact: sizes and times now, and when each was last read."""
     try:
         manifest = store.manifest(artifact)
-    except (MissingArtifact, CorruptArtifact, OSError):
-        return []
+    except (MissingArtifact, CorruptArtifact, OSError) as error:
+        is_absent = isinstance(error, MissingArtifact)
+        problem = "not materialized" if is_absent else "the manifest is damaged or unreadable"
+        if is_absent and artifact.optional:
+            problem = ""
+        file = f"{artifact.base}/{artifact.manifest}"
+        return [FileStatus(artifact.key, file, 0, None, problem)] if problem else []
     results = {result.rule: result for result in last_results(store, artifact)}
     last, now = results.get("sha256"), signature(store, artifact, manifest)
     rows = []
@@ -134,7 +139,7 @@ def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:
             problem = "never read"
         elif was != now[name]:
             problem = "written since it was read"
-        elif last is not None and f"/{name}: " in last.problem:
+        elif last is not None and name in last.damaged:
             problem = "damaged"
         read_at = last.at if last and was is not None and was == now.get(name) else None
         file = f"{artifact.base}/{name}"

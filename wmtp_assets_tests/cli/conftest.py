@@ -15,7 +15,8 @@ Wmtp = Callable[..., subprocess.CompletedProcess[str]]
 
 def run_wmtp(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``wmtp`` over a storage root of the sample."""
-    environment = {**os.environ, "WMTP_STORAGE_ROOT": str(root), "WMTP_SOURCE": "", **variables}
+    environment = {**os.environ, "WMTP_SOURCE": "", **variables}
+    environment["WMTP_STORAGE_ROOT"] = str(root)
     return subprocess.run(
         [Path(sys.executable).with_name("wmtp"), *arguments],
         capture_output=True,

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,14 +14,14 @@ import pytest
 from safetensors.numpy import save
 
 from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, record_value_head
+from wmtp_assets.child import directly
 from wmtp_assets.layout import INTERNAL, VALUE_HEAD
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
+from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
-
-BLOCKED = ["dagster", "torch", "datasets", "pyarrow", "numpy", "sentencepiece", "safetensors"]
 
 
 def test_status_shows_every_artifact(wmtp: Wmtp, root: Path) -> None:
@@ -440,7 +437,7 @@ def test_value_head_recorded_during_a_run_is_kept(store: Store) -> None:
         return commit(*arguments)
 
     store.commit = commit_later
-    materialize(store, artifact)
+    materialize(store, artifact, run=directly)
     recorded = store.manifest(artifact).document["value_head"]
     assert (recorded["path"], recorded["stage1_checkpoint_id"]) == (VALUE_HEAD, "run-7")
 
@@ -512,10 +509,10 @@ def test_value_head_of_what_is_not_there(wmtp: Wmtp, store: Store, tmp_path: Pat
     assert "metadata.json" in done.stderr
 
 
-def test_value_head_needs_the_base_package_only(root: Path, store: Store) -> None:
+def test_value_head_needs_the_base_package_only(wmtp: Wmtp, store: Store, tmp_path: Path) -> None:
     """It is called where training runs."""
     put_value_head(store, "micro_mtp", 512, 1)
-    done = _without_platform(root, "value-head", "micro_mtp")
+    done = wmtp("value-head", "micro_mtp", **light_environment(tmp_path / "light"))
     assert done.returncode == 0, done.stderr
 
 
@@ -527,39 +524,14 @@ def test_help_and_version(wmtp: Wmtp) -> None:
     assert "1 corrupt" in done.stdout
 
 
-def _without_platform(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ``wmtp`` where only the light libraries are installed."""
-    script = (
-        "import sys\n"
-        "class Block:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.split('.')[0] in {BLOCKED}:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Block())\n"
-        "import importlib.util as u\n"
-        "real = u.find_spec\n"
-        f"u.find_spec = lambda n, p=None: None if n in {BLOCKED} else real(n, p)\n"
-        "from wmtp_assets.cli.main import main\n"
-        "main()\n"
-    )
-    environment = {**os.environ, "WMTP_STORAGE_ROOT": str(root)}
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-
-
-def test_base_package_verifies(root: Path) -> None:
+def test_base_package_verifies(wmtp: Wmtp, tmp_path: Path) -> None:
     """On a training machine without Dagster, torch or sentencepiece every file is still verified;
     the rules that count tokens or read columns are skipped, and say what to install.
 
     Tokens: 3 tokenizers, 6 checkpoints, 3 datasets. Columns: index of 3 datasets, splits, texts and
     contamination of the 2 that train, evaluation rows and tests of 1, and pairs, small splits and
     statistics of 3."""
-    done = _without_platform(root, "verify")
+    done = wmtp("verify", **light_environment(tmp_path / "light"))
     assert done.returncode == 0, done.stdout + done.stderr
     skipped = [line for line in done.stdout.splitlines() if ": skipped" in line]
     needed = Counter(re.sub(".*pip install ", "", line) for line in skipped)

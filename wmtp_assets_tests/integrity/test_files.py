@@ -621,6 +621,7 @@ def test_evidence_says_how_much_was_read(store: Store) -> None:
         "bytes": manifest.size,
         "pieces": 6 + 1 + len(manifest.document["checkpoint"]["tensors"]),
         "content_sha256": manifest.content_sha256,
+        "damaged": [],
     }
 
 

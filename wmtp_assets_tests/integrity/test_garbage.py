@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -166,6 +167,41 @@ def test_a_file_that_is_just_being_written_is_left_alone(store: Store) -> None:
     os.utime(path)
     run(store)
     assert path.exists()
+
+
+def test_somebodys_file_among_the_folders_is_left_alone(store: Store) -> None:
+    """A file manager was there."""
+    path = store.internal / "staging/.DS_Store"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    assert run(store, EVERYTHING) == []
+    assert path.exists()
+
+
+def test_run_that_ends_meanwhile_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It removes its staging folder and its notices while they are looked at."""
+    path = left_behind(store)["staging"]
+    real = Path.lstat
+
+    def lstat(self: Path) -> os.stat_result:
+        if self == path and path.exists():
+            shutil.rmtree(store.internal / "staging" / KEY)
+        return real(self)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    found = {item.what: item.size for item in run(store, dry_run=True)}
+    assert found["staging"] == 0
+
+
+def test_draft_of_a_killed_amendment(store: Store) -> None:
+    """Nobody goes on with it."""
+    draft = store.internal / "amended" / "micro_mtp"
+    draft.parent.mkdir(exist_ok=True)
+    draft.write_bytes(b"{}")
+    os.utime(draft, (0, 0))
+    (item,) = run(store)
+    assert (item.what, item.name) == ("temporary", "amended/micro_mtp")
+    assert not draft.exists()
 
 
 def test_empty_root(empty_store: Store) -> None:

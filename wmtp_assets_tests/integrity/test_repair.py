@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
+from wmtp_assets.checkpoints.value_head import record_value_head
 from wmtp_assets.errors import CorruptArtifact, WmtpError
 from wmtp_assets.integrity import repair as module
 from wmtp_assets.integrity.repair import find_damage, repair
 from wmtp_assets.integrity.status import status_of
 from wmtp_assets.integrity.verify import findings_of, verify
-from wmtp_assets.layout import Artifact
+from wmtp_assets.layout import VALUE_HEAD, Artifact
 from wmtp_assets.manifest import Document
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Staged, Store
@@ -220,6 +223,77 @@ def test_damaged_manifest(store: Store, harm: Harm) -> None:
     assert problems(store, artifact) == []
     for name in ("pairs", "small", "stats"):
         assert status_of(store, store.catalogue[f"humaneval_{name}"]).state == "committed"
+
+
+def test_damaged_manifest_beside_a_damaged_file(store: Store) -> None:
+    """Whether the file is the committed one, nothing can say any more: it is not thrown away."""
+    artifact = store.catalogue["humaneval_pairs"]
+    flip_middle(store.manifest_path(artifact))
+    flip_middle(store.path(artifact, "test.jsonl"))
+    before = tree(store.folder(artifact))
+    with pytest.raises(CorruptArtifact) as error:
+        repair(store, find_damage(store, artifact))
+    assert "test.jsonl is not what is made now" in str(error.value)
+    assert "dagster asset materialize --select 'humaneval_pairs'" in str(error.value)
+    assert tree(store.folder(artifact)) == before
+
+
+def test_folder_in_place_of_the_manifest(store: Store) -> None:
+    """With somebody's file in it, which is kept."""
+    artifact = store.catalogue["humaneval_pairs"]
+    put_folder(store.manifest_path(artifact))
+    repair(store, find_damage(store, artifact))
+    assert problems(store, artifact) == []
+    assert quarantined(store, artifact)["metadata.json/somebody's"].read_bytes() == b"precious"
+
+
+def test_recorded_value_head_survives_a_damaged_manifest(store: Store) -> None:
+    """The bit was flipped elsewhere: the record is still there, and the file bears it out."""
+    artifact = store.catalogue["micro_mtp"]
+    path = store.path(artifact, VALUE_HEAD)
+    path.write_bytes(save({"weight": np.zeros((512, 1), np.float16)}))
+    record_value_head(store, artifact, 512, "run-7")
+    recorded = store.manifest(artifact).document["value_head"]
+    damage(
+        store.manifest_path(artifact), lambda data: data.replace(b'"n_params": 2', b'"n_params": 3')
+    )
+    repair(store, find_damage(store, artifact))
+    assert store.manifest(artifact).document["value_head"] == recorded
+    assert problems(store, artifact) == []
+
+
+def test_folder_that_became_a_link(store: Store, tmp_path: Path) -> None:
+    """One file behind it is damaged, but all of them are outside the artifact."""
+    artifact = store.catalogue["micro_ref"]
+    folder = store.path(artifact, "configs")
+    folder.rename(tmp_path / "configs")
+    folder.symlink_to(tmp_path / "configs")
+    flip_middle(tmp_path / "configs/params.json")
+    found = find_damage(store, artifact)
+    assert len(found.files) == 3
+    repair(store, found)
+    assert not folder.is_symlink()
+    assert problems(store, artifact) == []
+    assert len(list((tmp_path / "configs").iterdir())) == 3
+
+
+def test_summary_of_another_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name has the day on which it was made; the bytes are the same on any day."""
+    artifact = store.catalogue["humaneval_stats"]
+    (name,) = store.manifest(artifact).files
+    flip_middle(store.path(artifact, name))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "4102444800")
+    repair(store, find_damage(store, artifact))
+    assert problems(store, artifact) == []
+
+
+def test_nothing_of_the_work_stays(store: Store) -> None:
+    """Converted shards are gigabytes, and a download links what it has to what is committed."""
+    for key in ("humaneval_raw", "humaneval_processed"):
+        artifact = store.catalogue[key]
+        flip_middle(store.path(artifact, next(iter(store.manifest(artifact).files))))
+        repair(store, find_damage(store, artifact))
+        assert not store.scratch(artifact).exists()
 
 
 def test_staged_bytes_are_read_again_before_they_are_swapped_in(

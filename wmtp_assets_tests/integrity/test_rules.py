@@ -51,6 +51,7 @@ from wmtp_assets_tests.integrity.cases import (
     key_of,
     seal_as,
 )
+from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.trees import damage, flip, tree
 
 CASES = [
@@ -568,18 +569,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 
-HIDDEN = {"torch", "pyarrow", "numpy", "sentencepiece", "dagster", "safetensors", "datasets"}
-
-class Hiding:
-    def __init__(self, finder):
-        self.finder = finder
-    def find_spec(self, name, *others):
-        if name.partition(".")[0] in HIDDEN:
-            return None
-        return self.finder.find_spec(name, *others)
-
-sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
-
+from wmtp_assets_tests.light import HIDDEN
 from wmtp_assets.integrity.rules import apply_rule, rules_of
 from wmtp_assets.integrity.status import status_of
 from wmtp_assets.integrity.verify import exit_code, strays, verify
@@ -595,14 +585,18 @@ rows = [
 ]
 states = [status_of(store, artifact).problem for artifact in store.catalogue]
 code = exit_code([*verdicts, strays(store)])
-print(json.dumps([rows, states, code, sorted(HIDDEN & set(sys.modules))]))
+print(json.dumps([rows, states, code, sorted({*HIDDEN} & {*sys.modules})]))
 """
 
 
-def test_rules_need_only_the_light_libraries(store: Store) -> None:
+def test_rules_need_only_the_light_libraries(store: Store, tmp_path: Path) -> None:
     """A copy on a laptop or a cluster node is verified with ``pip install wmtp_assets`` alone."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(store.root)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT, str(store.root)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=light_environment(tmp_path / "light"),
     )
     rows, states, code, loaded = json.loads(done.stdout)
     warnings = {(artifact, rule): count for rule, artifact, count, _ in rows if count}
