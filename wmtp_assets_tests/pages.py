@@ -2,7 +2,7 @@
 
 The word after a block's language says what a test does with it:
 
-- ``bash test``: it is run in the project folder;
+- ``bash test``, ``python test``: it is run in the project folder;
 - ``LANGUAGE file=PATH``: the file is written;
 - ``diff apply``: the patch is applied.
 
@@ -18,6 +18,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from wmtp_assets.layout import SMALL
+from wmtp_assets_tests.trees import damage
 
 PROJECT = Path(__file__).parents[1]
 COPIED = (
@@ -72,26 +75,26 @@ class Copy:
 
     @classmethod
     def make(cls, folder: Path, root: Path) -> Copy:
-        """Copy what runs; the environment with the libraries is shared."""
+        """Copy what runs; the environment with the libraries is shared, and ``root`` is moved to
+        where the project has the sample."""
         (folder / ".dagster/hub").mkdir(parents=True)
         for name in (*COPIED, ".dagster/hub/dagster.yaml", ".dagster/hub/wmtp_source"):
             shutil.copy(PROJECT / name, folder / name)
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / "wmtp_assets", folder / "wmtp_assets", ignore=ignored)
         (folder / ".venv").symlink_to(sys.prefix)
-        copy = cls(folder, root)
+        (folder / "storage").mkdir()
+        copy = cls(folder, root.rename(folder / "storage/sample"))
+        for path in (copy.root / SMALL).rglob("*.jsonl"):
+            damage(path, lambda data: data)  # pages write to them: not to those of the good tree
         copy.run("python -m wmtp_assets.components.instance")
         return copy
 
     def run(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run a script in bash after ``source activate.sh``; what fails ends it."""
-        hidden = ("DAGSTER_HOME", "WMTP_SOURCE", "HF_ENDPOINT")
+        hidden = ("DAGSTER_HOME", "WMTP_SOURCE", "WMTP_STORAGE_ROOT", "HF_ENDPOINT")
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        environment |= {
-            "WMTP_STORAGE_ROOT": str(self.root),
-            "PYTHONPATH": str(self.folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+        environment |= {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             ["bash", "-c", f"source activate.sh\nset -euo pipefail\n{script}"],
             cwd=self.folder,
@@ -124,4 +127,5 @@ class Copy:
         if block.language == "diff":
             self.apply(block)
             return ""
-        return self.run(block.text).stdout
+        script = f"python - <<'EOF'\n{block.text}EOF" if block.language == "python" else block.text
+        return self.run(script).stdout

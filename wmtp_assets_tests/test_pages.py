@@ -27,7 +27,7 @@ def test_marks_are_known() -> None:
     """A misspelt mark would be a block that nobody runs."""
     for page in pages():
         for block in blocks_of(page):
-            known = {("bash", "test"), ("diff", "apply")}
+            known = {("bash", "test"), ("python", "test"), ("diff", "apply")}
             assert block.file or (block.language, block.mark) in known, (page, block)
 
 
@@ -35,9 +35,10 @@ def test_marks_are_known() -> None:
     "page", [page for page in pages() if page not in (DATASET, MODEL)], ids=lambda page: page.name
 )
 def test_commands_of_a_page(copy: Copy, page: Path) -> None:
-    """The first thing a newcomer does is to copy them."""
-    for block in blocks_of(page):
-        copy.do(block)
+    """The first thing a newcomer does is to copy them; the damage that a page makes is found."""
+    output = "".join(map(copy.do, blocks_of(page)))
+    assert output
+    assert ("exit code 1" in output) == ("exit code $?" in page.read_text())
 
 
 def take_away(copy: Copy, blocks: list[Block], name: str) -> None:
