@@ -407,6 +407,17 @@ def test_dtype_is_declared_of_every_checkpoint() -> None:
 OPTIONAL_MODEL = MODEL.model_copy(update={"status": "optional"})
 
 
+@pytest.mark.parametrize("name", ["gsm8k", "codecontests"])
+def test_status_of_a_dataset_is_that_of_all_its_artifacts(name: str) -> None:
+    """One required part would make everybody download the whole."""
+    spec = spec_of(name, DatasetSpec)
+    for status in ("required", "optional"):
+        made = artifacts_of(spec.model_copy(update={"status": status}))
+        assert [item.key for item in made] == list(spec.artifact_names)
+        assert {item.optional for item in made} == {status == "optional"}
+    assert DatasetSpec.model_validate(spec.model_dump(exclude={"status"})).status == "required"
+
+
 @pytest.mark.parametrize(
     ("specs", "key", "upstream"),
     [
