@@ -384,7 +384,7 @@ def test_adopted_files_are_linked(
     assert row["pinned"] is False
 
 
-def test_adopting_as_json(wmtp: Wmtp, hub_store: Store, clone: Path) -> None:
+def test_adopting_as_json(front: FaultyHub, wmtp: Wmtp, hub_store: Store, clone: Path) -> None:
     """One document on standard output; progress is on standard error."""
     done = wmtp("adopt", str(clone), "--json")
     manifest = hub_store.manifest(hub_store.catalogue["humaneval_raw"])
