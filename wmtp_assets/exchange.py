@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 _AT_FDCWD = -100
@@ -66,6 +67,19 @@ def exchange(new: Path, current: Path) -> None:
         current.rename(new)
         aside.rename(current)
         raise
+
+
+def is_atomic(folder: Path) -> bool:
+    """Whether the system swaps two folders below ``folder`` in one step; tried, and cleaned up.
+
+    Raises:
+        OSError: if none can be made there.
+    """
+    with tempfile.TemporaryDirectory(prefix=".wmtp-exchange-", dir=folder) as there:
+        first, second = Path(there, "first"), Path(there, "second")
+        first.mkdir()
+        second.mkdir()
+        return _native(first, second) == 0
 
 
 def is_cut_off(current: Path) -> bool:

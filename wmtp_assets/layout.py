@@ -144,7 +144,10 @@ def _model_artifacts(spec: ModelSpec) -> Iterator[Artifact]:
 def _dataset_artifacts(spec: DatasetSpec) -> Iterator[Artifact]:
     base = f"{DATASETS}/{spec.folder}"
     raw, processed, pairs, small, stats, *tests = spec.artifact_names
-    yield Artifact(raw, "raw", spec, base, manifest="raw.metadata.json", owns=("raw",))
+    optional = spec.status == "optional"
+    yield Artifact(
+        raw, "raw", spec, base, manifest="raw.metadata.json", owns=("raw",), optional=optional
+    )
     yield Artifact(
         processed,
         "processed",
@@ -152,12 +155,16 @@ def _dataset_artifacts(spec: DatasetSpec) -> Iterator[Artifact]:
         base,
         owns=("processed", "index"),
         upstream=(raw, spec.tokenizer),
+        optional=optional,
     )
-    yield Artifact(pairs, "pairs", spec, f"{base}/pairs", upstream=(processed,))
-    yield Artifact(small, "small", spec, f"{SMALL}/{spec.folder}_small", upstream=(processed,))
-    yield Artifact(stats, "stats", spec, f"{base}/stats", upstream=(processed,))
-    for key in tests:
-        yield Artifact(key, "tests", spec, f"{base}/tests", upstream=(raw,))
+    views: tuple[tuple[Kind, str, str, str], ...] = (
+        ("pairs", pairs, f"{base}/pairs", processed),
+        ("small", small, f"{SMALL}/{spec.folder}_small", processed),
+        ("stats", stats, f"{base}/stats", processed),
+        *(("tests", key, f"{base}/tests", raw) for key in tests),
+    )
+    for kind, key, folder, made_from in views:
+        yield Artifact(key, kind, spec, folder, upstream=(made_from,), optional=optional)
 
 
 def artifacts_of(spec: AnySpec, others: Sequence[Artifact] = ()) -> tuple[Artifact, ...]:

@@ -102,7 +102,7 @@ def check_upstream(store: Store, artifact: Artifact, say: Say = silent) -> dict[
         raise MissingArtifact(
             f"{artifact.key} is made from artifacts that are not there: {looked}. "
             f"Make them, and {artifact.key}, with: "
-            + materialize_command(",".join(_to_be_made(store, artifact)))
+            + materialize_command(",".join(to_be_made(store, artifact)))
         )
     absent = {item.key for item in _absent(store, artifact)}
     return {
@@ -112,7 +112,7 @@ def check_upstream(store: Store, artifact: Artifact, say: Say = silent) -> dict[
     }
 
 
-def _to_be_made(store: Store, artifact: Artifact) -> list[str]:
+def to_be_made(store: Store, artifact: Artifact) -> list[str]:
     """Keys of ``artifact`` and of everything missing that it is made from, upstream first."""
     wanted = {artifact.key}
     for item in reversed([*store.catalogue]):

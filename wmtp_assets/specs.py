@@ -306,7 +306,10 @@ class DatasetSpec(Spec):
     folder: FolderName
     description: str
     version: str = "v2.0.0"
-    converter: Literal["humaneval", "mbpp", "codecontests"]
+    status: Status = Field(
+        default="required", description="optional: made only when it is asked for by name"
+    )
+    converter: Literal["humaneval", "mbpp", "gsm8k", "codecontests"]
     repository: Repository
     splits: dict[Annotated[str, Field(pattern=r"^[a-z]+$")], SplitSpec] = Field(min_length=1)
     tokenizer: AssetName = Field(

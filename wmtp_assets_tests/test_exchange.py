@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets import exchange as module
-from wmtp_assets.exchange import exchange, is_cut_off, recover
+from wmtp_assets.exchange import exchange, is_atomic, is_cut_off, recover
 from wmtp_assets_tests.trees import tree
 
 CUT_OFF_POINTS = range(4)
@@ -71,6 +71,18 @@ def test_exchange(new: Path, current: Path) -> None:
     exchange(new, current)
     assert tree(current) == was_new
     assert tree(new) == was_current
+
+
+def test_whether_it_is_atomic_is_tried(tmp_path: Path, fallback: None) -> None:
+    """What a filesystem can do is known only by doing it; nothing is left of the trial."""
+    assert not is_atomic(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_here_it_is_atomic(tmp_path: Path) -> None:
+    """Tests run on filesystems that can, as CI's."""
+    assert is_atomic(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_exchange_twice_is_nothing(new: Path, current: Path) -> None:

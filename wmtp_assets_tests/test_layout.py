@@ -84,6 +84,11 @@ PATHS = {
     "codecontests_small": ("datasets_local_small/codecontests_small", "metadata.json", ()),
     "codecontests_stats": ("datasets_v2/codecontests/stats", "metadata.json", ()),
     "codecontests_tests": ("datasets_v2/codecontests/tests", "metadata.json", ()),
+    "gsm8k_raw": ("datasets_v2/gsm8k", "raw.metadata.json", ("raw",)),
+    "gsm8k_processed": ("datasets_v2/gsm8k", "metadata.json", ROWS),
+    "gsm8k_pairs": ("datasets_v2/gsm8k/pairs", "metadata.json", ()),
+    "gsm8k_small": ("datasets_local_small/gsm8k_small", "metadata.json", ()),
+    "gsm8k_stats": ("datasets_v2/gsm8k/stats", "metadata.json", ()),
     "humaneval_raw": ("datasets_v2/humaneval", "raw.metadata.json", ("raw",)),
     "humaneval_processed": ("datasets_v2/humaneval", "metadata.json", ROWS),
     "humaneval_pairs": ("datasets_v2/humaneval/pairs", "metadata.json", ()),
@@ -258,6 +263,11 @@ def test_upstream_is_what_is_read() -> None:
         "codecontests_small": ("codecontests_processed",),
         "codecontests_stats": ("codecontests_processed",),
         "codecontests_tests": ("codecontests_raw",),
+        "gsm8k_raw": (),
+        "gsm8k_processed": ("gsm8k_raw", "meta_llama_mtp_tokenizer"),
+        "gsm8k_pairs": ("gsm8k_processed",),
+        "gsm8k_small": ("gsm8k_processed",),
+        "gsm8k_stats": ("gsm8k_processed",),
         "humaneval_raw": (),
         "humaneval_processed": ("humaneval_raw", "meta_llama_mtp_tokenizer"),
         "humaneval_pairs": ("humaneval_processed",),
@@ -367,13 +377,18 @@ def test_family_of_a_micro_model_is_its_parents() -> None:
     }
 
 
-def test_optional_are_the_reward_model_and_the_variants() -> None:
+def test_optional_are_the_reward_model_the_variants_and_gsm8k() -> None:
     """Everything else is what the experiments cannot do without."""
     assert {artifact.key for artifact in CATALOGUE if artifact.optional} == {
         "meta_llama_mtp_bf16",
         "starling_rm_raw",
         "starling_rm_tokenizer",
         "starling_rm_safetensors",
+        "gsm8k_raw",
+        "gsm8k_processed",
+        "gsm8k_pairs",
+        "gsm8k_small",
+        "gsm8k_stats",
     }
 
 
@@ -390,6 +405,17 @@ def test_dtype_is_declared_of_every_checkpoint() -> None:
 
 
 OPTIONAL_MODEL = MODEL.model_copy(update={"status": "optional"})
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "codecontests"])
+def test_status_of_a_dataset_is_that_of_all_its_artifacts(name: str) -> None:
+    """One required part would make everybody download the whole."""
+    spec = spec_of(name, DatasetSpec)
+    for status in ("required", "optional"):
+        made = artifacts_of(spec.model_copy(update={"status": status}))
+        assert [item.key for item in made] == list(spec.artifact_names)
+        assert {item.optional for item in made} == {status == "optional"}
+    assert DatasetSpec.model_validate(spec.model_dump(exclude={"status"})).status == "required"
 
 
 @pytest.mark.parametrize(
@@ -497,5 +523,5 @@ def test_catalogue_lists_each_artifact_once() -> None:
     """Iteration drives the commands: one artifact twice would be made twice."""
     keys = [artifact.key for artifact in CATALOGUE]
     assert all(one != two for one, two in pairwise(sorted(keys)))
-    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 29
+    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 34
     assert keys[-1] == "parameter_snapshot"  # of all the others

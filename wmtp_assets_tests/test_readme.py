@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 from wmtp_assets import usable_for
+from wmtp_assets.cli.main import cli
 from wmtp_assets.layout import Catalogue
-from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.specs import DatasetSpec, ModelSpec
 
 PROJECT = Path(__file__).parents[1]
 
@@ -59,3 +61,70 @@ def _table(text: str, start: str) -> list[list[str]]:
     """The cells of a Markdown table."""
     table = text[text.index(start) :].split("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def test_table_of_licences_is_that_of_the_specs() -> None:
+    """Somebody accepts, or pays for, what stands there."""
+    _, _, *rows = _table((PROJECT / "docs/real-sources.md").read_text(), "| repository | licence |")
+    specs = [spec for spec in Catalogue.load().specs if isinstance(spec, ModelSpec | DatasetSpec)]
+    assert {tuple(row[:3]) for row in rows} == {
+        (
+            f"[{spec.repository.id}]({spec.repository.page})",
+            spec.repository.license,
+            "yes" if spec.repository.gated else "no",
+        )
+        for spec in specs
+    }
+    for (_, _, _, _, names), spec in ((row, spec) for row in rows for spec in specs):
+        if f"`{spec.name}`" in names:
+            assert ("optional" in names) == (spec.status == "optional")
+
+
+def _texts() -> list[str]:
+    """Every string of the package, with … for what is put in."""
+    found = []
+    for path in sorted((PROJECT / "wmtp_assets").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (p.value if isinstance(p, ast.Constant) else "…" for p in node.values)
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+def test_troubleshooting_quotes_what_is_printed() -> None:
+    """People search for the words on their screen; a heading nobody prints helps nobody."""
+    page = (PROJECT / "docs/troubleshooting.md").read_text()
+    quoted = re.findall(r"^### `(.*)`$", page, flags=re.MULTILINE)
+    assert len(quoted) > 30
+    texts = _texts()
+    for quote in quoted:
+        parts = [part.strip() for part in quote.split("…") if part.strip()]
+        assert max(map(len, parts)) > 4, quote
+        pattern = re.compile(r".*".join(map(re.escape, parts)), flags=re.DOTALL)
+        assert any(pattern.search(text) for text in texts), quote
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """To a file that is there, and a heading in it."""
+    pages = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]
+    for page in pages:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if target.startswith("http"):
+                continue
+            name, _, anchor = target.partition("#")
+            other = (page.parent / name).resolve() if name else page
+            assert other.exists(), (page.name, target)
+            titles = re.findall(r"^#+ (.*)$", other.read_text() if anchor else "", re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert not anchor or anchor in anchors, (page.name, target)
+
+
+def test_every_command_has_json() -> None:
+    """The pages say so."""
+    for name, command in cli.commands.items():
+        assert "--json" in {option for parameter in command.params for option in parameter.opts}, (
+            name
+        )

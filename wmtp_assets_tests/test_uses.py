@@ -13,9 +13,9 @@ from wmtp_assets.specs import DatasetSpec, Use, load_specs
 
 TABLE: dict[str, tuple[str, ...]] = {
     "verifiable_critic": ("codecontests",),
-    "baseline": ("codecontests", "mbpp"),
-    "rho_1": ("codecontests", "mbpp"),
-    "evaluation": ("codecontests", "humaneval", "mbpp"),
+    "baseline": ("codecontests", "gsm8k", "mbpp"),
+    "rho_1": ("codecontests", "gsm8k", "mbpp"),
+    "evaluation": ("codecontests", "gsm8k", "humaneval", "mbpp"),
 }
 
 
@@ -41,13 +41,13 @@ def test_table_is_complete() -> None:
             "baseline",
             "humaneval",
             "humaneval must not be used for baseline: it is for evaluation. "
-            "Use one of: codecontests, mbpp",
+            "Use one of: codecontests, gsm8k, mbpp",
         ),
         (
             "rho_1",
             "humaneval",
             "humaneval must not be used for rho_1: it is for evaluation. "
-            "Use one of: codecontests, mbpp",
+            "Use one of: codecontests, gsm8k, mbpp",
         ),
         (
             "verifiable_critic",
@@ -61,7 +61,7 @@ def test_table_is_complete() -> None:
             "mbpp must not be used for verifiable_critic: it is for baseline, rho_1, evaluation. "
             "Use one of: codecontests",
         ),
-        ("baseline", "mbbp", "'mbbp' is no dataset; known: codecontests, humaneval, mbpp"),
+        ("baseline", "mbbp", "'mbbp' is no dataset; known: codecontests, gsm8k, humaneval, mbpp"),
         (
             "training",
             None,
@@ -98,6 +98,7 @@ def test_benchmarks_are_held_out() -> None:
     looked for. CodeContests' own test split is compared by problem, not by words."""
     assert {name: spec.held_out for name, spec in DATASETS.items()} == {
         "codecontests": (),
+        "gsm8k": ("test",),
         "humaneval": ("test",),
         "mbpp": ("test",),
     }

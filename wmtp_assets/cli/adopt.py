@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from wmtp_assets.cli.common import open_store
+from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.errors import SpecError
 from wmtp_assets.hub.download import spec_of
 from wmtp_assets.hub.remote import wanted_files
@@ -25,9 +26,11 @@ from wmtp_assets.store import Store, materialize_command
     "--as",
     "name",
     metavar="NAME",
+    shell_complete=complete_names,
     help="The raw asset; needed where PATH fits several, or lacks files.",
 )
-def adopt(path: Path, name: str | None) -> None:
+@json_option
+def adopt(path: Path, name: str | None, as_json: bool) -> None:
     """Verify the raw files below PATH against the hub's hashes, and commit them as a raw asset.
 
     PATH holds files under upstream's paths, as a clone or a snapshot of the repository does. On the
@@ -42,6 +45,10 @@ def adopt(path: Path, name: str | None) -> None:
         if sys.stderr.isatty():
             say = stack.enter_context(Terminal(Console(stderr=True)))
         manifest = materialize(store, artifact, say, others=[path.resolve()])
+    if as_json:
+        document = {"artifact": artifact.key, "files": len(manifest.files), "size": manifest.size}
+        print_json(document | {"content_sha256": manifest.content_sha256})
+        return
     click.echo(
         f"{artifact.key}: {len(manifest.files)} files, {human_bytes(manifest.size)}, verified. To "
         "have it in Dagster's history (nothing is fetched again): "

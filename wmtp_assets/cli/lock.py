@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
+from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.errors import SpecError, WmtpError
 from wmtp_assets.hub.download import spec_of
 from wmtp_assets.hub.endpoint import open_endpoint
@@ -16,7 +17,7 @@ from wmtp_assets.store import Store
 
 
 @click.command("lock")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
 @click.option("--update", is_flag=True, help="Move to the head of main, and print what changes.")
 @json_option
 def lock(names: tuple[str, ...], update: bool, as_json: bool) -> None:

@@ -10,10 +10,12 @@ from rich.console import Console
 
 from wmtp_assets import __version__
 from wmtp_assets.cli.adopt import adopt
+from wmtp_assets.cli.doctor import doctor
 from wmtp_assets.cli.gc import gc
 from wmtp_assets.cli.lock import lock
 from wmtp_assets.cli.plan import plan
 from wmtp_assets.cli.repair import repair_command
+from wmtp_assets.cli.show import show
 from wmtp_assets.cli.status import status
 from wmtp_assets.cli.value_head import value_head
 from wmtp_assets.cli.verify import verify
@@ -40,6 +42,8 @@ cli.add_command(verify)
 cli.add_command(repair_command)
 cli.add_command(gc)
 cli.add_command(value_head)
+cli.add_command(doctor)
+cli.add_command(show)
 
 
 def main() -> None:

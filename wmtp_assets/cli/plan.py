@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wmtp_assets.cli.common import json_option, open_store, print_json, print_wide, select
+from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.hub.plan import RawPlan, Space, plan_raw, space_of, with_upstream
 from wmtp_assets.hub.rate import last_rate
 from wmtp_assets.progress import human_bytes, human_seconds
@@ -28,7 +29,7 @@ TITLES = (
 
 
 @click.command()
-@click.argument("selection", nargs=-1, metavar="[SELECTION]...")
+@click.argument("selection", nargs=-1, metavar="[SELECTION]...", shell_complete=complete_names)
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
+from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.errors import WmtpError
 from wmtp_assets.integrity.repair import Damage, find_damage, repair
 from wmtp_assets.integrity.rules import ABSENT, is_committed
@@ -20,7 +21,7 @@ from wmtp_assets.store import Store
 
 
 @click.command("repair")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names)
 @click.option("--dry-run", is_flag=True, help="Say what is damaged; touch nothing.")
 @json_option
 @click.pass_context

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wmtp_assets.cli.common import json_option, open_store, print_json, print_wide, select
+from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.integrity.status import Status, files_status, status_of
 from wmtp_assets.progress import human_bytes
 from wmtp_assets.store import Store
@@ -17,7 +18,7 @@ NONE = "-"
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
 @click.option("--files", "by_file", is_flag=True, help="A line per file: when was it last read?")
 @json_option
 def status(names: tuple[str, ...], by_file: bool, as_json: bool) -> None:

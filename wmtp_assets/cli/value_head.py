@@ -8,12 +8,13 @@ from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.params import parse_params
 from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
 from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.errors import SpecError
 from wmtp_assets.layout import VALUE_HEAD
 
 
 @click.command("value-head")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names)
 @click.option("--stage1-checkpoint-id", help="The run and step of stage 1 that trained it.")
 @click.option("--forget", is_flag=True, help="Record that there is none; no file is touched.")
 @json_option

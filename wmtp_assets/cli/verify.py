@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
+from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.integrity.findings import is_warning
 from wmtp_assets.integrity.verify import Verdict, exit_code, findings_of, strays
 from wmtp_assets.integrity.verify import verify as apply_rules
@@ -18,7 +19,7 @@ from wmtp_assets.store import Store
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
 @json_option
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.data import code_contests, humaneval, mbpp
+from wmtp_assets.data import code_contests, gsm8k, humaneval, mbpp
 from wmtp_assets.data.parquet import read_batches, rows_of
 from wmtp_assets.data.problem import Options, Problem, naming
 from wmtp_assets.data.records import AlpacaRecord
@@ -67,6 +67,7 @@ def _row_by_row(
 CONVERTERS = {
     "humaneval": Converter(humaneval.COLUMNS, _row_by_row(humaneval.convert_row)),
     "mbpp": Converter(mbpp.COLUMNS, _row_by_row(mbpp.convert_row)),
+    "gsm8k": Converter(gsm8k.COLUMNS, gsm8k.convert_batch, gsm8k.problem_ids),
     "codecontests": Converter(
         code_contests.COLUMNS,
         code_contests.convert_batch,

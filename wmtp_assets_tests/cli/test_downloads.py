@@ -384,6 +384,18 @@ def test_adopted_files_are_linked(
     assert row["pinned"] is False
 
 
+def test_adopting_as_json(front: FaultyHub, wmtp: Wmtp, hub_store: Store, clone: Path) -> None:
+    """One document on standard output; progress is on standard error."""
+    done = wmtp("adopt", str(clone), "--json")
+    manifest = hub_store.manifest(hub_store.catalogue["humaneval_raw"])
+    assert json.loads(done.stdout) == {
+        "artifact": "humaneval_raw",
+        "files": 1,
+        "size": manifest.size,
+        "content_sha256": manifest.content_sha256,
+    }
+
+
 def test_adopting_again_never_writes_to_the_original(
     front: FaultyHub, wmtp: Wmtp, hub_store: Store, clone: Path, tmp_path: Path
 ) -> None:

@@ -37,7 +37,7 @@ def test_status_shows_every_artifact(wmtp: Wmtp, root: Path) -> None:
         r"not verified",
         " ".join(micro.split()),
     )
-    assert last.startswith(f"{root} (sample): 25 of 25 artifacts, 4 of 4 optional ones, ")
+    assert last.startswith(f"{root} (sample): 25 of 25 artifacts, 9 of 9 optional ones, ")
     assert tree(root) == before
 
 
@@ -67,7 +67,7 @@ def test_verify_good_tree(wmtp: Wmtp, root: Path) -> None:
     done = wmtp("verify")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,
-        "94 rules applied, 0 failed, 4 with warnings",
+        "111 rules applied, 0 failed, 4 with warnings",
     )
     assert {p: row for p, row in tree(root).items() if not p.startswith(INTERNAL)} == before
 
@@ -263,7 +263,7 @@ def test_empty_root(tmp_path: Path) -> None:
     done = run_wmtp(tmp_path, "verify")
     assert done.returncode == 2
     assert "dagster asset materialize --select 'micro_mtp'" in done.stdout
-    assert "0 of 25 artifacts, 0 of 4 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
+    assert "0 of 25 artifacts, 0 of 9 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
 
 
 def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
@@ -272,7 +272,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     done = wmtp("verify")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,
-        "85 rules applied, 0 failed, 4 with warnings, 4 skipped",
+        "90 rules applied, 0 failed, 4 with warnings, 9 skipped",
     )
     absent = "starling_rm_raw committed: skipped absent: it is optional, and was not materialized"
     assert absent in done.stdout.splitlines()
@@ -281,7 +281,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     assert " ".join(starling.split()) == (
         "starling_rm_raw raw - - - - - - optional, not materialized"
     )
-    assert ": 25 of 25 artifacts, 0 of 4 optional ones, " in last
+    assert ": 25 of 25 artifacts, 0 of 9 optional ones, " in last
     for names, code in (
         (["starling_rm_raw"], 2),
         (["starling-rm-7b"], 2),
@@ -528,12 +528,12 @@ def test_base_package_verifies(wmtp: Wmtp, tmp_path: Path) -> None:
     """On a training machine without Dagster, torch or sentencepiece every file is still verified;
     the rules that count tokens or read columns are skipped, and say what to install.
 
-    Tokens: 3 tokenizers, 6 checkpoints, 3 datasets. Columns: index of 3 datasets, splits, texts and
-    contamination of the 2 that train, evaluation rows and tests of 1, and pairs, small splits and
-    statistics of 3."""
+    Tokens: 3 tokenizers, 6 checkpoints, 4 datasets. Columns: index of 4 datasets, splits, texts and
+    contamination of the 3 that train, problems of 2, evaluation rows and tests of 1, and pairs,
+    small splits and statistics of 4."""
     done = wmtp("verify", **light_environment(tmp_path / "light"))
     assert done.returncode == 0, done.stdout + done.stderr
     skipped = [line for line in done.stdout.splitlines() if ": skipped" in line]
     needed = Counter(re.sub(".*pip install ", "", line) for line in skipped)
-    assert needed == {"sentencepiece": 12, "'wmtp_assets[platform]'": 21}
+    assert needed == {"sentencepiece": 13, "'wmtp_assets[platform]'": 29}
     assert "micro_mtp sha256: ok" in done.stdout

@@ -239,6 +239,33 @@ DAMAGES: dict[tuple[str, str], Damage] = {
     ("mbpp_stats", "recount"): Damage(
         "*_summary.json", replaced(b'"with_tests": 374', b'"with_tests": 373')
     ),
+    ("gsm8k_raw", "sha256"): Damage("raw/main/test-00000-of-00001.parquet", flip(500), False),
+    ("gsm8k_processed", "sha256"): Damage("processed/test.jsonl", flip(100), False),
+    ("gsm8k_processed", "schema"): Damage(
+        "processed/test.jsonl", first_line(b"#### 378", b"#### 379")
+    ),
+    ("gsm8k_processed", "row_count"): Damage("processed/test.jsonl", one_less),
+    ("gsm8k_processed", "index"): Damage("index/test.offsets", flip(8)),
+    ("gsm8k_processed", "token_length"): Damage("index/test.parquet", first_row(tokens_output=1)),
+    ("gsm8k_processed", "splits"): Damage("index/test.parquet", first_row(task_id="gsm8k/train/0")),
+    ("gsm8k_processed", "text_twins"): Damage("index/test.parquet", cut_off),
+    ("gsm8k_processed", "contamination"): Damage("index/train.parquet", cut_off),
+    ("gsm8k_processed", "problems"): Damage(
+        "index/test.parquet", first_row(problem_id="gsm8k/test/1319")
+    ),
+    ("gsm8k_pairs", "sha256"): Damage("test.jsonl", flip(100), False),
+    ("gsm8k_pairs", "derivation"): Damage(
+        "test.jsonl", first_line(b'"is_correct": null', b'"is_correct": true')
+    ),
+    ("gsm8k_small", "sha256"): Damage("test_small.jsonl", one_less, False),
+    ("gsm8k_small", "schema"): Damage(
+        "test_small.jsonl", first_line(b'"has_tests": false', b'"has_tests": 0')
+    ),
+    ("gsm8k_small", "membership"): Damage("test_small.jsonl", one_less),
+    ("gsm8k_stats", "sha256"): Damage("*_summary.json", flip(40), False),
+    ("gsm8k_stats", "recount"): Damage(
+        "*_summary.json", replaced(b'"upstream_rows": 1319', b'"upstream_rows": 1318')
+    ),
     ("codecontests_raw", "sha256"): Damage("raw/data/valid-*.parquet", flip(-500), False),
     ("codecontests_processed", "sha256"): Damage("index/train.offsets", flip(-1), False),
     ("codecontests_processed", "schema"): Damage(

@@ -26,6 +26,7 @@ FLOOR = {
     "cli": 3,
     "checkpoints": 2,
     "data": 2,
+    "health": 2,
     "hub": 2,
     "integrity": 2,
     "materialize": 2,

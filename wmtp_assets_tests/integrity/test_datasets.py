@@ -1554,6 +1554,9 @@ def test_longest_row_may_be_as_long_as_the_limit(store: Store) -> None:
     assert outcome.evidence == {"longest": 642, "max_tokens": 642}
 
 
+HELD_OUT = ["gsm8k_processed test", "humaneval_processed test", "mbpp_processed test"]
+
+
 def test_evidence_is_what_was_read(store: Store) -> None:
     """The UI shows it beside 'passed'."""
 
@@ -1572,7 +1575,7 @@ def test_evidence_is_what_was_read(store: Store) -> None:
     assert evidence("codecontests", "evaluation") == {"problems": {"valid": 12, "test": 12}}
     assert evidence("mbpp", "text_twins") == {"texts": 960}
     assert evidence("codecontests", "contamination") == {
-        "compared_with": ["humaneval_processed test", "mbpp_processed test"],
+        "compared_with": HELD_OUT,
         "tasks": {},
     }
 
@@ -1583,10 +1586,11 @@ def test_rules_apply_where_they_can_say_something(store: Store) -> None:
     between = ["splits", "text_twins", "contamination"]
     assert {
         name: [rule.name for rule in rules_of(store.catalogue[f"{name}_processed"])]
-        for name in ("humaneval", "mbpp", "codecontests")
+        for name in ("humaneval", "mbpp", "gsm8k", "codecontests")
     } == {
         "humaneval": everywhere,
         "mbpp": [*everywhere, *between],
+        "gsm8k": [*everywhere, *between, "problems"],
         "codecontests": [
             *everywhere[:3],
             "upstream_counts",
@@ -1648,7 +1652,7 @@ def test_contaminated_problems_are_named(store: Store) -> None:
     assert len(problems) == 53
     assert set(outcome.evidence["tasks"]) == {f"mbpp test {number}" for number in problems}
     assert len(outcome.evidence["tasks"]) == 53
-    assert outcome.evidence["compared_with"] == ["humaneval_processed test", "mbpp_processed test"]
+    assert outcome.evidence["compared_with"] == HELD_OUT
     places = [f"line {number - 600} ({number})" for number in sorted(rows)]
     assert [item.place for item in outcome.findings] == places
     assert len(places) == CONTAMINATED_ROWS
@@ -1659,7 +1663,7 @@ def test_absent_problems_are_not_compared_and_that_is_said(store: Store) -> None
     store.path(store.catalogue["humaneval_processed"], TWIN).unlink()
     outcome = apply(store, store.catalogue["mbpp_processed"], "contamination")
     assert outcome.evidence["humaneval_processed"] == "is not here: not compared"
-    assert outcome.evidence["compared_with"] == ["mbpp_processed test"]
+    assert outcome.evidence["compared_with"] == [HELD_OUT[0], HELD_OUT[2]]
     assert len(outcome.findings) == CONTAMINATED_ROWS
     assert {item.problem for item in outcome.findings} == {"warning"}
 

@@ -17,6 +17,7 @@ from filelock import BaseFileLock, FileLock
 
 from wmtp_assets.hub.sample import (
     code_contests,
+    gsm8k,
     humaneval,
     mbpp,
     meta_mtp,
@@ -53,6 +54,7 @@ REPOSITORIES = (
     SampleRepository("model", "berkeley-nest/Starling-RM-7B-alpha", 1, starling_rm.build),
     SampleRepository("dataset", "openai/openai_humaneval", 1, humaneval.build),
     SampleRepository("dataset", "google-research-datasets/mbpp", 1, mbpp.build),
+    SampleRepository("dataset", "openai/gsm8k", 1, gsm8k.build),
     SampleRepository("dataset", "deepmind/code_contests", 2, code_contests.build),
 )
 

@@ -1,0 +1,179 @@
+"""Everything that is known about one artifact without reading its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.integrity.findings import stated
+from wmtp_assets.integrity.record import last_results, signature
+from wmtp_assets.integrity.rules import rules_of
+from wmtp_assets.integrity.status import FileStatus, Status, files_status, status_of
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import Document, Manifest
+from wmtp_assets.materialize import to_be_made
+from wmtp_assets.specs import DatasetSpec, ModelSpec
+from wmtp_assets.store import Store, materialize_command, repair_command
+
+RuleState = Literal["ok", "failed", "outdated", "not applied"]
+
+
+@dataclass(frozen=True)
+class RuleStatus:
+    """A rule and its last result.
+
+    Attributes:
+        state: ``outdated``: it was applied to other content, or files were written since.
+        at: UTC time of the last result; None: there is none.
+        problem: its first finding; empty: none.
+    """
+
+    rule: str
+    statement: str
+    blocking: bool
+    state: RuleState
+    at: str | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """One artifact as ``wmtp show`` shows it.
+
+    Attributes:
+        description: what it is for.
+        folder: absolute path.
+        owns: names in it that are the artifact's; empty: all.
+        status: as ``wmtp status`` has it.
+        files: path below the root, size, SHA-256 as committed, and when it was last read.
+        source: repository, page, revision and licence; empty: it has none.
+        facts: dtype, parameters, tensors, rows, splits, as far as it has such things.
+        upstream, downstream: asset key → state.
+        commands: what makes it, with what it is made from and is absent; verifies and repairs it.
+    """
+
+    name: str
+    description: str
+    folder: str
+    owns: tuple[str, ...]
+    status: Status
+    files: list[dict[str, Any]]
+    source: dict[str, Any]
+    facts: dict[str, Any]
+    upstream: dict[str, str]
+    downstream: dict[str, str]
+    rules: list[RuleStatus]
+    commands: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def details_of(store: Store, artifact: Artifact) -> Details:
+    """What is known about an artifact; where there is no manifest, what its spec says."""
+    try:
+        manifest = store.manifest(artifact)
+    except (MissingArtifact, CorruptArtifact, OSError):
+        manifest = None
+    document = manifest.document if manifest else {}
+    downstream = [item for item in store.catalogue if artifact.key in item.upstream]
+    return Details(
+        name=artifact.key,
+        description=artifact.spec.description,
+        folder=str(store.folder(artifact)),
+        owns=(*artifact.owns, artifact.manifest) if artifact.owns else (),
+        status=status_of(store, artifact),
+        files=_files(manifest, files_status(store, artifact)),
+        source=_source(artifact, document),
+        facts=_facts(artifact, document),
+        upstream={key: status_of(store, store.catalogue[key]).state for key in artifact.upstream},
+        downstream={item.key: status_of(store, item).state for item in downstream},
+        rules=_rules(store, artifact, manifest),
+        commands={
+            "make": materialize_command(",".join(to_be_made(store, artifact))),
+            "verify": f"wmtp verify {artifact.key}",
+            "repair": repair_command(artifact.key),
+        },
+    )
+
+
+def _files(manifest: Manifest | None, rows: list[FileStatus]) -> list[dict[str, Any]]:
+    if manifest is None:
+        return []
+    return [
+        {
+            "file": row.file,
+            "size": row.size,
+            "sha256": record.sha256,
+            "read_at": row.read_at,
+            "problem": row.problem,
+        }
+        for row, record in zip(rows, manifest.files.values(), strict=True)
+    ]
+
+
+def _source(artifact: Artifact, document: Document) -> dict[str, Any]:
+    """Where raw bytes came from, or would come from."""
+    spec = artifact.spec
+    if stated(document, "source", "repo"):
+        keys = ("repo", "type", "revision", "pinned", "endpoint", "license")
+        source = {key: stated(document, "source", key) for key in keys}
+    elif isinstance(spec, ModelSpec | DatasetSpec):
+        source = {
+            "repo": spec.repository.id,
+            "type": spec.repository.type,
+            "revision": spec.repository.revision,
+            "pinned": spec.repository.revision is not None,
+            "endpoint": None,
+            "license": spec.repository.license,
+        }
+    else:
+        return {}
+    prefix = "datasets/" if source["type"] == "dataset" else ""
+    page = f"https://huggingface.co/{prefix}{source['repo']}"
+    is_there = source["revision"] and source["endpoint"] != "sample"
+    return {**source, "page": f"{page}/tree/{source['revision']}" if is_there else page}
+
+
+def _facts(artifact: Artifact, document: Document) -> dict[str, Any]:
+    tensors = stated(document, "checkpoint", "tensors")
+    facts = {
+        "dtype": document.get("dtype", artifact.dtype),
+        "from_dtype": stated(document, "conversion", "from_dtype"),
+        "n_params": document.get("n_params"),
+        "tensors": len(tensors) if tensors else None,
+        "vocab_size": document.get("vocab_size"),
+        "value_head": stated(document, "value_head", "path"),
+        "rows": document.get("rows"),
+        "splits": document.get("splits"),
+        "max_tokens": document.get("max_tokens"),
+        "created_at": document.get("created_at"),
+        "content_sha256": stated(document, "manifest", "content_sha256"),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _rules(store: Store, artifact: Artifact, manifest: Manifest | None) -> list[RuleStatus]:
+    results = {result.rule: result for result in last_results(store, artifact)}
+    now = signature(store, artifact, manifest) if manifest else {}
+    rows = []
+    for rule in rules_of(artifact):
+        state: RuleState = "not applied"
+        result = results.get(rule.name)
+        if result is not None:
+            is_current = manifest is not None and result.content_sha256 == manifest.content_sha256
+            state = "failed" if result.problem else "ok"
+            if not is_current or result.files != now:
+                state = "outdated"
+        rows.append(
+            RuleStatus(
+                rule.name,
+                rule.statement,
+                rule.blocking,
+                state,
+                result.at if result else None,
+                result.problem if result else "",
+            )
+        )
+    return rows

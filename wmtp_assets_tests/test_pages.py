@@ -1,0 +1,104 @@
+"""What README and docs/ tell people to type is typed here, in a copy of the project."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+from wmtp_assets_tests.pages import PROJECT, Block, Copy, blocks_of, pages
+
+DATASET = PROJECT / "docs/adding-a-dataset.md"
+MODEL = PROJECT / "docs/adding-a-model.md"
+
+
+@pytest.fixture
+def copy(tmp_path: Path, root: Path) -> Copy:
+    """A copy of the project, over a copy of the good tree."""
+    return Copy.make(tmp_path / "project", root)
+
+
+def test_marks_are_known() -> None:
+    """A misspelt mark would be a block that nobody runs."""
+    for page in pages():
+        for block in blocks_of(page):
+            known = {("bash", "test"), ("python", "test"), ("diff", "apply")}
+            assert block.file or (block.language, block.mark) in known, (page, block)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in pages() if page not in (DATASET, MODEL)], ids=lambda page: page.name
+)
+def test_commands_of_a_page(copy: Copy, page: Path) -> None:
+    """The first thing a newcomer does is to copy them; the damage that a page makes is found."""
+    output = "".join(map(copy.do, blocks_of(page)))
+    assert output
+    assert ("exit code 1" in output) == ("exit code $?" in page.read_text())
+
+
+def take_away(copy: Copy, blocks: list[Block], name: str) -> None:
+    """Undo what a page adds, and what was made from it."""
+    for block in reversed(blocks):
+        if block.file:
+            path = copy.folder / block.file
+            path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+        elif block.language == "diff":
+            copy.apply(block, reverse=True)
+    left = subprocess.run(
+        ["grep", "-ril", name, "wmtp_assets"], cwd=copy.folder, capture_output=True, text=True
+    )
+    assert left.stdout == ""
+    made = (f"*/{name}*", f".wmtp/*/{name}_*", f".wmtp/hub/*/*/{name}*")
+    for path in [path for pattern in made for path in copy.root.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_adding_a_dataset(copy: Copy) -> None:
+    """GSM8K is taken out of a copy, and the page puts it back: its assets are made, every rule
+    holds, and the code is the project's own, but for the sample, which is shorter in the page."""
+    blocks = blocks_of(DATASET)
+    take_away(copy, blocks, "gsm8k")
+    listed = copy.run("dagster asset list").stdout
+    assert "mbpp_raw" in listed
+    assert "gsm8k" not in listed
+
+    (output,) = [text for text in map(copy.do, blocks) if text]
+    assert "17 rules applied, 0 failed" in output
+    assert "5 of 5 optional ones" in output
+    assert '"final_answer": "24"' in output.splitlines()[-1]
+    assert copy.run("dagster asset list").stdout.count("gsm8k_") == 5
+    for block in blocks:
+        if block.file and "hub/sample" not in block.file:
+            assert block.text == (PROJECT / block.file).read_text()
+    for path in (copy.folder / "wmtp_assets").rglob("*.py"):
+        name = path.relative_to(copy.folder)
+        if "hub/sample/gsm8k" not in str(name):
+            assert path.read_bytes() == (PROJECT / name).read_bytes(), name
+
+
+def test_adding_a_model(copy: Copy) -> None:
+    """A full model with its sample repository, and a micro model from one file: made, verified, and
+    in the parameter snapshot."""
+    before = {item.key for item in Catalogue.load()}
+    output = "".join(map(copy.do, blocks_of(MODEL)))
+    assert output.count(", 0 failed") == 2
+    store = Store(Settings("sample", copy.root), Catalogue.load(copy.folder / "wmtp_assets/defs"))
+    added = [item for item in store.catalogue if item.key not in before]
+    assert [item.key for item in added] == [
+        "pocket_llama_raw",
+        "pocket_llama_tokenizer",
+        "pocket_llama_safetensors",
+        "nano_ref",
+    ]
+    for item in added:
+        assert store.manifest(item).size
+    defaults = (copy.root / "configs/defaults.yaml").read_text()
+    assert "pocket-llama:" in defaults
+    assert "nano-ref:" in defaults
