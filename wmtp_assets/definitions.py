@@ -3,6 +3,7 @@ and a sensor."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +13,45 @@ from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.errors import SpecError
 from wmtp_assets.layout import Catalogue
+
+AUTOMATION_VARIABLE = "WMTP_AUTOMATION"
+
+GROUPS = {
+    "models": ("models", "micro", "Every model that is not optional, and the micro models."),
+    "datasets": ("datasets", "small", "Every dataset, with its small splits."),
+    "small": ("small", "micro", "What a laptop needs: micro models and small splits."),
+}
+"""Job → the groups whose assets it makes, and its description."""
+
+
+def selection_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+    """Jobs that make what belongs together; nothing optional, and nothing that is upstream."""
+    required = dg.AssetSelection.all() - dg.AssetSelection.tag("optional", "true")
+    jobs: dict[str, tuple[dg.AssetSelection, str]] = {
+        name: (dg.AssetSelection.groups(*groups) & required, description)
+        for name, (*groups, description) in GROUPS.items()
+    }
+    jobs["everything"] = required, "Every asset that is not optional, with all checks."
+    return [
+        dg.define_asset_job(name, selection=selection, description=description)
+        for name, (selection, description) in jobs.items()
+    ]
+
+
+def automation() -> dg.AutomationConditionSensorDefinition:
+    """Makes derived assets again when what they are made from changed; off by default."""
+    is_on = os.environ.get(AUTOMATION_VARIABLE, "") not in ("", "0")
+    return dg.AutomationConditionSensorDefinition(
+        "automation",
+        target=dg.AssetSelection.all(),
+        description=(
+            "Makes a derived asset again when the content of what it is made from changed and "
+            f"passed its blocking checks. Off until turned on here, or by {AUTOMATION_VARIABLE}=1."
+        ),
+        default_status=(
+            dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED
+        ),
+    )
 
 
 def build_defs(assets: dg.Definitions, storage: StorageResource) -> dg.Definitions:
@@ -35,9 +75,10 @@ def build_defs(assets: dg.Definitions, storage: StorageResource) -> dg.Definitio
                     default_status=dg.DefaultScheduleStatus.RUNNING,
                 )
             ],
-            sensors=[failure_alerts],
+            sensors=[failure_alerts, automation()],
             jobs=[
                 integrity,
+                *selection_jobs(),
                 dg.define_asset_job(
                     "observe_upstream",
                     selection=dg.AssetSelection.groups(UPSTREAM, include_sources=True),

@@ -3,19 +3,16 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 import dagster as dg
 
+from wmtp_assets.components.metadata import describe
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.errors import WmtpError
-from wmtp_assets.integrity.findings import stated
 from wmtp_assets.layout import Artifact, Kind
-from wmtp_assets.manifest import Document, Manifest
 from wmtp_assets.materialize import materialize
-from wmtp_assets.progress import human_bytes
 from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec, Repository
-from wmtp_assets.store import Store
 
 OWNERS = ["team:wmtp"]
 
@@ -91,8 +88,31 @@ def group_of(artifact: Artifact) -> str:
     return "datasets" if isinstance(artifact.spec, DatasetSpec) else "models"
 
 
-def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
-    """The asset that materializes ``artifact``."""
+def _code_reference(source: Path | None) -> dict[str, dg.CodeReferencesMetadataValue]:
+    """Where the UI says the asset is defined."""
+    if source is None:
+        return {}
+    reference = dg.LocalFileCodeReference(file_path=str(source), line_number=1, label=source.name)
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+DERIVED = (
+    dg.AutomationCondition.eager().replace(
+        dg.AutomationCondition.any_deps_updated(),
+        dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed()),
+    )
+    & dg.AutomationCondition.all_deps_blocking_checks_passed()
+)
+"""Made again when the content of what it is made from changed, and that passed its checks. Plain
+``eager()`` would fire after each materialization, whether the bytes changed or not."""
+
+
+def asset_of(artifact: Artifact, source: Path | None = None) -> dg.AssetsDefinition:
+    """The asset that materializes ``artifact``.
+
+    Args:
+        source: the ``defs.yaml`` that declares it.
+    """
     optional = "Optional: made only when it is asked for. " if artifact.optional else ""
     part = _PARTS[artifact.kind]
     if artifact.dtype is not None:
@@ -106,7 +126,8 @@ def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
         owners=OWNERS,
         tags=OPTIONAL_TAG if artifact.optional else None,
         description=f"{optional}{part}\n\n{artifact.spec.description}",
-        metadata={"path": f"{artifact.base}/"},
+        metadata={"path": f"{artifact.base}/", **_code_reference(source)},
+        automation_condition=DERIVED if artifact.upstream and not artifact.optional else None,
     )
     def build(context: dg.AssetExecutionContext, storage: StorageResource) -> dg.MaterializeResult:
         started = time.monotonic()
@@ -119,56 +140,3 @@ def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
         )
 
     return build
-
-
-def _announced(document: Document, name: str) -> dict[str, str]:
-    """The hash that the hub announced for a raw file."""
-    announced = stated(document, "source", "announced", name.removeprefix("raw/"))
-    if not name.startswith("raw/") or not isinstance(announced, dict):
-        return {}
-    kind = "sha256" if "sha256" in announced else "git_sha1"
-    return {"announced": f"{kind} {announced.get(kind)}"}
-
-
-def describe(
-    store: Store, artifact: Artifact, manifest: Manifest, seconds: float
-) -> dict[str, Any]:
-    """Materialization metadata."""
-    document = manifest.document
-    metadata: dict[str, Any] = {
-        "dagster/uri": store.folder(artifact).as_uri(),
-        "dagster/size_bytes": manifest.size,
-        "size": human_bytes(manifest.size),
-        "content_sha256": manifest.content_sha256,
-        "seconds": round(seconds, 2),
-        "files": dg.MetadataValue.table(
-            [
-                dg.TableRecord(
-                    {
-                        "file": name,
-                        "bytes": record.size,
-                        "sha256": record.sha256,
-                        **_announced(document, name),
-                    }
-                )
-                for name, record in manifest.files.items()
-            ]
-        ),
-    }
-    if "source" in document:
-        source = document["source"]
-        prefix = "datasets/" if source["type"] == "dataset" else ""
-        metadata |= {
-            "source": source["endpoint"],
-            "repository": dg.MetadataValue.url(f"https://huggingface.co/{prefix}{source['repo']}"),
-            "revision": source["revision"],
-        }
-    if "rows" in document:
-        metadata["dagster/row_count"] = document["rows"]
-    if "n_params" in document:
-        metadata |= {
-            "dtype": document["dtype"],
-            "n_params": document["n_params"],
-            "from_dtype": ", ".join(document["conversion"]["from_dtype"]),
-        }
-    return metadata

@@ -8,9 +8,12 @@ import dagster as dg
 import pytest
 import yaml
 
+from wmtp_assets.checkpoints.configs import MODEL_FILES
+from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.components.families import definitions_of
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.definitions import build_defs
+from wmtp_assets.data.records import CodeContestsRecord
+from wmtp_assets.definitions import build_defs, defs
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.store import Store
 from wmtp_assets_tests.components.conftest import Run, runner
@@ -60,6 +63,72 @@ def test_materialization_describes_the_artifact(store: Store, run: Run) -> None:
     assert micro["dagster/size_bytes"] == store.manifest(store.catalogue["micro_mtp"]).size
     assert micro["repository"] == "https://huggingface.co/facebook/multi-token-prediction"
     assert metadata["humaneval_small"]["dagster/row_count"].value == 32
+
+
+def test_checkpoint_lists_its_tensors(store: Store, run: Run) -> None:
+    """Name, dtype, shape and bytes, as the header has them; the bytes add up."""
+    result = run(dg.AssetSelection.assets("micro_mtp"))
+    (event,) = result.get_asset_materialization_events()
+    metadata = event.materialization.metadata
+    tensors, dtypes = metadata["tensors"], metadata["dtypes"]
+    assert isinstance(tensors, dg.TableMetadataValue)
+    assert isinstance(dtypes, dg.TableMetadataValue)
+    header = read_header(store.path(store.catalogue["micro_mtp"], MODEL_FILES.checkpoint))
+    assert [(row.data["name"], row.data["bytes"]) for row in tensors.records] == [
+        (entry.name, entry.size) for entry in header.entries
+    ]
+    assert [row.data for row in dtypes.records] == [
+        {"dtype": "float16", "tensors": len(header.entries), "bytes": 2 * header.n_params}
+    ]
+
+
+def test_rows_are_shown(store: Store, run: Run) -> None:
+    """Columns with their meaning, what was dropped and why, and the first rows, cut short."""
+    result = run(dg.AssetSelection.assets("codecontests_processed", "codecontests_pairs"))
+    processed, pairs = (
+        event.materialization.metadata for event in result.get_asset_materialization_events()
+    )
+    schema = processed["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
+    assert [column.name for column in schema.columns] == [*CodeContestsRecord.model_fields]
+    assert all(column.description for column in schema.columns if column.name == "task_id")
+    splits = processed["splits"]
+    assert isinstance(splits, dg.TableMetadataValue)
+    document = store.manifest(store.catalogue["codecontests_processed"]).document
+    assert {row.data["split"]: row.data["rows"] for row in splits.records} == {
+        split: said["rows"] for split, said in document["splits"].items()
+    }
+    assert "too_long: 59" in str(splits.records[0].data["dropped"])
+    for metadata, field in ((processed, "instruction"), (pairs, "prompt")):
+        sample = metadata["sample_rows"].value
+        assert isinstance(sample, dict)
+        assert {split: len(rows) for split, rows in sample.items()} == dict.fromkeys(
+            document["splits"], 3
+        )
+        assert all(0 < len(row[field]) <= 301 for rows in sample.values() for row in rows)
+
+
+def test_every_asset_leads_to_its_definition() -> None:
+    """'Where is this decided?' is answered with a file that is there."""
+    graph = defs().resolve_asset_graph()
+    for artifact in Catalogue.load():
+        reference = graph.get(dg.AssetKey(artifact.key)).metadata["dagster/code_references"]
+        assert isinstance(reference, dg.CodeReferencesMetadataValue)
+        (local,) = reference.code_references
+        assert isinstance(local, dg.LocalFileCodeReference)
+        assert f"name: {artifact.spec.name}\n" in Path(local.file_path).read_text()
+
+
+@pytest.mark.parametrize("name", ["models", "datasets", "small", "everything"])
+def test_jobs_make_nothing_optional(name: str) -> None:
+    """'Launch run' in the UI must not download 14 GB that nobody asked for."""
+    keys = defs().get_repository_def().get_job(name).asset_layer.selected_asset_keys
+    artifacts = {artifact.key: artifact for artifact in Catalogue.load()}
+    made = [artifacts[key.to_user_string()] for key in keys]
+    assert made != []
+    assert not any(artifact.optional for artifact in made)
+    if name == "everything":
+        assert len(made) == sum(not artifact.optional for artifact in artifacts.values())
 
 
 def test_dataset_describes_itself(store: Store, run: Run) -> None:

@@ -1,0 +1,162 @@
+"""What a materialization says about an artifact, all of it read from the committed manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from math import prod
+from typing import Any
+
+import dagster as dg
+
+from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
+from wmtp_assets.data.jsonl import read_lines
+from wmtp_assets.data.pairs import pairs_file
+from wmtp_assets.data.process import split_file
+from wmtp_assets.data.records import RECORD_OF_CONVERTER
+from wmtp_assets.data.small import small_file
+from wmtp_assets.integrity.findings import stated
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import Document, Manifest
+from wmtp_assets.progress import human_bytes
+from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.store import Store
+from wmtp_assets.strict_json import parse_object
+
+
+def _announced(document: Document, name: str) -> dict[str, str]:
+    """The hash that the hub announced for a raw file."""
+    announced = stated(document, "source", "announced", name.removeprefix("raw/"))
+    if not name.startswith("raw/") or not isinstance(announced, dict):
+        return {}
+    kind = "sha256" if "sha256" in announced else "git_sha1"
+    return {"announced": f"{kind} {announced.get(kind)}"}
+
+
+def describe(
+    store: Store, artifact: Artifact, manifest: Manifest, seconds: float
+) -> dict[str, Any]:
+    """Materialization metadata."""
+    document = manifest.document
+    metadata: dict[str, Any] = {
+        "dagster/uri": store.folder(artifact).as_uri(),
+        "dagster/size_bytes": manifest.size,
+        "size": human_bytes(manifest.size),
+        "content_sha256": manifest.content_sha256,
+        "seconds": round(seconds, 2),
+        "megabytes_per_second": round(manifest.size / 1e6 / max(seconds, 1e-3), 1),
+        "files": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "file": name,
+                        "bytes": record.size,
+                        "sha256": record.sha256,
+                        **_announced(document, name),
+                    }
+                )
+                for name, record in manifest.files.items()
+            ]
+        ),
+    }
+    if "source" in document:
+        source = document["source"]
+        prefix = "datasets/" if source["type"] == "dataset" else ""
+        metadata |= {
+            "source": source["endpoint"],
+            "repository": dg.MetadataValue.url(f"https://huggingface.co/{prefix}{source['repo']}"),
+            "revision": source["revision"],
+        }
+    if "rows" in document:
+        metadata["dagster/row_count"] = document["rows"]
+    if "n_params" in document:
+        metadata |= {
+            "dtype": document["dtype"],
+            "n_params": document["n_params"],
+            "from_dtype": ", ".join(document["conversion"]["from_dtype"]),
+            "dtypes": _table(_dtypes(document)),
+            "tensors": _table(_tensors(document)),
+        }
+    if "splits" in document:
+        metadata["splits"] = _table(_splits(document))
+    if artifact.kind in _ROWS:
+        metadata["sample_rows"] = dg.MetadataValue.json(_sample(store, artifact, document))
+    if artifact.kind in ("processed", "small"):
+        metadata["dagster/column_schema"] = _columns(artifact)
+    return metadata
+
+
+Row = dict[str, str | int | float | bool]
+
+_ROWS = {"processed": split_file, "pairs": pairs_file, "small": small_file}
+"""Kinds of artifacts that hold rows, and how the file of a split is called."""
+
+SAMPLE_ROWS = 3
+SAMPLE_TEXT = 300
+"""Characters of each text of a sample row."""
+
+
+def _table(rows: Iterable[Row]) -> dg.TableMetadataValue | dg.TextMetadataValue:
+    records = [dg.TableRecord(row) for row in rows]
+    return dg.MetadataValue.table(records) if records else dg.MetadataValue.text("none")
+
+
+def _tensors(document: Document) -> Iterable[Row]:
+    """Name, dtype, shape and bytes of each tensor, in file order."""
+    for name, tensor in document["checkpoint"]["tensors"].items():
+        size = prod(tensor["shape"]) * ITEM_SIZE[DTYPE_CODES[tensor["dtype"]]]
+        shape = " x ".join(map(str, tensor["shape"]))
+        yield {"name": name, "dtype": tensor["dtype"], "shape": shape, "bytes": size}
+
+
+def _dtypes(document: Document) -> Iterable[Row]:
+    """How many tensors and bytes there are of each dtype."""
+    found: dict[str, list[int]] = {}
+    for row in _tensors(document):
+        found.setdefault(str(row["dtype"]), []).append(int(row["bytes"]))
+    for dtype, sizes in sorted(found.items()):
+        yield {"dtype": dtype, "tensors": len(sizes), "bytes": sum(sizes)}
+
+
+def _splits(document: Document) -> Iterable[Row]:
+    """Rows of each split, and what was left out for which reason."""
+    for split, said in document["splits"].items():
+        numbers = {key: value for key, value in said.items() if isinstance(value, int)}
+        dropped = said.get("dropped", {})
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
+        yield {"split": split, **numbers, "dropped": reasons or "none"}
+
+
+def _sample(store: Store, artifact: Artifact, document: Document) -> dict[str, Any]:
+    """The first rows of each split, with long texts cut off."""
+    name_of = _ROWS[artifact.kind]
+    sample = {}
+    for split in document["splits"]:
+        lines = islice(read_lines(store.path(artifact, name_of(split))), SAMPLE_ROWS)
+        sample[split] = [_cut(parse_object(line)) for _, line in lines]
+    return sample
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > SAMPLE_TEXT:
+        return f"{value[:SAMPLE_TEXT]}…"
+    if isinstance(value, dict):
+        return {key: _cut(item) for key, item in value.items()}
+    return [_cut(item) for item in value[:SAMPLE_ROWS]] if isinstance(value, list) else value
+
+
+def _columns(artifact: Artifact) -> dg.TableSchema:
+    """The fields of a row, with their types and descriptions."""
+    spec = artifact.spec
+    assert isinstance(spec, DatasetSpec)
+    fields = RECORD_OF_CONVERTER[spec.converter].model_fields.items()
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                name,
+                type=getattr(info.annotation, "__name__", str(info.annotation)),
+                description=info.description,
+            )
+            for name, info in fields
+        ]
+    )
