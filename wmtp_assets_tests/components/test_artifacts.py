@@ -114,9 +114,13 @@ def test_every_asset_leads_to_its_definition() -> None:
     for artifact in Catalogue.load():
         reference = graph.get(dg.AssetKey(artifact.key)).metadata["dagster/code_references"]
         assert isinstance(reference, dg.CodeReferencesMetadataValue)
-        (local,) = reference.code_references
-        assert isinstance(local, dg.LocalFileCodeReference)
-        assert f"name: {artifact.spec.name}\n" in Path(local.file_path).read_text()
+        paths = {
+            Path(item.file_path)
+            for item in reference.code_references
+            if isinstance(item, dg.LocalFileCodeReference)
+        }
+        assert [path.name for path in paths] == ["defs.yaml"]
+        assert f"name: {artifact.spec.name}\n" in paths.pop().read_text()
 
 
 @pytest.mark.parametrize("name", ["models", "datasets", "small", "everything"])
