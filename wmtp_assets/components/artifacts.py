@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import dagster as dg
 
@@ -88,14 +87,6 @@ def group_of(artifact: Artifact) -> str:
     return "datasets" if isinstance(artifact.spec, DatasetSpec) else "models"
 
 
-def _code_reference(source: Path | None) -> dict[str, dg.CodeReferencesMetadataValue]:
-    """Where the UI says the asset is defined."""
-    if source is None:
-        return {}
-    reference = dg.LocalFileCodeReference(file_path=str(source), line_number=1, label=source.name)
-    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
-
-
 DERIVED = (
     dg.AutomationCondition.eager().replace(
         dg.AutomationCondition.any_deps_updated(),
@@ -107,12 +98,8 @@ DERIVED = (
 ``eager()`` would fire after each materialization, whether the bytes changed or not."""
 
 
-def asset_of(artifact: Artifact, source: Path | None = None) -> dg.AssetsDefinition:
-    """The asset that materializes ``artifact``.
-
-    Args:
-        source: the ``defs.yaml`` that declares it.
-    """
+def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
+    """The asset that materializes ``artifact``."""
     optional = "Optional: made only when it is asked for. " if artifact.optional else ""
     part = _PARTS[artifact.kind]
     if artifact.dtype is not None:
@@ -126,7 +113,7 @@ def asset_of(artifact: Artifact, source: Path | None = None) -> dg.AssetsDefinit
         owners=OWNERS,
         tags=OPTIONAL_TAG if artifact.optional else None,
         description=f"{optional}{part}\n\n{artifact.spec.description}",
-        metadata={"path": f"{artifact.base}/", **_code_reference(source)},
+        metadata={"path": f"{artifact.base}/"},
         automation_condition=DERIVED if artifact.upstream and not artifact.optional else None,
     )
     def build(context: dg.AssetExecutionContext, storage: StorageResource) -> dg.MaterializeResult:

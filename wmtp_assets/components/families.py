@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import dagster as dg
@@ -16,12 +15,8 @@ from wmtp_assets.layout import Artifact, Catalogue, artifacts_of
 from wmtp_assets.specs import AnySpec, DatasetSpec, MicroSpec, ModelSpec, SnapshotSpec
 
 
-def definitions_of(artifacts: Iterable[Artifact], source: Path | None = None) -> dg.Definitions:
-    """The assets and checks of some artifacts.
-
-    Args:
-        source: the ``defs.yaml`` that declares them.
-    """
+def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
+    """The assets and checks of some artifacts."""
     artifacts = list(artifacts)
     sources = {
         artifact.spec.repository.id: source_of(artifact.spec)
@@ -29,7 +24,7 @@ def definitions_of(artifacts: Iterable[Artifact], source: Path | None = None) ->
         if isinstance(artifact.spec, ModelSpec | DatasetSpec)
     }
     return dg.Definitions(
-        assets=[*sources.values(), *(asset_of(artifact, source) for artifact in artifacts)],
+        assets=[*sources.values(), *(asset_of(artifact) for artifact in artifacts)],
         asset_checks=[check for artifact in artifacts for check in checks_of(artifact)],
     )
 
@@ -51,7 +46,7 @@ class _Family(dg.Component):
         return cls(cls.spec_class.model_validate(attributes))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return definitions_of(self.artifacts(context), context.path / "defs.yaml")
+        return definitions_of(self.artifacts(context))
 
     def artifacts(self, context: dg.ComponentLoadContext) -> Iterable[Artifact]:
         return artifacts_of(self.spec)
