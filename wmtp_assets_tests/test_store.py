@@ -871,7 +871,7 @@ def fill_disk(root: Path) -> None:
         assert "4.2 MB or more needed for one file" in message or not is_announced
         assert " or more needed for one file: " in message
         assert f"staging/{RAW}/" in message
-    assert "/tiny/raw/0" in message
+        assert "/tiny/raw/0" in message
         assert " free. What is committed is whole; free some space and run again" in message
         assert contents(root / "models_v2") == before
         assert staging(store) == []

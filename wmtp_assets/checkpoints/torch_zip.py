@@ -77,6 +77,31 @@ class _Archive:
     description: Mapping[str, bytes]
 
 
+class _Tail:
+    """The last bytes of a file, in their place: for zipfile, which looks for offsets from both ends
+    and compares them. It refuses to read what stands before."""
+
+    def __init__(self, data: bytes, begin: int) -> None:
+        self._data, self._begin = data, begin
+        self._size, self._at = begin + len(data), 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, count: int | None = -1, /) -> bytes:
+        begin = self._at - self._begin
+        if begin < 0:
+            raise zipfile.BadZipFile(f"its directory is not in the last {len(self._data)} bytes")
+        end = None if count is None or count < 0 else begin + count
+        data = self._data[begin:end]
+        self._at += len(data)
+        return data
+
+
 def _open_archive(path: Path, verify: Verify) -> _Archive:
     with path.open("rb") as file:
         if file.read(1) == b"\x80":
@@ -92,9 +117,8 @@ def _open_archive(path: Path, verify: Verify) -> _Archive:
         if tail.count(_DIRECTORY_ENTRY) > MAX_RECORDS:
             raise InvalidInput(f"{path}: more than {MAX_RECORDS} records in the archive")
         try:
-            # In a file that it is cut off from, zipfile finds the directory all the same.
-            with zipfile.ZipFile(io.BytesIO(tail)) as archive:
-                return _read_archive(path, file, archive, start, verify)
+            with zipfile.ZipFile(_Tail(tail, start)) as archive:
+                return _read_archive(path, file, archive, verify)
         except (
             zipfile.BadZipFile,
             EOFError,
@@ -110,9 +134,8 @@ def _open_archive(path: Path, verify: Verify) -> _Archive:
 
 
 def _read_archive(
-    path: Path, file: IO[bytes], archive: zipfile.ZipFile, start: int, verify: Verify
+    path: Path, file: IO[bytes], archive: zipfile.ZipFile, verify: Verify
 ) -> _Archive:
-    """The archive in ``file``, whose bytes from ``start`` on zipfile was given."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     names = {info.filename for info in infos}
     if len(names) != len(infos):
@@ -140,18 +163,14 @@ def _read_archive(
                 f"{path}: record {info.filename!r} is compressed or encrypted; "
                 "torch writes records stored"
             )
-        record = _locate_record(file, info, start)
+        record = _locate_record(file, info)
         end = 0 if record is None else record.begin + record.size
-        if (
-            record is None
-            or start + info.header_offset < position
-            or end > start + archive.start_dir
-        ):
+        if record is None or info.header_offset < position or end > archive.start_dir:
             raise InvalidInput(f"{path}: record {info.filename!r} does not lie where it should")
         position = end
         records[info.filename.removeprefix(prefix)] = record
         if info.filename.removeprefix(prefix) in DESCRIPTION:
-            verify(start + info.header_offset, end)
+            verify(info.header_offset, end)
     description = {name: _read_record(path, file, records[name]) for name in described}
     if description.get("byteorder", b"little") != b"little":
         raise InvalidInput(f"{path}: tensors are big-endian; save them on a little-endian machine")
@@ -163,9 +182,11 @@ def _read_archive(
     return _Archive(prefix, storages, description)
 
 
-def _locate_record(file: IO[bytes], info: zipfile.ZipInfo, start: int) -> Record | None:
+def _locate_record(file: IO[bytes], info: zipfile.ZipInfo) -> Record | None:
     """Where the data of a record lies; None: its own header is not there, or has another name."""
-    begin = start + info.header_offset
+    begin = info.header_offset
+    if begin < 0:
+        return None
     file.seek(begin)
     signature, name_size, extra_size = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     name = file.read(name_size).decode("utf-8" if info.flag_bits & _UTF8 else "cp437")

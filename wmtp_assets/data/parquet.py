@@ -125,12 +125,15 @@ def read_footer(path: Path) -> pq.FileMetaData:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn pyarrow's errors about damaged files into one of ours; those of the disk pass."""
+    """Turn pyarrow's errors about damaged files into one of ours; those of disk and memory
+    pass."""
     import pyarrow as pa
 
     reading(path)
     try:
         yield
+    except MemoryError:
+        raise  # pyarrow's own is an ArrowException as well, and says nothing about the file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # pyarrow's own, about damaged pages, has no number

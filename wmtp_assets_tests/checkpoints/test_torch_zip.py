@@ -682,6 +682,77 @@ def test_directory_beyond_the_verified_tail_is_refused(
     assert f"a directory of more than {end - begin - 1} bytes" in refusal(path)
 
 
+def end_field(name: str) -> int:
+    """Where a field of the end-of-directory record of :func:`zipped` stands, from the end."""
+    return {"size": -10, "offset": -6}[name]
+
+
+@pytest.mark.parametrize("more", [1, 10, 1000, -1, -10])
+@pytest.mark.parametrize("name", ["size", "offset"])
+def test_directory_that_lies_elsewhere_than_said(path: Path, name: str, more: int) -> None:
+    """zipfile moves all records by the difference, be it to before the file begins."""
+    data = bytearray(zipped(records(SAVED)))
+    at = len(data) + end_field(name)
+    struct.pack_into("<I", data, at, struct.unpack_from("<I", data, at)[0] + more)
+    path.write_bytes(data)
+    refusal(path)
+
+
+# Of the records' offsets none fits 32 bits but the first.
+FAR = (4 << 30) + 4096
+
+
+def write_far(path: Path) -> None:
+    """Write a checkpoint that ends beyond 4 GiB; almost all of it is a hole, which takes no disk.
+
+    As torch does: the description first, directory and its end in zip64 format.
+    """
+    parts = records(crafted(record=struct.pack("<4f", 1, 2, 3, 4)))
+    with path.open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", parts.pop("data.pkl"))
+        archive.start_dir = FAR  # where the next record goes
+        for name, data in parts.items():
+            archive.writestr(f"archive/{name}", data)
+
+
+def test_checkpoint_of_more_than_4_gib_is_read(path: Path) -> None:
+    """As each 7B one is: offsets stand in zip64 fields, and only the tail is read."""
+    write_far(path)
+    size = path.stat().st_size
+    assert size > FAR and path.stat().st_blocks * 512 < 1 << 20
+    asked: list[tuple[int, int]] = []
+    tensor = read_tensors(path, lambda begin, end: asked.append((begin, end)))["w"]
+    assert (size - torch_zip.TAIL, size) in asked and min(asked)[0] == 0
+    assert FAR < tensor.begin < size
+    with path.open("rb") as file:
+        file.seek(tensor.begin)
+        assert struct.unpack("<4f", file.read(16)) == (1, 2, 3, 4)
+
+
+def test_zipfile_finds_offsets_where_they_are(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer versions look for the end of the directory where its locator says it is (gh-139700),
+    and refuse archives that have it elsewhere, or locators that point beyond the file."""
+
+    class Newer(zipfile.ZipFile):
+        def __init__(self, file: Any) -> None:
+            size = file.seek(0, os.SEEK_END)
+            assert size == path.stat().st_size
+            file.seek(size - 22 - 20)
+            signature, _, offset, _ = struct.unpack("<4sIQI", file.read(20))
+            assert signature == b"PK\x06\x07" and FAR < offset == size - 22 - 20 - 56
+            assert file.seek(offset) == file.tell() == offset
+            found = struct.unpack("<4sQ28xQQ", file.read(56))
+            assert found[0] == b"PK\x06\x06" and found[2] + found[3] == offset
+            with pytest.raises(zipfile.BadZipFile):  # nor may it read what was not verified
+                file.seek(size - torch_zip.TAIL - 1)
+                file.read(1)
+            super().__init__(file)
+
+    write_far(path)
+    monkeypatch.setattr(torch_zip.zipfile, "ZipFile", Newer)
+    torch_zip._open_archive(path, torch_zip.trust)
+
+
 # -- fuzzing -------------------------------------------------------------------------------------
 
 

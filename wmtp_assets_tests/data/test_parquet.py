@@ -244,3 +244,15 @@ def test_errors_of_the_disk_stay_what_they_are(path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         list(read_rows(path, COLUMNS))
     assert caught.value.errno == errno.ENOENT
+
+
+def test_lack_of_memory_is_not_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyarrow's own error for it is one of its errors about files, too."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise pa.lib.ArrowMemoryError("malloc of size 1099511627776 failed")
+
+    write(path, {"name": ["a"], "code": ["x"]})
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", fail)
+    with pytest.raises(MemoryError, match="malloc of size"):
+        list(read_rows(path, COLUMNS))
