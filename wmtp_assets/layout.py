@@ -57,6 +57,9 @@ SUMMARIES: tuple[Kind, ...] = ("parameters", "document", "release")
 DOCUMENTS: tuple[Kind, ...] = ("document", "release")
 """Kinds that describe the storage as a whole."""
 
+GENERATED: tuple[Kind, ...] = ("card", "croissant", *SUMMARIES)
+"""Kinds that say what other artifacts are; a release freezes those, and not what is said."""
+
 VALUE_HEAD = "safetensors/value_head.safetensors"
 GUESTS = (VALUE_HEAD,)
 """Files that training puts beside those of an asset: none writes them, a commit keeps them."""

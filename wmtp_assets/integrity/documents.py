@@ -131,7 +131,7 @@ def _check_states(subject: Subject, report: Report, facts: Facts, stated: States
             if "failed" in (said, now):
                 report.add(
                     subject.file(name),
-                    expected=f"the rule {result.rule} {now}, as of {result.at}",
+                    expected=f"{now}, as of {result.at}",
                     found=said or "nothing",
-                    place=f"state of {fact.key}",
+                    place=f"{result.rule} of {fact.key}",
                 )

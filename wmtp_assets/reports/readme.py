@@ -34,9 +34,9 @@ that training initialises one. A recorded value head is kept when the checkpoint
 """
 
 REPROCESSING = """\
-Change its `defs.yaml` (`max_tokens`, `public_tests`, splits), raise `version` there, and run \
-`{command}`, or that of another dataset: what is downstream is made too. Rows that come out the same \
-are the same bytes, and nothing downstream of them is stale. What was there before stays in \
+Change its `defs.yaml` (`max_tokens`, `public_tests`, splits), raise `version` there, and run
+`{command}`, or that of another dataset: what is downstream is made too. Rows that come out the same
+are the same bytes, and nothing downstream of them is stale. What was there before stays in
 `.wmtp/previous/` until the next change.
 """
 
@@ -144,8 +144,8 @@ def _versions(facts: Facts) -> Iterator[str]:
     said = ", ".join(f"{version}: {count}" for version, count in sorted(counts.items()))
     yield from paragraph(
         f"Artifacts by version: {said}. A version names bytes: `RELEASE.json` freezes size and "
-        "SHA-256 of every artifact under its version, and a check fails when they change and the "
-        "version does not. To change one, raise `version` in its `defs.yaml`."
+        "SHA-256 of every artifact that is made from upstream under its version, and a check "
+        "fails when they change and the version does not. To change one, raise `version` in its `defs.yaml`."
     )
 
 

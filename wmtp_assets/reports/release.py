@@ -1,7 +1,8 @@
 """``RELEASE.json``: version, size and hash of every artifact, frozen.
 
-Frozen are the artifacts that are made from upstream; what sums up whatever is there (the parameter
-snapshot and the documents) changes when an optional artifact appears, and is not.
+Frozen is what is made from upstream. What only says what other artifacts are (cards, Croissant,
+the parameter snapshot, the documents) is not: it changes when an optional artifact appears, or when
+this project words it otherwise, and the rule ``current`` compares it with what it describes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact
 from wmtp_assets.files import open_regular
-from wmtp_assets.layout import SUMMARIES, Artifact
+from wmtp_assets.layout import GENERATED, Artifact
 from wmtp_assets.manifest import render
 from wmtp_assets.reports.facts import SAMPLE, Fact, Facts
 from wmtp_assets.specs import AssetName, Sha256, Spec
@@ -132,7 +133,7 @@ def _is_committed(
 
 def to_freeze(facts: Facts) -> list[Fact]:
     """The artifacts that a release freezes."""
-    return [fact for fact in facts.there if fact.artifact.kind not in SUMMARIES]
+    return [fact for fact in facts.there if fact.artifact.kind not in GENERATED]
 
 
 def frozen(fact: Fact) -> Frozen:

@@ -290,7 +290,7 @@ def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
 
 def test_what_is_outside_the_artifact_folders_is_no_stray(store: Store) -> None:
     """The root also holds the first version's folders and our own workshop."""
-    for name in ("models/llama/model.bin", "README.md", ".wmtp/anything"):
+    for name in ("models/llama/model.bin", "NOTES.md", ".wmtp/anything"):
         path = store.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
