@@ -145,7 +145,8 @@ def _versions(facts: Facts) -> Iterator[str]:
     yield from paragraph(
         f"Artifacts by version: {said}. A version names bytes: `RELEASE.json` freezes size and "
         "SHA-256 of every artifact that is made from upstream under its version, and a check "
-        "fails when they change and the version does not. To change one, raise `version` in its `defs.yaml`."
+        "fails when they change and the version does not. To change one, raise `version` in its "
+        "`defs.yaml`."
     )
 
 
