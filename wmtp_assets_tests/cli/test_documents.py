@@ -27,7 +27,7 @@ def test_approve(wmtp: Wmtp, store: Store) -> None:
 
 
 def test_verify_release(wmtp: Wmtp, store: Store) -> None:
-    """A copy elsewhere is what was released, or it is said where not; documents are not looked at."""
+    """A copy elsewhere is what was released, or it is said where not; no document matters."""
     damage(store.path(store.catalogue["storage_readme"], "README.md"), flip(9))
     good = wmtp("verify", "--release")
     assert good.returncode == 0, good.stdout

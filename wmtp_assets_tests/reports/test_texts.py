@@ -22,8 +22,8 @@ from wmtp_assets.store import Store
 
 MODULES = sorted(Path(wmtp_assets.reports.__file__).parent.glob("*.py"))
 NAMES = re.compile(
-    r"SHA-?256|sha256|phase1|models_v2|datasets_v2|md5|rho_1|croissant/1\.0|"
-    r"Croissant 1\.0|^\.0%$|llama2|Llama 2|apache-2\.0|Apache-2\.0|cc-by-nc-4\.0|CC-BY-NC-4\.0|\[0-9\][{]\d[}]|\\\\\d",
+    r"SHA-?256|sha256|phase1|models_v2|datasets_v2|md5|rho_1|croissant/1\.0|Croissant 1\.0|^\.0%$|"
+    r"llama2|Llama 2|apache-2\.0|cc-by-nc-4\.0|\[0-9\][{]\d[}]|\\\\\d",
     re.IGNORECASE,
 )
 """Digits that are part of a name, a licence or a pattern."""
