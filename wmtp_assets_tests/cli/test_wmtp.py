@@ -100,7 +100,7 @@ def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
     *rows, last = wmtp("status", "codecontests").stdout.splitlines()[1:]
     assert [row.split()[:2] for row in rows] == [[f"codecontests_{part}", part] for part in PARTS]
     commit = store.manifest(store.catalogue["codecontests_raw"]).document["source"]["revision"]
-    assert all(f" deepmind/code_contests  {commit[:8]} " in row for row in rows)
+    assert all(f" deepmind/code_contests  {commit[:8]} " in row for row in rows[:-1])
     counts = dict(zip(PARTS, (row.split()[-6] for row in rows), strict=True))
     lines = {
         split: store.path(store.catalogue["codecontests_processed"], f"processed/{split}.jsonl")
