@@ -11,7 +11,7 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-faults check clean
+.PHONY: help install materialize status verify ui test test-faults examples check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
@@ -19,6 +19,7 @@ help:
 	@echo "make status | verify                    what is there | is every byte right"
 	@echo "make test | check                       tests | ruff, pyright, dg check"
 	@echo "make test-faults                        crashes, full disks and flipped bits at full length"
+	@echo "make examples                           write docs/examples/ anew, from the sample"
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
@@ -47,6 +48,9 @@ test: install
 
 test-faults: install
 	WMTP_FAULTS=full $(BIN)/pytest -m faults
+
+examples: install
+	$(BIN)/python -m wmtp_assets_tests.examples
 
 check: install
 	$(BIN)/ruff check

@@ -13,9 +13,11 @@ from typing import Literal
 from wmtp_assets.errors import SpecError
 from wmtp_assets.specs import (
     DEFS_FOLDER,
+    DOCUMENT_FILES,
     DTYPE_SUFFIXES,
     AnySpec,
     DatasetSpec,
+    DocumentSpec,
     DType,
     FamilyName,
     MicroSpec,
@@ -36,20 +38,31 @@ Kind = Literal[
     "stats",
     "tests",
     "parameters",
+    "card",
+    "croissant",
+    "document",
+    "release",
 ]
 
 MODELS = "models_v2"
 DATASETS = "datasets_v2"
 SMALL = "datasets_local_small"
 CONFIGS = "configs"
-TOP_FOLDERS = (MODELS, DATASETS, SMALL, CONFIGS)
+DOCS = "docs"
+TOP_FOLDERS = (MODELS, DATASETS, SMALL, CONFIGS, DOCS)
+
+SUMMARIES: tuple[Kind, ...] = ("parameters", "document", "release")
+"""Kinds that are made of whatever is there: of optional artifacts only those that are."""
+
+DOCUMENTS: tuple[Kind, ...] = ("document", "release")
+"""Kinds that describe the storage as a whole."""
+
+GENERATED: tuple[Kind, ...] = ("card", "croissant", *SUMMARIES)
+"""Kinds that say what other artifacts are; a release freezes those, and not what is said."""
 
 VALUE_HEAD = "safetensors/value_head.safetensors"
 GUESTS = (VALUE_HEAD,)
 """Files that training puts beside those of an asset: none writes them, a commit keeps them."""
-
-RECORDED = ("value_head",)
-"""Keys of a manifest that say what people recorded about guests: a commit keeps them."""
 
 INTERNAL = ".wmtp"
 """Staging, locks, previous generations, verification times and the sample hub's files."""
@@ -71,6 +84,7 @@ class Artifact:
         upstream: keys of the assets it is made from.
         dtype: of the tensors, declared; None: it has none.
         optional: made only when it is asked for; whatever needs it does without.
+        copied: files of its own that are copied to the root when it is made.
     """
 
     key: str
@@ -82,6 +96,7 @@ class Artifact:
     upstream: tuple[str, ...] = ()
     dtype: DType | None = None
     optional: bool = False
+    copied: tuple[str, ...] = ()
 
     @property
     def unit(self) -> str:
@@ -102,10 +117,33 @@ class Artifact:
         """Those of :data:`GUESTS` that may lie among this asset's files."""
         return tuple(path for path in GUESTS if path.split("/", 1)[0] in self.owns)
 
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """Keys of its manifest that say what people recorded: a commit keeps them."""
+        if self.guests:
+            return ("value_head",)
+        return ("approvals",) if self.kind == "document" else ()
+
+
+def _card(
+    key: str, spec: AnySpec, folder: str, upstream: tuple[str, ...], optional: bool
+) -> Artifact:
+    """The model card, as the hub has it: ``README.md`` in the model's folder."""
+    return Artifact(
+        key,
+        "card",
+        spec,
+        folder,
+        manifest="README.metadata.json",
+        owns=("README.md",),
+        upstream=upstream,
+        optional=optional,
+    )
+
 
 def _model_artifacts(spec: ModelSpec) -> Iterator[Artifact]:
     base = f"{MODELS}/{spec.folder}"
-    raw, tokenizer, safetensors, *variants = spec.artifact_names
+    raw, tokenizer, safetensors, *variants, card = spec.artifact_names
     optional = spec.status == "optional"
     shared = spec.tokenizer.shared_with
     yield Artifact(
@@ -139,11 +177,27 @@ def _model_artifacts(spec: ModelSpec) -> Iterator[Artifact]:
             dtype=dtype,
             optional=True,
         )
+    yield _card(card, spec, base, (raw, tokenizer, safetensors), optional)
+
+
+def _micro_artifacts(spec: MicroSpec) -> Iterator[Artifact]:
+    base = f"{MODELS}/{spec.folder}"
+    micro, card = spec.artifact_names
+    yield Artifact(
+        micro,
+        "micro",
+        spec,
+        base,
+        owns=("safetensors", "tokenizer", "configs"),
+        upstream=(f"{spec.parent}_safetensors", f"{spec.parent}_tokenizer"),
+        dtype=spec.dtype,
+    )
+    yield _card(card, spec, base, (micro,), optional=False)
 
 
 def _dataset_artifacts(spec: DatasetSpec) -> Iterator[Artifact]:
     base = f"{DATASETS}/{spec.folder}"
-    raw, processed, pairs, small, stats, *tests = spec.artifact_names
+    raw, processed, pairs, small, stats, *tests, croissant = spec.artifact_names
     optional = spec.status == "optional"
     yield Artifact(
         raw, "raw", spec, base, manifest="raw.metadata.json", owns=("raw",), optional=optional
@@ -165,32 +219,56 @@ def _dataset_artifacts(spec: DatasetSpec) -> Iterator[Artifact]:
     )
     for kind, key, folder, made_from in views:
         yield Artifact(key, kind, spec, folder, upstream=(made_from,), optional=optional)
+    yield Artifact(
+        croissant,
+        "croissant",
+        spec,
+        base,
+        manifest="croissant.metadata.json",
+        owns=("croissant.json",),
+        upstream=(processed,),
+        optional=optional,
+    )
+
+
+def _document_artifact(spec: DocumentSpec, others: Sequence[Artifact]) -> Artifact:
+    """A document about all artifacts that are no documents; the report is about those too."""
+    about = [item.key for item in others if spec.document == "report" or item.kind not in DOCUMENTS]
+    return Artifact(
+        spec.name,
+        "release" if spec.document == "release" else "document",
+        spec,
+        DOCS,
+        manifest=f"{spec.file.split('.')[0]}.metadata.json",
+        owns=(spec.file,),
+        upstream=tuple(about),
+        copied=(spec.file,) if spec.document in ("readme", "release") else (),
+    )
 
 
 def artifacts_of(spec: AnySpec, others: Sequence[Artifact] = ()) -> tuple[Artifact, ...]:
     """The artifacts of one family, upstream first.
 
     Args:
-        others: the artifacts of all models, for a snapshot of them.
+        others: the artifacts that were made before, for what is made of all of them.
     """
     if isinstance(spec, ModelSpec):
         return tuple(_model_artifacts(spec))
     if isinstance(spec, MicroSpec):
-        return (
-            Artifact(
-                spec.name,
-                "micro",
-                spec,
-                f"{MODELS}/{spec.folder}",
-                owns=("safetensors", "tokenizer", "configs"),
-                upstream=(f"{spec.parent}_safetensors", f"{spec.parent}_tokenizer"),
-                dtype=spec.dtype,
-            ),
-        )
+        return tuple(_micro_artifacts(spec))
     if isinstance(spec, SnapshotSpec):
         checkpoints = tuple(other.key for other in others if other.dtype is not None)
         return (Artifact(spec.name, "parameters", spec, CONFIGS, upstream=checkpoints),)
+    if isinstance(spec, DocumentSpec):
+        return (_document_artifact(spec, others),)
     return tuple(_dataset_artifacts(spec))
+
+
+def _turn(spec: AnySpec) -> tuple[int, int]:
+    """When a spec's artifacts are listed: what they are made from comes before them."""
+    order = [ModelSpec, MicroSpec, DatasetSpec, SnapshotSpec, DocumentSpec]
+    among = [*DOCUMENT_FILES].index(spec.document) if isinstance(spec, DocumentSpec) else 0
+    return order.index(type(spec)), among
 
 
 class Catalogue:
@@ -205,9 +283,8 @@ class Catalogue:
         self.specs = tuple(specs)
         self._models = {spec.name: spec for spec in specs if isinstance(spec, ModelSpec)}
         self._check_models()
-        order = [ModelSpec, MicroSpec, DatasetSpec, SnapshotSpec]
         made: list[Artifact] = []
-        for spec in sorted(self._sharing_last(), key=lambda spec: order.index(type(spec))):
+        for spec in sorted(self._sharing_last(), key=_turn):
             made += artifacts_of(spec, made)
         self._by_key = {artifact.key: artifact for artifact in made}
         for artifact in self:
@@ -252,7 +329,7 @@ class Catalogue:
                     f"{artifact.key} is made from {key}, which no defs.yaml declares; known: "
                     + ", ".join(self._by_key)
                 )
-            if upstream.optional and not artifact.optional and artifact.kind != "parameters":
+            if upstream.optional and not artifact.optional and artifact.kind not in SUMMARIES:
                 raise SpecError(
                     f"{artifact.key} is made from {key}, which is optional: it may never be there"
                 )

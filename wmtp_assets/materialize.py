@@ -9,6 +9,7 @@ from pathlib import Path
 from wmtp_assets.build import Build
 from wmtp_assets.child import ChildDied, Run, call
 from wmtp_assets.errors import InvalidInput, MissingArtifact, StoreError
+from wmtp_assets.files import replace_file
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document, FileRecord, Manifest
 from wmtp_assets.progress import Say, silent
@@ -65,6 +66,8 @@ def _run_builder(build: Build) -> Document:
             from wmtp_assets.data.tests import build_tests as builder
         case "parameters":
             from wmtp_assets.checkpoints.snapshot import build_snapshot as builder
+        case "card" | "croissant" | "document" | "release":
+            from wmtp_assets.reports.build import build_document as builder
         case "raw":
             raise AssertionError("raw files are downloaded, not parsed")
     return builder(build)
@@ -142,6 +145,8 @@ def materialize(
     with store.stage(artifact, say) as staged:
         description = build_staged(store, artifact, staged, say, others, run)
         manifest = store.commit(artifact, staged, description, say)
+        for name in artifact.copied:
+            replace_file(store.root / name, store.read(artifact, name))
         shutil.rmtree(store.scratch(artifact), ignore_errors=True)
     return manifest
 

@@ -146,7 +146,7 @@ class TokenizerSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """A full-size model: raw checkpoint, tokenizer and safetensors, one asset each.
+    """A full-size model: raw checkpoint, tokenizer, safetensors and model card, one asset each.
 
     Every dtype in ``variants`` is one asset more, cast from the raw checkpoint, and optional.
     """
@@ -186,7 +186,8 @@ class ModelSpec(Spec):
 
     @property
     def artifact_names(self) -> tuple[str, ...]:
-        parts = ("raw", "tokenizer", "safetensors", *(DTYPE_SUFFIXES[d] for d in self.variants))
+        variants = (DTYPE_SUFFIXES[d] for d in self.variants)
+        parts = ("raw", "tokenizer", "safetensors", *variants, "card")
         return tuple(f"{self.name}_{part}" for part in parts)
 
 
@@ -216,7 +217,7 @@ class MicroSpec(Spec):
 
     @property
     def artifact_names(self) -> tuple[str, ...]:
-        return (self.name,)
+        return (self.name, f"{self.name}_card")
 
 
 _SHARD = re.compile(r"-([0-9]{5})-of-([0-9]{5})")
@@ -297,9 +298,9 @@ class SmallSpec(Spec):
 
 
 class DatasetSpec(Spec):
-    """A dataset: raw parquet, processed JSONL, pairs, small splits and statistics, five assets.
+    """A dataset: raw parquet, processed JSONL, pairs, small splits, statistics and Croissant.
 
-    One with splits for ``evaluation`` has a sixth, its tests.
+    Six assets; one with splits for ``evaluation`` has a seventh, its tests.
     """
 
     name: AssetName
@@ -326,6 +327,7 @@ class DatasetSpec(Spec):
     )
     small: SmallSpec = SmallSpec()
     uses: tuple[Use, ...] = Field(min_length=1, description="what the rows may be used for")
+    citation: str | None = Field(default=None, description="the paper to cite, on one line")
 
     @model_validator(mode="after")
     def _one_split_a_file(self) -> DatasetSpec:
@@ -353,8 +355,9 @@ class DatasetSpec(Spec):
 
     @property
     def artifact_names(self) -> tuple[str, ...]:
-        parts = ("raw", "processed", "pairs", "small", "stats", "tests")
-        return tuple(f"{self.name}_{part}" for part in parts[: None if self.evaluation else -1])
+        tests = ("tests",) if self.evaluation else ()
+        parts = ("raw", "processed", "pairs", "small", "stats", *tests, "croissant")
+        return tuple(f"{self.name}_{part}" for part in parts)
 
 
 class SnapshotSpec(Spec):
@@ -370,13 +373,45 @@ class SnapshotSpec(Spec):
         return (self.name,)
 
 
-AnySpec = ModelSpec | MicroSpec | DatasetSpec | SnapshotSpec
+DocumentName = Literal["readme", "inventory", "migration", "release", "report"]
+
+DOCUMENT_FILES: Mapping[DocumentName, str] = {
+    "readme": "README.md",
+    "inventory": "phase1_asset_inventory.md",
+    "migration": "migration_notes.md",
+    "release": "RELEASE.json",
+    "report": "phase1_completion_report.md",
+}
+"""The file of each document below ``docs/``, in the order in which they are made."""
+
+
+class DocumentSpec(Spec):
+    """A document that is generated from the artifacts: asset <name>."""
+
+    name: AssetName
+    folder: Literal["docs"] = "docs"
+    description: str
+    version: str = "v2.0.0"
+    document: DocumentName
+
+    @property
+    def file(self) -> str:
+        """The document's file in its folder."""
+        return DOCUMENT_FILES[self.document]
+
+    @property
+    def artifact_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+AnySpec = ModelSpec | MicroSpec | DatasetSpec | SnapshotSpec | DocumentSpec
 
 SPEC_OF_COMPONENT: dict[str, type[AnySpec]] = {
     "wmtp_assets.components.CheckpointModel": ModelSpec,
     "wmtp_assets.components.MicroModel": MicroSpec,
     "wmtp_assets.components.AlpacaDataset": DatasetSpec,
     "wmtp_assets.components.ParameterSnapshot": SnapshotSpec,
+    "wmtp_assets.components.GeneratedDocument": DocumentSpec,
 }
 
 
@@ -425,7 +460,8 @@ def load_specs(folder: Path = DEFS_FOLDER) -> tuple[AnySpec, ...]:
     owner: dict[str, Path] = {}
     for path in sorted(folder.rglob("defs.yaml")):
         spec = load_spec(path)
-        claims = (f"name {spec.name}", *spec.artifact_names, f"folder {spec.folder}")
+        where = f"{spec.folder}/{spec.file}" if isinstance(spec, DocumentSpec) else spec.folder
+        claims = (f"name {spec.name}", *spec.artifact_names, f"folder {where}")
         for claim in claims:
             if claim in owner:
                 raise SpecError(f"{path}: {claim!r} is already declared by {owner[claim]}")

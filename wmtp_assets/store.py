@@ -38,7 +38,7 @@ from wmtp_assets.files import (
     open_regular,
     replace_file,
 )
-from wmtp_assets.layout import INTERNAL, RECORDED, Artifact, Catalogue
+from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
 from wmtp_assets.manifest import Document, FileRecord, Manifest
 from wmtp_assets.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
@@ -410,9 +410,9 @@ class Store:
                 previous = self.manifest(artifact)
             except (MissingArtifact, CorruptArtifact):
                 previous = None
-            if previous is not None and artifact.guests:
-                said = previous.document
-                recorded = {k: said[k] for k in RECORDED if k in said and k in description}
+            if previous is not None:
+                said, kept = previous.document, artifact.recorded
+                recorded = {k: said[k] for k in kept if k in said and k in description}
                 description = {**description, **recorded}
             description = {**description, **staged.describe_parts()}
             data = manifest.seal(description, staged.files, timestamp(), previous)

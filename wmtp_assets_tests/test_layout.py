@@ -100,6 +100,34 @@ PATHS = {
     "mbpp_small": ("datasets_local_small/mbpp_small", "metadata.json", ()),
     "mbpp_stats": ("datasets_v2/mbpp/stats", "metadata.json", ()),
     "parameter_snapshot": ("configs", "metadata.json", ()),
+    **{
+        f"{name}_card": (f"models_v2/{folder}", "README.metadata.json", ("README.md",))
+        for name, folder in {
+            "meta_llama_mtp": "meta-llama-mtp",
+            "ref_sheared_llama": "ref-sheared-llama-2.7b",
+            "starling_rm": "starling-rm-7b",
+            "micro_mtp": "micro-mtp",
+            "micro_ref": "micro-ref",
+        }.items()
+    },
+    **{
+        f"{name}_croissant": (
+            f"datasets_v2/{name}",
+            "croissant.metadata.json",
+            ("croissant.json",),
+        )
+        for name in ("codecontests", "gsm8k", "humaneval", "mbpp")
+    },
+    **{
+        key: ("docs", f"{file.split('.')[0]}.metadata.json", (file,))
+        for key, file in {
+            "storage_readme": "README.md",
+            "asset_inventory": "phase1_asset_inventory.md",
+            "migration_notes": "migration_notes.md",
+            "storage_release": "RELEASE.json",
+            "completion_report": "phase1_completion_report.md",
+        }.items()
+    },
 }
 
 
@@ -244,6 +272,7 @@ def test_order_of_the_files_does_not_matter() -> None:
 
 def test_upstream_is_what_is_read() -> None:
     """Lineage: Dagster shows these edges and stops a damaged artifact from flowing along them."""
+    keys = tuple(artifact.key for artifact in CATALOGUE)
     assert {artifact.key: artifact.upstream for artifact in CATALOGUE} == {
         "meta_llama_mtp_raw": (),
         "meta_llama_mtp_tokenizer": ("meta_llama_mtp_raw",),
@@ -286,6 +315,19 @@ def test_upstream_is_what_is_read() -> None:
             "micro_mtp",
             "micro_ref",
         ),
+        **{
+            f"{name}_card": (f"{name}_raw", f"{name}_tokenizer", f"{name}_safetensors")
+            for name in ("meta_llama_mtp", "ref_sheared_llama", "starling_rm")
+        },
+        **{f"{name}_card": (name,) for name in ("micro_mtp", "micro_ref")},
+        **{
+            f"{name}_croissant": (f"{name}_processed",)
+            for name in ("codecontests", "gsm8k", "humaneval", "mbpp")
+        },
+        **dict.fromkeys(
+            ("storage_readme", "asset_inventory", "migration_notes", "storage_release"), keys[:43]
+        ),
+        "completion_report": keys[:47],
     }
 
 
@@ -327,7 +369,8 @@ def test_tests_exist_where_splits_are_for_evaluation() -> None:
     assert [item.key for item in CATALOGUE if item.kind == "tests"] == ["codecontests_tests"]
     without = CONTESTS.model_copy(update={"evaluation": ()})
     assert [item.key for item in artifacts_of(without)] == [
-        f"codecontests_{part}" for part in ("raw", "processed", "pairs", "small", "stats")
+        f"codecontests_{part}"
+        for part in ("raw", "processed", "pairs", "small", "stats", "croissant")
     ]
 
 
@@ -389,6 +432,8 @@ def test_optional_are_the_reward_model_the_variants_and_gsm8k() -> None:
         "gsm8k_pairs",
         "gsm8k_small",
         "gsm8k_stats",
+        "gsm8k_croissant",
+        "starling_rm_card",
     }
 
 
@@ -461,9 +506,9 @@ def test_select_asset(key: str) -> None:
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        ("meta-llama-mtp", ("raw", "tokenizer", "safetensors", "bf16")),
+        ("meta-llama-mtp", ("raw", "tokenizer", "safetensors", "bf16", "card")),
         ("models_v2/meta-llama-mtp/safetensors-bf16", ("bf16",)),
-        ("models_v2/meta-llama-mtp", ("raw", "safetensors")),
+        ("models_v2/meta-llama-mtp", ("raw", "safetensors", "card")),
         ("models_v2/meta-llama-mtp/tokenizer", ("tokenizer",)),
     ],
 )
@@ -489,8 +534,8 @@ def test_select_dataset_folders() -> None:
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("codecontests", ("raw", "processed", "pairs", "small", "stats", "tests")),
-        ("datasets_v2/codecontests", ("raw", "processed")),
+        ("codecontests", ("raw", "processed", "pairs", "small", "stats", "tests", "croissant")),
+        ("datasets_v2/codecontests", ("raw", "processed", "croissant")),
         ("datasets_v2/codecontests/tests", ("tests",)),
         ("datasets_local_small/codecontests_small", ("small",)),
     ],
@@ -523,5 +568,5 @@ def test_catalogue_lists_each_artifact_once() -> None:
     """Iteration drives the commands: one artifact twice would be made twice."""
     keys = [artifact.key for artifact in CATALOGUE]
     assert all(one != two for one, two in pairwise(sorted(keys)))
-    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 34
-    assert keys[-1] == "parameter_snapshot"  # of all the others
+    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 48
+    assert keys[-1] == "completion_report"  # of all the others

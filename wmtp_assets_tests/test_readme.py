@@ -8,17 +8,23 @@ from pathlib import Path
 
 from wmtp_assets import usable_for
 from wmtp_assets.cli.main import cli
-from wmtp_assets.layout import Catalogue
+from wmtp_assets.layout import DOCUMENTS, GENERATED, Catalogue
 from wmtp_assets.specs import DatasetSpec, ModelSpec
 
 PROJECT = Path(__file__).parents[1]
 
 
 def test_graph_is_the_graph() -> None:
-    """The picture is the first thing people see; it must not be last year's graph."""
+    """The picture is the first thing people see; it must not be last year's graph. What describes
+    the others, and is made of nearly all of them, is left out; the text below says so."""
     text = (PROJECT / "README.md").read_text()
     drawn = re.findall(r"^    (\w+) --> (\w+)$", text, flags=re.MULTILINE)
-    edges = [(key, artifact.key) for artifact in Catalogue.load() for key in artifact.upstream]
+    edges = [
+        (key, artifact.key)
+        for artifact in Catalogue.load()
+        for key in artifact.upstream
+        if artifact.kind == "parameters" or artifact.kind not in GENERATED
+    ]
     assert sorted(drawn) == sorted(edges)
 
 
@@ -35,7 +41,7 @@ def test_architecture_names_what_each_kind_owns() -> None:
     text = (PROJECT / "docs/architecture.md").read_text()
     for artifact in Catalogue.load():
         name = artifact.key.removeprefix(f"{artifact.spec.name}_")
-        own = {"micro": "<micro>", "parameters": artifact.key}
+        own = {"micro": "<micro>", **dict.fromkeys(("parameters", *DOCUMENTS), artifact.key)}
         pattern = own.get(artifact.kind, f"_{name}")
         assert re.search(rf"^\| `[^`]*{re.escape(pattern)}` \|", text, flags=re.MULTILINE), pattern
 

@@ -18,6 +18,7 @@ from wmtp_assets.specs import (
     DEFS_FOLDER,
     SPEC_OF_COMPONENT,
     DatasetSpec,
+    DocumentSpec,
     MicroSpec,
     ModelSpec,
     Repository,
@@ -126,7 +127,7 @@ def test_shipped_file_loads(path: Path) -> None:
 def test_shipped_files_load_together() -> None:
     """One graph: no name stands for two artifacts, and the families of the experiments exist."""
     names = {type(spec): spec.name for spec in load_specs()}
-    assert names.keys() == {ModelSpec, MicroSpec, DatasetSpec, SnapshotSpec}
+    assert names.keys() == {ModelSpec, MicroSpec, DatasetSpec, SnapshotSpec, DocumentSpec}
     assert len(load_specs()) == len(SHIPPED)
 
 
@@ -413,7 +414,7 @@ def test_names_of_variants(write: Write) -> None:
     spec = load_spec(
         write("meta_llama_mtp", {"dtype": "float32", "variants": ["float16", "bfloat16"]})
     )
-    assert spec.artifact_names[3:] == ("meta_llama_mtp_fp16", "meta_llama_mtp_bf16")
+    assert spec.artifact_names[3:5] == ("meta_llama_mtp_fp16", "meta_llama_mtp_bf16")
 
 
 def test_every_wrong_field_is_named(write: Write) -> None:
@@ -504,13 +505,14 @@ def test_held_out_splits(
 @pytest.mark.parametrize(
     ("changes", "has_tests"), [({}, True), ({"evaluation": []}, False), ({"uses": ["rho_1"]}, True)]
 )
-def test_sixth_artifact_is_for_evaluation(
+def test_artifact_of_tests_is_for_evaluation(
     write: Write, changes: dict[str, object], has_tests: bool
 ) -> None:
     """Tests are written for whoever evaluates; the spec alone decides, and names it for the lookup
     of clashes too."""
     names = load_spec(write("codecontests", changes)).artifact_names
-    parts = ("raw", "processed", "pairs", "small", "stats", *["tests"] * has_tests)
+    tests = ["tests"] * has_tests
+    parts = ("raw", "processed", "pairs", "small", "stats", *tests, "croissant")
     assert names == tuple(f"codecontests_{part}" for part in parts)
 
 

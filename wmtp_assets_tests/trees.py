@@ -13,7 +13,7 @@ from typing import Any
 
 from wmtp_assets import manifest
 from wmtp_assets.files import BLOCK, hash_file
-from wmtp_assets.layout import Artifact
+from wmtp_assets.layout import SUMMARIES, Artifact
 from wmtp_assets.manifest import FileRecord
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store
@@ -74,13 +74,15 @@ def tree(folder: Path) -> dict[str, tuple[int, FileRecord]]:
 
 
 def remove_optional(store: Store) -> None:
-    """What ``make materialize`` makes: no optional artifact, and a snapshot that knows of none."""
+    """What ``make materialize`` makes: no optional artifact, and no summary that knows of one."""
     for artifact in store.catalogue:
-        if artifact.optional:
+        if artifact.optional or artifact.kind == "release":
             for name in (*store.manifest(artifact).files, artifact.manifest):
                 store.path(artifact, name).unlink()
     for artifact in store.catalogue:
-        if artifact.kind == "parameters":
+        if artifact.kind == "release":
+            (store.root / "RELEASE.json").unlink()
+        if artifact.kind in SUMMARIES:
             materialize(store, artifact)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from wmtp_assets import __version__
 from wmtp_assets.cli.adopt import adopt
+from wmtp_assets.cli.approve import approve
 from wmtp_assets.cli.doctor import doctor
 from wmtp_assets.cli.gc import gc
 from wmtp_assets.cli.lock import lock
@@ -42,6 +43,7 @@ cli.add_command(verify)
 cli.add_command(repair_command)
 cli.add_command(gc)
 cli.add_command(value_head)
+cli.add_command(approve)
 cli.add_command(doctor)
 cli.add_command(show)
 

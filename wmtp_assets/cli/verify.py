@@ -12,7 +12,13 @@ from rich.markup import escape
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.integrity.findings import is_warning
-from wmtp_assets.integrity.verify import Verdict, exit_code, findings_of, strays
+from wmtp_assets.integrity.verify import (
+    Verdict,
+    exit_code,
+    findings_of,
+    strays,
+    verify_release,
+)
 from wmtp_assets.integrity.verify import verify as apply_rules
 from wmtp_assets.progress import Terminal, silent
 from wmtp_assets.store import Store
@@ -20,17 +26,21 @@ from wmtp_assets.store import Store
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
+@click.option("--release", is_flag=True, help="Only: is it, byte for byte, what was released?")
 @json_option
 @click.pass_context
-def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+def verify(context: click.Context, names: tuple[str, ...], release: bool, as_json: bool) -> None:
     """Read every byte of the artifacts and apply every rule; nothing is repaired.
 
     NAME is an asset key or a folder name; all by default. An optional artifact that is absent
-    counts only when it is named, itself or a folder of optional ones.
+    counts only when it is named, itself or a folder of optional ones. With --release every byte of
+    what docs/RELEASE.json has frozen is read and compared with it, and nothing else is looked at.
 
     Exit codes, which add up: 0 all good, 1 corrupt, 2 missing or extra file or artifact,
     4 unreadable, 8 kept changing while it was read; 64 wrong usage, 70 internal error.
     """
+    if release and names:
+        raise click.UsageError("--release compares all that was released: name no artifact")
     store = open_store()
     console = Console(soft_wrap=True)
 
@@ -40,9 +50,12 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
 
     errors = Console(stderr=True)
     with Terminal(errors) if errors.is_terminal else nullcontext(silent) as say:
-        artifacts, asked_for = select(store, names), _asked_for(store, names)
-        verdicts = apply_rules(store, artifacts, told, say, asked_for=asked_for)
-    if not names:
+        if release:
+            verdicts = verify_release(store, told, say)
+        else:
+            artifacts, asked_for = select(store, names), _asked_for(store, names)
+            verdicts = apply_rules(store, artifacts, told, say, asked_for=asked_for)
+    if not names and not release:
         verdicts.append(strays(store))
         if verdicts[-1].outcome.findings:
             told(verdicts[-1])

@@ -3,8 +3,15 @@
 from wmtp_assets.components.families import (
     AlpacaDataset,
     CheckpointModel,
+    GeneratedDocument,
     MicroModel,
     ParameterSnapshot,
 )
 
-__all__ = ["AlpacaDataset", "CheckpointModel", "MicroModel", "ParameterSnapshot"]
+__all__ = [
+    "AlpacaDataset",
+    "CheckpointModel",
+    "GeneratedDocument",
+    "MicroModel",
+    "ParameterSnapshot",
+]

@@ -9,7 +9,7 @@ import dagster as dg
 from wmtp_assets.components.metadata import describe
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.errors import WmtpError
-from wmtp_assets.layout import Artifact, Kind
+from wmtp_assets.layout import SUMMARIES, Artifact, Kind
 from wmtp_assets.materialize import materialize
 from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec, Repository
 
@@ -26,6 +26,10 @@ _KINDS: Mapping[Kind, tuple[str, ...]] = {
     "stats": ("json",),
     "tests": ("json",),
     "parameters": ("yaml",),
+    "card": ("markdown",),
+    "croissant": ("json",),
+    "document": ("markdown",),
+    "release": ("json",),
 }
 
 _PARTS: Mapping[Kind, str] = {
@@ -40,6 +44,10 @@ _PARTS: Mapping[Kind, str] = {
     "stats": "Counts and token distributions, one summary per content.",
     "tests": "The inputs and outputs that judge a solution, of every problem of a split.",
     "parameters": "The parameters of every model that is there, derived from the checkpoints.",
+    "card": "The model card: tensors, parameters, licence and lineage.",
+    "croissant": "The dataset's description as Croissant metadata, for tools that read it.",
+    "document": "Generated from the artifacts' manifests; no number in it is written by hand.",
+    "release": "Version, size and SHA-256 of every artifact, frozen.",
 }
 
 OPTIONAL_TAG = {"optional": "true"}
@@ -80,7 +88,7 @@ def group_of(artifact: Artifact) -> str:
     """The group of the asset in the UI."""
     if artifact.kind == "small":
         return "small"
-    if artifact.kind == "parameters":
+    if artifact.kind in SUMMARIES:
         return "reports"
     if isinstance(artifact.spec, MicroSpec):
         return "micro"

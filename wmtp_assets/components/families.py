@@ -12,7 +12,14 @@ from wmtp_assets.components.artifacts import asset_of
 from wmtp_assets.components.checks import checks_of
 from wmtp_assets.components.upstream import source_of
 from wmtp_assets.layout import Artifact, Catalogue, artifacts_of
-from wmtp_assets.specs import AnySpec, DatasetSpec, MicroSpec, ModelSpec, SnapshotSpec
+from wmtp_assets.specs import (
+    AnySpec,
+    DatasetSpec,
+    DocumentSpec,
+    MicroSpec,
+    ModelSpec,
+    SnapshotSpec,
+)
 
 
 def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
@@ -53,29 +60,39 @@ class _Family(dg.Component):
 
 
 class CheckpointModel(_Family):
-    """A full-size model on the hub: assets <name>_raw, <name>_tokenizer, <name>_safetensors, and
-    one per variant, such as <name>_bf16."""
+    """A full-size model on the hub: assets <name>_raw, <name>_tokenizer, <name>_safetensors,
+    one per variant, such as <name>_bf16, and <name>_card."""
 
     spec_class = ModelSpec
 
 
 class MicroModel(_Family):
-    """A micro model cut from a full-size one: asset <name>."""
+    """A micro model cut from a full-size one: assets <name> and <name>_card."""
 
     spec_class = MicroSpec
 
 
 class AlpacaDataset(_Family):
     """A dataset on the hub: assets <name>_raw, <name>_processed, <name>_pairs, <name>_small,
-    <name>_stats, and <name>_tests where splits are for evaluation."""
+    <name>_stats, <name>_tests where splits are for evaluation, and <name>_croissant."""
 
     spec_class = DatasetSpec
 
 
-class ParameterSnapshot(_Family):
+class _Summary(_Family):
+    """A component whose artifact is made of those of all others."""
+
+    def artifacts(self, context: dg.ComponentLoadContext) -> Iterable[Artifact]:
+        return [Catalogue.load(context.defs_module_path)[self.spec.name]]
+
+
+class ParameterSnapshot(_Summary):
     """The parameters of every model in one file: asset <name>."""
 
     spec_class = SnapshotSpec
 
-    def artifacts(self, context: dg.ComponentLoadContext) -> Iterable[Artifact]:
-        return [Catalogue.load(context.defs_module_path)[self.spec.name]]
+
+class GeneratedDocument(_Summary):
+    """A document that is generated from the artifacts: asset <name>."""
+
+    spec_class = DocumentSpec

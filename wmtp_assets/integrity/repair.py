@@ -22,7 +22,7 @@ from wmtp_assets.errors import CorruptArtifact
 from wmtp_assets.files import hash_file
 from wmtp_assets.integrity.findings import Finding, Subject, stated
 from wmtp_assets.integrity.rules import apply_in_child, rules_of
-from wmtp_assets.layout import RECORDED, VALUE_HEAD, Artifact
+from wmtp_assets.layout import VALUE_HEAD, Artifact
 from wmtp_assets.manifest import Document, FileRecord, Manifest
 from wmtp_assets.materialize import build_staged
 from wmtp_assets.progress import Say, silent
@@ -163,4 +163,4 @@ def _recorded(store: Store, artifact: Artifact) -> Document:
         return {}
     if record is None or stated(said, "value_head", "sha256") != record.sha256:
         return {}
-    return {key: said[key] for key in RECORDED if key in said}
+    return {key: said[key] for key in artifact.recorded if key in said}

@@ -10,7 +10,7 @@ from typing import get_args
 from wmtp_assets.child import ChildDied, call
 from wmtp_assets.data.jsonl import BadLine
 from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
-from wmtp_assets.integrity import datasets, derived, files, models, parameters
+from wmtp_assets.integrity import datasets, derived, documents, files, models, parameters
 from wmtp_assets.integrity.findings import Finding, Outcome, Report, Rule, Subject, is_there
 from wmtp_assets.integrity.record import Signature, remember, sign, signature
 from wmtp_assets.layout import Artifact, Kind
@@ -165,6 +165,19 @@ RULES = (
         "The snapshot holds the parameters of every model that is there, as they are now.",
         frozenset(("parameters",)),
         parameters.check_current,
+    ),
+    Rule(
+        "current",
+        "The document is what is made of the artifacts as they are now, its copy at the root is "
+        "the same, and it hides no failed rule.",
+        frozenset(("card", "croissant", "document")),
+        documents.check_current,
+    ),
+    Rule(
+        "release",
+        "Every artifact that is there has the content that was released under its version.",
+        frozenset(("release",)),
+        documents.check_release,
     ),
 )
 

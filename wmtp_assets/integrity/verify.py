@@ -9,7 +9,7 @@ from pathlib import Path
 from wmtp_assets.files import names_below
 from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Report
 from wmtp_assets.integrity.rules import ABSENT, apply_in_child, is_committed, rules_of
-from wmtp_assets.layout import TOP_FOLDERS, Artifact
+from wmtp_assets.layout import GENERATED, TOP_FOLDERS, Artifact
 from wmtp_assets.progress import Say, silent
 from wmtp_assets.store import Store, materialize_command
 
@@ -40,6 +40,7 @@ def verify(
     say: Say = silent,
     *,
     asked_for: Collection[str] = (),
+    only: Collection[str] = (),
 ) -> list[Verdict]:
     """Apply every rule to each artifact.
 
@@ -49,11 +50,14 @@ def verify(
         told: gets each verdict at once.
         say: gets lines of progress.
         asked_for: keys of optional artifacts that somebody asked for: they must be there too.
+        only: names of the rules to apply; empty: every one.
     """
     verdicts = []
     for artifact in artifacts:
         if is_committed(store, artifact):
             for rule in rules_of(artifact):
+                if only and rule.name not in only:
+                    continue
                 outcome = apply_in_child(rule, store, artifact, say)
                 verdicts.append(Verdict(artifact.key, rule.name, outcome))
                 told(verdicts[-1])
@@ -71,6 +75,21 @@ def verify(
         verdicts.append(Verdict(artifact.key, "committed", report.outcome))
         told(verdicts[-1])
     return verdicts
+
+
+def verify_release(
+    store: Store, told: Callable[[Verdict], None], say: Say = silent
+) -> list[Verdict]:
+    """Compare every byte of what is frozen with the release.
+
+    ``sha256`` compares bytes with manifests, and ``release`` manifests with ``RELEASE.json``.
+
+    Args:
+        told, say: as for :func:`verify`.
+    """
+    frozen = [artifact for artifact in store.catalogue if artifact.kind not in GENERATED]
+    release = [artifact for artifact in store.catalogue if artifact.kind == "release"]
+    return verify(store, [*release, *frozen], told, say, only=("release", "sha256"))
 
 
 def strays(store: Store) -> Verdict:

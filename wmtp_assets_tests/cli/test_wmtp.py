@@ -37,7 +37,7 @@ def test_status_shows_every_artifact(wmtp: Wmtp, root: Path) -> None:
         r"not verified",
         " ".join(micro.split()),
     )
-    assert last.startswith(f"{root} (sample): 25 of 25 artifacts, 9 of 9 optional ones, ")
+    assert last.startswith(f"{root} (sample): 37 of 37 artifacts, 11 of 11 optional ones, ")
     assert tree(root) == before
 
 
@@ -67,7 +67,7 @@ def test_verify_good_tree(wmtp: Wmtp, root: Path) -> None:
     done = wmtp("verify")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,
-        "111 rules applied, 0 failed, 4 with warnings",
+        "139 rules applied, 0 failed, 4 with warnings",
     )
     assert {p: row for p, row in tree(root).items() if not p.startswith(INTERNAL)} == before
 
@@ -89,7 +89,7 @@ def test_warning_is_told_and_is_no_failure(wmtp: Wmtp) -> None:
     assert (row["state"], row["problem"], row["rows"]) == ("committed", "", 964)
 
 
-PARTS = ("raw", "processed", "pairs", "small", "stats", "tests")
+PARTS = ("raw", "processed", "pairs", "small", "stats", "tests", "croissant")
 
 
 def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
@@ -97,7 +97,7 @@ def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
     *rows, last = wmtp("status", "codecontests").stdout.splitlines()[1:]
     assert [row.split()[:2] for row in rows] == [[f"codecontests_{part}", part] for part in PARTS]
     commit = store.manifest(store.catalogue["codecontests_raw"]).document["source"]["revision"]
-    assert all(f" deepmind/code_contests  {commit[:8]} " in row for row in rows)
+    assert all(f" deepmind/code_contests  {commit[:8]} " in row for row in rows[:-1])
     counts = dict(zip(PARTS, (row.split()[-6] for row in rows), strict=True))
     lines = {
         split: store.path(store.catalogue["codecontests_processed"], f"processed/{split}.jsonl")
@@ -110,8 +110,9 @@ def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
         **dict.fromkeys(("processed", "pairs", "stats"), str(sum(lines.values()))),
         "small": str(100 + 32 + 32),
         "tests": str(48 + 12 + 12),
+        "croissant": "-",
     }
-    assert f"{store.root} (sample): 6 of 6 artifacts, " in last
+    assert f"{store.root} (sample): 7 of 7 artifacts, " in last
     assert "optional" not in last
 
 
@@ -129,6 +130,7 @@ def test_verify_codecontests(wmtp: Wmtp) -> None:
         "small": ["sha256", "schema", "membership"],
         "stats": ["sha256", "recount"],
         "tests": ["sha256", "derivation"],
+        "croissant": ["sha256", "current"],
     }
     warnings = {"processed text_twins", "processed problems"}
     verdicts = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
@@ -138,7 +140,7 @@ def test_verify_codecontests(wmtp: Wmtp) -> None:
             for part in PARTS
             for rule in rules[part]
         ),
-        "21 rules applied, 0 failed, 2 with warnings",
+        "23 rules applied, 0 failed, 2 with warnings",
     ]
     finding, _ = (line for line in done.stdout.splitlines() if "expected" in line)
     assert finding.startswith("  datasets_v2/codecontests/processed/valid.jsonl: line ")
@@ -263,7 +265,7 @@ def test_empty_root(tmp_path: Path) -> None:
     done = run_wmtp(tmp_path, "verify")
     assert done.returncode == 2
     assert "dagster asset materialize --select 'micro_mtp'" in done.stdout
-    assert "0 of 25 artifacts, 0 of 9 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
+    assert "0 of 37 artifacts, 0 of 11 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
 
 
 def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
@@ -272,7 +274,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     done = wmtp("verify")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,
-        "90 rules applied, 0 failed, 4 with warnings, 9 skipped",
+        "116 rules applied, 0 failed, 4 with warnings, 11 skipped",
     )
     absent = "starling_rm_raw committed: skipped absent: it is optional, and was not materialized"
     assert absent in done.stdout.splitlines()
@@ -281,7 +283,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     assert " ".join(starling.split()) == (
         "starling_rm_raw raw - - - - - - optional, not materialized"
     )
-    assert ": 25 of 25 artifacts, 0 of 9 optional ones, " in last
+    assert ": 37 of 37 artifacts, 0 of 11 optional ones, " in last
     for names, code in (
         (["starling_rm_raw"], 2),
         (["starling-rm-7b"], 2),

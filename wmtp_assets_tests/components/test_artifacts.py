@@ -225,7 +225,7 @@ def test_tag_is_on_exactly_the_optional_assets() -> None:
         if spec.tags.get("optional") is not None
     }
     assert tagged == {artifact.key for artifact in Catalogue.load() if artifact.optional}
-    assert len(tagged) == 9
+    assert len(tagged) == 11
 
 
 def test_default_selection_is_what_is_required() -> None:
@@ -237,7 +237,7 @@ def test_default_selection_is_what_is_required() -> None:
     assert {key.to_user_string() for key in selection.resolve(graph)} == {
         artifact.key for artifact in Catalogue.load() if not artifact.optional
     }
-    assert len(selection.resolve(graph)) == 25
+    assert len(selection.resolve(graph)) == 37
 
 
 def test_optional_assets_say_so_where_people_look() -> None:
@@ -291,7 +291,7 @@ def test_optional_model_is_made_when_it_is_asked_for(store: Store, run: Run) -> 
     result = run(dg.AssetSelection.assets(*keys))
     assert result.success
     evaluations = result.get_asset_check_evaluations()
-    assert len(evaluations) == 8
+    assert len(evaluations) == 10
     assert all(item.passed and item.description is None for item in evaluations)
     assert not run(dg.AssetSelection.checks_for_assets("parameter_snapshot")).success
 

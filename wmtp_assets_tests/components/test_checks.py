@@ -152,6 +152,7 @@ def damages_of_model(name: str, raw: str, hidden_size: int) -> dict[tuple[str, s
         ),
         (f"{name}_safetensors", "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
         (f"{name}_safetensors", "value_head"): Damage(MODEL, says={"value_head": LOST_HEAD}),
+        **damages_of_card(name),
     }
 
 
@@ -166,6 +167,33 @@ def damages_of_micro(name: str) -> dict[tuple[str, str], Damage]:
         (name, "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
         (name, "value_head"): Damage(MODEL, says={"value_head": LOST_HEAD}),
         (name, "micro_size"): Damage(MODEL, longer),
+        **damages_of_card(name),
+    }
+
+
+def damages_of_card(name: str) -> dict[tuple[str, str], Damage]:
+    """For each check of a model card."""
+    return {
+        (f"{name}_card", "sha256"): Damage("README.md", flip(9), False),
+        (f"{name}_card", "current"): Damage("README.md", replaced(b"float16", b"float32")),
+    }
+
+
+def damages_of_croissant(name: str) -> dict[tuple[str, str], Damage]:
+    """For each check of a dataset's metadata."""
+    return {
+        (f"{name}_croissant", "sha256"): Damage("croissant.json", flip(9), False),
+        (f"{name}_croissant", "current"): Damage(
+            "croissant.json", replaced(b'"isLiveDataset": false', b'"isLiveDataset": true')
+        ),
+    }
+
+
+def damages_of_document(key: str, name: str) -> dict[tuple[str, str], Damage]:
+    """For each check of a document."""
+    return {
+        (key, "sha256"): Damage(name, flip(9), False),
+        (key, "current"): Damage(name, replaced(b"Made by wmtp_assets", b"Made by hand")),
     }
 
 
@@ -301,6 +329,17 @@ DAMAGES: dict[tuple[str, str], Damage] = {
     ),
     ("codecontests_tests", "sha256"): Damage("train_tests.json", flip(100), False),
     ("codecontests_tests", "derivation"): Damage("valid_tests.json", one_less),
+    **damages_of_croissant("codecontests"),
+    **damages_of_croissant("humaneval"),
+    **damages_of_croissant("mbpp"),
+    **damages_of_document("storage_readme", "README.md"),
+    **damages_of_document("asset_inventory", "phase1_asset_inventory.md"),
+    **damages_of_document("migration_notes", "migration_notes.md"),
+    **damages_of_document("completion_report", "phase1_completion_report.md"),
+    ("storage_release", "sha256"): Damage("RELEASE.json", flip(9), False),
+    ("storage_release", "release"): Damage(
+        "RELEASE.json", replaced(b'"version": "v2.0.0"', b'"version": "v1.0.0"')
+    ),
 }
 
 

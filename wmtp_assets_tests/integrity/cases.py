@@ -49,6 +49,10 @@ KEY: dict[Kind, str] = {
     "stats": "humaneval_stats",
     "tests": "codecontests_tests",
     "parameters": "parameter_snapshot",
+    "card": "micro_mtp_card",
+    "croissant": "mbpp_croissant",
+    "document": "completion_report",
+    "release": "storage_release",
 }
 """One artifact of each kind."""
 
@@ -148,7 +152,7 @@ class Case:
     def _file(self, store: Store, artifact: Artifact) -> str:
         folder = store.folder(artifact)
         if "*" in self.file:
-            return next(folder.glob(self.file)).relative_to(store.root).as_posix()
+            return os.path.normpath(next(folder.glob(self.file)).relative_to(store.root))
         return os.path.normpath(f"{artifact.base}/{self.file}")
 
 

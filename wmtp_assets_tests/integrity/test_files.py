@@ -42,6 +42,10 @@ ONE_FILE: dict[Kind, str] = {
     "stats": "*_summary.json",
     "tests": "valid_tests.json",
     "parameters": "defaults.yaml",
+    "card": "README.md",
+    "croissant": "croissant.json",
+    "document": "phase1_completion_report.md",
+    "release": "RELEASE.json",
 }
 
 
@@ -148,6 +152,13 @@ def small_files() -> list[tuple[str, str]]:
         ),
         *(pair for name in SPLITS for pair in dataset_files(name)),
         ("parameter_snapshot", "defaults.yaml"),
+        *((f"{key}_card", "README.md") for key in (*models, "micro_mtp", "micro_ref")),
+        *((f"{name}_croissant", "croissant.json") for name in SPLITS),
+        ("storage_readme", "README.md"),
+        ("asset_inventory", "phase1_asset_inventory.md"),
+        ("migration_notes", "migration_notes.md"),
+        ("storage_release", "RELEASE.json"),
+        ("completion_report", "phase1_completion_report.md"),
     ]
 
 

@@ -39,6 +39,7 @@ from wmtp_assets.store import Store, materialize_command, repair_command
 from wmtp_assets_tests.integrity import (
     test_datasets,
     test_derived,
+    test_documents,
     test_files,
     test_models,
     test_parameters,
@@ -60,6 +61,7 @@ CASES = [
     *test_datasets.CASES,
     *test_derived.CASES,
     *test_parameters.CASES,
+    *test_documents.CASES,
 ]
 PAIRS = [(rule.name, kind) for rule in RULES for kind in sorted(rule.kinds)]
 WARNINGS = {
@@ -105,6 +107,10 @@ def test_pairs_are_those_of_the_design() -> None:
         "stats": ["sha256", "recount"],
         "tests": ["sha256", "derivation"],
         "parameters": ["sha256", "current"],
+        "card": ["sha256", "current"],
+        "croissant": ["sha256", "current"],
+        "document": ["sha256", "current"],
+        "release": ["sha256", "release"],
     }
 
 

@@ -1,0 +1,31 @@
+"""``wmtp approve``: record that somebody approved the completion report."""
+
+from __future__ import annotations
+
+import click
+
+from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.reports.approve import approve as record_approval
+from wmtp_assets.reports.approve import report_of
+
+
+@click.command()
+@click.option("--by", required=True, metavar="NAME", help="Who approves it.")
+@click.option("--note", default="", help="Why it is approved although not every item has passed.")
+@json_option
+def approve(by: str, note: str, as_json: bool) -> None:
+    """Approve docs/phase1_completion_report.md as it is now.
+
+    Name, UTC time and the SHA-256 of the report without its approvals are recorded, and shown in
+    the report. When it changes later, they are shown as those of an earlier state. It is refused
+    when the report is not the one that would be made now, and, without a note, when an item of the
+    checklist failed or was not verified.
+    """
+    store = open_store()
+    approval = record_approval(store, by, note)
+    if as_json:
+        print_json(approval.model_dump())
+    else:
+        report = report_of(store.catalogue)
+        path = store.path(report, report.owns[0])
+        click.echo(f"{path}: approved by {approval.by} at {approval.at}, SHA-256 {approval.sha256}")

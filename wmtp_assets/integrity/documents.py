@@ -1,0 +1,137 @@
+"""The rules of the generated documents: they say what is so now, and what was released is there."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+from wmtp_assets.files import open_regular
+from wmtp_assets.integrity.findings import Report, Subject, require_regular
+from wmtp_assets.integrity.record import last_results
+from wmtp_assets.layout import Artifact
+from wmtp_assets.reports.completion import States
+from wmtp_assets.reports.documents import document_bytes, is_report, remembered_in
+from wmtp_assets.reports.facts import Facts, gather
+from wmtp_assets.reports.release import differences, parse_release, to_freeze
+
+
+def check_current(subject: Subject, report: Report) -> None:
+    """The document equals, byte for byte, one made again from what is there, and so does its copy.
+
+    A report may say of a rule that it was not applied yet when it was since; it may not hide that
+    one failed.
+    """
+    facts = _facts(subject, report)
+    report.goes_on_with(subject, subject.artifact.manifest)
+    remembered = remembered_in(
+        subject.manifest.document if is_report(subject.artifact) else {},
+        str(subject.store.manifest_path(subject.artifact)),
+    )
+    expected = document_bytes(facts, remembered)
+    (name,) = subject.artifact.owns
+    found = report.reads(subject, name).read_bytes()
+    report.note(artifacts=len(facts.there))
+    _compare(subject, report, name, expected, found)
+    _check_copies(subject, report, found)
+    if is_report(subject.artifact):
+        _check_states(subject, report, facts, remembered.states)
+
+
+def check_release(subject: Subject, report: Report) -> None:
+    """Every artifact that is there has the content that was released under its version."""
+    facts = _facts(subject, report)
+    (name,) = subject.artifact.owns
+    data = report.reads(subject, name).read_bytes()
+    release = parse_release(data, str(subject.store.path(subject.artifact, name)))
+    report.note(artifacts=len(to_freeze(facts)), version=release.version)
+    file = subject.file(name)
+    report.require(
+        file, expected=subject.artifact.spec.version, found=release.version, place="version"
+    )
+    for item in differences(facts, release):
+        report.add(
+            file,
+            expected=item.expected,
+            found=item.found,
+            place=f"artifacts.{item.key}",
+            remedy=item.remedy,
+        )
+    there = {fact.key for fact in facts.there}
+    for key in release.artifacts:
+        if key not in there and not _is_optional(subject, key):
+            report.add(
+                file,
+                expected="an artifact that is there, as it was released",
+                found="nothing",
+                place=f"artifacts.{key}",
+                problem="missing",
+            )
+    _check_copies(subject, report, data)
+
+
+def _is_optional(subject: Subject, key: str) -> bool:
+    return any(item.key == key and item.optional for item in subject.store.catalogue)
+
+
+def _facts(subject: Subject, report: Report) -> Facts:
+    """What the document is about; an error on the way is a finding about the file that is read."""
+    store = subject.store
+
+    def read(artifact: Artifact, name: str) -> bytes:
+        report.reads(subject, name, artifact)
+        return store.read(artifact, name)
+
+    for key in subject.artifact.upstream:
+        artifact = store.catalogue[key]
+        if store.manifest_path(artifact).is_file():
+            report.reads(subject, artifact.manifest, artifact)
+            store.manifest(artifact)
+    return gather(store, subject.artifact, read)
+
+
+def _compare(subject: Subject, report: Report, name: str, expected: bytes, found: bytes) -> None:
+    if expected == found:
+        return
+    lines = [data.decode(errors="replace").split("\n") for data in (expected, found)]
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(*lines, strict=False))
+    number = sum(1 for _ in same)
+    wanted, actual = (line[number] if number < len(line) else "the end" for line in lines)
+    report.add(
+        subject.file(name),
+        expected=wanted or "an empty line",
+        found=actual or "an empty line",
+        place=f"line {number + 1}",
+    )
+
+
+def _check_copies(subject: Subject, report: Report, found: bytes) -> None:
+    """The copies of the document at the root are the document."""
+    for name in subject.artifact.copied:
+        path = subject.store.root / name
+        try:
+            require_regular(path)
+            with open_regular(path) as file:
+                same = file.readall() == found
+        except FileNotFoundError:
+            report.add(
+                name, expected=f"a copy of {subject.file(name)}", found="nothing", problem="missing"
+            )
+            continue
+        if not same:
+            report.add(name, expected=f"a copy of {subject.file(name)}", found="another file")
+
+
+def _check_states(subject: Subject, report: Report, facts: Facts, stated: States) -> None:
+    (name,) = subject.artifact.owns
+    for fact in facts.there:
+        for result in last_results(subject.store, fact.artifact):
+            said = stated.get(fact.key, {}).get(result.rule)
+            now = "failed" if result.problem else "passed"
+            if result.content_sha256 != fact.manifest.content_sha256 or said == now:
+                continue
+            if "failed" in (said, now):
+                report.add(
+                    subject.file(name),
+                    expected=f"{now}, as of {result.at}",
+                    found=said or "nothing",
+                    place=f"{result.rule} of {fact.key}",
+                )

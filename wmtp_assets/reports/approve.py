@@ -1,0 +1,70 @@
+"""Approving the completion report: what is refused, and how an approval is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from wmtp_assets.clock import timestamp
+from wmtp_assets.errors import InvalidInput
+from wmtp_assets.layout import Artifact
+from wmtp_assets.materialize import materialize
+from wmtp_assets.progress import Say, silent
+from wmtp_assets.reports.approvals import Approval, parse_approvals
+from wmtp_assets.reports.build import remember
+from wmtp_assets.reports.completion import body, body_sha256, checklist
+from wmtp_assets.reports.documents import document_bytes, is_report
+from wmtp_assets.reports.facts import gather
+from wmtp_assets.store import Store, materialize_command
+
+
+def report_of(artifacts: Iterable[Artifact]) -> Artifact:
+    """The completion report among the artifacts of a catalogue."""
+    return next(artifact for artifact in artifacts if is_report(artifact))
+
+
+def approve(store: Store, by: str, note: str = "", say: Say = silent) -> Approval:
+    """Record that somebody approved the completion report, and show it there.
+
+    Raises:
+        MissingArtifact: if the report, or what it is about, is not there.
+        InvalidInput: for a name or note that is none, if the report is not the one that would be
+            made now, or if an item has not passed and no note says why it is approved.
+    """
+    report = report_of(store.catalogue)
+    (name,) = report.owns
+    with store.lock("approve", say):
+        committed = store.read(report, name)
+        facts = gather(store, report, store.read)
+        now = remember(facts, say)
+        if document_bytes(facts, now) != committed:
+            raise InvalidInput(
+                f"{store.path(report, name)} is not the report that is made now: artifacts changed "
+                "or rules were applied since. Make it, read it, and approve that: "
+                + materialize_command(report.key)
+            )
+        states = checklist(facts, now.states)
+        open_items = [f"{item} ({state})" for item, state in states.items() if state != "passed"]
+        if open_items and not note:
+            raise InvalidInput(
+                f"{store.path(report, name)}: not every item has passed: {', '.join(open_items)}. "
+                "Run wmtp verify and make the report again, or say with --note why it is approved"
+            )
+        sha256 = body_sha256(body(facts, now.states))
+        approval = _approval(by, note, sha256)
+        where = str(store.manifest_path(report))
+        before = parse_approvals(store.manifest(report).document.get("approvals"), where)
+        recorded = [item.model_dump() for item in (*before, approval)]
+        store.amend(report, {"approvals": recorded})
+        materialize(store, report, say)
+    return approval
+
+
+def _approval(by: str, note: str, sha256: str) -> Approval:
+    try:
+        return Approval(by=by, at=timestamp(), sha256=sha256, note=note)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise InvalidInput(f"--{place}: {problem['msg']}; give plain text on one line") from error

@@ -1,0 +1,79 @@
+"""The builders of the documents."""
+
+from __future__ import annotations
+
+from wmtp_assets.build import Build
+from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact
+from wmtp_assets.integrity.record import last_results
+from wmtp_assets.integrity.rules import rules_of
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import Document, Manifest
+from wmtp_assets.progress import Say, silent
+from wmtp_assets.reports.completion import State
+from wmtp_assets.reports.documents import Remembered, document_bytes, is_report, remembered_in
+from wmtp_assets.reports.facts import Facts, gather
+from wmtp_assets.reports.release import freeze, released
+from wmtp_assets.store import Store
+
+_FORMATS = {"md": "markdown", "json": "json"}
+
+
+def build_document(build: Build) -> Document:
+    """Write a document from the manifests of what it is about.
+
+    Raises:
+        InvalidInput: as :func:`document_bytes`, and :func:`freeze` for a release.
+    """
+    store, artifact = build.store, build.artifact
+    facts = gather(store, artifact, store.read)
+    (name,) = artifact.owns
+    more: Document = {}
+    if artifact.kind == "release":
+        data = freeze(facts, released(store, artifact))
+    else:
+        remembered = remember(facts, build.say)
+        data = document_bytes(facts, remembered)
+        if is_report(artifact):
+            more["states"] = remembered.states
+            more["approvals"] = [approval.model_dump() for approval in remembered.approvals]
+    build.staged.write(name, data)
+    return {
+        "name": artifact.key,
+        "version": artifact.spec.version,
+        "format": _FORMATS[name.rsplit(".", 1)[-1]],
+        **more,
+    }
+
+
+def remember(facts: Facts, say: Say = silent) -> Remembered:
+    """What a report says that is made now: states of rules, and the approvals it has."""
+    if not is_report(facts.about):
+        return Remembered()
+    store, about = facts.store, facts.about
+    states = {fact.key: _states(store, fact.artifact, fact.manifest) for fact in facts.there}
+    try:
+        document = store.manifest(about).document
+        before = remembered_in(document, str(store.manifest_path(about)))
+    except MissingArtifact:
+        return Remembered(states)
+    except (CorruptArtifact, InvalidInput) as error:
+        say(f"left out, all approvals: {error}")
+        return Remembered(states)
+    return Remembered(states, before.approvals)
+
+
+def _states(store: Store, artifact: Artifact, manifest: Manifest) -> dict[str, State]:
+    """What is remembered about the blocking rules of an artifact, as it is now."""
+    results = {
+        result.rule: result
+        for result in last_results(store, artifact)
+        if result.content_sha256 == manifest.content_sha256
+    }
+    states: dict[str, State] = {}
+    for rule in rules_of(artifact):
+        result = results.get(rule.name)
+        if result is not None and result.problem:
+            states[rule.name] = "failed"
+        elif rule.blocking:
+            states[rule.name] = "passed" if result is not None else "not verified"
+    return states

@@ -1,0 +1,151 @@
+"""``croissant.json`` of a dataset: Croissant metadata (mlcommons.org/croissant) of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from wmtp_assets.data.process import split_file
+from wmtp_assets.data.records import RECORD_OF_CONVERTER
+from wmtp_assets.data.twin import twin_file
+from wmtp_assets.manifest import Document, render
+from wmtp_assets.reports.facts import SAMPLE, Fact, Facts
+from wmtp_assets.specs import DatasetSpec
+
+_CONTEXT: Document = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+"""The context of Croissant 1.0, as its specification has it."""
+
+CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
+
+_TYPES = {str: "sc:Text", bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}
+
+
+def croissant(facts: Facts) -> bytes:
+    """The document: its files with hashes, and a record set per split."""
+    spec = facts.about.spec
+    assert isinstance(spec, DatasetSpec)
+    (processed,) = facts.of("processed")
+    sample = f"{SAMPLE} " if facts.is_sample else ""
+    record = RECORD_OF_CONVERTER[spec.converter]
+    return render(
+        {
+            "@context": _CONTEXT,
+            "@type": "sc:Dataset",
+            "conformsTo": CONFORMS_TO,
+            "name": spec.name,
+            "description": f"{sample}{spec.description}",
+            "license": spec.repository.license,
+            "url": spec.repository.page,
+            "version": str(processed.version).removeprefix("v"),
+            "isLiveDataset": False,
+            **({"citeAs": spec.citation} if spec.citation else {}),
+            "distribution": [
+                file for split in spec.processed_splits for file in _files(processed, split)
+            ],
+            "recordSet": [
+                {
+                    "@type": "cr:RecordSet",
+                    "@id": split,
+                    "name": split,
+                    "description": record.__doc__,
+                    "field": list(_fields(record, split, split, ())),
+                }
+                for split in spec.processed_splits
+            ],
+        }
+    )
+
+
+def _files(processed: Fact, split: str) -> Iterator[Document]:
+    """The rows of a split as JSON Lines, and their Parquet twin."""
+    for name, encoding in (
+        (split_file(split), "application/jsonlines"),
+        (twin_file(split), "application/x-parquet"),
+    ):
+        record = processed.file(name)
+        if record is not None:
+            yield {
+                "@type": "cr:FileObject",
+                "@id": name,
+                "name": name,
+                "contentUrl": name,
+                "contentSize": f"{record.size} B",
+                "encodingFormat": encoding,
+                "sha256": record.sha256,
+            }
+
+
+def _fields(
+    record: type[BaseModel], split: str, parent: str, path: tuple[str, ...]
+) -> Iterator[Document]:
+    """The fields of a record, and below a nested record those of that."""
+    for name, field in record.model_fields.items():
+        inner = field.annotation
+        identifier = f"{parent}/{name}"
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _fields(inner, split, identifier, (*path, name))
+            continue
+        kind, repeated = _type_of(inner)
+        column, *below = (*path, name)
+        yield {
+            "@type": "cr:Field",
+            "@id": identifier,
+            "name": identifier.removeprefix(f"{split}/"),
+            **({"description": field.description} if field.description else {}),
+            "dataType": kind,
+            **({"repeated": True} if repeated else {}),
+            "source": {
+                "fileObject": {"@id": split_file(split)},
+                "extract": {"column": column},
+                **({"transform": {"jsonPath": ".".join(("$", *below))}} if below else {}),
+            },
+        }
+
+
+def _type_of(annotation: Any) -> tuple[str, bool]:
+    """Croissant's name of a type, and whether it is of a list's members."""
+    if get_origin(annotation) is list:
+        return _type_of(get_args(annotation)[0])[0], True
+    if get_origin(annotation) in (UnionType,):
+        annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
+    return _TYPES.get(annotation, _TYPES[str]), False

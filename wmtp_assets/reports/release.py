@@ -1,0 +1,207 @@
+"""``RELEASE.json``: version, size and hash of every artifact, frozen.
+
+Frozen is what is made from upstream. What only says what other artifacts are (cards, Croissant,
+the parameter snapshot, the documents) is not: it changes when an optional artifact appears, or when
+this project words it otherwise, and the rule ``current`` compares it with what it describes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact
+from wmtp_assets.files import open_regular
+from wmtp_assets.layout import GENERATED, Artifact
+from wmtp_assets.manifest import render
+from wmtp_assets.reports.facts import SAMPLE, Fact, Facts
+from wmtp_assets.specs import AssetName, Sha256, Spec
+from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.strict_json import parse_object
+
+NAME = "wmtp-storage"
+
+
+class Frozen(Spec):
+    """An artifact as it was released.
+
+    Attributes:
+        size: bytes of its files.
+        files: how many they are.
+    """
+
+    version: str
+    size: int = Field(ge=0, strict=True)
+    files: int = Field(ge=0, strict=True)
+    content_sha256: Sha256
+
+
+class Release(Spec):
+    """``RELEASE.json``."""
+
+    of: str = Field(description="which source it is of")
+    name: str
+    version: str
+    artifacts: dict[AssetName, Frozen]
+
+    def render(self) -> bytes:
+        """The file's bytes."""
+        return render(self.model_dump())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where an artifact is not what was released.
+
+    Attributes:
+        expected, found: for people.
+        remedy: what to do.
+        is_frozen: it changed under an unchanged version; False: the release does not know it yet.
+    """
+
+    key: str
+    expected: str
+    found: str
+    remedy: str
+    is_frozen: bool
+
+
+def parse_release(data: bytes, where: str) -> Release:
+    """Read ``RELEASE.json``.
+
+    Raises:
+        InvalidInput: if it is something else; ``where`` names the file.
+    """
+    try:
+        return Release.model_validate(parse_object(data))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise InvalidInput(f"{where}: {place}: {problem['msg']}") from error
+    except ValueError as error:
+        raise InvalidInput(f"{where}: {error}") from error
+
+
+def released(store: Store, artifact: Artifact) -> Release | None:
+    """The release that is committed, or its copy at the root where that is damaged; None: none.
+
+    Raises:
+        CorruptArtifact: if both were changed: a release that cannot be read must not be replaced
+            by another one.
+        InvalidInput: as :func:`parse_release`.
+    """
+    (name,) = artifact.owns
+    where = str(store.path(artifact, name))
+    try:
+        return parse_release(store.read(artifact, name), where)
+    except (MissingArtifact, CorruptArtifact) as error:
+        copies = [_bytes_at(store.path(artifact, name)), _bytes_at(store.root / name)]
+        if not store.manifest_path(artifact).exists() and not any(copies):
+            return None
+        for data in copies:
+            if data is not None and _is_committed(store, artifact, name, data, copies):
+                return parse_release(data, where)
+        raise CorruptArtifact(
+            f"{error}. Neither {where} nor {store.root / name} is what was released: put one of "
+            f"them back from a copy; to release anew, take both and "
+            f"{store.manifest_path(artifact)} away"
+        ) from error
+
+
+def _bytes_at(path: Path) -> bytes | None:
+    try:
+        with open_regular(path) as file:
+            return file.readall()
+    except OSError:
+        return None
+
+
+def _is_committed(
+    store: Store, artifact: Artifact, name: str, data: bytes, copies: Sequence[bytes | None]
+) -> bool:
+    """Whether the manifest knows the bytes; without one, whether both copies are equal."""
+    try:
+        record = store.manifest(artifact).files.get(name)
+    except (MissingArtifact, CorruptArtifact):
+        return all(copy == data for copy in copies)
+    return record is not None and record.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def to_freeze(facts: Facts) -> list[Fact]:
+    """The artifacts that a release freezes."""
+    return [fact for fact in facts.there if fact.artifact.kind not in GENERATED]
+
+
+def frozen(fact: Fact) -> Frozen:
+    """What a release says of an artifact."""
+    return Frozen(
+        version=str(fact.version),
+        size=fact.size,
+        files=len(fact.files),
+        content_sha256=fact.content_sha256,
+    )
+
+
+def differences(facts: Facts, release: Release) -> Iterator[Difference]:
+    """Where the artifacts that are there are not what was released."""
+    again = materialize_command(facts.about.key)
+    for fact in to_freeze(facts):
+        was, now = release.artifacts.get(fact.key), frozen(fact)
+        if was is None or was.version != now.version:
+            yield Difference(
+                fact.key,
+                f"version {was.version}, as released" if was else "an artifact that was released",
+                f"version {now.version}" + ("" if was else ", which was not there then"),
+                again,
+                is_frozen=False,
+            )
+        elif was != now:
+            name = fact.artifact.spec.name
+            yield Difference(
+                fact.key,
+                f"{_described(was)}, as version {was.version} was released",
+                _described(now),
+                f"if the change is wanted, raise version in the defs.yaml of {name} and run: "
+                + materialize_command(f"{fact.key},{facts.about.key}"),
+                is_frozen=True,
+            )
+
+
+def _described(item: Frozen) -> str:
+    return f"{item.files} files of {item.size} bytes with SHA-256 {item.content_sha256}"
+
+
+def freeze(facts: Facts, before: Release | None) -> bytes:
+    """The bytes of a release of what is there now.
+
+    What was released and is not there any more stays in it.
+
+    Raises:
+        InvalidInput: naming an artifact that changed while its version did not.
+    """
+    changed = [item for item in differences(facts, before) if item.is_frozen] if before else []
+    if changed:
+        first = changed[0]
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise InvalidInput(
+            f"{facts.about.key} was not made: {first.key}{more} changed under an unchanged "
+            f"version: expected {first.expected}, found {first.found}; {first.remedy}"
+        )
+    entries: Mapping[str, Frozen] = {
+        **(before.artifacts if before else {}),
+        **{fact.key: frozen(fact) for fact in to_freeze(facts)},
+    }
+    order = [artifact.key for artifact in facts.store.catalogue]
+    return Release(
+        of=SAMPLE if facts.is_sample else "The real sources.",
+        name=NAME,
+        version=facts.about.spec.version,
+        artifacts={
+            key: entries[key]
+            for key in sorted(entries, key=lambda key: order.index(key) if key in order else -1)
+        },
+    ).render()

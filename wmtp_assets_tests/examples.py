@@ -1,0 +1,67 @@
+"""The documents of the sample in ``docs/examples/``.
+
+``python -m wmtp_assets_tests.examples`` makes the sample in a temporary folder, applies every rule,
+and writes them; ``test_examples.py`` compares.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from wmtp_assets.hub.sample.repositories import build_repositories
+from wmtp_assets.integrity.rules import apply_rule, rules_of
+from wmtp_assets.layout import INTERNAL, Catalogue
+from wmtp_assets.materialize import materialize
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+
+FOLDER = Path(__file__).parents[1] / "docs/examples"
+KEYS = (
+    "storage_readme",
+    "asset_inventory",
+    "migration_notes",
+    "storage_release",
+    "micro_mtp_card",
+    "mbpp_croissant",
+    "completion_report",
+)
+
+
+def examples_of(store: Store) -> dict[str, bytes]:
+    """Path below ``docs/examples/`` → document, with every rule applied before the report."""
+    report = store.catalogue["completion_report"]
+    for key in report.upstream:
+        for rule in rules_of(store.catalogue[key]):
+            apply_rule(rule, store, store.catalogue[key])
+    materialize(store, report)
+    documents = {}
+    for artifact in (store.catalogue[key] for key in KEYS):
+        (name,) = artifact.owns
+        folder = "" if artifact.base == "docs" else f"{artifact.spec.folder}/"
+        documents[f"{folder}{name}"] = store.read(artifact, name)
+    return documents
+
+
+def line_in(name: str, text: str) -> int:
+    """The number of the line of an example that has ``text`` in it."""
+    lines = (FOLDER / name).read_text().split("\n")
+    return next(number for number, line in enumerate(lines, 1) if text in line)
+
+
+def main() -> None:
+    """Write the examples anew."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "storage"
+        build_repositories(root / INTERNAL / "hub")
+        store = Store(Settings("sample", root), Catalogue.load())
+        for artifact in store.catalogue:
+            materialize(store, artifact)
+        for name, data in examples_of(store).items():
+            path = FOLDER / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
