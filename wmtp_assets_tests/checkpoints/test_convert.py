@@ -786,7 +786,7 @@ def test_raw_files_of_another_spec_are_missing(store: Store) -> None:
         store.commit(raw, staged, {"asset": RAW, "source": {"repo": "owner/tiny"}})
     message = tiny.assert_refused(store, MissingArtifact)
     assert tiny.CHECKPOINT in message
-    assert f"wmtp repair {RAW}" in message
+    assert f"--select '{RAW}'" in message
 
 
 # -- what else can go wrong ----------------------------------------------------------------------

@@ -46,7 +46,9 @@ def test_names(command: str) -> None:
     """Keys and folders, wherever a command takes them."""
     assert ask("bash", "wmtp", command, "micro") == [
         "plain,micro_mtp",
+        "plain,micro_mtp_card",
         "plain,micro_ref",
+        "plain,micro_ref_card",
         "plain,micro-mtp",
         "plain,micro-ref",
     ]
@@ -64,7 +66,7 @@ def test_every_name_is_offered() -> None:
 def test_names_on_the_line_are_not_offered_again() -> None:
     """``wmtp verify micro_mtp micro<TAB>`` means another one."""
     found = ask("bash", "wmtp", "verify", "micro_mtp", "micro_")
-    assert found == ["plain,micro_ref"]
+    assert found == ["plain,micro_mtp_card", "plain,micro_ref", "plain,micro_ref_card"]
 
 
 def test_option_that_takes_a_name() -> None:
@@ -108,7 +110,7 @@ def test_real_bash_completes() -> None:
         capture_output=True,
         text=True,
     )
-    assert done.stdout.strip() == "micro_mtp", done.stderr
+    assert done.stdout.split() == ["micro_mtp", "micro_mtp_card"], done.stderr
 
 
 def test_it_is_fast() -> None:

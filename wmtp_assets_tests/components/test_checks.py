@@ -330,6 +330,7 @@ DAMAGES: dict[tuple[str, str], Damage] = {
     ("codecontests_tests", "sha256"): Damage("train_tests.json", flip(100), False),
     ("codecontests_tests", "derivation"): Damage("valid_tests.json", one_less),
     **damages_of_croissant("codecontests"),
+    **damages_of_croissant("gsm8k"),
     **damages_of_croissant("humaneval"),
     **damages_of_croissant("mbpp"),
     **damages_of_document("storage_readme", "README.md"),
