@@ -10,8 +10,9 @@ from typing import Any, get_args
 import pytest
 
 from wmtp_assets.checkpoints.configs import files_of
+from wmtp_assets.integrity import verify as module
 from wmtp_assets.integrity.findings import Problem, Report
-from wmtp_assets.integrity.rules import rules_of
+from wmtp_assets.integrity.rules import apply_rule, rules_of
 from wmtp_assets.integrity.verify import (
     EXIT_CODES,
     Verdict,
@@ -210,6 +211,7 @@ def test_folder_that_cannot_be_entered_is_unreadable_not_absent(
         refuse(path)
         return real_open(path, *others, **more)
 
+    monkeypatch.setattr(module, "apply_in_child", apply_rule)  # or it would not be refused there
     monkeypatch.setattr(Path, "lstat", lambda path: lstat(path))
     monkeypatch.setattr(os, "lstat", lstat)
     monkeypatch.setattr(os, "open", opening)
