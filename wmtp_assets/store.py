@@ -14,7 +14,6 @@ import os
 import shutil
 import socket
 import stat
-import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
@@ -360,8 +359,7 @@ class Store:
                 parent = self.internal / "staging" / artifact.key
                 shutil.rmtree(parent, ignore_errors=True)
                 # A name of its own: what is left of a killed run may still write for a moment.
-                attempt = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-                folder = parent / attempt / PurePosixPath(artifact.base).name
+                folder = parent / str(os.getpid()) / PurePosixPath(artifact.base).name
                 try:
                     folder.mkdir(parents=True)
                     yield Staged(folder)

@@ -140,6 +140,7 @@ def test_small_shards_start_no_processes(contests: Store, monkeypatch: pytest.Mo
 CHILD = """
     import multiprocessing, os, signal, sys
     from pathlib import Path
+    from wmtp_assets.child import directly
     from wmtp_assets.data import process
     from wmtp_assets.layout import Catalogue
     from wmtp_assets.materialize import materialize

@@ -59,7 +59,8 @@ def small_catalogue() -> Catalogue:
         return DatasetSpec.model_validate(document)
 
     models = [tiny.META_MODEL | {"variants": ["bfloat16"]}, tiny.REWARD_MODEL, LARGE]
-    datasets = [unpinned(spec) for spec in load_specs() if isinstance(spec, DatasetSpec)]
+    specs = [spec for spec in load_specs() if isinstance(spec, DatasetSpec)]
+    datasets = [unpinned(spec) for spec in specs if spec.status == "required"]
     parsed = [ModelSpec.model_validate(model) for model in models]
     return Catalogue([*parsed, tiny.micro_spec(), tiny.SNAPSHOT, *datasets])
 
