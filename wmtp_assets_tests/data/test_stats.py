@@ -231,7 +231,7 @@ def test_damaged_earlier_summary_is_left_out_and_said(days: Days) -> None:
     days.run(2, max_tokens=300)
     damage(days.store.path(days.artifact, "2026-01-01_summary.json"), flip(40))
     days.said.clear()
-    assert days.run(3) == ["2026-01-02_summary.json", "2026-01-03_summary.json"]
+    assert days.run(3, max_tokens=400) == ["2026-01-02_summary.json", "2026-01-03_summary.json"]
     assert len(days.said) == 1
     assert days.said[0].startswith("left out: ")
     assert "2026-01-01_summary.json is damaged" in days.said[0]
@@ -243,8 +243,19 @@ def test_missing_earlier_summary_is_left_out_and_said(days: Days) -> None:
     days.run(2, max_tokens=300)
     days.store.path(days.artifact, "2026-01-01_summary.json").unlink()
     days.said.clear()
-    assert days.run(3) == ["2026-01-02_summary.json", "2026-01-03_summary.json"]
+    assert days.run(3, max_tokens=400) == ["2026-01-02_summary.json", "2026-01-03_summary.json"]
     assert "2026-01-01_summary.json is missing" in days.said[0]
+
+
+def test_damaged_earlier_summary_of_the_same_content_is_made_again(days: Days) -> None:
+    """Its bytes are known again: the hash of its record says so."""
+    days.run(1)
+    days.run(2, max_tokens=300)
+    path = days.store.path(days.artifact, "2026-01-01_summary.json")
+    good = path.read_bytes()
+    damage(path, flip(40))
+    days.run(3)
+    assert path.read_bytes() == good
 
 
 def test_damaged_newest_summary_is_made_again(days: Days) -> None:
