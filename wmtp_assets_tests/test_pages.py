@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
@@ -70,10 +71,11 @@ def test_adding_a_dataset(copy: Copy) -> None:
     assert "gsm8k" not in listed
 
     (output,) = [text for text in map(copy.do, blocks) if text]
-    assert "17 rules applied, 0 failed" in output
-    assert "5 of 5 optional ones" in output
+    mine = [item for item in Catalogue.load() if item.spec.name == "gsm8k"]
+    assert f"{sum(len(rules_of(item)) for item in mine)} rules applied, 0 failed" in output
+    assert "6 of 6 optional ones" in output
     assert '"final_answer": "24"' in output.splitlines()[-1]
-    assert copy.run("dagster asset list").stdout.count("gsm8k_") == 5
+    assert copy.run("dagster asset list").stdout.count("gsm8k_") == 6
     for block in blocks:
         if block.file and "hub/sample" not in block.file:
             assert block.text == (PROJECT / block.file).read_text()
@@ -95,7 +97,9 @@ def test_adding_a_model(copy: Copy) -> None:
         "pocket_llama_raw",
         "pocket_llama_tokenizer",
         "pocket_llama_safetensors",
+        "pocket_llama_card",
         "nano_ref",
+        "nano_ref_card",
     ]
     for item in added:
         assert store.manifest(item).size
