@@ -11,15 +11,16 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-faults examples check clean
+.PHONY: help install materialize status verify ui test test-browser test-faults examples pictures check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
 	@echo "make ui                                 web UI and daemon on http://127.0.0.1:3000"
 	@echo "make status | verify                    what is there | is every byte right"
 	@echo "make test | check                       tests | ruff, pyright, dg check"
+	@echo "make test-browser                       the web UI, in Chromium"
 	@echo "make test-faults                        crashes, full disks and flipped bits at full length"
-	@echo "make examples                           write docs/examples/ anew, from the sample"
+	@echo "make examples | pictures                write docs/examples/ | docs/pictures/ anew"
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
@@ -44,13 +45,19 @@ ui: install
 	@$(ENVIRONMENT) dagster dev --host 127.0.0.1 --port 3000
 
 test: install
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist worksteal -m 'not browser'
+
+test-browser: install
+	$(BIN)/pytest -rs -m browser
 
 test-faults: install
 	WMTP_FAULTS=full $(BIN)/pytest -m faults
 
 examples: install
 	$(BIN)/python -m wmtp_assets_tests.examples
+
+pictures: materialize
+	$(BIN)/python -m wmtp_assets_tests.browser.pictures
 
 check: install
 	$(BIN)/ruff check

@@ -89,6 +89,9 @@ class Repository(Spec):
     )
     license: str = Field(description="SPDX identifier, or the licence's name")
     gated: bool = False
+    size: str = Field(
+        description="what the files that are used take on the real hub, about; for people"
+    )
 
     @property
     def page(self) -> str:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from wmtp_assets.hub.sample.repositories import build_repositories
 from wmtp_assets.layout import INTERNAL, Catalogue
@@ -25,13 +26,18 @@ def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def good_root(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage root with the whole sample graph, optional artifacts too, for reading only."""
-    root = tmp_path_factory.mktemp("good") / "storage"
-    link_tree(sample_folder, root / INTERNAL / "hub")
-    store = Store(Settings("sample", root), Catalogue.load())
-    for artifact in store.catalogue:
-        materialize(store, artifact)
+def good_root(sample_folder: Path) -> Path:
+    """A storage root with the whole sample graph, optional artifacts too, for reading only: made
+    once, also for parallel test workers."""
+    root = sample_folder.parent / "good" / "storage"
+    with FileLock(root.parent.with_suffix(".lock")):
+        if not root.is_dir():
+            made = root.with_name("made")
+            link_tree(sample_folder, made / INTERNAL / "hub")
+            store = Store(Settings("sample", made), Catalogue.load())
+            for artifact in store.catalogue:
+                materialize(store, artifact)
+            made.rename(root)
     return root
 
 

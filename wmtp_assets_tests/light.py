@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-HIDDEN = ("dagster", "torch", "datasets", "pyarrow", "numpy", "sentencepiece", "safetensors")
+HIDDEN = (
+    "dagster",
+    "torch",
+    "datasets",
+    "matplotlib",
+    "pyarrow",
+    "numpy",
+    "sentencepiece",
+    "safetensors",
+)
 
 SITE = f"""
 import sys

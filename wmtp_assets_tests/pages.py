@@ -90,15 +90,18 @@ class Copy:
         copy.run("python -m wmtp_assets.components.instance")
         return copy
 
-    def run(self, script: str) -> subprocess.CompletedProcess[str]:
-        """Run a script in bash after ``source activate.sh``; what fails ends it."""
+    def environment(self) -> dict[str, str]:
+        """The variables of a process that runs the copy, and nothing else."""
         hidden = ("DAGSTER_HOME", "WMTP_SOURCE", "WMTP_STORAGE_ROOT", "HF_ENDPOINT")
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        environment |= {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        return environment | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a script in bash after ``source activate.sh``; what fails ends it."""
         done = subprocess.run(
             ["bash", "-c", f"source activate.sh\nset -euo pipefail\n{script}"],
             cwd=self.folder,
-            env=environment,
+            env=self.environment(),
             capture_output=True,
             text=True,
             check=False,

@@ -385,9 +385,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def started(code: str) -> subprocess.Popen[str]:
-    """An interpreter of its own, in a group of processes of its own."""
+    """An interpreter of its own, in a group of processes of its own, which Ctrl-C interrupts also
+    where the tests themselves run in the background of a script."""
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     return subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", heard + code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -73,11 +73,12 @@ def test_table_of_licences_is_that_of_the_specs() -> None:
     """Somebody accepts, or pays for, what stands there."""
     _, _, *rows = _table((PROJECT / "docs/real-sources.md").read_text(), "| repository | licence |")
     specs = [spec for spec in Catalogue.load().specs if isinstance(spec, ModelSpec | DatasetSpec)]
-    assert {tuple(row[:3]) for row in rows} == {
+    assert {tuple(row[:4]) for row in rows} == {
         (
             f"[{spec.repository.id}]({spec.repository.page})",
             spec.repository.license,
             "yes" if spec.repository.gated else "no",
+            spec.repository.size,
         )
         for spec in specs
     }

@@ -151,8 +151,8 @@ def test_spec_is_immutable(write: Write) -> None:
 
 def test_defaults_and_derived_values() -> None:
     """What a spec leaves out is decided here, once: page on the hub, sizes of the small splits."""
-    model = Repository(id="facebook/x", type="model", license="MIT")
-    dataset = Repository(id="google/x", type="dataset", license="MIT")
+    model = Repository(id="facebook/x", type="model", license="MIT", size="1 MB")
+    dataset = Repository(id="google/x", type="dataset", license="MIT", size="1 MB")
     assert model.page == "https://huggingface.co/facebook/x"
     assert dataset.page == "https://huggingface.co/datasets/google/x"
     assert model.revision is None

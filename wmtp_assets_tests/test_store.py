@@ -53,7 +53,7 @@ SPEC = ModelSpec(
     family="meta_mtp",
     dtype="float16",
     variants=("bfloat16",),
-    repository=Repository(id="owner/tiny", type="model", license="MIT"),
+    repository=Repository(id="owner/tiny", type="model", license="MIT", size="1 MB"),
     files=ModelFiles(checkpoint="weights.pth", params="params.json", tokenizer="tokenizer.model"),
     tokenizer=TokenizerSpec(vocab_size=1),
 )

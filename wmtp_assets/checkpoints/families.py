@@ -72,6 +72,26 @@ class Family:
                 return ours + name.removeprefix(prefix)
         return name
 
+    def part_of(self, name: str) -> str:
+        """The part of the model that one of our tensors belongs to: embedding, attention,
+        feed-forward, extra heads, norms, output or value head."""
+        named = {
+            self.embedding: "embedding",
+            self.output: "output",
+            self.norm: "norms",
+            self.value_head: "value head",
+        }
+        if name in named:
+            return named[name]
+        if self.extra_heads and name.startswith(f"{self.extra_heads}."):
+            return "extra heads"
+        role = name.removeprefix(f"{self.layers}.").partition(".")[2].removesuffix(".weight")
+        if role in (self.block.attention_norm, self.block.feed_forward_norm):
+            return "norms"
+        if role in (self.block.gate, self.block.up, self.block.down):
+            return "feed-forward"
+        return "attention"
+
     def blocks(self, params: MetaParams) -> tuple[str, ...]:
         """Name prefixes of all transformer blocks."""
         return (

@@ -9,9 +9,11 @@ import dagster as dg
 from wmtp_assets.components.metadata import describe
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.errors import WmtpError
+from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.layout import SUMMARIES, Artifact, Kind
 from wmtp_assets.materialize import materialize
-from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec, Repository
+from wmtp_assets.progress import human_bytes
+from wmtp_assets.specs import DatasetSpec, DocumentSpec, MicroSpec, ModelSpec, Repository
 
 OWNERS = ["team:wmtp"]
 
@@ -20,7 +22,7 @@ _KINDS: Mapping[Kind, tuple[str, ...]] = {
     "tokenizer": ("sentencepiece",),
     "safetensors": ("pytorch", "safetensors"),
     "micro": ("pytorch", "safetensors"),
-    "processed": ("json", "jsonl"),
+    "processed": ("json", "jsonl", "parquet"),
     "pairs": ("json", "jsonl"),
     "small": ("json", "jsonl"),
     "stats": ("json",),
@@ -106,12 +108,28 @@ DERIVED = (
 ``eager()`` would fire after each materialization, whether the bytes changed or not."""
 
 
+def description_of(artifact: Artifact) -> str:
+    """What the artifact is for, how large it is, and the rules that hold for it; Markdown."""
+    spec = artifact.spec
+    optional = "Optional: made only when it is asked for. " if artifact.optional else ""
+    dtype = f" All tensors are {artifact.dtype}." if artifact.dtype is not None else ""
+    size = ""
+    if artifact.kind == "raw" and isinstance(spec, ModelSpec | DatasetSpec):
+        size = f" About {spec.repository.size} on the hub; the sample's is small."
+    elif artifact.kind == "micro" and isinstance(spec, MicroSpec):
+        size = f" At most {human_bytes(spec.max_bytes)}."
+    about = [f"{_PARTS[artifact.kind]}{dtype}{size}", spec.description]
+    if isinstance(spec, DocumentSpec):
+        about.reverse()
+    rules = ", ".join(f"`{rule.name}`" for rule in rules_of(artifact))
+    return (
+        f"{optional}{about[0]}\n\n{about[1]}\n\n"
+        f"Rules: {rules}. Each is a check of this asset, and docs/rules.md lists them."
+    )
+
+
 def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
     """The asset that materializes ``artifact``."""
-    optional = "Optional: made only when it is asked for. " if artifact.optional else ""
-    part = _PARTS[artifact.kind]
-    if artifact.dtype is not None:
-        part = f"{part} All tensors are {artifact.dtype}."
 
     @dg.asset(
         key=artifact.key,
@@ -120,7 +138,7 @@ def asset_of(artifact: Artifact) -> dg.AssetsDefinition:
         kinds={*_KINDS[artifact.kind]},
         owners=OWNERS,
         tags=OPTIONAL_TAG if artifact.optional else None,
-        description=f"{optional}{part}\n\n{artifact.spec.description}",
+        description=description_of(artifact),
         metadata={"path": f"{artifact.base}/"},
         automation_condition=DERIVED if artifact.upstream and not artifact.optional else None,
     )

@@ -1,12 +1,18 @@
 """A rule as a Dagster asset check: blocking, runnable alone, with its evidence."""
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import dagster as dg
 
 from wmtp_assets.components.artifacts import plain_failures
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.integrity.findings import Outcome, Rule, is_warning
+from wmtp_assets.integrity.findings import Outcome, Rule, as_text, is_warning
 from wmtp_assets.integrity.rules import apply_in_child, first_findings, rules_of
 from wmtp_assets.layout import Artifact
+
+SHOWN = 10
+"""Items of a list that a check's page shows."""
 
 
 def checks_of(artifact: Artifact) -> list[dg.AssetChecksDefinition]:
@@ -39,7 +45,7 @@ def result_of(outcome: Outcome) -> dg.AssetCheckResult:
     """What the UI shows of an outcome."""
     findings = outcome.findings
     metadata: dict[str, dg.MetadataValue] = {
-        "read": dg.MetadataValue.json(outcome.evidence),
+        "read": _read(outcome.evidence),
         "findings": dg.MetadataValue.int(outcome.count),
     }
     if outcome.skipped:
@@ -54,3 +60,20 @@ def result_of(outcome: Outcome) -> dg.AssetCheckResult:
         description=str(findings[0]) if findings else outcome.skipped or None,
         metadata=metadata,
     )
+
+
+def _read(evidence: Mapping[str, Any]) -> dg.MetadataValue:
+    """What a rule read, a line each; lists are cut short."""
+    records = [dg.TableRecord({"what": name, "value": value}) for name, value in _lines(evidence)]
+    return dg.MetadataValue.table(records) if records else dg.MetadataValue.text("nothing")
+
+
+def _lines(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and (value or not name):
+        for key, item in value.items():
+            yield from _lines(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        more = f", … {len(value) - SHOWN} more" if len(value) > SHOWN else ""
+        yield name, (", ".join(map(as_text, value[:SHOWN])) or "none") + more
+    else:
+        yield name, "none" if value is None or value == {} else as_text(value)

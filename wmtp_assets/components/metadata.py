@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from math import prod
 from typing import Any
 
 import dagster as dg
 
+from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
 from wmtp_assets.data.jsonl import read_lines
 from wmtp_assets.data.pairs import pairs_file
@@ -19,7 +21,8 @@ from wmtp_assets.integrity.findings import stated
 from wmtp_assets.layout import Artifact
 from wmtp_assets.manifest import Document, Manifest
 from wmtp_assets.progress import human_bytes
-from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.reports import pictures
+from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec
 from wmtp_assets.store import Store
 from wmtp_assets.strict_json import parse_object
 
@@ -43,46 +46,37 @@ def describe(
         "dagster/size_bytes": manifest.size,
         "size": human_bytes(manifest.size),
         "content_sha256": manifest.content_sha256,
-        "seconds": round(seconds, 2),
-        "megabytes_per_second": round(manifest.size / 1e6 / max(seconds, 1e-3), 1),
-        "files": dg.MetadataValue.table(
-            [
-                dg.TableRecord(
-                    {
-                        "file": name,
-                        "bytes": record.size,
-                        "sha256": record.sha256,
-                        **_announced(document, name),
-                    }
-                )
-                for name, record in manifest.files.items()
-            ]
-        ),
     }
-    if "source" in document:
-        source = document["source"]
-        prefix = "datasets/" if source["type"] == "dataset" else ""
-        metadata |= {
-            "source": source["endpoint"],
-            "repository": dg.MetadataValue.url(f"https://huggingface.co/{prefix}{source['repo']}"),
-            "revision": source["revision"],
-        }
-    if "rows" in document:
-        metadata["dagster/row_count"] = document["rows"]
     if "n_params" in document:
         metadata |= {
             "dtype": document["dtype"],
             "n_params": document["n_params"],
             "from_dtype": ", ".join(document["conversion"]["from_dtype"]),
-            "dtypes": _table(_dtypes(document)),
-            "tensors": _table(_tensors(document)),
         }
+    if "rows" in document:
+        metadata["dagster/row_count"] = document["rows"]
+    if "source" in document:
+        metadata |= _source(document["source"])
+    for name, picture in _pictures(store, artifact, document):
+        metadata[name] = dg.MetadataValue.md(
+            f"![{name}](data:image/svg+xml;base64,{b64encode(picture).decode()})"
+        )
     if "splits" in document:
         metadata["splits"] = _table(_splits(document))
     if artifact.kind in _ROWS:
         metadata["sample_rows"] = dg.MetadataValue.json(_sample(store, artifact, document))
     if artifact.kind in ("processed", "small"):
         metadata["dagster/column_schema"] = _columns(artifact)
+    metadata |= {
+        "seconds": round(seconds, 2),
+        "megabytes_per_second": round(manifest.size / 1e6 / max(seconds, 1e-3), 2),
+    }
+    if "n_params" in document:
+        metadata |= {
+            "dtypes": _table(_dtypes(document)),
+            "tensors": _table(_tensors(document)),
+        }
+    metadata["files"] = _table(_files(manifest))
     return metadata
 
 
@@ -90,6 +84,30 @@ Row = dict[str, str | int | float | bool]
 
 _ROWS = {"processed": split_file, "pairs": pairs_file, "small": small_file}
 """Kinds of artifacts that hold rows, and how the file of a split is called."""
+
+
+def _source(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Where upstream's bytes came from, and where to look at them."""
+    prefix = "datasets/" if source["type"] == "dataset" else ""
+    page = f"https://huggingface.co/{prefix}{source['repo']}"
+    return {
+        "source": source["endpoint"],
+        "repository": dg.MetadataValue.url(page),
+        "revision": source["revision"],
+        "revision_page": dg.MetadataValue.url(f"{page}/tree/{source['revision']}"),
+    }
+
+
+def _files(manifest: Manifest) -> Iterable[Row]:
+    """Name, bytes and SHA-256 of each file, and what the hub announced."""
+    for name, record in manifest.files.items():
+        yield {
+            "file": name,
+            "bytes": record.size,
+            "sha256": record.sha256,
+            **_announced(manifest.document, name),
+        }
+
 
 SAMPLE_ROWS = 3
 SAMPLE_TEXT = 300
@@ -116,6 +134,28 @@ def _dtypes(document: Document) -> Iterable[Row]:
         found.setdefault(str(row["dtype"]), []).append(int(row["bytes"]))
     for dtype, sizes in sorted(found.items()):
         yield {"dtype": dtype, "tensors": len(sizes), "bytes": sum(sizes)}
+
+
+def _pictures(store: Store, artifact: Artifact, document: Document) -> Iterable[tuple[str, bytes]]:
+    """Names and SVGs of what is better seen than read."""
+    spec = artifact.spec
+    if "n_params" in document and isinstance(spec, ModelSpec | MicroSpec):
+        family = FAMILIES[store.catalogue.family(spec)]
+        sizes = {str(row["name"]): int(row["bytes"]) for row in _tensors(document)}
+        yield "size_by_part", pictures.parts(family, sizes)
+    if artifact.kind == "stats":
+        summary = parse_object(store.read(artifact, document["summary"]))
+        for name, draw in _DRAWN.items():
+            picture = draw(summary)
+            if picture is not None:
+                yield name, picture
+
+
+_DRAWN: Mapping[str, Callable[[Document], bytes | None]] = {
+    "token_lengths": pictures.token_lengths,
+    "labels": pictures.labels,
+    "difficulties": pictures.difficulties,
+}
 
 
 def _splits(document: Document) -> Iterable[Row]:

@@ -28,7 +28,8 @@ OF_THE_CONVERSION = ("upstream_rows", "samples", "dropped", "crlf_rows")
 """What only the conversion saw, and the manifest of the processed dataset says."""
 
 NEAR = 64
-"""Tokens below the limit where a prompt template and BOS can make a row too long in training."""
+"""Tokens below the limit where a prompt template and BOS can make a row too long in training; and
+the width of a bar of the histogram."""
 
 _METADATA = ("difficulty", "has_tests")
 
@@ -50,6 +51,19 @@ def distribution(histogram: Mapping[int, int]) -> dict[str, float]:
     ranks = {f"p{p}": values[bisect_left(up_to, -(-p * count // 100))] for p in (50, 90, 99)}
     mean = sum(value * number for value, number in histogram.items()) / count
     return {"mean": round(mean, 2), **ranks, "max": values[-1]}
+
+
+def histogram(values: Mapping[int, int]) -> list[int]:
+    """How many values are in each interval of :data:`NEAR` tokens: (0, 64], (64, 128], …; 0 is in
+    the first.
+
+    Args:
+        values: value → how often it occurs.
+    """
+    bars = Counter[int]()
+    for value, number in values.items():
+        bars[max(value - 1, 0) // NEAR] += number
+    return [bars[bar] for bar in range(max(bars, default=-1) + 1)]
 
 
 def summarize_split(path: Path, converter: str, max_tokens: int) -> Document:
@@ -87,6 +101,7 @@ def summarize_split(path: Path, converter: str, max_tokens: int) -> Document:
         "rows": sum(tokens["total"].values()),
         "problems": len(found["problem_id"]),
         "tokens": {name: distribution(tokens[name]) for name in FIELDS},
+        "histogram": {"tokens": NEAR, "rows": histogram(tokens["total"])},
         "near_limit": {"tokens": NEAR, "rows": near},
         "difficulty": dict(sorted(found["difficulty"].items())),
         "languages": {k or "unknown": n for k, n in sorted(found["language"].items(), key=str)},

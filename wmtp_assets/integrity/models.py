@@ -81,7 +81,7 @@ def check_dtype(subject: Subject, report: Report) -> None:
             found=dtype,
             place=f"tensor {entry.name}",
         )
-    report.note(tensors_by_dtype=counts)
+    report.note(declared=declared, tensors_by_dtype=counts)
     for file, label, field in (
         (subject.artifact.manifest, subject.manifest.document, "dtype"),
         (files.config, read_document(subject, report, files.config), "torch_dtype"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from pathlib import Path
+from xml.etree import ElementTree
 
 import dagster as dg
 import pytest
@@ -10,10 +12,12 @@ import yaml
 
 from wmtp_assets.checkpoints.configs import MODEL_FILES
 from wmtp_assets.checkpoints.safetensors_file import read_header
+from wmtp_assets.components.artifacts import description_of
 from wmtp_assets.components.families import definitions_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.data.records import CodeContestsRecord
 from wmtp_assets.definitions import build_defs, defs
+from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.store import Store
 from wmtp_assets_tests.components.conftest import Run, runner
@@ -61,7 +65,9 @@ def test_materialization_describes_the_artifact(store: Store, run: Run) -> None:
     assert micro["n_params"] == 24_908_288
     assert micro["dtype"] == "float16"
     assert micro["dagster/size_bytes"] == store.manifest(store.catalogue["micro_mtp"]).size
-    assert micro["repository"] == "https://huggingface.co/facebook/multi-token-prediction"
+    page = "https://huggingface.co/facebook/multi-token-prediction"
+    assert micro["repository"] == page
+    assert micro["revision_page"] == f"{page}/tree/{micro['revision']}"
     assert metadata["humaneval_small"]["dagster/row_count"].value == 32
 
 
@@ -80,6 +86,44 @@ def test_checkpoint_lists_its_tensors(store: Store, run: Run) -> None:
     assert [row.data for row in dtypes.records] == [
         {"dtype": "float16", "tensors": len(header.entries), "bytes": 2 * header.n_params}
     ]
+
+
+def test_descriptions_say_size_and_rules() -> None:
+    """What it is for, what it takes, what holds: before anybody presses 'Materialize'."""
+    catalogue = Catalogue.load()
+    for artifact in catalogue:
+        text = description_of(artifact)
+        assert artifact.spec.description in text
+        assert all(f"`{rule.name}`" in text for rule in rules_of(artifact))
+    assert "About 27 GB on the hub" in description_of(catalogue["meta_llama_mtp_raw"])
+    assert "At most 50.0 MB" in description_of(catalogue["micro_mtp"])
+    assert description_of(catalogue["storage_release"]).startswith(
+        catalogue["storage_release"].spec.description
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "pictures"),
+    [
+        ("micro_mtp", {"size_by_part"}),
+        ("codecontests_stats", {"token_lengths", "labels", "difficulties"}),
+        ("humaneval_stats", {"token_lengths"}),
+    ],
+)
+def test_pictures_are_shown(run: Run, key: str, pictures: set[str]) -> None:
+    """As Markdown with an SVG in it, of every kind that there is something to draw of."""
+    result = run(dg.AssetSelection.assets(key).without_checks())
+    (event,) = result.get_asset_materialization_events()
+    shown = {
+        name: value.value
+        for name, value in event.materialization.metadata.items()
+        if isinstance(value, dg.MarkdownMetadataValue)
+    }
+    assert shown.keys() == pictures
+    for text in shown.values():
+        data = str(text).partition("base64,")[2].removesuffix(")")
+        assert ElementTree.fromstring(b64decode(data)).tag == "{http://www.w3.org/2000/svg}svg"
+        assert len(data) < 100_000
 
 
 def test_rows_are_shown(store: Store, run: Run) -> None:

@@ -510,6 +510,21 @@ def test_many_findings_are_counted_and_ten_shown() -> None:
     assert len(table.records) == 10
 
 
+def test_evidence_is_a_line_for_each_fact() -> None:
+    """What was read is to be seen without unfolding JSON; a long list is cut, and says so."""
+    evidence = {"tensors_by_dtype": {"float16": 57}, "shared_with": None, "tasks": [*range(12)]}
+    table = result_of(Outcome(evidence={**evidence, "damaged": [], "empty": {}})).metadata["read"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert [(row.data["what"], row.data["value"]) for row in table.records] == [
+        ("tensors_by_dtype.float16", "57"),
+        ("shared_with", "none"),
+        ("tasks", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … 2 more"),
+        ("damaged", "none"),
+        ("empty", "none"),
+    ]
+    assert result_of(Outcome()).metadata["read"] == dg.MetadataValue.text("nothing")
+
+
 def test_skipped_rule_says_why() -> None:
     """A rule that could not be applied must not look like one that holds without a word."""
     result = result_of(Outcome(skipped="no sentencepiece"))

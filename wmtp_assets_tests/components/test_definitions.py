@@ -18,7 +18,16 @@ from wmtp_assets.specs import DatasetSpec, ModelSpec
 
 PACKAGE = Path(wmtp_assets.__file__).parent
 MODULE = ["-m", "wmtp_assets.definitions"]
-HEAVY = ["torch", "datasets", "pyarrow", "transformers", "sentencepiece", "safetensors", "numpy"]
+HEAVY = [
+    "torch",
+    "datasets",
+    "matplotlib",
+    "pyarrow",
+    "transformers",
+    "sentencepiece",
+    "safetensors",
+    "numpy",
+]
 
 FLOOR = {
     "definitions": 6,

@@ -54,11 +54,18 @@ def test_root_is_that_of_the_settings(good_root: Path, monkeypatch: pytest.Monke
     assert len(wmtp_assets.load_dataset("humaneval", "test")) == 164
 
 
+KNOWN = "known: codecontests, gsm8k, humaneval, mbpp"
+
+
 @pytest.mark.parametrize(
     ("name", "split", "text"),
     [
         ("apps", "train", "'apps' is no dataset; known: codecontests, gsm8k, humaneval, mbpp"),
-        ("micro_mtp", "train", "'micro_mtp' is no dataset; known: codecontests, gsm8k, humaneval, mbpp"),
+        (
+            "micro_mtp",
+            "train",
+            "'micro_mtp' is no dataset; known: codecontests, gsm8k, humaneval, mbpp",
+        ),
         ("humaneval", "train", "humaneval has no split 'train'; it has: test"),
         ("humaneval", "valid", "humaneval has no split 'validation'; it has: test"),
         ("mbpp", "prompt", "mbpp has no split 'prompt'; it has: train, validation, test"),

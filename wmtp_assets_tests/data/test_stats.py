@@ -16,7 +16,7 @@ from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets.data.jsonl import read_jsonl
 from wmtp_assets.data.records import problem_of
-from wmtp_assets.data.stats import distribution, newest_summary, summarize_split
+from wmtp_assets.data.stats import distribution, histogram, newest_summary, summarize_split
 from wmtp_assets.errors import CorruptArtifact
 from wmtp_assets.files import hash_file
 from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
@@ -62,6 +62,20 @@ def test_distribution_of_nothing_is_zero() -> None:
     assert distribution({}) == {"mean": 0, "p50": 0, "p90": 0, "p99": 0, "max": 0}
 
 
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [
+        ({}, []),
+        ({0: 2}, [2]),
+        ({64: 1, 65: 1}, [1, 1]),
+        ({1: 3, 2048: 1}, [3, *[0] * 30, 1]),
+    ],
+)
+def test_bars_end_at_the_limit(values: dict[int, int], bars: list[int]) -> None:
+    """A row of exactly the limit is within it: no bar stands beyond the line."""
+    assert histogram(values) == bars
+
+
 def test_newest_summary_is_the_latest_day() -> None:
     """Other files of the folder are no summaries."""
     names = ["2026-02-01_summary.json", "2025-12-31_summary.json", "2027-notes.json"]
@@ -91,6 +105,13 @@ def recount(root: Path, name: str, split: str) -> dict[str, Any]:
         "rows": len(rows),
         "problems": len({problem_of(row) for row in rows}),
         "tokens": {field: distribution(Counter(counts)) for field, counts in tokens.items()},
+        "histogram": {
+            "tokens": 64,
+            "rows": [
+                sum(64 * bar < max(count, 1) <= 64 * (bar + 1) for count in tokens["total"])
+                for bar in range(-(-max(tokens["total"]) // 64))
+            ],
+        },
         "near_limit": {"tokens": 64, "rows": sum(count > 2048 - 64 for count in tokens["total"])},
         "difficulty": dict(Counter(row["metadata"]["difficulty"] for row in rows)),
         "languages": dict(languages),

@@ -11,7 +11,7 @@ from wmtp_assets.hub.endpoint import TRUST_VARIABLE, Endpoint, hub_endpoint, ope
 from wmtp_assets.settings import Settings
 from wmtp_assets.specs import Repository
 
-HUMANEVAL = Repository(id="openai/openai_humaneval", type="dataset", license="MIT")
+HUMANEVAL = Repository(id="openai/openai_humaneval", type="dataset", license="MIT", size="1 MB")
 
 
 def test_official_hub_is_the_default() -> None:
@@ -96,7 +96,7 @@ def test_sample_makes_only_the_repository_it_serves(tmp_path: Path) -> None:
 
 def test_sample_names_what_it_has(tmp_path: Path) -> None:
     """A new spec without a sample repository must not fail with a 404."""
-    other = Repository(id="owner/unknown", type="model", license="MIT")
+    other = Repository(id="owner/unknown", type="model", license="MIT", size="1 MB")
     with (
         pytest.raises(SpecError, match=r"no model owner/unknown; it has .*openai_humaneval"),
         open_endpoint(Settings("sample", tmp_path), other),

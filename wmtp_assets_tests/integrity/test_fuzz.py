@@ -1,4 +1,4 @@
-"""Hundreds of random damages of a small CodeContests: no rule ever raises, and each is found.
+"""Random damages of a small CodeContests: no rule ever raises, and each is found.
 
 The manifests are sealed again, so that the rules about the content are all that is left.
 """
@@ -25,10 +25,11 @@ from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
+from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.integrity.cases import rewrite
 from wmtp_assets_tests.trees import damage, link_tree
 
-SOME, MANY = 18, 60
+SOME, MANY = extent((5, 16), (18, 60))
 """How often each file is damaged, of processed rows and of what is made of them: many rules read
 the first, one reads the others."""
 
@@ -104,6 +105,7 @@ def test_small_code_contests_is_good(little: Store) -> None:
                 assert problems <= {"warning"}
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("part", ["processed", "pairs", "small", "stats", "tests"])
 def test_random_damage_is_found_and_nothing_raises(little: Store, part: str) -> None:
     """Whatever became of the bytes: a finding, and no crash over this or what is made of it."""

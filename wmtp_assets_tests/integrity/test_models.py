@@ -1381,7 +1381,10 @@ def test_swapped_pieces_are_a_valid_tokenizer_of_the_same_size() -> None:
 def test_evidence_is_what_the_bytes_say(store: Store) -> None:
     """The UI shows it beside 'passed': counts from the headers, not from labels."""
     micro = store.catalogue["micro_mtp"]
-    assert apply(store, micro, "dtype").evidence == {"tensors_by_dtype": {"float16": 38}}
+    assert apply(store, micro, "dtype").evidence == {
+        "declared": "float16",
+        "tensors_by_dtype": {"float16": 38},
+    }
     evidence = apply(store, micro, "parameters").evidence
     assert (evidence["n_params"], evidence["tensors"]) == (24_908_288, 38)
     assert evidence["params"]["dim"] == 512

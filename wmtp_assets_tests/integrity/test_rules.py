@@ -36,6 +36,7 @@ from wmtp_assets.integrity.verify import Verdict, exit_code
 from wmtp_assets.layout import TOP_FOLDERS, Artifact, Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.store import Store, materialize_command, repair_command
+from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.integrity import (
     test_datasets,
     test_derived,
@@ -394,6 +395,7 @@ def mangle(data: bytes, chance: random.Random) -> bytes:
     return bytes(bad[: chance.randrange(len(bad))] if chance.random() < 0.3 else bad)
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("no_fsync")
 def test_random_damage_never_crashes_a_rule(store: Store) -> None:
     """Whatever the bytes have become, a rule finds something or nothing; it never raises.
@@ -408,7 +410,7 @@ def test_random_damage_never_crashes_a_rule(store: Store) -> None:
         for name in (name for name, file in manifest.files.items() if file.size < 600_000):
             path = store.path(artifact, name)
             good = path.read_bytes()
-            for bad in {mangle(good, chance) for _ in range(6)} - {good}:
+            for bad in {mangle(good, chance) for _ in range(extent(2, 6))} - {good}:
                 damage(path, lambda data, bad=bad: bad)
                 for rule in rules_about(artifact, name):
                     apply_rule(rule, store, artifact)
@@ -417,6 +419,7 @@ def test_random_damage_never_crashes_a_rule(store: Store) -> None:
             damage(path, lambda data, good=good: good)
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("no_fsync")
 def test_random_damage_upstream_never_crashes_a_rule(store: Store) -> None:
     """Rules also read what an artifact was made from, and that may be damaged as well."""
@@ -427,7 +430,7 @@ def test_random_damage_upstream_never_crashes_a_rule(store: Store) -> None:
         for name in (*names, artifact.manifest):
             path = store.path(artifact, name)
             good = path.read_bytes()
-            for bad in {mangle(good, chance) for _ in range(2)} - {good}:
+            for bad in {mangle(good, chance) for _ in range(extent(1, 2))} - {good}:
                 damage(path, lambda data, bad=bad: bad)
                 for item in downstream:
                     for rule in rules_but_sha256(item):

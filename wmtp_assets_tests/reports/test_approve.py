@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from wmtp_assets.errors import InvalidInput, MissingArtifact
 from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.layout import Artifact
+from wmtp_assets.layout import Artifact, Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.reports.approve import approve
+from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.integrity.cases import apply
-from wmtp_assets_tests.trees import tree
+from wmtp_assets_tests.trees import link_tree, tree
 
 NAME = "phase1_completion_report.md"
 
 
-@pytest.fixture
-def report(store: Store) -> Artifact:
-    """A report of which every rule was applied."""
-    artifact = store.catalogue["completion_report"]
-    for key in artifact.upstream:
+@pytest.fixture(scope="module")
+def applied_root(good_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage root where every rule was applied, and the report made after that."""
+    root = tmp_path_factory.mktemp("applied") / "storage"
+    link_tree(good_root, root)
+    store = Store(Settings("sample", root), Catalogue.load())
+    report = store.catalogue["completion_report"]
+    for key in report.upstream:
         for rule in rules_of(store.catalogue[key]):
             apply_rule(rule, store, store.catalogue[key])
-    materialize(store, artifact)
-    return artifact
+    materialize(store, report)
+    return root
+
+
+@pytest.fixture
+def root(applied_root: Path, tmp_path: Path) -> Path:
+    """A copy of :func:`applied_root`; its :func:`store` is that of the tests."""
+    link_tree(applied_root, tmp_path / "storage")
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def report(store: Store) -> Artifact:
+    """The completion report of :func:`root`."""
+    return store.catalogue["completion_report"]
 
 
 def rows(store: Store, report: Artifact) -> list[str]:
@@ -77,8 +96,10 @@ def test_name_is_no_markup(store: Store, report: Artifact) -> None:
     assert row.startswith(r"| &lt;b&gt;\|\[x\]\(http\://e.vil\)\` | ")
 
 
-def test_report_that_is_not_verified_needs_a_note(store: Store) -> None:
+def test_report_that_is_not_verified_needs_a_note(good_root: Path, tmp_path: Path) -> None:
     """A signature under 'not verified' is given by mistake, or for a reason."""
+    link_tree(good_root, tmp_path / "unverified")
+    store = Store(Settings("sample", tmp_path / "unverified"), Catalogue.load())
     report = store.catalogue["completion_report"]
     with pytest.raises(
         InvalidInput, match=r"not every item has passed: Directories \(not verified\)"

@@ -12,6 +12,7 @@ import wmtp_assets.reports
 from wmtp_assets.cli.main import cli
 from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.layout import Catalogue
+from wmtp_assets.reports import pictures
 from wmtp_assets.reports.build import remember
 from wmtp_assets.reports.documents import document_bytes
 from wmtp_assets.reports.facts import gather
@@ -20,7 +21,11 @@ from wmtp_assets.reports.migration import COMMANDS
 from wmtp_assets.specs import SPEC_OF_COMPONENT
 from wmtp_assets.store import Store
 
-MODULES = sorted(Path(wmtp_assets.reports.__file__).parent.glob("*.py"))
+MODULES = sorted(
+    {*Path(wmtp_assets.reports.__file__).parent.glob("*.py")} - {Path(pictures.__file__)}
+)
+"""All but pictures, whose numbers are colours and inches."""
+
 NAMES = re.compile(
     r"SHA-?256|sha256|phase1|models_v2|datasets_v2|md5|rho_1|croissant/1\.0|Croissant 1\.0|^\.0%$|"
     r"llama2|Llama 2|apache-2\.0|cc-by-nc-4\.0|\[0-9\][{]\d[}]|\\\\\d",
