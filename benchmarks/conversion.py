@@ -67,7 +67,7 @@ def open_store(root: Path, kind: str) -> Any:
             "description": "generated",
             "family": family,
             "dtype": "float16",
-            "repository": {"id": "owner/bench", "type": "model", "license": "MIT"},
+            "repository": {"id": "owner/bench", "type": "model", "license": "MIT", "size": "1 MB"},
             "files": {**files, "tokenizer": "tokenizer.model"},
             "tokenizer": {"vocab_size": VOCABULARY},
         }

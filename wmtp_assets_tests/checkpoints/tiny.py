@@ -110,7 +110,7 @@ META_MODEL: dict[str, Any] = {
     "description": "a tiny model",
     "family": "meta_mtp",
     "dtype": "float16",
-    "repository": {"id": "owner/tiny", "type": "model", "license": "MIT"},
+    "repository": {"id": "owner/tiny", "type": "model", "license": "MIT", "size": "1 MB"},
     "files": {
         "checkpoint": CHECKPOINT,
         "params": "7B_1T_4/params.json",

@@ -925,7 +925,7 @@ def test_every_number_of_a_summary_is_counted_again(store: Store) -> None:
     path = next(store.folder(artifact).glob(SUMMARY))
     good = json.loads(path.read_bytes())
     places = list(leaves(good))
-    assert len(places) == 37
+    assert len(places) == 39
     for place in places:
         edited = json.loads(json.dumps(good))
         inner = edited
