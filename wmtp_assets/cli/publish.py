@@ -88,7 +88,7 @@ def publish(
                 include_local_small=include_local_small,
                 say=say,
             )
-            _report_plan(store, destination.name, plan, delete, as_json)
+            _report_plan(destination.name, read_rate(store, destination.key), plan, delete, as_json)
             return
         done = send(
             store,
@@ -125,8 +125,7 @@ def _named(store: Store, selection: tuple[str, ...]) -> list[Artifact]:
     ]
 
 
-def _report_plan(store: Store, name: str, plan: Plan, delete: bool, as_json: bool) -> None:
-    rate = read_rate(store, name)
+def _report_plan(name: str, rate: float | None, plan: Plan, delete: bool, as_json: bool) -> None:
     seconds = plan.size / rate if rate else None
     if as_json:
         document: dict[str, Any] = {"url": name, "dry_run": True, **plan.as_json()}

@@ -38,7 +38,7 @@ def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_
     Exits with 0 when all is here, 1 when it could not be had as published, 64 for wrong usage.
     """
     store = open_store()
-    destination = open_destination(store, url, endpoint_url)
+    destination = open_destination(store, url, endpoint_url, is_read=True)
     listing = read_listing(destination)
     pulled = []
     with ExitStack() as stack:

@@ -35,11 +35,13 @@ class Destination(Protocol):
 
     Attributes:
         name: its URL, for people; no secrets.
+        key: what it is, in full: equal ones are one place.
         streams: files that are staged side by side.
         payload: bytes of files that were sent.
     """
 
     name: str
+    key: str
     streams: int
     payload: int
 

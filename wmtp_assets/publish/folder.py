@@ -52,7 +52,7 @@ class Folder:
     streams = 1
 
     def __init__(self, root: Path, owner: str = "", part_size: int = PART) -> None:
-        self.name = f"file://{root}"
+        self.name = self.key = f"file://{root}"
         self.root = root
         self.staging = root / STAGING / hashlib.sha256(owner.encode()).hexdigest()[:16]
         self.payload = 0

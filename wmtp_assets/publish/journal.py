@@ -45,26 +45,26 @@ class Upload:
         return (self.sha256, self.size, self.part_size) == (sha256, size, part_size)
 
 
-def key_of(name: str) -> str:
+def key_of(key: str) -> str:
     """What a destination is called in names of files: its URL may be of any length."""
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def _folder(store: Store) -> Path:
     return store.internal / "publish"
 
 
-def write_rate(store: Store, name: str, size: int, seconds: float) -> None:
-    """Keep the throughput of a publication of ``size`` bytes to the destination ``name``."""
+def write_rate(store: Store, key: str, size: int, seconds: float) -> None:
+    """Keep the throughput of a publication of ``size`` bytes to the destination ``key``."""
     if size >= LEAST and seconds > 0:
         data = json.dumps({"bytes_per_second": round(size / seconds)})
-        replace_file(_folder(store) / f"{key_of(name)}.rate.json", data.encode())
+        replace_file(_folder(store) / f"{key_of(key)}.rate.json", data.encode())
 
 
-def read_rate(store: Store, name: str) -> float | None:
-    """Bytes a second of the last publication to ``name``; None: there was none."""
+def read_rate(store: Store, key: str) -> float | None:
+    """Bytes a second of the last publication to ``key``; None: there was none."""
     try:
-        data = (_folder(store) / f"{key_of(name)}.rate.json").read_bytes()
+        data = (_folder(store) / f"{key_of(key)}.rate.json").read_bytes()
         rate = json.loads(data)["bytes_per_second"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -86,9 +86,9 @@ class Journal:
             self._load(path)
 
     @classmethod
-    def of(cls, store: Store, name: str) -> Journal:
-        """The journal of the destination ``name``."""
-        return cls(_folder(store) / f"{key_of(name)}.jsonl")
+    def of(cls, store: Store, key: str) -> Journal:
+        """The journal of the destination ``key``."""
+        return cls(_folder(store) / f"{key_of(key)}.jsonl")
 
     def _load(self, path: Path) -> None:
         for line in path.read_bytes().splitlines():

@@ -133,7 +133,7 @@ def publish(
         PublishError: if a rule does not hold, a file changes while it is read, somebody else
             publishes meanwhile, or the destination refuses.
     """
-    with store.lock(f"publish-{key_of(destination.name)}", say):
+    with store.lock(f"publish-{key_of(destination.key)}", say):
         plan = plan_publication(
             store, artifacts, destination, options, include_local_small=include_local_small, say=say
         )
@@ -145,7 +145,7 @@ def publish(
         seconds, payload = time.monotonic() - started, destination.payload - before
         is_written = listing is not plan.before.listing
         if is_written:
-            write_rate(store, destination.name, payload, seconds)
+            write_rate(store, destination.key, payload, seconds)
             destination.write_manifest(listing.render())
             _require_manifest(destination, listing)
         deleted: tuple[str, ...] = ()
@@ -210,14 +210,20 @@ def _commit(destination: Destination, sent: Mapping[str, SentFile], how: How) ->
         if not destination.is_same(path, sent[path], how):
             raise PublishError(
                 f"{path} does not lie at {destination.name} as it was sent: {sent[path].size} "
-                f"bytes with SHA-256 {sent[path].sha256}. {MANIFEST} was not written; run again"
+                f"bytes with SHA-256 {sent[path].sha256}. Run again"
             )
 
     describing = {path for path in sent if path.endswith(".json") or "/" not in path}
-    for paths in (sent.keys() - describing, describing):
-        with ThreadPoolExecutor(COMMITS) as pool:
-            for _ in pool.map(one, sorted(paths)):
-                pass
+    try:
+        for paths in (sent.keys() - describing, describing):
+            with ThreadPoolExecutor(COMMITS) as pool:
+                for _ in pool.map(one, sorted(paths)):
+                    pass
+    except PublishError as error:
+        raise PublishError(
+            f"while files were put in their places: {error}. {MANIFEST} names those from before, "
+            "and wmtp pull refuses those that changed, until a publication has gone through"
+        ) from error
 
 
 def _require_manifest(destination: Destination, listing: Listing) -> None:
