@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from wmtp_assets.errors import SpecError
+from wmtp_assets.publish import s3
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST
 from wmtp_assets.publish.location import parse_url
@@ -103,16 +104,17 @@ def test_volume_is_published_to(
 
 
 def test_credentials_are_renewed_before_they_expire(
-    tree_store: Store, stub: Stub, front: Front
+    tree_store: Store, stub: Stub, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of an upload: the server never sees one that has expired."""
+    monkeypatch.setattr(s3, "PARTS", 1)
     calls = stub(lives=(2, 3600))
-    destination = open_vessl(tree_store, LOCATION, part_size=200_000)
+    destination = open_vessl(tree_store, LOCATION, part_size=300_000)
     expires = time.monotonic() + 2
 
     def slowly(request: Request) -> Answer | None:
         if request.operation == "UploadPart":
-            time.sleep(0.6)
+            time.sleep(0.3)
         signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
         late = signed.replace(tzinfo=UTC).timestamp() - time.time() + time.monotonic() > expires
         is_expired = late and request.headers["x-amz-security-token"] == "planted-token-1"
