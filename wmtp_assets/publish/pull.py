@@ -253,9 +253,9 @@ class _Fetch:
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._folder / file.sha256
         _remove_unusable(partial, file.size)
-        was_whole = partial.exists() and partial.stat().st_size == file.size
+        is_left = partial.exists()
         found = self._fetch(name, file, partial)
-        if found != file.record and was_whole:  # what was left here was damaged
+        if found != file.record and is_left:  # what was left here may be what is damaged
             partial.unlink()
             found = self._fetch(name, file, partial)
         if found != file.record:

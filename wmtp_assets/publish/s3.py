@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from wmtp_assets.files import PART, Hasher
@@ -92,11 +92,23 @@ class S3:
         return found
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
+        from botocore.exceptions import ClientError
+
         part = {"Range": f"bytes={start}-"} if start else {}
         with explained(self.name, self._bucket, path):
-            body = self._client.get_object(**self._at(path), **part)["Body"]
-            with body:
-                yield from body.iter_chunks(READ)
+            try:
+                answer = self._client.get_object(**self._at(path), **part)
+            except ClientError as error:
+                if code_of(error) in ("InvalidRange", "416"):
+                    return  # it ends before
+                raise
+            is_part = str(answer.get("ContentRange", "")).startswith(f"bytes {start}-")
+            surplus = 0 if is_part else start  # the range was ignored
+            with closing(answer["Body"]) as body:
+                for block in body.iter_chunks(READ):
+                    if len(block) > surplus:
+                        yield block[surplus:]
+                    surplus = max(surplus - len(block), 0)
 
     def is_same(self, path: str, file: SentFile, how: How) -> bool:
         try:

@@ -136,6 +136,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         PublishError: for every other error of the client.
     """
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
     try:
@@ -147,7 +148,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         raise PublishError(_explain(name, bucket, code, error.operation_name)) from None
     except NoCredentialsError:
         raise PublishError(f"{name}: there are no credentials: set {CREDENTIALS}") from None
-    except (BotoCoreError, HTTPError) as error:
+    except (BotoCoreError, ResponseParserError, HTTPError) as error:
         raise PublishError(
             f"{name} does not answer as a server does ({type(error).__name__}"
             f"{f', about {path}' if path else ''}). What was sent is kept there, out of sight: "

@@ -101,14 +101,20 @@ class Front:
     """The front: change what it does, and read what it was asked.
 
     Attributes:
+        ask: asks the server behind.
+        stored: changes a request after it was checked, as a broken server does.
         payload: bytes of parts that arrived, damaged or not.
+        fetched: bytes of checkpoints that were sent.
         parts: upload and number → SHA-256 in base64 of the parts that were taken.
     """
 
     url: str
+    ask: Callable[[Request], Answer]
     before: Before = lambda request: None
     after: After = lambda request, answer: None
+    stored: Callable[[Request], None] = lambda request: None
     payload: int = 0
+    fetched: int = 0
     requests: list[Request] = field(default_factory=list)
     parts: dict[tuple[str, str], str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -117,7 +123,8 @@ class Front:
     def soundly(self) -> None:
         """No fault any more; nothing counted yet."""
         self.before, self.after = lambda request: None, lambda request, answer: None
-        self.payload = 0
+        self.stored = lambda request: None
+        self.payload = self.fetched = 0
         self.requests.clear()
 
     def list_checksums(self, request: Request, answer: Answer) -> None:
@@ -158,8 +165,14 @@ def serve_front(upstream: str) -> Iterator[Front]:
             with front.lock:
                 front.requests.append(request)
                 front.payload += len(body) * request.is_payload
-            answer = front.before(request) or _strictly(front, request) or _ask(origin, request)
+            answer = front.before(request) or _strictly(front, request)
+            if answer is None:
+                front.stored(request)
+                answer = front.ask(request)
             front.after(request, answer)
+            if request.operation == "GetObject" and request.key.endswith(".pth"):
+                with front.lock:
+                    front.fetched += len(answer.body[: answer.stop]) * (answer.status < 300)
             self._send(answer)
 
         do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
@@ -195,7 +208,7 @@ def serve_front(upstream: str) -> Iterator[Front]:
             """A client that hangs up is no error."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
-        front = Front(f"http://127.0.0.1:{server.server_port}")
+        front = Front(f"http://127.0.0.1:{server.server_port}", lambda item: _ask(origin, item))
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
