@@ -28,6 +28,10 @@ class NotThere(PublishError):
     """The destination has no file of this name."""
 
 
+class Stopped(PublishError):
+    """Another file, or another part, failed; that error says why."""
+
+
 class Destination(Protocol):
     """Where a tree is published.
 

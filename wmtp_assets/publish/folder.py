@@ -30,7 +30,7 @@ from wmtp_assets.files import (
     replace_file,
 )
 from wmtp_assets.progress import human_bytes
-from wmtp_assets.publish.destination import STALE, Advance, How, NotThere
+from wmtp_assets.publish.destination import STALE, Advance, How, NotThere, Stopped
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST, SentFile
 from wmtp_assets.publish.outgoing import Outgoing, Reading
@@ -99,6 +99,7 @@ class Folder:
 
     def prepare(self, size: int) -> None:
         self._require_root()
+        self._is_stopped = False
         with self._explained("write to"):
             self.staging.mkdir(parents=True, exist_ok=True)
             there = 0
@@ -116,6 +117,7 @@ class Folder:
             )
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+        self._require_going_on(file)
         if (found := self._find(file, advance)) is not None:
             return found
         reading = Reading(file, self._part_size)
@@ -125,8 +127,7 @@ class Folder:
             with FileIO(descriptor, "r+") as target:
                 there = os.fstat(descriptor).st_size
                 for number, data, _ in reading.parts():
-                    if self._is_stopped:
-                        raise PublishError(f"{file.path} was not sent: another file failed")
+                    self._require_going_on(file)
                     begin = (number - 1) * reading.part_size
                     if begin + len(data) > there or os.pread(descriptor, len(data), begin) != data:
                         _write(target, begin, data)
@@ -135,6 +136,10 @@ class Folder:
                 target.truncate(file.record.size)
                 os.fsync(descriptor)
         return reading.sent()
+
+    def _require_going_on(self, file: Outgoing) -> None:
+        if self._is_stopped:
+            raise Stopped(f"{file.path} was not sent whole: another file failed")
 
     def _find(self, file: Outgoing, advance: Advance) -> SentFile | None:
         """The file, if it is in its place already: a publication was cut off in its last step."""
@@ -215,6 +220,7 @@ class Folder:
             yield
         except OSError as error:
             if error.errno in DISK_FULL:
+                self._is_stopped = True
                 free = shutil.disk_usage(self.root).free
                 self._remove_staging()
                 raise PublishError(

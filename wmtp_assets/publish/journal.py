@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wmtp_assets.errors import StoreError
 from wmtp_assets.files import replace_file
 from wmtp_assets.hub.rate import LEAST
 from wmtp_assets.publish.destination import STALE
@@ -124,12 +125,18 @@ class Journal:
     def _write(self, event: dict[str, Any]) -> None:
         with self._lock:
             self._apply(event)
-            if self._path is not None:
+            if self._path is None:
+                return
+            line = json.dumps(event).encode() + b"\n"
+            try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("ab") as file:
-                    file.write(
-                        b"\n" * self._is_torn(file.tell()) + json.dumps(event).encode() + b"\n"
-                    )
+                    file.write(b"\n" * self._is_torn(file.tell()) + line)
+            except OSError as error:
+                raise StoreError(
+                    f"{self._path} cannot be written ({error.strerror}): nobody would know what "
+                    "was sent. Make it possible, and run again"
+                ) from error
 
     def _is_torn(self, size: int) -> bool:
         """Whether the last line of the file has no end."""

@@ -12,7 +12,7 @@ from typing import Any
 from wmtp_assets.clock import timestamp
 from wmtp_assets.layout import Artifact
 from wmtp_assets.progress import Progress, Say, silent
-from wmtp_assets.publish.destination import Destination, How
+from wmtp_assets.publish.destination import Destination, How, Stopped
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import key_of, write_rate
 from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
@@ -157,7 +157,7 @@ def publish(
             destination.write_manifest(listing.render())
         if is_written:
             destination.finish()
-        return Done(plan, listing, payload, seconds, is_written, deleted)
+        return Done(plan, listing, payload, seconds, is_written or bool(deleted), deleted)
 
 
 def _send(destination: Destination, plan: Plan, options: Options, say: Say) -> Listing:
@@ -193,12 +193,15 @@ def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> 
     largest_first = sorted(outgoing, key=lambda file: -file.record.size)
     with ThreadPoolExecutor(destination.streams) as pool:
         tasks = {pool.submit(destination.stage, file, advance): file for file in largest_first}
-        done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
-        failed = [error for task in done if (error := task.exception())]
-        if failed:
+        try:
+            done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+            failed = [error for task in done if (error := task.exception())]
+            if failed:
+                raise min(failed, key=lambda error: isinstance(error, Stopped))
+        except BaseException:  # a person's Ctrl-C too: the parts on their way arrive, no more begin
             destination.stop()
             pool.shutdown(cancel_futures=True)
-            raise failed[0]
+            raise
     return {file.path: task.result() for task, file in tasks.items()}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from wmtp_assets.files import PART, Hasher
 from wmtp_assets.layout import TOP_FOLDERS
-from wmtp_assets.publish.destination import STALE, Advance, How, NotThere
+from wmtp_assets.publish.destination import STALE, Advance, How, NotThere, Stopped
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal, Upload
 from wmtp_assets.publish.listing import MANIFEST, SentFile, composite
@@ -131,6 +131,7 @@ class S3:
     # -- writing -----------------------------------------------------------------------------------
 
     def prepare(self, size: int) -> None:
+        self._is_stopped = False
         with explained(self.name, self._bucket):
             self._abort_stale()
             probe = self._client.create_multipart_upload(**self._at(MANIFEST))
@@ -168,7 +169,7 @@ class S3:
                 self._slots.acquire()
                 if self._is_stopped:
                     self._slots.release()
-                    raise PublishError(f"{file.path} was not sent whole: another part failed")
+                    raise Stopped(f"{file.path} was not sent whole: another part failed")
                 arguments = file.path, upload.upload_id, number, data, digest, advance
                 running.append(self._pool.submit(self._send, *arguments))
         except PublishError:

@@ -9,6 +9,7 @@ import sys
 import time
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,10 +36,10 @@ from wmtp_assets_tests.publish.trees import (
 from wmtp_assets_tests.trees import damage, flip, tree
 
 
-def publish_all(store: Store, mounted: Path, owner: str = "", **options: object) -> Folder:
+def publish_all(store: Store, mounted: Path, owner: str = "", **options: Any) -> Folder:
     """Publish to a folder; the destination, which says how much was sent."""
     destination = Folder(mounted, owner, PART)
-    publish(store, None, destination, Options(**options))  # type: ignore[arg-type]
+    publish(store, None, destination, Options(**options))
     return destination
 
 
@@ -148,7 +149,7 @@ def test_by_size_a_flipped_bit_is_not_seen(tree_store: Store, mounted: Path) -> 
 # -- refused before the first byte -----------------------------------------------------------------
 
 
-def refused(store: Store, mounted: Path, message: str, **options: object) -> None:
+def refused(store: Store, mounted: Path, message: str, **options: Any) -> None:
     """The publication is refused with a message on one line, and nothing there was touched."""
     before = tree(mounted)
     with pytest.raises(PublishError) as error:
