@@ -15,6 +15,8 @@ from wmtp_assets.cli.doctor import doctor
 from wmtp_assets.cli.gc import gc
 from wmtp_assets.cli.lock import lock
 from wmtp_assets.cli.plan import plan
+from wmtp_assets.cli.publish import publish
+from wmtp_assets.cli.pull import pull_command
 from wmtp_assets.cli.repair import repair_command
 from wmtp_assets.cli.show import show
 from wmtp_assets.cli.status import status
@@ -46,6 +48,8 @@ cli.add_command(value_head)
 cli.add_command(approve)
 cli.add_command(doctor)
 cli.add_command(show)
+cli.add_command(publish)
+cli.add_command(pull_command)
 
 
 def main() -> None:

@@ -1,0 +1,182 @@
+"""How fast a tree is published to S3, against boto3's plain ``upload_file``.
+
+    python benchmarks/publishing.py [--gigabytes 2] [--rounds 3]
+
+Commits a raw checkpoint and rows, 9 to 1, and sends them to an S3 server (moto) in a process of its
+own on loopback. Each recipe gets a server with nothing in it, by turns:
+
+- *upload_file*: boto3's, file by file, with its defaults. It verifies nothing, and writes no
+  manifest.
+- *wmtp publish*: applies the rules, hashes the whole and the parts of each file as it is read,
+  sends, compares what lies there, and writes ``MANIFEST.json``.
+- *again*: the same command a second time: 0 bytes of payload.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish.location import Location
+from wmtp_assets.publish.publish import publish
+from wmtp_assets.publish.s3 import open_s3
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+
+RECIPES = ("upload_file", "wmtp publish", "again")
+LIMIT = 1.25
+"""What wmtp publish may take of upload_file's time."""
+
+FILES = {
+    "meta_llama_mtp_raw": ("raw/7B_1T_4/consolidated.pth", 0.9),
+    "mbpp_raw": ("raw/full/train.parquet", 0.1),
+}
+BLOCK = 8 << 20
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "benchmark",
+    "AWS_SECRET_ACCESS_KEY": "benchmark",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+def open_store(root: Path) -> Store:
+    return Store(Settings("sample", root / "storage"), Catalogue.load())
+
+
+def generate(root: Path, size: int) -> None:
+    """Commit the artifacts; no two blocks are the same."""
+    store = open_store(root)
+    for key, (name, share) in FILES.items():
+        artifact = store.catalogue[key]
+        with store.stage(artifact) as staged:
+            with staged.create(name) as file:
+                for _ in range(max(int(size * share) // BLOCK, 1)):
+                    file.write(os.urandom(BLOCK))
+            store.commit(artifact, staged, {"asset": key, "kind": "raw"})
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """An S3 server with nothing in it but an empty bucket; its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        client(url).create_bucket(Bucket="benchmark")
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def client(url: str) -> Any:
+    import boto3
+
+    return boto3.client("s3", endpoint_url=url)
+
+
+def run(recipe: str, root: Path, url: str) -> None:
+    """Run one recipe in this process; print seconds, bytes of payload and peak memory in MB."""
+    store = open_store(root)
+    artifacts = [store.catalogue[key] for key in FILES]
+    payload = 0
+    if recipe == "upload_file":
+        s3 = client(url)
+        started = time.perf_counter()
+        for artifact in artifacts:
+            for name in (*store.manifest(artifact).files, artifact.manifest):
+                path = store.path(artifact, name)
+                s3.upload_file(str(path), "benchmark", f"plain/{artifact.base}/{name}")
+                payload += path.stat().st_size
+    else:
+        destination = open_s3(store, Location("s3", "benchmark", "tree"), url)
+        started = time.perf_counter()
+        payload = publish(store, artifacts, destination).payload
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    print(json.dumps([seconds, payload, peak]))
+
+
+def measure(recipe: str, root: Path, url: str) -> tuple[float, int, float]:
+    """Run one recipe in a process of its own."""
+    command = [sys.executable, __file__, "--root", root, "--url", url, "--run", recipe]
+    environment = {**os.environ, **CREDENTIALS}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
+    seconds, payload, peak = json.loads(done.stdout)
+    return seconds, payload, peak
+
+
+def round_of(root: Path, number: int) -> dict[str, tuple[float, int, float]]:
+    """The recipes, each against a fresh server; whose turn is first changes."""
+    results: dict[str, tuple[float, int, float]] = {}
+    for first in (RECIPES[:1], RECIPES[1:])[:: 1 if number % 2 else -1]:
+        shutil.rmtree(open_store(root).internal / "publish", ignore_errors=True)
+        with served() as url:
+            for recipe in first:
+                results[recipe] = measure(recipe, root, url)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--run", choices=RECIPES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        run(arguments.run, arguments.root, arguments.url)
+        return
+    os.environ.update(CREDENTIALS)
+    with tempfile.TemporaryDirectory(prefix="publishing-", dir=Path.cwd()) as folder:
+        root = Path(folder)
+        generate(root, int(arguments.gigabytes * 1e9))
+        rounds = [round_of(root, number) for number in range(arguments.rounds)]
+    size = rounds[0]["upload_file"][1]
+    print(f"{size / 1e9:.2f} GB, medians of {len(rounds)} rounds")
+    print(f"{'':<14}{'median':>9}{'MB/s':>7}{'x upload_file':>15}{'payload':>15}{'peak RSS':>10}")
+    for recipe in RECIPES:
+        seconds = statistics.median(row[recipe][0] for row in rounds)
+        ratio = statistics.median(row[recipe][0] / row["upload_file"][0] for row in rounds)
+        payload = max(row[recipe][1] for row in rounds)
+        peak = max(row[recipe][2] for row in rounds)
+        rate = payload / 1e6 / seconds
+        print(
+            f"{recipe:<14}{seconds:>7.2f} s{rate:>7.0f}{ratio:>15.2f}{payload:>15,}{peak:>7.0f} MB"
+        )
+    worst = statistics.median(row["wmtp publish"][0] / row["upload_file"][0] for row in rounds)
+    again = max(row["again"][1] for row in rounds)
+    held = worst <= LIMIT and again == 0
+    print(f"{'held' if held else 'NOT HELD'}: at most {LIMIT} x upload_file, 0 bytes again")
+    sys.exit(0 if held else 1)
+
+
+if __name__ == "__main__":
+    main()

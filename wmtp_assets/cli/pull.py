@@ -1,0 +1,58 @@
+"""``wmtp pull``: fetch published artifacts, verified."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+
+from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.cli.complete import complete_names
+from wmtp_assets.cli.publish import endpoint_option
+from wmtp_assets.progress import Say, Terminal, human_bytes
+from wmtp_assets.publish.open import open_destination
+from wmtp_assets.publish.pull import choose, pull, read_listing
+
+
+@click.command("pull")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names)
+@click.option(
+    "--from",
+    "url",
+    required=True,
+    metavar="URL",
+    help="Where it was published: s3://…, file:///… or vessl://…",
+)
+@endpoint_option
+@json_option
+def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_json: bool) -> None:
+    """Fetch NAME from where it was published, verify every byte, and commit it here.
+
+    NAME is an asset key or a folder name. What is here already is not fetched again; what arrived
+    before an interruption is kept. The base package and its extra s3 are enough: no Dagster, no
+    torch.
+
+    Exits with 0 when all is here, 1 when it could not be had as published, 64 for wrong usage.
+    """
+    store = open_store()
+    destination = open_destination(store, url, endpoint_url, is_read=True)
+    listing = read_listing(destination)
+    pulled = []
+    with ExitStack() as stack:
+        say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
+        if sys.stderr.isatty():
+            say = stack.enter_context(Terminal(Console(stderr=True)))
+        for artifact in choose(store, listing, names):
+            pulled.append(pull(store, artifact, destination, listing, say))
+            if not as_json:
+                last = pulled[-1]
+                click.echo(
+                    f"{last.key}: {last.files} files, {human_bytes(last.size)}, verified; "
+                    f"{human_bytes(last.fetched)} fetched"
+                )
+    if as_json:
+        document = {"url": destination.name, "root": str(store.root), "release": listing.release}
+        print_json(document | {"artifacts": [asdict(item) for item in pulled]})

@@ -1,0 +1,1 @@
+"""The storage tree somewhere else: sent, verified, and fetched again. No Dagster."""

@@ -1,0 +1,99 @@
+"""What every destination can do; S3 and a mounted folder are two of them.
+
+A publication has two phases. While it is *staged*, payload is sent to where no reader sees it;
+what fails then leaves the destination as it was. When all of it is there, each file is *committed*
+to its place, which moves no payload, and ``MANIFEST.json`` last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, Protocol
+
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.listing import SentFile
+from wmtp_assets.publish.outgoing import Outgoing
+
+How = Literal["size", "hash", "full"]
+"""How a published file is compared: by its size; by the hash that the destination keeps, else by
+its bytes; by its bytes."""
+
+Advance = Callable[[int], None]
+
+STALE = 7 * 24 * 3600
+"""Seconds after which what an interrupted publication left is removed by the next one."""
+
+
+class NotThere(PublishError):
+    """The destination has no file of this name."""
+
+
+class Stopped(PublishError):
+    """Another file, or another part, failed; that error says why."""
+
+
+class Destination(Protocol):
+    """Where a tree is published.
+
+    All methods raise :class:`PublishError` where the destination refuses.
+
+    Attributes:
+        name: its URL, for people; no secrets.
+        key: what it is, in full: equal ones are one place.
+        streams: files that are staged side by side.
+        payload: bytes of files that were sent.
+    """
+
+    name: str
+    key: str
+    streams: int
+    payload: int
+
+    def names(self) -> Mapping[str, int]:
+        """Path → bytes of all that lies there, published or not; of ours or not."""
+        ...
+
+    def read(self, path: str, start: int = 0) -> Iterator[bytes]:
+        """The bytes of a file from ``start`` on.
+
+        Raises:
+            NotThere: if there is none.
+        """
+        ...
+
+    def is_same(self, path: str, file: SentFile, how: How) -> bool:
+        """Whether the file that is at ``path`` is the given one."""
+        ...
+
+    def prepare(self, size: int) -> None:
+        """Require that ``size`` bytes more may be written, before the first of them is sent; remove
+        what was left more than :data:`STALE` seconds ago."""
+        ...
+
+    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+        """Send what is missing of a file to where no reader sees it; may run in several threads.
+
+        Args:
+            advance: told the bytes that are there now, sent or found.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Let the calls of :meth:`stage` that run elsewhere end soon."""
+        ...
+
+    def commit(self, path: str, file: SentFile) -> None:
+        """Put a staged file in its place; may run in several threads."""
+        ...
+
+    def write_manifest(self, data: bytes) -> None:
+        """Put ``MANIFEST.json`` in its place, and make all before it durable."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        ...
+
+    def finish(self) -> None:
+        """Forget what was kept to go on with: all is published."""
+        ...

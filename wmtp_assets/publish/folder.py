@@ -1,0 +1,246 @@
+"""A mounted folder as a destination.
+
+Payload is written into ``.wmtp-staging/`` there, fsynced, and renamed to its place. A staged file
+that was left by a killed run is gone on with: what it holds is compared part by part.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from io import FileIO
+from pathlib import Path
+from typing import NoReturn
+
+from wmtp_assets.files import (
+    BLOCK,
+    DISK_FULL,
+    PART,
+    fsync_folder,
+    hash_file,
+    names_below,
+    open_regular,
+    replace_file,
+)
+from wmtp_assets.progress import human_bytes
+from wmtp_assets.publish.destination import STALE, Advance, How, NotThere, Stopped
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.listing import MANIFEST, SentFile
+from wmtp_assets.publish.outgoing import Outgoing, Reading
+from wmtp_assets.specs import relative_path
+
+STAGING = ".wmtp-staging"
+"""Beside ``MANIFEST.json``: what is on its way. Readers ignore it."""
+
+
+class Folder:
+    """A :class:`~wmtp_assets.publish.destination.Destination` on a filesystem that is mounted here.
+
+    Args:
+        root: the folder; it must be there.
+        owner: who publishes; what is staged is gone on with by the same only.
+        part_size: bytes of a part.
+    """
+
+    streams = 1
+
+    def __init__(self, root: Path, owner: str = "", part_size: int = PART) -> None:
+        self.name = self.key = f"file://{root}"
+        self.root = root
+        self.staging = root / STAGING / hashlib.sha256(owner.encode()).hexdigest()[:16]
+        self.payload = 0
+        self._part_size = part_size
+        self._is_stopped = False
+        self._changed: set[Path] = set()
+        self._in_place: set[str] = set()
+
+    def names(self) -> Mapping[str, int]:
+        self._require_root()
+        found: dict[str, int] = {}
+        with self._explained("list"):
+            for path in names_below(self.root, _raise):
+                name = path.relative_to(self.root).as_posix()
+                if not name.startswith(f"{STAGING}/"):
+                    with suppress(FileNotFoundError):
+                        found[name] = path.lstat().st_size
+        return found
+
+    def read(self, path: str, start: int = 0) -> Iterator[bytes]:
+        self._require_root()
+        target = self._place(path)
+        try:
+            with self._explained("read"), open_regular(target) as file:
+                file.seek(start)
+                while block := file.read(BLOCK):
+                    yield block
+        except PublishError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise NotThere(f"{self.name} has no {path}") from error
+            raise
+
+    def is_same(self, path: str, file: SentFile, how: How) -> bool:
+        target = self._place(path)
+        try:
+            status = target.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
+                return False
+            return how == "size" or hash_file(target) == file.record
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise PublishError(f"cannot read {target}: {error.strerror}") from error
+
+    def prepare(self, size: int) -> None:
+        self._require_root()
+        self._is_stopped = False
+        with self._explained("write to"):
+            self.staging.mkdir(parents=True, exist_ok=True)
+            there = 0
+            for path in names_below(self.root / STAGING, _raise):
+                status = path.lstat()
+                if time.time() - status.st_mtime > STALE:
+                    path.unlink()
+                elif path.parent == self.staging:
+                    there += status.st_size
+            free = shutil.disk_usage(self.root).free
+        if size > free + there:
+            raise PublishError(
+                f"{self.name} has no room: {human_bytes(size)} to send, {human_bytes(free)} free. "
+                "Nothing was sent; free some space there and run again"
+            )
+
+    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+        self._require_going_on(file)
+        if (found := self._find(file, advance)) is not None:
+            return found
+        reading = Reading(file, self._part_size)
+        with self._explained("write to"):
+            staged = self._staged(file.path, file.record.sha256)
+            descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            with FileIO(descriptor, "r+") as target:
+                there = os.fstat(descriptor).st_size
+                for number, data, _ in reading.parts():
+                    self._require_going_on(file)
+                    begin = (number - 1) * reading.part_size
+                    if begin + len(data) > there or os.pread(descriptor, len(data), begin) != data:
+                        _write(target, begin, data)
+                        self.payload += len(data)
+                    advance(len(data))
+                target.truncate(file.record.size)
+                os.fsync(descriptor)
+        return reading.sent()
+
+    def _require_going_on(self, file: Outgoing) -> None:
+        if self._is_stopped:
+            raise Stopped(f"{file.path} was not sent whole: another file failed")
+
+    def _find(self, file: Outgoing, advance: Advance) -> SentFile | None:
+        """The file, if it is in its place already: a publication was cut off in its last step."""
+        target = self._place(file.path)
+        try:
+            if target.lstat().st_size != file.record.size:
+                return None
+            reading = Reading(replace(file, local=target), self._part_size)
+            for _ in reading.parts():
+                pass
+        except (OSError, PublishError):
+            return None
+        advance(file.record.size)
+        self._in_place.add(file.path)
+        return reading.sent()
+
+    def stop(self) -> None:
+        self._is_stopped = True
+
+    def commit(self, path: str, file: SentFile) -> None:
+        if path in self._in_place:
+            return
+        target = self._place(path)
+        with self._explained("write to"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._staged(path, file.sha256).replace(target)
+        self._changed.update(target.parents)
+
+    def write_manifest(self, data: bytes) -> None:
+        with self._explained("write to"):
+            for folder in sorted(self._changed):
+                if folder == self.root or self.root in folder.parents:
+                    fsync_folder(folder)
+            self._changed.clear()
+            replace_file(self.root / MANIFEST, data)
+            fsync_folder(self.root)
+
+    def delete(self, path: str) -> None:
+        target = self._place(path)
+        with self._explained("delete from"):
+            target.unlink(missing_ok=True)
+            for parent in target.parents:
+                if parent == self.root:
+                    break
+                try:
+                    parent.rmdir()
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                        raise
+                    break
+
+    def finish(self) -> None:
+        self._remove_staging()
+
+    def _remove_staging(self) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        with suppress(OSError):  # somebody else's are in there
+            self.staging.parent.rmdir()
+
+    def _place(self, path: str) -> Path:
+        return self.root / relative_path(path)
+
+    def _staged(self, path: str, sha256: str) -> Path:
+        """Where a file with this content is staged; two places never share one."""
+        return self.staging / hashlib.sha256(f"{sha256}  {path}".encode()).hexdigest()
+
+    def _require_root(self) -> None:
+        if not self.root.is_dir():
+            raise PublishError(
+                f"{self.name}: there is no such folder. Is the volume mounted? If it shall be new, "
+                f"make it: mkdir -p {self.root}"
+            )
+
+    @contextmanager
+    def _explained(self, verb: str) -> Iterator[None]:
+        """Say what the filesystem refuses; on a full one, what was staged is removed."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                self._is_stopped = True
+                free = shutil.disk_usage(self.root).free
+                self._remove_staging()
+                raise PublishError(
+                    f"{self.name} is full ({error.strerror}, {human_bytes(free)} were free): "
+                    "nothing was published, and what was staged is removed. Free some space "
+                    "there and run again"
+                ) from error
+            raise PublishError(
+                f"cannot {verb} {self.name}: {error.strerror or error}"
+                + (f" ({error.filename})" if error.filename else "")
+                + ". Nothing more was published; make it possible and run again"
+            ) from error
+
+
+def _write(target: FileIO, begin: int, data: bytes) -> None:
+    target.seek(begin)
+    view = memoryview(data)
+    while view:
+        view = view[target.write(view) :]
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error

@@ -1,0 +1,181 @@
+"""What this machine remembers of a destination: uploads to go on with, and the last rate.
+
+One file per destination below ``<root>/.wmtp/publish/``, with a line for each event, so that a
+kill at any moment loses at most the last. It is a memory, no proof: the destination is asked
+whether what stands here is there. It holds no URL, no credentials and no bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wmtp_assets.errors import StoreError
+from wmtp_assets.files import replace_file
+from wmtp_assets.hub.rate import LEAST
+from wmtp_assets.publish.destination import STALE
+from wmtp_assets.store import Store
+
+
+@dataclass
+class Upload:
+    """An upload that was begun.
+
+    Attributes:
+        sha256, size, part_size: of the file it is of.
+        begun: seconds since 1970.
+        parts: number → SHA-256 in hexadecimal and ETag, of those that arrived.
+        is_complete: the file was put in its place.
+    """
+
+    upload_id: str
+    sha256: str
+    size: int
+    part_size: int
+    begun: float
+    parts: dict[int, tuple[str, str]] = field(default_factory=dict)
+    is_complete: bool = False
+
+    def is_of(self, sha256: str, size: int, part_size: int) -> bool:
+        """Whether it is of this file, in parts of this size."""
+        return (self.sha256, self.size, self.part_size) == (sha256, size, part_size)
+
+
+def key_of(key: str) -> str:
+    """What a destination is called in names of files: its URL may be of any length."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _folder(store: Store) -> Path:
+    return store.internal / "publish"
+
+
+def write_rate(store: Store, key: str, size: int, seconds: float) -> None:
+    """Keep the throughput of a publication of ``size`` bytes to the destination ``key``."""
+    if size >= LEAST and seconds > 0:
+        data = json.dumps({"bytes_per_second": round(size / seconds)})
+        replace_file(_folder(store) / f"{key_of(key)}.rate.json", data.encode())
+
+
+def read_rate(store: Store, key: str) -> float | None:
+    """Bytes a second of the last publication to ``key``; None: there was none."""
+    try:
+        data = (_folder(store) / f"{key_of(key)}.rate.json").read_bytes()
+        rate = json.loads(data)["bytes_per_second"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return float(rate) if isinstance(rate, int | float) and rate > 0 else None
+
+
+class Journal:
+    """The uploads to one destination, by path; may be used by several threads.
+
+    Args:
+        path: of the file; None: nothing outlives this object.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self.uploads: dict[str, Upload] = {}
+        if path is not None and path.is_file():
+            self._load(path)
+
+    @classmethod
+    def of(cls, store: Store, key: str) -> Journal:
+        """The journal of the destination ``key``."""
+        return cls(_folder(store) / f"{key_of(key)}.jsonl")
+
+    def _load(self, path: Path) -> None:
+        for line in path.read_bytes().splitlines():
+            try:
+                self._apply(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue  # the process was killed while it wrote this line
+        self.uploads = {
+            name: upload
+            for name, upload in self.uploads.items()
+            if time.time() - upload.begun < STALE
+        }
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        path = event["path"]
+        match event["event"]:
+            case "begin":
+                self.uploads[path] = Upload(
+                    str(event["upload_id"]),
+                    str(event["sha256"]),
+                    int(event["size"]),
+                    int(event["part_size"]),
+                    float(event["begun"]),
+                )
+            case "part":
+                parts = self.uploads[path].parts
+                parts[int(event["number"])] = str(event["sha256"]), str(event["etag"])
+            case "complete":
+                self.uploads[path].is_complete = True
+            case "forget":
+                self.uploads.pop(path, None)
+
+    def _write(self, event: dict[str, Any]) -> None:
+        with self._lock:
+            self._apply(event)
+            if self._path is None:
+                return
+            line = json.dumps(event).encode() + b"\n"
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("ab") as file:
+                    file.write(b"\n" * self._is_torn(file.tell()) + line)
+            except OSError as error:
+                raise StoreError(
+                    f"{self._path} cannot be written ({error.strerror}): nobody would know what "
+                    "was sent. Make it possible, and run again"
+                ) from error
+
+    def _is_torn(self, size: int) -> bool:
+        """Whether the last line of the file has no end."""
+        if not size or self._path is None:
+            return False
+        with self._path.open("rb") as file:
+            file.seek(-1, 2)
+            return file.read(1) != b"\n"
+
+    def begin(self, path: str, upload_id: str, sha256: str, size: int, part_size: int) -> None:
+        """An upload of a file was begun; one before of the same path is forgotten."""
+        self._write(
+            {
+                "event": "begin",
+                "path": path,
+                "upload_id": upload_id,
+                "sha256": sha256,
+                "size": size,
+                "part_size": part_size,
+                "begun": time.time(),
+            }
+        )
+
+    def part(self, path: str, number: int, sha256: str, etag: str) -> None:
+        """A part arrived."""
+        event = {"event": "part", "path": path, "number": number, "sha256": sha256, "etag": etag}
+        self._write(event)
+
+    def complete(self, path: str) -> None:
+        """A file was put in its place."""
+        self._write({"event": "complete", "path": path})
+
+    def forget(self, path: str) -> None:
+        """The upload is no more."""
+        self._write({"event": "forget", "path": path})
+
+    def clear(self) -> None:
+        """Everything is published."""
+        with self._lock:
+            self.uploads.clear()
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""Local files on their way out: read once, hashed while they are read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import NoReturn
+
+from wmtp_assets.files import PART, open_regular
+from wmtp_assets.manifest import FileRecord
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.listing import SentFile, composite
+from wmtp_assets.store import repair_command
+
+MAX_PARTS = 10_000
+"""Parts of one object, as S3 allows."""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A file that shall be sent.
+
+    Attributes:
+        artifact: key of the asset it belongs to.
+        path: below the destination, as below the storage root.
+        record: the size and SHA-256 it was committed with.
+    """
+
+    artifact: str
+    path: str
+    local: Path
+    record: FileRecord
+
+    def part_size(self, least: int = PART) -> int:
+        """Bytes of each part but the last."""
+        return least * max(1, -(-self.record.size // (least * MAX_PARTS)))
+
+
+class Reading:
+    """One pass over a file in parts; the bytes must be those that were committed.
+
+    Args:
+        least: bytes of a part, at least.
+    """
+
+    def __init__(self, file: Outgoing, least: int = PART) -> None:
+        self.file, self.part_size = file, file.part_size(least)
+        self._digests: list[bytes] = []
+
+    def parts(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """Number (from 1), bytes and SHA-256 digest of each part; an empty file has an empty one.
+
+        Raises:
+            PublishError: behind the last part, or as soon as it shows, if the bytes are others than
+                were committed, or cannot be read.
+        """
+        source = self._open()
+        whole, left = hashlib.sha256(), self.file.record.size
+        with source:
+            while left or not self._digests:
+                data = self._read(source, min(self.part_size, left))
+                if len(data) < min(self.part_size, left):
+                    self._refuse(f"it ends {left - len(data)} bytes early")
+                left -= len(data)
+                whole.update(data)
+                if not left and whole.hexdigest() != self.file.record.sha256:
+                    self._refuse(f"SHA-256 {whole.hexdigest()}")
+                digest = hashlib.sha256(data).digest() if self._digests or left else whole.digest()
+                self._digests.append(digest)
+                yield len(self._digests), data, digest
+            if self._read(source, 1):
+                self._refuse(f"it is longer than {self.file.record.size} bytes")
+
+    def sent(self) -> SentFile:
+        """How the file is described, once all parts were read."""
+        record = self.file.record
+        return SentFile(
+            size=record.size,
+            sha256=record.sha256,
+            part_size=self.part_size,
+            composite=composite(self._digests),
+        )
+
+    def _refuse(self, found: str) -> NoReturn:
+        raise PublishError(
+            f"{self.file.local} changed while it was read, or is damaged: {found}, but "
+            f"{self.file.artifact} was committed with SHA-256 {self.file.record.sha256}. "
+            f"Nothing was published. Run: {repair_command(self.file.artifact)}"
+        )
+
+    def _open(self) -> FileIO:
+        try:
+            return open_regular(self.file.local)
+        except OSError as error:
+            self._refuse(f"it cannot be opened ({error.strerror})")
+
+    def _read(self, source: FileIO, size: int) -> bytes:
+        """``size`` bytes, or as many as there are."""
+        pieces: list[bytes] = []
+        try:
+            while size and (piece := source.read(size)):
+                pieces.append(piece)
+                size -= len(piece)
+        except OSError as error:
+            self._refuse(f"it cannot be read ({error.strerror})")
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

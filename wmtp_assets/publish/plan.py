@@ -1,0 +1,245 @@
+"""What a publication would do: which files are new, the same, changed or no longer wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from wmtp_assets.progress import Say, silent
+from wmtp_assets.publish.destination import Destination, How, NotThere
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.listing import MANIFEST, MAX_SIZE, Listing, SentFile, parse_listing
+from wmtp_assets.publish.outgoing import Outgoing
+from wmtp_assets.publish.selection import Local, is_newer
+from wmtp_assets.settings import Source
+
+State = Literal["new", "same", "changed", "damaged", "extra"]
+STATES: tuple[State, ...] = ("new", "same", "changed", "damaged", "extra")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is published at a destination.
+
+    Attributes:
+        data: the bytes of ``MANIFEST.json``; empty: there is none.
+        listing: the same, parsed.
+    """
+
+    data: bytes = b""
+    listing: Listing | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of the plan.
+
+    Attributes:
+        state: ``damaged``: published as it is here, but not lying there as published;
+            ``extra``: published, or left from a publication before, and no longer wanted.
+        artifact: asset key; empty where none has it any more.
+        size: bytes.
+    """
+
+    path: str
+    state: State
+    artifact: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        source, release: of what is here; None: nothing was released.
+        before: what is published now.
+        locals: the artifacts that are published.
+        outgoing: the files to send.
+        kept: path → file that is there already.
+        others: artifacts that stay published as they are.
+        extra: path → bytes of files of ours that are no longer wanted.
+    """
+
+    source: Source
+    release: str | None
+    before: Published
+    locals: tuple[Local, ...]
+    items: tuple[Item, ...]
+    outgoing: tuple[Outgoing, ...]
+    kept: Mapping[str, SentFile]
+    others: tuple[str, ...]
+    extra: Mapping[str, int]
+
+    @property
+    def size(self) -> int:
+        """Bytes to send, where nothing of an interrupted publication is there."""
+        return sum(file.record.size for file in self.outgoing)
+
+    def count(self) -> dict[State, dict[str, int]]:
+        """State → number of files and bytes."""
+        return {
+            state: {
+                "files": sum(item.state == state for item in self.items),
+                "bytes": sum(item.size for item in self.items if item.state == state),
+            }
+            for state in STATES
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts, and each file that is not the same."""
+        changed = [item for item in self.items if item.state != "same"]
+        return {
+            "states": self.count(),
+            "files": [
+                {"path": i.path, "state": i.state, "artifact": i.artifact, "bytes": i.size}
+                for i in changed
+            ],
+        }
+
+
+def read_published(destination: Destination) -> Published:
+    """What ``MANIFEST.json`` says at the destination.
+
+    Raises:
+        PublishError: if it is damaged, or the destination refuses.
+    """
+    data = bytearray()
+    try:
+        for block in destination.read(MANIFEST):
+            data += block
+            if len(data) > MAX_SIZE:
+                break
+    except NotThere:
+        return Published()
+    return Published(bytes(data), parse_listing(bytes(data), f"{destination.name}/{MANIFEST}"))
+
+
+def make_plan(
+    destination: Destination,
+    locals_: Sequence[Local],
+    source: Source,
+    release: str | None,
+    how: How,
+    *,
+    here: Collection[str] | None = None,
+    downgrade: bool = False,
+    say: Say = silent,
+) -> Plan:
+    """Compare what is here with what is published.
+
+    Args:
+        release: the version that is released here.
+        how: how what is published is compared with what lies there.
+        here: keys of all that is committed, where all is meant: other published artifacts are
+            extra; None: only these are meant.
+        downgrade: an older release may replace a newer one.
+
+    Raises:
+        PublishError: if the destination holds the other source or a newer release, if names
+            collide, or if it refuses.
+    """
+    before = read_published(destination)
+    listing = before.listing
+    _require_successor(destination.name, listing, source, release, downgrade)
+    files = {file.path: file for local in locals_ for file in local.files}
+    published = listing.files if listing else {}
+    same = {path: published[path] for path in files if _is_equal(files[path], published.get(path))}
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda path: destination.is_same(path, same[path], how), same)
+        confirmed = {path for path, is_same in zip(same, answers, strict=True) if is_same}
+    for path in same.keys() - confirmed:
+        say(f"{path} does not lie at {destination.name} as it was published: it is sent again")
+    keys = {local.artifact.key for local in locals_}
+    others = [key for key in (listing.artifacts if listing else {}) if key not in keys]
+    gone = [key for key in others if here is not None and key not in here]
+    others = [key for key in others if key not in gone]
+    staying = {*files, *(p for key in others for p in _artifact_files(listing, key))}
+    extra = {path: file.size for path, file in published.items() if path not in staying}
+    extra |= {p: n for p, n in (listing.retired if listing else {}).items() if p not in staying}
+    _require_no_collision(destination, files, staying)
+    items = [_item(file, published, same, confirmed) for file in files.values()]
+    owners = {path: key for key in gone for path in _artifact_files(listing, key)}
+    items += [Item(path, "extra", owners.get(path, ""), size) for path, size in extra.items()]
+    return Plan(
+        source,
+        release,
+        before,
+        tuple(locals_),
+        tuple(items),
+        tuple(file for path, file in files.items() if path not in confirmed),
+        {path: same[path] for path in confirmed},
+        tuple(others),
+        extra,
+    )
+
+
+def _artifact_files(listing: Listing | None, key: str) -> Mapping[str, SentFile]:
+    return listing.artifacts[key].files if listing else {}
+
+
+def _is_equal(file: Outgoing, published: SentFile | None) -> bool:
+    return published is not None and published.record == file.record
+
+
+def _item(
+    file: Outgoing,
+    published: Mapping[str, SentFile],
+    same: Mapping[str, SentFile],
+    confirmed: set[str],
+) -> Item:
+    state: State = "changed" if file.path in published else "new"
+    if file.path in same:
+        state = "same" if file.path in confirmed else "damaged"
+    return Item(file.path, state, file.artifact, file.record.size)
+
+
+def _require_successor(
+    name: str, listing: Listing | None, source: Source, release: str | None, downgrade: bool
+) -> None:
+    if listing is None:
+        return
+    if listing.source != source:
+        raise PublishError(
+            f"{name} holds artifacts of the source {listing.source!r}, these are of {source!r}: "
+            "the two never share a tree. Publish to another place"
+        )
+    if listing.release is not None and not downgrade and _is_older(release, listing.release):
+        here = f"release {release}" if release else "nothing released"
+        raise PublishError(
+            f"{name} holds release {listing.release}, and here is {here}: it would go back. "
+            "Publish from the machine that has the newer release, to another place, or with "
+            "--downgrade if it shall go back"
+        )
+
+
+def _is_older(release: str | None, than: str) -> bool:
+    return release != than and is_newer(than, release)
+
+
+def _require_no_collision(
+    destination: Destination, files: Mapping[str, Outgoing], staying: set[str]
+) -> None:
+    """No two files would have one name, also where upper and lower case are the same."""
+    there = {*destination.names(), *staying, MANIFEST}
+    by_fold: dict[str, set[str]] = {}
+    folders: dict[str, str] = {}
+    for path in sorted(there):
+        by_fold.setdefault(path.casefold(), set()).add(path)
+        for parent in PurePosixPath(path).parents:
+            folders.setdefault(str(parent).casefold(), path)
+    for path in (*files, MANIFEST):
+        fold = path.casefold()
+        inside = [str(parent).casefold() for parent in PurePosixPath(path).parents]
+        same = by_fold[fold] - {path}
+        others = [*sorted(same), *(min(by_fold[name]) for name in inside if name in by_fold)]
+        others += [folders[fold]] if fold in folders else []
+        if others:
+            raise PublishError(
+                f"{path} and {others[0]}, at {destination.name}, would be one file, or one inside "
+                "the other, where upper and lower case are the same. Nothing was sent; move the "
+                "latter away"
+            )

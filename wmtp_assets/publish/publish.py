@@ -1,0 +1,258 @@
+"""Publishing: everything that can fail first, then the payload, then names, then the manifest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from wmtp_assets.clock import timestamp
+from wmtp_assets.layout import Artifact
+from wmtp_assets.progress import Progress, Say, silent
+from wmtp_assets.publish.destination import Destination, How, Stopped
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.journal import key_of, write_rate
+from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
+from wmtp_assets.publish.outgoing import Outgoing
+from wmtp_assets.publish.plan import Plan, make_plan, read_published
+from wmtp_assets.publish.selection import read_local, release_of, require_rules, to_publish
+from wmtp_assets.store import Store
+
+COMMITS = 8
+"""Files that are put in their places side by side."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to publish.
+
+    Attributes:
+        how: how files are compared that are published already, and those that were sent.
+        delete: remove files of ours that are no longer wanted; else they are left.
+        downgrade: an older release may replace a newer one.
+    """
+
+    how: How = "hash"
+    delete: bool = False
+    downgrade: bool = False
+
+
+DEFAULT = Options()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was published.
+
+    Attributes:
+        payload: bytes of files that were sent.
+        is_written: ``MANIFEST.json`` was; False: all was published before.
+        deleted: paths of files that were removed.
+    """
+
+    plan: Plan
+    listing: Listing
+    payload: int
+    seconds: float
+    is_written: bool
+    deleted: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a report."""
+        return {
+            **self.plan.as_json(),
+            "artifacts": {local.artifact.key: local.content_sha256 for local in self.plan.locals},
+            "release": self.listing.release,
+            "sent_bytes": self.payload,
+            "seconds": round(self.seconds, 3),
+            "manifest_written": self.is_written,
+            "deleted": list(self.deleted),
+        }
+
+
+def plan_publication(
+    store: Store,
+    artifacts: Sequence[Artifact] | None,
+    destination: Destination,
+    options: Options = DEFAULT,
+    *,
+    include_local_small: bool = False,
+    say: Say = silent,
+) -> Plan:
+    """What :func:`publish` would do; nothing is written.
+
+    Args:
+        artifacts: what is published; None: all that is committed, but, unless
+            ``include_local_small``, not what exists for tests on one machine.
+
+    Raises:
+        MissingArtifact, CorruptArtifact: if an artifact is not there, or its manifest was changed.
+        PublishError: as :func:`wmtp_assets.publish.plan.make_plan`.
+    """
+    if artifacts is None:
+        chosen = to_publish(store, include_local_small=include_local_small)
+        here = {artifact.key for artifact in to_publish(store, include_local_small=True)}
+    else:
+        chosen, here = artifacts, None
+    if not chosen:
+        raise PublishError(
+            f"nothing is materialized under {store.root}: there is nothing to publish. Make it: "
+            "make materialize"
+        )
+    return make_plan(
+        destination,
+        [read_local(store, artifact) for artifact in chosen],
+        store.settings.source,
+        release_of(store),
+        options.how,
+        here=here,
+        downgrade=options.downgrade,
+        say=say,
+    )
+
+
+def publish(
+    store: Store,
+    artifacts: Sequence[Artifact] | None,
+    destination: Destination,
+    options: Options = DEFAULT,
+    *,
+    include_local_small: bool = False,
+    say: Say = silent,
+) -> Done:
+    """Send what is new or changed, verify it, and write ``MANIFEST.json``.
+
+    Every rule is applied first to the artifacts of which something is sent. Until all payload is
+    there, a failure leaves the destination as it was; what was sent is kept out of sight, and the
+    next call goes on with it.
+
+    Args, Raises: as :func:`plan_publication`; and
+        PublishError: if a rule does not hold, a file changes while it is read, somebody else
+            publishes meanwhile, or the destination refuses.
+    """
+    with store.lock(f"publish-{key_of(destination.key)}", say):
+        plan = plan_publication(
+            store, artifacts, destination, options, include_local_small=include_local_small, say=say
+        )
+        sending = {file.artifact for file in plan.outgoing}
+        chosen = [local.artifact for local in plan.locals if local.artifact.key in sending]
+        require_rules(store, chosen, say)
+        started, before = time.monotonic(), destination.payload
+        listing = _send(destination, plan, options, say)
+        seconds, payload = time.monotonic() - started, destination.payload - before
+        is_written = listing is not plan.before.listing
+        if is_written:
+            write_rate(store, destination.key, payload, seconds)
+            destination.write_manifest(listing.render())
+            _require_manifest(destination, listing)
+        deleted: tuple[str, ...] = ()
+        if options.delete and plan.extra:
+            for path in plan.extra:
+                destination.delete(path)
+            deleted = tuple(plan.extra)
+            listing = listing.model_copy(update={"retired": {}})
+            destination.write_manifest(listing.render())
+        if is_written:
+            destination.finish()
+        return Done(plan, listing, payload, seconds, is_written or bool(deleted), deleted)
+
+
+def _send(destination: Destination, plan: Plan, options: Options, say: Say) -> Listing:
+    """Stage and commit; return what ``MANIFEST.json`` shall say: the same object as before where
+    it says that already."""
+    sent: dict[str, SentFile] = {}
+    if plan.outgoing:
+        destination.prepare(plan.size)
+        sent = _stage(destination, plan.outgoing, say)
+        if read_published(destination).data != plan.before.data:
+            raise PublishError(
+                f"{destination.name} was published to by somebody else meanwhile. Nothing of this "
+                "was published; run again: what was sent is kept"
+            )
+        _commit(destination, sent, options.how)
+    listing = _listing(plan, sent)
+    before = plan.before.listing
+    if before is not None and listing == before.model_copy(
+        update={"published_at": listing.published_at}
+    ):
+        return before
+    return listing
+
+
+def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
+    progress = Progress("publishing", sum(file.record.size for file in outgoing), say)
+    lock = threading.Lock()
+
+    def advance(size: int) -> None:
+        with lock:
+            progress.advance(size)
+
+    largest_first = sorted(outgoing, key=lambda file: -file.record.size)
+    with ThreadPoolExecutor(destination.streams) as pool:
+        tasks = {pool.submit(destination.stage, file, advance): file for file in largest_first}
+        try:
+            done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+            failed = [error for task in done if (error := task.exception())]
+            if failed:
+                raise min(failed, key=lambda error: isinstance(error, Stopped))
+        except BaseException:  # a person's Ctrl-C too: the parts on their way arrive, no more begin
+            destination.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {file.path: task.result() for task, file in tasks.items()}
+
+
+def _commit(destination: Destination, sent: Mapping[str, SentFile], how: How) -> None:
+    """Put every file in its place: what describes others behind the others."""
+
+    def one(path: str) -> None:
+        destination.commit(path, sent[path])
+        if not destination.is_same(path, sent[path], how):
+            raise PublishError(
+                f"{path} does not lie at {destination.name} as it was sent: {sent[path].size} "
+                f"bytes with SHA-256 {sent[path].sha256}. Run again"
+            )
+
+    describing = {path for path in sent if path.endswith(".json") or "/" not in path}
+    try:
+        for paths in (sent.keys() - describing, describing):
+            with ThreadPoolExecutor(COMMITS) as pool:
+                for _ in pool.map(one, sorted(paths)):
+                    pass
+    except PublishError as error:
+        raise PublishError(
+            f"while files were put in their places: {error}. {MANIFEST} names those from before, "
+            "and wmtp pull refuses those that changed, until a publication has gone through"
+        ) from error
+
+
+def _require_manifest(destination: Destination, listing: Listing) -> None:
+    if read_published(destination).listing != listing:
+        raise PublishError(
+            f"{destination.name}/{MANIFEST} is not what was written: somebody else publishes "
+            "there, or it is damaged. Run again"
+        )
+
+
+def _listing(plan: Plan, sent: Mapping[str, SentFile]) -> Listing:
+    before = plan.before.listing
+    files = {**plan.kept, **sent}
+    artifacts = {key: before.artifacts[key] for key in plan.others} if before else {}
+    for local in plan.locals:
+        artifacts[local.artifact.key] = SentArtifact(
+            kind=local.artifact.kind,
+            version=local.version,
+            content_sha256=local.content_sha256,
+            files={file.path: files[file.path] for file in local.files},
+        )
+    is_released = any(local.artifact.kind == "release" for local in plan.locals)
+    return Listing(
+        source=plan.source,
+        release=plan.release if is_released or before is None else before.release,
+        published_at=timestamp(),
+        artifacts={key: artifacts[key] for key in sorted(artifacts)},
+        retired={path: plan.extra[path] for path in sorted(plan.extra)},
+    )

@@ -1,0 +1,342 @@
+"""Fetching published artifacts into a storage root: verified, resumed, committed as any other.
+
+What ``MANIFEST.json`` says is compared with the catalogue of this machine: an artifact writes only
+where it would if it were made here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from wmtp_assets import manifest
+from wmtp_assets.errors import CorruptArtifact, StoreError
+from wmtp_assets.files import HashedFile, fsync_folder, hash_file, replace_file
+from wmtp_assets.layout import Artifact
+from wmtp_assets.manifest import FileRecord, Manifest
+from wmtp_assets.progress import Progress, Say, human_bytes, silent
+from wmtp_assets.publish.destination import Destination, NotThere
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
+from wmtp_assets.publish.plan import read_published
+from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE
+from wmtp_assets.store import Staged, Store
+
+ATTEMPTS = 3
+"""Readings of a file in a row that brought nothing new, before it is given up."""
+
+PAUSE = 1.0
+"""Seconds before it is read again, and twice as many before the next time."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """An artifact that was fetched.
+
+    Attributes:
+        size: bytes of its files.
+        fetched: bytes that came from the destination; the others were here.
+    """
+
+    key: str
+    files: int
+    size: int
+    fetched: int
+    content_sha256: str
+
+
+def read_listing(destination: Destination) -> Listing:
+    """What is published.
+
+    Raises:
+        PublishError: if nothing is, or it cannot be read.
+    """
+    listing = read_published(destination).listing
+    if listing is None:
+        raise PublishError(
+            f"nothing is published at {destination.name}: it has no {MANIFEST}. Look at the URL, "
+            "or publish there first: wmtp publish --to URL"
+        )
+    return listing
+
+
+def choose(store: Store, listing: Listing, names: Sequence[str]) -> list[Artifact]:
+    """The artifacts that the names mean, upstream first.
+
+    A folder's name means those of its artifacts that are published.
+
+    Raises:
+        SpecError: for an unknown name.
+        PublishError: if nothing that a name means is published, or it is of the other source.
+    """
+    if listing.source != store.settings.source:
+        raise PublishError(
+            f"what is published there is of the source {listing.source!r}, but {SOURCE_VARIABLE} "
+            f"is {store.settings.source!r}. Set {SOURCE_VARIABLE}={listing.source}"
+        )
+    wanted: set[str] = set()
+    for name in names:
+        found = {item.key for item in store.catalogue.select(name)} & listing.artifacts.keys()
+        if not found:
+            raise PublishError(
+                f"{name} is not published there; that is: {', '.join(listing.artifacts)}"
+            )
+        wanted |= found
+    return [artifact for artifact in store.catalogue if artifact.key in wanted]
+
+
+def pull(
+    store: Store,
+    artifact: Artifact,
+    destination: Destination,
+    listing: Listing,
+    say: Say = silent,
+) -> Pulled:
+    """Fetch what is missing of an artifact, verify every byte, and commit it.
+
+    Raises:
+        PublishError: if what is published contradicts itself or the catalogue, other bytes come
+            than ``MANIFEST.json`` names, or the destination refuses. What is committed here is as
+            before; what arrived of a file is kept, and the next call goes on with it.
+        StoreError: if the disk is full, or the root belongs to the other source.
+    """
+    published = listing.artifacts[artifact.key]
+    names = _names(artifact, published, destination.name)
+    fetch = _Fetch(store, artifact, destination, names, say)
+    with store.stage(artifact, say) as staged:
+        store.recover(artifact, say)
+        fetch.require_room()
+        data = fetch.get(artifact.manifest).read_bytes()
+        described = _described(data, artifact, published, names, destination.name)
+        held = {name: fetch.get(name) for name in (*described.files, *_guests(artifact, names))}
+        if fetch.is_all_committed():
+            say(f"{artifact.key}: all of it is here already, and verified")
+        else:
+            for name, record in described.files.items():
+                _place(staged, name, held[name], record)
+            _commit(store, artifact, staged, described, data, held, say)
+        for name in artifact.copied:
+            replace_file(store.root / name, store.read(artifact, name))
+        shutil.rmtree(store.scratch(artifact), ignore_errors=True)
+    size, content = described.size, described.content_sha256
+    return Pulled(artifact.key, len(described.files), size, fetch.fetched, content)
+
+
+def _names(artifact: Artifact, published: SentArtifact, where: str) -> dict[str, SentFile]:
+    """The published files of an artifact, by their names in its folder.
+
+    Raises:
+        PublishError: if one of them would lie where the artifact has no files.
+    """
+    names: dict[str, SentFile] = {}
+    for path, file in published.files.items():
+        name = path.removeprefix(f"{artifact.base}/")
+        if name != path and artifact.is_owner(name):
+            names[name] = file
+        elif path not in artifact.copied:
+            raise PublishError(
+                f"{where}/{MANIFEST} says that {path} is of {artifact.key}, which has its files in "
+                f"{artifact.base}/. It was made by another version of this project, or is not to "
+                "be trusted; nothing was fetched"
+            )
+    if artifact.manifest not in names:
+        raise PublishError(f"{where}/{MANIFEST} names no {artifact.manifest} of {artifact.key}")
+    if names[artifact.manifest].size > manifest.MAX_SIZE:
+        raise PublishError(f"{where}: {artifact.manifest} of {artifact.key} is far too long")
+    return names
+
+
+def _guests(artifact: Artifact, names: Iterable[str]) -> list[str]:
+    return [name for name in artifact.guests if name in names]
+
+
+def _described(
+    data: bytes,
+    artifact: Artifact,
+    published: SentArtifact,
+    names: Mapping[str, SentFile],
+    where: str,
+) -> Manifest:
+    """The artifact's own manifest; it must say what ``MANIFEST.json`` says.
+
+    Raises:
+        PublishError: where they differ.
+    """
+    try:
+        described = manifest.parse(data, f"{where}/{artifact.base}/{artifact.manifest}")
+    except CorruptArtifact as error:
+        raise PublishError(f"{error}. Nothing was taken; publish {artifact.key} again") from error
+    others = {artifact.manifest, *artifact.guests}
+    files = {name: file.record for name, file in names.items() if name not in others}
+    if (
+        files != described.files
+        or described.content_sha256 != published.content_sha256
+        or described.document.get("asset", artifact.key) != artifact.key
+    ):
+        raise PublishError(
+            f"{where}: {MANIFEST} and {artifact.base}/{artifact.manifest} contradict each other "
+            f"about {artifact.key}. Nothing was taken; publish it again"
+        )
+    return described
+
+
+class _Fetch:
+    """Fetches the files of one artifact.
+
+    Attributes:
+        fetched: bytes that came from the destination.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        artifact: Artifact,
+        destination: Destination,
+        names: Mapping[str, SentFile],
+        say: Say,
+    ) -> None:
+        self._store, self._artifact, self._destination = store, artifact, destination
+        self._names, self._say = names, say
+        self._folder = store.scratch(artifact) / "pull"
+        size = sum(file.size for file in names.values())
+        self._progress = Progress(f"fetching {artifact.key}", size, say)
+        self._held: dict[str, Path] = {}
+        self.fetched = 0
+
+    def is_all_committed(self) -> bool:
+        """Whether every file lay in its place already."""
+        return all(
+            path == self._store.path(self._artifact, name) for name, path in self._held.items()
+        )
+
+    def require_room(self) -> None:
+        """Refuse before the first byte what will not fit.
+
+        Raises:
+            StoreError: saying what is missing.
+        """
+        missing = sum(
+            file.size - self._bytes_here(name, file) for name, file in self._names.items()
+        )
+        free = shutil.disk_usage(self._store.internal).free
+        if missing > free:
+            raise StoreError(
+                f"{self._artifact.key} will not fit: {human_bytes(missing)} to fetch, "
+                f"{human_bytes(free)} free under {self._store.root}. Free some space, or move the "
+                f"root with {ROOT_VARIABLE}"
+            )
+
+    def _bytes_here(self, name: str, file: SentFile) -> int:
+        for path in (self._store.path(self._artifact, name), self._folder / file.sha256):
+            with suppress(OSError):
+                if (size := path.lstat().st_size) <= file.size:
+                    return size
+        return 0
+
+    def get(self, name: str) -> Path:
+        """Where a file lies that is the published one: committed here, or fetched.
+
+        Raises:
+            PublishError: if it cannot be had.
+        """
+        file, committed = self._names[name], self._store.path(self._artifact, name)
+        with suppress(OSError):
+            if committed.lstat().st_size == file.size and hash_file(committed) == file.record:
+                self._progress.advance(file.size)
+                self._held[name] = committed
+                return committed
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / file.sha256
+        _remove_unusable(partial, file.size)
+        is_left = partial.exists()
+        found = self._fetch(name, file, partial)
+        if found != file.record and is_left:  # what was left here may be what is damaged
+            partial.unlink()
+            found = self._fetch(name, file, partial)
+        if found != file.record:
+            partial.unlink()
+            raise PublishError(
+                f"{self._artifact.base}/{name} at {self._destination.name} has SHA-256 "
+                f"{found.sha256}, {MANIFEST} names {file.sha256}. It was not kept. Somebody "
+                "publishes there now, or was cut off while files were put in their places, or it "
+                "is damaged: publish it again, then run this again"
+            )
+        self._held[name] = partial
+        return partial
+
+    def _fetch(self, name: str, file: SentFile, partial: Path) -> FileRecord:
+        """What the partial file holds when all of it came."""
+        records: list[FileRecord] = []
+        with HashedFile(partial, records.append, self._progress.advance, resume=True) as target:
+            if target.tell():
+                self._say(f"going on with {name}: {human_bytes(target.tell())} are here")
+            failures = 0
+            while target.tell() < file.size:
+                before = target.tell()
+                try:
+                    self._read(name, file.size, target)
+                    if target.tell() < file.size:
+                        raise PublishError(
+                            f"{self._artifact.base}/{name} ends at {self._destination.name} after "
+                            f"{target.tell()} of {file.size} bytes"
+                        )
+                except NotThere:
+                    raise
+                except PublishError:
+                    failures = 1 if target.tell() > before else failures + 1
+                    if failures >= ATTEMPTS:
+                        raise
+                    time.sleep(PAUSE * failures)
+        return records[0]
+
+    def _read(self, name: str, size: int, target: HashedFile) -> None:
+        path = f"{self._artifact.base}/{name}"
+        for block in self._destination.read(path, target.tell()):
+            if target.tell() + len(block) > size:
+                block = block[: size - target.tell()]
+                target.write(block)
+                self.fetched += len(block)
+                return
+            target.write(block)
+            self.fetched += len(block)
+
+
+def _remove_unusable(path: Path, size: int) -> None:
+    """Remove a partial file that is too long, or is another's as well."""
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if found.st_size > size or found.st_nlink > 1 or not stat.S_ISREG(found.st_mode):
+            path.unlink()
+
+
+def _place(staged: Staged, name: str, path: Path, record: FileRecord) -> None:
+    if name not in staged.files:
+        staged.place(name, path, record, [])
+
+
+def _commit(
+    store: Store,
+    artifact: Artifact,
+    staged: Staged,
+    described: Manifest,
+    data: bytes,
+    held: Mapping[str, Path],
+    say: Say,
+) -> None:
+    """Commit, then give the manifest the bytes that were published: it has another time else."""
+    sealed = ("created_at", "manifest", "self_sha256")
+    said = {key: value for key, value in described.document.items() if key not in sealed}
+    store.commit(artifact, staged, said, say)
+    with store.lock(artifact.unit, say):
+        for name in _guests(artifact, held):
+            if held[name] != store.path(artifact, name):
+                held[name].replace(store.path(artifact, name))
+        draft = store.internal / "amended" / artifact.key  # where a kill leaves nothing beside it
+        replace_file(draft, data)
+        draft.replace(store.manifest_path(artifact))
+        fsync_folder(store.folder(artifact))

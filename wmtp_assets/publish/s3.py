@@ -1,0 +1,373 @@
+"""S3, and every server that speaks it, as a destination.
+
+Each file is a multipart upload whose parts carry their SHA-256. Until it is completed no reader
+sees it, so that completing is all that is left to do when the payload is there. The journal
+remembers the parts, and the server is asked which of them it has.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, suppress
+from typing import Any
+
+from wmtp_assets.files import PART, Hasher
+from wmtp_assets.layout import TOP_FOLDERS
+from wmtp_assets.publish.destination import STALE, Advance, How, NotThere, Stopped
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.journal import Journal, Upload
+from wmtp_assets.publish.listing import MANIFEST, SentFile, composite
+from wmtp_assets.publish.location import Location
+from wmtp_assets.publish.outgoing import Outgoing, Reading
+from wmtp_assets.publish.s3_client import (
+    ATTEMPTS,
+    code_of,
+    explained,
+    import_boto3,
+    is_damaged_on_the_way,
+    make_client,
+)
+from wmtp_assets.store import Store
+
+PARTS = 8
+"""Parts that are on their way at the same time: so many times 16 MiB are in memory."""
+
+READ = 1 << 18
+"""Bytes that are read at a time; of a cut connection so many at most are fetched again."""
+
+
+class S3:
+    """A :class:`~wmtp_assets.publish.destination.Destination` below a prefix of a bucket.
+
+    Args:
+        client: of boto3.
+        prefix: without slashes at its ends; may be empty.
+        name: URL for people.
+        journal: what is remembered of uploads.
+        part_size: bytes of a part; S3 takes no less than 5 MiB, but for the last.
+    """
+
+    streams = 4
+
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        prefix: str,
+        name: str,
+        journal: Journal,
+        part_size: int = PART,
+    ) -> None:
+        self.name = name
+        self.key = f"{client.meta.endpoint_url} s3://{bucket}/{prefix}"
+        self.payload = 0
+        self._client, self._bucket, self._journal = client, bucket, journal
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._part_size = part_size
+        self._pool = ThreadPoolExecutor(PARTS)
+        self._slots = threading.BoundedSemaphore(PARTS)
+        self._lock = threading.Lock()
+        self._is_stopped = False
+        self._in_place: set[str] = set()
+
+    def _at(self, path: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": f"{self._prefix}{path}"}
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def names(self) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        with explained(self.name, self._bucket):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
+                for item in page.get("Contents", ()):
+                    name = item["Key"].removeprefix(self._prefix)
+                    if name and not name.endswith("/"):  # a console's mark for an empty folder
+                        found[name] = item["Size"]
+        return found
+
+    def read(self, path: str, start: int = 0) -> Iterator[bytes]:
+        from botocore.exceptions import ClientError
+
+        part = {"Range": f"bytes={start}-"} if start else {}
+        with explained(self.name, self._bucket, path):
+            try:
+                answer = self._client.get_object(**self._at(path), **part)
+            except ClientError as error:
+                if code_of(error) in ("InvalidRange", "416"):
+                    return  # it ends before
+                raise
+            is_part = str(answer.get("ContentRange", "")).startswith(f"bytes {start}-")
+            surplus = 0 if is_part else start  # the range was ignored
+            with closing(answer["Body"]) as body:
+                for block in body.iter_chunks(READ):
+                    if len(block) > surplus:
+                        yield block[surplus:]
+                    surplus = max(surplus - len(block), 0)
+
+    def is_same(self, path: str, file: SentFile, how: How) -> bool:
+        try:
+            with explained(self.name, self._bucket, path):
+                found = self._client.head_object(**self._at(path), ChecksumMode="ENABLED")
+        except NotThere:
+            return False
+        if found["ContentLength"] != file.size:
+            return False
+        stated = found.get("ChecksumSHA256")
+        if how == "size":
+            return True
+        if how == "hash" and stated is not None:
+            return _is_checksum(stated, file)
+        hasher = Hasher()
+        for block in self.read(path):
+            hasher.update(memoryview(block))
+        return hasher.record() == file.record
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def prepare(self, size: int) -> None:
+        self._is_stopped = False
+        with explained(self.name, self._bucket):
+            self._abort_stale()
+            probe = self._client.create_multipart_upload(**self._at(MANIFEST))
+            self._client.abort_multipart_upload(**self._at(MANIFEST), UploadId=probe["UploadId"])
+
+    def _abort_stale(self) -> None:
+        """Abort uploads of ours that nobody went on with."""
+        from botocore.exceptions import ClientError
+
+        ours = {upload.upload_id for upload in self._journal.uploads.values()}
+        pages = self._client.get_paginator("list_multipart_uploads")
+        with suppress(ClientError):  # not every server lists them, or lets everyone
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
+                for item in page.get("Uploads", ()):
+                    top = item["Key"].removeprefix(self._prefix).split("/")[0]
+                    age = time.time() - item["Initiated"].timestamp()
+                    if age > STALE and item["UploadId"] not in ours and top in TOP_FOLDERS:
+                        self._client.abort_multipart_upload(
+                            Bucket=self._bucket, Key=item["Key"], UploadId=item["UploadId"]
+                        )
+
+    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+        reading = Reading(file, self._part_size)
+        if (found := self._find(file, reading.part_size)) is not None:
+            advance(file.record.size)
+            return found
+        upload = self._go_on(file, reading.part_size) or self._begin(file, reading.part_size)
+        there = dict(upload.parts)
+        running: list[Future[None]] = []
+        try:
+            for number, data, digest in reading.parts():
+                if there.get(number, ("",))[0] == digest.hex():
+                    advance(len(data))
+                    continue
+                self._slots.acquire()
+                if self._is_stopped:
+                    self._slots.release()
+                    raise Stopped(f"{file.path} was not sent whole: another part failed")
+                arguments = file.path, upload.upload_id, number, data, digest, advance
+                running.append(self._pool.submit(self._send, *arguments))
+        except PublishError:
+            _raise_first(running)
+            raise
+        _raise_first(running)
+        return reading.sent()
+
+    def _find(self, file: Outgoing, part_size: int) -> SentFile | None:
+        """The file, if the journal and the object say that it was put in its place."""
+        upload = self._journal.uploads.get(file.path)
+        if upload is None or not upload.is_complete:
+            return None
+        digests = [bytes.fromhex(upload.parts[number][0]) for number in sorted(upload.parts)]
+        record = file.record
+        if upload.is_of(record.sha256, record.size, part_size) and digests:
+            sent = SentFile(
+                size=record.size,
+                sha256=record.sha256,
+                part_size=part_size,
+                composite=composite(digests),
+            )
+            if self.is_same(file.path, sent, "hash"):
+                self._in_place.add(file.path)
+                return sent
+        self._journal.forget(file.path)
+        return None
+
+    def _go_on(self, file: Outgoing, part_size: int) -> Upload | None:
+        """An upload that was begun, with those of its parts that the server has; None: none was."""
+        upload = self._journal.uploads.get(file.path)
+        if upload is None:
+            return None
+        identity = {**self._at(file.path), "UploadId": upload.upload_id}
+        if not upload.is_of(file.record.sha256, file.record.size, part_size):
+            self._unless_gone(lambda: self._client.abort_multipart_upload(**identity))
+            self._journal.forget(file.path)
+            return None
+        pages = self._client.get_paginator("list_parts").paginate(**identity)
+        found = self._unless_gone(lambda: [p for page in pages for p in page.get("Parts", ())])
+        if found is None:
+            return None
+        known = upload.parts
+        upload.parts = {
+            part["PartNumber"]: (sha256, part["ETag"])
+            for part in found
+            if (sha256 := _sha256_of(part, known.get(part["PartNumber"])))
+        }
+        return upload
+
+    def _unless_gone(self, ask: Callable[[], Any]) -> Any:
+        """What the server answers about an upload; None: it has no such upload."""
+        from botocore.exceptions import ClientError
+
+        with explained(self.name, self._bucket):
+            try:
+                return ask()
+            except ClientError as error:
+                if code_of(error) != "NoSuchUpload":
+                    raise
+                return None
+
+    def _begin(self, file: Outgoing, part_size: int) -> Upload:
+        with explained(self.name, self._bucket):
+            begun = self._client.create_multipart_upload(
+                **self._at(file.path), ChecksumAlgorithm="SHA256"
+            )
+        record = file.record
+        self._journal.begin(file.path, begun["UploadId"], record.sha256, record.size, part_size)
+        return self._journal.uploads[file.path]
+
+    def _send(
+        self, path: str, upload_id: str, number: int, data: bytes, digest: bytes, advance: Advance
+    ) -> None:
+        """Send a part, and remember that it is there."""
+        try:
+            etag = self._upload(path, upload_id, number, data, digest)
+            self._journal.part(path, number, digest.hex(), etag)
+            advance(len(data))
+        except BaseException:
+            self._is_stopped = True
+            raise
+        finally:
+            self._slots.release()
+
+    def _upload(self, path: str, upload_id: str, number: int, data: bytes, digest: bytes) -> str:
+        """Send a part, again where other bytes arrived; what the server calls it."""
+        from botocore.exceptions import ClientError
+
+        attempt = 0
+        with explained(self.name, self._bucket):
+            while True:
+                attempt += 1
+                self._count(len(data))
+                try:
+                    return self._client.upload_part(
+                        **self._at(path),
+                        UploadId=upload_id,
+                        PartNumber=number,
+                        Body=data,
+                        ChecksumSHA256=base64.b64encode(digest).decode(),
+                    )["ETag"]
+                except ClientError as error:
+                    if attempt == ATTEMPTS or not is_damaged_on_the_way(error):
+                        raise
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.payload += size
+
+    def stop(self) -> None:
+        self._is_stopped = True
+
+    def commit(self, path: str, file: SentFile) -> None:
+        from botocore.exceptions import ClientError
+
+        if path in self._in_place:
+            return
+        upload = self._journal.uploads[path]
+        parts = [
+            {
+                "PartNumber": number,
+                "ETag": etag,
+                "ChecksumSHA256": base64.b64encode(bytes.fromhex(sha256)).decode(),
+            }
+            for number, (sha256, etag) in sorted(upload.parts.items())
+        ]
+        with explained(self.name, self._bucket):
+            try:
+                answer = self._client.complete_multipart_upload(
+                    **self._at(path), UploadId=upload.upload_id, MultipartUpload={"Parts": parts}
+                )
+                stated = answer.get("ChecksumSHA256")
+            except ClientError as error:
+                # it was completed, and the answer was lost
+                if code_of(error) != "NoSuchUpload" or not self.is_same(path, file, "hash"):
+                    raise
+                stated = None
+        if stated is not None and not _is_checksum(stated, file):
+            raise PublishError(
+                f"{path} does not lie at {self.name} as it was sent: its checksum is {stated}, it "
+                f"should be {file.composite}. Run again"
+            )
+        self._journal.complete(path)
+
+    def write_manifest(self, data: bytes) -> None:
+        digest = hashlib.sha256(data).digest()
+        with explained(self.name, self._bucket):
+            self._client.put_object(
+                **self._at(MANIFEST),
+                Body=data,
+                ContentType="application/json",
+                ChecksumSHA256=base64.b64encode(digest).decode(),
+            )
+
+    def delete(self, path: str) -> None:
+        with explained(self.name, self._bucket):
+            self._client.delete_object(**self._at(path))
+
+    def finish(self) -> None:
+        self._journal.clear()
+
+
+def _is_checksum(stated: str, file: SentFile) -> bool:
+    """Whether a stated checksum is the file's; some servers leave the number of parts out."""
+    value, _, parts = stated.partition("-")
+    expected, _, count = file.composite.partition("-")
+    return value == expected and parts in ("", count)
+
+
+def _sha256_of(found: Mapping[str, Any], known: tuple[str, str] | None) -> str:
+    """The SHA-256 of a part that the server lists: as it says, or, where it says none, as we
+    remember of the part that it called so; empty: nobody knows."""
+    stated = found.get("ChecksumSHA256")
+    if stated is not None:
+        with suppress(ValueError):
+            return base64.b64decode(stated, validate=True).hex()
+        return ""
+    return known[0] if known is not None and known[1] == found["ETag"] else ""
+
+
+def _raise_first(running: list[Future[None]]) -> None:
+    """Wait for all; raise the first error, if there is one."""
+    wait(running)
+    for task in running:
+        task.result()
+
+
+def open_s3(store: Store, location: Location, endpoint_url: str | None) -> S3:
+    """The destination ``s3://bucket/prefix``, with the credentials of the environment or a profile.
+
+    Raises:
+        SpecError, PublishError: as :func:`wmtp_assets.publish.s3_client.make_client`.
+    """
+    boto3 = import_boto3()
+    with explained(str(location), location.host):
+        session = boto3.Session()
+    client = make_client(session, endpoint_url)
+    name = f"{client.meta.endpoint_url} {location}"
+    journal = Journal.of(store, name)
+    return S3(client, location.host, location.path, str(location), journal)

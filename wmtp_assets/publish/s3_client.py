@@ -1,0 +1,179 @@
+"""The S3 client: how it is made, and what its errors mean.
+
+An error of the client may quote a URL with a signed query, or the request; so its text goes into no
+error of ours, and the error itself into no chain.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from wmtp_assets.errors import SpecError
+from wmtp_assets.publish.destination import NotThere
+from wmtp_assets.publish.errors import PublishError
+
+ATTEMPTS = 6
+"""Times a request is sent before it is given up; 5xx, throttling and lost connections are retried
+by the client, with growing pauses."""
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
+CONNECTIONS = 32
+
+_ABSENT = frozenset(("NoSuchKey", "404", "NotFound"))
+_NO_BUCKET = frozenset(("NoSuchBucket",))
+_EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
+_UNKNOWN = frozenset(
+    ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthorizationHeaderMalformed")
+)
+_FORBIDDEN = frozenset(("AccessDenied", "403", "Forbidden", "AllAccessDisabled"))
+_BUSY = frozenset(
+    ("SlowDown", "ServiceUnavailable", "InternalError", "Throttling", "503", "500", "502", "504")
+)
+_DAMAGED = frozenset(
+    ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
+)
+CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+
+
+def import_boto3() -> Any:
+    """The library.
+
+    Raises:
+        PublishError: if it is not installed.
+    """
+    try:
+        import boto3
+    except ImportError as error:
+        raise PublishError(
+            "boto3 is not installed: pip install 'wmtp_assets[s3]', from the project folder "
+            "pip install -c constraints.txt '.[s3]'"
+        ) from error
+    return boto3
+
+
+def make_client(
+    session: Any, endpoint_url: str | None, *, region: str | None = None, path_style: bool = False
+) -> Any:
+    """A client that sends explicit checksums, and only over https or to this machine.
+
+    Args:
+        session: a ``boto3.Session``.
+        path_style: put the bucket into the path of URLs, not into the host's name.
+
+    Raises:
+        SpecError: for an endpoint that is none, or plain http beyond loopback.
+        PublishError: if there are no credentials.
+    """
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        credentials = session.get_credentials()
+        config = Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            max_pool_connections=CONNECTIONS,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={
+                # the signed SHA-256 of each body is in x-amz-checksum-sha256 already
+                "payload_signing_enabled": False,
+                **({"addressing_style": "path"} if path_style else {}),
+            },
+        )
+        client = session.client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
+    except ValueError as error:
+        raise SpecError(f"{endpoint_url!r} is no URL of an S3 server") from error
+    except BotoCoreError as error:
+        raise PublishError(
+            f"the S3 client cannot be made ({type(error).__name__}): look at ~/.aws/config and the "
+            f"variables {CREDENTIALS}"
+        ) from None
+    if credentials is None:
+        raise PublishError(f"there are no credentials for S3: set {CREDENTIALS}")
+    url = urlsplit(client.meta.endpoint_url)
+    if url.scheme != "https" and not _is_loopback(url.hostname or ""):
+        raise SpecError(
+            f"{url.scheme}://{url.hostname}: plain http is only for loopback; use https, so that "
+            "nobody on the way can read or change what is sent"
+        )
+    return client
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def code_of(error: BaseException) -> str:
+    """The code of an answer that refuses; empty: there was no answer."""
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def is_damaged_on_the_way(error: BaseException) -> bool:
+    """Whether other bytes arrived than were sent, so that they may be sent again."""
+    return code_of(error) in _DAMAGED
+
+
+@contextmanager
+def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
+    """Say what the server refuses.
+
+    Args:
+        name: the destination's URL.
+        path: the file that is asked for.
+
+    Raises:
+        NotThere: if there is no such file.
+        PublishError: for every other error of the client.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ClientError as error:
+        code = code_of(error)
+        if code in _ABSENT and path:
+            raise NotThere(f"{name} has no {path}") from None
+        raise PublishError(_explain(name, bucket, code, error.operation_name)) from None
+    except NoCredentialsError:
+        raise PublishError(f"{name}: there are no credentials: set {CREDENTIALS}") from None
+    except (BotoCoreError, ResponseParserError, HTTPError) as error:
+        raise PublishError(
+            f"{name} does not answer as a server does ({type(error).__name__}"
+            f"{f', about {path}' if path else ''}). What was sent is kept there, out of sight: "
+            "check the network and the endpoint, and run again"
+        ) from None
+
+
+def _explain(name: str, bucket: str, code: str, operation: str) -> str:
+    kept = "What was sent is kept there, out of sight"
+    if code in _NO_BUCKET | _ABSENT:
+        return f"{name}: there is no bucket {bucket}. Look at the name, or make it"
+    if code in _EXPIRED:
+        return f"{name}: the credentials have expired ({code}). {kept}: renew them, and run again"
+    if code in _UNKNOWN:
+        return f"{name}: the server does not accept the credentials ({code}): look at {CREDENTIALS}"
+    if code in _FORBIDDEN:
+        return (
+            f"{name}: the credentials do not permit {operation} ({code}). Ask for the right to "
+            "list, read, write and delete below it, and to abort multipart uploads"
+        )
+    if code in _BUSY:
+        return f"{name}: the server is busy or broken ({code}, {ATTEMPTS} times). {kept}: run again"
+    if code in _DAMAGED:
+        return (
+            f"{name}: other bytes arrive than are sent ({code}, {ATTEMPTS} times). {kept}, but for "
+            "those: do not trust this line, or what is in between"
+        )
+    return f"{name}: the server refuses {operation} ({code or 'no code'}). {kept}: run again"

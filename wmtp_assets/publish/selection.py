@@ -1,0 +1,146 @@
+"""What is published: the artifacts of a selection, and the files of each."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wmtp_assets import manifest
+from wmtp_assets.errors import CorruptArtifact
+from wmtp_assets.files import open_regular
+from wmtp_assets.integrity.findings import is_warning, stated
+from wmtp_assets.integrity.rules import is_committed
+from wmtp_assets.integrity.verify import verify
+from wmtp_assets.layout import VALUE_HEAD, Artifact
+from wmtp_assets.manifest import FileRecord
+from wmtp_assets.progress import Say, silent
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.outgoing import Outgoing
+from wmtp_assets.reports.release import released
+from wmtp_assets.specs import MicroSpec
+from wmtp_assets.store import Store
+
+
+@dataclass(frozen=True)
+class Local:
+    """An artifact as it is committed here.
+
+    Attributes:
+        manifest_sha256: of its manifest, which is one of the files.
+    """
+
+    artifact: Artifact
+    version: str
+    content_sha256: str
+    manifest_sha256: str
+    files: tuple[Outgoing, ...]
+
+
+def is_local_small(artifact: Artifact) -> bool:
+    """Whether it exists for tests on one machine: small splits, micro models and their cards."""
+    return artifact.kind == "small" or isinstance(artifact.spec, MicroSpec)
+
+
+def to_publish(store: Store, *, include_local_small: bool = False) -> list[Artifact]:
+    """What is published where nothing is named: all that is committed, but what is for tests on one
+    machine."""
+    return [
+        artifact
+        for artifact in store.catalogue
+        if is_committed(store, artifact) and (include_local_small or not is_local_small(artifact))
+    ]
+
+
+def read_local(store: Store, artifact: Artifact) -> Local:
+    """The committed artifact and its files.
+
+    Raises:
+        MissingArtifact: if it is not materialized.
+        CorruptArtifact: if its manifest was changed, or what it records beside is none.
+    """
+    store.manifest(artifact)  # says what is wrong where there is none
+    path = store.manifest_path(artifact)
+    with open_regular(path) as file:
+        data = file.read(manifest.MAX_SIZE + 1)
+    committed = manifest.parse(data, str(path))
+    own = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    records = {**committed.files, **_value_head(store, artifact, committed), artifact.manifest: own}
+    files = [
+        Outgoing(artifact.key, f"{artifact.base}/{name}", store.path(artifact, name), record)
+        for name, record in records.items()
+    ]
+    files += [
+        Outgoing(artifact.key, name, store.root / name, committed.files[name])
+        for name in artifact.copied
+    ]
+    return Local(
+        artifact,
+        str(artifact.spec.version),
+        committed.content_sha256,
+        own.sha256,
+        tuple(files),
+    )
+
+
+def _value_head(
+    store: Store, artifact: Artifact, committed: manifest.Manifest
+) -> dict[str, FileRecord]:
+    """The value head that training put beside the checkpoint and the manifest records; it may be
+    none."""
+    record = stated(committed.document, "value_head")
+    if VALUE_HEAD not in artifact.guests or stated(record, "path") != VALUE_HEAD:
+        return {}
+    path = store.path(artifact, VALUE_HEAD)
+    try:
+        size = path.lstat().st_size
+        return {VALUE_HEAD: FileRecord(size=size, sha256=stated(record, "sha256"))}
+    except (OSError, ValueError) as error:
+        raise CorruptArtifact(
+            f"{path} is recorded in {artifact.manifest}, but is not there as recorded. Put it "
+            f"back, or: wmtp value-head {artifact.spec.folder} --forget"
+        ) from error
+
+
+def release_of(store: Store) -> str | None:
+    """The version of the release that is committed here; None: nothing was released.
+
+    Raises:
+        CorruptArtifact, InvalidInput: as :func:`wmtp_assets.reports.release.released`.
+    """
+    for artifact in store.catalogue:
+        if artifact.kind == "release":
+            release = released(store, artifact)
+            return release.version if release else None
+    return None
+
+
+def is_newer(version: str, than: str | None) -> bool:
+    """Whether a release's version is higher: numbers as numbers; no release is the lowest."""
+    if than is None:
+        return True
+    return _numbers(version) > _numbers(than)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"[0-9]{1,9}", version)]
+
+
+def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent) -> None:
+    """Apply every rule to the artifacts, now.
+
+    Raises:
+        PublishError: naming the first that does not hold; warnings stop nothing.
+    """
+    asked_for = {artifact.key for artifact in artifacts}
+    verdicts = verify(store, artifacts, lambda verdict: None, say, asked_for=asked_for)
+    failed = [verdict for verdict in verdicts if not is_warning(verdict.outcome)]
+    if failed:
+        first = failed[0]
+        finding = first.outcome.findings[0]
+        more = f" ({len(failed) - 1} more rules fail)" if len(failed) > 1 else ""
+        raise PublishError(
+            f"nothing was sent: {first.artifact} does not pass the rule {first.rule}: {finding}"
+            f"{more}. Remedy: {finding.remedy}"
+        )

@@ -1,0 +1,228 @@
+"""A VESSL volume as a destination: VESSL gives credentials that expire, S3 does the rest.
+
+The ``vessl`` package has pins that are not ours. It runs in an interpreter of its own, which
+:data:`PYTHON_VARIABLE` names, and is asked through ``vessl_helper.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from wmtp_assets.errors import SpecError
+from wmtp_assets.files import PART
+from wmtp_assets.integrity.findings import as_text
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.journal import Journal
+from wmtp_assets.publish.location import Location
+from wmtp_assets.publish.s3 import S3
+from wmtp_assets.publish.s3_client import import_boto3, make_client
+from wmtp_assets.specs import Spec
+from wmtp_assets.store import Store
+from wmtp_assets.strict_json import parse_object
+
+PYTHON_VARIABLE = "WMTP_VESSL_PYTHON"
+"""Names the Python interpreter that has the ``vessl`` package."""
+
+HELPER = Path(__file__).with_name("vessl_helper.py")
+SECONDS = 120
+"""How long VESSL may take to answer."""
+
+REGION = "ap-northeast-2"
+"""Where a volume is that says nothing, as the package has it."""
+
+ADVISORY, MANDATORY = 15 * 60, 10 * 60
+"""Seconds before credentials expire from which on new ones are asked for, and waited for; of
+credentials that live shorter, a quarter and an eighth of their time."""
+
+
+class Volume(Spec):
+    """A volume's place, and credentials for it, as the helper prints them.
+
+    Attributes:
+        path: the volume's prefix in the bucket.
+        endpoint: URL of the S3 server; empty: Amazon's.
+        path_style: put the bucket into the path of URLs.
+        expiry_time: ISO 8601; None: the credentials do not expire.
+    """
+
+    bucket: str = Field(min_length=1)
+    path: str
+    region: str | None
+    endpoint: str | None
+    path_style: bool
+    access_key: str = Field(repr=False)
+    secret_key: str = Field(repr=False)
+    token: str | None = Field(repr=False)
+    expiry_time: str | None
+
+    def place(self) -> tuple[str, str, str | None]:
+        """What must not change while something is sent there."""
+        return self.bucket, self.path, self.endpoint
+
+    def expires(self) -> datetime | None:
+        """When the credentials expire; a time without a zone is UTC.
+
+        Raises:
+            PublishError: if that is no time.
+        """
+        if self.expiry_time is None:
+            return None
+        try:
+            time = datetime.fromisoformat(self.expiry_time)
+        except ValueError:
+            raise PublishError(
+                f"VESSL says that credentials expire at {as_text(self.expiry_time)}: no time"
+            ) from None
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+    def metadata(self) -> dict[str, str | None]:
+        """As ``botocore`` takes credentials that expire."""
+        expires = self.expires()
+        return {
+            "access_key": self.access_key,
+            "secret_key": self.secret_key,
+            "token": self.token,
+            "expiry_time": expires.isoformat() if expires else None,
+        }
+
+
+def read_interpreter() -> str:
+    """The interpreter that has the ``vessl`` package.
+
+    Raises:
+        SpecError: if none is named.
+    """
+    python = os.environ.get(PYTHON_VARIABLE, "")
+    if not python:
+        raise SpecError(
+            f"{PYTHON_VARIABLE} names no Python with the vessl package, whose pins are not ours. "
+            "Make one: python3 -m venv ~/.vessl-venv && ~/.vessl-venv/bin/pip install vessl && "
+            f"~/.vessl-venv/bin/vessl configure; then export {PYTHON_VARIABLE}="
+            "$HOME/.vessl-venv/bin/python"
+        )
+    return python
+
+
+def ask(location: Location, kind: str = "write") -> Volume:
+    """Ask VESSL for credentials of a volume.
+
+    Args:
+        kind: ``read`` or ``write``.
+
+    Raises:
+        SpecError: if no interpreter is named.
+        PublishError: if it cannot be run, has no ``vessl``, or VESSL refuses.
+    """
+    python = read_interpreter()
+    command = [python, "-I", str(HELPER), location.host, location.volume, kind]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # it may quote requests
+            timeout=SECONDS,
+            check=False,
+        )
+        document = parse_object(done.stdout)
+    except OSError as error:
+        raise PublishError(f"{PYTHON_VARIABLE}={python} cannot be run: {error.strerror}") from error
+    except subprocess.TimeoutExpired:
+        raise PublishError(f"{location}: VESSL does not answer within {SECONDS} s") from None
+    except ValueError as error:
+        raise PublishError(
+            f"{PYTHON_VARIABLE}={python} did not answer as {HELPER.name} does: {error}"
+        ) from error
+    if "error" in document:
+        raise PublishError(_explain(location, python, document))
+    try:
+        return Volume.model_validate(document)
+    except ValidationError as error:
+        problem = error.errors(include_input=False)[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise PublishError(
+            f"{location}: VESSL's answer about the volume has no good {place}: {problem['msg']}"
+        ) from None
+
+
+def _explain(location: Location, python: str, document: dict[str, Any]) -> str:
+    match document["error"]:
+        case "ModuleNotFoundError" | "ImportError":
+            return f"{python} has no package vessl: {python} -m pip install vessl"
+        case "NoS3":
+            return (
+                f"{location} is a volume of the type {document.get('kind')!r} without S3 "
+                "credentials; only volumes on S3 can be published to"
+            )
+        case kind:
+            return (
+                f"{location}: VESSL refuses ({kind}): look at {Path(python).parent}/vessl whoami, "
+                "at the names of storage and volume, and whether the account may write there"
+            )
+
+
+def _credentials(first: Volume, renew: Callable[[], Volume]) -> Any:
+    """Credentials for ``botocore``, which are renewed before they expire."""
+    from botocore.credentials import Credentials, RefreshableCredentials
+
+    if (expires := first.expires()) is None:
+        return Credentials(first.access_key, first.secret_key, first.token)
+    left = max((expires - datetime.now(UTC)).total_seconds(), 1)
+
+    def refresh() -> dict[str, str | None]:
+        again = renew()
+        if again.place() != first.place():
+            raise PublishError("VESSL says now that the volume is elsewhere; run again")
+        return again.metadata()
+
+    return RefreshableCredentials.create_from_metadata(
+        first.metadata(),
+        refresh_using=refresh,
+        method="vessl",
+        advisory_timeout=min(ADVISORY, left / 4),
+        mandatory_timeout=min(MANDATORY, left / 8),
+    )
+
+
+def open_vessl(store: Store, location: Location, kind: str = "write", part_size: int = PART) -> S3:
+    """The destination ``vessl://storage/volume/path``.
+
+    Args:
+        kind: ``read`` where nothing is written.
+
+    Raises:
+        SpecError, PublishError: as :func:`ask` and
+            :func:`wmtp_assets.publish.s3_client.make_client`.
+    """
+    boto3 = import_boto3()
+    volume = ask(location, kind)
+    from botocore.credentials import CredentialProvider, CredentialResolver
+    from botocore.session import get_session
+
+    credentials = _credentials(volume, lambda: ask(location, kind))
+
+    class Provider(CredentialProvider):
+        METHOD = CANONICAL_NAME = "vessl"
+
+        def load(self) -> Any:
+            return credentials
+
+    session = get_session()
+    session.register_component("credential_provider", CredentialResolver([Provider()]))
+    region = volume.region or REGION
+    client = make_client(
+        boto3.Session(botocore_session=session),
+        volume.endpoint or f"https://s3.{region}.amazonaws.com",
+        region=region,
+        path_style=volume.path_style,
+    )
+    prefix = "/".join(filter(None, (volume.path.strip("/"), location.path)))
+    journal = Journal.of(store, str(location))
+    return S3(client, volume.bucket, prefix, str(location), journal, part_size)

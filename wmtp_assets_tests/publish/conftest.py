@@ -1,0 +1,123 @@
+"""A storage tree to publish, folders and an S3 server to publish it to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wmtp_assets.publish import s3_client
+from wmtp_assets.publish.folder import Folder
+from wmtp_assets.publish.journal import Journal
+from wmtp_assets.publish.s3 import S3
+from wmtp_assets.publish.s3_client import make_client
+from wmtp_assets.store import Store
+from wmtp_assets_tests.publish.front import Front, serve_front
+from wmtp_assets_tests.publish.trees import make_store
+
+PART = 1_000_000
+"""Bytes of a part in these tests: a file of 3,000,000 bytes has three."""
+
+KEY, SECRET = "AKIAPLANTED000000000", "planted/secret+0123456789"
+_NUMBERS = count(1)
+
+
+@pytest.fixture
+def tree_store(tmp_path: Path) -> Store:
+    """The store of :func:`make_store`."""
+    return make_store(tmp_path / "storage")
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Path:
+    """An empty folder, as a volume is mounted."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def folder(mounted: Path) -> Folder:
+    """The same as a destination."""
+    return Folder(mounted, part_size=PART)
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """An S3 server on loopback; it takes parts of any size."""
+    os.environ["S3_UPLOAD_PART_MIN_SIZE"] = "1"
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def served_front(s3_url: str) -> Iterator[Front]:
+    """The proxy before it; take :func:`front`."""
+    with serve_front(s3_url) as front:
+        yield front
+
+
+@pytest.fixture
+def front(served_front: Front, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+    """A proxy before it that enforces checksums, counts, and plays faults; nobody waits long, and
+    nobody's credentials are used."""
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(s3_client, "READ_SECONDS", 0.5)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in credentials().items():
+        monkeypatch.setenv(name, value)
+    served_front.soundly()
+    yield served_front
+    served_front.soundly()
+
+
+def credentials() -> dict[str, str]:
+    """Variables of somebody who may do everything; nobody's files are read."""
+    return {
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+@cache
+def client_of(url: str) -> Any:
+    """A client as the command makes it; there is one of each, for it takes long to make."""
+    import boto3
+
+    return make_client(boto3.Session(), url)
+
+
+@pytest.fixture
+def bucket(front: Front) -> str:
+    """An empty bucket."""
+    name = f"bucket-{next(_NUMBERS)}"
+    client_of(front.url).create_bucket(Bucket=name)
+    return name
+
+
+OpenS3 = Callable[[], S3]
+
+
+@pytest.fixture
+def open_s3(front: Front, bucket: str, tmp_path: Path) -> OpenS3:
+    """Open the bucket as a new process does: with what the journal remembers."""
+    path = tmp_path / "journal.jsonl"
+    return lambda: S3(
+        client_of(front.url), bucket, "tree", f"s3://{bucket}/tree", Journal(path), PART
+    )

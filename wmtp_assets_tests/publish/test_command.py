@@ -1,0 +1,82 @@
+"""``wmtp publish`` and ``wmtp pull`` as people type them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from wmtp_assets.cli.main import cli
+from wmtp_assets.errors import SpecError
+from wmtp_assets.publish.listing import MANIFEST, parse_listing
+from wmtp_assets.store import Store
+from wmtp_assets_tests.publish.trees import DATASET, MODEL, ROWS, commit, files_below
+
+
+@pytest.fixture
+def root(tree_store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The environment names the store."""
+    monkeypatch.setenv("WMTP_SOURCE", "sample")
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(tree_store.root))
+    return tree_store.root
+
+
+def wmtp(*arguments: str) -> Result:
+    """Run the command in this process; its errors pass."""
+    return CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False)
+
+
+def test_plan_then_publication(tree_store: Store, root: Path, mounted: Path) -> None:
+    """What --dry-run says is what happens, and --dry-run touches nothing."""
+    to = ("--to", f"file://{mounted}")
+    planned = wmtp("publish", *to, "--dry-run")
+    assert f"  new {ROWS} (50.0 kB)\n" in planned.stdout
+    assert "6 new (3.1 MB), 0 same (0 B), 0 changed (0 B)\n" in planned.stdout
+    assert "3.1 MB to send, time ? (nothing was sent there yet)\n" in planned.stdout
+    assert [*mounted.iterdir()] == []
+    done = wmtp("publish", *to)
+    assert f"file://{mounted}: 2 artifacts published, 3.1 MB sent in " in done.stdout
+    assert "publishing: 3.1 MB of 3.1 MB (100 %), " in done.stderr
+    again = json.loads(wmtp("publish", *to, "--dry-run", "--json").stdout)
+    assert again["bytes_to_send"] == 0
+    assert again["states"]["same"]["files"] == 6
+    assert again["seconds"] == 0
+
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    planned = wmtp("publish", *to, "--dry-run")
+    assert f"  changed {ROWS} (3 B)\n" in planned.stdout
+    assert "  extra datasets_v2/humaneval/raw/LICENSE (4 B)\n" in planned.stdout
+    assert "1 files are no longer wanted, and left; --delete removes them" in planned.stdout
+    assert ", time 0 s" in planned.stdout  # the rate of the last one is remembered
+    assert "1 files deleted" in wmtp("publish", *to, "--delete").stdout
+
+
+def test_selection(root: Path, mounted: Path) -> None:
+    """By key and by folder; of a folder, optional artifacts only where they are there."""
+    wmtp("publish", MODEL, "--to", f"file://{mounted}")
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL}
+    with pytest.raises(SpecError, match="'nobody' is neither an asset nor a folder"):
+        wmtp("publish", "nobody", "--to", f"file://{mounted}")
+
+
+def test_into_the_root_itself(root: Path) -> None:
+    """It would be a tree in a tree."""
+    for place in (root, root / "models_v2", root.parent):
+        with pytest.raises(SpecError, match="lie in each other: publish to another folder"):
+            wmtp("publish", "--to", f"file://{place}")
+    assert MANIFEST not in files_below(root)
+
+
+def test_pull(root: Path, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line per artifact, or JSON."""
+    published = files_below(root)
+    wmtp("publish", "--to", f"file://{mounted}")
+    monkeypatch.setitem(os.environ, "WMTP_STORAGE_ROOT", str(tmp_path / "node"))
+    done = wmtp("pull", MODEL, "humaneval", "--from", f"file://{mounted}")
+    assert f"{MODEL}: 2 files, 3.0 MB, verified; 3.0 MB fetched\n" in done.stdout
+    assert files_below(tmp_path / "node") == published
+    document = json.loads(wmtp("pull", MODEL, "--from", f"file://{mounted}", "--json").stdout)
+    assert document["artifacts"][0]["fetched"] == 0

@@ -1,0 +1,373 @@
+"""A mounted folder: what is published there, and what is left when it fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wmtp_assets.files import hash_file
+from wmtp_assets.publish import folder as module
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.folder import STAGING, Folder
+from wmtp_assets.publish.listing import MANIFEST, parse_listing
+from wmtp_assets.publish.publish import Options, plan_publication, publish
+from wmtp_assets.store import Store
+from wmtp_assets_tests.publish.conftest import PART
+from wmtp_assets_tests.publish.trees import (
+    DATASET,
+    LARGE,
+    MODEL,
+    OTHER,
+    ROWS,
+    commit,
+    files_below,
+    make_store,
+    random_bytes,
+    release,
+)
+from wmtp_assets_tests.trees import damage, flip, tree
+
+
+def publish_all(store: Store, mounted: Path, owner: str = "", **options: Any) -> Folder:
+    """Publish to a folder; the destination, which says how much was sent."""
+    destination = Folder(mounted, owner, PART)
+    publish(store, None, destination, Options(**options))
+    return destination
+
+
+def states(store: Store, mounted: Path) -> dict[str, int]:
+    """State → number of files of a plan."""
+    plan = plan_publication(store, None, Folder(mounted, part_size=PART))
+    return {state: count["files"] for state, count in plan.count().items() if count["files"]}
+
+
+def test_same_layout_and_a_manifest(tree_store: Store, mounted: Path) -> None:
+    """The cluster mounts the folder and opens the paths that it opens everywhere."""
+    publish_all(tree_store, mounted)
+    there = files_below(mounted)
+    data = there.pop(MANIFEST)
+    assert there == files_below(tree_store.root)
+    listing = parse_listing(data, "")
+    assert listing.files.keys() == there.keys()
+    assert {path: file.record for path, file in listing.files.items()} == {
+        path: hash_file(tree_store.root / path) for path in there
+    }
+    assert listing.files[LARGE].composite.endswith("=-3")
+    assert listing.artifacts.keys() == {MODEL, DATASET}
+    assert not (mounted / STAGING).exists()
+
+
+def test_second_publication_sends_and_writes_nothing(tree_store: Store, mounted: Path) -> None:
+    """Not even MANIFEST.json: who watches it sees a publication only where there is one."""
+    publish_all(tree_store, mounted)
+    before = tree(mounted)
+    again = publish_all(tree_store, mounted, how="full")
+    assert again.payload == 0
+    assert tree(mounted) == before
+
+
+def test_only_what_changed_is_sent(tree_store: Store, mounted: Path) -> None:
+    """A new generation of one artifact costs its own bytes, not those of all."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new", "raw/LICENSE": b"MIT\n"})
+    assert states(tree_store, mounted) == {"same": 4, "changed": 2}
+    again = publish_all(tree_store, mounted)
+    manifest = tree_store.manifest_path(tree_store.catalogue[DATASET])
+    assert again.payload == 3 + manifest.stat().st_size
+    assert (mounted / ROWS).read_bytes() == b"new"
+
+
+def test_nothing_is_deleted_unless_asked_for(tree_store: Store, mounted: Path) -> None:
+    """Another experiment may still read it; and files of others are never ours to delete, with
+    --delete either."""
+    publish_all(tree_store, mounted)
+    (mounted / "models_v2/notes.txt").write_text("somebody's")
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    licence = mounted / "datasets_v2/humaneval/raw/LICENSE"
+    publish_all(tree_store, mounted)
+    assert licence.read_bytes() == b"MIT\n"
+    listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
+    assert listing.retired == {"datasets_v2/humaneval/raw/LICENSE": 4}
+    publish_all(tree_store, mounted, delete=True)
+    assert not licence.exists()
+    assert (mounted / "models_v2/notes.txt").exists()
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").retired == {}
+
+
+def test_what_is_gone_here_is_extra_there(tree_store: Store, mounted: Path) -> None:
+    """An artifact that was removed stays published until --delete; a selection removes no other."""
+    publish_all(tree_store, mounted)
+    artifact = tree_store.catalogue[DATASET]
+    only = [tree_store.catalogue[MODEL]]
+    tree_store.manifest_path(artifact).unlink()
+    publish(tree_store, only, Folder(mounted), Options(delete=True))
+    assert (mounted / ROWS).exists()
+    assert states(tree_store, mounted) == {"same": 3, "extra": 3}
+    publish_all(tree_store, mounted, delete=True)
+    assert not (mounted / "datasets_v2").exists()
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL}
+
+
+def test_local_small_only_when_asked_for(tree_store: Store, mounted: Path) -> None:
+    """Small splits and micro models are for tests on one machine."""
+    commit(tree_store, "mbpp_small", {"train.jsonl": b""})
+    commit(tree_store, "micro_mtp", {"safetensors/model.safetensors": b"x"})
+    keys = {
+        local.artifact.key for local in plan_publication(tree_store, None, Folder(mounted)).locals
+    }
+    assert keys == {MODEL, DATASET}
+    plan = plan_publication(tree_store, None, Folder(mounted), include_local_small=True)
+    assert {local.artifact.key for local in plan.locals} - keys == {"mbpp_small", "micro_mtp"}
+
+
+def test_damaged_file_there_is_sent_again(tree_store: Store, mounted: Path) -> None:
+    """The manifest alone is no reason to skip a file; nor is its size."""
+    publish_all(tree_store, mounted)
+    damage(mounted / LARGE, flip(1_500_000))
+    assert states(tree_store, mounted) == {"same": 5, "damaged": 1}
+    assert publish_all(tree_store, mounted).payload == 3_000_000
+    assert (mounted / LARGE).read_bytes() == (tree_store.root / LARGE).read_bytes()
+
+
+def test_by_size_a_flipped_bit_is_not_seen(tree_store: Store, mounted: Path) -> None:
+    """What --verify=size buys and costs; a shorter file is seen."""
+    publish_all(tree_store, mounted)
+    damage(mounted / LARGE, flip(1))
+    assert publish_all(tree_store, mounted, how="size").payload == 0
+    damage(mounted / LARGE, lambda data: data[:-1])
+    assert publish_all(tree_store, mounted, how="size").payload == 3_000_000
+
+
+# -- refused before the first byte -----------------------------------------------------------------
+
+
+def refused(store: Store, mounted: Path, message: str, **options: Any) -> None:
+    """The publication is refused with a message on one line, and nothing there was touched."""
+    before = tree(mounted)
+    with pytest.raises(PublishError) as error:
+        publish_all(store, mounted, **options)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    left = {name: row for name, row in tree(mounted).items() if not name.startswith(STAGING)}
+    assert left == before
+
+
+def test_artifact_that_fails_a_rule(tree_store: Store, mounted: Path) -> None:
+    """The rule is applied now, whatever is remembered of it."""
+    damage(tree_store.root / ROWS, flip(5))
+    refused(tree_store, mounted, f"{DATASET} does not pass the rule sha256: ")
+    assert files_below(mounted) == {}
+
+
+def test_older_release_does_not_replace_a_newer_one(tree_store: Store, mounted: Path) -> None:
+    """Two machines publish to one place; the one that was forgotten must not win."""
+    publish_all(release(tree_store, "v2.10.0"), mounted)
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").release == "v2.10.0"
+    older = release(tree_store, "v2.9.1")
+    refused(older, mounted, "holds release v2.10.0, and here is release v2.9.1: it would go back")
+    publish_all(older, mounted, downgrade=True)
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").release == "v2.9.1"
+
+
+def test_nothing_released_does_not_replace_a_release(
+    tree_store: Store, mounted: Path, tmp_path: Path
+) -> None:
+    """Nor does a tree that never was released."""
+    publish_all(release(tree_store, "v2.0.0"), mounted)
+    refused(make_store(tmp_path / "other", 10), mounted, "here is nothing released")
+
+
+def test_other_source(tree_store: Store, mounted: Path) -> None:
+    """The sample must never be taken for the real models."""
+    publish_all(tree_store, mounted)
+    document = parse_listing((mounted / MANIFEST).read_bytes(), "")
+    data = document.model_copy(update={"source": "hub"}).render()
+    (mounted / MANIFEST).write_bytes(data)
+    refused(tree_store, mounted, "holds artifacts of the source 'hub'")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models_v2/Meta-Llama-MTP/raw/empty",
+        "MODELS_V2",
+        "models_v2/meta-llama-mtp/raw/empty/file",
+        "models_v2/meta-llama-mtp/raw.METADATA.json",
+        "manifest.json",
+    ],
+)
+def test_name_that_differs_in_case_only(tree_store: Store, mounted: Path, name: str) -> None:
+    """On a filesystem that takes both for one, one file would be overwritten by the other."""
+    (mounted / name).parent.mkdir(parents=True, exist_ok=True)
+    (mounted / name).write_bytes(b"somebody's")
+    refused(tree_store, mounted, "would be one file, or one inside the other")
+
+
+def test_link_in_the_place_of_a_folder(tree_store: Store, mounted: Path, tmp_path: Path) -> None:
+    """Through it files would be written that are not ours."""
+    (tmp_path / "elsewhere").mkdir()
+    (mounted / "models_v2").symlink_to(tmp_path / "elsewhere")
+    refused(tree_store, mounted, "would be one file, or one inside the other")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_folder_that_is_not_mounted(tree_store: Store, tmp_path: Path) -> None:
+    """It is not made: on an unmounted mount point it would fill the wrong disk."""
+    with pytest.raises(PublishError, match=r"there is no such folder\. Is the volume mounted"):
+        publish_all(tree_store, tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_damaged_manifest_there(tree_store: Store, mounted: Path) -> None:
+    """It is the truth about what is published; nothing is guessed where it was changed."""
+    publish_all(tree_store, mounted)
+    damage(mounted / MANIFEST, lambda data: data.replace(b'"sample"', b'"hub"'))
+    refused(tree_store, mounted, "was changed after it was written")
+    damage(mounted / MANIFEST, lambda data: b"{}" + data)
+    refused(tree_store, mounted, "is no manifest of ours")
+
+
+def test_nothing_to_publish(tmp_path: Path, mounted: Path) -> None:
+    """An empty root must not become an empty publication."""
+    store = make_store(tmp_path / "storage", 10)
+    for key in (MODEL, DATASET):
+        store.manifest_path(store.catalogue[key]).unlink()
+    refused(store, mounted, "there is nothing to publish")
+
+
+def test_read_only_folder(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount without the right to write; root may write everywhere, so the system says so here."""
+    real = Path.mkdir
+
+    def mkdir(self: Path, *args: object, **kwargs: object) -> None:
+        if self.name == STAGING:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    refused(tree_store, mounted, "cannot write to file://")
+
+
+# -- interrupted -----------------------------------------------------------------------------------
+
+
+def test_file_that_changes_while_it_is_sent(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the rules passed: what is published is what passed, or nothing is."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": random_bytes(2_500_000, 9)})
+    write = module._write
+
+    def overtaken(target: FileIO, begin: int, data: bytes) -> None:
+        write(target, begin, data)
+        with (tree_store.root / ROWS).open("r+b") as file:  # behind what was read
+            file.seek(-1, os.SEEK_END)
+            file.write(b"?")
+
+    monkeypatch.setattr(module, "_write", overtaken)
+    refused(tree_store, mounted, "changed while it was read, or is damaged: SHA-256")
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish import folder as module
+from wmtp_assets.publish import publish as publishing
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+publishing.COMMITS = 1
+store = Store(Settings("sample", Path(sys.argv[1])), Catalogue.load())
+left = [int(sys.argv[3])]
+def count(what):
+    def call(*args):
+        if not left[0]:
+            os.kill(os.getpid(), 9)
+        left[0] -= 1
+        return what(*args)
+    return call
+if sys.argv[4] == "commit":
+    module.Folder.commit = count(module.Folder.commit)
+else:
+    module._write = count(module._write)
+publishing.publish(store, None, module.Folder(Path(sys.argv[2]), part_size=1_000_000))
+"""
+
+
+@pytest.mark.parametrize(("phase", "after"), [("write", 2), ("commit", 2)])
+def test_killed(tree_store: Store, mounted: Path, phase: str, after: int) -> None:
+    """While payload is sent the folder is as before; a re-run sends what is missing, no more."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), str(after), phase]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert not (mounted / MANIFEST).exists()
+    there = files_below(mounted)
+    placed = [name for name in there if not name.startswith(STAGING)]
+    assert len(placed) == (0 if phase == "write" else after)
+    again = publish_all(tree_store, mounted)
+    sizes = sum(map(len, files_below(tree_store.root).values()))
+    sent = 2_000_000 if phase == "write" else sizes
+    assert again.payload == sizes - sent
+    there = files_below(mounted)
+    there.pop(MANIFEST)
+    assert there == files_below(tree_store.root)
+
+
+def test_damaged_staged_part_is_sent_again(tree_store: Store, mounted: Path) -> None:
+    """What a killed run left is compared, not believed."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
+    subprocess.run(command, check=False)
+    (staged,) = (path for path in (mounted / STAGING).rglob("*") if path.is_file())
+    damage(staged, flip(10))
+    sizes = sum(map(len, files_below(tree_store.root).values()))
+    assert publish_all(tree_store, mounted).payload == sizes - 1_000_000
+    assert (mounted / LARGE).read_bytes() == (tree_store.root / LARGE).read_bytes()
+
+
+def test_what_was_staged_long_ago_is_removed(tree_store: Store, mounted: Path) -> None:
+    """A publication that nobody went on with does not take room for ever."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
+    subprocess.run(command, check=False)
+    (staged,) = (path for path in (mounted / STAGING).rglob("*") if path.is_file())
+    week = time.time() - 8 * 24 * 3600
+    os.utime(staged, (week, week))
+    Folder(mounted).prepare(0)
+    assert not staged.exists()
+
+
+def test_somebody_else_publishes_meanwhile(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one is told, instead of naming files that the first has replaced."""
+    other = make_store(tmp_path / "other", 10)
+    stage = Folder.stage
+
+    def overtaken(self: Folder, *args: object) -> object:
+        monkeypatch.setattr(Folder, "stage", stage)
+        publish_all(other, mounted, "another machine")
+        return stage(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Folder, "stage", overtaken)
+    with pytest.raises(PublishError, match="was published to by somebody else meanwhile"):
+        publish_all(tree_store, mounted)
+    there = files_below(mounted)
+    assert (mounted / LARGE).read_bytes() == random_bytes(10)
+    assert parse_listing(there[MANIFEST], "").files[LARGE].size == 10
+
+
+def test_artifact_that_was_added(tree_store: Store, mounted: Path) -> None:
+    """A selection adds to what is published, and changes nothing else."""
+    publish(tree_store, [tree_store.catalogue[MODEL]], Folder(mounted))
+    commit(tree_store, OTHER, {"raw/rows": b"rows"})
+    publish(tree_store, [tree_store.catalogue[OTHER]], Folder(mounted))
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL, OTHER}

@@ -1,0 +1,107 @@
+"""A real checkpoint on its way: with its own rules, its value head, and what shares its folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wmtp_assets.checkpoints.params import MetaParams
+from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.integrity.verify import exit_code, verify
+from wmtp_assets.layout import VALUE_HEAD, Artifact
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.folder import Folder
+from wmtp_assets.publish.publish import publish
+from wmtp_assets.publish.pull import choose, pull, read_listing
+from wmtp_assets.store import Store
+from wmtp_assets_tests.checkpoints import tiny
+from wmtp_assets_tests.publish.trees import files_below
+from wmtp_assets_tests.trees import damage, link_tree, reseal
+
+KEYS = (tiny.RAW, tiny.TOKENIZER, tiny.SAFETENSORS)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a tiny model that has a value head; for reading only."""
+    store = tiny.make_store(tmp_path_factory.mktemp("made") / "storage")
+    params = tiny.PARAMS | {"vocab_size": 32_000}
+    tiny.commit_raw(store, tiny.random_tensors(MetaParams.model_validate(params)), params)
+    tiny.make(store, tiny.TOKENIZER, tiny.SAFETENSORS)
+    artifact = store.catalogue[tiny.SAFETENSORS]
+    save_file({"weight": torch.ones(32, 1)}, store.path(artifact, VALUE_HEAD))
+    record_value_head(store, artifact, 32, "stage-1")
+    return store.root
+
+
+@pytest.fixture
+def model_store(made: Path, tmp_path: Path) -> Store:
+    """A copy of :func:`made`; change files through :func:`damage` only."""
+    link_tree(made, tmp_path / "storage")
+    return tiny.make_store(tmp_path / "storage")
+
+
+def artifacts(store: Store) -> list[Artifact]:
+    return [store.catalogue[key] for key in KEYS]
+
+
+def test_there_and_back(model_store: Store, folder: Folder, tmp_path: Path) -> None:
+    """The files of three assets share one folder, and a value head is recorded in a manifest that
+    was amended: on the node every byte is the same, and every rule holds."""
+    publish(model_store, artifacts(model_store), folder)
+    node = tiny.make_store(tmp_path / "node")
+    listing = read_listing(folder)
+    for artifact in choose(node, listing, ["tiny-model"]):
+        pull(node, artifact, folder, listing)
+    assert files_below(node.root) == files_below(model_store.root)
+    assert exit_code(verify(node, artifacts(node), lambda verdict: None)) == 0
+
+
+def test_value_head_that_was_trained_again(
+    model_store: Store, folder: Folder, tmp_path: Path
+) -> None:
+    """Only it and the manifest that records it are sent, and fetched."""
+    publish(model_store, artifacts(model_store), folder)
+    node = tiny.make_store(tmp_path / "node")
+    link_tree(model_store.root, node.root)
+    artifact = model_store.catalogue[tiny.SAFETENSORS]
+    head = model_store.path(artifact, VALUE_HEAD)
+    head.unlink()
+    save_file({"weight": torch.zeros(32, 1)}, head)
+    record_value_head(model_store, artifact, 32, "stage-2")
+    destination = Folder(folder.root)
+    publish(model_store, artifacts(model_store), destination)
+    expected = head.stat().st_size + model_store.manifest_path(artifact).stat().st_size
+    assert destination.payload == expected
+    assert pull(node, artifact, destination, read_listing(destination)).fetched == expected
+    assert files_below(node.root) == files_below(model_store.root)
+
+
+def test_rule_about_the_content(model_store: Store, folder: Folder) -> None:
+    """All hashes are right, and the label lies: not a byte is sent."""
+    reseal(model_store, model_store.catalogue[tiny.SAFETENSORS], dtype="bfloat16")
+    with pytest.raises(PublishError, match=f"nothing was sent: {tiny.SAFETENSORS} does not pass"):
+        publish(model_store, artifacts(model_store), folder)
+    assert files_below(folder.root) == {}
+
+
+def test_artifact_that_cannot_be_read(model_store: Store, folder: Folder) -> None:
+    """Not materialized; without its recorded value head; with a manifest that was changed."""
+    with pytest.raises(MissingArtifact, match="tiny_micro has not been materialized"):
+        publish(model_store, [model_store.catalogue[tiny.MICRO]], folder)
+    artifact = model_store.catalogue[tiny.SAFETENSORS]
+    head = model_store.path(artifact, VALUE_HEAD)
+    shutil.copy(head, folder.root.parent / "head")
+    head.unlink()
+    with pytest.raises(CorruptArtifact, match=r"is recorded in metadata.json, but is not"):
+        publish(model_store, [artifact], folder)
+    shutil.move(folder.root.parent / "head", head)
+    damage(model_store.manifest_path(artifact), lambda data: data[:-2])
+    with pytest.raises(CorruptArtifact):
+        publish(model_store, [artifact], folder)
+    assert files_below(folder.root) == {}

@@ -1,0 +1,320 @@
+"""Pulling: what lands on a training node, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wmtp_assets.errors import SpecError, StoreError
+from wmtp_assets.integrity.verify import exit_code, verify
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.manifest import render
+from wmtp_assets.publish import pull as module
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.folder import Folder
+from wmtp_assets.publish.listing import MANIFEST
+from wmtp_assets.publish.publish import publish
+from wmtp_assets.publish.pull import Pulled, choose, pull, read_listing
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+from wmtp_assets_tests.light import light_environment
+from wmtp_assets_tests.publish.trees import (
+    DATASET,
+    LARGE,
+    MODEL,
+    ROWS,
+    commit,
+    files_below,
+    random_bytes,
+    release,
+)
+from wmtp_assets_tests.trees import damage, flip, tree
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Store:
+    """The store of a training node: an empty root."""
+    return Store(Settings("sample", tmp_path / "node"), Catalogue.load())
+
+
+@pytest.fixture
+def published(tree_store: Store, folder: Folder) -> Folder:
+    """A destination with a model and a data set."""
+    publish(tree_store, None, folder)
+    return folder
+
+
+def pull_all(node: Store, destination: Folder, *names: str) -> list[Pulled]:
+    """Pull by names; all that is published by default."""
+    listing = read_listing(destination)
+    chosen = choose(node, listing, names or [*listing.artifacts])
+    return [pull(node, artifact, destination, listing) for artifact in chosen]
+
+
+def test_the_same_tree(tree_store: Store, node: Store, folder: Folder) -> None:
+    """Byte for byte, the artifacts' own manifests and the copies at the root too; every rule
+    holds, and nothing is left of the transfer."""
+    publish(release(tree_store, "v2.0.0"), None, folder)
+    pulled = pull_all(node, folder)
+    assert files_below(node.root) == files_below(tree_store.root)
+    assert sum(item.fetched for item in pulled) == sum(
+        size for path, size in folder.names().items() if path not in (MANIFEST, "RELEASE.json")
+    )
+    artifacts = [node.catalogue[key] for key in (MODEL, DATASET)]
+    assert exit_code(verify(node, artifacts, lambda verdict: None)) == 0
+    assert list((node.internal / "scratch").iterdir()) == []
+    assert not [*(node.internal / "staging").rglob("*.*")]
+
+
+def test_what_is_here_is_not_fetched(node: Store, published: Folder) -> None:
+    """A second pull reads what is here, and touches nothing."""
+    pull_all(node, published)
+    before = tree(node.root / "models_v2")
+    assert [item.fetched for item in pull_all(node, published)] == [0, 0]
+    assert tree(node.root / "models_v2") == before
+
+
+def test_damaged_file_is_fetched_again(node: Store, published: Folder) -> None:
+    """And no other."""
+    pull_all(node, published)
+    damage(node.root / LARGE, flip(7))
+    assert [item.fetched for item in pull_all(node, published)] == [3_000_000, 0]
+    assert (node.root / LARGE).read_bytes() == random_bytes(3_000_000)
+
+
+def test_by_folder_name(node: Store, published: Folder) -> None:
+    """Of a folder, what is published of it."""
+    assert [item.key for item in pull_all(node, published, "meta-llama-mtp")] == [MODEL]
+
+
+def test_killed_and_gone_on_with(
+    node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What arrived is not fetched again."""
+    read = Folder.read
+
+    def cut(self: Folder, path: str, start: int = 0) -> Iterator[bytes]:
+        for number, block in enumerate(read(self, path, start)):
+            if path == LARGE and number == 2:
+                raise KeyboardInterrupt
+            yield block
+
+    monkeypatch.setattr(Folder, "read", cut)
+    with pytest.raises(KeyboardInterrupt):
+        pull_all(node, published, MODEL)
+    assert not node.folder(node.catalogue[MODEL]).exists()
+    monkeypatch.undo()
+    (item,) = pull_all(node, published, MODEL)
+    assert item.fetched == item.size - 2 * (1 << 20)
+    assert (node.root / LARGE).read_bytes() == random_bytes(3_000_000)
+
+
+@pytest.mark.parametrize("size", [100, 3_000_000, 4_000_000])
+def test_damaged_remainder_is_no_obstacle(node: Store, published: Folder, size: int) -> None:
+    """Whatever lies in the scratch folder under the hash of a file."""
+    sha256 = read_listing(published).files[LARGE].sha256
+    partial = node.scratch(node.catalogue[MODEL]) / "pull" / sha256
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(random_bytes(3_000_000)[:size] if size < 1000 else bytes(size))
+    pull_all(node, published, MODEL)
+    assert (node.root / LARGE).read_bytes() == random_bytes(3_000_000)
+
+
+def test_new_generation_replaces_the_old_one(
+    tree_store: Store, node: Store, published: Folder
+) -> None:
+    """What is the same is linked, not fetched; the generation before is kept."""
+    pull_all(node, published)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new", "raw/LICENSE": b"MIT\n"})
+    publish(tree_store, None, published)
+    _, item = pull_all(node, published)
+    manifest = tree_store.manifest_path(tree_store.catalogue[DATASET])
+    assert item.fetched == 3 + manifest.stat().st_size
+    assert files_below(node.root) == files_below(tree_store.root)
+    assert (node.previous(node.catalogue[DATASET]) / "raw/data.parquet").exists()
+
+
+# -- refused ---------------------------------------------------------------------------------------
+
+
+def refused(node: Store, destination: Folder, message: str, *names: str) -> None:
+    """The pull fails with a message on one line; what is committed is as before."""
+    before = files_below(node.root)
+    with pytest.raises((PublishError, SpecError, StoreError)) as error:
+        pull_all(node, destination, *names)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert files_below(node.root) == before
+
+
+def test_flipped_bit_there(node: Store, published: Folder, mounted: Path) -> None:
+    """In any file, its own manifest too."""
+    damage(mounted / LARGE, flip(2_000_000))
+    refused(node, published, "It was not kept. Somebody publishes there now", MODEL)
+    assert not [*(node.scratch(node.catalogue[MODEL])).rglob("*.*")]
+    damage(mounted / "datasets_v2/humaneval/raw.metadata.json", flip(30))
+    refused(node, published, "It was not kept", DATASET)
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x"])
+def test_shorter_or_longer_there(
+    node: Store,
+    published: Folder,
+    mounted: Path,
+    change: Callable[[bytes], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file that ends early is asked for three times; of one that is longer no more is taken."""
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    damage(mounted / ROWS, change)
+    if len(change(b"12")) == 1:
+        refused(node, published, "ends at file://", DATASET)
+    else:
+        pull_all(node, published, DATASET)
+        assert (node.root / ROWS).read_bytes() == random_bytes(50_000, 2)
+
+
+def test_file_that_is_gone(node: Store, published: Folder, mounted: Path) -> None:
+    """Named, at once."""
+    (mounted / ROWS).unlink()
+    refused(node, published, f"has no {ROWS}", DATASET)
+
+
+def test_nothing_published(node: Store, folder: Folder) -> None:
+    """A wrong URL is the likely cause."""
+    refused(node, folder, f"it has no {MANIFEST}", MODEL)
+
+
+def test_names(node: Store, published: Folder) -> None:
+    """Unknown to us, and known but not published."""
+    refused(node, published, "'nobody' is neither an asset nor a folder", "nobody")
+    refused(node, published, "mbpp_raw is not published there; that is: humaneval_raw", "mbpp_raw")
+
+
+def test_no_room(node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before the first byte."""
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("", (), {"free": 10}))
+    refused(node, published, f"{MODEL} will not fit: 3.0 MB to fetch, 10 B free", MODEL)
+
+
+def test_other_source(published: Folder, tmp_path: Path) -> None:
+    """The sample never lands in the root of the real models."""
+    node = Store(Settings("hub", tmp_path / "node"), Catalogue.load())
+    refused(node, published, "Set WMTP_SOURCE=sample", MODEL)
+
+
+# -- a hostile MANIFEST.json -----------------------------------------------------------------------
+
+
+def rewrite(mounted: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change MANIFEST.json, and seal it as whoever can write there can."""
+    path = mounted / MANIFEST
+    document = json.loads(path.read_bytes())
+    document.pop("self_sha256")
+    change(document)
+    sealed = hashlib.sha256(render(document)).hexdigest()
+    path.write_bytes(render({**document, "self_sha256": sealed}))
+
+
+def _files(document: dict[str, Any], key: str = DATASET) -> dict[str, Any]:
+    return document["artifacts"][key]["files"]
+
+
+def named(name: str) -> Callable[[dict[str, Any]], None]:
+    """The rows have another path."""
+
+    def change(document: dict[str, Any]) -> None:
+        files = _files(document)
+        files[name] = files.pop(ROWS)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (named("../../etc/passwd"), "is not a plain relative path"),
+        (named("/etc/passwd"), "is not a plain relative path"),
+        (named("datasets_v2/humaneval/raw/../../x"), "is not a plain relative path"),
+        (named("datasets_v2\\humaneval"), "is not a plain relative path"),
+        (named("datasets_v2/humaneval/raw/a\0"), "is not a plain relative path"),
+        (named(".wmtp/source"), "which has its files in datasets_v2/humaneval/"),
+        (named("datasets_v2/humaneval/processed/x"), "which has its files in"),
+        (named("datasets_v2/humaneval/RAW.metadata.json"), "named twice"),
+        (named("Manifest.json"), "named twice"),
+        (named("datasets_v2/humaneval/raw/other"), "contradict each other"),
+        (lambda d: _files(d)[ROWS].update(size=-1), "greater than or equal to 0"),
+        (lambda d: _files(d)[ROWS].update(size=1e9), "valid integer"),
+        (lambda d: _files(d)[ROWS].update(sha256="0" * 63), "match pattern"),
+        (lambda d: _files(d)[ROWS].update(url="http://x"), "Extra inputs"),
+        (lambda d: _files(d).pop("datasets_v2/humaneval/raw.metadata.json"), "names no raw.meta"),
+        (lambda d: _files(d).pop(ROWS), "contradict each other"),
+        (lambda d: d["artifacts"][DATASET].update(content_sha256="0" * 64), "contradict each"),
+        (lambda d: d.update(format="wmtp-publish/2"), "format"),
+        (lambda d: d.update(source="elsewhere"), "source"),
+        (lambda d: d.update(published_at="x" * 41), "published_at"),
+        (
+            lambda d: _files(d)["datasets_v2/humaneval/raw.metadata.json"].update(size=1 << 30),
+            "far too long",
+        ),
+    ],
+)
+def test_hostile_manifest(
+    node: Store,
+    published: Folder,
+    mounted: Path,
+    change: Callable[[dict[str, Any]], object],
+    message: str,
+) -> None:
+    """It comes from another machine: nothing is written outside the artifact's own folder, and
+    nothing is taken that contradicts itself."""
+    rewrite(mounted, change)
+    refused(node, published, message, DATASET)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b'{"a":' * 50_000, b"[" * (9 << 20), b'{"artifacts": {}}', b"\xff"]
+)
+def test_manifest_that_is_none(node: Store, published: Folder, mounted: Path, data: bytes) -> None:
+    """Damaged, or made to take a parser down."""
+    (mounted / MANIFEST).write_bytes(data)
+    refused(node, published, "is no manifest of ours", DATASET)
+
+
+def test_artifact_that_is_unknown_here(node: Store, published: Folder, mounted: Path) -> None:
+    """An older checkout on the node does not know every artifact."""
+    rewrite(mounted, lambda d: d["artifacts"].update(newer_raw=d["artifacts"].pop(DATASET)))
+    refused(node, published, "'newer_raw' is neither an asset nor a folder", "newer_raw")
+    pull_all(node, published, MODEL)
+
+
+def test_on_a_machine_without_the_platform(
+    tree_store: Store, published: Folder, mounted: Path, tmp_path: Path
+) -> None:
+    """The command, where no Dagster, torch or pyarrow is installed."""
+    del published
+    environment = light_environment(tmp_path / "light") | {
+        "WMTP_SOURCE": "sample",
+        "WMTP_STORAGE_ROOT": str(tmp_path / "node"),
+    }
+    wmtp = Path(sys.executable).with_name("wmtp")
+    done = subprocess.run(
+        [wmtp, "pull", MODEL, DATASET, "--from", f"file://{mounted}", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [item["key"] for item in document["artifacts"]] == [MODEL, DATASET]
+    assert files_below(tmp_path / "node") == files_below(tree_store.root)
+    checked = subprocess.run([wmtp, "verify", MODEL], env=environment, check=False)
+    assert checked.returncode == 0

@@ -1,0 +1,479 @@
+"""S3: what is published there, verified, gone on with, and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wmtp_assets.errors import SpecError, WmtpError
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.journal import Journal
+from wmtp_assets.publish.listing import MANIFEST, parse_listing
+from wmtp_assets.publish.open import open_destination
+from wmtp_assets.publish.publish import Options, publish
+from wmtp_assets.publish.pull import choose, pull, read_listing
+from wmtp_assets.publish.s3 import S3
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+from wmtp_assets_tests.publish.conftest import KEY, SECRET, OpenS3, client_of
+from wmtp_assets_tests.publish.front import Answer, Front, Request
+from wmtp_assets_tests.publish.trees import (
+    DATASET,
+    LARGE,
+    MODEL,
+    ROWS,
+    commit,
+    files_below,
+    random_bytes,
+    release,
+)
+from wmtp_assets_tests.trees import damage, flip
+
+
+def objects(front: Front, bucket: str) -> dict[str, bytes]:
+    """Path → content of all that lies in the bucket."""
+    client = client_of(front.url)
+    found = client.list_objects_v2(Bucket=bucket, Prefix="tree/").get("Contents", ())
+    return {
+        item["Key"].removeprefix("tree/"): client.get_object(Bucket=bucket, Key=item["Key"])[
+            "Body"
+        ].read()
+        for item in found
+    }
+
+
+def send(store: Store, open_s3: OpenS3, **options: Any) -> S3:
+    """Publish; the destination, which says how much was sent."""
+    destination = open_s3()
+    publish(store, None, destination, Options(**options))
+    return destination
+
+
+def test_same_layout_and_checksums(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """Under the same paths; and what the server keeps beside an object is what MANIFEST.json has,
+    so that neither has to be believed alone."""
+    send(tree_store, open_s3)
+    there = objects(front, bucket)
+    data = there.pop(MANIFEST)
+    assert there == files_below(tree_store.root)
+    listing = parse_listing(data, "")
+    head = client_of(front.url).head_object(
+        Bucket=bucket, Key=f"tree/{LARGE}", ChecksumMode="ENABLED"
+    )
+    assert head["ChecksumSHA256"] == listing.files[LARGE].composite.partition("-")[0]
+    assert listing.files[LARGE].composite.endswith("-3")
+    last = [r.key for r in front.requests if r.operation in ("PutObject", "UploadPart")][-1]
+    assert last == f"tree/{MANIFEST}"
+
+
+def test_second_publication_sends_nothing(tree_store: Store, open_s3: OpenS3, front: Front) -> None:
+    """0 bytes of payload, and no request that writes; with every byte read back too."""
+    send(tree_store, open_s3)
+    for how in ("size", "hash", "full"):
+        front.soundly()
+        assert send(tree_store, open_s3, how=how).payload == front.payload == 0
+        assert {*front.operations()} <= {"GetObject", "HeadObject", "ListObjects"}
+
+
+def test_only_what_changed_is_sent(tree_store: Store, open_s3: OpenS3, front: Front) -> None:
+    """By file."""
+    send(tree_store, open_s3)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new", "raw/LICENSE": b"MIT\n"})
+    front.soundly()
+    send(tree_store, open_s3)
+    manifest = tree_store.manifest_path(tree_store.catalogue[DATASET])
+    assert front.payload == 3 + manifest.stat().st_size
+
+
+def test_object_that_was_replaced_is_sent_again(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """By somebody else, with as many bytes: the checksum beside it is another, or there is none,
+    and then it is read."""
+    send(tree_store, open_s3)
+    client = client_of(front.url)
+    for body in (random_bytes(50_000, 3), random_bytes(50_000, 2)):
+        client.put_object(Bucket=bucket, Key=f"tree/{ROWS}", Body=body, ChecksumAlgorithm="SHA256")
+        front.soundly()
+        assert send(tree_store, open_s3).payload == 50_000
+        assert objects(front, bucket)[ROWS] == random_bytes(50_000, 2)
+
+
+def test_server_that_keeps_no_checksums(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """What is there is read back, rather than sent again or believed."""
+
+    def forget(request: Request, answer: Answer) -> None:
+        answer.headers.pop("x-amz-checksum-sha256", None)
+
+    send(tree_store, open_s3)
+    front.after = forget
+    assert send(tree_store, open_s3).payload == 0
+    client_of(front.url).delete_object(Bucket=bucket, Key=f"tree/{ROWS}")
+    assert send(tree_store, open_s3).payload == 50_000
+
+
+def test_full_verification_reads_every_byte_back(
+    tree_store: Store, open_s3: OpenS3, front: Front
+) -> None:
+    """A server may keep the checksum and lose the bytes; --verify=full sees it before
+    MANIFEST.json is written."""
+
+    def rot(request: Request, answer: Answer) -> None:
+        if request.operation == "GetObject" and request.key.endswith(LARGE):
+            answer.body = flip(100)(answer.body)
+
+    front.after = rot
+    with pytest.raises(PublishError, match=r"does not lie at s3://.* as it was sent: 3000000 byt"):
+        send(tree_store, open_s3, how="full")
+    assert "PutObject" not in front.operations()
+
+
+def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -> None:
+    """What is no longer wanted stays until --delete; what is not ours stays for ever."""
+    send(tree_store, open_s3)
+    client_of(front.url).put_object(
+        Bucket=bucket, Key="tree/models_v2/run.log", Body=b"x", ChecksumAlgorithm="SHA256"
+    )
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    licence = "datasets_v2/humaneval/raw/LICENSE"
+    send(tree_store, open_s3)
+    assert licence in objects(front, bucket)
+    send(tree_store, open_s3, delete=True)
+    there = objects(front, bucket)
+    assert licence not in there
+    assert "models_v2/run.log" in there
+    assert parse_listing(there[MANIFEST], "").retired == {}
+
+
+def test_stale_uploads_of_ours_are_aborted(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """They cost money and nobody sees them. Not those that are younger than a week, that are below
+    another prefix, or that are of no file of ours. (This server says that all began in 2010.)"""
+    client = client_of(front.url)
+    keys = (f"tree/{LARGE}", "tree/elsewhere/file", f"other/{LARGE}")
+    for key in keys:
+        client.create_multipart_upload(Bucket=bucket, Key=key)
+
+    def left() -> list[str]:
+        found = client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())
+        return sorted(item["Key"] for item in found)
+
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()).encode()
+
+    def recent(request: Request, answer: Answer) -> None:
+        if request.operation == "ListMultipartUploads":
+            answer.body = answer.body.replace(b"2010-11-10T20:48:33.000Z", now)
+
+    front.after = recent
+    open_s3().prepare(0)
+    assert left() == sorted(keys)
+    front.after = lambda request, answer: None
+    open_s3().prepare(0)
+    assert left() == sorted(keys[1:])
+
+
+def test_released_copies_and_pull(
+    tree_store: Store, open_s3: OpenS3, front: Front, tmp_path: Path
+) -> None:
+    """The way to the training node and back: the same tree."""
+    send(release(tree_store, "v2.0.0"), open_s3)
+    node = Store(Settings("sample", tmp_path / "node"), Catalogue.load())
+    destination = open_s3()
+    listing = read_listing(destination)
+    for artifact in choose(node, listing, [*listing.artifacts]):
+        pull(node, artifact, destination, listing)
+    assert files_below(node.root) == files_below(tree_store.root)
+
+
+def test_pull_goes_on_where_it_was_cut(
+    tree_store: Store, open_s3: OpenS3, front: Front, tmp_path: Path
+) -> None:
+    """Within one run and in the next: a range is asked for, and what arrived is not fetched
+    again."""
+    send(tree_store, open_s3)
+    cuts = [1_500_000]
+
+    def cut(request: Request, answer: Answer) -> None:
+        if request.operation == "GetObject" and request.key.endswith(LARGE) and cuts:
+            answer.stop = cuts.pop()
+
+    front.soundly()
+    front.after = cut
+    node = Store(Settings("sample", tmp_path / "node"), Catalogue.load())
+    destination = open_s3()
+    listing = read_listing(destination)
+    pull(node, node.catalogue[MODEL], destination, listing)
+    ranges = [r.headers.get("range") for r in front.requests if r.key.endswith(LARGE)]
+    assert len(ranges) == 2
+    assert ranges[1] is not None
+    assert (node.root / LARGE).read_bytes() == random_bytes(3_000_000)
+
+
+# -- killed ----------------------------------------------------------------------------------------
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish import publish as publishing
+from wmtp_assets.publish import s3
+from wmtp_assets.publish.journal import Journal
+from wmtp_assets.publish.s3 import S3
+from wmtp_assets.settings import Settings
+from wmtp_assets.store import Store
+from wmtp_assets_tests.publish.conftest import client_of
+root, journal, url, bucket, operation, left = sys.argv[1:]
+publishing.COMMITS = S3.streams = s3.PARTS = 1
+client = client_of(url)
+left = [int(left)]
+def count(**kwargs):
+    if not left[0]:
+        os.kill(os.getpid(), 9)
+    left[0] -= 1
+client.meta.events.register(f"before-call.s3.{operation}", count)
+destination = S3(client, bucket, "tree", f"s3://{bucket}/tree", Journal(Path(journal)), 1_000_000)
+publishing.publish(Store(Settings("sample", Path(root)), Catalogue.load()), None, destination)
+"""
+
+
+@pytest.mark.parametrize(
+    ("operation", "after", "is_untouched"),
+    [
+        ("UploadPart", 2, True),
+        ("CompleteMultipartUpload", 0, True),
+        ("CompleteMultipartUpload", 3, False),
+        ("PutObject", 0, False),
+    ],
+)
+def test_killed(
+    tree_store: Store,
+    open_s3: OpenS3,
+    front: Front,
+    bucket: str,
+    tmp_path: Path,
+    operation: str,
+    after: int,
+    is_untouched: bool,
+) -> None:
+    """At any step: until names are given nothing there has changed, MANIFEST.json is the one from
+    before to the end, and the next process sends what is missing, and nothing twice."""
+    send(tree_store, open_s3)
+    before = objects(front, bucket)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(3_500_000, 5)})
+    commit(tree_store, DATASET, {"raw/data.parquet": b"newer", "raw/LICENSE": b"MIT\n"})
+    front.soundly()
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
+    killed = subprocess.run([*command, front.url, bucket, operation, str(after)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    there = objects(front, bucket)
+    assert there[MANIFEST] == before[MANIFEST]
+    assert (there == before) == is_untouched
+
+    sent, front.payload = front.payload, 0
+    send(tree_store, open_s3)
+    local = files_below(tree_store.root)
+    changed = sum(len(data) for path, data in local.items() if before.get(path) != data)
+    assert sent == (2_000_000 if operation == "UploadPart" else changed)
+    assert front.payload == changed - sent
+    there = objects(front, bucket)
+    listing = parse_listing(there.pop(MANIFEST), "")
+    assert {path: there[path] for path in local} == local
+    assert there.keys() - local.keys() == listing.retired.keys()
+    assert not (tmp_path / "journal.jsonl").exists()
+    uploads = client_of(front.url).list_multipart_uploads(Bucket=bucket)
+    assert uploads.get("Uploads", []) == []
+
+
+def test_part_that_nobody_remembers(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    """It was sent, and the process was killed before it knew: a server that lists the SHA-256 of
+    its parts, as Amazon's does, is believed where that is ours."""
+    journal = tmp_path / "journal.jsonl"
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(journal)]
+    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if b'"part"' not in line))
+    front.soundly()
+    front.after = front.list_checksums
+    send(tree_store, open_s3)
+    local = files_below(tree_store.root)
+    assert front.payload == sum(map(len, local.values())) - 2_000_000
+    assert objects(front, bucket)[LARGE] == local[LARGE]
+
+
+def test_another_generation_abandons_what_was_sent(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    """Parts of the old content must never be completed into the new file."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
+    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    data = random_bytes(3_000_000, 7)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": data, "raw/empty": b""})
+    send(tree_store, open_s3)
+    assert objects(front, bucket)[LARGE] == data
+    uploads = client_of(front.url).list_multipart_uploads(Bucket=bucket)
+    assert uploads.get("Uploads", []) == []
+
+
+def test_part_that_the_server_has_otherwise_is_sent_again(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    """The journal is a memory: what the server lists decides."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
+    subprocess.run([*command, front.url, bucket, "UploadPart", "3"], check=False)
+    (upload_id,) = {
+        u.upload_id for u in Journal(tmp_path / "journal.jsonl").uploads.values() if u.parts
+    }
+
+    def lost(request: Request, answer: Answer) -> None:
+        if request.operation == "ListParts" and request.query["uploadId"] == [upload_id]:
+            answer.body = answer.body.replace(b"<PartNumber>1<", b"<PartNumber>9<")
+
+    front.soundly()
+    front.after = lost
+    send(tree_store, open_s3)
+    assert front.payload >= 1_000_000
+    assert objects(front, bucket)[LARGE] == random_bytes(3_000_000)
+
+
+@pytest.mark.parametrize(
+    "tail", [b'{"event": "part", "pa', b"\xff\xfe", b'{"event": "part"}\n', b"[]"]
+)
+def test_journal_with_a_torn_line(tmp_path: Path, tail: bytes) -> None:
+    """The process was killed while it wrote; the lines before count, and those behind."""
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.begin("a", "id", "0" * 64, 10, 5)
+    journal.part("a", 1, "1" * 64, "etag")
+    with path.open("ab") as file:
+        file.write(tail)
+    again = Journal(path)
+    assert again.uploads == journal.uploads
+    again.part("a", 2, "2" * 64, "etag")
+    assert Journal(path).uploads["a"].parts.keys() == {1, 2}
+
+
+def test_journal_forgets_after_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's side is aborted then."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.begin("a", "id", "0" * 64, 10, 5)
+    later = time.time() + 8 * 24 * 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert Journal(tmp_path / "journal.jsonl").uploads == {}
+
+
+# -- refused ---------------------------------------------------------------------------------------
+
+
+def test_artifact_that_fails_a_rule(tree_store: Store, open_s3: OpenS3, front: Front) -> None:
+    """Not a byte is sent, not an upload begun."""
+    damage(tree_store.root / LARGE, flip(5))
+    with pytest.raises(PublishError, match=f"{MODEL} does not pass the rule sha256"):
+        send(tree_store, open_s3)
+    assert {*front.operations()} <= {"GetObject", "ListObjects", "CreateBucket"}
+
+
+def test_without_credentials(
+    tree_store: Store, front: Front, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said with what to set."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(
+        PublishError, match="there are no credentials for S3: set AWS_ACCESS_KEY_ID"
+    ):
+        open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(PublishError, match="PartialCredentialsError"):
+        open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(PublishError, match="ProfileNotFound"):
+        open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+
+
+@pytest.mark.parametrize("url", ["http://192.0.2.1:9000", "http://storage.example", "nonsense"])
+def test_endpoints_that_are_refused(tree_store: Store, front: Front, url: str) -> None:
+    """Plain http beyond this machine, and what is no URL."""
+    with pytest.raises(SpecError, match=r"plain http is only for loopback|is no URL of an S3"):
+        open_destination(tree_store, "s3://bucket-x/tree", url)
+
+
+def test_bucket_that_is_absent(tree_store: Store, front: Front) -> None:
+    """By its name."""
+    destination = open_destination(tree_store, "s3://no-such-bucket/tree", front.url)
+    with pytest.raises(PublishError, match="there is no bucket no-such-bucket"):
+        publish(tree_store, None, destination)
+
+
+def test_library_is_missing(tree_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base package has no boto3; the message says how to get it."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(
+        PublishError, match=r"boto3 is not installed: pip install 'wmtp_assets\[s3\]'"
+    ):
+        open_destination(tree_store, "s3://bucket-x/tree", None)
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_command_and_secrets(tree_store: Store, front: Front, bucket: str, tmp_path: Path) -> None:
+    """Plan, publication, second publication and pull as people type them; and the credentials are
+    in no output, journal or manifest, also where it fails."""
+
+    def wmtp(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [Path(sys.executable).with_name("wmtp"), *arguments, "--endpoint-url", front.url],
+            env={**os.environ, "WMTP_SOURCE": "sample", "WMTP_STORAGE_ROOT": str(root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    to = ("--to", f"s3://{bucket}/tree")
+    runs = [
+        wmtp(tree_store.root, "publish", *to, "--dry-run"),
+        wmtp(tree_store.root, "publish", *to, "--json"),
+        wmtp(tree_store.root, "publish", *to),
+        wmtp(tmp_path / "node", "pull", MODEL, "--from", f"s3://{bucket}/tree"),
+    ]
+    assert [run.returncode for run in runs] == [0, 0, 0, 0], runs
+    assert "time ? (nothing was sent there yet)" in runs[0].stdout
+    assert json.loads(runs[1].stdout)["sent_bytes"] == 3_000_000 + 50_004 + sum(
+        tree_store.manifest_path(tree_store.catalogue[key]).stat().st_size
+        for key in (MODEL, DATASET)
+    )
+    assert runs[2].stdout.endswith("2 artifacts published, 0 B sent in 0 s; it was all there\n")
+    front.before = lambda request: Answer.refusal(403, "AccessDenied")
+    runs.append(wmtp(tree_store.root, "publish", *to))
+    assert runs[-1].returncode == 1
+    assert "the credentials do not permit GetObject (AccessDenied)" in runs[-1].stderr
+    said = "".join(run.stdout + run.stderr for run in runs)
+    left = [path.read_bytes() for path in tree_store.internal.rglob("*") if path.is_file()]
+    front.soundly()
+    for secret in (SECRET, KEY, "X-Amz-Signature"):
+        assert secret not in said
+        assert not any(secret.encode() in data for data in left)
+        assert secret.encode() not in objects(front, bucket)[MANIFEST]
+
+
+def test_usage(tree_store: Store) -> None:
+    """Every refusal is one of ours."""
+    for url in ("gs://x/y", "s3://", "file://relative"):
+        with pytest.raises(WmtpError):
+            open_destination(tree_store, url)

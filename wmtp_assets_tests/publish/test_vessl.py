@@ -1,0 +1,240 @@
+"""VESSL's exchange of credentials, against a stub of what the package publishes.
+
+The stub has the names of ``vessl`` 0.1.199: ``vessl.storage.volume_federate`` and the attributes of
+its answer. No live account was tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wmtp_assets.errors import SpecError
+from wmtp_assets.publish import s3
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.listing import MANIFEST
+from wmtp_assets.publish.location import parse_url
+from wmtp_assets.publish.open import open_destination
+from wmtp_assets.publish.publish import publish
+from wmtp_assets.publish.pull import read_listing
+from wmtp_assets.publish.vessl import PYTHON_VARIABLE, ask, open_vessl
+from wmtp_assets.store import Store
+from wmtp_assets_tests.publish.conftest import client_of
+from wmtp_assets_tests.publish.front import Answer, Front, Request
+
+LOCATION = parse_url("vessl://my-storage/my-volume/tree")
+
+STUB = """
+import datetime, os, types
+print("noise on standard output")
+calls = {calls!r}
+def volume_federate(storage_name, volume_name, federation_type, **kwargs):
+    with open(calls, "a") as file:
+        file.write(f"{{storage_name}} {{volume_name}} {{federation_type}}\\n")
+    number = len(open(calls).readlines())
+    {action}
+    now = datetime.datetime.now(datetime.timezone.utc)
+    lives = {lives}[min(number, len({lives})) - 1]
+    token = types.SimpleNamespace(
+        access_key_id="ASIAPLANTED", secret_access_key="planted/secret",
+        session_token=f"planted-token-{{number}}",
+        expiration=lives and now + datetime.timedelta(seconds=lives))
+    return types.SimpleNamespace(
+        type="s3", s3_token=token, gcs_token=None, bucket_name={bucket!r}, path="volumes/v1",
+        region="us-east-1", endpoint={endpoint!r}, force_path_style=True)
+"""
+
+Stub = Callable[..., Path]
+
+
+@pytest.fixture
+def stub(front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
+    """An interpreter that has a package ``vessl``; the file that says how it was called."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+
+    def make(action: str = "pass", lives: tuple[int | None, ...] = (3600,), **changes: Any) -> Path:
+        package = tmp_path / "site/vessl/storage"
+        package.mkdir(parents=True, exist_ok=True)
+        (package.parent / "__init__.py").write_text("")
+        calls = tmp_path / "calls"
+        fields = {"bucket": bucket, "endpoint": front.url, **changes}
+        text = STUB.format(calls=str(calls), action=action, lives=lives, **fields)
+        (package / "__init__.py").write_text(text)
+        python = tmp_path / "python"
+        python.write_text(
+            f'#!/bin/sh\nshift\nPYTHONPATH={tmp_path}/site exec {sys.executable} -P "$@"\n'
+        )
+        python.chmod(0o755)
+        monkeypatch.setenv(PYTHON_VARIABLE, str(python))
+        return calls
+
+    return make
+
+
+def test_volume_is_published_to(
+    tree_store: Store, stub: Stub, front: Front, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below the volume's own prefix, with its token and no other credentials; reading asks for the
+    right to read only."""
+    calls = stub()
+    front.soundly()
+    destination = open_destination(tree_store, str(LOCATION))
+    assert destination.name == "vessl://my-storage/my-volume/tree"
+    publish(tree_store, None, destination)
+    assert all(r.headers["x-amz-security-token"] == "planted-token-1" for r in front.requests)
+    assert calls.read_text() == "my-storage my-volume write\n"
+    read_listing(open_destination(tree_store, str(LOCATION), is_read=True))
+    assert calls.read_text().splitlines()[1:] == ["my-storage my-volume read"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    client_of(front.url).head_object(Bucket=bucket, Key=f"volumes/v1/tree/{MANIFEST}")
+    left = [path.read_bytes() for path in tree_store.internal.rglob("*") if path.is_file()]
+    assert not any(b"planted" in data for data in left)
+
+
+def test_credentials_are_renewed_before_they_expire(
+    tree_store: Store, stub: Stub, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of an upload: the server never sees one that has expired."""
+    monkeypatch.setattr(s3, "PARTS", 1)
+    calls = stub(lives=(2, 3600))
+    destination = open_vessl(tree_store, LOCATION, part_size=300_000)
+    expires = time.monotonic() + 2
+
+    def slowly(request: Request) -> Answer | None:
+        if request.operation == "UploadPart":
+            time.sleep(0.3)
+        signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
+        late = signed.replace(tzinfo=UTC).timestamp() - time.time() + time.monotonic() > expires
+        is_expired = late and request.headers["x-amz-security-token"] == "planted-token-1"
+        return Answer.refusal(400, "ExpiredToken") if is_expired else None
+
+    front.soundly()
+    front.before = slowly
+    publish(tree_store, None, destination)
+    tokens = [request.headers["x-amz-security-token"] for request in front.requests]
+    assert tokens[-1] == "planted-token-2"
+    assert {*tokens} == {"planted-token-1", "planted-token-2"}
+    assert len(calls.read_text().splitlines()) == 2
+
+
+def test_credentials_that_do_not_expire(tree_store: Store, stub: Stub) -> None:
+    """VESSL may say no time."""
+    stub(lives=(None,))
+    publish(tree_store, None, open_destination(tree_store, str(LOCATION)))
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ("raise RuntimeError('planted: Authorization: Token x')", "VESSL refuses (RuntimeError)"),
+        ("return types.SimpleNamespace(type='gcs', s3_token=None)", "of the type 'gcs' without S3"),
+        ("os._exit(3)", "did not answer as vessl_helper.py does"),
+        ("os.environ.clear(); import nowhere_to_be_found", "has no package vessl"),
+    ],
+)
+def test_what_vessl_may_refuse(tree_store: Store, stub: Stub, action: str, message: str) -> None:
+    """Said with what to do; what the package says itself may quote a request, and is not shown."""
+    stub(action)
+    with pytest.raises(PublishError) as error:
+        open_destination(tree_store, str(LOCATION))
+    assert message in str(error.value)
+    assert "planted" not in str(error.value)
+
+
+def test_answer_that_is_none(tree_store: Store, stub: Stub) -> None:
+    """Another version of the package may answer otherwise; the secret in it is not shown."""
+    stub(bucket="")
+    with pytest.raises(PublishError, match=r"has no good bucket: String should have at least 1"):
+        open_destination(tree_store, str(LOCATION))
+
+
+def test_interpreter(tree_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is named; one that is not there; one without the package."""
+    monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+    with pytest.raises(SpecError, match=f"{PYTHON_VARIABLE} names no Python with the vessl"):
+        open_destination(tree_store, str(LOCATION))
+    monkeypatch.setenv(PYTHON_VARIABLE, "/nowhere/python")
+    with pytest.raises(PublishError, match="cannot be run: No such file"):
+        ask(LOCATION)
+    monkeypatch.setenv(PYTHON_VARIABLE, sys.executable)
+    with pytest.raises(PublishError, match=r"has no package vessl: .* -m pip install vessl"):
+        ask(LOCATION)
+
+
+def test_plain_http_elsewhere_is_refused(tree_store: Store, stub: Stub) -> None:
+    """Whatever endpoint VESSL names."""
+    stub(endpoint="http://192.0.2.1")
+    with pytest.raises(SpecError, match="plain http is only for loopback"):
+        open_destination(tree_store, str(LOCATION))
+
+
+REAL = os.environ.get(PYTHON_VARIABLE, "")
+
+
+@pytest.mark.skipif(not REAL, reason=f"{PYTHON_VARIABLE} names no Python with the vessl package")
+def test_the_real_package_against_a_stub_of_its_api(
+    front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package itself, with the API on loopback: what it sends, and what it makes of the
+    answer."""
+    asked: list[tuple[str, str, str]] = []
+    answer = {
+        "type": "s3",
+        "bucket_name": "bucket-x",
+        "path": "volumes/v1",
+        "region": "us-east-1",
+        "endpoint": front.url,
+        "force_path_style": True,
+        "s3_token": {
+            "access_key_id": "ASIAPLANTED",
+            "secret_access_key": "planted/secret",
+            "session_token": "planted-token",
+            "expiration": "2099-01-01T00:00:00Z",
+        },
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing is logged."""
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            asked.append((self.command, self.path, body))
+            document = answer if self.path.endswith("/federate") else {"name": "my-organization"}
+            data = json.dumps(document).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VESSL_ACCESS_TOKEN", "planted")
+    monkeypatch.setenv("VESSL_DEFAULT_ORGANIZATION", "my-organization")
+    monkeypatch.chdir(tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("VESSL_API_HOST", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv(PYTHON_VARIABLE, REAL)
+        volume = ask(LOCATION)
+        server.shutdown()
+    assert volume.place() == ("bucket-x", "volumes/v1", front.url)
+    assert volume.metadata()["expiry_time"] == "2099-01-01T00:00:00+00:00"
+    method, path, body = asked[-1]
+    volumes = "/api/v1/organizations/my-organization/storages/my-storage/volumes"
+    assert (method, path) == ("POST", f"{volumes}/my-volume/federate")
+    assert json.loads(body) == {"federation_type": "write"}
