@@ -10,6 +10,7 @@ import dagster as dg
 
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
+from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.errors import SpecError
 from wmtp_assets.layout import Catalogue
@@ -54,8 +55,12 @@ def automation() -> dg.AutomationConditionSensorDefinition:
     )
 
 
-def build_defs(assets: dg.Definitions, storage: StorageResource) -> dg.Definitions:
-    """Join the assets with everything they need to run."""
+def build_defs(
+    assets: dg.Definitions,
+    storage: StorageResource,
+    destination: PublishResource | None = None,
+) -> dg.Definitions:
+    """Join the assets with everything they need to run; without a ``destination`` none is known."""
     integrity = dg.define_asset_job(
         "integrity",
         selection=dg.AssetSelection.all_asset_checks(),
@@ -65,7 +70,7 @@ def build_defs(assets: dg.Definitions, storage: StorageResource) -> dg.Definitio
         assets,
         dg.Definitions(
             executor=dg.in_process_executor,
-            resources={"storage": storage},
+            resources={"storage": storage, "destination": destination or PublishResource()},
             schedules=[
                 dg.ScheduleDefinition(
                     name="integrity_daily",
@@ -98,11 +103,15 @@ def defs() -> dg.Definitions:
             words of ``wmtp``.
     """
     try:
-        Catalogue.load()
+        catalogue = Catalogue.load()
         storage = StorageResource.from_environment()
     except SpecError as error:
         raise dg.DagsterInvalidDefinitionError(str(error)) from None
     return build_defs(
-        dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
+        dg.Definitions.merge(
+            dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
+            dg.Definitions(assets=published_assets(catalogue)),
+        ),
         storage,
+        PublishResource.from_environment(),
     )

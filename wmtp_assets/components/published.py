@@ -1,0 +1,181 @@
+"""What lies where training reads it, as assets: made only when somebody asks for it."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from wmtp_assets.components.artifacts import OPTIONAL_TAG, OWNERS, plain_failures
+from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.errors import SpecError
+from wmtp_assets.integrity.rules import is_committed
+from wmtp_assets.layout import SUMMARIES, Artifact
+from wmtp_assets.progress import human_bytes
+from wmtp_assets.publish.open import open_destination
+from wmtp_assets.publish.publish import DEFAULT, Done, publish
+from wmtp_assets.publish.selection import is_local_small
+from wmtp_assets.specs import DatasetSpec, ModelSpec
+from wmtp_assets.store import Store, materialize_command
+
+PUBLISH_VARIABLE = "WMTP_PUBLISH_URL"
+"""Where the assets of the group ``published`` send to, as ``wmtp publish --to`` takes it."""
+
+GROUP = "published"
+
+
+class PublishResource(dg.ConfigurableResource):
+    """Where artifacts are published.
+
+    Attributes:
+        url: ``s3://``, ``file://`` or ``vessl://``; it holds no secrets. Empty: nowhere.
+    """
+
+    url: str = ""
+
+    @classmethod
+    def from_environment(cls) -> "PublishResource":
+        """As ``WMTP_PUBLISH_URL`` says."""
+        return cls(url=os.environ.get(PUBLISH_VARIABLE, ""))
+
+    def require_url(self) -> str:
+        """The URL.
+
+        Raises:
+            SpecError: if there is none.
+        """
+        if not self.url:
+            raise SpecError(
+                f"{PUBLISH_VARIABLE} is not set: where to publish is not known. Set it to "
+                "s3://bucket/prefix, file:///mounted/folder or vessl://storage/volume/path before "
+                "make ui or dagster asset materialize is started; or, without Dagster: "
+                "wmtp publish --to URL"
+            )
+        return self.url
+
+
+def _summary(artifact: Artifact) -> bool:
+    return artifact.kind in SUMMARIES
+
+
+def _model(artifact: Artifact) -> bool:
+    return isinstance(artifact.spec, ModelSpec) or _summary(artifact)
+
+
+def _dataset(artifact: Artifact) -> bool:
+    dataset = isinstance(artifact.spec, DatasetSpec) and not is_local_small(artifact)
+    return dataset or _summary(artifact)
+
+
+PUBLISHED: Mapping[str, tuple[Callable[[Artifact], bool], str]] = {
+    "published_models": (_model, "The full-size models, with snapshot, documents and release."),
+    "published_datasets": (_dataset, "The datasets, with snapshot, documents and release."),
+    "published_small": (is_local_small, "Micro models and small splits, for tests over there."),
+}
+"""Asset → which artifacts it sends, and its description."""
+
+
+def published_assets(artifacts: Iterable[Artifact]) -> list[dg.AssetsDefinition]:
+    """The assets that send ``artifacts`` to the destination of the resource ``destination``."""
+    every = list(artifacts)
+    return [
+        _asset_of(name, [artifact for artifact in every if is_sent(artifact)], description)
+        for name, (is_sent, description) in PUBLISHED.items()
+    ]
+
+
+def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=name,
+        deps=[artifact.key for artifact in artifacts],
+        group_name=GROUP,
+        kinds={"s3"},
+        owners=OWNERS,
+        tags=OPTIONAL_TAG,
+        output_required=False,
+        description=(
+            f"{description} Sent only in a run of its own, and only what is not there yet, to "
+            f"{PUBLISH_VARIABLE}. Every rule is applied first to what is sent; bytes are hashed as "
+            "they are read; the destination's MANIFEST.json is written last, and nothing is "
+            "deleted. Optional artifacts are sent where they were made. The same as "
+            "`wmtp publish`, which docs/publishing.md describes."
+        ),
+    )
+    def send(
+        context: dg.AssetExecutionContext,
+        storage: StorageResource,
+        destination: PublishResource,
+    ) -> Iterator[dg.MaterializeResult]:
+        others = _others(context)
+        if others:
+            context.log.warning(
+                f"{name} is left out: it is sent in a run of its own, and this one is of "
+                f"{', '.join(others[:3])}{', …' if len(others) > 3 else ''} too. Send it with: "
+                f"{materialize_command(name)}"
+            )
+            return
+        with plain_failures():
+            url = destination.require_url()
+            store = storage.open(context.instance)
+            done = publish(
+                store, _here(store, artifacts), open_destination(store, url), say=context.log.info
+            )
+        yield dg.MaterializeResult(
+            metadata=_describe(url, done), data_version=dg.DataVersion(_content(done))
+        )
+
+    return send
+
+
+def _others(context: dg.AssetExecutionContext) -> list[str]:
+    """What else the run was asked for: ``--select 'a*'`` asks for all that is downstream, and must
+    not send gigabytes that nobody named."""
+    chosen = context.run.asset_selection or frozenset()
+    return sorted({key.to_user_string() for key in chosen} - PUBLISHED.keys())
+
+
+def _here(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]:
+    """Those that are to be sent: optional ones only where they were made."""
+    return [item for item in artifacts if not item.optional or is_committed(store, item)]
+
+
+def _content(done: Done) -> str:
+    """A hash over the contents of what was sent."""
+    lines = sorted(f"{item.content_sha256}  {item.artifact.key}\n" for item in done.plan.locals)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _describe(url: str, done: Done) -> dict[str, Any]:
+    """Materialization metadata."""
+    counts = done.plan.count()
+    size = sum(file.record.size for local in done.plan.locals for file in local.files)
+    return {
+        "destination": url,
+        "dagster/size_bytes": size,
+        "size": human_bytes(size),
+        "release": done.listing.release or "none",
+        "bytes_sent": done.payload,
+        "bytes_skipped": counts["same"]["bytes"],
+        "verified": DEFAULT.how,
+        "seconds": round(done.seconds, 2),
+        "megabytes_per_second": round(done.payload / 1e6 / max(done.seconds, 1e-3), 2),
+        "files": dg.MetadataValue.table(
+            [
+                dg.TableRecord({"state": state, "files": count["files"], "bytes": count["bytes"]})
+                for state, count in counts.items()
+            ]
+        ),
+        "artifacts": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "artifact": local.artifact.key,
+                        "version": local.version,
+                        "content_sha256": local.content_sha256,
+                    }
+                )
+                for local in done.plan.locals
+            ]
+        ),
+    }

@@ -1,0 +1,148 @@
+"""Publishing as assets: what is sent, when, and what the UI says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from wmtp_assets.components.families import definitions_of
+from wmtp_assets.components.published import GROUP, PUBLISHED, PublishResource, published_assets
+from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.definitions import build_defs, defs
+from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish.listing import MANIFEST
+from wmtp_assets.publish.selection import is_local_small
+from wmtp_assets.store import Store
+from wmtp_assets_tests.trees import damage, flip, remove_optional
+
+Send = Callable[..., dg.ExecuteInProcessResult]
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A mounted folder to publish to."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def send(store: Store, volume: Path, instance: dg.DagsterInstance) -> Send:
+    """Materialize assets over ``store``, with ``volume`` as the destination."""
+
+    def run(*keys: str, url: str = volume.as_uri()) -> dg.ExecuteInProcessResult:
+        every = dg.Definitions.merge(
+            definitions_of(store.catalogue),
+            dg.Definitions(assets=published_assets(store.catalogue)),
+        )
+        storage = StorageResource(source="sample", root=str(store.root))
+        job = build_defs(every, storage, PublishResource(url=url))
+        return job.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey(key) for key in keys],
+        )
+
+    return run
+
+
+def told(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """The metadata of the only materialization."""
+    (event,) = result.get_asset_materialization_events()
+    return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def sent(volume: Path) -> set[str]:
+    """The artifacts that are published."""
+    return set(json.loads((volume / MANIFEST).read_bytes())["artifacts"])
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """Why the only step failed."""
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    data = event.step_failure_data.user_failure_data
+    assert data is not None
+    return data.description or ""
+
+
+def test_all_three_are_the_whole_storage(store: Store, volume: Path, send: Send) -> None:
+    """Models, datasets, and what is for one machine only when it is named; nothing is sent twice,
+    and equal content has the same data version."""
+    result = send("published_models")
+    assert result.success
+    first = told(result)
+    assert first["destination"] == volume.as_uri()
+    assert first["bytes_sent"] == first["dagster/size_bytes"] > 0
+    assert first["verified"] == "hash"
+    assert {"meta_llama_mtp_bf16", "starling_rm_raw", "storage_release"} < sent(volume)
+    assert "humaneval_processed" not in sent(volume)
+
+    assert send("published_datasets").success
+    assert not any(is_local_small(store.catalogue[key]) for key in sent(volume))
+    assert send("published_small").success
+    assert sent(volume) == {artifact.key for artifact in store.catalogue}
+
+    result = send("published_models")
+    again = told(result)
+    assert again["bytes_sent"] == 0
+    assert again["bytes_skipped"] == first["bytes_sent"]
+    assert again["release"] == first["release"] == "v2.0.0"
+
+
+def test_optional_artifacts_are_sent_where_they_were_made(
+    store: Store, volume: Path, send: Send
+) -> None:
+    """The ordinary tree has none of them."""
+    remove_optional(store)
+    assert send("published_small").success
+    assert sent(volume) == {
+        item.key for item in store.catalogue if is_local_small(item) and not item.optional
+    }
+
+
+def test_damaged_artifact_is_not_sent(store: Store, volume: Path, send: Send) -> None:
+    """Checks that passed last night say nothing about the bytes that are sent now."""
+    damage(store.path(store.catalogue["humaneval_small"], "test_small.jsonl"), flip(9))
+    result = send("published_small")
+    assert not result.success
+    assert "nothing was sent: humaneval_small does not pass the rule sha256" in failure(result)
+    assert not (volume / MANIFEST).exists()
+
+
+def test_nothing_is_sent_beside_other_assets(volume: Path, send: Send) -> None:
+    """``--select 'micro_mtp*'`` asks for all that is downstream; nobody named a destination."""
+    result = send("humaneval_small", "published_small")
+    assert result.success
+    assert [
+        event.asset_key and event.asset_key.to_user_string()
+        for event in result.get_asset_materialization_events()
+    ] == ["humaneval_small"]
+    assert list(volume.iterdir()) == []
+
+
+def test_without_a_destination_it_says_what_to_set(send: Send) -> None:
+    """The button is in the UI whether or not anybody has a cluster."""
+    result = send("published_small", url="")
+    assert not result.success
+    assert "WMTP_PUBLISH_URL is not set" in failure(result)
+
+
+def test_published_assets_stand_in_the_lineage() -> None:
+    """Downstream of what they send, in a group of their own, and in no job."""
+    graph = defs().resolve_asset_graph()
+    catalogue = Catalogue.load()
+    parents = set()
+    for name in PUBLISHED:
+        node = graph.get(dg.AssetKey(name))
+        assert node.group_name == GROUP
+        assert node.tags["optional"] == "true"
+        parents |= {key.to_user_string() for key in node.parent_keys}
+    assert parents == {artifact.key for artifact in catalogue}
+    for job in ("models", "datasets", "small", "everything"):
+        selected = defs().resolve_job_def(job).asset_layer.executable_asset_keys
+        assert not {key.to_user_string() for key in selected} & PUBLISHED.keys()
