@@ -1,4 +1,4 @@
-# The two commands of the README are `make materialize` and `make test`.
+# The two commands of the README are `make materialize` and `make ui`; the tests are `make test`.
 
 PYTHON ?= python3
 PIP_ARGS ?=

@@ -1,4 +1,4 @@
-"""The README says what is so."""
+"""README and the pages in docs/ say what is so."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from wmtp_assets.layout import DOCUMENTS, GENERATED, Catalogue
 from wmtp_assets.specs import DatasetSpec, ModelSpec
 
 PROJECT = Path(__file__).parents[1]
+GRAPH = PROJECT / "docs/graph.md"
 
 
 def test_graph_is_the_graph() -> None:
-    """The picture is the first thing people see; it must not be last year's graph. What describes
-    the others, and is made of nearly all of them, is left out; the text below says so."""
-    text = (PROJECT / "README.md").read_text()
-    drawn = re.findall(r"^    (\w+) --> (\w+)$", text, flags=re.MULTILINE)
+    """People look there for what is made from what; it must not be last year's. What describes the
+    others, and is made of nearly all of them, is left out; the text below says so."""
+    drawn = re.findall(r"^    (\w+) --> (\w+)$", GRAPH.read_text(), flags=re.MULTILINE)
     edges = [
         (key, artifact.key)
         for artifact in Catalogue.load()
@@ -28,12 +28,53 @@ def test_graph_is_the_graph() -> None:
     assert sorted(drawn) == sorted(edges)
 
 
+def test_optional_assets_are_dashed() -> None:
+    """Nobody waits for what is made only when it is asked for."""
+    classes = re.findall(r"^    class (\S+) optional$", GRAPH.read_text(), flags=re.MULTILINE)
+    optional = [item for item in Catalogue.load() if item.optional and item.kind not in GENERATED]
+    assert sorted(",".join(classes).split(",")) == sorted(item.key for item in optional)
+
+
+def _status(page: Path) -> tuple[list[str], str]:
+    """The lines of the status table that a page shows, with its head; and the line below it."""
+    *lines, last = page.read_text().split("```text\nname ")[1].split("```")[0].splitlines()
+    return lines, last
+
+
 def test_status_table_names_every_asset() -> None:
-    """The output that is shown lists the assets that there are, in order."""
-    text = (PROJECT / "README.md").read_text()
-    table = text.split("```text\nname ")[1].split("```")[0]
-    names = [line.split()[0] for line in table.splitlines()[1:] if not line.startswith("…")]
-    assert names == [artifact.key for artifact in Catalogue.load()]
+    """The output that is shown lists the assets that there are, in order, and counts them."""
+    (_, *lines), last = _status(GRAPH)
+    catalogue = list(Catalogue.load())
+    assert [line.split()[0] for line in lines] == [artifact.key for artifact in catalogue]
+    absent = {line.split()[0] for line in lines if line.endswith(" optional, not materialized")}
+    assert absent == {artifact.key for artifact in catalogue if artifact.optional}
+    required = len(catalogue) - len(absent)
+    assert f" {required} of {required} artifacts, 0 of {len(absent)} optional ones, " in last
+
+
+def test_status_table_of_readme_is_an_excerpt() -> None:
+    """The few lines that most people see are lines of the whole table, in its order, and … stands
+    where some are left out."""
+    shown, last = _status(PROJECT / "README.md")
+    lines, expected_last = _status(GRAPH)
+    expected: list[str] = []
+    for line in lines:
+        if line in shown:
+            expected.append(line)
+        elif expected[-1] != "…":
+            expected.append("…")
+    assert shown == expected
+    assert last == expected_last
+    assert 4 < len(set(shown)) < 12
+
+
+def test_commands_of_make_are_its_targets() -> None:
+    """README names what runs the tests; a page does not name a target that is gone."""
+    targets = set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
+        named = set(re.findall(r"(?:`|^)make ([\w-]+)", page.read_text(), flags=re.MULTILINE))
+        assert named <= targets, page.name
+        assert page.name != "README.md" or {"materialize", "ui", "test", "check"} <= named
 
 
 def test_architecture_names_what_each_kind_owns() -> None:
@@ -54,12 +95,7 @@ def test_uses_of_datasets_are_those_of_the_catalogue() -> None:
     docs = (PROJECT / "docs/datasets.md").read_text().split("| dataset | may be used for |")[1]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", docs.split("\n\n")[0], flags=re.MULTILINE)
     assert {name: set(re.findall(r"`(\w+)`", uses)) for name, uses in rows} == expected
-
-    header, _, *lines = _table((PROJECT / "README.md").read_text(), "| dataset | verifiable_critic")
-    for name, *cells in lines:
-        used = [use for use, cell in zip(header[1:], cells, strict=True) if cell.startswith("yes")]
-        assert {use for uses in used for use in uses.split(", ")} == expected.pop(name.strip("`"))
-    assert expected == {}
+    assert expected["humaneval"] == {"evaluation"}  # so README says
     assert usable_for("verifiable_critic") == ("codecontests",)
 
 
@@ -127,6 +163,12 @@ def test_links_between_pages_lead_somewhere() -> None:
             titles = re.findall(r"^#+ (.*)$", other.read_text() if anchor else "", re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
             assert not anchor or anchor in anchors, (page.name, target)
+
+
+def test_readme_lists_every_page() -> None:
+    """A page that nothing leads to is not read."""
+    listed = re.findall(r"\(docs/([\w-]+\.md)\)", (PROJECT / "README.md").read_text())
+    assert set(listed) == {page.name for page in PROJECT.glob("docs/*.md")}
 
 
 def test_every_command_has_json() -> None:

@@ -21,7 +21,7 @@ from wmtp_assets.settings import ROOT_VARIABLE
 from wmtp_assets.store import Store
 
 SAMPLE = 1_700_000_000
-"""Bytes of the whole sample with its hub, rounded up: README's table, and 0.6 GB."""
+"""Bytes of the whole sample with its hub, rounded up: the table in docs/graph.md, and 0.6 GB."""
 
 
 def storage(store: Store) -> Iterator[Condition]:

@@ -1,4 +1,4 @@
-"""The literal commands of the README, in a project folder of their own, sharing one instance."""
+"""The literal commands of the pages, in a project folder of their own, sharing one instance."""
 
 from __future__ import annotations
 
