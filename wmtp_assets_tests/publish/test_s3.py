@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from wmtp_assets.publish.pull import choose, pull, read_listing
 from wmtp_assets.publish.s3 import S3
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
+from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.publish.conftest import KEY, SECRET, OpenS3, client_of
 from wmtp_assets_tests.publish.front import Answer, Front, Request
 from wmtp_assets_tests.publish.trees import (
@@ -433,13 +435,18 @@ def test_library_is_missing(tree_store: Store, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_command_and_secrets(tree_store: Store, front: Front, bucket: str, tmp_path: Path) -> None:
-    """Plan, publication, second publication and pull as people type them; and the credentials are
-    in no output, journal or manifest, also where it fails."""
+    """Plan, publication, second publication and pull as people type them, the last where no Dagster
+    and no torch is; and the credentials are in no output, journal or manifest, also where it
+    fails."""
 
-    def wmtp(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    light = light_environment(tmp_path / "light")
+
+    def wmtp(
+        root: Path, *arguments: str, of: Mapping[str, str] = os.environ
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [Path(sys.executable).with_name("wmtp"), *arguments, "--endpoint-url", front.url],
-            env={**os.environ, "WMTP_SOURCE": "sample", "WMTP_STORAGE_ROOT": str(root)},
+            env={**of, "WMTP_SOURCE": "sample", "WMTP_STORAGE_ROOT": str(root)},
             capture_output=True,
             text=True,
             check=False,
@@ -450,7 +457,7 @@ def test_command_and_secrets(tree_store: Store, front: Front, bucket: str, tmp_p
         wmtp(tree_store.root, "publish", *to, "--dry-run"),
         wmtp(tree_store.root, "publish", *to, "--json"),
         wmtp(tree_store.root, "publish", *to),
-        wmtp(tmp_path / "node", "pull", MODEL, "--from", f"s3://{bucket}/tree"),
+        wmtp(tmp_path / "node", "pull", MODEL, "--from", f"s3://{bucket}/tree", of=light),
     ]
     assert [run.returncode for run in runs] == [0, 0, 0, 0], runs
     assert "time ? (nothing was sent there yet)" in runs[0].stdout
