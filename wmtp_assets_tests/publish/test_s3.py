@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from wmtp_assets.errors import SpecError, WmtpError
-from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
@@ -29,6 +28,7 @@ from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.publish.conftest import KEY, SECRET, OpenS3, client_of
 from wmtp_assets_tests.publish.front import Answer, Front, Request
 from wmtp_assets_tests.publish.trees import (
+    CATALOGUE,
     DATASET,
     LARGE,
     MODEL,
@@ -193,7 +193,7 @@ def test_released_copies_and_pull(
 ) -> None:
     """The way to the training node and back: the same tree."""
     send(release(tree_store, "v2.0.0"), open_s3)
-    node = Store(Settings("sample", tmp_path / "node"), Catalogue.load())
+    node = Store(Settings("sample", tmp_path / "node"), CATALOGUE)
     destination = open_s3()
     listing = read_listing(destination)
     for artifact in choose(node, listing, [*listing.artifacts]):
@@ -215,7 +215,7 @@ def test_pull_goes_on_where_it_was_cut(
 
     front.soundly()
     front.after = cut
-    node = Store(Settings("sample", tmp_path / "node"), Catalogue.load())
+    node = Store(Settings("sample", tmp_path / "node"), CATALOGUE)
     destination = open_s3()
     listing = read_listing(destination)
     pull(node, node.catalogue[MODEL], destination, listing)
@@ -388,6 +388,26 @@ def test_artifact_that_fails_a_rule(tree_store: Store, open_s3: OpenS3, front: F
     with pytest.raises(PublishError, match=f"{MODEL} does not pass the rule sha256"):
         send(tree_store, open_s3)
     assert {*front.operations()} <= {"GetObject", "ListObjects", "CreateBucket"}
+
+
+def test_file_that_changes_while_it_is_sent(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """After the rules passed: no name is given, and MANIFEST.json is the one from before."""
+    send(tree_store, open_s3)
+    before = objects(front, bucket)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(40_000_000, 5)})
+
+    def change(request: Request) -> None:
+        if request.operation == "UploadPart":
+            with (tree_store.root / LARGE).open("r+b") as file:  # behind what was read
+                file.seek(-1, os.SEEK_END)
+                file.write(b"?")
+
+    front.before = change
+    with pytest.raises(PublishError, match="changed while it was read, or is damaged: SHA-256"):
+        send(tree_store, open_s3)
+    assert objects(front, bucket) == before
 
 
 def test_without_credentials(
