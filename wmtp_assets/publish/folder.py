@@ -163,6 +163,7 @@ class Folder:
         if path in self._in_place:
             return
         target = self._place(path)
+        self._require_inside(target)
         with self._explained("write to"):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._staged(path, file.sha256).replace(target)
@@ -179,6 +180,7 @@ class Folder:
 
     def delete(self, path: str) -> None:
         target = self._place(path)
+        self._require_inside(target)
         with self._explained("delete from"):
             target.unlink(missing_ok=True)
             for parent in target.parents:
@@ -201,6 +203,13 @@ class Folder:
 
     def _place(self, path: str) -> Path:
         return self.root / relative_path(path)
+
+    def _require_inside(self, target: Path) -> None:
+        """Refuse a place that a link leads out of the folder."""
+        if not target.parent.resolve().is_relative_to(self.root.resolve()):
+            raise PublishError(
+                f"{target} is reached through a link that leads out of {self.name}: take it away"
+            )
 
     def _staged(self, path: str, sha256: str) -> Path:
         """Where a file with this content is staged; two places never share one."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wmtp_assets.clock import timestamp
+from wmtp_assets.integrity.rules import is_committed
 from wmtp_assets.layout import Artifact
 from wmtp_assets.progress import Progress, Say, silent
 from wmtp_assets.publish.destination import Destination, How, Stopped
@@ -93,6 +94,9 @@ def plan_publication(
         PublishError: as :func:`wmtp_assets.publish.plan.make_plan`.
     """
     if artifacts is None:
+        missing = [a.key for a in store.catalogue if not a.optional and not is_committed(store, a)]
+        if missing:
+            say(f"not materialized, and so not published: {', '.join(missing)}")
         chosen = to_publish(store, include_local_small=include_local_small)
         here = {artifact.key for artifact in to_publish(store, include_local_small=True)}
     else:

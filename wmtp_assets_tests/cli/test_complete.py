@@ -41,7 +41,9 @@ def test_commands() -> None:
     assert {"plain,show", "plain,verify"} <= {*ask("bash", "wmtp", "")}
 
 
-@pytest.mark.parametrize("command", ["show", "status", "verify", "plan", "repair", "value-head"])
+@pytest.mark.parametrize(
+    "command", ["show", "status", "verify", "plan", "repair", "value-head", "publish", "pull"]
+)
 def test_names(command: str) -> None:
     """Keys and folders, wherever a command takes them."""
     assert ask("bash", "wmtp", command, "micro") == [

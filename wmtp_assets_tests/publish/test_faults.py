@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish import publish as publishing
 from wmtp_assets.publish import pull as pulling
 from wmtp_assets.publish import s3, s3_client
@@ -21,7 +20,7 @@ from wmtp_assets_tests.publish.conftest import OpenS3
 from wmtp_assets_tests.publish.faults import FETCHING, PUBLISHING, SIZE, Fault
 from wmtp_assets_tests.publish.front import Front
 from wmtp_assets_tests.publish.test_s3 import objects
-from wmtp_assets_tests.publish.trees import MODEL, commit, files_below, random_bytes
+from wmtp_assets_tests.publish.trees import CATALOGUE, MODEL, commit, files_below, random_bytes
 
 DOCS = Path(__file__).parents[2] / "docs/publishing.md"
 
@@ -46,7 +45,7 @@ def sent(front: Front) -> int:
 
 def commit_model(root: Path, seed: int) -> Store:
     """A store with a model of this generation."""
-    store = Store(Settings("sample", root), Catalogue.load())
+    store = Store(Settings("sample", root), CATALOGUE)
     commit(store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(SIZE, seed)})
     return store
 

@@ -219,6 +219,17 @@ def test_link_in_the_place_of_a_folder(tree_store: Store, mounted: Path, tmp_pat
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_link_is_not_followed_to_delete(tree_store: Store, mounted: Path, tmp_path: Path) -> None:
+    """A folder that somebody moved away and linked: what lies there is not ours to remove."""
+    publish_all(tree_store, mounted)
+    (mounted / "datasets_v2").rename(tmp_path / "elsewhere")
+    (mounted / "datasets_v2").symlink_to(tmp_path / "elsewhere")
+    tree_store.manifest_path(tree_store.catalogue[DATASET]).unlink()
+    with pytest.raises(PublishError, match="through a link that leads out of file://"):
+        publish_all(tree_store, mounted, delete=True)
+    assert (tmp_path / "elsewhere/humaneval/raw/data.parquet").exists()
+
+
 def test_folder_that_is_not_mounted(tree_store: Store, tmp_path: Path) -> None:
     """It is not made: on an unmounted mount point it would fill the wrong disk."""
     with pytest.raises(PublishError, match=r"there is no such folder\. Is the volume mounted"):

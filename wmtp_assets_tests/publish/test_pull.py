@@ -14,7 +14,6 @@ import pytest
 
 from wmtp_assets.errors import SpecError, StoreError
 from wmtp_assets.integrity.verify import exit_code, verify
-from wmtp_assets.layout import Catalogue
 from wmtp_assets.manifest import render
 from wmtp_assets.publish import pull as module
 from wmtp_assets.publish.errors import PublishError
@@ -26,6 +25,7 @@ from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.publish.trees import (
+    CATALOGUE,
     DATASET,
     LARGE,
     MODEL,
@@ -41,7 +41,7 @@ from wmtp_assets_tests.trees import damage, flip, tree
 @pytest.fixture
 def node(tmp_path: Path) -> Store:
     """The store of a training node: an empty root."""
-    return Store(Settings("sample", tmp_path / "node"), Catalogue.load())
+    return Store(Settings("sample", tmp_path / "node"), CATALOGUE)
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_no_room(node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch
 
 def test_other_source(published: Folder, tmp_path: Path) -> None:
     """The sample never lands in the root of the real models."""
-    node = Store(Settings("hub", tmp_path / "node"), Catalogue.load())
+    node = Store(Settings("hub", tmp_path / "node"), CATALOGUE)
     refused(node, published, "Set WMTP_SOURCE=sample", MODEL)
 
 

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wmtp_assets.errors import SpecError, WmtpError
-from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
@@ -24,9 +24,11 @@ from wmtp_assets.publish.pull import choose, pull, read_listing
 from wmtp_assets.publish.s3 import S3
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
+from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.publish.conftest import KEY, SECRET, OpenS3, client_of
 from wmtp_assets_tests.publish.front import Answer, Front, Request
 from wmtp_assets_tests.publish.trees import (
+    CATALOGUE,
     DATASET,
     LARGE,
     MODEL,
@@ -191,7 +193,7 @@ def test_released_copies_and_pull(
 ) -> None:
     """The way to the training node and back: the same tree."""
     send(release(tree_store, "v2.0.0"), open_s3)
-    node = Store(Settings("sample", tmp_path / "node"), Catalogue.load())
+    node = Store(Settings("sample", tmp_path / "node"), CATALOGUE)
     destination = open_s3()
     listing = read_listing(destination)
     for artifact in choose(node, listing, [*listing.artifacts]):
@@ -213,7 +215,7 @@ def test_pull_goes_on_where_it_was_cut(
 
     front.soundly()
     front.after = cut
-    node = Store(Settings("sample", tmp_path / "node"), Catalogue.load())
+    node = Store(Settings("sample", tmp_path / "node"), CATALOGUE)
     destination = open_s3()
     listing = read_listing(destination)
     pull(node, node.catalogue[MODEL], destination, listing)
@@ -388,6 +390,26 @@ def test_artifact_that_fails_a_rule(tree_store: Store, open_s3: OpenS3, front: F
     assert {*front.operations()} <= {"GetObject", "ListObjects", "CreateBucket"}
 
 
+def test_file_that_changes_while_it_is_sent(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """After the rules passed: no name is given, and MANIFEST.json is the one from before."""
+    send(tree_store, open_s3)
+    before = objects(front, bucket)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(40_000_000, 5)})
+
+    def change(request: Request) -> None:
+        if request.operation == "UploadPart":
+            with (tree_store.root / LARGE).open("r+b") as file:  # behind what was read
+                file.seek(-1, os.SEEK_END)
+                file.write(b"?")
+
+    front.before = change
+    with pytest.raises(PublishError, match="changed while it was read, or is damaged: SHA-256"):
+        send(tree_store, open_s3)
+    assert objects(front, bucket) == before
+
+
 def test_without_credentials(
     tree_store: Store, front: Front, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,13 +455,18 @@ def test_library_is_missing(tree_store: Store, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_command_and_secrets(tree_store: Store, front: Front, bucket: str, tmp_path: Path) -> None:
-    """Plan, publication, second publication and pull as people type them; and the credentials are
-    in no output, journal or manifest, also where it fails."""
+    """Plan, publication, second publication and pull as people type them, the last where no Dagster
+    and no torch is; and the credentials are in no output, journal or manifest, also where it
+    fails."""
 
-    def wmtp(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    light = light_environment(tmp_path / "light")
+
+    def wmtp(
+        root: Path, *arguments: str, of: Mapping[str, str] = os.environ
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [Path(sys.executable).with_name("wmtp"), *arguments, "--endpoint-url", front.url],
-            env={**os.environ, "WMTP_SOURCE": "sample", "WMTP_STORAGE_ROOT": str(root)},
+            env={**of, "WMTP_SOURCE": "sample", "WMTP_STORAGE_ROOT": str(root)},
             capture_output=True,
             text=True,
             check=False,
@@ -450,7 +477,7 @@ def test_command_and_secrets(tree_store: Store, front: Front, bucket: str, tmp_p
         wmtp(tree_store.root, "publish", *to, "--dry-run"),
         wmtp(tree_store.root, "publish", *to, "--json"),
         wmtp(tree_store.root, "publish", *to),
-        wmtp(tmp_path / "node", "pull", MODEL, "--from", f"s3://{bucket}/tree"),
+        wmtp(tmp_path / "node", "pull", MODEL, "--from", f"s3://{bucket}/tree", of=light),
     ]
     assert [run.returncode for run in runs] == [0, 0, 0, 0], runs
     assert "time ? (nothing was sent there yet)" in runs[0].stdout

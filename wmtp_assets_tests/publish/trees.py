@@ -20,6 +20,9 @@ MODEL, DATASET, OTHER, RELEASE = (
     "storage_release",
 )
 
+CATALOGUE = Catalogue.load()
+"""Read once: it takes longer than most of these tests."""
+
 LARGE = "models_v2/meta-llama-mtp/raw/7B_1T_4/consolidated.pth"
 ROWS = "datasets_v2/humaneval/raw/data.parquet"
 
@@ -30,7 +33,7 @@ def random_bytes(size: int, seed: int = 1) -> bytes:
 
 def make_store(root: Path, size: int = 3_000_000) -> Store:
     """A model of ``size`` bytes, a data set, and nothing released."""
-    store = Store(Settings("sample", root), Catalogue.load())
+    store = Store(Settings("sample", root), CATALOGUE)
     commit(store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(size), "raw/empty": b""})
     commit(store, DATASET, {"raw/data.parquet": random_bytes(50_000, 2), "raw/LICENSE": b"MIT\n"})
     return store
