@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "prepare_micro_reference.py": (materialize_command("*micro_ref"),),
     "convert_sharded_to_safetensors.py": (materialize_command("*ref_sheared_llama_safetensors"),),
     "sync_to_vessl_storage.py --include-local-small": (
-        "rsync -a --exclude=.wmtp STORAGE/ TARGET/",
+        "wmtp publish --include-local-small --to vessl://STORAGE/VOLUME/PATH",
         "wmtp verify --release",
     ),
 }

@@ -62,9 +62,11 @@ def test_lineage_shows_where_a_model_comes_from(made: Ui) -> None:
     made.sees(f"{len(rules_of(Catalogue.load()['micro_mtp']))} / 6 Passed", "sentencepiece")
 
 
-@pytest.mark.parametrize("group", ["upstream", "models", "micro", "datasets", "small", "reports"])
+@pytest.mark.parametrize(
+    "group", ["upstream", "models", "micro", "datasets", "small", "reports", "published"]
+)
 def test_lineage_has_the_groups(made: Ui, group: str) -> None:
-    """The graph of 55 nodes opens as six boxes."""
+    """The graph of 58 nodes opens as seven boxes."""
     made.open("asset-groups")
     made.sees(group)
 

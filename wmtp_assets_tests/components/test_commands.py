@@ -97,7 +97,7 @@ RUNS_AND_ASSETS = """
 def statuses(url: str) -> list[str]:
     """The status of every run the instance knows, and that all assets are there."""
     data = query(url, RUNS_AND_ASSETS)
-    assert len(data["assetNodes"]) == 55
+    assert len(data["assetNodes"]) == 58
     return [run["status"] for run in data["runsOrError"]["results"]]
 
 
@@ -165,16 +165,16 @@ def test_missing_upstream_on_the_command_line(
     ("select", "selection", "count"),
     [
         ("+micro_mtp", "*micro_mtp", 4),
-        ("+micro_mtp,humaneval_processed+", "*micro_mtp,humaneval_processed*", 14),
-        ("humaneval_processed+", "humaneval_processed*", 10),
-        ("*", "*", 48),
+        ("+micro_mtp,humaneval_processed+", "*micro_mtp,humaneval_processed*", 16),
+        ("humaneval_processed+", "humaneval_processed*", 12),
+        ("*", "*", 51),
         ("micro_mtp", "micro_mtp", 1),
         ("+micro_ref", "*micro_ref", 4),
         ("+starling_rm_safetensors", "*starling_rm_safetensors", 5),
-        ("micro_mtp+", "micro_mtp*", 8),
+        ("micro_mtp+", "micro_mtp*", 9),
         ("+codecontests_tests", "*codecontests_tests", 2),
         ("+codecontests_stats", "*codecontests_stats", 5),
-        ("codecontests_raw+", "codecontests_raw*", 12),
+        ("codecontests_raw+", "codecontests_raw*", 14),
         ("not tag:optional=true", "not tag:optional=true", 37),
         ('+key:"humaneval_small"', '+key:"humaneval_small"', 5),
     ],

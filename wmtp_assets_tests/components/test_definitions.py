@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import wmtp_assets
+from wmtp_assets.components.published import PUBLISHED
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.specs import DatasetSpec, ModelSpec
 
@@ -64,7 +65,8 @@ def test_definitions_load_without_heavy_libraries() -> None:
         for spec in Catalogue.load().specs
         if isinstance(spec, ModelSpec | DatasetSpec)
     }
-    assert sorted(keys) == sorted({artifact.key for artifact in Catalogue.load()} | repositories)
+    artifacts = {artifact.key for artifact in Catalogue.load()}
+    assert sorted(keys) == sorted(artifacts | repositories | PUBLISHED.keys())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import wmtp_assets.reports
 from wmtp_assets.cli.main import cli
 from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish.location import parse_url
 from wmtp_assets.reports import pictures
 from wmtp_assets.reports.build import remember
 from wmtp_assets.reports.documents import document_bytes
@@ -104,10 +105,14 @@ def test_every_command_of_the_migration_notes_exists() -> None:
         for command in commands:
             word, *rest = command.split()
             if word == "wmtp":
-                assert rest[0] in cli.commands
+                options = {o for param in cli.commands[rest[0]].params for o in param.opts}
                 for name in rest[1:]:
-                    assert name in ("PATH", "--release") or catalogue.select(name)
-            elif word == "dagster":
+                    if "://" in name:
+                        assert parse_url(name)
+                    else:
+                        assert name == "PATH" or name in options or catalogue.select(name)
+            else:
+                assert word == "dagster"
                 (selection,) = re.findall(r"--select '([^']*)'", command)
                 for part in re.split(r",| or ", selection):
                     assert part in (
@@ -116,8 +121,6 @@ def test_every_command_of_the_migration_notes_exists() -> None:
                         "group:datasets",
                         "group:small",
                     ) or (part.strip("*") in keys)
-            else:
-                assert word == "rsync"
 
 
 def test_checklist_is_that_of_the_plan(store: Store) -> None:
