@@ -127,6 +127,37 @@ def test_server_that_keeps_no_checksums(
     assert send(tree_store, open_s3).payload == 50_000
 
 
+def test_server_that_knows_no_checksums(
+    tree_store: Store, front: Front, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named what to set; then the signature of each request covers its body, and a flipped
+    bit is refused all the same."""
+    monkeypatch.setenv("WMTP_S3_CHECKSUM", "md5")
+    with pytest.raises(SpecError, match="'md5' is not known; use 'sha256', or 'signature'"):
+        open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+    monkeypatch.delenv("WMTP_S3_CHECKSUM")
+    front.is_old = True
+    with pytest.raises(PublishError, match=r"run again, with WMTP_S3_CHECKSUM=signature"):
+        publish(tree_store, None, open_destination(tree_store, f"s3://{bucket}/tree", front.url))
+    monkeypatch.setenv("WMTP_S3_CHECKSUM", "signature")
+    flipped: list[str] = []
+
+    def before(request: Request) -> None:
+        if request.operation == "UploadPart" and not flipped:
+            flipped.append(request.key)
+            request.body = flip(1)(request.body)
+
+    front.before = before
+    publish(tree_store, None, open_destination(tree_store, f"s3://{bucket}/tree", front.url))
+    assert flipped
+    there = objects(front, bucket)
+    assert {path: there[path] for path in files_below(tree_store.root)} == files_below(
+        tree_store.root
+    )
+    again = open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+    assert publish(tree_store, None, again).payload == 0
+
+
 def test_full_verification_reads_every_byte_back(
     tree_store: Store, open_s3: OpenS3, front: Front
 ) -> None:
