@@ -39,6 +39,9 @@ from wmtp_assets.store import Store
 PARTS = 8
 """Parts that are on their way at the same time: so many times 16 MiB are in memory."""
 
+OURS = (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json")
+"""What files that are published begin with."""
+
 READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
 
@@ -119,11 +122,11 @@ class S3:
         try:
             with explained(self.name, self._bucket, path):
                 found = self._client.head_object(**self._at(path), ChecksumMode="ENABLED")
+                size, stated = found["ContentLength"], found.get("ChecksumSHA256")
         except NotThere:
             return False
-        if found["ContentLength"] != file.size:
+        if size != file.size:
             return False
-        stated = found.get("ChecksumSHA256")
         if how == "size":
             return True
         if how == "hash" and stated is not None:
@@ -153,7 +156,7 @@ class S3:
                 for item in page.get("Uploads", ()):
                     top = item["Key"].removeprefix(self._prefix).split("/")[0]
                     age = time.time() - item["Initiated"].timestamp()
-                    if age > STALE and item["UploadId"] not in ours and top in TOP_FOLDERS:
+                    if age > STALE and item["UploadId"] not in ours and top in OURS:
                         self._client.abort_multipart_upload(
                             Bucket=self._bucket, Key=item["Key"], UploadId=item["UploadId"]
                         )
@@ -241,8 +244,9 @@ class S3:
         with explained(self.name, self._bucket):
             algorithm = {"ChecksumAlgorithm": "SHA256"} if self._has_checksums else {}
             begun = self._client.create_multipart_upload(**self._at(file.path), **algorithm)
+            upload_id = begun["UploadId"]
         record = file.record
-        self._journal.begin(file.path, begun["UploadId"], record.sha256, record.size, part_size)
+        self._journal.begin(file.path, upload_id, record.sha256, record.size, part_size)
         return self._journal.uploads[file.path]
 
     def _send(

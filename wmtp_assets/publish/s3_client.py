@@ -176,7 +176,8 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         raise PublishError(_explain(name, bucket, code, error.operation_name)) from None
     except NoCredentialsError:
         raise PublishError(f"{name}: there are no credentials: set {CREDENTIALS}") from None
-    except (BotoCoreError, ResponseParserError, HTTPError) as error:
+    except (BotoCoreError, ResponseParserError, HTTPError, KeyError) as error:
+        # KeyError: the answer does not say what it must
         raise PublishError(
             f"{name} does not answer as a server does ({type(error).__name__}"
             f"{f', about {path}' if path else ''}). What was sent is kept there, out of sight: "

@@ -197,6 +197,13 @@ def web_page(front: Front) -> None:
     front.before = before
 
 
+def page_for_part(front: Front) -> None:
+    def before(request: Request) -> Answer | None:
+        return Answer(200, {"content-type": "text/html"}, PAGE) if _is_part(request) else None
+
+    front.before = before
+
+
 # -- while a file is fetched -----------------------------------------------------------------------
 
 
@@ -433,6 +440,13 @@ PUBLISHING = (
         "some names new",
     ),
     Fault("the server keeps no checksums: it is read back", without_checksums, "", SIZE, 0, "new"),
+    Fault(
+        "a web page in place of the answers to parts",
+        page_for_part,
+        "the server is busy or broken (500, 6 times)",
+        6_000_000,
+        SIZE,
+    ),
     Fault("a web page in place of every answer", web_page, "is no manifest of ours", 0, SIZE),
 )
 
