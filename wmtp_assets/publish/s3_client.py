@@ -163,7 +163,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         NotThere: if there is no such file.
         PublishError: for every other error of the client.
     """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
@@ -174,8 +174,6 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         if code in _ABSENT and path:
             raise NotThere(f"{name} has no {path}") from None
         raise PublishError(_explain(name, bucket, code, error.operation_name)) from None
-    except NoCredentialsError:
-        raise PublishError(f"{name}: there are no credentials: set {CREDENTIALS}") from None
     except (BotoCoreError, ResponseParserError, HTTPError, KeyError) as error:
         # KeyError: the answer does not say what it must
         raise PublishError(

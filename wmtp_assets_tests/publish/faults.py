@@ -204,6 +204,14 @@ def page_for_part(front: Front) -> None:
     front.before = before
 
 
+def empty_answer(front: Front) -> None:
+    def before(request: Request) -> Answer | None:
+        is_meant = request.operation == "CreateMultipartUpload"
+        return Answer(200, {"content-type": "application/xml"}, b"<a/>") if is_meant else None
+
+    front.before = before
+
+
 # -- while a file is fetched -----------------------------------------------------------------------
 
 
@@ -440,6 +448,7 @@ PUBLISHING = (
         "some names new",
     ),
     Fault("the server keeps no checksums: it is read back", without_checksums, "", SIZE, 0, "new"),
+    Fault("an answer that does not say what it must", empty_answer, PART_FAILS, 0, SIZE),
     Fault(
         "a web page in place of the answers to parts",
         page_for_part,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.errors import SpecError, WmtpError
+from wmtp_assets.errors import SpecError, StoreError, WmtpError
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
@@ -172,6 +172,25 @@ def test_full_verification_reads_every_byte_back(
     with pytest.raises(PublishError, match=r"does not lie at s3://.* as it was sent: 3000000 byt"):
         send(tree_store, open_s3, how="full")
     assert "PutObject" not in front.operations()
+
+
+def test_manifest_that_is_another_when_it_is_read_back(
+    tree_store: Store, open_s3: OpenS3, front: Front
+) -> None:
+    """Somebody else wrote it in the same moment: nobody is told that all went well."""
+    written: list[bytes] = []
+
+    def after(request: Request, answer: Answer) -> None:
+        if request.operation == "PutObject":
+            document = parse_listing(request.body, "")
+            written.append(document.model_copy(update={"release": "v9"}).render())
+        if request.operation == "GetObject" and request.key.endswith(MANIFEST) and written:
+            answer.body = written[0]
+            answer.headers["content-length"] = str(len(answer.body))
+
+    front.after = after
+    with pytest.raises(PublishError, match=r"MANIFEST\.json is not what was written"):
+        send(tree_store, open_s3)
 
 
 def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -> None:
@@ -399,6 +418,13 @@ def test_journal_with_a_torn_line(tmp_path: Path, tail: bytes) -> None:
     assert again.uploads == journal.uploads
     again.part("a", 2, "2" * 64, "etag")
     assert Journal(path).uploads["a"].parts.keys() == {1, 2}
+
+
+def test_journal_that_cannot_be_written(tmp_path: Path) -> None:
+    """Nothing is sent that would have to be sent again."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="nobody would know what was sent"):
+        Journal(tmp_path / "file/journal.jsonl").begin("a", "id", "0" * 64, 10, 5)
 
 
 def test_journal_forgets_after_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
