@@ -176,6 +176,7 @@ def _send(destination: Destination, plan: Plan, options: Options, say: Say) -> L
                 f"{destination.name} was published to by somebody else meanwhile. Nothing of this "
                 "was published; run again: what was sent is kept"
             )
+        say(f"all is there; {len(sent)} files get their names at {destination.name}")
         _commit(destination, sent, options.how)
     listing = _listing(plan, sent)
     before = plan.before.listing

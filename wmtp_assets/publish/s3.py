@@ -26,16 +26,21 @@ from wmtp_assets.publish.location import Location
 from wmtp_assets.publish.outgoing import Outgoing, Reading
 from wmtp_assets.publish.s3_client import (
     ATTEMPTS,
+    Checksum,
     code_of,
     explained,
     import_boto3,
     is_damaged_on_the_way,
     make_client,
+    read_checksum,
 )
 from wmtp_assets.store import Store
 
 PARTS = 8
 """Parts that are on their way at the same time: so many times 16 MiB are in memory."""
+
+OURS = (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json")
+"""What files that are published begin with."""
 
 READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
@@ -50,6 +55,7 @@ class S3:
         name: URL for people.
         journal: what is remembered of uploads.
         part_size: bytes of a part; S3 takes no less than 5 MiB, but for the last.
+        checksum: as the client was made with.
     """
 
     streams = 4
@@ -62,6 +68,7 @@ class S3:
         name: str,
         journal: Journal,
         part_size: int = PART,
+        checksum: Checksum = "sha256",
     ) -> None:
         self.name = name
         self.key = f"{client.meta.endpoint_url} s3://{bucket}/{prefix}"
@@ -69,6 +76,7 @@ class S3:
         self._client, self._bucket, self._journal = client, bucket, journal
         self._prefix = f"{prefix}/" if prefix else ""
         self._part_size = part_size
+        self._has_checksums = checksum == "sha256"
         self._pool = ThreadPoolExecutor(PARTS)
         self._slots = threading.BoundedSemaphore(PARTS)
         self._lock = threading.Lock()
@@ -114,11 +122,11 @@ class S3:
         try:
             with explained(self.name, self._bucket, path):
                 found = self._client.head_object(**self._at(path), ChecksumMode="ENABLED")
+                size, stated = found["ContentLength"], found.get("ChecksumSHA256")
         except NotThere:
             return False
-        if found["ContentLength"] != file.size:
+        if size != file.size:
             return False
-        stated = found.get("ChecksumSHA256")
         if how == "size":
             return True
         if how == "hash" and stated is not None:
@@ -148,7 +156,7 @@ class S3:
                 for item in page.get("Uploads", ()):
                     top = item["Key"].removeprefix(self._prefix).split("/")[0]
                     age = time.time() - item["Initiated"].timestamp()
-                    if age > STALE and item["UploadId"] not in ours and top in TOP_FOLDERS:
+                    if age > STALE and item["UploadId"] not in ours and top in OURS:
                         self._client.abort_multipart_upload(
                             Bucket=self._bucket, Key=item["Key"], UploadId=item["UploadId"]
                         )
@@ -234,11 +242,11 @@ class S3:
 
     def _begin(self, file: Outgoing, part_size: int) -> Upload:
         with explained(self.name, self._bucket):
-            begun = self._client.create_multipart_upload(
-                **self._at(file.path), ChecksumAlgorithm="SHA256"
-            )
+            algorithm = {"ChecksumAlgorithm": "SHA256"} if self._has_checksums else {}
+            begun = self._client.create_multipart_upload(**self._at(file.path), **algorithm)
+            upload_id = begun["UploadId"]
         record = file.record
-        self._journal.begin(file.path, begun["UploadId"], record.sha256, record.size, part_size)
+        self._journal.begin(file.path, upload_id, record.sha256, record.size, part_size)
         return self._journal.uploads[file.path]
 
     def _send(
@@ -270,11 +278,17 @@ class S3:
                         UploadId=upload_id,
                         PartNumber=number,
                         Body=data,
-                        ChecksumSHA256=base64.b64encode(digest).decode(),
+                        **self._checksum(digest),
                     )["ETag"]
                 except ClientError as error:
                     if attempt == ATTEMPTS or not is_damaged_on_the_way(error):
                         raise
+
+    def _checksum(self, digest: bytes) -> dict[str, str]:
+        """How a request says the SHA-256 of its body, where its signature does not."""
+        if not self._has_checksums:
+            return {}
+        return {"ChecksumSHA256": base64.b64encode(digest).decode()}
 
     def _count(self, size: int) -> None:
         with self._lock:
@@ -290,11 +304,7 @@ class S3:
             return
         upload = self._journal.uploads[path]
         parts = [
-            {
-                "PartNumber": number,
-                "ETag": etag,
-                "ChecksumSHA256": base64.b64encode(bytes.fromhex(sha256)).decode(),
-            }
+            {"PartNumber": number, "ETag": etag, **self._checksum(bytes.fromhex(sha256))}
             for number, (sha256, etag) in sorted(upload.parts.items())
         ]
         with explained(self.name, self._bucket):
@@ -322,7 +332,7 @@ class S3:
                 **self._at(MANIFEST),
                 Body=data,
                 ContentType="application/json",
-                ChecksumSHA256=base64.b64encode(digest).decode(),
+                **self._checksum(digest),
             )
 
     def delete(self, path: str) -> None:
@@ -362,12 +372,14 @@ def open_s3(store: Store, location: Location, endpoint_url: str | None) -> S3:
     """The destination ``s3://bucket/prefix``, with the credentials of the environment or a profile.
 
     Raises:
-        SpecError, PublishError: as :func:`wmtp_assets.publish.s3_client.make_client`.
+        SpecError, PublishError: as :func:`wmtp_assets.publish.s3_client.make_client` and
+            :func:`wmtp_assets.publish.s3_client.read_checksum`.
     """
     boto3 = import_boto3()
     with explained(str(location), location.host):
         session = boto3.Session()
-    client = make_client(session, endpoint_url)
+    checksum = read_checksum()
+    client = make_client(session, endpoint_url, checksum)
     name = f"{client.meta.endpoint_url} {location}"
     journal = Journal.of(store, name)
-    return S3(client, location.host, location.path, str(location), journal)
+    return S3(client, location.host, location.path, str(location), journal, checksum=checksum)

@@ -7,9 +7,10 @@ error of ours, and the error itself into no chain.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from wmtp_assets.errors import SpecError
@@ -30,12 +31,18 @@ _UNKNOWN = frozenset(
     ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthorizationHeaderMalformed")
 )
 _FORBIDDEN = frozenset(("AccessDenied", "403", "Forbidden", "AllAccessDisabled"))
+_UNSUPPORTED = frozenset(("NotImplemented", "InvalidRequest", "InvalidArgument", "501"))
 _BUSY = frozenset(
     ("SlowDown", "ServiceUnavailable", "InternalError", "Throttling", "503", "500", "502", "504")
 )
 _DAMAGED = frozenset(
     ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
 )
+Checksum = Literal["sha256", "signature"]
+CHECKSUM_VARIABLE = "WMTP_S3_CHECKSUM"
+"""How the server knows the SHA-256 of a body: from ``x-amz-checksum-sha256``, which it keeps beside
+the object (``sha256``); or, for servers that do not know that, from the request's signature."""
+
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
@@ -55,13 +62,34 @@ def import_boto3() -> Any:
     return boto3
 
 
+def read_checksum(environment: Mapping[str, str] = os.environ) -> Checksum:
+    """What :data:`CHECKSUM_VARIABLE` says; by default ``sha256``.
+
+    Raises:
+        SpecError: for another word.
+    """
+    word = environment.get(CHECKSUM_VARIABLE) or "sha256"
+    if word not in get_args(Checksum):
+        raise SpecError(
+            f"{CHECKSUM_VARIABLE}={word!r} is not known; use 'sha256', or 'signature' for servers "
+            "that keep no checksums"
+        )
+    return "signature" if word == "signature" else "sha256"
+
+
 def make_client(
-    session: Any, endpoint_url: str | None, *, region: str | None = None, path_style: bool = False
+    session: Any,
+    endpoint_url: str | None,
+    checksum: Checksum = "sha256",
+    *,
+    region: str | None = None,
+    path_style: bool = False,
 ) -> Any:
-    """A client that sends explicit checksums, and only over https or to this machine.
+    """A client that says the SHA-256 of each body, and only over https or to this machine.
 
     Args:
         session: a ``boto3.Session``.
+        checksum: where it says it.
         path_style: put the bucket into the path of URLs, not into the host's name.
 
     Raises:
@@ -81,8 +109,8 @@ def make_client(
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={
-                # the signed SHA-256 of each body is in x-amz-checksum-sha256 already
-                "payload_signing_enabled": False,
+                # elsewhere it is in x-amz-checksum-sha256, which is signed
+                "payload_signing_enabled": checksum == "signature",
                 **({"addressing_style": "path"} if path_style else {}),
             },
         )
@@ -135,7 +163,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         NotThere: if there is no such file.
         PublishError: for every other error of the client.
     """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
@@ -146,9 +174,8 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         if code in _ABSENT and path:
             raise NotThere(f"{name} has no {path}") from None
         raise PublishError(_explain(name, bucket, code, error.operation_name)) from None
-    except NoCredentialsError:
-        raise PublishError(f"{name}: there are no credentials: set {CREDENTIALS}") from None
-    except (BotoCoreError, ResponseParserError, HTTPError) as error:
+    except (BotoCoreError, ResponseParserError, HTTPError, KeyError) as error:
+        # KeyError: the answer does not say what it must
         raise PublishError(
             f"{name} does not answer as a server does ({type(error).__name__}"
             f"{f', about {path}' if path else ''}). What was sent is kept there, out of sight: "
@@ -176,4 +203,5 @@ def _explain(name: str, bucket: str, code: str, operation: str) -> str:
             f"{name}: other bytes arrive than are sent ({code}, {ATTEMPTS} times). {kept}, but for "
             "those: do not trust this line, or what is in between"
         )
-    return f"{name}: the server refuses {operation} ({code or 'no code'}). {kept}: run again"
+    hint = f", with {CHECKSUM_VARIABLE}=signature" if code in _UNSUPPORTED else ""
+    return f"{name}: the server refuses {operation} ({code or 'no code'}). {kept}: run again{hint}"

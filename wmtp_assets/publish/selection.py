@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from wmtp_assets import manifest
 from wmtp_assets.errors import CorruptArtifact
 from wmtp_assets.files import open_regular
-from wmtp_assets.integrity.findings import is_warning, stated
-from wmtp_assets.integrity.rules import is_committed
+from wmtp_assets.integrity.findings import Rule, is_warning, stated
+from wmtp_assets.integrity.rules import is_committed, rules_of
 from wmtp_assets.integrity.verify import verify
 from wmtp_assets.layout import VALUE_HEAD, Artifact
 from wmtp_assets.manifest import FileRecord
@@ -131,7 +131,8 @@ def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent
     """Apply every rule to the artifacts, now.
 
     Raises:
-        PublishError: naming the first that does not hold; warnings stop nothing.
+        PublishError: naming the first that does not hold, or could not be applied for want of a
+            library; warnings stop nothing.
     """
     asked_for = {artifact.key for artifact in artifacts}
     verdicts = verify(store, artifacts, lambda verdict: None, say, asked_for=asked_for)
@@ -144,3 +145,14 @@ def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent
             f"nothing was sent: {first.artifact} does not pass the rule {first.rule}: {finding}"
             f"{more}. Remedy: {finding.remedy}"
         )
+    blocking = {(item.key, rule.name) for item in artifacts for rule in _blocking(item)}
+    for verdict in verdicts:
+        if verdict.outcome.skipped and (verdict.artifact, verdict.rule) in blocking:
+            raise PublishError(
+                f"nothing was sent: the rule {verdict.rule} was not applied to {verdict.artifact}, "
+                f"so nobody knows whether it holds: {verdict.outcome.skipped}"
+            )
+
+
+def _blocking(artifact: Artifact) -> Iterator[Rule]:
+    return (rule for rule in rules_of(artifact) if rule.blocking)

@@ -22,7 +22,7 @@ from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.location import Location
 from wmtp_assets.publish.s3 import S3
-from wmtp_assets.publish.s3_client import import_boto3, make_client
+from wmtp_assets.publish.s3_client import import_boto3, make_client, read_checksum
 from wmtp_assets.specs import Spec
 from wmtp_assets.store import Store
 from wmtp_assets.strict_json import parse_object
@@ -201,7 +201,7 @@ def open_vessl(store: Store, location: Location, kind: str = "write", part_size:
         SpecError, PublishError: as :func:`ask` and
             :func:`wmtp_assets.publish.s3_client.make_client`.
     """
-    boto3 = import_boto3()
+    boto3, checksum = import_boto3(), read_checksum()
     volume = ask(location, kind)
     from botocore.credentials import CredentialProvider, CredentialResolver
     from botocore.session import get_session
@@ -220,9 +220,10 @@ def open_vessl(store: Store, location: Location, kind: str = "write", part_size:
     client = make_client(
         boto3.Session(botocore_session=session),
         volume.endpoint or f"https://s3.{region}.amazonaws.com",
+        checksum,
         region=region,
         path_style=volume.path_style,
     )
     prefix = "/".join(filter(None, (volume.path.strip("/"), location.path)))
     journal = Journal.of(store, str(location))
-    return S3(client, volume.bucket, prefix, str(location), journal, part_size)
+    return S3(client, volume.bucket, prefix, str(location), journal, part_size, checksum)

@@ -197,6 +197,21 @@ def web_page(front: Front) -> None:
     front.before = before
 
 
+def page_for_part(front: Front) -> None:
+    def before(request: Request) -> Answer | None:
+        return Answer(200, {"content-type": "text/html"}, PAGE) if _is_part(request) else None
+
+    front.before = before
+
+
+def empty_answer(front: Front) -> None:
+    def before(request: Request) -> Answer | None:
+        is_meant = request.operation == "CreateMultipartUpload"
+        return Answer(200, {"content-type": "application/xml"}, b"<a/>") if is_meant else None
+
+    front.before = before
+
+
 # -- while a file is fetched -----------------------------------------------------------------------
 
 
@@ -433,6 +448,14 @@ PUBLISHING = (
         "some names new",
     ),
     Fault("the server keeps no checksums: it is read back", without_checksums, "", SIZE, 0, "new"),
+    Fault("an answer that does not say what it must", empty_answer, PART_FAILS, 0, SIZE),
+    Fault(
+        "a web page in place of the answers to parts",
+        page_for_part,
+        "the server is busy or broken (500, 6 times)",
+        6_000_000,
+        SIZE,
+    ),
     Fault("a web page in place of every answer", web_page, "is no manifest of ours", 0, SIZE),
 )
 

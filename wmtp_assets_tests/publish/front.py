@@ -103,6 +103,7 @@ class Front:
     Attributes:
         ask: asks the server behind.
         stored: changes a request after it was checked, as a broken server does.
+        is_old: it knows no checksums, but the SHA-256 in the signature.
         payload: bytes of parts that arrived, damaged or not.
         fetched: bytes of checkpoints that were sent.
         parts: upload and number → SHA-256 in base64 of the parts that were taken.
@@ -113,6 +114,7 @@ class Front:
     before: Before = lambda request: None
     after: After = lambda request, answer: None
     stored: Callable[[Request], None] = lambda request: None
+    is_old: bool = False
     payload: int = 0
     fetched: int = 0
     requests: list[Request] = field(default_factory=list)
@@ -125,6 +127,7 @@ class Front:
         self.before, self.after = lambda request: None, lambda request, answer: None
         self.stored = lambda request: None
         self.payload = self.fetched = 0
+        self.is_old = False
         self.requests.clear()
 
     def list_checksums(self, request: Request, answer: Answer) -> None:
@@ -223,17 +226,23 @@ def _strictly(front: Front, request: Request) -> Answer | None:
     """Refuse a body without a signed checksum, one that has another, and parts that were not
     sent so."""
     if request.operation in ("UploadPart", "PutObject"):
-        stated = request.headers.get("x-amz-checksum-sha256")
-        authorization = request.headers.get("authorization", "")
-        if stated is None or "x-amz-checksum-sha256" not in authorization:
+        stated = _signed(request, "x-amz-checksum-sha256")
+        if front.is_old:
+            if stated is not None:
+                return Answer.refusal(501, "NotImplemented")
+            digest = _signed(request, "x-amz-content-sha256") or ""
+            is_digest = len(digest) == 64
+            stated = base64.b64encode(bytes.fromhex(digest)).decode() if is_digest else None
+        if stated is None:
             return Answer.refusal(400, "InvalidRequest")
         if base64.b64encode(hashlib.sha256(request.body).digest()).decode() != stated:
-            return Answer.refusal(400, "BadDigest")
+            code = "XAmzContentSHA256Mismatch" if front.is_old else "BadDigest"
+            return Answer.refusal(400, code)
         if request.operation == "UploadPart":
             identity = request.query["uploadId"][0], request.query["partNumber"][0]
             with front.lock:
                 front.parts[identity] = stated
-    if request.operation == "CompleteMultipartUpload":
+    if request.operation == "CompleteMultipartUpload" and not front.is_old:
         upload = request.query["uploadId"][0]
         for part in ElementTree.fromstring(request.body):
             fields = {item.tag.rpartition("}")[2]: item.text for item in part}
@@ -241,6 +250,12 @@ def _strictly(front: Front, request: Request) -> Answer | None:
             if front.parts.get(identity) != fields.get("ChecksumSHA256"):
                 return Answer.refusal(400, "InvalidPart")
     return None
+
+
+def _signed(request: Request, name: str) -> str | None:
+    """A header that the request's signature covers."""
+    is_signed = name in request.headers.get("authorization", "")
+    return request.headers.get(name) if is_signed else None
 
 
 def _ask(origin: str, request: Request) -> Answer:

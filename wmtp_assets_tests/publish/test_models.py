@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from wmtp_assets.checkpoints.params import MetaParams
 from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.child import stop
 from wmtp_assets.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.integrity.verify import exit_code, verify
 from wmtp_assets.layout import VALUE_HEAD, Artifact
@@ -20,6 +21,7 @@ from wmtp_assets.publish.publish import publish
 from wmtp_assets.publish.pull import choose, pull, read_listing
 from wmtp_assets.store import Store
 from wmtp_assets_tests.checkpoints import tiny
+from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.publish.trees import files_below
 from wmtp_assets_tests.trees import damage, link_tree, reseal
 
@@ -87,6 +89,21 @@ def test_rule_about_the_content(model_store: Store, folder: Folder) -> None:
     reseal(model_store, model_store.catalogue[tiny.SAFETENSORS], dtype="bfloat16")
     with pytest.raises(PublishError, match=f"nothing was sent: {tiny.SAFETENSORS} does not pass"):
         publish(model_store, artifacts(model_store), folder)
+    assert files_below(folder.root) == {}
+
+
+def test_rule_that_cannot_be_applied(
+    model_store: Store, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a library is missing a rule is skipped; skipped is not passed."""
+    light_environment(tmp_path / "light")
+    monkeypatch.syspath_prepend(tmp_path / "light")
+    stop()  # the child that applies rules starts anew, without the libraries
+    try:
+        with pytest.raises(PublishError, match="the rule tokenizer was not applied to tiny_token"):
+            publish(model_store, artifacts(model_store), folder)
+    finally:
+        stop()
     assert files_below(folder.root) == {}
 
 

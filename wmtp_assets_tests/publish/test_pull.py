@@ -279,6 +279,16 @@ def test_hostile_manifest(
     refused(node, published, message, DATASET)
 
 
+def test_own_manifest_that_is_none(node: Store, published: Folder, mounted: Path) -> None:
+    """MANIFEST.json names it with the right hash, and it is no manifest of an artifact."""
+    name = "datasets_v2/humaneval/raw.metadata.json"
+    (mounted / name).unlink()
+    (mounted / name).write_bytes(b"{}")
+    sha256 = hashlib.sha256(b"{}").hexdigest()
+    rewrite(mounted, lambda d: _files(d)[name].update(size=2, sha256=sha256))
+    refused(node, published, "not a manifest: KeyError('self_sha256'). Nothing was taken", DATASET)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"[]", b"{}", b'{"a":' * 50_000, b"[" * (9 << 20), b'{"artifacts": {}}', b"\xff"]
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.errors import SpecError, WmtpError
+from wmtp_assets.errors import SpecError, StoreError, WmtpError
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
@@ -127,6 +127,37 @@ def test_server_that_keeps_no_checksums(
     assert send(tree_store, open_s3).payload == 50_000
 
 
+def test_server_that_knows_no_checksums(
+    tree_store: Store, front: Front, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named what to set; then the signature of each request covers its body, and a flipped
+    bit is refused all the same."""
+    monkeypatch.setenv("WMTP_S3_CHECKSUM", "md5")
+    with pytest.raises(SpecError, match="'md5' is not known; use 'sha256', or 'signature'"):
+        open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+    monkeypatch.delenv("WMTP_S3_CHECKSUM")
+    front.is_old = True
+    with pytest.raises(PublishError, match=r"run again, with WMTP_S3_CHECKSUM=signature"):
+        publish(tree_store, None, open_destination(tree_store, f"s3://{bucket}/tree", front.url))
+    monkeypatch.setenv("WMTP_S3_CHECKSUM", "signature")
+    flipped: list[str] = []
+
+    def before(request: Request) -> None:
+        if request.operation == "UploadPart" and not flipped:
+            flipped.append(request.key)
+            request.body = flip(1)(request.body)
+
+    front.before = before
+    publish(tree_store, None, open_destination(tree_store, f"s3://{bucket}/tree", front.url))
+    assert flipped
+    there = objects(front, bucket)
+    assert {path: there[path] for path in files_below(tree_store.root)} == files_below(
+        tree_store.root
+    )
+    again = open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+    assert publish(tree_store, None, again).payload == 0
+
+
 def test_full_verification_reads_every_byte_back(
     tree_store: Store, open_s3: OpenS3, front: Front
 ) -> None:
@@ -141,6 +172,25 @@ def test_full_verification_reads_every_byte_back(
     with pytest.raises(PublishError, match=r"does not lie at s3://.* as it was sent: 3000000 byt"):
         send(tree_store, open_s3, how="full")
     assert "PutObject" not in front.operations()
+
+
+def test_manifest_that_is_another_when_it_is_read_back(
+    tree_store: Store, open_s3: OpenS3, front: Front
+) -> None:
+    """Somebody else wrote it in the same moment: nobody is told that all went well."""
+    written: list[bytes] = []
+
+    def after(request: Request, answer: Answer) -> None:
+        if request.operation == "PutObject":
+            document = parse_listing(request.body, "")
+            written.append(document.model_copy(update={"release": "v9"}).render())
+        if request.operation == "GetObject" and request.key.endswith(MANIFEST) and written:
+            answer.body = written[0]
+            answer.headers["content-length"] = str(len(answer.body))
+
+    front.after = after
+    with pytest.raises(PublishError, match=r"MANIFEST\.json is not what was written"):
+        send(tree_store, open_s3)
 
 
 def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -> None:
@@ -368,6 +418,13 @@ def test_journal_with_a_torn_line(tmp_path: Path, tail: bytes) -> None:
     assert again.uploads == journal.uploads
     again.part("a", 2, "2" * 64, "etag")
     assert Journal(path).uploads["a"].parts.keys() == {1, 2}
+
+
+def test_journal_that_cannot_be_written(tmp_path: Path) -> None:
+    """Nothing is sent that would have to be sent again."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="nobody would know what was sent"):
+        Journal(tmp_path / "file/journal.jsonl").begin("a", "id", "0" * 64, 10, 5)
 
 
 def test_journal_forgets_after_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

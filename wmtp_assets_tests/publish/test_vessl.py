@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 
 from wmtp_assets.errors import SpecError
-from wmtp_assets.publish import s3
+from wmtp_assets.publish import s3, vessl
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST
 from wmtp_assets.publish.location import parse_url
 from wmtp_assets.publish.open import open_destination
 from wmtp_assets.publish.publish import publish
 from wmtp_assets.publish.pull import read_listing
-from wmtp_assets.publish.vessl import PYTHON_VARIABLE, ask, open_vessl
+from wmtp_assets.publish.vessl import PYTHON_VARIABLE, Volume, ask, open_vessl
 from wmtp_assets.store import Store
 from wmtp_assets_tests.publish.conftest import client_of
 from wmtp_assets_tests.publish.front import Answer, Front, Request
@@ -178,6 +178,38 @@ def test_plain_http_elsewhere_is_refused(tree_store: Store, stub: Stub) -> None:
     stub(endpoint="http://192.0.2.1")
     with pytest.raises(SpecError, match="plain http is only for loopback"):
         open_destination(tree_store, str(LOCATION))
+
+
+def test_vessl_that_does_not_answer(
+    tree_store: Store, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever."""
+    stub("import time; time.sleep(5)")
+    monkeypatch.setattr(vessl, "SECONDS", 0.5)
+    with pytest.raises(PublishError, match="VESSL does not answer within"):
+        open_destination(tree_store, str(LOCATION))
+
+
+def volume(**changes: Any) -> Volume:
+    """An answer; it has expired."""
+    fields = {"bucket": "bucket-x", "path": "", "region": None, "endpoint": None}
+    secrets = {"access_key": "planted", "secret_key": "planted", "token": "planted"}
+    rest = {"path_style": False, "expiry_time": "2020-01-01T00:00:00"}
+    return Volume.model_validate({**fields, **secrets, **rest, **changes})
+
+
+def test_volume_that_moves() -> None:
+    """Parts of one upload would go to two buckets."""
+    credentials = vessl._credentials(volume(), lambda: volume(bucket="bucket-y"))
+    with pytest.raises(PublishError, match="the volume is elsewhere; run again"):
+        credentials.get_frozen_credentials()
+
+
+def test_time_that_is_none() -> None:
+    """Nor are secrets shown where an answer is."""
+    with pytest.raises(PublishError, match="credentials expire at soon: no time"):
+        vessl._credentials(volume(expiry_time="soon"), volume)
+    assert "planted" not in repr(volume())
 
 
 REAL = os.environ.get(PYTHON_VARIABLE, "")

@@ -1,0 +1,77 @@
+"""Reading what is sent: in parts, once, and only what was committed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wmtp_assets.files import hash_file
+from wmtp_assets.manifest import FileRecord
+from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.outgoing import MAX_PARTS, Outgoing, Reading
+from wmtp_assets_tests.publish.trees import random_bytes
+
+
+def outgoing(path: Path, data: bytes) -> Outgoing:
+    """A file that was committed with these bytes."""
+    path.write_bytes(data)
+    return Outgoing("asset", "folder/file", path, hash_file(path))
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 30, 35])
+def test_parts_are_the_file(tmp_path: Path, size: int) -> None:
+    """Also of an empty one, and where the last part is full."""
+    data = random_bytes(size)
+    reading = Reading(outgoing(tmp_path / "file", data), 10)
+    parts = list(reading.parts())
+    assert b"".join(part for _, part, _ in parts) == data
+    assert [number for number, _, _ in parts] == list(range(1, max(-(-size // 10), 1) + 1))
+    assert all(hashlib.sha256(part).digest() == digest for _, part, digest in parts)
+    whole = hashlib.sha256(b"".join(digest for _, _, digest in parts)).digest()
+    assert reading.sent().composite == f"{base64.b64encode(whole).decode()}-{len(parts)}"
+
+
+def test_no_file_has_more_parts_than_s3_takes() -> None:
+    """A checkpoint of 400 GB has larger ones."""
+    file = Outgoing("asset", "file", Path("file"), FileRecord(size=400 << 30, sha256="0" * 64))
+    assert file.part_size() % (16 << 20) == 0
+    assert file.record.size / file.part_size() <= MAX_PARTS
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("other"))
+    path.symlink_to("other")
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (cut, "it ends 1 bytes early"),
+        (lengthen, "it is longer than 25 bytes"),
+        (lambda path: path.write_bytes(random_bytes(25, 9)), "SHA-256 "),
+        (Path.unlink, "it cannot be opened (No such file or directory)"),
+        (link, "it cannot be opened (Too many levels of symbolic links)"),
+    ],
+)
+def test_other_bytes_are_refused(
+    tmp_path: Path, change: Callable[[Path], object], found: str
+) -> None:
+    """With what was found, and what puts it right."""
+    file = outgoing(tmp_path / "file", random_bytes(25))
+    change(file.local)
+    with pytest.raises(PublishError) as error:
+        list(Reading(file, 10).parts())
+    assert f"changed while it was read, or is damaged: {found}" in str(error.value)
+    assert str(error.value).endswith("Nothing was published. Run: wmtp repair asset")
