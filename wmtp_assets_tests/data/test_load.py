@@ -54,7 +54,7 @@ def test_root_is_that_of_the_settings(good_root: Path, monkeypatch: pytest.Monke
     assert len(wmtp_assets.load_dataset("humaneval", "test")) == 164
 
 
-KNOWN = "known: codecontests, gsm8k, humaneval, mbpp"
+NAMES = "known: codecontests, gsm8k, humaneval, mbpp"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.integrity.cases import rewrite
 from wmtp_assets_tests.trees import damage, link_tree
 
-SOME, MANY = extent((5, 16), (18, 60))
+SOME, MANY = extent((4, 12), (18, 60))
 """How often each file is damaged, of processed rows and of what is made of them: many rules read
 the first, one reads the others."""
 
