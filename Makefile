@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 SELECT ?= not tag:optional=true
+FAULTS ?= full
 
 # In Dagster a bare '+a' is a and one layer upstream, '*a' all of it: here both mean all.
 SELECTION = $(shell echo '$(SELECT)' | sed -E 's/(^|,)[+]+([a-z0-9_]+)/\1*\2/g; s/(^|,)[*]([a-z]+:)/\1+\2/g; s/([a-z0-9_]+)[+]+(,|$$)/\1*\2/g')
@@ -19,7 +20,7 @@ help:
 	@echo "make status | verify                    what is there | is every byte right"
 	@echo "make test | check                       tests | ruff, pyright, dg check"
 	@echo "make test-browser                       the web UI, in Chromium"
-	@echo "make test-faults                        crashes, full disks and flipped bits at full length"
+	@echo "make test-faults                        crashes, full disks, flipped bits [FAULTS=short: a part]"
 	@echo "make examples | pictures                write docs/examples/ | docs/pictures/ anew"
 
 .venv/installed: pyproject.toml constraints.txt
@@ -45,13 +46,13 @@ ui: install
 	@$(ENVIRONMENT) dagster dev --host 127.0.0.1 --port 3000
 
 test: install
-	$(BIN)/pytest -n auto --dist worksteal -m 'not browser'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not browser and not faults'
 
 test-browser: install
 	$(BIN)/pytest -rs -m browser
 
 test-faults: install
-	WMTP_FAULTS=full $(BIN)/pytest -m faults
+	WMTP_FAULTS=$(FAULTS) $(BIN)/pytest -rs -n auto --dist worksteal -m faults
 
 examples: install
 	$(BIN)/python -m wmtp_assets_tests.examples

@@ -1,6 +1,6 @@
 """How much of the fault injection is run: ``WMTP_FAULTS=full`` all of it, anything else a part.
 
-The part belongs to the ordinary tests; the whole takes minutes.
+CI runs the part; the whole takes minutes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Hostile files are refused: named, cheaply, and by a child process that goes on.
 
-CPU time and memory are those of the child, which a busy machine does not change.
+CPU time and memory are those of the child, which a busy machine changes little.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.child import call
+from wmtp_assets.child import call, stop
 from wmtp_assets.store import Store
 from wmtp_assets_tests.hostile import (  # noqa: F401 -- they fill the corpus
     json_corpus,
@@ -31,6 +31,9 @@ CPU = 1.0
 
 MEMORY = 200 << 20
 """Bytes that it may take beyond what the child has."""
+
+ATTEMPTS = 3
+"""A file that is dear is so every time, in a new child too; a core that was shared is not."""
 
 if sys.platform != "linux":
     pytest.skip("costs are read from /proc", allow_module_level=True)
@@ -63,6 +66,7 @@ def test_corpus_is_large() -> None:
     assert len(names) == len(set(names)) >= 60
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("item", CORPUS, ids=str)
 def test_hostile_file_is_refused_cheaply(
     item: Hostile,
@@ -77,27 +81,32 @@ def test_hostile_file_is_refused_cheaply(
     door = item.door
     if door.make not in good_stores:
         good_stores[door.make] = door.make(tmp_path_factory.mktemp("good") / "store")
-    if (call(number), door.name) not in warm:
-        assert not any(door.enter(copy(good_stores[door.make], tmp_path / "warm")))
-        warm.add((call(number), door.name))
-    store = copy(good_stores[door.make], tmp_path / "store")
-    path = door.path(store)
-    damage(path, lambda data: data)
-    try:
-        item.write(path)
-    except PermissionError as error:
-        pytest.skip(f"cannot be made here: {error}")
-    seal(store, store.catalogue[door.key], door.file)
-    meter = Meter()
-    said: list[str] = []
-    for step in door.enter(store):
-        said += step
-        cost = meter.read()
-        assert cost.cpu < CPU, step
-        assert cost.memory < MEMORY, step
-    assert meter.is_same_child(), said
-    assert any(path.name in line for line in said), said
-    assert re.search(item.said, "\n".join(said)), said
-    assert all(line.isprintable() for line in said)
-    assert not list(tmp_path.rglob(torch_corpus.MARKER))
-    assert not any(path.is_file() for path in (store.internal / "staging").rglob("*"))
+    for attempt in range(ATTEMPTS):
+        folder = tmp_path / str(attempt)
+        if (call(number), door.name) not in warm:
+            assert not any(door.enter(copy(good_stores[door.make], folder / "warm")))
+            warm.add((call(number), door.name))
+        store = copy(good_stores[door.make], folder / "store")
+        path = door.path(store)
+        damage(path, lambda data: data)
+        try:
+            item.write(path)
+        except PermissionError as error:
+            pytest.skip(f"cannot be made here: {error}")
+        seal(store, store.catalogue[door.key], door.file)
+        meter = Meter()
+        said: list[str] = []
+        costs = []
+        for step in door.enter(store):
+            said += step
+            costs.append(meter.read())
+        assert meter.is_same_child(), said
+        assert any(path.name in line for line in said), said
+        assert re.search(item.said, "\n".join(said)), said
+        assert all(line.isprintable() for line in said)
+        assert not list(tmp_path.rglob(torch_corpus.MARKER))
+        assert not any(path.is_file() for path in (store.internal / "staging").rglob("*"))
+        if all(cost.cpu < CPU and cost.memory < MEMORY for cost in costs):
+            return
+        stop()
+    pytest.fail(f"{costs} for {said}")
