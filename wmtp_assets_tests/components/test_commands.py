@@ -102,8 +102,8 @@ def statuses(url: str) -> list[str]:
 
 
 def test_literal_commands_share_one_instance(shell: Shell, project: Path, root: Path) -> None:
-    """What one command did, every other shows: in an activated shell and in a plain one. The tests in
-    a browser have ``dagster dev``."""
+    """What one command did, every other shows: in an activated shell and in a plain one. That
+    ``dagster dev`` does too is seen in the browser."""
     listed = shell("source activate.sh && dagster asset list")
     assert listed.returncode == 0, listed.stderr
     assert listed.stdout.split() == sorted(listed.stdout.split())
