@@ -21,7 +21,8 @@ its bytes; by its bytes."""
 Advance = Callable[[int], None]
 
 STALE = 7 * 24 * 3600
-"""Seconds after which what an interrupted publication left is removed by the next one."""
+"""Seconds after which what an interrupted publication left, and nobody went on with, is removed by
+the next one."""
 
 
 class NotThere(PublishError):
@@ -67,7 +68,8 @@ class Destination(Protocol):
 
     def prepare(self, size: int) -> None:
         """Require that ``size`` bytes more may be written, before the first of them is sent; remove
-        what was left more than :data:`STALE` seconds ago."""
+        what we left more than :data:`STALE` seconds ago. Called under the lock of the destination:
+        what is remembered of it is read here."""
         ...
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
@@ -95,5 +97,5 @@ class Destination(Protocol):
         ...
 
     def finish(self) -> None:
-        """Forget what was kept to go on with: all is published."""
+        """Forget what was kept to go on with of the files that were staged: they are published."""
         ...

@@ -10,15 +10,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from typing import Any
 
 from wmtp_assets.files import PART, Hasher
-from wmtp_assets.layout import TOP_FOLDERS
-from wmtp_assets.publish.destination import STALE, Advance, How, NotThere, Stopped
+from wmtp_assets.publish.destination import Advance, How, NotThere, Stopped
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal, Upload
 from wmtp_assets.publish.listing import MANIFEST, SentFile, composite
@@ -38,9 +36,6 @@ from wmtp_assets.store import Store
 
 PARTS = 8
 """Parts that are on their way at the same time: so many times 16 MiB are in memory."""
-
-OURS = (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json")
-"""What files that are published begin with."""
 
 READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
@@ -82,6 +77,7 @@ class S3:
         self._lock = threading.Lock()
         self._is_stopped = False
         self._in_place: set[str] = set()
+        self._staged: set[str] = set()
 
     def _at(self, path: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}{path}"}
@@ -140,29 +136,32 @@ class S3:
 
     def prepare(self, size: int) -> None:
         self._is_stopped = False
+        self._journal.load()
         with explained(self.name, self._bucket):
             self._abort_stale()
             probe = self._client.create_multipart_upload(**self._at(MANIFEST))
             self._client.abort_multipart_upload(**self._at(MANIFEST), UploadId=probe["UploadId"])
 
     def _abort_stale(self) -> None:
-        """Abort uploads of ours that nobody went on with."""
+        """Abort uploads that we began and did not go on with; those of others are not ours to know.
+
+        One that cannot be aborted is remembered, and tried again the next time.
+        """
         from botocore.exceptions import ClientError
 
-        ours = {upload.upload_id for upload in self._journal.uploads.values()}
-        pages = self._client.get_paginator("list_multipart_uploads")
-        with suppress(ClientError):  # not every server lists them, or lets everyone
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
-                for item in page.get("Uploads", ()):
-                    top = item["Key"].removeprefix(self._prefix).split("/")[0]
-                    age = time.time() - item["Initiated"].timestamp()
-                    if age > STALE and item["UploadId"] not in ours and top in OURS:
-                        self._client.abort_multipart_upload(
-                            Bucket=self._bucket, Key=item["Key"], UploadId=item["UploadId"]
-                        )
+        stale = [(path, item) for path, item in self._journal.uploads.items() if item.is_stale()]
+        for path, upload in stale:
+            try:
+                if not upload.is_complete:
+                    self._client.abort_multipart_upload(**self._at(path), UploadId=upload.upload_id)
+            except ClientError as error:
+                if code_of(error) != "NoSuchUpload":
+                    continue
+            self._journal.forget(path)
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         reading = Reading(file, self._part_size)
+        self._staged.add(file.path)
         if (found := self._find(file, reading.part_size)) is not None:
             advance(file.record.size)
             return found
@@ -220,6 +219,7 @@ class S3:
         found = self._unless_gone(lambda: [p for page in pages for p in page.get("Parts", ())])
         if found is None:
             return None
+        self._journal.touch(file.path)
         known = upload.parts
         upload.parts = {
             part["PartNumber"]: (sha256, part["ETag"])
@@ -340,7 +340,7 @@ class S3:
             self._client.delete_object(**self._at(path))
 
     def finish(self) -> None:
-        self._journal.clear()
+        self._journal.forget_all(self._staged)
 
 
 def _is_checksum(stated: str, file: SentFile) -> bool:

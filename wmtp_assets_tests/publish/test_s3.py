@@ -210,32 +210,86 @@ def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -
     assert parse_listing(there[MANIFEST], "").retired == {}
 
 
+def uploads(front: Front, bucket: str) -> list[str]:
+    """The keys of uploads that were begun."""
+    found = client_of(front.url).list_multipart_uploads(Bucket=bucket).get("Uploads", ())
+    return sorted(item["Key"] for item in found)
+
+
 def test_stale_uploads_of_ours_are_aborted(
-    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+    open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They cost money and nobody sees them. Not those that are younger than a week, that are below
-    another prefix, or that are of no file of ours. (This server says that all began in 2010.)"""
+    """They cost money and nobody sees them. A week counts from when one was last gone on with."""
+    client, journal = client_of(front.url), Journal(tmp_path / "journal.jsonl")
+    for path in (LARGE, ROWS):
+        begun = client.create_multipart_upload(Bucket=bucket, Key=f"tree/{path}")
+        journal.begin(path, begun["UploadId"], "0" * 64, 10, 5)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 6 * 24 * 3600)
+    open_s3().prepare(0)
+    assert uploads(front, bucket) == [f"tree/{ROWS}", f"tree/{LARGE}"]
+    journal.part(ROWS, 1, "1" * 64, "etag")
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 24 * 3600)
+    open_s3().prepare(0)
+    assert uploads(front, bucket) == [f"tree/{ROWS}"]
+    assert Journal(tmp_path / "journal.jsonl").uploads.keys() == {ROWS}
+
+
+def test_uploads_of_others_are_left(open_s3: OpenS3, front: Front, bucket: str) -> None:
+    """Another team's, another machine's, another root's: below the prefix too, and of any age.
+    (This server says that all began in 2010.)"""
     client = client_of(front.url)
-    keys = (f"tree/{LARGE}", "tree/elsewhere/file", f"other/{LARGE}")
+    keys = sorted((f"tree/{LARGE}", "tree/README.md", "tree/docs/movie.mp4", f"other/{LARGE}"))
     for key in keys:
         client.create_multipart_upload(Bucket=bucket, Key=key)
-
-    def left() -> list[str]:
-        found = client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())
-        return sorted(item["Key"] for item in found)
-
-    now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()).encode()
-
-    def recent(request: Request, answer: Answer) -> None:
-        if request.operation == "ListMultipartUploads":
-            answer.body = answer.body.replace(b"2010-11-10T20:48:33.000Z", now)
-
-    front.after = recent
+    front.soundly()
     open_s3().prepare(0)
-    assert left() == sorted(keys)
-    front.after = lambda request, answer: None
+    assert "ListMultipartUploads" not in front.operations()
+    assert uploads(front, bucket) == keys
+
+
+def test_stale_upload_that_may_not_be_aborted(
+    open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is remembered, and tried again."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    begun = client_of(front.url).create_multipart_upload(Bucket=bucket, Key=f"tree/{LARGE}")
+    journal.begin(LARGE, begun["UploadId"], "0" * 64, 10, 5)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 24 * 3600)
+
+    def refuse(request: Request) -> Answer | None:
+        is_meant = request.operation == "AbortMultipartUpload" and request.key.endswith(LARGE)
+        return Answer.refusal(403, "AccessDenied") if is_meant else None
+
+    front.before = refuse
     open_s3().prepare(0)
-    assert left() == sorted(keys[1:])
+    assert Journal(tmp_path / "journal.jsonl").uploads.keys() == {LARGE}
+
+
+def test_another_selection_forgets_nothing(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    """What is half sent of a model is gone on with after a data set was published."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
+    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    publish(tree_store, [tree_store.catalogue[DATASET]], open_s3())
+    front.soundly()
+    publish(tree_store, [tree_store.catalogue[MODEL]], open_s3())
+    manifest = tree_store.manifest_path(tree_store.catalogue[MODEL])
+    assert front.payload == 1_000_000 + manifest.stat().st_size
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_journal_is_read_under_the_lock(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    """Who waits for another process goes on with what that one sent."""
+    second = open_s3()
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
+    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    publish(tree_store, None, second)
+    assert second.payload == sum(map(len, files_below(tree_store.root).values())) - 2_000_000
 
 
 def test_released_copies_and_pull(
@@ -425,15 +479,6 @@ def test_journal_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="nobody would know what was sent"):
         Journal(tmp_path / "file/journal.jsonl").begin("a", "id", "0" * 64, 10, 5)
-
-
-def test_journal_forgets_after_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's side is aborted then."""
-    journal = Journal(tmp_path / "journal.jsonl")
-    journal.begin("a", "id", "0" * 64, 10, 5)
-    later = time.time() + 8 * 24 * 3600
-    monkeypatch.setattr(time, "time", lambda: later)
-    assert Journal(tmp_path / "journal.jsonl").uploads == {}
 
 
 # -- refused ---------------------------------------------------------------------------------------
