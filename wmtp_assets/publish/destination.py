@@ -8,15 +8,16 @@ to its place, which moves no payload, and ``MANIFEST.json`` last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import SentFile
 from wmtp_assets.publish.outgoing import Outgoing
 
-How = Literal["size", "hash", "full"]
-"""How a published file is compared: by its size; by the hash that the destination keeps, else by
-its bytes; by its bytes."""
+How = Literal["size", "stated", "hash", "full"]
+"""How a published file is compared: by its size; by the hash too that the destination keeps, if it
+does; by that, else by its bytes; by its bytes."""
 
 Advance = Callable[[int], None]
 
@@ -84,12 +85,28 @@ class Destination(Protocol):
         """Let the calls of :meth:`stage` that run elsewhere end soon."""
         ...
 
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep others from giving names meanwhile, where the destination can; raises
+        :class:`PublishError` where somebody else does so now."""
+        ...
+
+    def is_staged(self, path: str, file: SentFile) -> bool:
+        """Whether what was staged is the given file, before any file gets its name; True where the
+        destination compared every part with its hash. May run in several threads."""
+        ...
+
     def commit(self, path: str, file: SentFile) -> None:
         """Put a staged file in its place; may run in several threads."""
         ...
 
+    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
+        """Whether a file that was just put in its place is the given one; where naming moves what
+        :meth:`is_staged` read, that is compared by its size, else by its hash at least."""
+        ...
+
     def write_manifest(self, data: bytes) -> None:
-        """Put ``MANIFEST.json`` in its place, and make all before it durable."""
+        """Put ``MANIFEST.json`` in its place, and make all before it durable; where the destination
+        can tell, only if it is still the one that was read last."""
         ...
 
     def delete(self, path: str) -> None:

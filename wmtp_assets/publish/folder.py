@@ -7,6 +7,7 @@ that was left by a killed run is gone on with: what it holds is compared part by
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -38,6 +39,11 @@ from wmtp_assets.specs import relative_path
 
 STAGING = ".wmtp-staging"
 """Beside ``MANIFEST.json``: what is on its way. Readers ignore it."""
+
+LOCK = "lock"
+"""In there: held while files get their names."""
+
+_NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF))
 
 
 class Folder:
@@ -91,7 +97,7 @@ class Folder:
             status = target.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
                 return False
-            return how == "size" or hash_file(target) == file.record
+            return how in ("size", "stated") or hash_file(target) == file.record
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -121,7 +127,7 @@ class Folder:
         if (found := self._find(file, advance)) is not None:
             return found
         reading = Reading(file, self._part_size)
-        with self._explained("write to"):
+        with self._explained("write to", is_staging=True):
             staged = self._staged(file.path, file.record.sha256)
             descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             with FileIO(descriptor, "r+") as target:
@@ -158,6 +164,53 @@ class Folder:
 
     def stop(self) -> None:
         self._is_stopped = True
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        self._require_root()
+        path = self.root / STAGING / LOCK
+        with self._explained("write to"):
+            descriptor = self._lock(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            with suppress(OSError):  # something is staged
+                path.parent.rmdir()
+
+    def _lock(self, path: Path) -> int:
+        """The lock's open file; a filesystem that knows no locks goes without."""
+        while True:
+            path.parent.mkdir(exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                    return descriptor
+            except FileNotFoundError:
+                pass  # whoever held it has removed it: the next one is another file
+            except BlockingIOError:
+                os.close(descriptor)
+                raise PublishError(
+                    f"somebody else gives files their names at {self.name} now. Nothing of this "
+                    "was published; run again in a minute: what was sent is kept"
+                ) from None
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    return descriptor
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def is_staged(self, path: str, file: SentFile) -> bool:
+        if path in self._in_place:
+            return True
+        with self._explained("read"):
+            return hash_file(self._staged(path, file.sha256)) == file.record
+
+    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
+        return self.is_same(path, file, "size")  # its bytes were read where they were staged
 
     def commit(self, path: str, file: SentFile) -> None:
         if path in self._in_place:
@@ -223,19 +276,25 @@ class Folder:
             )
 
     @contextmanager
-    def _explained(self, verb: str) -> Iterator[None]:
-        """Say what the filesystem refuses; on a full one, what was staged is removed."""
+    def _explained(self, verb: str, *, is_staging: bool = False) -> Iterator[None]:
+        """Say what the filesystem refuses.
+
+        Args:
+            is_staging: no file got its name yet: on a full disk what was staged is removed.
+        """
         try:
             yield
         except OSError as error:
             if error.errno in DISK_FULL:
                 self._is_stopped = True
                 free = shutil.disk_usage(self.root).free
-                self._remove_staging()
+                left = "what was staged and has no name yet is kept"
+                if is_staging:
+                    self._remove_staging()
+                    left = "nothing was published, and what was staged is removed"
                 raise PublishError(
                     f"{self.name} is full ({error.strerror}, {human_bytes(free)} were free): "
-                    "nothing was published, and what was staged is removed. Free some space "
-                    "there and run again"
+                    f"{left}. Free some space there and run again"
                 ) from error
             raise PublishError(
                 f"cannot {verb} {self.name}: {error.strerror or error}"

@@ -12,7 +12,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import Any
 
 from wmtp_assets.files import PART, Hasher
@@ -36,6 +36,11 @@ from wmtp_assets.store import Store
 
 PARTS = 8
 """Parts that are on their way at the same time: so many times 16 MiB are in memory."""
+
+_OVERTAKEN = frozenset(
+    ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404")
+)
+"""Codes of an answer to a conditional request whose condition does not hold."""
 
 READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
@@ -78,6 +83,7 @@ class S3:
         self._is_stopped = False
         self._in_place: set[str] = set()
         self._staged: set[str] = set()
+        self._condition: dict[str, str] = {}
 
     def _at(self, path: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}{path}"}
@@ -103,9 +109,14 @@ class S3:
             try:
                 answer = self._client.get_object(**self._at(path), **part)
             except ClientError as error:
-                if code_of(error) in ("InvalidRange", "416"):
+                code = code_of(error)
+                if code in ("InvalidRange", "416"):
                     return  # it ends before
+                if path == MANIFEST and code in ("NoSuchKey", "404"):
+                    self._condition = {"IfNoneMatch": "*"}
                 raise
+            if path == MANIFEST:
+                self._condition = {"IfMatch": answer["ETag"]} if answer.get("ETag") else {}
             is_part = str(answer.get("ContentRange", "")).startswith(f"bytes {start}-")
             surplus = 0 if is_part else start  # the range was ignored
             with closing(answer["Body"]) as body:
@@ -125,8 +136,10 @@ class S3:
             return False
         if how == "size":
             return True
-        if how == "hash" and stated is not None:
+        if how != "full" and stated is not None:
             return _is_checksum(stated, file)
+        if how == "stated":
+            return True
         hasher = Hasher()
         for block in self.read(path):
             hasher.update(memoryview(block))
@@ -297,6 +310,15 @@ class S3:
     def stop(self) -> None:
         self._is_stopped = True
 
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()  # S3 has no locks; write_manifest is conditional
+
+    def is_staged(self, path: str, file: SentFile) -> bool:
+        return True  # the server compared each part with its SHA-256
+
+    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
+        return self.is_same(path, file, "full" if how == "full" else "hash")
+
     def commit(self, path: str, file: SentFile) -> None:
         from botocore.exceptions import ClientError
 
@@ -326,14 +348,30 @@ class S3:
         self._journal.complete(path)
 
     def write_manifest(self, data: bytes) -> None:
-        digest = hashlib.sha256(data).digest()
+        from botocore.exceptions import ClientError
+
         with explained(self.name, self._bucket):
-            self._client.put_object(
-                **self._at(MANIFEST),
-                Body=data,
-                ContentType="application/json",
-                **self._checksum(digest),
-            )
+            try:
+                self._put_manifest(data, self._condition)
+            except ClientError as error:
+                code = code_of(error)
+                if self._condition and code in ("NotImplemented", "501"):
+                    self._put_manifest(data, {})  # it knows no conditions
+                elif not self._condition or code not in _OVERTAKEN:
+                    raise
+                elif b"".join(self.read(MANIFEST)) != data:  # else it was written, and asked again
+                    raise PublishError(
+                        f"{self.name}/{MANIFEST} was written by somebody else meanwhile. Run again"
+                    ) from None
+
+    def _put_manifest(self, data: bytes, condition: Mapping[str, str]) -> None:
+        self._client.put_object(
+            **self._at(MANIFEST),
+            Body=data,
+            ContentType="application/json",
+            **self._checksum(hashlib.sha256(data).digest()),
+            **condition,
+        )
 
     def delete(self, path: str) -> None:
         with explained(self.name, self._bucket):

@@ -9,12 +9,15 @@ import sys
 import time
 from io import FileIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from wmtp_assets.files import hash_file
 from wmtp_assets.publish import folder as module
+from wmtp_assets.publish import publish as publishing
+from wmtp_assets.publish.destination import Stopped
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import STAGING, Folder
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
@@ -296,6 +299,8 @@ from pathlib import Path
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
+from wmtp_assets.publish.destination import Stopped
+from wmtp_assets.publish import publish as publishing
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 publishing.COMMITS = 1
@@ -382,3 +387,149 @@ def test_artifact_that_was_added(tree_store: Store, mounted: Path) -> None:
     commit(tree_store, OTHER, {"raw/rows": b"rows"})
     publish(tree_store, [tree_store.catalogue[OTHER]], Folder(mounted))
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL, OTHER}
+
+
+# -- two at once -----------------------------------------------------------------------------------
+
+
+def torn(mounted: Path) -> list[str]:
+    """Files that do not lie there as MANIFEST.json says."""
+    listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
+    return [p for p, f in listing.files.items() if not Folder(mounted).is_same(p, f, "hash")]
+
+
+def test_two_that_give_names_at_once(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is refused before it names anything, and goes on when the first is done."""
+    other, commit_file = make_store(tmp_path / "other", 10), Folder.commit
+    said: list[str] = []
+
+    def overtaken(self: Folder, *args: Any) -> None:
+        commit_file(self, *args)
+        if not said:
+            said.append("")
+            with pytest.raises(PublishError) as error:
+                publish_all(other, mounted, "another machine")
+            said[0] = str(error.value)
+
+    monkeypatch.setattr(publishing, "COMMITS", 1)
+    monkeypatch.setattr(Folder, "commit", overtaken)
+    publish_all(tree_store, mounted)
+    assert "somebody else gives files their names" in said[0]
+    assert torn(mounted) == []
+    publish_all(other, mounted, "another machine", how="full")
+    assert torn(mounted) == []
+    assert not (mounted / STAGING).exists()
+
+
+def test_lock_of_a_killed_run_is_no_obstacle(tree_store: Store, mounted: Path) -> None:
+    """The file alone holds nothing."""
+    (mounted / STAGING).mkdir()
+    (mounted / STAGING / "lock").touch()
+    publish_all(tree_store, mounted)
+    assert not (mounted / STAGING).exists()
+
+
+def test_where_there_are_no_locks_the_manifest_decides(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared directly before it is written: nobody succeeds with files of another."""
+    other, write = make_store(tmp_path / "other", 10), publishing._write_manifest
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    def overtaken(*args: Any) -> None:
+        monkeypatch.setattr(publishing, "_write_manifest", write)
+        publish_all(other, mounted, "another machine")
+        write(*args)
+
+    monkeypatch.setattr(module, "fcntl", SimpleNamespace(flock=refuse, LOCK_EX=2, LOCK_NB=4))
+    monkeypatch.setattr(publishing, "_write_manifest", overtaken)
+    with pytest.raises(PublishError, match=r"while files were put.*by somebody else meanwhile"):
+        publish_all(tree_store, mounted)
+    publish_all(tree_store, mounted)
+    assert torn(mounted) == []
+
+
+def test_nothing_is_deleted_by_an_old_plan(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody published the file again that this plan wants away."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": random_bytes(50_000, 2)})
+    publish_all(tree_store, mounted)
+    other, send = make_store(tmp_path / "other"), publishing._send
+
+    def overtaken(*args: Any) -> object:
+        monkeypatch.setattr(publishing, "_send", send)
+        publish_all(other, mounted, "another machine")
+        return send(*args)
+
+    monkeypatch.setattr(publishing, "_send", overtaken)
+    with pytest.raises(PublishError, match=r"meanwhile\. Nothing was deleted; run again"):
+        publish_all(tree_store, mounted, delete=True)
+    assert torn(mounted) == []
+
+
+# -- what is read back, and what is said -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["size", "hash"])
+def test_staged_files_are_read_before_any_gets_its_name(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A disk that keeps other bytes than were written: everything is as before, also with
+    --verify=size, which is about what was published earlier."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"newer", "raw/LICENSE": b"MIT 2\n"})
+    write = module._write
+
+    def rot(target: FileIO, begin: int, data: bytes) -> None:
+        write(target, begin, b"?" + data[1:] if data == b"newer" else data)
+
+    monkeypatch.setattr(module, "_write", rot)
+    refused(tree_store, mounted, f"{ROWS} does not lie at file://", how=how)
+    monkeypatch.undo()
+    publish_all(tree_store, mounted)
+    assert torn(mounted) == []
+
+
+def test_full_when_the_manifest_is_written(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then files have new names: nobody is told that nothing was published."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "replace_file", full)
+    with pytest.raises(PublishError) as error:
+        publish_all(tree_store, mounted)
+    assert str(error.value).startswith("while files were put in their places: file://")
+    assert "is full (No space left on device" in str(error.value)
+    assert "what was staged and has no name yet is kept" in str(error.value)
+    assert "nothing was published" not in str(error.value)
+    assert (mounted / ROWS).read_bytes() == b"new"
+    monkeypatch.undo()
+    assert publish_all(tree_store, mounted).payload == 0
+
+
+def test_reason_is_not_lost(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was stopped because of another says so; the other says why, and later."""
+
+    def stage(self: Folder, file: Any, advance: object) -> None:
+        if file.path == LARGE:
+            time.sleep(0.3)
+            raise PublishError("the reason")
+        raise Stopped("another file failed")
+
+    monkeypatch.setattr(Folder, "stage", stage)
+    monkeypatch.setattr(Folder, "streams", 8)
+    with pytest.raises(PublishError, match="the reason"):
+        publish_all(tree_store, mounted)

@@ -193,6 +193,83 @@ def test_manifest_that_is_another_when_it_is_read_back(
         send(tree_store, open_s3)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_manifest_is_written_only_over_the_one_that_was_read(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, is_first: bool
+) -> None:
+    """Somebody writes it between the last look and the writing: theirs stays."""
+    if not is_first:
+        send(tree_store, open_s3)
+        commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    done: list[str] = []
+
+    def overtaken(request: Request) -> None:
+        if request.operation == "PutObject" and not done:
+            done.append(request.key)
+            client = client_of(front.url)
+            client.put_object(
+                Bucket=bucket, Key=request.key, Body=b"theirs", ChecksumAlgorithm="SHA256"
+            )
+
+    front.before = overtaken
+    with pytest.raises(PublishError, match="was written by somebody else meanwhile"):
+        send(tree_store, open_s3)
+    assert objects(front, bucket)[MANIFEST] == b"theirs"
+
+
+def test_answer_to_the_manifest_is_lost(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """It is sent again, and the condition does not hold any more: because of us."""
+    lost: list[str] = []
+
+    def lose(request: Request, answer: Answer) -> None:
+        if request.operation == "PutObject" and not lost:
+            lost.append(request.key)
+            answer.stop = 0
+
+    front.after = lose
+    send(tree_store, open_s3)
+    assert lost
+    assert parse_listing(objects(front, bucket)[MANIFEST], "").artifacts.keys() == {MODEL, DATASET}
+
+
+def test_server_that_knows_no_conditions(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """It goes without."""
+
+    def refuse(request: Request) -> Answer | None:
+        is_meant = {"if-match", "if-none-match"} & request.headers.keys()
+        return Answer.refusal(501, "NotImplemented") if is_meant else None
+
+    front.before = refuse
+    send(tree_store, open_s3)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    send(tree_store, open_s3)
+    assert objects(front, bucket)[ROWS] == b"new"
+
+
+def test_file_that_is_replaced_when_the_manifest_is_written(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """By another publication, which gave its names a moment later, to as many bytes: nobody is
+    told that all went well."""
+
+    def replace(request: Request, answer: Answer) -> None:
+        if request.operation == "PutObject" and request.key.endswith(MANIFEST):
+            client_of(front.url).put_object(
+                Bucket=bucket,
+                Key=f"tree/{ROWS}",
+                Body=random_bytes(50_000, 8),
+                ChecksumAlgorithm="SHA256",
+            )
+
+    front.after = replace
+    with pytest.raises(PublishError, match=r"any more as MANIFEST\.json says since a moment ago"):
+        send(tree_store, open_s3)
+
+
 def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -> None:
     """What is no longer wanted stays until --delete; what is not ours stays for ever."""
     send(tree_store, open_s3)
