@@ -7,7 +7,7 @@ to its place, which moves no payload, and ``MANIFEST.json`` last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -51,8 +51,17 @@ class Destination(Protocol):
     streams: int
     payload: int
 
-    def names(self) -> Mapping[str, int]:
-        """Path → bytes of all that lies there, published or not; of ours or not."""
+    def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
+        """Path → bytes of what lies there, published or not, of ours or not, and may be in the way
+        of ours.
+
+        Args:
+            paths: of ours: what lies on the way to them must be readable.
+        """
+        ...
+
+    def holds(self, file: Outgoing) -> bool:
+        """Whether exactly these bytes lie in the file's place, whoever put them there."""
         ...
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:

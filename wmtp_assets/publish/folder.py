@@ -10,15 +10,15 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import FileIO
-from pathlib import Path
-from typing import NoReturn
+from pathlib import Path, PurePosixPath
 
 from wmtp_assets.files import (
     BLOCK,
@@ -30,6 +30,7 @@ from wmtp_assets.files import (
     open_regular,
     replace_file,
 )
+from wmtp_assets.layout import TOP_FOLDERS
 from wmtp_assets.progress import human_bytes
 from wmtp_assets.publish.destination import STALE, Advance, How, NotThere, Stopped
 from wmtp_assets.publish.errors import PublishError
@@ -42,6 +43,12 @@ STAGING = ".wmtp-staging"
 
 LOCK = "lock"
 """In there: held while files get their names."""
+
+_OWNER, _STAGED = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{64}")
+"""Names of folders in there, one per owner, and of files in those: nothing else is ours."""
+
+_OURS = frozenset(name.casefold() for name in (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json"))
+"""What the paths of published files begin with."""
 
 _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF))
 
@@ -67,16 +74,32 @@ class Folder:
         self._changed: set[Path] = set()
         self._in_place: set[str] = set()
 
-    def names(self) -> Mapping[str, int]:
+    def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         self._require_root()
+        needed = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
         found: dict[str, int] = {}
+
+        def unreadable(error: OSError) -> None:
+            place = Path(os.fsdecode(error.filename or "")).relative_to(self.root).as_posix()
+            if place in needed:
+                raise error
+
         with self._explained("list"):
-            for path in names_below(self.root, _raise):
-                name = path.relative_to(self.root).as_posix()
-                if not name.startswith(f"{STAGING}/"):
-                    with suppress(FileNotFoundError):
-                        found[name] = path.lstat().st_size
+            for entry in sorted(self.root.iterdir()):
+                is_folder = entry.is_dir() and not entry.is_symlink()
+                if is_folder and entry.name.casefold() not in _OURS:
+                    continue
+                for path in names_below(entry, unreadable) if is_folder else (entry,):
+                    with suppress(FileNotFoundError, PermissionError):
+                        found[path.relative_to(self.root).as_posix()] = path.lstat().st_size
         return found
+
+    def holds(self, file: Outgoing) -> bool:
+        target = self._place(file.path)
+        with self._explained("read"):
+            status = target.lstat()
+            is_alike = stat.S_ISREG(status.st_mode) and status.st_size == file.record.size
+            return is_alike and hash_file(target) == file.record
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         self._require_root()
@@ -106,13 +129,13 @@ class Folder:
     def prepare(self, size: int) -> None:
         self._require_root()
         self._is_stopped = False
-        with self._explained("write to"):
+        with self._explained("write to", is_staging=True):
+            self._require_real_staging()
             self.staging.mkdir(parents=True, exist_ok=True)
             there = 0
-            for path in names_below(self.root / STAGING, _raise):
-                status = path.lstat()
+            for path, status in self._staged_files():
                 if time.time() - status.st_mtime > STALE:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
                 elif path.parent == self.staging:
                     there += status.st_size
             free = shutil.disk_usage(self.root).free
@@ -154,13 +177,12 @@ class Folder:
             if target.lstat().st_size != file.record.size:
                 return None
             reading = Reading(replace(file, local=target), self._part_size)
-            for _ in reading.parts():
-                pass
+            found = reading.describe()
         except (OSError, PublishError):
             return None
         advance(file.record.size)
         self._in_place.add(file.path)
-        return reading.sent()
+        return found
 
     def stop(self) -> None:
         self._is_stopped = True
@@ -168,6 +190,7 @@ class Folder:
     @contextmanager
     def hold(self) -> Iterator[None]:
         self._require_root()
+        self._require_real_staging()
         path = self.root / STAGING / LOCK
         with self._explained("write to"):
             descriptor = self._lock(path)
@@ -249,10 +272,41 @@ class Folder:
     def finish(self) -> None:
         self._remove_staging()
 
+    def _require_real_staging(self) -> None:
+        """Refuse a link in the place of the staging folder: what it leads to is not ours."""
+        if (place := self._link_in_staging()) is not None:
+            raise PublishError(
+                f"{place} is a link or a file, and should be a folder that publications alone "
+                "write: files of others could be changed. Nothing was sent; move it away, then run "
+                "again"
+            )
+
+    def _link_in_staging(self) -> Path | None:
+        for folder in (self.root / STAGING, self.staging):
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(folder.lstat().st_mode):
+                    return folder
+        return None
+
+    def _staged_files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """The files that publications staged, by their names; nothing else that lies there."""
+        for owner in (self.root / STAGING).iterdir():
+            if _OWNER.fullmatch(owner.name) and stat.S_ISDIR(owner.lstat().st_mode):
+                for path in owner.iterdir():
+                    with suppress(FileNotFoundError):
+                        status = path.lstat()
+                        if _STAGED.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
+                            yield path, status
+
     def _remove_staging(self) -> None:
-        shutil.rmtree(self.staging, ignore_errors=True)
-        with suppress(OSError):  # somebody else's are in there
-            self.staging.parent.rmdir()
+        if self._link_in_staging() is not None:
+            return
+        with suppress(OSError):
+            for path, _ in self._staged_files():
+                if path.parent == self.staging:
+                    path.unlink()
+            self.staging.rmdir()
+            self.staging.parent.rmdir()  # refused where somebody else's are in there
 
     def _place(self, path: str) -> Path:
         return self.root / relative_path(path)
@@ -308,7 +362,3 @@ def _write(target: FileIO, begin: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[target.write(view) :]
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error

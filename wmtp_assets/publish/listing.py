@@ -69,8 +69,8 @@ class Listing(Spec):
     Attributes:
         release: version of ``RELEASE.json``; None: nothing was released when it was published.
         published_at: UTC time.
-        retired: path → bytes of files that were published before and are named no more; they lie
-            there until somebody publishes with ``--delete``.
+        retired: path → files that were published before and are no longer; they lie there until
+            somebody publishes with ``--delete``.
     """
 
     format: Literal["wmtp-publish/1"] = "wmtp-publish/1"
@@ -78,7 +78,7 @@ class Listing(Spec):
     release: str | None = Field(default=None, max_length=100)
     published_at: str = Field(max_length=40)
     artifacts: dict[AssetName, SentArtifact]
-    retired: dict[RelativePath, int] = Field(default_factory=dict)
+    retired: dict[RelativePath, SentFile] = Field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, SentFile]:

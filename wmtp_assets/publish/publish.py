@@ -35,11 +35,13 @@ class Options:
         how: how files are compared that are published already, and those that were sent.
         delete: remove files of ours that are no longer wanted; else they are left.
         downgrade: an older release may replace a newer one.
+        overwrite: a file of ours may replace one that no publication put there.
     """
 
     how: How = "hash"
     delete: bool = False
     downgrade: bool = False
+    overwrite: bool = False
 
 
 DEFAULT = Options()
@@ -97,26 +99,34 @@ def plan_publication(
     if artifacts is None:
         missing = [a.key for a in store.catalogue if not a.optional and not is_committed(store, a)]
         if missing:
-            say(f"not materialized, and so not published: {', '.join(missing)}")
+            say(f"not materialized here, and so not sent: {', '.join(missing)}")
         chosen = to_publish(store, include_local_small=include_local_small)
-        here = {artifact.key for artifact in to_publish(store, include_local_small=True)}
+        known = {artifact.key for artifact in store.catalogue}
     else:
-        chosen, here = artifacts, None
+        chosen, known = artifacts, None
     if not chosen:
         raise PublishError(
             f"nothing is materialized under {store.root}: there is nothing to publish. Make it: "
             "make materialize"
         )
-    return make_plan(
+    plan = make_plan(
         destination,
         [read_local(store, artifact) for artifact in chosen],
         store.settings.source,
         release_of(store),
         options.how,
-        here=here,
+        known=known,
         downgrade=options.downgrade,
+        overwrite=options.overwrite,
         say=say,
     )
+    if known is not None and (kept := _not_here(store, plan)):
+        say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
+    return plan
+
+
+def _not_here(store: Store, plan: Plan) -> list[str]:
+    return [key for key in plan.others if not is_committed(store, store.catalogue[key])]
 
 
 def publish(
@@ -161,9 +171,7 @@ def publish(
             if options.delete and plan.extra:
                 data = listing.render() if is_written else plan.before.data
                 _require_as_before(destination, data, "Nothing was deleted; run again")
-                for path in plan.extra:
-                    destination.delete(path)
-                deleted = tuple(plan.extra)
+                deleted = _delete(destination, plan, say)
                 listing = listing.model_copy(update={"retired": {}})
                 destination.write_manifest(listing.render())
                 _require_manifest(destination, listing)
@@ -288,6 +296,21 @@ def _write_manifest(
             )
 
     _each(compare, sent)
+
+
+def _delete(destination: Destination, plan: Plan, say: Say) -> tuple[str, ...]:
+    """Delete what is no longer wanted, where it is what was published; the paths that were."""
+    deleted: list[str] = []
+    for path, file in plan.extra.items():
+        if destination.is_same(path, file, "hash"):
+            destination.delete(path)
+            deleted.append(path)
+        else:
+            say(
+                f"{path} does not lie at {destination.name} as it was published: what lies there, "
+                "if anything does, is kept, and counts as ours no longer"
+            )
+    return tuple(deleted)
 
 
 def _require_manifest(destination: Destination, listing: Listing) -> None:

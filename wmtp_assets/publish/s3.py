@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import Any
@@ -90,7 +90,7 @@ class S3:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def names(self) -> Mapping[str, int]:
+    def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         found: dict[str, int] = {}
         with explained(self.name, self._bucket):
             pages = self._client.get_paginator("list_objects_v2")
@@ -144,6 +144,11 @@ class S3:
         for block in self.read(path):
             hasher.update(memoryview(block))
         return hasher.record() == file.record
+
+    def holds(self, file: Outgoing) -> bool:
+        found = Reading(file, self._part_size).describe()
+        # a checksum that somebody else's client made may be of another kind
+        return self.is_same(file.path, found, "hash") or self.is_same(file.path, found, "full")
 
     # -- writing -----------------------------------------------------------------------------------
 

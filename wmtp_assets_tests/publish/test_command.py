@@ -34,7 +34,7 @@ def test_plan_then_publication(tree_store: Store, root: Path, mounted: Path) -> 
     to = ("--to", f"file://{mounted}")
     planned = wmtp("publish", *to, "--dry-run")
     assert f"  new {ROWS} (50.0 kB)\n" in planned.stdout
-    assert "not materialized, and so not published: meta_llama_mtp_tokenizer, " in planned.stderr
+    assert "not materialized here, and so not sent: meta_llama_mtp_tokenizer, " in planned.stderr
     assert "6 new (3.1 MB), 0 same (0 B), 0 changed (0 B)\n" in planned.stdout
     assert "3.1 MB to send, time ? (nothing was sent there yet)\n" in planned.stdout
     assert [*mounted.iterdir()] == []

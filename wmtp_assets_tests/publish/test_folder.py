@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from wmtp_assets.files import hash_file
+from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
 from wmtp_assets.publish.destination import Stopped
@@ -22,9 +23,11 @@ from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import STAGING, Folder
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
 from wmtp_assets.publish.publish import Options, plan_publication, publish
+from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.publish.conftest import PART
 from wmtp_assets_tests.publish.trees import (
+    CATALOGUE,
     DATASET,
     LARGE,
     MODEL,
@@ -98,25 +101,59 @@ def test_nothing_is_deleted_unless_asked_for(tree_store: Store, mounted: Path) -
     publish_all(tree_store, mounted)
     assert licence.read_bytes() == b"MIT\n"
     listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
-    assert listing.retired == {"datasets_v2/humaneval/raw/LICENSE": 4}
+    assert listing.retired.keys() == {"datasets_v2/humaneval/raw/LICENSE"}
     publish_all(tree_store, mounted, delete=True)
     assert not licence.exists()
     assert (mounted / "models_v2/notes.txt").exists()
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").retired == {}
 
 
-def test_what_is_gone_here_is_extra_there(tree_store: Store, mounted: Path) -> None:
-    """An artifact that was removed stays published until --delete; a selection removes no other."""
+def without(store: Store, key: str) -> Store:
+    """The store of a checkout whose catalogue does not have an artifact any more."""
+    gone = store.catalogue[key].spec
+    return Store(store.settings, Catalogue([s for s in CATALOGUE.specs if s is not gone]))
+
+
+def test_what_is_no_longer_in_the_catalogue_is_extra(tree_store: Store, mounted: Path) -> None:
+    """It lies there until --delete; a selection removes no other."""
     publish_all(tree_store, mounted)
-    artifact = tree_store.catalogue[DATASET]
-    only = [tree_store.catalogue[MODEL]]
-    tree_store.manifest_path(artifact).unlink()
-    publish(tree_store, only, Folder(mounted), Options(delete=True))
+    newer = without(tree_store, DATASET)
+    publish(newer, [newer.catalogue[MODEL]], Folder(mounted), Options(delete=True))
     assert (mounted / ROWS).exists()
-    assert states(tree_store, mounted) == {"same": 3, "extra": 3}
-    publish_all(tree_store, mounted, delete=True)
+    assert states(newer, mounted) == {"same": 3, "extra": 3}
+    publish_all(newer, mounted, delete=True)
     assert not (mounted / "datasets_v2").exists()
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL}
+
+
+def test_what_is_not_here_stays_published(tree_store: Store, mounted: Path, tmp_path: Path) -> None:
+    """A machine that has less publishes what it has, and unpublishes nothing, with --delete
+    either; it says what it kept."""
+    publish_all(tree_store, mounted)
+    less = Store(Settings("sample", tmp_path / "less"), CATALOGUE)
+    commit(less, OTHER, {"raw/rows": b"rows"})
+    said: list[str] = []
+    done = publish(less, None, Folder(mounted), Options(delete=True), say=said.append)
+    assert done.deleted == ()
+    assert any(f"kept as it is: {DATASET}, {MODEL}" in line for line in said), said
+    there = parse_listing((mounted / MANIFEST).read_bytes(), "")
+    assert there.artifacts.keys() == {MODEL, DATASET, OTHER}
+    assert there.retired == {}
+    assert torn(mounted) == []
+
+
+def test_what_somebody_wrote_over_is_not_deleted(tree_store: Store, mounted: Path) -> None:
+    """It is not the file that was published; nor is it counted as ours from then on."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": b"x"})
+    written = mounted / "models_v2/meta-llama-mtp/raw/empty"
+    written.write_bytes(b"written later by a person")
+    said: list[str] = []
+    done = publish(tree_store, None, Folder(mounted), Options(delete=True), say=said.append)
+    assert done.deleted == ()
+    assert written.read_bytes() == b"written later by a person"
+    assert any("counts as ours no longer" in line for line in said)
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").retired == {}
 
 
 def test_local_small_only_when_asked_for(tree_store: Store, mounted: Path) -> None:
@@ -214,6 +251,74 @@ def test_name_that_differs_in_case_only(tree_store: Store, mounted: Path, name: 
     refused(tree_store, mounted, "would be one file, or one inside the other")
 
 
+def test_file_of_somebody_else_in_a_place_of_ours(tree_store: Store, mounted: Path) -> None:
+    """No manifest of ours names it: it is not replaced, unless asked for; one that is the same is
+    taken as it is."""
+    store = release(tree_store, "v2.0.0")
+    (mounted / ROWS).parent.mkdir(parents=True)
+    (mounted / ROWS).write_bytes(random_bytes(50_000, 2))
+    (mounted / "RELEASE.json").write_text("somebody's")
+    refused(store, mounted, "RELEASE.json at file://")
+    refused(store, mounted, "or replace what lies there with --overwrite")
+    size = sum(map(len, files_below(store.root).values()))
+    assert publish_all(store, mounted, overwrite=True).payload == size - 50_000
+    assert torn(mounted) == []
+
+
+@pytest.mark.parametrize("owner", ["", "/owner"])
+def test_staging_folder_that_is_a_link(
+    tree_store: Store, mounted: Path, tmp_path: Path, owner: str
+) -> None:
+    """What it leads to is not ours to write, nor to tidy up."""
+    thesis = tmp_path / "home/sub/thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("x")
+    os.utime(thesis, (1, 1))
+    place = Folder(mounted).staging if owner else mounted / STAGING
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(tmp_path / "home")
+    with pytest.raises(PublishError, match="is a link or a file, and should be a folder"):
+        publish_all(tree_store, mounted)
+    assert files_below(tmp_path / "home") == {"sub/thesis.tex": b"x"}
+    assert MANIFEST not in files_below(mounted)
+
+
+def test_only_what_was_staged_is_tidied_up(tree_store: Store, mounted: Path) -> None:
+    """By its name; what else somebody put there stays."""
+    owner = Folder(mounted).staging
+    owner.mkdir(parents=True)
+    names = ["a" * 64, "notes.txt", "folder/" + "b" * 64]
+    for name in names:
+        (owner / name).parent.mkdir(exist_ok=True)
+        (owner / name).write_bytes(b"x")
+        os.utime(owner / name, (1, 1))
+    publish_all(tree_store, mounted)
+    assert files_below(owner).keys() == {*names[1:]}
+
+
+def test_what_is_not_on_our_way_need_not_be_readable(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other teams have folders on the volume, beside ours and in them; root may read everything,
+    so the system says so here."""
+    (mounted / "lost+found").mkdir()
+    (mounted / "models_v2/other-team").mkdir(parents=True)
+    scandir = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(os.fsdecode(path)).name in closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    closed = {"lost+found", "other-team"}
+    monkeypatch.setattr(os, "scandir", refuse)
+    publish_all(tree_store, mounted)
+    assert torn(mounted) == []
+    closed.add("meta-llama-mtp")
+    with pytest.raises(PublishError, match=r"cannot list file://.*meta-llama-mtp"):
+        publish_all(tree_store, mounted)
+
+
 def test_link_in_the_place_of_a_folder(tree_store: Store, mounted: Path, tmp_path: Path) -> None:
     """Through it files would be written that are not ours."""
     (tmp_path / "elsewhere").mkdir()
@@ -227,9 +332,8 @@ def test_link_is_not_followed_to_delete(tree_store: Store, mounted: Path, tmp_pa
     publish_all(tree_store, mounted)
     (mounted / "datasets_v2").rename(tmp_path / "elsewhere")
     (mounted / "datasets_v2").symlink_to(tmp_path / "elsewhere")
-    tree_store.manifest_path(tree_store.catalogue[DATASET]).unlink()
     with pytest.raises(PublishError, match="through a link that leads out of file://"):
-        publish_all(tree_store, mounted, delete=True)
+        publish_all(without(tree_store, DATASET), mounted, delete=True)
     assert (tmp_path / "elsewhere/humaneval/raw/data.parquet").exists()
 
 
@@ -435,6 +539,8 @@ def test_where_there_are_no_locks_the_manifest_decides(
     tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is compared directly before it is written: nobody succeeds with files of another."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
     other, write = make_store(tmp_path / "other", 10), publishing._write_manifest
 
     def refuse(*args: object) -> None:

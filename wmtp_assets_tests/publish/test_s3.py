@@ -287,6 +287,24 @@ def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -
     assert parse_listing(there[MANIFEST], "").retired == {}
 
 
+def test_object_of_somebody_else_in_a_place_of_ours(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """No manifest of ours names it: the same bytes are taken, whoever's client sent them, and
+    others are not replaced, unless asked for."""
+    client = client_of(front.url)
+    same = {"Bucket": bucket, "Key": f"tree/{ROWS}", "ChecksumAlgorithm": "SHA256"}
+    client.put_object(Body=random_bytes(50_000, 2), **same)
+    client.put_object(Body=random_bytes(3_000_000, 8), **{**same, "Key": f"tree/{LARGE}"})
+    before = objects(front, bucket)
+    with pytest.raises(PublishError, match=r"consolidated\.pth at s3://.* with --overwrite"):
+        send(tree_store, open_s3)
+    assert objects(front, bucket) == before
+    send(tree_store, open_s3, overwrite=True)
+    there = objects(front, bucket)
+    assert {p: there[p] for p in files_below(tree_store.root)} == files_below(tree_store.root)
+
+
 def uploads(front: Front, bucket: str) -> list[str]:
     """The keys of uploads that were begun."""
     found = client_of(front.url).list_multipart_uploads(Bucket=bucket).get("Uploads", ())
