@@ -29,6 +29,7 @@ class Upload:
 
     Attributes:
         sha256, size, part_size: of the file it is of.
+        checksum: how the server knows the SHA-256 of its parts.
         touched: seconds since 1970 when it was last gone on with.
         parts: number → SHA-256 in hexadecimal and ETag, of those that arrived.
         is_complete: the file was put in its place.
@@ -38,13 +39,19 @@ class Upload:
     sha256: str
     size: int
     part_size: int
+    checksum: str
     touched: float
     parts: dict[int, tuple[str, str]] = field(default_factory=dict)
     is_complete: bool = False
 
-    def is_of(self, sha256: str, size: int, part_size: int) -> bool:
-        """Whether it is of this file, in parts of this size."""
-        return (self.sha256, self.size, self.part_size) == (sha256, size, part_size)
+    def is_of(self, sha256: str, size: int, part_size: int, checksum: str) -> bool:
+        """Whether it is of this file, in parts of this size with such checksums."""
+        identity = self.sha256, self.size, self.part_size, self.checksum
+        return identity == (sha256, size, part_size, checksum)
+
+    def has_all_parts(self) -> bool:
+        """Whether every part arrived."""
+        return self.parts.keys() == {*range(1, max(-(-self.size // self.part_size), 1) + 1)}
 
     def is_stale(self) -> bool:
         """Whether nobody went on with it for :data:`STALE` seconds."""
@@ -117,6 +124,7 @@ class Journal:
                     str(event["sha256"]),
                     int(event["size"]),
                     int(event["part_size"]),
+                    str(event["checksum"]),
                     float(event["at"]),
                 )
             case "part":
@@ -155,7 +163,15 @@ class Journal:
             file.seek(-1, 2)
             return file.read(1) != b"\n"
 
-    def begin(self, path: str, upload_id: str, sha256: str, size: int, part_size: int) -> None:
+    def begin(
+        self,
+        path: str,
+        upload_id: str,
+        sha256: str,
+        size: int,
+        part_size: int,
+        checksum: str = "sha256",
+    ) -> None:
         """An upload of a file was begun; one before of the same path is forgotten."""
         self._write(
             {
@@ -165,6 +181,7 @@ class Journal:
                 "sha256": sha256,
                 "size": size,
                 "part_size": part_size,
+                "checksum": checksum,
             }
         )
 

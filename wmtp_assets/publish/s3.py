@@ -24,6 +24,7 @@ from wmtp_assets.publish.location import Location
 from wmtp_assets.publish.outgoing import Outgoing, Reading
 from wmtp_assets.publish.s3_client import (
     ATTEMPTS,
+    CHECKSUM_VARIABLE,
     Checksum,
     code_of,
     explained,
@@ -76,6 +77,7 @@ class S3:
         self._client, self._bucket, self._journal = client, bucket, journal
         self._prefix = f"{prefix}/" if prefix else ""
         self._part_size = part_size
+        self._mode: Checksum = checksum
         self._has_checksums = checksum == "sha256"
         self._pool = ThreadPoolExecutor(PARTS)
         self._slots = threading.BoundedSemaphore(PARTS)
@@ -183,7 +185,11 @@ class S3:
         if (found := self._find(file, reading.part_size)) is not None:
             advance(file.record.size)
             return found
-        upload = self._go_on(file, reading.part_size) or self._begin(file, reading.part_size)
+        upload = self._go_on(file, reading.part_size)
+        if upload is None and (found := self._find(file, reading.part_size)) is not None:
+            advance(file.record.size)  # it was completed, and we were cut off before we knew
+            return found
+        upload = upload or self._begin(file, reading.part_size)
         there = dict(upload.parts)
         running: list[Future[None]] = []
         try:
@@ -210,7 +216,7 @@ class S3:
             return None
         digests = [bytes.fromhex(upload.parts[number][0]) for number in sorted(upload.parts)]
         record = file.record
-        if upload.is_of(record.sha256, record.size, part_size) and digests:
+        if upload.is_of(record.sha256, record.size, part_size, self._mode) and digests:
             sent = SentFile(
                 size=record.size,
                 sha256=record.sha256,
@@ -224,18 +230,21 @@ class S3:
         return None
 
     def _go_on(self, file: Outgoing, part_size: int) -> Upload | None:
-        """An upload that was begun, with those of its parts that the server has; None: none was."""
+        """An upload that was begun, with those of its parts that the server has; None: none was, or
+        the server does not know it any more."""
         upload = self._journal.uploads.get(file.path)
         if upload is None:
             return None
         identity = {**self._at(file.path), "UploadId": upload.upload_id}
-        if not upload.is_of(file.record.sha256, file.record.size, part_size):
+        if not upload.is_of(file.record.sha256, file.record.size, part_size, self._mode):
             self._unless_gone(lambda: self._client.abort_multipart_upload(**identity))
             self._journal.forget(file.path)
             return None
         pages = self._client.get_paginator("list_parts").paginate(**identity)
         found = self._unless_gone(lambda: [p for page in pages for p in page.get("Parts", ())])
         if found is None:
+            if upload.has_all_parts():
+                self._journal.complete(file.path)  # if it was: _find asks
             return None
         self._journal.touch(file.path)
         known = upload.parts
@@ -264,7 +273,7 @@ class S3:
             begun = self._client.create_multipart_upload(**self._at(file.path), **algorithm)
             upload_id = begun["UploadId"]
         record = file.record
-        self._journal.begin(file.path, upload_id, record.sha256, record.size, part_size)
+        self._journal.begin(file.path, upload_id, record.sha256, record.size, part_size, self._mode)
         return self._journal.uploads[file.path]
 
     def _send(
@@ -291,16 +300,28 @@ class S3:
                 attempt += 1
                 self._count(len(data))
                 try:
-                    return self._client.upload_part(
+                    answer = self._client.upload_part(
                         **self._at(path),
                         UploadId=upload_id,
                         PartNumber=number,
                         Body=data,
                         **self._checksum(digest),
-                    )["ETag"]
+                    )
+                    self._require_compared(answer, digest)
+                    return answer["ETag"]
                 except ClientError as error:
                     if attempt == ATTEMPTS or not is_damaged_on_the_way(error):
                         raise
+
+    def _require_compared(self, answer: Mapping[str, Any], digest: bytes) -> None:
+        """A server that passes over the checksum would take any bytes: it must say it back."""
+        stated = self._checksum(digest).get("ChecksumSHA256")
+        if stated is not None and answer.get("ChecksumSHA256") != stated:
+            raise PublishError(
+                f"{self.name}: the server does not say back the SHA-256 of a part, so nobody knows "
+                "whether it compared it. No file got its name. Run again, with "
+                f"{CHECKSUM_VARIABLE}=signature: every server checks the signature"
+            )
 
     def _checksum(self, digest: bytes) -> dict[str, str]:
         """How a request says the SHA-256 of its body, where its signature does not."""
