@@ -113,7 +113,7 @@ def publish(
         f"{human_bytes(done.payload)} sent in {human_seconds(done.seconds)}{rate}"
         + (f"; {len(done.deleted)} files deleted" if done.deleted else "")
         + (f"; {left} files are no longer wanted: --delete removes them" if left else "")
-        + ("" if done.is_written else "; it was all there")
+        + ("" if done.is_written or done.payload else "; it was all there")
     )
 
 

@@ -44,12 +44,14 @@ class Destination(Protocol):
         key: what it is, in full: equal ones are one place.
         streams: files that are staged side by side.
         payload: bytes of files that were sent.
+        largest: bytes of one file that it takes.
     """
 
     name: str
     key: str
     streams: int
     payload: int
+    largest: int
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         """Path → bytes of what lies there, published or not, of ours or not, and may be in the way

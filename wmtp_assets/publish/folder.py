@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -63,6 +64,7 @@ class Folder:
     """
 
     streams = 1
+    largest = sys.maxsize
 
     def __init__(self, root: Path, owner: str = "", part_size: int = PART) -> None:
         self.name = self.key = f"file://{root}"

@@ -107,13 +107,16 @@ def parse_listing(data: bytes, where: str) -> Listing:
     except ValidationError as error:
         problem = error.errors()[0]
         place = as_text(".".join(map(str, problem["loc"])))
-        raise PublishError(f"{where} is no manifest of ours: {place}: {problem['msg']}") from error
+        raise PublishError(
+            f"{where} is no manifest of ours: {place}: {as_text(problem['msg'])}"
+        ) from error
     except ValueError as error:
-        raise PublishError(f"{where} is no manifest of ours: {error}") from error
+        raise PublishError(f"{where} is no manifest of ours: {as_text(error)}") from error
     if not is_whole:
         raise PublishError(
-            f"{where} was changed after it was written: its own SHA-256 should be {stated}. "
-            "Publish to another place, or take it away and publish again: everything is sent anew"
+            f"{where} was changed after it was written: its own SHA-256 should be "
+            f"{as_text(stated)}. Publish to another place, or take it away and publish again: "
+            "everything is sent anew"
         )
     return listing
 

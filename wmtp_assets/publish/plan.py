@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from wmtp_assets.progress import Say, silent
+from wmtp_assets.integrity.findings import as_text
+from wmtp_assets.progress import Say, human_bytes, silent
 from wmtp_assets.publish.destination import Destination, How, NotThere
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST, MAX_SIZE, Listing, SentFile, parse_listing
@@ -142,7 +143,8 @@ def make_plan(
 
     Raises:
         PublishError: if the destination holds the other source or a newer release, if names
-            collide, if somebody else's file lies in a place of ours, or if it refuses.
+            collide, if a file is too large for it, if somebody else's lies in a place of ours, or
+            if it refuses.
     """
     before = read_published(destination)
     listing = before.listing
@@ -160,6 +162,7 @@ def make_plan(
     gone = [key for key in others if known is not None and key not in known]
     others = [key for key in others if key not in gone]
     staying = {*files, *(p for key in others for p in _artifact_files(listing, key))}
+    _require_size(destination, locals_)
     retired = listing.retired if listing else {}
     extra = {p: file for p, file in {**retired, **published}.items() if p not in staying}
     there = destination.names(files)
@@ -214,16 +217,27 @@ def _require_successor(
             "the two never share a tree. Publish to another place"
         )
     if listing.release is not None and not downgrade and _is_older(release, listing.release):
-        here = f"release {release}" if release else "nothing released"
+        here = f"release {as_text(release)}" if release else "nothing released"
         raise PublishError(
-            f"{name} holds release {listing.release}, and here is {here}: it would go back. "
-            "Publish from the machine that has the newer release, to another place, or with "
+            f"{name} holds release {as_text(listing.release)}, and here is {here}: it would go "
+            "back. Publish from the machine that has the newer release, to another place, or with "
             "--downgrade if it shall go back"
         )
 
 
 def _is_older(release: str | None, than: str) -> bool:
     return release != than and is_newer(than, release)
+
+
+def _require_size(destination: Destination, locals_: Sequence[Local]) -> None:
+    for local in locals_:
+        for file in local.files:
+            if file.record.size > destination.largest:
+                raise PublishError(
+                    f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} "
+                    f"takes no file of more than {human_bytes(destination.largest)}. Nothing was "
+                    f"sent; publish without {local.artifact.key}, or to a folder"
+                )
 
 
 def _require_ours(destination: Destination, files: Sequence[Outgoing]) -> None:

@@ -60,6 +60,7 @@ class S3:
     """
 
     streams = 4
+    largest = 5 << 40
 
     def __init__(
         self,

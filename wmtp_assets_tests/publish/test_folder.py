@@ -23,6 +23,8 @@ from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import STAGING, Folder
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
 from wmtp_assets.publish.publish import Options, plan_publication, publish
+from wmtp_assets.publish.s3 import S3
+from wmtp_assets.publish.selection import is_newer
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.publish.conftest import PART
@@ -215,6 +217,42 @@ def test_older_release_does_not_replace_a_newer_one(tree_store: Store, mounted: 
     refused(older, mounted, "holds release v2.10.0, and here is release v2.9.1: it would go back")
     publish_all(older, mounted, downgrade=True)
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").release == "v2.9.1"
+
+
+def test_release_after_its_candidates(tree_store: Store, mounted: Path) -> None:
+    """A suffix leads to a release, it is not one more number."""
+    publish_all(release(tree_store, "v2.0.0-rc9"), mounted)
+    publish_all(release(tree_store, "v2.0.0-rc10"), mounted)
+    publish_all(release(tree_store, "v2.0.0"), mounted)
+    refused(release(tree_store, "v2.0.0-rc11"), mounted, "here is release v2.0.0-rc11")
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("v2.9.1", "v2.10.0"),
+        ("v2.0.0-rc9", "v2.0.0-rc10"),
+        ("v2.0.0-alpha.2", "v2.0.0-beta.1"),
+        ("v2.0.0-rc1", "v2.0.0"),
+        ("v2.0.0", "v2.0.1-rc1"),
+        ("v2.0", "v2.0.1"),
+    ],
+)
+def test_order_of_versions(older: str, newer: str) -> None:
+    """Numbers as numbers, candidates before what they lead to."""
+    assert is_newer(newer, older)
+    assert not is_newer(older, newer)
+    assert not is_newer(newer, newer)
+    assert not is_newer(f"{newer}+build.7", newer)
+
+
+def test_file_that_is_too_large_for_the_destination(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 takes 5 TiB: said before the first byte, not behind them."""
+    monkeypatch.setattr(Folder, "largest", 2_999_999)
+    refused(tree_store, mounted, "takes no file of more than 3.0 MB. Nothing was sent")
+    assert S3.largest == 5 * 2**40
 
 
 def test_nothing_released_does_not_replace_a_release(

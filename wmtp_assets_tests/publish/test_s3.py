@@ -677,6 +677,14 @@ def test_endpoints_that_are_refused(tree_store: Store, front: Front, url: str) -
         open_destination(tree_store, "s3://bucket-x/tree", url)
 
 
+def test_endpoint_with_a_password(tree_store: Store, front: Front) -> None:
+    """Of a URL that is refused no more than the host is shown."""
+    for url in ("https://me:planted@storage.example", "https://sto rage/?token=planted"):
+        with pytest.raises(SpecError, match="is no URL of an S3 server") as error:
+            open_destination(tree_store, "s3://bucket-x/tree", url)
+        assert "planted" not in str(error.value)
+
+
 def test_bucket_that_is_absent(tree_store: Store, front: Front) -> None:
     """By its name."""
     destination = open_destination(tree_store, "s3://no-such-bucket/tree", front.url)
