@@ -75,6 +75,7 @@ class Folder:
         self._is_stopped = False
         self._changed: set[Path] = set()
         self._in_place: set[str] = set()
+        self._mine: set[str] = set()
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         self._require_root()
@@ -149,13 +150,15 @@ class Folder:
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         self._require_going_on(file)
+        self._mine.add(file.path)
         if (found := self._find(file, advance)) is not None:
             return found
         reading = Reading(file, self._part_size)
         with self._explained("write to", is_staging=True):
-            staged = self._staged(file.path, file.record.sha256)
+            staged = self._staged(file.path)
             descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             with FileIO(descriptor, "r+") as target:
+                os.utime(descriptor)  # gone on with: STALE counts from now
                 there = os.fstat(descriptor).st_size
                 for number, data, _ in reading.parts():
                     self._require_going_on(file)
@@ -232,7 +235,7 @@ class Folder:
         if path in self._in_place:
             return True
         with self._explained("read"):
-            return hash_file(self._staged(path, file.sha256)) == file.record
+            return hash_file(self._staged(path)) == file.record
 
     def is_placed(self, path: str, file: SentFile, how: How) -> bool:
         return self.is_same(path, file, "size")  # its bytes were read where they were staged
@@ -244,7 +247,7 @@ class Folder:
         self._require_inside(target)
         with self._explained("write to"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._staged(path, file.sha256).replace(target)
+            self._staged(path).replace(target)
         self._changed.update(target.parents)
 
     def write_manifest(self, data: bytes) -> None:
@@ -272,7 +275,7 @@ class Folder:
                     break
 
     def finish(self) -> None:
-        self._remove_staging()
+        self._remove_staging(self._mine)
 
     def _require_real_staging(self) -> None:
         """Refuse a link in the place of the staging folder: what it leads to is not ours."""
@@ -300,12 +303,14 @@ class Folder:
                         if _STAGED.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
                             yield path, status
 
-    def _remove_staging(self) -> None:
+    def _remove_staging(self, paths: Collection[str] | None = None) -> None:
+        """Remove what we staged of these files; None: of all."""
         if self._link_in_staging() is not None:
             return
+        names = None if paths is None else {self._staged(path).name for path in paths}
         with suppress(OSError):
             for path, _ in self._staged_files():
-                if path.parent == self.staging:
+                if path.parent == self.staging and (names is None or path.name in names):
                     path.unlink()
             self.staging.rmdir()
             self.staging.parent.rmdir()  # refused where somebody else's are in there
@@ -320,9 +325,9 @@ class Folder:
                 f"{target} is reached through a link that leads out of {self.name}: take it away"
             )
 
-    def _staged(self, path: str, sha256: str) -> Path:
-        """Where a file with this content is staged; two places never share one."""
-        return self.staging / hashlib.sha256(f"{sha256}  {path}".encode()).hexdigest()
+    def _staged(self, path: str) -> Path:
+        """Where a file is staged, whatever its content; two places never share one."""
+        return self.staging / hashlib.sha256(path.encode()).hexdigest()
 
     def _require_root(self) -> None:
         if not self.root.is_dir():

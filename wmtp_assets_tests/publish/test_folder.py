@@ -481,6 +481,31 @@ def test_killed(tree_store: Store, mounted: Path, phase: str, after: int) -> Non
     assert there == files_below(tree_store.root)
 
 
+def test_another_selection_forgets_nothing(tree_store: Store, mounted: Path) -> None:
+    """What is half sent of a model is gone on with after a data set was published."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
+    subprocess.run(command, check=False)
+    publish(tree_store, [tree_store.catalogue[DATASET]], Folder(mounted, part_size=PART))
+    destination = Folder(mounted, part_size=PART)
+    publish(tree_store, [tree_store.catalogue[MODEL]], destination)
+    manifest = tree_store.manifest_path(tree_store.catalogue[MODEL])
+    assert destination.payload == 1_000_000 + manifest.stat().st_size
+    assert not (mounted / STAGING).exists()
+
+
+def test_another_generation_takes_the_room_of_the_staged_one(
+    tree_store: Store, mounted: Path
+) -> None:
+    """And nothing of the old one is in it, which was longer."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
+    subprocess.run(command, check=False)
+    data = random_bytes(1_500_000, 7)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": data, "raw/empty": b""})
+    publish_all(tree_store, mounted)
+    assert (mounted / LARGE).read_bytes() == data
+    assert not (mounted / STAGING).exists()
+
+
 def test_damaged_staged_part_is_sent_again(tree_store: Store, mounted: Path) -> None:
     """What a killed run left is compared, not believed."""
     command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
