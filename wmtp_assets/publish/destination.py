@@ -124,6 +124,6 @@ class Destination(Protocol):
         """Remove a file, if it is there."""
         ...
 
-    def finish(self) -> None:
-        """Forget what was kept to go on with of the files that were staged: they are published."""
+    def finish(self, paths: Collection[str]) -> None:
+        """Forget what was kept to go on with of these files: they are published."""
         ...

@@ -75,7 +75,6 @@ class Folder:
         self._is_stopped = False
         self._changed: set[Path] = set()
         self._in_place: set[str] = set()
-        self._mine: set[str] = set()
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         self._require_root()
@@ -150,7 +149,6 @@ class Folder:
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         self._require_going_on(file)
-        self._mine.add(file.path)
         if (found := self._find(file, advance)) is not None:
             return found
         reading = Reading(file, self._part_size)
@@ -274,8 +272,8 @@ class Folder:
                         raise
                     break
 
-    def finish(self) -> None:
-        self._remove_staging(self._mine)
+    def finish(self, paths: Collection[str]) -> None:
+        self._remove_staging(paths)
 
     def _require_real_staging(self) -> None:
         """Refuse a link in the place of the staging folder: what it leads to is not ours."""

@@ -176,7 +176,7 @@ def publish(
                 destination.write_manifest(listing.render())
                 _require_manifest(destination, listing)
         if sent:
-            destination.finish()
+            destination.finish([file.path for local in plan.locals for file in local.files])
         return Done(plan, listing, payload, seconds, is_written or bool(deleted), deleted)
 
 

@@ -85,7 +85,6 @@ class S3:
         self._lock = threading.Lock()
         self._is_stopped = False
         self._in_place: set[str] = set()
-        self._staged: set[str] = set()
         self._condition: dict[str, str] = {}
 
     def _at(self, path: str) -> dict[str, str]:
@@ -168,21 +167,24 @@ class S3:
 
         One that cannot be aborted is remembered, and tried again the next time.
         """
+        stale = [path for path, upload in self._journal.uploads.items() if upload.is_stale()]
+        self._journal.forget_all([path for path in stale if self._is_aborted(path)])
+
+    def _is_aborted(self, path: str) -> bool:
+        """Abort what we began for a path, if anything; whether nothing of it is left."""
         from botocore.exceptions import ClientError
 
-        stale = [(path, item) for path, item in self._journal.uploads.items() if item.is_stale()]
-        for path, upload in stale:
-            try:
-                if not upload.is_complete:
-                    self._client.abort_multipart_upload(**self._at(path), UploadId=upload.upload_id)
-            except ClientError as error:
-                if code_of(error) != "NoSuchUpload":
-                    continue
-            self._journal.forget(path)
+        upload = self._journal.uploads.get(path)
+        if upload is None or upload.is_complete:
+            return True
+        try:
+            self._client.abort_multipart_upload(**self._at(path), UploadId=upload.upload_id)
+        except ClientError as error:
+            return code_of(error) == "NoSuchUpload"
+        return True
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         reading = Reading(file, self._part_size)
-        self._staged.add(file.path)
         if (found := self._find(file, reading.part_size)) is not None:
             advance(file.record.size)
             return found
@@ -404,8 +406,9 @@ class S3:
         with explained(self.name, self._bucket):
             self._client.delete_object(**self._at(path))
 
-    def finish(self) -> None:
-        self._journal.forget_all(self._staged)
+    def finish(self, paths: Collection[str]) -> None:
+        with explained(self.name, self._bucket):
+            self._journal.forget_all([path for path in paths if self._is_aborted(path)])
 
 
 def _is_checksum(stated: str, file: SentFile) -> bool:

@@ -377,6 +377,21 @@ def test_another_selection_forgets_nothing(
     assert not (tmp_path / "journal.jsonl").exists()
 
 
+def test_what_is_published_needs_no_upload_any_more(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    """The file went back to what lies there, while its upload was half sent: it is aborted by the
+    publication that has the file."""
+    send(tree_store, open_s3)
+    journal = Journal(tmp_path / "journal.jsonl")
+    begun = client_of(front.url).create_multipart_upload(Bucket=bucket, Key=f"tree/{LARGE}")
+    journal.begin(LARGE, begun["UploadId"], "0" * 64, 10, 5)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    send(tree_store, open_s3)
+    assert uploads(front, bucket) == []
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
 def test_journal_is_read_under_the_lock(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
 ) -> None:
