@@ -168,6 +168,8 @@ def publish(
             if is_written:
                 write_rate(store, destination.key, payload, seconds)
                 _write_manifest(destination, plan.before.data, listing, sent)
+            elif sent:  # what was damaged lies there again
+                _require_as_before(destination, plan.before.data, "Run again")
             if options.delete and plan.extra:
                 data = listing.render() if is_written else plan.before.data
                 _require_as_before(destination, data, "Nothing was deleted; run again")
@@ -175,9 +177,10 @@ def publish(
                 listing = listing.model_copy(update={"retired": {}})
                 destination.write_manifest(listing.render())
                 _require_manifest(destination, listing)
+                is_written = True
         if sent:
             destination.finish([file.path for local in plan.locals for file in local.files])
-        return Done(plan, listing, payload, seconds, is_written or bool(deleted), deleted)
+        return Done(plan, listing, payload, seconds, is_written, deleted)
 
 
 def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]:

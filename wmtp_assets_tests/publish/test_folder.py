@@ -622,6 +622,28 @@ def test_where_there_are_no_locks_the_manifest_decides(
     assert torn(mounted) == []
 
 
+def test_somebody_publishes_while_a_damaged_file_is_sent_again(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then no manifest is written, and it is compared all the same."""
+    publish_all(tree_store, mounted)
+    damage(mounted / LARGE, flip(7))
+    other, commit_all = make_store(tmp_path / "other", 10), publishing._commit
+
+    def late(*args: Any) -> None:
+        monkeypatch.setattr(publishing, "_commit", commit_all)
+        commit_all(*args)
+        publish_all(other, mounted, "another machine")
+
+    def no_lock(*args: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(module, "fcntl", SimpleNamespace(flock=no_lock, LOCK_EX=2, LOCK_NB=4))
+    monkeypatch.setattr(publishing, "_commit", late)
+    with pytest.raises(PublishError, match=r"by somebody else meanwhile\. Run again"):
+        publish_all(tree_store, mounted)
+
+
 def test_nothing_is_deleted_by_an_old_plan(
     tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
