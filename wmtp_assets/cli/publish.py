@@ -48,6 +48,9 @@ endpoint_option = click.option(
     help="How files at the destination are compared: by size; by the hash that is kept there, the "
     "default; by reading every byte back.",
 )
+@click.option(
+    "--overwrite", is_flag=True, help="Replace files in places of ours that nobody published."
+)
 @click.option("--downgrade", is_flag=True, help="An older release may replace a newer one.")
 @endpoint_option
 @json_option
@@ -59,6 +62,7 @@ def publish(
     delete: bool,
     how: str,
     downgrade: bool,
+    overwrite: bool,
     endpoint_url: str | None,
     as_json: bool,
 ) -> None:
@@ -74,7 +78,7 @@ def publish(
     store = open_store()
     destination = open_destination(store, url, endpoint_url)
     artifacts: list[Artifact] | None = _named(store, selection) if selection else None
-    options = Options(cast("How", how), delete, downgrade)
+    options = Options(cast("How", how), delete, downgrade, overwrite)
     with ExitStack() as stack:
         say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
         if sys.stderr.isatty():
@@ -109,7 +113,7 @@ def publish(
         f"{human_bytes(done.payload)} sent in {human_seconds(done.seconds)}{rate}"
         + (f"; {len(done.deleted)} files deleted" if done.deleted else "")
         + (f"; {left} files are no longer wanted: --delete removes them" if left else "")
-        + ("" if done.is_written else "; it was all there")
+        + ("" if done.is_written or done.payload else "; it was all there")
     )
 
 

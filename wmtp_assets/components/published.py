@@ -131,7 +131,7 @@ def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.Asse
 def _others(context: dg.AssetExecutionContext) -> list[str]:
     """What else the run was asked for: ``--select 'a*'`` asks for all that is downstream, and must
     not send gigabytes that nobody named."""
-    chosen = context.run.asset_selection or frozenset()
+    chosen = context.run.asset_selection or context.job_def.asset_layer.executable_asset_keys
     return sorted({key.to_user_string() for key in chosen} - PUBLISHED.keys())
 
 

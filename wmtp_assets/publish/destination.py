@@ -7,21 +7,23 @@ to its place, which moves no payload, and ``MANIFEST.json`` last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import SentFile
 from wmtp_assets.publish.outgoing import Outgoing
 
-How = Literal["size", "hash", "full"]
-"""How a published file is compared: by its size; by the hash that the destination keeps, else by
-its bytes; by its bytes."""
+How = Literal["size", "stated", "hash", "full"]
+"""How a published file is compared: by its size; by the hash too that the destination keeps, if it
+does; by that, else by its bytes; by its bytes."""
 
 Advance = Callable[[int], None]
 
 STALE = 7 * 24 * 3600
-"""Seconds after which what an interrupted publication left is removed by the next one."""
+"""Seconds after which what an interrupted publication left, and nobody went on with, is removed by
+the next one."""
 
 
 class NotThere(PublishError):
@@ -42,15 +44,26 @@ class Destination(Protocol):
         key: what it is, in full: equal ones are one place.
         streams: files that are staged side by side.
         payload: bytes of files that were sent.
+        largest: bytes of one file that it takes.
     """
 
     name: str
     key: str
     streams: int
     payload: int
+    largest: int
 
-    def names(self) -> Mapping[str, int]:
-        """Path → bytes of all that lies there, published or not; of ours or not."""
+    def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
+        """Path → bytes of what lies there, published or not, of ours or not, and may be in the way
+        of ours.
+
+        Args:
+            paths: of ours: what lies on the way to them must be readable.
+        """
+        ...
+
+    def holds(self, file: Outgoing) -> bool:
+        """Whether exactly these bytes lie in the file's place, whoever put them there."""
         ...
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
@@ -67,7 +80,8 @@ class Destination(Protocol):
 
     def prepare(self, size: int) -> None:
         """Require that ``size`` bytes more may be written, before the first of them is sent; remove
-        what was left more than :data:`STALE` seconds ago."""
+        what we left more than :data:`STALE` seconds ago. Called under the lock of the destination:
+        what is remembered of it is read here."""
         ...
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
@@ -82,18 +96,34 @@ class Destination(Protocol):
         """Let the calls of :meth:`stage` that run elsewhere end soon."""
         ...
 
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep others from giving names meanwhile, where the destination can; raises
+        :class:`PublishError` where somebody else does so now."""
+        ...
+
+    def is_staged(self, path: str, file: SentFile) -> bool:
+        """Whether what was staged is the given file, before any file gets its name; True where the
+        destination compared every part with its hash. May run in several threads."""
+        ...
+
     def commit(self, path: str, file: SentFile) -> None:
         """Put a staged file in its place; may run in several threads."""
         ...
 
+    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
+        """Whether a file that was just put in its place is the given one; where naming moves what
+        :meth:`is_staged` read, that is compared by its size, else by its hash at least."""
+        ...
+
     def write_manifest(self, data: bytes) -> None:
-        """Put ``MANIFEST.json`` in its place, and make all before it durable."""
+        """Put ``MANIFEST.json`` in its place, and make all before it durable; where the destination
+        can tell, only if it is still the one that was read last."""
         ...
 
     def delete(self, path: str) -> None:
         """Remove a file, if it is there."""
         ...
 
-    def finish(self) -> None:
-        """Forget what was kept to go on with: all is published."""
+    def finish(self, paths: Collection[str]) -> None:
+        """Forget what was kept to go on with of these files: they are published."""
         ...

@@ -7,17 +7,19 @@ that was left by a killed run is gone on with: what it holds is compared part by
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import FileIO
-from pathlib import Path
-from typing import NoReturn
+from pathlib import Path, PurePosixPath
 
 from wmtp_assets.files import (
     BLOCK,
@@ -29,6 +31,7 @@ from wmtp_assets.files import (
     open_regular,
     replace_file,
 )
+from wmtp_assets.layout import TOP_FOLDERS
 from wmtp_assets.progress import human_bytes
 from wmtp_assets.publish.destination import STALE, Advance, How, NotThere, Stopped
 from wmtp_assets.publish.errors import PublishError
@@ -38,6 +41,17 @@ from wmtp_assets.specs import relative_path
 
 STAGING = ".wmtp-staging"
 """Beside ``MANIFEST.json``: what is on its way. Readers ignore it."""
+
+LOCK = "lock"
+"""In there: held while files get their names."""
+
+_OWNER, _STAGED = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{64}")
+"""Names of folders in there, one per owner, and of files in those: nothing else is ours."""
+
+_OURS = frozenset(name.casefold() for name in (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json"))
+"""What the paths of published files begin with."""
+
+_NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF))
 
 
 class Folder:
@@ -50,6 +64,7 @@ class Folder:
     """
 
     streams = 1
+    largest = sys.maxsize
 
     def __init__(self, root: Path, owner: str = "", part_size: int = PART) -> None:
         self.name = self.key = f"file://{root}"
@@ -61,16 +76,32 @@ class Folder:
         self._changed: set[Path] = set()
         self._in_place: set[str] = set()
 
-    def names(self) -> Mapping[str, int]:
+    def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         self._require_root()
+        needed = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
         found: dict[str, int] = {}
+
+        def unreadable(error: OSError) -> None:
+            place = Path(os.fsdecode(error.filename or "")).relative_to(self.root).as_posix()
+            if place in needed:
+                raise error
+
         with self._explained("list"):
-            for path in names_below(self.root, _raise):
-                name = path.relative_to(self.root).as_posix()
-                if not name.startswith(f"{STAGING}/"):
-                    with suppress(FileNotFoundError):
-                        found[name] = path.lstat().st_size
+            for entry in sorted(self.root.iterdir()):
+                is_folder = entry.is_dir() and not entry.is_symlink()
+                if is_folder and entry.name.casefold() not in _OURS:
+                    continue
+                for path in names_below(entry, unreadable) if is_folder else (entry,):
+                    with suppress(FileNotFoundError, PermissionError):
+                        found[path.relative_to(self.root).as_posix()] = path.lstat().st_size
         return found
+
+    def holds(self, file: Outgoing) -> bool:
+        target = self._place(file.path)
+        with self._explained("read"):
+            status = target.lstat()
+            is_alike = stat.S_ISREG(status.st_mode) and status.st_size == file.record.size
+            return is_alike and hash_file(target) == file.record
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         self._require_root()
@@ -91,7 +122,7 @@ class Folder:
             status = target.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
                 return False
-            return how == "size" or hash_file(target) == file.record
+            return how in ("size", "stated") or hash_file(target) == file.record
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -100,13 +131,13 @@ class Folder:
     def prepare(self, size: int) -> None:
         self._require_root()
         self._is_stopped = False
-        with self._explained("write to"):
+        with self._explained("write to", is_staging=True):
+            self._require_real_staging()
             self.staging.mkdir(parents=True, exist_ok=True)
             there = 0
-            for path in names_below(self.root / STAGING, _raise):
-                status = path.lstat()
+            for path, status in self._staged_files():
                 if time.time() - status.st_mtime > STALE:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
                 elif path.parent == self.staging:
                     there += status.st_size
             free = shutil.disk_usage(self.root).free
@@ -121,10 +152,11 @@ class Folder:
         if (found := self._find(file, advance)) is not None:
             return found
         reading = Reading(file, self._part_size)
-        with self._explained("write to"):
-            staged = self._staged(file.path, file.record.sha256)
+        with self._explained("write to", is_staging=True):
+            staged = self._staged(file.path)
             descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             with FileIO(descriptor, "r+") as target:
+                os.utime(descriptor)  # gone on with: STALE counts from now
                 there = os.fstat(descriptor).st_size
                 for number, data, _ in reading.parts():
                     self._require_going_on(file)
@@ -148,16 +180,63 @@ class Folder:
             if target.lstat().st_size != file.record.size:
                 return None
             reading = Reading(replace(file, local=target), self._part_size)
-            for _ in reading.parts():
-                pass
+            found = reading.describe()
         except (OSError, PublishError):
             return None
         advance(file.record.size)
         self._in_place.add(file.path)
-        return reading.sent()
+        return found
 
     def stop(self) -> None:
         self._is_stopped = True
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        self._require_root()
+        self._require_real_staging()
+        path = self.root / STAGING / LOCK
+        with self._explained("write to"):
+            descriptor = self._lock(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            with suppress(OSError):  # something is staged
+                path.parent.rmdir()
+
+    def _lock(self, path: Path) -> int:
+        """The lock's open file; a filesystem that knows no locks goes without."""
+        while True:
+            path.parent.mkdir(exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                    return descriptor
+            except FileNotFoundError:
+                pass  # whoever held it has removed it: the next one is another file
+            except BlockingIOError:
+                os.close(descriptor)
+                raise PublishError(
+                    f"somebody else gives files their names at {self.name} now. Nothing of this "
+                    "was published; run again in a minute: what was sent is kept"
+                ) from None
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    return descriptor
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def is_staged(self, path: str, file: SentFile) -> bool:
+        if path in self._in_place:
+            return True
+        with self._explained("read"):
+            return hash_file(self._staged(path)) == file.record
+
+    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
+        return self.is_same(path, file, "size")  # its bytes were read where they were staged
 
     def commit(self, path: str, file: SentFile) -> None:
         if path in self._in_place:
@@ -166,7 +245,7 @@ class Folder:
         self._require_inside(target)
         with self._explained("write to"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._staged(path, file.sha256).replace(target)
+            self._staged(path).replace(target)
         self._changed.update(target.parents)
 
     def write_manifest(self, data: bytes) -> None:
@@ -193,13 +272,46 @@ class Folder:
                         raise
                     break
 
-    def finish(self) -> None:
-        self._remove_staging()
+    def finish(self, paths: Collection[str]) -> None:
+        self._remove_staging(paths)
 
-    def _remove_staging(self) -> None:
-        shutil.rmtree(self.staging, ignore_errors=True)
-        with suppress(OSError):  # somebody else's are in there
-            self.staging.parent.rmdir()
+    def _require_real_staging(self) -> None:
+        """Refuse a link in the place of the staging folder: what it leads to is not ours."""
+        if (place := self._link_in_staging()) is not None:
+            raise PublishError(
+                f"{place} is a link or a file, and should be a folder that publications alone "
+                "write: files of others could be changed. Nothing was sent; move it away, then run "
+                "again"
+            )
+
+    def _link_in_staging(self) -> Path | None:
+        for folder in (self.root / STAGING, self.staging):
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(folder.lstat().st_mode):
+                    return folder
+        return None
+
+    def _staged_files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """The files that publications staged, by their names; nothing else that lies there."""
+        for owner in (self.root / STAGING).iterdir():
+            if _OWNER.fullmatch(owner.name) and stat.S_ISDIR(owner.lstat().st_mode):
+                for path in owner.iterdir():
+                    with suppress(FileNotFoundError):
+                        status = path.lstat()
+                        if _STAGED.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
+                            yield path, status
+
+    def _remove_staging(self, paths: Collection[str] | None = None) -> None:
+        """Remove what we staged of these files; None: of all."""
+        if self._link_in_staging() is not None:
+            return
+        names = None if paths is None else {self._staged(path).name for path in paths}
+        with suppress(OSError):
+            for path, _ in self._staged_files():
+                if path.parent == self.staging and (names is None or path.name in names):
+                    path.unlink()
+            self.staging.rmdir()
+            self.staging.parent.rmdir()  # refused where somebody else's are in there
 
     def _place(self, path: str) -> Path:
         return self.root / relative_path(path)
@@ -211,9 +323,9 @@ class Folder:
                 f"{target} is reached through a link that leads out of {self.name}: take it away"
             )
 
-    def _staged(self, path: str, sha256: str) -> Path:
-        """Where a file with this content is staged; two places never share one."""
-        return self.staging / hashlib.sha256(f"{sha256}  {path}".encode()).hexdigest()
+    def _staged(self, path: str) -> Path:
+        """Where a file is staged, whatever its content; two places never share one."""
+        return self.staging / hashlib.sha256(path.encode()).hexdigest()
 
     def _require_root(self) -> None:
         if not self.root.is_dir():
@@ -223,19 +335,25 @@ class Folder:
             )
 
     @contextmanager
-    def _explained(self, verb: str) -> Iterator[None]:
-        """Say what the filesystem refuses; on a full one, what was staged is removed."""
+    def _explained(self, verb: str, *, is_staging: bool = False) -> Iterator[None]:
+        """Say what the filesystem refuses.
+
+        Args:
+            is_staging: no file got its name yet: on a full disk what was staged is removed.
+        """
         try:
             yield
         except OSError as error:
             if error.errno in DISK_FULL:
                 self._is_stopped = True
                 free = shutil.disk_usage(self.root).free
-                self._remove_staging()
+                left = "what was staged and has no name yet is kept"
+                if is_staging:
+                    self._remove_staging()
+                    left = "nothing was published, and what was staged is removed"
                 raise PublishError(
                     f"{self.name} is full ({error.strerror}, {human_bytes(free)} were free): "
-                    "nothing was published, and what was staged is removed. Free some space "
-                    "there and run again"
+                    f"{left}. Free some space there and run again"
                 ) from error
             raise PublishError(
                 f"cannot {verb} {self.name}: {error.strerror or error}"
@@ -249,7 +367,3 @@ def _write(target: FileIO, begin: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[target.write(view) :]
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error

@@ -11,6 +11,7 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ class Upload:
 
     Attributes:
         sha256, size, part_size: of the file it is of.
-        begun: seconds since 1970.
+        checksum: how the server knows the SHA-256 of its parts.
+        touched: seconds since 1970 when it was last gone on with.
         parts: number → SHA-256 in hexadecimal and ETag, of those that arrived.
         is_complete: the file was put in its place.
     """
@@ -37,13 +39,23 @@ class Upload:
     sha256: str
     size: int
     part_size: int
-    begun: float
+    checksum: str
+    touched: float
     parts: dict[int, tuple[str, str]] = field(default_factory=dict)
     is_complete: bool = False
 
-    def is_of(self, sha256: str, size: int, part_size: int) -> bool:
-        """Whether it is of this file, in parts of this size."""
-        return (self.sha256, self.size, self.part_size) == (sha256, size, part_size)
+    def is_of(self, sha256: str, size: int, part_size: int, checksum: str) -> bool:
+        """Whether it is of this file, in parts of this size with such checksums."""
+        identity = self.sha256, self.size, self.part_size, self.checksum
+        return identity == (sha256, size, part_size, checksum)
+
+    def has_all_parts(self) -> bool:
+        """Whether every part arrived."""
+        return self.parts.keys() == {*range(1, max(-(-self.size // self.part_size), 1) + 1)}
+
+    def is_stale(self) -> bool:
+        """Whether nobody went on with it for :data:`STALE` seconds."""
+        return time.time() - self.touched > STALE
 
 
 def key_of(key: str) -> str:
@@ -83,25 +95,25 @@ class Journal:
         self._path = path
         self._lock = threading.Lock()
         self.uploads: dict[str, Upload] = {}
-        if path is not None and path.is_file():
-            self._load(path)
+        self.load()
 
     @classmethod
     def of(cls, store: Store, key: str) -> Journal:
         """The journal of the destination ``key``."""
         return cls(_folder(store) / f"{key_of(key)}.jsonl")
 
-    def _load(self, path: Path) -> None:
-        for line in path.read_bytes().splitlines():
-            try:
-                self._apply(json.loads(line))
-            except (ValueError, KeyError, TypeError):
-                continue  # the process was killed while it wrote this line
-        self.uploads = {
-            name: upload
-            for name, upload in self.uploads.items()
-            if time.time() - upload.begun < STALE
-        }
+    def load(self) -> None:
+        """Read the file again: another process may have written it before this one had the lock."""
+        if self._path is None:
+            return
+        with self._lock:
+            self.uploads = {}
+            lines = self._path.read_bytes().splitlines() if self._path.is_file() else []
+            for line in lines:
+                try:
+                    self._apply(json.loads(line))
+                except (ValueError, KeyError, TypeError):
+                    continue  # the process was killed while it wrote this line
 
     def _apply(self, event: dict[str, Any]) -> None:
         path = event["path"]
@@ -112,17 +124,22 @@ class Journal:
                     str(event["sha256"]),
                     int(event["size"]),
                     int(event["part_size"]),
-                    float(event["begun"]),
+                    str(event["checksum"]),
+                    float(event["at"]),
                 )
             case "part":
-                parts = self.uploads[path].parts
-                parts[int(event["number"])] = str(event["sha256"]), str(event["etag"])
+                upload = self.uploads[path]
+                upload.touched = float(event["at"])
+                upload.parts[int(event["number"])] = str(event["sha256"]), str(event["etag"])
+            case "touch":
+                self.uploads[path].touched = float(event["at"])
             case "complete":
                 self.uploads[path].is_complete = True
             case "forget":
                 self.uploads.pop(path, None)
 
     def _write(self, event: dict[str, Any]) -> None:
+        event["at"] = time.time()
         with self._lock:
             self._apply(event)
             if self._path is None:
@@ -146,7 +163,15 @@ class Journal:
             file.seek(-1, 2)
             return file.read(1) != b"\n"
 
-    def begin(self, path: str, upload_id: str, sha256: str, size: int, part_size: int) -> None:
+    def begin(
+        self,
+        path: str,
+        upload_id: str,
+        sha256: str,
+        size: int,
+        part_size: int,
+        checksum: str = "sha256",
+    ) -> None:
         """An upload of a file was begun; one before of the same path is forgotten."""
         self._write(
             {
@@ -156,7 +181,7 @@ class Journal:
                 "sha256": sha256,
                 "size": size,
                 "part_size": part_size,
-                "begun": time.time(),
+                "checksum": checksum,
             }
         )
 
@@ -173,9 +198,15 @@ class Journal:
         """The upload is no more."""
         self._write({"event": "forget", "path": path})
 
-    def clear(self) -> None:
-        """Everything is published."""
+    def touch(self, path: str) -> None:
+        """An upload is gone on with."""
+        self._write({"event": "touch", "path": path})
+
+    def forget_all(self, paths: Iterable[str]) -> None:
+        """These files are published; what is remembered of others stays."""
+        for path in paths:
+            if path in self.uploads:
+                self.forget(path)
         with self._lock:
-            self.uploads.clear()
-            if self._path is not None:
+            if self._path is not None and not self.uploads:
                 self._path.unlink(missing_ok=True)

@@ -69,8 +69,8 @@ class Listing(Spec):
     Attributes:
         release: version of ``RELEASE.json``; None: nothing was released when it was published.
         published_at: UTC time.
-        retired: path → bytes of files that were published before and are named no more; they lie
-            there until somebody publishes with ``--delete``.
+        retired: path → files that were published before and are no longer; they lie there until
+            somebody publishes with ``--delete``.
     """
 
     format: Literal["wmtp-publish/1"] = "wmtp-publish/1"
@@ -78,7 +78,7 @@ class Listing(Spec):
     release: str | None = Field(default=None, max_length=100)
     published_at: str = Field(max_length=40)
     artifacts: dict[AssetName, SentArtifact]
-    retired: dict[RelativePath, int] = Field(default_factory=dict)
+    retired: dict[RelativePath, SentFile] = Field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, SentFile]:
@@ -107,13 +107,16 @@ def parse_listing(data: bytes, where: str) -> Listing:
     except ValidationError as error:
         problem = error.errors()[0]
         place = as_text(".".join(map(str, problem["loc"])))
-        raise PublishError(f"{where} is no manifest of ours: {place}: {problem['msg']}") from error
+        raise PublishError(
+            f"{where} is no manifest of ours: {place}: {as_text(problem['msg'])}"
+        ) from error
     except ValueError as error:
-        raise PublishError(f"{where} is no manifest of ours: {error}") from error
+        raise PublishError(f"{where} is no manifest of ours: {as_text(error)}") from error
     if not is_whole:
         raise PublishError(
-            f"{where} was changed after it was written: its own SHA-256 should be {stated}. "
-            "Publish to another place, or take it away and publish again: everything is sent anew"
+            f"{where} was changed after it was written: its own SHA-256 should be "
+            f"{as_text(stated)}. Publish to another place, or take it away and publish again: "
+            "everything is sent anew"
         )
     return listing
 

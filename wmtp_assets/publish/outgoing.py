@@ -74,6 +74,16 @@ class Reading:
             if self._read(source, 1):
                 self._refuse(f"it is longer than {self.file.record.size} bytes")
 
+    def describe(self) -> SentFile:
+        """How the file is described; it is read for that.
+
+        Raises:
+            PublishError: as :meth:`parts`.
+        """
+        for _ in self.parts():
+            pass
+        return self.sent()
+
     def sent(self) -> SentFile:
         """How the file is described, once all parts were read."""
         record = self.file.record

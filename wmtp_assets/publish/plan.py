@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from wmtp_assets.progress import Say, silent
+from wmtp_assets.integrity.findings import as_text
+from wmtp_assets.progress import Say, human_bytes, silent
 from wmtp_assets.publish.destination import Destination, How, NotThere
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST, MAX_SIZE, Listing, SentFile, parse_listing
@@ -61,7 +62,7 @@ class Plan:
         outgoing: the files to send.
         kept: path → file that is there already.
         others: artifacts that stay published as they are.
-        extra: path → bytes of files of ours that are no longer wanted.
+        extra: path → files of ours that are no longer wanted, as they were published.
     """
 
     source: Source
@@ -72,7 +73,7 @@ class Plan:
     outgoing: tuple[Outgoing, ...]
     kept: Mapping[str, SentFile]
     others: tuple[str, ...]
-    extra: Mapping[str, int]
+    extra: Mapping[str, SentFile]
 
     @property
     def size(self) -> int:
@@ -125,8 +126,9 @@ def make_plan(
     release: str | None,
     how: How,
     *,
-    here: Collection[str] | None = None,
+    known: Collection[str] | None = None,
     downgrade: bool = False,
+    overwrite: bool = False,
     say: Say = silent,
 ) -> Plan:
     """Compare what is here with what is published.
@@ -134,13 +136,15 @@ def make_plan(
     Args:
         release: the version that is released here.
         how: how what is published is compared with what lies there.
-        here: keys of all that is committed, where all is meant: other published artifacts are
-            extra; None: only these are meant.
+        known: keys of the catalogue, where all is meant: published artifacts that it does not have
+            any more are extra; None: only these are meant.
         downgrade: an older release may replace a newer one.
+        overwrite: so may a file of ours one that no publication put there.
 
     Raises:
         PublishError: if the destination holds the other source or a newer release, if names
-            collide, or if it refuses.
+            collide, if a file is too large for it, if somebody else's lies in a place of ours, or
+            if it refuses.
     """
     before = read_published(destination)
     listing = before.listing
@@ -155,15 +159,20 @@ def make_plan(
         say(f"{path} does not lie at {destination.name} as it was published: it is sent again")
     keys = {local.artifact.key for local in locals_}
     others = [key for key in (listing.artifacts if listing else {}) if key not in keys]
-    gone = [key for key in others if here is not None and key not in here]
+    gone = [key for key in others if known is not None and key not in known]
     others = [key for key in others if key not in gone]
     staying = {*files, *(p for key in others for p in _artifact_files(listing, key))}
-    extra = {path: file.size for path, file in published.items() if path not in staying}
-    extra |= {p: n for p, n in (listing.retired if listing else {}).items() if p not in staying}
-    _require_no_collision(destination, files, staying)
+    _require_size(destination, locals_)
+    retired = listing.retired if listing else {}
+    extra = {p: file for p, file in {**retired, **published}.items() if p not in staying}
+    there = destination.names(files)
+    _require_no_collision(destination.name, there, files, staying)
+    if not overwrite:
+        unknown = there.keys() - published.keys() - retired.keys()
+        _require_ours(destination, [file for path, file in files.items() if path in unknown])
     items = [_item(file, published, same, confirmed) for file in files.values()]
     owners = {path: key for key in gone for path in _artifact_files(listing, key)}
-    items += [Item(path, "extra", owners.get(path, ""), size) for path, size in extra.items()]
+    items += [Item(path, "extra", owners.get(path, ""), f.size) for path, f in extra.items()]
     return Plan(
         source,
         release,
@@ -208,10 +217,10 @@ def _require_successor(
             "the two never share a tree. Publish to another place"
         )
     if listing.release is not None and not downgrade and _is_older(release, listing.release):
-        here = f"release {release}" if release else "nothing released"
+        here = f"release {as_text(release)}" if release else "nothing released"
         raise PublishError(
-            f"{name} holds release {listing.release}, and here is {here}: it would go back. "
-            "Publish from the machine that has the newer release, to another place, or with "
+            f"{name} holds release {as_text(listing.release)}, and here is {here}: it would go "
+            "back. Publish from the machine that has the newer release, to another place, or with "
             "--downgrade if it shall go back"
         )
 
@@ -220,11 +229,34 @@ def _is_older(release: str | None, than: str) -> bool:
     return release != than and is_newer(than, release)
 
 
+def _require_size(destination: Destination, locals_: Sequence[Local]) -> None:
+    for local in locals_:
+        for file in local.files:
+            if file.record.size > destination.largest:
+                raise PublishError(
+                    f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} "
+                    f"takes no file of more than {human_bytes(destination.largest)}. Nothing was "
+                    f"sent; publish without {local.artifact.key}, or to a folder"
+                )
+
+
+def _require_ours(destination: Destination, files: Sequence[Outgoing]) -> None:
+    """What lies in places of ours, and no publication names, must be what would be put there."""
+    for file in files:
+        if not destination.holds(file):
+            raise PublishError(
+                f"{file.path} at {destination.name} is another file than the one of "
+                f"{file.artifact} here, and {MANIFEST} does not name it: it is somebody else's, or "
+                "was left by a first publication that was cut off. Nothing was sent; move it away, "
+                "or replace what lies there with --overwrite"
+            )
+
+
 def _require_no_collision(
-    destination: Destination, files: Mapping[str, Outgoing], staying: set[str]
+    name: str, found: Collection[str], files: Mapping[str, Outgoing], staying: set[str]
 ) -> None:
     """No two files would have one name, also where upper and lower case are the same."""
-    there = {*destination.names(), *staying, MANIFEST}
+    there = {*found, *staying, MANIFEST}
     by_fold: dict[str, set[str]] = {}
     folders: dict[str, str] = {}
     for path in sorted(there):
@@ -239,7 +271,7 @@ def _require_no_collision(
         others += [folders[fold]] if fold in folders else []
         if others:
             raise PublishError(
-                f"{path} and {others[0]}, at {destination.name}, would be one file, or one inside "
+                f"{path} and {others[0]}, at {name}, would be one file, or one inside "
                 "the other, where upper and lower case are the same. Nothing was sent; move the "
                 "latter away"
             )

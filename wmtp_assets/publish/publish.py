@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +35,13 @@ class Options:
         how: how files are compared that are published already, and those that were sent.
         delete: remove files of ours that are no longer wanted; else they are left.
         downgrade: an older release may replace a newer one.
+        overwrite: a file of ours may replace one that no publication put there.
     """
 
     how: How = "hash"
     delete: bool = False
     downgrade: bool = False
+    overwrite: bool = False
 
 
 DEFAULT = Options()
@@ -96,26 +99,34 @@ def plan_publication(
     if artifacts is None:
         missing = [a.key for a in store.catalogue if not a.optional and not is_committed(store, a)]
         if missing:
-            say(f"not materialized, and so not published: {', '.join(missing)}")
+            say(f"not materialized here, and so not sent: {', '.join(missing)}")
         chosen = to_publish(store, include_local_small=include_local_small)
-        here = {artifact.key for artifact in to_publish(store, include_local_small=True)}
+        known = {artifact.key for artifact in store.catalogue}
     else:
-        chosen, here = artifacts, None
+        chosen, known = artifacts, None
     if not chosen:
         raise PublishError(
             f"nothing is materialized under {store.root}: there is nothing to publish. Make it: "
             "make materialize"
         )
-    return make_plan(
+    plan = make_plan(
         destination,
         [read_local(store, artifact) for artifact in chosen],
         store.settings.source,
         release_of(store),
         options.how,
-        here=here,
+        known=known,
         downgrade=options.downgrade,
+        overwrite=options.overwrite,
         say=say,
     )
+    if known is not None and (kept := _not_here(store, plan)):
+        say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
+    return plan
+
+
+def _not_here(store: Store, plan: Plan) -> list[str]:
+    return [key for key in plan.others if not is_committed(store, store.catalogue[key])]
 
 
 def publish(
@@ -145,46 +156,59 @@ def publish(
         chosen = [local.artifact for local in plan.locals if local.artifact.key in sending]
         require_rules(store, chosen, say)
         started, before = time.monotonic(), destination.payload
-        listing = _send(destination, plan, options, say)
-        seconds, payload = time.monotonic() - started, destination.payload - before
+        sent = _send(destination, plan, say)
+        listing = _listing(plan, sent)
         is_written = listing is not plan.before.listing
-        if is_written:
-            write_rate(store, destination.key, payload, seconds)
-            destination.write_manifest(listing.render())
-            _require_manifest(destination, listing)
         deleted: tuple[str, ...] = ()
-        if options.delete and plan.extra:
-            for path in plan.extra:
-                destination.delete(path)
-            deleted = tuple(plan.extra)
-            listing = listing.model_copy(update={"retired": {}})
-            destination.write_manifest(listing.render())
-        if is_written:
-            destination.finish()
-        return Done(plan, listing, payload, seconds, is_written or bool(deleted), deleted)
+        is_held = is_written or bool(sent) or (options.delete and bool(plan.extra))
+        with destination.hold() if is_held else nullcontext():
+            if sent:
+                _commit(destination, plan, sent, options.how, say)
+            seconds, payload = time.monotonic() - started, destination.payload - before
+            if is_written:
+                write_rate(store, destination.key, payload, seconds)
+                _write_manifest(destination, plan.before.data, listing, sent)
+            elif sent:  # what was damaged lies there again
+                _require_as_before(destination, plan.before.data, "Run again")
+            if options.delete and plan.extra:
+                data = listing.render() if is_written else plan.before.data
+                _require_as_before(destination, data, "Nothing was deleted; run again")
+                deleted = _delete(destination, plan, say)
+                listing = listing.model_copy(update={"retired": {}})
+                destination.write_manifest(listing.render())
+                _require_manifest(destination, listing)
+                is_written = True
+        if sent:
+            destination.finish([file.path for local in plan.locals for file in local.files])
+        return Done(plan, listing, payload, seconds, is_written, deleted)
 
 
-def _send(destination: Destination, plan: Plan, options: Options, say: Say) -> Listing:
-    """Stage and commit; return what ``MANIFEST.json`` shall say: the same object as before where
-    it says that already."""
-    sent: dict[str, SentFile] = {}
-    if plan.outgoing:
-        destination.prepare(plan.size)
-        sent = _stage(destination, plan.outgoing, say)
-        if read_published(destination).data != plan.before.data:
+def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]:
+    """Stage what is to be sent, and read back what is staged, where nobody did."""
+    if not plan.outgoing:
+        return {}
+    destination.prepare(plan.size)
+    sent = _stage(destination, plan.outgoing, say)
+
+    def one(path: str) -> None:
+        if not destination.is_staged(path, sent[path]):
             raise PublishError(
-                f"{destination.name} was published to by somebody else meanwhile. Nothing of this "
-                "was published; run again: what was sent is kept"
+                f"{path} does not lie at {destination.name} as it was sent: "
+                f"{_described(sent, path)}. Nothing was published; run again"
             )
-        say(f"all is there; {len(sent)} files get their names at {destination.name}")
-        _commit(destination, sent, options.how)
-    listing = _listing(plan, sent)
-    before = plan.before.listing
-    if before is not None and listing == before.model_copy(
-        update={"published_at": listing.published_at}
-    ):
-        return before
-    return listing
+
+    _each(one, sent)
+    return sent
+
+
+def _described(sent: Mapping[str, SentFile], path: str) -> str:
+    return f"{sent[path].size} bytes with SHA-256 {sent[path].sha256}"
+
+
+def _each(one: Callable[[str], None], paths: Iterable[str]) -> None:
+    with ThreadPoolExecutor(COMMITS) as pool:
+        for _ in pool.map(one, sorted(paths)):
+            pass
 
 
 def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
@@ -199,39 +223,97 @@ def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> 
     with ThreadPoolExecutor(destination.streams) as pool:
         tasks = {pool.submit(destination.stage, file, advance): file for file in largest_first}
         try:
-            done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
-            failed = [error for task in done if (error := task.exception())]
-            if failed:
-                raise min(failed, key=lambda error: isinstance(error, Stopped))
-        except BaseException:  # a person's Ctrl-C too: the parts on their way arrive, no more begin
+            wait(tasks, return_when=FIRST_EXCEPTION)
+            if any(task.done() and task.exception() for task in tasks):
+                destination.stop()
+        except BaseException:  # a person's Ctrl-C: the parts on their way arrive, no more begin
             destination.stop()
             pool.shutdown(cancel_futures=True)
             raise
+        pool.shutdown(cancel_futures=any(task.done() and task.exception() for task in tasks))
+    errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    if errors:  # others stopped because of one, which says why
+        raise min(errors, key=lambda error: isinstance(error, Stopped))
     return {file.path: task.result() for task, file in tasks.items()}
 
 
-def _commit(destination: Destination, sent: Mapping[str, SentFile], how: How) -> None:
-    """Put every file in its place: what describes others behind the others."""
+def _commit(
+    destination: Destination, plan: Plan, sent: Mapping[str, SentFile], how: How, say: Say
+) -> None:
+    """Put every file in its place, what describes others behind the others; then compare all."""
+    _require_as_before(
+        destination,
+        plan.before.data,
+        "Nothing of this was published; run again: what was sent is kept",
+    )
+    say(f"all is there; {len(sent)} files get their names at {destination.name}")
 
-    def one(path: str) -> None:
-        destination.commit(path, sent[path])
-        if not destination.is_same(path, sent[path], how):
+    def compare(path: str) -> None:
+        if not destination.is_placed(path, sent[path], how):
             raise PublishError(
-                f"{path} does not lie at {destination.name} as it was sent: {sent[path].size} "
-                f"bytes with SHA-256 {sent[path].sha256}. Run again"
+                f"{path} does not lie at {destination.name} as it was sent: "
+                f"{_described(sent, path)}. Run again"
             )
 
     describing = {path for path in sent if path.endswith(".json") or "/" not in path}
-    try:
+    with _naming():
         for paths in (sent.keys() - describing, describing):
-            with ThreadPoolExecutor(COMMITS) as pool:
-                for _ in pool.map(one, sorted(paths)):
-                    pass
+            _each(lambda path: destination.commit(path, sent[path]), paths)
+        _each(compare, sent)
+
+
+@contextmanager
+def _naming() -> Iterator[None]:
+    """Say what is there while files have new names and ``MANIFEST.json`` the old ones."""
+    try:
+        yield
     except PublishError as error:
         raise PublishError(
             f"while files were put in their places: {error}. {MANIFEST} names those from before, "
             "and wmtp pull refuses those that changed, until a publication has gone through"
         ) from error
+
+
+def _require_as_before(destination: Destination, data: bytes, remedy: str) -> None:
+    """``MANIFEST.json`` must have these bytes still."""
+    if read_published(destination).data != data:
+        raise PublishError(
+            f"{destination.name} was published to by somebody else meanwhile. {remedy}"
+        )
+
+
+def _write_manifest(
+    destination: Destination, before: bytes, listing: Listing, sent: Mapping[str, SentFile]
+) -> None:
+    """Write it where it is as before; then look once more whether all that it names anew is so."""
+    with _naming() if sent else nullcontext():
+        _require_as_before(destination, before, "Run again")
+        destination.write_manifest(listing.render())
+    _require_manifest(destination, listing)
+
+    def compare(path: str) -> None:
+        if not destination.is_same(path, sent[path], "stated"):
+            raise PublishError(
+                f"{path} does not lie at {destination.name} any more as {MANIFEST} says since a "
+                "moment ago: somebody else publishes there. Run again when that is over"
+            )
+
+    _each(compare, sent)
+
+
+def _delete(destination: Destination, plan: Plan, say: Say) -> tuple[str, ...]:
+    """Delete what is no longer wanted, where it is what was published; the paths that were."""
+    deleted: list[str] = []
+    for path, file in plan.extra.items():
+        if destination.is_same(path, file, "hash"):
+            destination.delete(path)
+            deleted.append(path)
+        else:
+            say(
+                f"{path} does not lie at {destination.name} as it was published: what lies there, "
+                "if anything does, is kept, and counts as ours no longer"
+            )
+    return tuple(deleted)
 
 
 def _require_manifest(destination: Destination, listing: Listing) -> None:
@@ -243,6 +325,7 @@ def _require_manifest(destination: Destination, listing: Listing) -> None:
 
 
 def _listing(plan: Plan, sent: Mapping[str, SentFile]) -> Listing:
+    """What ``MANIFEST.json`` shall say: the same object as before where it says that already."""
     before = plan.before.listing
     files = {**plan.kept, **sent}
     artifacts = {key: before.artifacts[key] for key in plan.others} if before else {}
@@ -254,10 +337,13 @@ def _listing(plan: Plan, sent: Mapping[str, SentFile]) -> Listing:
             files={file.path: files[file.path] for file in local.files},
         )
     is_released = any(local.artifact.kind == "release" for local in plan.locals)
-    return Listing(
+    listing = Listing(
         source=plan.source,
         release=plan.release if is_released or before is None else before.release,
         published_at=timestamp(),
         artifacts={key: artifacts[key] for key in sorted(artifacts)},
         retired={path: plan.extra[path] for path in sorted(plan.extra)},
     )
+    if before and listing == before.model_copy(update={"published_at": listing.published_at}):
+        return before
+    return listing

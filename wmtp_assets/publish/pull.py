@@ -6,6 +6,7 @@ where it would if it were made here.
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import time
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_assets import manifest
-from wmtp_assets.errors import CorruptArtifact, StoreError
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact, StoreError
 from wmtp_assets.files import HashedFile, fsync_folder, hash_file, replace_file
-from wmtp_assets.layout import Artifact
+from wmtp_assets.integrity.findings import stated
+from wmtp_assets.layout import VALUE_HEAD, Artifact
 from wmtp_assets.manifest import FileRecord, Manifest
 from wmtp_assets.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.publish.destination import Destination, NotThere
@@ -100,9 +102,10 @@ def pull(
     """Fetch what is missing of an artifact, verify every byte, and commit it.
 
     Raises:
-        PublishError: if what is published contradicts itself or the catalogue, other bytes come
-            than ``MANIFEST.json`` names, or the destination refuses. What is committed here is as
-            before; what arrived of a file is kept, and the next call goes on with it.
+        PublishError: if what is published contradicts itself or the catalogue, another value head
+            lies here than is published, other bytes come than ``MANIFEST.json`` names, or the
+            destination refuses. What is committed here is as before; what arrived of a file is
+            kept, and the next call goes on with it.
         StoreError: if the disk is full, or the root belongs to the other source.
     """
     published = listing.artifacts[artifact.key]
@@ -110,6 +113,7 @@ def pull(
     fetch = _Fetch(store, artifact, destination, names, say)
     with store.stage(artifact, say) as staged:
         store.recover(artifact, say)
+        _require_own_guests(store, artifact, names)
         fetch.require_room()
         data = fetch.get(artifact.manifest).read_bytes()
         described = _described(data, artifact, published, names, destination.name)
@@ -119,9 +123,11 @@ def pull(
         else:
             for name, record in described.files.items():
                 _place(staged, name, held[name], record)
-            _commit(store, artifact, staged, described, data, held, say)
+            _commit(store, artifact, staged, described, data, names, held, say)
         for name in artifact.copied:
             replace_file(store.root / name, store.read(artifact, name))
+        if artifact.copied:
+            fsync_folder(store.root)
         shutil.rmtree(store.scratch(artifact), ignore_errors=True)
     size, content = described.size, described.content_sha256
     return Pulled(artifact.key, len(described.files), size, fetch.fetched, content)
@@ -155,6 +161,48 @@ def _guests(artifact: Artifact, names: Iterable[str]) -> list[str]:
     return [name for name in artifact.guests if name in names]
 
 
+def _require_own_guests(store: Store, artifact: Artifact, names: Mapping[str, SentFile]) -> None:
+    """What training put beside the artifact here is nobody's to replace: it may be the only copy.
+
+    Raises:
+        PublishError: if a value head lies here that is not the published one, or that is recorded
+            here and not there.
+    """
+    for name in artifact.guests:
+        path, published = store.path(artifact, name), names.get(name)
+        if not os.path.lexists(path):
+            continue
+        if published is not None:
+            if not _holds(path, published):
+                raise PublishError(
+                    f"{path} is another value head than the published one, and may be the only "
+                    "copy: it is not replaced, and nothing was fetched. Move it away, then run "
+                    "this again"
+                )
+        elif _recorded_head(store, artifact) == name:
+            raise PublishError(
+                f"{path} is recorded in {artifact.manifest} here, and {artifact.key} is published "
+                "without a value head: the record would be lost, so nothing was fetched. If it "
+                f"may be: wmtp value-head {artifact.spec.folder} --forget (the file stays), then "
+                "run this again"
+            )
+
+
+def _holds(path: Path, file: SentFile) -> bool:
+    """Whether a regular file lies there with these bytes."""
+    try:
+        return path.lstat().st_size == file.size and hash_file(path) == file.record
+    except OSError:
+        return False
+
+
+def _recorded_head(store: Store, artifact: Artifact) -> object:
+    try:
+        return stated(store.manifest(artifact).document, "value_head", "path")
+    except (MissingArtifact, CorruptArtifact):
+        return None
+
+
 def _described(
     data: bytes,
     artifact: Artifact,
@@ -177,12 +225,21 @@ def _described(
         files != described.files
         or described.content_sha256 != published.content_sha256
         or described.document.get("asset", artifact.key) != artifact.key
+        or _heads(described, artifact) != {n: names[n].sha256 for n in _guests(artifact, names)}
     ):
         raise PublishError(
             f"{where}: {MANIFEST} and {artifact.base}/{artifact.manifest} contradict each other "
             f"about {artifact.key}. Nothing was taken; publish it again"
         )
     return described
+
+
+def _heads(described: Manifest, artifact: Artifact) -> dict[str, object]:
+    """Guest → SHA-256, as a manifest records them."""
+    record = stated(described.document, "value_head")
+    if VALUE_HEAD not in artifact.guests or stated(record, "path") != VALUE_HEAD:
+        return {}
+    return {VALUE_HEAD: stated(record, "sha256")}
 
 
 class _Fetch:
@@ -325,18 +382,35 @@ def _commit(
     staged: Staged,
     described: Manifest,
     data: bytes,
+    names: Mapping[str, SentFile],
     held: Mapping[str, Path],
     say: Say,
 ) -> None:
     """Commit, then give the manifest the bytes that were published: it has another time else."""
+    _require_own_guests(store, artifact, names)  # training may have put one there meanwhile
     sealed = ("created_at", "manifest", "self_sha256")
     said = {key: value for key, value in described.document.items() if key not in sealed}
     store.commit(artifact, staged, said, say)
     with store.lock(artifact.unit, say):
         for name in _guests(artifact, held):
-            if held[name] != store.path(artifact, name):
-                held[name].replace(store.path(artifact, name))
+            _place_guest(held[name], store.path(artifact, name), names[name])
         draft = store.internal / "amended" / artifact.key  # where a kill leaves nothing beside it
         replace_file(draft, data)
         draft.replace(store.manifest_path(artifact))
         fsync_folder(store.folder(artifact))
+
+
+def _place_guest(held: Path, target: Path, file: SentFile) -> None:
+    """Give a fetched value head its name, if nobody put another there meanwhile."""
+    if held == target:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(held, target)
+    except FileExistsError:
+        if not _holds(target, file):
+            raise PublishError(
+                f"{target} was put there meanwhile, and is another value head than the published "
+                "one: it is not replaced. Move it away, then run this again"
+            ) from None
+    fsync_folder(target.parent)

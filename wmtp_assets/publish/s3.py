@@ -10,15 +10,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import Any
 
 from wmtp_assets.files import PART, Hasher
-from wmtp_assets.layout import TOP_FOLDERS
-from wmtp_assets.publish.destination import STALE, Advance, How, NotThere, Stopped
+from wmtp_assets.publish.destination import Advance, How, NotThere, Stopped
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal, Upload
 from wmtp_assets.publish.listing import MANIFEST, SentFile, composite
@@ -26,6 +24,7 @@ from wmtp_assets.publish.location import Location
 from wmtp_assets.publish.outgoing import Outgoing, Reading
 from wmtp_assets.publish.s3_client import (
     ATTEMPTS,
+    CHECKSUM_VARIABLE,
     Checksum,
     code_of,
     explained,
@@ -39,8 +38,10 @@ from wmtp_assets.store import Store
 PARTS = 8
 """Parts that are on their way at the same time: so many times 16 MiB are in memory."""
 
-OURS = (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json")
-"""What files that are published begin with."""
+_OVERTAKEN = frozenset(
+    ("PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey", "404")
+)
+"""Codes of an answer to a conditional request whose condition does not hold."""
 
 READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
@@ -59,6 +60,7 @@ class S3:
     """
 
     streams = 4
+    largest = 5 << 40
 
     def __init__(
         self,
@@ -76,19 +78,21 @@ class S3:
         self._client, self._bucket, self._journal = client, bucket, journal
         self._prefix = f"{prefix}/" if prefix else ""
         self._part_size = part_size
+        self._mode: Checksum = checksum
         self._has_checksums = checksum == "sha256"
         self._pool = ThreadPoolExecutor(PARTS)
         self._slots = threading.BoundedSemaphore(PARTS)
         self._lock = threading.Lock()
         self._is_stopped = False
         self._in_place: set[str] = set()
+        self._condition: dict[str, str] = {}
 
     def _at(self, path: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}{path}"}
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def names(self) -> Mapping[str, int]:
+    def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         found: dict[str, int] = {}
         with explained(self.name, self._bucket):
             pages = self._client.get_paginator("list_objects_v2")
@@ -107,9 +111,14 @@ class S3:
             try:
                 answer = self._client.get_object(**self._at(path), **part)
             except ClientError as error:
-                if code_of(error) in ("InvalidRange", "416"):
+                code = code_of(error)
+                if code in ("InvalidRange", "416"):
                     return  # it ends before
+                if path == MANIFEST and code in ("NoSuchKey", "404"):
+                    self._condition = {"IfNoneMatch": "*"}
                 raise
+            if path == MANIFEST:
+                self._condition = {"IfMatch": answer["ETag"]} if answer.get("ETag") else {}
             is_part = str(answer.get("ContentRange", "")).startswith(f"bytes {start}-")
             surplus = 0 if is_part else start  # the range was ignored
             with closing(answer["Body"]) as body:
@@ -129,44 +138,61 @@ class S3:
             return False
         if how == "size":
             return True
-        if how == "hash" and stated is not None:
+        if how != "full" and stated is not None:
             return _is_checksum(stated, file)
+        if how == "stated":
+            return True
         hasher = Hasher()
         for block in self.read(path):
             hasher.update(memoryview(block))
         return hasher.record() == file.record
 
+    def holds(self, file: Outgoing) -> bool:
+        found = Reading(file, self._part_size).describe()
+        # a checksum that somebody else's client made may be of another kind
+        return self.is_same(file.path, found, "hash") or self.is_same(file.path, found, "full")
+
     # -- writing -----------------------------------------------------------------------------------
 
     def prepare(self, size: int) -> None:
         self._is_stopped = False
+        self._journal.load()
         with explained(self.name, self._bucket):
             self._abort_stale()
             probe = self._client.create_multipart_upload(**self._at(MANIFEST))
             self._client.abort_multipart_upload(**self._at(MANIFEST), UploadId=probe["UploadId"])
 
     def _abort_stale(self) -> None:
-        """Abort uploads of ours that nobody went on with."""
+        """Abort uploads that we began and did not go on with; those of others are not ours to know.
+
+        One that cannot be aborted is remembered, and tried again the next time.
+        """
+        stale = [path for path, upload in self._journal.uploads.items() if upload.is_stale()]
+        self._journal.forget_all([path for path in stale if self._is_aborted(path)])
+
+    def _is_aborted(self, path: str) -> bool:
+        """Abort what we began for a path, if anything; whether nothing of it is left."""
         from botocore.exceptions import ClientError
 
-        ours = {upload.upload_id for upload in self._journal.uploads.values()}
-        pages = self._client.get_paginator("list_multipart_uploads")
-        with suppress(ClientError):  # not every server lists them, or lets everyone
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
-                for item in page.get("Uploads", ()):
-                    top = item["Key"].removeprefix(self._prefix).split("/")[0]
-                    age = time.time() - item["Initiated"].timestamp()
-                    if age > STALE and item["UploadId"] not in ours and top in OURS:
-                        self._client.abort_multipart_upload(
-                            Bucket=self._bucket, Key=item["Key"], UploadId=item["UploadId"]
-                        )
+        upload = self._journal.uploads.get(path)
+        if upload is None or upload.is_complete:
+            return True
+        try:
+            self._client.abort_multipart_upload(**self._at(path), UploadId=upload.upload_id)
+        except ClientError as error:
+            return code_of(error) == "NoSuchUpload"
+        return True
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         reading = Reading(file, self._part_size)
         if (found := self._find(file, reading.part_size)) is not None:
             advance(file.record.size)
             return found
-        upload = self._go_on(file, reading.part_size) or self._begin(file, reading.part_size)
+        upload = self._go_on(file, reading.part_size)
+        if upload is None and (found := self._find(file, reading.part_size)) is not None:
+            advance(file.record.size)  # it was completed, and we were cut off before we knew
+            return found
+        upload = upload or self._begin(file, reading.part_size)
         there = dict(upload.parts)
         running: list[Future[None]] = []
         try:
@@ -193,7 +219,7 @@ class S3:
             return None
         digests = [bytes.fromhex(upload.parts[number][0]) for number in sorted(upload.parts)]
         record = file.record
-        if upload.is_of(record.sha256, record.size, part_size) and digests:
+        if upload.is_of(record.sha256, record.size, part_size, self._mode) and digests:
             sent = SentFile(
                 size=record.size,
                 sha256=record.sha256,
@@ -207,19 +233,23 @@ class S3:
         return None
 
     def _go_on(self, file: Outgoing, part_size: int) -> Upload | None:
-        """An upload that was begun, with those of its parts that the server has; None: none was."""
+        """An upload that was begun, with those of its parts that the server has; None: none was, or
+        the server does not know it any more."""
         upload = self._journal.uploads.get(file.path)
         if upload is None:
             return None
         identity = {**self._at(file.path), "UploadId": upload.upload_id}
-        if not upload.is_of(file.record.sha256, file.record.size, part_size):
+        if not upload.is_of(file.record.sha256, file.record.size, part_size, self._mode):
             self._unless_gone(lambda: self._client.abort_multipart_upload(**identity))
             self._journal.forget(file.path)
             return None
         pages = self._client.get_paginator("list_parts").paginate(**identity)
         found = self._unless_gone(lambda: [p for page in pages for p in page.get("Parts", ())])
         if found is None:
+            if upload.has_all_parts():
+                self._journal.complete(file.path)  # if it was: _find asks
             return None
+        self._journal.touch(file.path)
         known = upload.parts
         upload.parts = {
             part["PartNumber"]: (sha256, part["ETag"])
@@ -246,7 +276,7 @@ class S3:
             begun = self._client.create_multipart_upload(**self._at(file.path), **algorithm)
             upload_id = begun["UploadId"]
         record = file.record
-        self._journal.begin(file.path, upload_id, record.sha256, record.size, part_size)
+        self._journal.begin(file.path, upload_id, record.sha256, record.size, part_size, self._mode)
         return self._journal.uploads[file.path]
 
     def _send(
@@ -273,16 +303,28 @@ class S3:
                 attempt += 1
                 self._count(len(data))
                 try:
-                    return self._client.upload_part(
+                    answer = self._client.upload_part(
                         **self._at(path),
                         UploadId=upload_id,
                         PartNumber=number,
                         Body=data,
                         **self._checksum(digest),
-                    )["ETag"]
+                    )
+                    self._require_compared(answer, digest)
+                    return answer["ETag"]
                 except ClientError as error:
                     if attempt == ATTEMPTS or not is_damaged_on_the_way(error):
                         raise
+
+    def _require_compared(self, answer: Mapping[str, Any], digest: bytes) -> None:
+        """A server that passes over the checksum would take any bytes: it must say it back."""
+        stated = self._checksum(digest).get("ChecksumSHA256")
+        if stated is not None and answer.get("ChecksumSHA256") != stated:
+            raise PublishError(
+                f"{self.name}: the server does not say back the SHA-256 of a part, so nobody knows "
+                "whether it compared it. No file got its name. Run again, with "
+                f"{CHECKSUM_VARIABLE}=signature: every server checks the signature"
+            )
 
     def _checksum(self, digest: bytes) -> dict[str, str]:
         """How a request says the SHA-256 of its body, where its signature does not."""
@@ -296,6 +338,15 @@ class S3:
 
     def stop(self) -> None:
         self._is_stopped = True
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()  # S3 has no locks; write_manifest is conditional
+
+    def is_staged(self, path: str, file: SentFile) -> bool:
+        return True  # the server compared each part with its SHA-256
+
+    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
+        return self.is_same(path, file, "full" if how == "full" else "hash")
 
     def commit(self, path: str, file: SentFile) -> None:
         from botocore.exceptions import ClientError
@@ -326,21 +377,38 @@ class S3:
         self._journal.complete(path)
 
     def write_manifest(self, data: bytes) -> None:
-        digest = hashlib.sha256(data).digest()
+        from botocore.exceptions import ClientError
+
         with explained(self.name, self._bucket):
-            self._client.put_object(
-                **self._at(MANIFEST),
-                Body=data,
-                ContentType="application/json",
-                **self._checksum(digest),
-            )
+            try:
+                self._put_manifest(data, self._condition)
+            except ClientError as error:
+                code = code_of(error)
+                if self._condition and code in ("NotImplemented", "501"):
+                    self._put_manifest(data, {})  # it knows no conditions
+                elif not self._condition or code not in _OVERTAKEN:
+                    raise
+                elif b"".join(self.read(MANIFEST)) != data:  # else it was written, and asked again
+                    raise PublishError(
+                        f"{self.name}/{MANIFEST} was written by somebody else meanwhile. Run again"
+                    ) from None
+
+    def _put_manifest(self, data: bytes, condition: Mapping[str, str]) -> None:
+        self._client.put_object(
+            **self._at(MANIFEST),
+            Body=data,
+            ContentType="application/json",
+            **self._checksum(hashlib.sha256(data).digest()),
+            **condition,
+        )
 
     def delete(self, path: str) -> None:
         with explained(self.name, self._bucket):
             self._client.delete_object(**self._at(path))
 
-    def finish(self) -> None:
-        self._journal.clear()
+    def finish(self, paths: Collection[str]) -> None:
+        with explained(self.name, self._bucket):
+            self._journal.forget_all([path for path in paths if self._is_aborted(path)])
 
 
 def _is_checksum(stated: str, file: SentFile) -> bool:

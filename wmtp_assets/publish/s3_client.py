@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from wmtp_assets.errors import SpecError
+from wmtp_assets.integrity.findings import as_text
 from wmtp_assets.publish.destination import NotThere
 from wmtp_assets.publish.errors import PublishError
 
@@ -42,6 +43,9 @@ Checksum = Literal["sha256", "signature"]
 CHECKSUM_VARIABLE = "WMTP_S3_CHECKSUM"
 """How the server knows the SHA-256 of a body: from ``x-amz-checksum-sha256``, which it keeps beside
 the object (``sha256``); or, for servers that do not know that, from the request's signature."""
+
+KEPT = "What was sent or fetched is kept"
+"""Publications and pulls go on with it."""
 
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
@@ -100,6 +104,8 @@ def make_client(
     from botocore.exceptions import BotoCoreError
 
     try:
+        if "@" in urlsplit(endpoint_url or "").netloc:
+            raise ValueError("credentials do not belong into a URL")
         credentials = session.get_credentials()
         config = Config(
             connect_timeout=CONNECT_SECONDS,
@@ -115,8 +121,12 @@ def make_client(
             },
         )
         client = session.client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
-    except ValueError as error:
-        raise SpecError(f"{endpoint_url!r} is no URL of an S3 server") from error
+    except ValueError:
+        host = _host(endpoint_url or "")  # no more: it may hold a password
+        raise SpecError(
+            f"the endpoint{f' at {host}' if host else ''} is no URL of an S3 server: write "
+            "https://host[:port], without a user name"
+        ) from None
     except BotoCoreError as error:
         raise PublishError(
             f"the S3 client cannot be made ({type(error).__name__}): look at ~/.aws/config and the "
@@ -131,6 +141,13 @@ def make_client(
             "nobody on the way can read or change what is sent"
         )
     return client
+
+
+def _host(url: str) -> str:
+    try:
+        return as_text(urlsplit(url).hostname or "")
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:
@@ -178,17 +195,16 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         # KeyError: the answer does not say what it must
         raise PublishError(
             f"{name} does not answer as a server does ({type(error).__name__}"
-            f"{f', about {path}' if path else ''}). What was sent is kept there, out of sight: "
+            f"{f', about {path}' if path else ''}). {KEPT}: "
             "check the network and the endpoint, and run again"
         ) from None
 
 
 def _explain(name: str, bucket: str, code: str, operation: str) -> str:
-    kept = "What was sent is kept there, out of sight"
     if code in _NO_BUCKET | _ABSENT:
         return f"{name}: there is no bucket {bucket}. Look at the name, or make it"
     if code in _EXPIRED:
-        return f"{name}: the credentials have expired ({code}). {kept}: renew them, and run again"
+        return f"{name}: the credentials have expired ({code}). {KEPT}: renew them, and run again"
     if code in _UNKNOWN:
         return f"{name}: the server does not accept the credentials ({code}): look at {CREDENTIALS}"
     if code in _FORBIDDEN:
@@ -197,11 +213,11 @@ def _explain(name: str, bucket: str, code: str, operation: str) -> str:
             "list, read, write and delete below it, and to abort multipart uploads"
         )
     if code in _BUSY:
-        return f"{name}: the server is busy or broken ({code}, {ATTEMPTS} times). {kept}: run again"
+        return f"{name}: the server is busy or broken ({code}, {ATTEMPTS} times). {KEPT}: run again"
     if code in _DAMAGED:
         return (
-            f"{name}: other bytes arrive than are sent ({code}, {ATTEMPTS} times). {kept}, but for "
+            f"{name}: other bytes arrive than are sent ({code}, {ATTEMPTS} times). {KEPT}, but for "
             "those: do not trust this line, or what is in between"
         )
     hint = f", with {CHECKSUM_VARIABLE}=signature" if code in _UNSUPPORTED else ""
-    return f"{name}: the server refuses {operation} ({code or 'no code'}). {kept}: run again{hint}"
+    return f"{name}: the server refuses {operation} ({code or 'no code'}). {KEPT}: run again{hint}"

@@ -117,14 +117,24 @@ def release_of(store: Store) -> str | None:
 
 
 def is_newer(version: str, than: str | None) -> bool:
-    """Whether a release's version is higher: numbers as numbers; no release is the lowest."""
+    """Whether a release's version is higher: numbers as numbers; ``-rc1`` is before what it leads
+    to, ``+build`` means nothing, and no release is the lowest."""
     if than is None:
         return True
-    return _numbers(version) > _numbers(than)
+    return _order(version) > _order(than)
 
 
-def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"[0-9]{1,9}", version)]
+def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
+    main, _, rest = version.partition("+")[0].partition("-")
+    numbers = [int(number) for number in re.findall(r"[0-9]{1,9}", main)]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    words = re.findall(r"[0-9]{1,9}|[A-Za-z]+", rest)
+    return (
+        numbers,
+        not rest,
+        [(not word.isdigit(), int(word) if word.isdigit() else 0, word) for word in words],
+    )
 
 
 def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent) -> None:

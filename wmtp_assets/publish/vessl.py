@@ -177,9 +177,18 @@ def _credentials(first: Volume, renew: Callable[[], Volume]) -> Any:
     left = max((expires - datetime.now(UTC)).total_seconds(), 1)
 
     def refresh() -> dict[str, str | None]:
-        again = renew()
+        try:
+            again = renew()
+        except SpecError as error:  # the environment changed since the first time
+            raise PublishError(f"credentials cannot be renewed: {error}") from error
         if again.place() != first.place():
             raise PublishError("VESSL says now that the volume is elsewhere; run again")
+        until = again.expires()
+        if until is None or until <= datetime.now(UTC):
+            raise PublishError(
+                "VESSL gives credentials that have expired, or says no more when they do. Look at "
+                "this machine's clock, and run again: what was sent is kept"
+            )
         return again.metadata()
 
     return RefreshableCredentials.create_from_metadata(

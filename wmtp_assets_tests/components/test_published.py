@@ -123,6 +123,26 @@ def test_nothing_is_sent_beside_other_assets(volume: Path, send: Send) -> None:
     assert list(volume.iterdir()) == []
 
 
+def test_job_that_makes_other_assets_too(store: Store, volume: Path) -> None:
+    """Launched without a selection a run is of all that its job has."""
+
+    @dg.asset
+    def other() -> None:
+        """Something else."""
+
+    job = dg.define_asset_job("both", selection=["published_small", "other"])
+    resources = {
+        "storage": StorageResource(source="sample", root=str(store.root)),
+        "destination": PublishResource(url=volume.as_uri()),
+    }
+    assets = [*published_assets(store.catalogue), other]
+    every = dg.Definitions(assets=assets, jobs=[job], resources=resources)
+    result = every.resolve_job_def("both").execute_in_process()
+    assert result.success
+    assert not result.dagster_run.asset_selection
+    assert [*volume.iterdir()] == []
+
+
 def test_without_a_destination_it_says_what_to_set(send: Send) -> None:
     """The button is in the UI whether or not anybody has a cluster."""
     result = send("published_small", url="")

@@ -183,11 +183,17 @@ def other_checksum(front: Front) -> None:
     front.after = after
 
 
-def without_checksums(front: Front) -> None:
-    def after(request: Request, answer: Answer) -> None:
-        answer.headers.pop("x-amz-checksum-sha256", None)
+def without_checksums(*operations: str) -> Play:
+    """Answers to these say no checksum."""
 
-    front.after = after
+    def play(front: Front) -> None:
+        def after(request: Request, answer: Answer) -> None:
+            if request.operation in operations:
+                answer.headers.pop("x-amz-checksum-sha256", None)
+
+        front.after = after
+
+    return play
 
 
 def web_page(front: Front) -> None:
@@ -447,7 +453,21 @@ PUBLISHING = (
         0,
         "some names new",
     ),
-    Fault("the server keeps no checksums: it is read back", without_checksums, "", SIZE, 0, "new"),
+    Fault(
+        "the server keeps no checksums: it is read back",
+        without_checksums("HeadObject", "CompleteMultipartUpload"),
+        "",
+        SIZE,
+        0,
+        "new",
+    ),
+    Fault(
+        "the server passes over checksums",
+        without_checksums("UploadPart", "HeadObject", "CompleteMultipartUpload"),
+        "Run again, with WMTP_S3_CHECKSUM=signature",
+        1_000_000,
+        SIZE,
+    ),
     Fault("an answer that does not say what it must", empty_answer, PART_FAILS, 0, SIZE),
     Fault(
         "a web page in place of the answers to parts",

@@ -11,9 +11,11 @@ from click.testing import CliRunner, Result
 
 from wmtp_assets.cli.main import cli
 from wmtp_assets.errors import SpecError
+from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
 from wmtp_assets.store import Store
 from wmtp_assets_tests.publish.trees import DATASET, MODEL, ROWS, commit, files_below
+from wmtp_assets_tests.trees import damage, flip
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_plan_then_publication(tree_store: Store, root: Path, mounted: Path) -> 
     to = ("--to", f"file://{mounted}")
     planned = wmtp("publish", *to, "--dry-run")
     assert f"  new {ROWS} (50.0 kB)\n" in planned.stdout
-    assert "not materialized, and so not published: meta_llama_mtp_tokenizer, " in planned.stderr
+    assert "not materialized here, and so not sent: meta_llama_mtp_tokenizer, " in planned.stderr
     assert "6 new (3.1 MB), 0 same (0 B), 0 changed (0 B)\n" in planned.stdout
     assert "3.1 MB to send, time ? (nothing was sent there yet)\n" in planned.stdout
     assert [*mounted.iterdir()] == []
@@ -53,6 +55,27 @@ def test_plan_then_publication(tree_store: Store, root: Path, mounted: Path) -> 
     assert "1 files are no longer wanted, and left; --delete removes them" in planned.stdout
     assert ", time 0 s" in planned.stdout  # the rate of the last one is remembered
     assert "1 files deleted" in wmtp("publish", *to, "--delete").stdout
+
+
+def test_it_was_all_there_only_if_nothing_was_sent(root: Path, mounted: Path) -> None:
+    """A damaged file is sent again, and the manifest stays as it is."""
+    to = ("--to", f"file://{mounted}")
+    wmtp("publish", *to)
+    assert "; it was all there\n" in wmtp("publish", *to).stdout
+    damage(mounted / ROWS, flip(3))
+    done = wmtp("publish", *to)
+    assert "50.0 kB sent in " in done.stdout
+    assert "it was all there" not in done.stdout
+
+
+def test_overwrite(root: Path, mounted: Path) -> None:
+    """What nobody published is replaced only when that is said."""
+    (mounted / ROWS).parent.mkdir(parents=True)
+    (mounted / ROWS).write_bytes(b"somebody's")
+    with pytest.raises(PublishError, match="or replace what lies there with --overwrite"):
+        wmtp("publish", "--to", f"file://{mounted}", "--dry-run")
+    wmtp("publish", "--to", f"file://{mounted}", "--overwrite")
+    assert (mounted / ROWS).read_bytes() == (root / ROWS).read_bytes()
 
 
 def test_selection(root: Path, mounted: Path) -> None:

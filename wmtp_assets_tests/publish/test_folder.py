@@ -9,19 +9,27 @@ import sys
 import time
 from io import FileIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from wmtp_assets.files import hash_file
+from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish import folder as module
+from wmtp_assets.publish import publish as publishing
+from wmtp_assets.publish.destination import Stopped
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import STAGING, Folder
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
 from wmtp_assets.publish.publish import Options, plan_publication, publish
+from wmtp_assets.publish.s3 import S3
+from wmtp_assets.publish.selection import is_newer
+from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.publish.conftest import PART
 from wmtp_assets_tests.publish.trees import (
+    CATALOGUE,
     DATASET,
     LARGE,
     MODEL,
@@ -95,25 +103,59 @@ def test_nothing_is_deleted_unless_asked_for(tree_store: Store, mounted: Path) -
     publish_all(tree_store, mounted)
     assert licence.read_bytes() == b"MIT\n"
     listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
-    assert listing.retired == {"datasets_v2/humaneval/raw/LICENSE": 4}
+    assert listing.retired.keys() == {"datasets_v2/humaneval/raw/LICENSE"}
     publish_all(tree_store, mounted, delete=True)
     assert not licence.exists()
     assert (mounted / "models_v2/notes.txt").exists()
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").retired == {}
 
 
-def test_what_is_gone_here_is_extra_there(tree_store: Store, mounted: Path) -> None:
-    """An artifact that was removed stays published until --delete; a selection removes no other."""
+def without(store: Store, key: str) -> Store:
+    """The store of a checkout whose catalogue does not have an artifact any more."""
+    gone = store.catalogue[key].spec
+    return Store(store.settings, Catalogue([s for s in CATALOGUE.specs if s is not gone]))
+
+
+def test_what_is_no_longer_in_the_catalogue_is_extra(tree_store: Store, mounted: Path) -> None:
+    """It lies there until --delete; a selection removes no other."""
     publish_all(tree_store, mounted)
-    artifact = tree_store.catalogue[DATASET]
-    only = [tree_store.catalogue[MODEL]]
-    tree_store.manifest_path(artifact).unlink()
-    publish(tree_store, only, Folder(mounted), Options(delete=True))
+    newer = without(tree_store, DATASET)
+    publish(newer, [newer.catalogue[MODEL]], Folder(mounted), Options(delete=True))
     assert (mounted / ROWS).exists()
-    assert states(tree_store, mounted) == {"same": 3, "extra": 3}
-    publish_all(tree_store, mounted, delete=True)
+    assert states(newer, mounted) == {"same": 3, "extra": 3}
+    publish_all(newer, mounted, delete=True)
     assert not (mounted / "datasets_v2").exists()
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL}
+
+
+def test_what_is_not_here_stays_published(tree_store: Store, mounted: Path, tmp_path: Path) -> None:
+    """A machine that has less publishes what it has, and unpublishes nothing, with --delete
+    either; it says what it kept."""
+    publish_all(tree_store, mounted)
+    less = Store(Settings("sample", tmp_path / "less"), CATALOGUE)
+    commit(less, OTHER, {"raw/rows": b"rows"})
+    said: list[str] = []
+    done = publish(less, None, Folder(mounted), Options(delete=True), say=said.append)
+    assert done.deleted == ()
+    assert any(f"kept as it is: {DATASET}, {MODEL}" in line for line in said), said
+    there = parse_listing((mounted / MANIFEST).read_bytes(), "")
+    assert there.artifacts.keys() == {MODEL, DATASET, OTHER}
+    assert there.retired == {}
+    assert torn(mounted) == []
+
+
+def test_what_somebody_wrote_over_is_not_deleted(tree_store: Store, mounted: Path) -> None:
+    """It is not the file that was published; nor is it counted as ours from then on."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": b"x"})
+    written = mounted / "models_v2/meta-llama-mtp/raw/empty"
+    written.write_bytes(b"written later by a person")
+    said: list[str] = []
+    done = publish(tree_store, None, Folder(mounted), Options(delete=True), say=said.append)
+    assert done.deleted == ()
+    assert written.read_bytes() == b"written later by a person"
+    assert any("counts as ours no longer" in line for line in said)
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").retired == {}
 
 
 def test_local_small_only_when_asked_for(tree_store: Store, mounted: Path) -> None:
@@ -177,6 +219,42 @@ def test_older_release_does_not_replace_a_newer_one(tree_store: Store, mounted: 
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").release == "v2.9.1"
 
 
+def test_release_after_its_candidates(tree_store: Store, mounted: Path) -> None:
+    """A suffix leads to a release, it is not one more number."""
+    publish_all(release(tree_store, "v2.0.0-rc9"), mounted)
+    publish_all(release(tree_store, "v2.0.0-rc10"), mounted)
+    publish_all(release(tree_store, "v2.0.0"), mounted)
+    refused(release(tree_store, "v2.0.0-rc11"), mounted, "here is release v2.0.0-rc11")
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("v2.9.1", "v2.10.0"),
+        ("v2.0.0-rc9", "v2.0.0-rc10"),
+        ("v2.0.0-alpha.2", "v2.0.0-beta.1"),
+        ("v2.0.0-rc1", "v2.0.0"),
+        ("v2.0.0", "v2.0.1-rc1"),
+        ("v2.0", "v2.0.1"),
+    ],
+)
+def test_order_of_versions(older: str, newer: str) -> None:
+    """Numbers as numbers, candidates before what they lead to."""
+    assert is_newer(newer, older)
+    assert not is_newer(older, newer)
+    assert not is_newer(newer, newer)
+    assert not is_newer(f"{newer}+build.7", newer)
+
+
+def test_file_that_is_too_large_for_the_destination(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 takes 5 TiB: said before the first byte, not behind them."""
+    monkeypatch.setattr(Folder, "largest", 2_999_999)
+    refused(tree_store, mounted, "takes no file of more than 3.0 MB. Nothing was sent")
+    assert S3.largest == 5 * 2**40
+
+
 def test_nothing_released_does_not_replace_a_release(
     tree_store: Store, mounted: Path, tmp_path: Path
 ) -> None:
@@ -211,6 +289,74 @@ def test_name_that_differs_in_case_only(tree_store: Store, mounted: Path, name: 
     refused(tree_store, mounted, "would be one file, or one inside the other")
 
 
+def test_file_of_somebody_else_in_a_place_of_ours(tree_store: Store, mounted: Path) -> None:
+    """No manifest of ours names it: it is not replaced, unless asked for; one that is the same is
+    taken as it is."""
+    store = release(tree_store, "v2.0.0")
+    (mounted / ROWS).parent.mkdir(parents=True)
+    (mounted / ROWS).write_bytes(random_bytes(50_000, 2))
+    (mounted / "RELEASE.json").write_text("somebody's")
+    refused(store, mounted, "RELEASE.json at file://")
+    refused(store, mounted, "or replace what lies there with --overwrite")
+    size = sum(map(len, files_below(store.root).values()))
+    assert publish_all(store, mounted, overwrite=True).payload == size - 50_000
+    assert torn(mounted) == []
+
+
+@pytest.mark.parametrize("owner", ["", "/owner"])
+def test_staging_folder_that_is_a_link(
+    tree_store: Store, mounted: Path, tmp_path: Path, owner: str
+) -> None:
+    """What it leads to is not ours to write, nor to tidy up."""
+    thesis = tmp_path / "home/sub/thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("x")
+    os.utime(thesis, (1, 1))
+    place = Folder(mounted).staging if owner else mounted / STAGING
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(tmp_path / "home")
+    with pytest.raises(PublishError, match="is a link or a file, and should be a folder"):
+        publish_all(tree_store, mounted)
+    assert files_below(tmp_path / "home") == {"sub/thesis.tex": b"x"}
+    assert MANIFEST not in files_below(mounted)
+
+
+def test_only_what_was_staged_is_tidied_up(tree_store: Store, mounted: Path) -> None:
+    """By its name; what else somebody put there stays."""
+    owner = Folder(mounted).staging
+    owner.mkdir(parents=True)
+    names = ["a" * 64, "notes.txt", "folder/" + "b" * 64]
+    for name in names:
+        (owner / name).parent.mkdir(exist_ok=True)
+        (owner / name).write_bytes(b"x")
+        os.utime(owner / name, (1, 1))
+    publish_all(tree_store, mounted)
+    assert files_below(owner).keys() == {*names[1:]}
+
+
+def test_what_is_not_on_our_way_need_not_be_readable(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other teams have folders on the volume, beside ours and in them; root may read everything,
+    so the system says so here."""
+    (mounted / "lost+found").mkdir()
+    (mounted / "models_v2/other-team").mkdir(parents=True)
+    scandir = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(os.fsdecode(path)).name in closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    closed = {"lost+found", "other-team"}
+    monkeypatch.setattr(os, "scandir", refuse)
+    publish_all(tree_store, mounted)
+    assert torn(mounted) == []
+    closed.add("meta-llama-mtp")
+    with pytest.raises(PublishError, match=r"cannot list file://.*meta-llama-mtp"):
+        publish_all(tree_store, mounted)
+
+
 def test_link_in_the_place_of_a_folder(tree_store: Store, mounted: Path, tmp_path: Path) -> None:
     """Through it files would be written that are not ours."""
     (tmp_path / "elsewhere").mkdir()
@@ -224,9 +370,8 @@ def test_link_is_not_followed_to_delete(tree_store: Store, mounted: Path, tmp_pa
     publish_all(tree_store, mounted)
     (mounted / "datasets_v2").rename(tmp_path / "elsewhere")
     (mounted / "datasets_v2").symlink_to(tmp_path / "elsewhere")
-    tree_store.manifest_path(tree_store.catalogue[DATASET]).unlink()
     with pytest.raises(PublishError, match="through a link that leads out of file://"):
-        publish_all(tree_store, mounted, delete=True)
+        publish_all(without(tree_store, DATASET), mounted, delete=True)
     assert (tmp_path / "elsewhere/humaneval/raw/data.parquet").exists()
 
 
@@ -296,6 +441,8 @@ from pathlib import Path
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
+from wmtp_assets.publish.destination import Stopped
+from wmtp_assets.publish import publish as publishing
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 publishing.COMMITS = 1
@@ -332,6 +479,31 @@ def test_killed(tree_store: Store, mounted: Path, phase: str, after: int) -> Non
     there = files_below(mounted)
     there.pop(MANIFEST)
     assert there == files_below(tree_store.root)
+
+
+def test_another_selection_forgets_nothing(tree_store: Store, mounted: Path) -> None:
+    """What is half sent of a model is gone on with after a data set was published."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
+    subprocess.run(command, check=False)
+    publish(tree_store, [tree_store.catalogue[DATASET]], Folder(mounted, part_size=PART))
+    destination = Folder(mounted, part_size=PART)
+    publish(tree_store, [tree_store.catalogue[MODEL]], destination)
+    manifest = tree_store.manifest_path(tree_store.catalogue[MODEL])
+    assert destination.payload == 1_000_000 + manifest.stat().st_size
+    assert not (mounted / STAGING).exists()
+
+
+def test_another_generation_takes_the_room_of_the_staged_one(
+    tree_store: Store, mounted: Path
+) -> None:
+    """And nothing of the old one is in it, which was longer."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
+    subprocess.run(command, check=False)
+    data = random_bytes(1_500_000, 7)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": data, "raw/empty": b""})
+    publish_all(tree_store, mounted)
+    assert (mounted / LARGE).read_bytes() == data
+    assert not (mounted / STAGING).exists()
 
 
 def test_damaged_staged_part_is_sent_again(tree_store: Store, mounted: Path) -> None:
@@ -382,3 +554,173 @@ def test_artifact_that_was_added(tree_store: Store, mounted: Path) -> None:
     commit(tree_store, OTHER, {"raw/rows": b"rows"})
     publish(tree_store, [tree_store.catalogue[OTHER]], Folder(mounted))
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL, OTHER}
+
+
+# -- two at once -----------------------------------------------------------------------------------
+
+
+def torn(mounted: Path) -> list[str]:
+    """Files that do not lie there as MANIFEST.json says."""
+    listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
+    return [p for p, f in listing.files.items() if not Folder(mounted).is_same(p, f, "hash")]
+
+
+def test_two_that_give_names_at_once(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is refused before it names anything, and goes on when the first is done."""
+    other, commit_file = make_store(tmp_path / "other", 10), Folder.commit
+    said: list[str] = []
+
+    def overtaken(self: Folder, *args: Any) -> None:
+        commit_file(self, *args)
+        if not said:
+            said.append("")
+            with pytest.raises(PublishError) as error:
+                publish_all(other, mounted, "another machine")
+            said[0] = str(error.value)
+
+    monkeypatch.setattr(publishing, "COMMITS", 1)
+    monkeypatch.setattr(Folder, "commit", overtaken)
+    publish_all(tree_store, mounted)
+    assert "somebody else gives files their names" in said[0]
+    assert torn(mounted) == []
+    publish_all(other, mounted, "another machine", how="full")
+    assert torn(mounted) == []
+    assert not (mounted / STAGING).exists()
+
+
+def test_lock_of_a_killed_run_is_no_obstacle(tree_store: Store, mounted: Path) -> None:
+    """The file alone holds nothing."""
+    (mounted / STAGING).mkdir()
+    (mounted / STAGING / "lock").touch()
+    publish_all(tree_store, mounted)
+    assert not (mounted / STAGING).exists()
+
+
+def test_where_there_are_no_locks_the_manifest_decides(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared directly before it is written: nobody succeeds with files of another."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    other, write = make_store(tmp_path / "other", 10), publishing._write_manifest
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    def overtaken(*args: Any) -> None:
+        monkeypatch.setattr(publishing, "_write_manifest", write)
+        publish_all(other, mounted, "another machine")
+        write(*args)
+
+    monkeypatch.setattr(module, "fcntl", SimpleNamespace(flock=refuse, LOCK_EX=2, LOCK_NB=4))
+    monkeypatch.setattr(publishing, "_write_manifest", overtaken)
+    with pytest.raises(PublishError, match=r"while files were put.*by somebody else meanwhile"):
+        publish_all(tree_store, mounted)
+    publish_all(tree_store, mounted)
+    assert torn(mounted) == []
+
+
+def test_somebody_publishes_while_a_damaged_file_is_sent_again(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then no manifest is written, and it is compared all the same."""
+    publish_all(tree_store, mounted)
+    damage(mounted / LARGE, flip(7))
+    other, commit_all = make_store(tmp_path / "other", 10), publishing._commit
+
+    def late(*args: Any) -> None:
+        monkeypatch.setattr(publishing, "_commit", commit_all)
+        commit_all(*args)
+        publish_all(other, mounted, "another machine")
+
+    def no_lock(*args: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(module, "fcntl", SimpleNamespace(flock=no_lock, LOCK_EX=2, LOCK_NB=4))
+    monkeypatch.setattr(publishing, "_commit", late)
+    with pytest.raises(PublishError, match=r"by somebody else meanwhile\. Run again"):
+        publish_all(tree_store, mounted)
+
+
+def test_nothing_is_deleted_by_an_old_plan(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody published the file again that this plan wants away."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": random_bytes(50_000, 2)})
+    publish_all(tree_store, mounted)
+    other, send = make_store(tmp_path / "other"), publishing._send
+
+    def overtaken(*args: Any) -> object:
+        monkeypatch.setattr(publishing, "_send", send)
+        publish_all(other, mounted, "another machine")
+        return send(*args)
+
+    monkeypatch.setattr(publishing, "_send", overtaken)
+    with pytest.raises(PublishError, match=r"meanwhile\. Nothing was deleted; run again"):
+        publish_all(tree_store, mounted, delete=True)
+    assert torn(mounted) == []
+
+
+# -- what is read back, and what is said -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["size", "hash"])
+def test_staged_files_are_read_before_any_gets_its_name(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A disk that keeps other bytes than were written: everything is as before, also with
+    --verify=size, which is about what was published earlier."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"newer", "raw/LICENSE": b"MIT 2\n"})
+    write = module._write
+
+    def rot(target: FileIO, begin: int, data: bytes) -> None:
+        write(target, begin, b"?" + data[1:] if data == b"newer" else data)
+
+    monkeypatch.setattr(module, "_write", rot)
+    refused(tree_store, mounted, f"{ROWS} does not lie at file://", how=how)
+    monkeypatch.undo()
+    publish_all(tree_store, mounted)
+    assert torn(mounted) == []
+
+
+def test_full_when_the_manifest_is_written(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then files have new names: nobody is told that nothing was published."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "replace_file", full)
+    with pytest.raises(PublishError) as error:
+        publish_all(tree_store, mounted)
+    assert str(error.value).startswith("while files were put in their places: file://")
+    assert "is full (No space left on device" in str(error.value)
+    assert "what was staged and has no name yet is kept" in str(error.value)
+    assert "nothing was published" not in str(error.value)
+    assert (mounted / ROWS).read_bytes() == b"new"
+    monkeypatch.undo()
+    assert publish_all(tree_store, mounted).payload == 0
+
+
+def test_reason_is_not_lost(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was stopped because of another says so; the other says why, and later."""
+
+    def stage(self: Folder, file: Any, advance: object) -> None:
+        if file.path == LARGE:
+            time.sleep(0.3)
+            raise PublishError("the reason")
+        raise Stopped("another file failed")
+
+    monkeypatch.setattr(Folder, "stage", stage)
+    monkeypatch.setattr(Folder, "streams", 8)
+    with pytest.raises(PublishError, match="the reason"):
+        publish_all(tree_store, mounted)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from wmtp_assets.checkpoints.params import MetaParams
-from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
 from wmtp_assets.child import stop
 from wmtp_assets.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.integrity.verify import exit_code, verify
@@ -67,7 +68,7 @@ def test_there_and_back(model_store: Store, folder: Folder, tmp_path: Path) -> N
 def test_value_head_that_was_trained_again(
     model_store: Store, folder: Folder, tmp_path: Path
 ) -> None:
-    """Only it and the manifest that records it are sent, and fetched."""
+    """Only it and the manifest that records it are sent, and fetched once the old one is away."""
     publish(model_store, artifacts(model_store), folder)
     node = tiny.make_store(tmp_path / "node")
     link_tree(model_store.root, node.root)
@@ -80,8 +81,90 @@ def test_value_head_that_was_trained_again(
     publish(model_store, artifacts(model_store), destination)
     expected = head.stat().st_size + model_store.manifest_path(artifact).stat().st_size
     assert destination.payload == expected
+    with pytest.raises(PublishError, match="is another value head than the published one"):
+        pull(node, artifact, destination, read_listing(destination))
+    node.path(artifact, VALUE_HEAD).rename(tmp_path / "old_head")
     assert pull(node, artifact, destination, read_listing(destination)).fetched == expected
     assert files_below(node.root) == files_below(model_store.root)
+
+
+def record_another(node: Store, artifact: Artifact) -> bytes:
+    """Train and record a value head on the node; its bytes."""
+    head = node.path(artifact, VALUE_HEAD)
+    head.unlink(missing_ok=True)
+    save_file({"weight": torch.full((32, 1), 7.0)}, head)
+    record_value_head(node, artifact, 32, "stage-9")
+    return head.read_bytes()
+
+
+def test_value_head_of_the_node_is_never_replaced(
+    model_store: Store, folder: Folder, tmp_path: Path
+) -> None:
+    """It may be the only copy of a training run: refused before anything is fetched, and the record
+    stays too."""
+    publish(model_store, artifacts(model_store), folder)
+    node = tiny.make_store(tmp_path / "node")
+    link_tree(model_store.root, node.root)
+    artifact = node.catalogue[tiny.SAFETENSORS]
+    mine = record_another(node, artifact)
+    before = files_below(node.root)
+    with pytest.raises(PublishError, match="is another value head than the published one"):
+        pull(node, artifact, folder, read_listing(folder))
+    assert files_below(node.root) == before
+    assert node.path(artifact, VALUE_HEAD).read_bytes() == mine
+
+
+def test_value_head_that_is_put_there_meanwhile(
+    model_store: Store, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training ends while a pull commits: nobody overwrites what it wrote."""
+    publish(model_store, artifacts(model_store), folder)
+    node = tiny.make_store(tmp_path / "node")
+    artifact = node.catalogue[tiny.SAFETENSORS]
+    commit, mine = Store.commit, b"trained meanwhile"
+
+    def overtaken(self: Store, *args: Any, **kwargs: Any) -> object:
+        done = commit(self, *args, **kwargs)
+        node.path(artifact, VALUE_HEAD).write_bytes(mine)
+        return done
+
+    monkeypatch.setattr(Store, "commit", overtaken)
+    with pytest.raises(PublishError, match="was put there meanwhile"):
+        pull(node, artifact, folder, read_listing(folder))
+    assert node.path(artifact, VALUE_HEAD).read_bytes() == mine
+
+
+def test_recorded_value_head_is_not_forgotten(
+    model_store: Store, folder: Folder, tmp_path: Path
+) -> None:
+    """Published without one: what the node recorded would be a stray file."""
+    head = model_store.catalogue[tiny.SAFETENSORS]
+    forget_value_head(model_store, head)
+    model_store.path(head, VALUE_HEAD).unlink()
+    publish(model_store, artifacts(model_store), folder)
+    node = tiny.make_store(tmp_path / "node")
+    link_tree(model_store.root, node.root)
+    artifact = node.catalogue[tiny.SAFETENSORS]
+    mine = record_another(node, artifact)
+    with pytest.raises(PublishError, match="wmtp value-head tiny-model --forget"):
+        pull(node, artifact, folder, read_listing(folder))
+    forget_value_head(node, artifact)
+    pull(node, artifact, folder, read_listing(folder))
+    assert node.path(artifact, VALUE_HEAD).read_bytes() == mine
+
+
+def test_value_head_that_is_not_the_recorded_one(
+    model_store: Store, folder: Folder, tmp_path: Path
+) -> None:
+    """MANIFEST.json and the artifact's own manifest must agree about it."""
+    publish(model_store, artifacts(model_store), folder)
+    listing = read_listing(folder)
+    path = f"{model_store.catalogue[tiny.SAFETENSORS].base}/{VALUE_HEAD}"
+    files = listing.artifacts[tiny.SAFETENSORS].files
+    files[path] = files[path].model_copy(update={"sha256": "0" * 64})
+    node = tiny.make_store(tmp_path / "node")
+    with pytest.raises(PublishError, match="contradict each other about tiny_safetensors"):
+        pull(node, node.catalogue[tiny.SAFETENSORS], folder, listing)
 
 
 def test_rule_about_the_content(model_store: Store, folder: Folder) -> None:

@@ -298,6 +298,19 @@ def test_manifest_that_is_none(node: Store, published: Folder, mounted: Path, da
     refused(node, published, "is no manifest of ours", DATASET)
 
 
+@pytest.mark.parametrize("stated", ["\x1b[2J" + "x" * 5000, {"a": ["\x07"] * 5000}])
+def test_what_a_manifest_states_is_shown_short(
+    node: Store, published: Folder, mounted: Path, stated: object
+) -> None:
+    """It may clear a terminal, or fill it."""
+    document = json.loads((mounted / MANIFEST).read_bytes())
+    (mounted / MANIFEST).write_bytes(render({**document, "self_sha256": stated}))
+    with pytest.raises(PublishError, match="was changed after it was written") as error:
+        pull_all(node, published, DATASET)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 2000
+
+
 def test_artifact_that_is_unknown_here(node: Store, published: Folder, mounted: Path) -> None:
     """An older checkout on the node does not know every artifact."""
     rewrite(mounted, lambda d: d["artifacts"].update(newer_raw=d["artifacts"].pop(DATASET)))

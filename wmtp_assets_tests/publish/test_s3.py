@@ -118,7 +118,8 @@ def test_server_that_keeps_no_checksums(
     """What is there is read back, rather than sent again or believed."""
 
     def forget(request: Request, answer: Answer) -> None:
-        answer.headers.pop("x-amz-checksum-sha256", None)
+        if request.operation == "HeadObject":
+            answer.headers.pop("x-amz-checksum-sha256", None)
 
     send(tree_store, open_s3)
     front.after = forget
@@ -193,6 +194,83 @@ def test_manifest_that_is_another_when_it_is_read_back(
         send(tree_store, open_s3)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_manifest_is_written_only_over_the_one_that_was_read(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, is_first: bool
+) -> None:
+    """Somebody writes it between the last look and the writing: theirs stays."""
+    if not is_first:
+        send(tree_store, open_s3)
+        commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    done: list[str] = []
+
+    def overtaken(request: Request) -> None:
+        if request.operation == "PutObject" and not done:
+            done.append(request.key)
+            client = client_of(front.url)
+            client.put_object(
+                Bucket=bucket, Key=request.key, Body=b"theirs", ChecksumAlgorithm="SHA256"
+            )
+
+    front.before = overtaken
+    with pytest.raises(PublishError, match="was written by somebody else meanwhile"):
+        send(tree_store, open_s3)
+    assert objects(front, bucket)[MANIFEST] == b"theirs"
+
+
+def test_answer_to_the_manifest_is_lost(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """It is sent again, and the condition does not hold any more: because of us."""
+    lost: list[str] = []
+
+    def lose(request: Request, answer: Answer) -> None:
+        if request.operation == "PutObject" and not lost:
+            lost.append(request.key)
+            answer.stop = 0
+
+    front.after = lose
+    send(tree_store, open_s3)
+    assert lost
+    assert parse_listing(objects(front, bucket)[MANIFEST], "").artifacts.keys() == {MODEL, DATASET}
+
+
+def test_server_that_knows_no_conditions(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """It goes without."""
+
+    def refuse(request: Request) -> Answer | None:
+        is_meant = {"if-match", "if-none-match"} & request.headers.keys()
+        return Answer.refusal(501, "NotImplemented") if is_meant else None
+
+    front.before = refuse
+    send(tree_store, open_s3)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    send(tree_store, open_s3)
+    assert objects(front, bucket)[ROWS] == b"new"
+
+
+def test_file_that_is_replaced_when_the_manifest_is_written(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """By another publication, which gave its names a moment later, to as many bytes: nobody is
+    told that all went well."""
+
+    def replace(request: Request, answer: Answer) -> None:
+        if request.operation == "PutObject" and request.key.endswith(MANIFEST):
+            client_of(front.url).put_object(
+                Bucket=bucket,
+                Key=f"tree/{ROWS}",
+                Body=random_bytes(50_000, 8),
+                ChecksumAlgorithm="SHA256",
+            )
+
+    front.after = replace
+    with pytest.raises(PublishError, match=r"any more as MANIFEST\.json says since a moment ago"):
+        send(tree_store, open_s3)
+
+
 def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -> None:
     """What is no longer wanted stays until --delete; what is not ours stays for ever."""
     send(tree_store, open_s3)
@@ -210,32 +288,119 @@ def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -
     assert parse_listing(there[MANIFEST], "").retired == {}
 
 
-def test_stale_uploads_of_ours_are_aborted(
+def test_object_of_somebody_else_in_a_place_of_ours(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
 ) -> None:
-    """They cost money and nobody sees them. Not those that are younger than a week, that are below
-    another prefix, or that are of no file of ours. (This server says that all began in 2010.)"""
+    """No manifest of ours names it: the same bytes are taken, whoever's client sent them, and
+    others are not replaced, unless asked for."""
     client = client_of(front.url)
-    keys = (f"tree/{LARGE}", "tree/elsewhere/file", f"other/{LARGE}")
+    same = {"Bucket": bucket, "Key": f"tree/{ROWS}", "ChecksumAlgorithm": "SHA256"}
+    client.put_object(Body=random_bytes(50_000, 2), **same)
+    client.put_object(Body=random_bytes(3_000_000, 8), **{**same, "Key": f"tree/{LARGE}"})
+    before = objects(front, bucket)
+    with pytest.raises(PublishError, match=r"consolidated\.pth at s3://.* with --overwrite"):
+        send(tree_store, open_s3)
+    assert objects(front, bucket) == before
+    send(tree_store, open_s3, overwrite=True)
+    there = objects(front, bucket)
+    assert {p: there[p] for p in files_below(tree_store.root)} == files_below(tree_store.root)
+
+
+def uploads(front: Front, bucket: str) -> list[str]:
+    """The keys of uploads that were begun."""
+    found = client_of(front.url).list_multipart_uploads(Bucket=bucket).get("Uploads", ())
+    return sorted(item["Key"] for item in found)
+
+
+def test_stale_uploads_of_ours_are_aborted(
+    open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cost money and nobody sees them. A week counts from when one was last gone on with."""
+    client, journal = client_of(front.url), Journal(tmp_path / "journal.jsonl")
+    for path in (LARGE, ROWS):
+        begun = client.create_multipart_upload(Bucket=bucket, Key=f"tree/{path}")
+        journal.begin(path, begun["UploadId"], "0" * 64, 10, 5)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 6 * 24 * 3600)
+    open_s3().prepare(0)
+    assert uploads(front, bucket) == [f"tree/{ROWS}", f"tree/{LARGE}"]
+    journal.part(ROWS, 1, "1" * 64, "etag")
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 24 * 3600)
+    open_s3().prepare(0)
+    assert uploads(front, bucket) == [f"tree/{ROWS}"]
+    assert Journal(tmp_path / "journal.jsonl").uploads.keys() == {ROWS}
+
+
+def test_uploads_of_others_are_left(open_s3: OpenS3, front: Front, bucket: str) -> None:
+    """Another team's, another machine's, another root's: below the prefix too, and of any age.
+    (This server says that all began in 2010.)"""
+    client = client_of(front.url)
+    keys = sorted((f"tree/{LARGE}", "tree/README.md", "tree/docs/movie.mp4", f"other/{LARGE}"))
     for key in keys:
         client.create_multipart_upload(Bucket=bucket, Key=key)
-
-    def left() -> list[str]:
-        found = client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())
-        return sorted(item["Key"] for item in found)
-
-    now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()).encode()
-
-    def recent(request: Request, answer: Answer) -> None:
-        if request.operation == "ListMultipartUploads":
-            answer.body = answer.body.replace(b"2010-11-10T20:48:33.000Z", now)
-
-    front.after = recent
+    front.soundly()
     open_s3().prepare(0)
-    assert left() == sorted(keys)
-    front.after = lambda request, answer: None
+    assert "ListMultipartUploads" not in front.operations()
+    assert uploads(front, bucket) == keys
+
+
+def test_stale_upload_that_may_not_be_aborted(
+    open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is remembered, and tried again."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    begun = client_of(front.url).create_multipart_upload(Bucket=bucket, Key=f"tree/{LARGE}")
+    journal.begin(LARGE, begun["UploadId"], "0" * 64, 10, 5)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 24 * 3600)
+
+    def refuse(request: Request) -> Answer | None:
+        is_meant = request.operation == "AbortMultipartUpload" and request.key.endswith(LARGE)
+        return Answer.refusal(403, "AccessDenied") if is_meant else None
+
+    front.before = refuse
     open_s3().prepare(0)
-    assert left() == sorted(keys[1:])
+    assert Journal(tmp_path / "journal.jsonl").uploads.keys() == {LARGE}
+
+
+def test_another_selection_forgets_nothing(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    """What is half sent of a model is gone on with after a data set was published."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
+    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    publish(tree_store, [tree_store.catalogue[DATASET]], open_s3())
+    front.soundly()
+    publish(tree_store, [tree_store.catalogue[MODEL]], open_s3())
+    manifest = tree_store.manifest_path(tree_store.catalogue[MODEL])
+    assert front.payload == 1_000_000 + manifest.stat().st_size
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_what_is_published_needs_no_upload_any_more(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    """The file went back to what lies there, while its upload was half sent: it is aborted by the
+    publication that has the file."""
+    send(tree_store, open_s3)
+    journal = Journal(tmp_path / "journal.jsonl")
+    begun = client_of(front.url).create_multipart_upload(Bucket=bucket, Key=f"tree/{LARGE}")
+    journal.begin(LARGE, begun["UploadId"], "0" * 64, 10, 5)
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    send(tree_store, open_s3)
+    assert uploads(front, bucket) == []
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_journal_is_read_under_the_lock(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
+) -> None:
+    """Who waits for another process goes on with what that one sent."""
+    second = open_s3()
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
+    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    publish(tree_store, None, second)
+    assert second.payload == sum(map(len, files_below(tree_store.root).values())) - 2_000_000
 
 
 def test_released_copies_and_pull(
@@ -350,6 +515,50 @@ def test_killed(
     assert uploads.get("Uploads", []) == []
 
 
+def test_killed_between_completion_and_the_journal(
+    tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upload is no more, and the object is there: nothing is sent again."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(self: Journal, path: str) -> None:
+        if path == LARGE:
+            raise Killed
+        complete(self, path)
+
+    complete = Journal.complete
+    monkeypatch.setattr(Journal, "complete", die)
+    with pytest.raises(Killed):
+        send(tree_store, open_s3)
+    monkeypatch.undo()
+    assert send(tree_store, open_s3).payload == 0
+
+
+def test_upload_with_other_checksums_is_another(tmp_path: Path) -> None:
+    """A part that a server took without comparing it is not believed in the other mode."""
+    Journal(tmp_path / "journal.jsonl").begin("a", "id", "0" * 64, 10, 5, "sha256")
+    upload = Journal(tmp_path / "journal.jsonl").uploads["a"]
+    assert upload.is_of("0" * 64, 10, 5, "sha256")
+    assert not upload.is_of("0" * 64, 10, 5, "signature")
+
+
+def test_size_is_not_enough_for_what_was_just_sent(
+    tree_store: Store, open_s3: OpenS3, front: Front
+) -> None:
+    """--verify=size is about what was published earlier."""
+
+    def other(request: Request, answer: Answer) -> None:
+        if request.operation == "HeadObject" and request.key.endswith(LARGE):
+            answer.headers["x-amz-checksum-sha256"] = "A" * 43 + "="
+
+    front.after = other
+    with pytest.raises(PublishError, match="does not lie at s3://"):
+        send(tree_store, open_s3, how="size")
+    assert "PutObject" not in front.operations()
+
+
 def test_part_that_nobody_remembers(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
 ) -> None:
@@ -427,15 +636,6 @@ def test_journal_that_cannot_be_written(tmp_path: Path) -> None:
         Journal(tmp_path / "file/journal.jsonl").begin("a", "id", "0" * 64, 10, 5)
 
 
-def test_journal_forgets_after_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's side is aborted then."""
-    journal = Journal(tmp_path / "journal.jsonl")
-    journal.begin("a", "id", "0" * 64, 10, 5)
-    later = time.time() + 8 * 24 * 3600
-    monkeypatch.setattr(time, "time", lambda: later)
-    assert Journal(tmp_path / "journal.jsonl").uploads == {}
-
-
 # -- refused ---------------------------------------------------------------------------------------
 
 
@@ -490,6 +690,14 @@ def test_endpoints_that_are_refused(tree_store: Store, front: Front, url: str) -
     """Plain http beyond this machine, and what is no URL."""
     with pytest.raises(SpecError, match=r"plain http is only for loopback|is no URL of an S3"):
         open_destination(tree_store, "s3://bucket-x/tree", url)
+
+
+def test_endpoint_with_a_password(tree_store: Store, front: Front) -> None:
+    """Of a URL that is refused no more than the host is shown."""
+    for url in ("https://me:planted@storage.example", "https://sto rage/?token=planted"):
+        with pytest.raises(SpecError, match="is no URL of an S3 server") as error:
+            open_destination(tree_store, "s3://bucket-x/tree", url)
+        assert "planted" not in str(error.value)
 
 
 def test_bucket_that_is_absent(tree_store: Store, front: Front) -> None:

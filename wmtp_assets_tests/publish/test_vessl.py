@@ -205,6 +205,24 @@ def test_volume_that_moves() -> None:
         credentials.get_frozen_credentials()
 
 
+@pytest.mark.parametrize("time_", [None, "2020-01-01T00:00:00"])
+def test_renewed_credentials_that_have_expired(time_: str | None) -> None:
+    """Said by us, not by a library's error of another kind."""
+    credentials = vessl._credentials(volume(), lambda: volume(expiry_time=time_))
+    with pytest.raises(PublishError, match="VESSL gives credentials that have expired, or says no"):
+        credentials.get_frozen_credentials()
+
+
+def test_interpreter_that_is_named_no_more() -> None:
+    """While something is sent."""
+
+    def renew() -> Volume:
+        raise SpecError("names no Python")
+
+    with pytest.raises(PublishError, match="cannot be renewed: names no Python"):
+        vessl._credentials(volume(), renew).get_frozen_credentials()
+
+
 def test_time_that_is_none() -> None:
     """Nor are secrets shown where an answer is."""
     with pytest.raises(PublishError, match="credentials expire at soon: no time"):
