@@ -309,6 +309,7 @@ class S3:
                         PartNumber=number,
                         Body=data,
                         **self._checksum(digest),
+                        **({"ChecksumAlgorithm": "SHA256"} if self._has_checksums else {}),
                     )
                     self._require_compared(answer, digest)
                     return answer["ETag"]

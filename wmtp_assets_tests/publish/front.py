@@ -172,7 +172,7 @@ def serve_front(upstream: str) -> Iterator[Front]:
             if answer is None:
                 front.stored(request)
                 answer = front.ask(request)
-                _echo(front, request, answer)
+                _forget(front, request, answer)
             front.after(request, answer)
             if request.operation == "GetObject" and request.key.endswith(".pth"):
                 with front.lock:
@@ -253,10 +253,10 @@ def _strictly(front: Front, request: Request) -> Answer | None:
     return None
 
 
-def _echo(front: Front, request: Request, answer: Answer) -> None:
-    """Say the checksum of a part back that was compared, as Amazon does and moto does not."""
-    if request.operation == "UploadPart" and answer.status == 200 and not front.is_old:
-        answer.headers["x-amz-checksum-sha256"] = request.headers["x-amz-checksum-sha256"]
+def _forget(front: Front, request: Request, answer: Answer) -> None:
+    """Say no checksum of a part back where none was compared: moto repeats what it is told."""
+    if request.operation == "UploadPart" and front.is_old:
+        answer.headers.pop("x-amz-checksum-sha256", None)
 
 
 def _signed(request: Request, name: str) -> str | None:
