@@ -78,6 +78,9 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
 class Repository(Spec):
     """A repository on the Hugging Face Hub."""
 
@@ -90,8 +93,15 @@ class Repository(Spec):
     license: str = Field(description="SPDX identifier, or the licence's name")
     gated: bool = False
     size: str = Field(
-        description="what the files that are used take on the real hub, about; for people"
+        pattern=r"^\d+(\.\d+)?( to \d+(\.\d+)?)? (kB|MB|GB)$",
+        description="what the files that are used take on the real hub, about: '27 GB'",
     )
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest number of bytes that :attr:`size` says."""
+        numbers = re.findall(r"\d+(?:\.\d+)?", self.size)
+        return round(max(map(float, numbers)) * _UNITS[self.size[-2:]])
 
     @property
     def page(self) -> str:

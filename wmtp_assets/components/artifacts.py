@@ -9,6 +9,7 @@ import dagster as dg
 from wmtp_assets.components.metadata import describe
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.errors import WmtpError
+from wmtp_assets.hub.plan import estimate
 from wmtp_assets.integrity.rules import rules_of
 from wmtp_assets.layout import SUMMARIES, Artifact, Kind
 from wmtp_assets.materialize import materialize
@@ -16,6 +17,9 @@ from wmtp_assets.progress import human_bytes
 from wmtp_assets.specs import DatasetSpec, DocumentSpec, MicroSpec, ModelSpec, Repository
 
 OWNERS = ["team:wmtp"]
+
+MUCH = 10**6
+"""Bytes from which a description says how many; ``size`` in the metadata says it of each."""
 
 _KINDS: Mapping[Kind, tuple[str, ...]] = {
     "raw": ("huggingface",),
@@ -113,11 +117,7 @@ def description_of(artifact: Artifact) -> str:
     spec = artifact.spec
     optional = "Optional: made only when it is asked for. " if artifact.optional else ""
     dtype = f" All tensors are {artifact.dtype}." if artifact.dtype is not None else ""
-    size = ""
-    if artifact.kind == "raw" and isinstance(spec, ModelSpec | DatasetSpec):
-        size = f" About {spec.repository.size} on the hub; the sample's is small."
-    elif artifact.kind == "micro" and isinstance(spec, MicroSpec):
-        size = f" At most {human_bytes(spec.max_bytes)}."
+    size = _size_of(artifact)
     about = [f"{_PARTS[artifact.kind]}{dtype}{size}", spec.description]
     if isinstance(spec, DocumentSpec):
         about.reverse()
@@ -126,6 +126,20 @@ def description_of(artifact: Artifact) -> str:
         f"{optional}{about[0]}\n\n{about[1]}\n\n"
         f"Rules: {rules}. Each is a check of this asset, and docs/rules.md lists them."
     )
+
+
+def _size_of(artifact: Artifact) -> str:
+    """A sentence on how much it takes, made from the real source where that is much."""
+    spec = artifact.spec
+    if artifact.kind == "raw" and isinstance(spec, ModelSpec | DatasetSpec):
+        return f" About {spec.repository.size} on the hub."
+    if artifact.kind == "micro" and isinstance(spec, MicroSpec):
+        return f" At most {human_bytes(spec.max_bytes)}."
+    if isinstance(spec, ModelSpec | DatasetSpec):
+        size = estimate(artifact, spec.repository.most_bytes)
+        if size >= MUCH:
+            return f" About {human_bytes(size)} from the real source."
+    return " Less than 1 MB."
 
 
 def asset_of(artifact: Artifact) -> dg.AssetsDefinition:

@@ -127,7 +127,9 @@ def space_of(store: Store, artifacts: Sequence[Artifact], rows: Sequence[RawPlan
     used = sum(row.here for row in rows)
     for artifact in artifacts:
         committed = _committed_size(store, artifact)
-        size = committed if committed is not None else _estimate(artifact, raw)
+        size = committed
+        if size is None:
+            size = estimate(artifact, raw.get(f"{artifact.spec.name}_raw", 0))
         scratch = SCRATCH * size if artifact.kind == "processed" else 0
         staging = max(staging, round((committed or 0) + scratch))
         if artifact.kind != "raw":
@@ -143,11 +145,14 @@ def _committed_size(store: Store, artifact: Artifact) -> int | None:
         return None
 
 
-def _estimate(artifact: Artifact, raw: dict[str, int]) -> int:
-    """Bytes of an artifact that was never made; upstream's checkpoints are float32."""
-    size = raw.get(f"{artifact.spec.name}_raw", 0)
+def estimate(artifact: Artifact, raw: int) -> int:
+    """Bytes of an artifact that was never made, at most about; upstream's checkpoints are float32.
+
+    Args:
+        raw: bytes of the raw files it is made from.
+    """
     if isinstance(artifact.spec, MicroSpec):
-        return artifact.spec.max_bytes
+        return artifact.spec.max_bytes if artifact.kind == "micro" else 0
     if artifact.dtype is not None:
-        return size * ITEMSIZE[artifact.dtype] // 4
-    return round(size * SHARE.get(artifact.kind, 0))
+        return raw * ITEMSIZE[artifact.dtype] // 4
+    return round(raw * SHARE.get(artifact.kind, 0))

@@ -96,6 +96,9 @@ def test_descriptions_say_size_and_rules() -> None:
         assert artifact.spec.description in text
         assert all(f"`{rule.name}`" in text for rule in rules_of(artifact))
     assert "About 27 GB on the hub" in description_of(catalogue["meta_llama_mtp_raw"])
+    assert "About 13.5 GB" in description_of(catalogue["meta_llama_mtp_safetensors"])
+    assert "About 22.8 GB" in description_of(catalogue["codecontests_processed"])
+    assert " Less than 1 MB." in description_of(catalogue["codecontests_stats"])
     assert "At most 50.0 MB" in description_of(catalogue["micro_mtp"])
     assert description_of(catalogue["storage_release"]).startswith(
         catalogue["storage_release"].spec.description
