@@ -40,20 +40,33 @@ def _native(first: Path, second: Path) -> int:
     return ctypes.get_errno() if failed else 0
 
 
-def exchange(new: Path, current: Path) -> None:
-    """Make ``current`` what ``new`` is now, and ``new`` what ``current`` was.
+def exchange_at_once(new: Path, current: Path) -> bool:
+    """Make ``current`` what ``new`` is now, and ``new`` what ``current`` was, in one step.
 
-    Both are existing folders on one filesystem. A reader sees the old folder or the new one; in
-    the fallback it may for a moment see none.
+    Both are existing folders on one filesystem.
+
+    Returns:
+        False where system or filesystem cannot do that; nothing has changed then.
 
     Raises:
         OSError: if the system refuses; both folders are then as before.
     """
     code = _native(new, current)
-    if code == 0:
-        return
-    if code not in _UNSUPPORTED:
+    if code and code not in _UNSUPPORTED:
         raise OSError(code, os.strerror(code), str(current))
+    return code == 0
+
+
+def exchange(new: Path, current: Path) -> None:
+    """Make ``current`` what ``new`` is now, and ``new`` what ``current`` was.
+
+    A reader sees the old folder or the new one; in the fallback it may for a moment see none.
+
+    Raises:
+        OSError: as :func:`exchange_at_once`.
+    """
+    if exchange_at_once(new, current):
+        return
     aside = _aside(current)
     current.rename(aside)
     try:

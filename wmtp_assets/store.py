@@ -36,6 +36,7 @@ from wmtp_assets.files import (
     names_below,
     open_regular,
     replace_file,
+    write_new,
 )
 from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
 from wmtp_assets.manifest import Document, FileRecord, Manifest
@@ -418,7 +419,7 @@ class Store:
             if target.is_dir():
                 made = previous.files.keys() if previous else frozenset()
                 _carry_over(artifact, target, staged.folder, made, say)
-            _write_new(staged.folder / artifact.manifest, data)
+            write_new(staged.folder / artifact.manifest, data)
             for folder, _, _ in os.walk(staged.folder):
                 fsync_folder(Path(folder))
             if target.is_dir():
@@ -447,7 +448,7 @@ class Store:
             draft = self.internal / "amended" / artifact.key
             draft.parent.mkdir(exist_ok=True)
             draft.unlink(missing_ok=True)
-            _write_new(draft, data)
+            write_new(draft, data)
             draft.replace(self.manifest_path(artifact))
             fsync_folder(self.folder(artifact))
         return amended
@@ -509,14 +510,6 @@ class Store:
 def materialize_command(selection: str) -> str:
     """The command that makes ``selection``, to be shown to a person."""
     return f"dagster asset materialize --select '{selection}'"
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that is not there yet, durably."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def repair_command(selection: str) -> str:

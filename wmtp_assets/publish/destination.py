@@ -1,18 +1,20 @@
 """What every destination can do; S3 and a mounted folder are two of them.
 
 A publication has two phases. While it is *staged*, payload is sent to where no reader sees it;
-what fails then leaves the destination as it was. When all of it is there, each file is *committed*
-to its place, which moves no payload, and ``MANIFEST.json`` last.
+what fails then leaves the destination as it was. When all of it is there, the files are *committed*
+to their places, which moves no payload, and ``MANIFEST.json`` last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
+from wmtp_assets.layout import TOP_FOLDERS
 from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.listing import SentFile
+from wmtp_assets.publish.listing import MANIFEST, SentFile
 from wmtp_assets.publish.outgoing import Outgoing
 
 How = Literal["size", "stated", "hash", "full"]
@@ -24,6 +26,16 @@ Advance = Callable[[int], None]
 STALE = 7 * 24 * 3600
 """Seconds after which what an interrupted publication left, and nobody went on with, is removed by
 the next one."""
+
+
+SIDE_BY_SIDE = 8
+"""Files that are put in their places, or compared, at the same time."""
+
+_OURS = frozenset(name.casefold() for name in (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json"))
+
+Units = Mapping[str, Mapping[str, SentFile]]
+"""Folder whose files belong together → path → file of it that was staged; the folder ``""`` has
+those that lie at the root."""
 
 
 class NotThere(PublishError):
@@ -106,8 +118,9 @@ class Destination(Protocol):
         destination compared every part with its hash. May run in several threads."""
         ...
 
-    def commit(self, path: str, file: SentFile) -> None:
-        """Put a staged file in its place; may run in several threads."""
+    def commit(self, units: Units) -> None:
+        """Put the staged files in their places: those of a unit in one step where the destination
+        can, else what describes others behind the others."""
         ...
 
     def is_placed(self, path: str, file: SentFile, how: How) -> bool:
@@ -127,3 +140,22 @@ class Destination(Protocol):
     def finish(self, paths: Collection[str]) -> None:
         """Forget what was kept to go on with of these files: they are published."""
         ...
+
+
+def may_be_ours(name: str) -> bool:
+    """Whether a folder at the root of a destination is one of ours, or in the way of a file of
+    ours; what is in others, however much that is, need not be listed."""
+    return name.casefold() in _OURS
+
+
+def describing_last(paths: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The files that hold something, and those that describe them: manifests, cards, documents."""
+    describing = {path for path in paths if path.endswith(".json") or "/" not in path}
+    return sorted(set(paths) - describing), sorted(describing)
+
+
+def each(one: Callable[[str], None], paths: Iterable[str]) -> None:
+    """Call ``one`` with every path, :data:`SIDE_BY_SIDE` at a time; raise what the first raises."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for _ in pool.map(one, sorted(paths)):
+            pass

@@ -1,7 +1,9 @@
 """A mounted folder as a destination.
 
-Payload is written into ``.wmtp-staging/`` there, fsynced, and renamed to its place. A staged file
-that was left by a killed run is gone on with: what it holds is compared part by part.
+Payload is written into ``.wmtp-staging/`` there and fsynced. Then the folder of each model and data
+set is exchanged for one that has the new files (:mod:`wmtp_assets.publish.generation`); where the
+filesystem cannot do that, they are renamed to their places one by one. A staged file that was left
+by a killed run is gone on with: what it holds is compared part by part.
 """
 
 from __future__ import annotations
@@ -29,12 +31,21 @@ from wmtp_assets.files import (
     hash_file,
     names_below,
     open_regular,
-    replace_file,
+    write_new,
 )
-from wmtp_assets.layout import TOP_FOLDERS
 from wmtp_assets.progress import human_bytes
-from wmtp_assets.publish.destination import STALE, Advance, How, NotThere, Stopped
+from wmtp_assets.publish.destination import (
+    STALE,
+    Advance,
+    How,
+    NotThere,
+    Stopped,
+    Units,
+    describing_last,
+    may_be_ours,
+)
 from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.generation import give_back, replace_in_one_step
 from wmtp_assets.publish.listing import MANIFEST, SentFile
 from wmtp_assets.publish.outgoing import Outgoing, Reading
 from wmtp_assets.specs import relative_path
@@ -45,11 +56,11 @@ STAGING = ".wmtp-staging"
 LOCK = "lock"
 """In there: held while files get their names."""
 
+NEXT = "next"
+"""In the folder of an owner in there: the next generations of folders, by their paths."""
+
 _OWNER, _STAGED = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{64}")
 """Names of folders in there, one per owner, and of files in those: nothing else is ours."""
-
-_OURS = frozenset(name.casefold() for name in (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json"))
-"""What the paths of published files begin with."""
 
 _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF))
 
@@ -89,7 +100,7 @@ class Folder:
         with self._explained("list"):
             for entry in sorted(self.root.iterdir()):
                 is_folder = entry.is_dir() and not entry.is_symlink()
-                if is_folder and entry.name.casefold() not in _OURS:
+                if is_folder and not may_be_ours(entry.name):
                     continue
                 for path in names_below(entry, unreadable) if is_folder else (entry,):
                     with suppress(FileNotFoundError, PermissionError):
@@ -134,6 +145,8 @@ class Folder:
         with self._explained("write to", is_staging=True):
             self._require_real_staging()
             self.staging.mkdir(parents=True, exist_ok=True)
+            for owner in self._owners():
+                self._give_back(owner)
             there = 0
             for path, status in self._staged_files():
                 if time.time() - status.st_mtime > STALE:
@@ -154,6 +167,9 @@ class Folder:
         reading = Reading(file, self._part_size)
         with self._explained("write to", is_staging=True):
             staged = self._staged(file.path)
+            with suppress(FileNotFoundError):
+                if staged.lstat().st_nlink > 1:  # what is published would be written into
+                    staged.unlink()
             descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             with FileIO(descriptor, "r+") as target:
                 os.utime(descriptor)  # gone on with: STALE counts from now
@@ -200,8 +216,10 @@ class Folder:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
+            with suppress(OSError):  # the lock ends with its file closed, wherever that lies
+                path.unlink()
+            with suppress(OSError):
+                os.close(descriptor)
             with suppress(OSError):  # something is staged
                 path.parent.rmdir()
 
@@ -238,15 +256,45 @@ class Folder:
     def is_placed(self, path: str, file: SentFile, how: How) -> bool:
         return self.is_same(path, file, "size")  # its bytes were read where they were staged
 
-    def commit(self, path: str, file: SentFile) -> None:
-        if path in self._in_place:
-            return
-        target = self._place(path)
-        self._require_inside(target)
+    def commit(self, units: Units) -> None:
         with self._explained("write to"):
+            for unit, files in units.items():
+                paths = [path for path in files if path not in self._in_place]
+                for path in paths:
+                    self._require_inside(self._place(path))
+                if paths and not (unit and self._exchange(unit, paths)):
+                    self._rename(paths)
+
+    def _exchange(self, unit: str, paths: Collection[str]) -> bool:
+        """Give all staged files of a folder their names in one step; False where that cannot be."""
+        current = self._place(unit)
+        staged = {path.removeprefix(f"{unit}/"): self._staged(path) for path in paths}
+        try:
+            is_done = replace_in_one_step(current, self.staging / NEXT / unit, staged)
+            for path in staged.values() if is_done else ():
+                path.unlink()
+            return is_done
+        finally:
+            self._give_back(self.staging)
+            self._changed.update(current.parents)
+
+    def _give_back(self, owner: Path) -> None:
+        """Remove what is left of generations, and nothing that is somebody's; what another builds
+        there now stays."""
+        left = owner / NEXT
+        with suppress(FileNotFoundError):
+            status = left.lstat()
+            is_left = owner == self.staging or time.time() - status.st_mtime > STALE
+            if is_left and stat.S_ISDIR(status.st_mode):
+                ours = {(s.st_dev, s.st_ino) for _, s in self._staged_files()}
+                give_back(left, self.root, ours)
+
+    def _rename(self, paths: Collection[str]) -> None:
+        for path in (name for names in describing_last(paths) for name in names):
+            target = self._place(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             self._staged(path).replace(target)
-        self._changed.update(target.parents)
+            self._changed.update(target.parents)
 
     def write_manifest(self, data: bytes) -> None:
         with self._explained("write to"):
@@ -254,7 +302,11 @@ class Folder:
                 if folder == self.root or self.root in folder.parents:
                     fsync_folder(folder)
             self._changed.clear()
-            replace_file(self.root / MANIFEST, data)
+            self.staging.mkdir(parents=True, exist_ok=True)
+            draft = self._staged(MANIFEST)  # where a kill leaves nothing beside it
+            draft.unlink(missing_ok=True)
+            write_new(draft, data)
+            draft.replace(self.root / MANIFEST)
             fsync_folder(self.root)
 
     def delete(self, path: str) -> None:
@@ -273,11 +325,18 @@ class Folder:
                     break
 
     def finish(self, paths: Collection[str]) -> None:
-        self._remove_staging(paths)
+        # what cannot be tidied up now is the next publication's to remove
+        with suppress(OSError, PublishError):
+            if (self.root / STAGING).is_dir():
+                with self.hold():
+                    self._give_back(self.staging)
+                    self._remove_staging([*paths, MANIFEST])
 
     def _require_real_staging(self) -> None:
         """Refuse a link in the place of the staging folder: what it leads to is not ours."""
-        if (place := self._link_in_staging()) is not None:
+        with self._explained("reach"):
+            place = self._link_in_staging()
+        if place is not None:
             raise PublishError(
                 f"{place} is a link or a file, and should be a folder that publications alone "
                 "write: files of others could be changed. Nothing was sent; move it away, then run "
@@ -291,22 +350,27 @@ class Folder:
                     return folder
         return None
 
-    def _staged_files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """The files that publications staged, by their names; nothing else that lies there."""
+    def _owners(self) -> Iterator[Path]:
+        """The folders of those who publish here; nothing else that lies beside them."""
         for owner in (self.root / STAGING).iterdir():
             if _OWNER.fullmatch(owner.name) and stat.S_ISDIR(owner.lstat().st_mode):
-                for path in owner.iterdir():
-                    with suppress(FileNotFoundError):
-                        status = path.lstat()
-                        if _STAGED.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
-                            yield path, status
+                yield owner
+
+    def _staged_files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """The files that publications staged, by their names; nothing else that lies there."""
+        for owner in self._owners():
+            for path in owner.iterdir():
+                with suppress(FileNotFoundError):
+                    status = path.lstat()
+                    if _STAGED.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
+                        yield path, status
 
     def _remove_staging(self, paths: Collection[str] | None = None) -> None:
         """Remove what we staged of these files; None: of all."""
-        if self._link_in_staging() is not None:
-            return
         names = None if paths is None else {self._staged(path).name for path in paths}
         with suppress(OSError):
+            if self._link_in_staging() is not None:
+                return
             for path, _ in self._staged_files():
                 if path.parent == self.staging and (names is None or path.name in names):
                     path.unlink()
@@ -328,7 +392,9 @@ class Folder:
         return self.staging / hashlib.sha256(path.encode()).hexdigest()
 
     def _require_root(self) -> None:
-        if not self.root.is_dir():
+        with self._explained("reach"):
+            is_there = self.root.is_dir()
+        if not is_there:
             raise PublishError(
                 f"{self.name}: there is no such folder. Is the volume mounted? If it shall be new, "
                 f"make it: mkdir -p {self.root}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from wmtp_assets.clock import timestamp
 from wmtp_assets.integrity.rules import is_committed
 from wmtp_assets.layout import Artifact
 from wmtp_assets.progress import Progress, Say, silent
-from wmtp_assets.publish.destination import Destination, How, Stopped
+from wmtp_assets.publish.destination import Destination, How, Stopped, Units, each
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import key_of, write_rate
 from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
@@ -22,9 +22,6 @@ from wmtp_assets.publish.outgoing import Outgoing
 from wmtp_assets.publish.plan import Plan, make_plan, read_published
 from wmtp_assets.publish.selection import read_local, release_of, require_rules, to_publish
 from wmtp_assets.store import Store
-
-COMMITS = 8
-"""Files that are put in their places side by side."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +175,7 @@ def publish(
                 destination.write_manifest(listing.render())
                 _require_manifest(destination, listing)
                 is_written = True
-        if sent:
-            destination.finish([file.path for local in plan.locals for file in local.files])
+        destination.finish([file.path for local in plan.locals for file in local.files])
         return Done(plan, listing, payload, seconds, is_written, deleted)
 
 
@@ -197,18 +193,12 @@ def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]
                 f"{_described(sent, path)}. Nothing was published; run again"
             )
 
-    _each(one, sent)
+    each(one, sent)
     return sent
 
 
 def _described(sent: Mapping[str, SentFile], path: str) -> str:
     return f"{sent[path].size} bytes with SHA-256 {sent[path].sha256}"
-
-
-def _each(one: Callable[[str], None], paths: Iterable[str]) -> None:
-    with ThreadPoolExecutor(COMMITS) as pool:
-        for _ in pool.map(one, sorted(paths)):
-            pass
 
 
 def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
@@ -255,11 +245,21 @@ def _commit(
                 f"{_described(sent, path)}. Run again"
             )
 
-    describing = {path for path in sent if path.endswith(".json") or "/" not in path}
     with _naming():
-        for paths in (sent.keys() - describing, describing):
-            _each(lambda path: destination.commit(path, sent[path]), paths)
-        _each(compare, sent)
+        destination.commit(_by_unit(plan, sent))
+        each(compare, sent)
+
+
+def _by_unit(plan: Plan, sent: Mapping[str, SentFile]) -> Units:
+    """The sent files by the folder that is exchanged as a whole, those at the root last."""
+    units: dict[str, dict[str, SentFile]] = {}
+    for local in plan.locals:
+        unit = local.artifact.unit
+        for file in local.files:
+            if file.path in sent:
+                folder = unit if file.path.startswith(f"{unit}/") else ""
+                units.setdefault(folder, {})[file.path] = sent[file.path]
+    return {unit: units[unit] for unit in sorted(units, key=lambda unit: not unit)}
 
 
 @contextmanager
@@ -298,7 +298,7 @@ def _write_manifest(
                 "moment ago: somebody else publishes there. Run again when that is over"
             )
 
-    _each(compare, sent)
+    each(compare, sent)
 
 
 def _delete(destination: Destination, plan: Plan, say: Say) -> tuple[str, ...]:

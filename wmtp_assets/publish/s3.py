@@ -16,7 +16,16 @@ from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import Any
 
 from wmtp_assets.files import PART, Hasher
-from wmtp_assets.publish.destination import Advance, How, NotThere, Stopped
+from wmtp_assets.publish.destination import (
+    Advance,
+    How,
+    NotThere,
+    Stopped,
+    Units,
+    describing_last,
+    each,
+    may_be_ours,
+)
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal, Upload
 from wmtp_assets.publish.listing import MANIFEST, SentFile, composite
@@ -93,15 +102,29 @@ class S3:
     # -- reading -----------------------------------------------------------------------------------
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
-        found: dict[str, int] = {}
         with explained(self.name, self._bucket):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
-                for item in page.get("Contents", ()):
-                    name = item["Key"].removeprefix(self._prefix)
-                    if name and not name.endswith("/"):  # a console's mark for an empty folder
-                        found[name] = item["Size"]
+            found, folders = self._list("", "/")
+            for folder in folders:
+                if may_be_ours(folder.rstrip("/")):
+                    found |= self._list(folder)[0]
         return found
+
+    def _list(self, folder: str, delimiter: str = "") -> tuple[dict[str, int], list[str]]:
+        """Path → bytes of the objects below a folder, and, where they are not looked into, the
+        folders in it."""
+        found: dict[str, int] = {}
+        folders: list[str] = []
+        stop = {"Delimiter": delimiter} if delimiter else {}
+        pages = self._client.get_paginator("list_objects_v2")
+        place = f"{self._prefix}{folder}"
+        for page in pages.paginate(Bucket=self._bucket, Prefix=place, **stop):
+            for item in page.get("Contents", ()):
+                name = item["Key"].removeprefix(self._prefix)
+                if name and not name.endswith("/"):  # a console's mark for an empty folder
+                    found[name] = item["Size"]
+            prefixes = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
+            folders += [prefix.removeprefix(self._prefix) for prefix in prefixes]
+        return found, folders
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         from botocore.exceptions import ClientError
@@ -349,7 +372,13 @@ class S3:
     def is_placed(self, path: str, file: SentFile, how: How) -> bool:
         return self.is_same(path, file, "full" if how == "full" else "hash")
 
-    def commit(self, path: str, file: SentFile) -> None:
+    def commit(self, units: Units) -> None:
+        files = {path: file for unit in units.values() for path, file in unit.items()}
+        for paths in describing_last(files):
+            each(lambda path: self._complete(path, files[path]), paths)
+
+    def _complete(self, path: str, file: SentFile) -> None:
+        """Complete the upload of a file: from then on it lies in its place."""
         from botocore.exceptions import ClientError
 
         if path in self._in_place:
@@ -408,6 +437,7 @@ class S3:
             self._client.delete_object(**self._at(path))
 
     def finish(self, paths: Collection[str]) -> None:
+        self._journal.load()
         with explained(self.name, self._bucket):
             self._journal.forget_all([path for path in paths if self._is_aborted(path)])
 

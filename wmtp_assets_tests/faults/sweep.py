@@ -20,13 +20,14 @@ import signal
 import subprocess
 import sys
 import traceback
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wmtp_assets.checkpoints.value_head import record_value_head
-from wmtp_assets.errors import StoreError
+from wmtp_assets.errors import WmtpError
 from wmtp_assets.integrity.rules import RULES, apply_rule
 from wmtp_assets.layout import INTERNAL, VALUE_HEAD
 from wmtp_assets.store import Store
@@ -326,7 +327,7 @@ def _do_and_exit(work: Callable[[], object], tell: int) -> None:
     try:
         work()
         code = 0
-    except (OSError, StoreError) as error:
+    except (OSError, WmtpError) as error:
         os.write(tell, f"{type(error).__name__}\n{error}".encode())
     except BaseException:
         os.write(tell, f"unexpected\n{traceback.format_exc()}".encode())
@@ -381,75 +382,71 @@ class Swept:
     problems: list[str] = field(default_factory=list)
 
 
-class Sweep:
-    """Faults in one :class:`CommitPath`, each in a fresh copy below ``folder``."""
+class Sweep(ABC):
+    """Faults at the system calls of :meth:`work`, each in a fresh copy of a tree.
 
-    def __init__(self, path: CommitPath, folder: Path) -> None:
-        self.path = path
-        self.log = folder / "strace.log"
-        self.original = open_store(folder / "original")
-        self.store = open_store(folder / "storage")
+    Args:
+        original: the tree before.
+        root: where its copies are made.
+        log: of strace.
+        is_native: False: the system has no exchange of folders.
+    """
+
+    def __init__(self, original: Path, root: Path, log: Path, *, is_native: bool) -> None:
+        self.original, self.root, self.log = original, root, log
+        self.is_native = is_native
         self.swept = Swept()
-        with quick_commits():
-            path.prepare(self.original)
-            self._copy()
-            self.before = self._state()
-            if not path.is_native:
-                self.store.recover(self.store.catalogue[RAW])
-            self.old = self._state()
-            path.work(self.store)
-            self.new = self._state()
+        self.new: Tree = {}
 
-    def _copy(self) -> None:
-        shutil.rmtree(self.store.root, ignore_errors=True)
-        shutil.copytree(self.original.root, self.store.root, symlinks=True)
+    @abstractmethod
+    def work(self) -> object:
+        """The change."""
 
-    def _state(self) -> Tree:
-        """Everything below the root that is somebody's, be it aside for a moment."""
-        found = bytes_of(self.store.root)
-        leftover = tuple(f"{path.relative_to(self.store.root)}/" for path in self._superseded())
-        hidden = (f"{INTERNAL}/", *leftover)
-        return {name: data for name, data in found.items() if not name.startswith(hidden)}
+    @abstractmethod
+    def state(self) -> Tree:
+        """Everything below the root that is somebody's."""
 
-    def _superseded(self) -> list[Path]:
-        """Folders that a cut-off swap left aside, and that the new one is in the place of."""
-        asides = self.store.root.rglob(f"*{ASIDE}")
-        return [path for path in asides if path.with_name(path.name.removesuffix(ASIDE)).is_dir()]
+    @abstractmethod
+    def examine(self, call: Call, fault: str, traced: Traced) -> Iterator[str]:
+        """What does not hold after the fault, and after the next try."""
+
+    def copy(self) -> None:
+        """Make the state before anew."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.copytree(self.original, self.root, symlinks=True)
 
     def _run(self, *injected: str) -> Traced:
-        """The commit in a fresh copy, traced. No power is cut, and what is flushed costs time."""
-        self._copy()
+        """The change in a fresh copy, traced. No power is cut, and what is flushed costs time."""
+        self.copy()
         always = ["fsync:retval=0"]
-        if not self.path.is_native:
+        if not self.is_native:
             always.append("renameat2:error=ENOSYS")
-        return run_traced(lambda: self.path.work(self.store), self.log, [*always, *injected])
+        return run_traced(self.work, self.log, [*always, *injected])
 
     def run(self, stride: int) -> Swept:
         """Inject every fault, or of those away from the exchange each ``stride``-th."""
         good = self._run()
         assert good.status == 0, good.message
-        assert self._state() == self.new
-        calls = calls_below(self.store.root, good.log)
+        assert self.state() == self.new
+        calls = calls_below(self.root, good.log)
         self.swept.calls = len(calls)
         self.swept.changing = sum(call.is_changing for call in calls)
         points = list(self._points(calls))
         self.swept.possible = len(points)
         for call, fault in chosen(points, stride):
             self._inject(call, fault)
-        if stride == 1 and self.old != self.new and not self.swept.states["old"]:
-            self.swept.problems.append("no fault came before the new one was there")
         return self.swept
 
     def _points(self, calls: Sequence[Call]) -> Iterator[tuple[Call, str]]:
         for call in calls:
-            if call.name != "renameat2" or self.path.is_native:
+            if call.name != "renameat2" or self.is_native:
                 for fault in CHANGED if call.is_changing else READ:
                     yield call, fault
 
     def _inject(self, call: Call, fault: str) -> None:
         what = f"signal={fault}" if fault == KILL else f"error={fault}"
         traced = self._run(f"{call.name}:{what}:when={call.number}")
-        problems = [*self._missed(call, fault, traced), *self._examine(call, fault, traced)]
+        problems = [*self._missed(call, fault, traced), *self.examine(call, fault, traced)]
         self.swept.problems += [f"{fault} at {call.line}: {problem}" for problem in problems]
         self.swept.points[f"{call.name} {fault}"] += 1
 
@@ -467,14 +464,53 @@ class Sweep:
         if len(hit) != 1 or not _same_call(call, hit[0]):
             yield f"another call was hit: {hit}"
 
-    def _examine(self, call: Call, fault: str, traced: Traced) -> Iterator[str]:
-        """What must hold after the fault, and after the next try."""
+
+class CommitSweep(Sweep):
+    """Faults in one :class:`CommitPath`, each in a fresh copy below ``folder``."""
+
+    def __init__(self, path: CommitPath, folder: Path) -> None:
+        before, self.store = open_store(folder / "original"), open_store(folder / "storage")
+        log = folder / "strace.log"
+        super().__init__(before.root, self.store.root, log, is_native=path.is_native)
+        self.path = path
+        with quick_commits():
+            path.prepare(before)
+            self.copy()
+            self.before = self.state()
+            if not path.is_native:
+                self.store.recover(self.store.catalogue[RAW])
+            self.old = self.state()
+            path.work(self.store)
+            self.new = self.state()
+
+    def work(self) -> object:
+        return self.path.work(self.store)
+
+    def run(self, stride: int) -> Swept:
+        swept = super().run(stride)
+        if stride == 1 and self.old != self.new and not swept.states["old"]:
+            swept.problems.append("no fault came before the new one was there")
+        return swept
+
+    def state(self) -> Tree:
+        """Everything below the root that is somebody's, be it aside for a moment."""
+        found = bytes_of(self.store.root)
+        leftover = tuple(f"{path.relative_to(self.store.root)}/" for path in self._superseded())
+        hidden = (f"{INTERNAL}/", *leftover)
+        return {name: data for name, data in found.items() if not name.startswith(hidden)}
+
+    def _superseded(self) -> list[Path]:
+        """Folders that a cut-off swap left aside, and that the new one is in the place of."""
+        asides = self.store.root.rglob(f"*{ASIDE}")
+        return [path for path in asides if path.with_name(path.name.removesuffix(ASIDE)).is_dir()]
+
+    def examine(self, call: Call, fault: str, traced: Traced) -> Iterator[str]:
         is_killed = fault == KILL
         with quick_commits():
             if is_killed and not self.path.is_native:
                 for artifact in self.store.catalogue:
                     self.store.recover(artifact)
-            found = self._state()
+            found = self.state()
             states = {"new": self.new, "old": self.old, "before": self.before}
             state = next((name for name, tree in states.items() if tree == found), "neither")
             if state == "neither" and self.path.is_stepwise and self._is_between(found):
@@ -495,8 +531,8 @@ class Sweep:
             except Exception:
                 yield f"the next try: {traceback.format_exc()}"
                 return
-            if self._state() != self.new:
-                yield f"the next try made {_difference(self._state(), self.old, self.new)}"
+            if self.state() != self.new:
+                yield f"the next try made {_difference(self.state(), self.old, self.new)}"
             if left := [*staging(self.store), *self._superseded()]:
                 yield f"the next try left {left}"
             yield from self._findings()
@@ -546,15 +582,15 @@ def _difference(found: Tree, old: Tree, new: Tree) -> str:
     return f"odd {odd}, lacking {sorted({*old, *new} - {*found})}"
 
 
-def main() -> None:
-    """Sweep one path and print what happened, or why it could not be."""
+def main(sweep: Callable[[str, Path], Sweep]) -> None:
+    """Sweep what the first argument names, and print what happened, or why it could not be."""
     name, folder, stride = sys.argv[1:]
     os.environ["SOURCE_DATE_EPOCH"] = "1000"
     try:
-        print(json.dumps(vars(Sweep(PATHS[name], Path(folder)).run(int(stride)))))
+        print(json.dumps(vars(sweep(name, Path(folder)).run(int(stride)))))
     except NotTraceableError as error:
         print(json.dumps({"skipped": str(error)}))
 
 
 if __name__ == "__main__":
-    main()
+    main(lambda name, folder: CommitSweep(PATHS[name], folder))

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from wmtp_assets_tests.faults import publish_sweep
 from wmtp_assets_tests.faults.extent import IS_FULL, extent
 from wmtp_assets_tests.faults.sweep import CHANGED, PATHS, SWAPPING
 from wmtp_assets_tests.test_store import (
@@ -47,9 +48,9 @@ LEAST_CHANGING = {
 STRIDE = extent(50, 1)
 
 
-def sweep(name: str, folder: Path) -> dict[str, Any]:
-    """Run :mod:`sweep` in a process of its own."""
-    program = [sys.executable, "-m", "wmtp_assets_tests.faults.sweep", name, str(folder)]
+def sweep(name: str, folder: Path, module: str = "sweep") -> dict[str, Any]:
+    """Run :mod:`sweep`, or another that is like it, in a process of its own."""
+    program = [sys.executable, "-m", f"wmtp_assets_tests.faults.{module}", name, str(folder)]
     done = subprocess.run(
         [*program, str(STRIDE)],
         cwd=Path(__file__).parents[2],
@@ -57,10 +58,16 @@ def sweep(name: str, folder: Path) -> dict[str, Any]:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    swept = json.loads(done.stdout)
+    if "skipped" in swept:
+        pytest.skip(f"strace cannot attach to a process here: {swept['skipped']}")
+    return swept
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+@needs_strace
 @pytest.mark.parametrize("name", PATHS)
 def test_fault_at_every_system_call(
     name: str, memory: Path, record_property: Callable[[str, object], None]
@@ -72,8 +79,6 @@ def test_fault_at_every_system_call(
     words, and the next run needs no help and leaves nothing behind.
     """
     swept = sweep(name, memory)
-    if "skipped" in swept:
-        pytest.skip(f"strace cannot attach to a process here: {swept['skipped']}")
     points = sum(swept["points"].values())
     record_property("points", points)
     print(f"{name}: {points} faults at {swept['calls']} system calls; {swept['states']}")
@@ -83,6 +88,24 @@ def test_fault_at_every_system_call(
     if name != "recover the new":
         swaps = {f"{call} {fault}" for call in SWAPPING for fault in CHANGED}
         assert len(swaps & swept["points"].keys()) >= len(CHANGED)
+
+
+@needs_strace
+@pytest.mark.parametrize("name", publish_sweep.PATHS)
+def test_fault_at_every_system_call_of_a_publication(
+    name: str, memory: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """When the files of a mounted folder get their names: each model's and data set's folder is the
+    old one or the new one (each file, where folders are not exchanged), MANIFEST.json is new only
+    where all are, files of others stay, and the next run sends no payload and leaves nothing."""
+    swept = sweep(name, memory, "publish_sweep")
+    points = sum(swept["points"].values())
+    record_property("points", points)
+    print(f"{name}: {points} faults at {swept['calls']} system calls; {swept['states']}")
+    assert swept["problems"] == []
+    assert swept["changing"] >= 80
+    assert points == swept["possible"] or not IS_FULL
+    assert {"old", "between", "new"} == swept["states"].keys()
 
 
 def test_killed_amendment_leaves_nothing_beside_the_manifest(

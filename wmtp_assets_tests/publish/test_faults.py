@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.publish import publish as publishing
+from wmtp_assets.publish import destination, s3, s3_client
 from wmtp_assets.publish import pull as pulling
-from wmtp_assets.publish import s3, s3_client
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST
 from wmtp_assets.publish.publish import publish
@@ -30,7 +29,7 @@ def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the bytes of a run are always the same."""
     monkeypatch.setattr(s3, "PARTS", 1)
     monkeypatch.setattr(s3.S3, "streams", 1)
-    monkeypatch.setattr(publishing, "COMMITS", 1)
+    monkeypatch.setattr(destination, "SIDE_BY_SIDE", 1)
     monkeypatch.setattr(pulling, "PAUSE", 0.0)
 
 

@@ -442,10 +442,9 @@ from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
 from wmtp_assets.publish.destination import Stopped
-from wmtp_assets.publish import publish as publishing
+from wmtp_assets.publish.publish import publish
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
-publishing.COMMITS = 1
 store = Store(Settings("sample", Path(sys.argv[1])), Catalogue.load())
 left = [int(sys.argv[3])]
 def count(what):
@@ -455,23 +454,31 @@ def count(what):
         left[0] -= 1
         return what(*args)
     return call
-if sys.argv[4] == "commit":
-    module.Folder.commit = count(module.Folder.commit)
+if sys.argv[4] == "exchange":
+    module.replace_in_one_step = count(module.replace_in_one_step)
 else:
     module._write = count(module._write)
-publishing.publish(store, None, module.Folder(Path(sys.argv[2]), part_size=1_000_000))
+publish(store, None, module.Folder(Path(sys.argv[2]), part_size=1_000_000))
 """
 
 
-@pytest.mark.parametrize(("phase", "after"), [("write", 2), ("commit", 2)])
+PATHS_OF_MODEL = {
+    "models_v2/meta-llama-mtp/raw.metadata.json",
+    LARGE,
+    "models_v2/meta-llama-mtp/raw/empty",
+}
+
+
+@pytest.mark.parametrize(("phase", "after"), [("write", 2), ("exchange", 1)])
 def test_killed(tree_store: Store, mounted: Path, phase: str, after: int) -> None:
-    """While payload is sent the folder is as before; a re-run sends what is missing, no more."""
+    """While payload is sent the folder is as before, then each artifact is there or not; a re-run
+    sends what is missing, no more."""
     command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), str(after), phase]
     assert subprocess.run(command, check=False).returncode == -9
     assert not (mounted / MANIFEST).exists()
     there = files_below(mounted)
-    placed = [name for name in there if not name.startswith(STAGING)]
-    assert len(placed) == (0 if phase == "write" else after)
+    placed = {name for name in there if not name.startswith(STAGING)}
+    assert placed == (set() if phase == "write" else PATHS_OF_MODEL)
     again = publish_all(tree_store, mounted)
     sizes = sum(map(len, files_below(tree_store.root).values()))
     sent = 2_000_000 if phase == "write" else sizes
@@ -569,19 +576,18 @@ def test_two_that_give_names_at_once(
     tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second is refused before it names anything, and goes on when the first is done."""
-    other, commit_file = make_store(tmp_path / "other", 10), Folder.commit
+    other, exchange = make_store(tmp_path / "other", 10), Folder._exchange
     said: list[str] = []
 
-    def overtaken(self: Folder, *args: Any) -> None:
-        commit_file(self, *args)
+    def overtaken(self: Folder, *args: Any) -> bool:
         if not said:
             said.append("")
             with pytest.raises(PublishError) as error:
                 publish_all(other, mounted, "another machine")
             said[0] = str(error.value)
+        return exchange(self, *args)
 
-    monkeypatch.setattr(publishing, "COMMITS", 1)
-    monkeypatch.setattr(Folder, "commit", overtaken)
+    monkeypatch.setattr(Folder, "_exchange", overtaken)
     publish_all(tree_store, mounted)
     assert "somebody else gives files their names" in said[0]
     assert torn(mounted) == []
@@ -697,7 +703,7 @@ def test_full_when_the_manifest_is_written(
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module, "replace_file", full)
+    monkeypatch.setattr(module, "write_new", full)
     with pytest.raises(PublishError) as error:
         publish_all(tree_store, mounted)
     assert str(error.value).startswith("while files were put in their places: file://")

@@ -306,6 +306,30 @@ def test_object_of_somebody_else_in_a_place_of_ours(
     assert {p: there[p] for p in files_below(tree_store.root)} == files_below(tree_store.root)
 
 
+def test_folders_of_others_are_not_listed(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """A million logs beside the tree cost no request; a folder that would be one of ours where
+    upper and lower case are the same is in the way."""
+
+    def put(name: str) -> None:
+        client_of(front.url).put_object(
+            Bucket=bucket, Key=f"tree/{name}", Body=b"x", ChecksumAlgorithm="SHA256"
+        )
+
+    for number in range(3):
+        put(f"runs/{number}/log")
+    put("notes.txt")
+    front.requests.clear()
+    assert open_s3().names() == {"notes.txt": 1}
+    assert [request.query["prefix"] for request in front.requests] == [["tree/"]]
+    put("Models_v2/x")
+    assert open_s3().names() == {"notes.txt": 1, "Models_v2/x": 1}
+    put(LARGE.replace("models", "Models"))
+    with pytest.raises(PublishError, match="upper and lower case are the same"):
+        send(tree_store, open_s3)
+
+
 def uploads(front: Front, bucket: str) -> list[str]:
     """The keys of uploads that were begun."""
     found = client_of(front.url).list_multipart_uploads(Bucket=bucket).get("Uploads", ())
@@ -446,15 +470,15 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from wmtp_assets.layout import Catalogue
-from wmtp_assets.publish import publish as publishing
-from wmtp_assets.publish import s3
+from wmtp_assets.publish import destination, s3
 from wmtp_assets.publish.journal import Journal
+from wmtp_assets.publish.publish import publish
 from wmtp_assets.publish.s3 import S3
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.publish.conftest import client_of
 root, journal, url, bucket, operation, left = sys.argv[1:]
-publishing.COMMITS = S3.streams = s3.PARTS = 1
+destination.SIDE_BY_SIDE = S3.streams = s3.PARTS = 1
 client = client_of(url)
 left = [int(left)]
 def count(**kwargs):
@@ -462,8 +486,8 @@ def count(**kwargs):
         os.kill(os.getpid(), 9)
     left[0] -= 1
 client.meta.events.register(f"before-call.s3.{operation}", count)
-destination = S3(client, bucket, "tree", f"s3://{bucket}/tree", Journal(Path(journal)), 1_000_000)
-publishing.publish(Store(Settings("sample", Path(root)), Catalogue.load()), None, destination)
+there = S3(client, bucket, "tree", f"s3://{bucket}/tree", Journal(Path(journal)), 1_000_000)
+publish(Store(Settings("sample", Path(root)), Catalogue.load()), None, there)
 """
 
 
