@@ -269,25 +269,26 @@ class Folder:
         """Give all staged files of a folder their names in one step; False where that cannot be."""
         current = self._place(unit)
         staged = {path.removeprefix(f"{unit}/"): self._staged(path) for path in paths}
+        is_done = False
         try:
             is_done = replace_in_one_step(current, self.staging / NEXT / unit, staged)
             for path in staged.values() if is_done else ():
                 path.unlink()
             return is_done
         finally:
-            self._give_back(self.staging)
+            self._give_back(self.staging, paths if is_done else None)
             self._changed.update(current.parents)
 
-    def _give_back(self, owner: Path) -> None:
+    def _give_back(self, owner: Path, named: Collection[str] | None = None) -> None:
         """Remove what is left of generations, and nothing that is somebody's; what another builds
-        there now stays."""
+        there now stays. See :func:`give_back`."""
         left = owner / NEXT
         with suppress(FileNotFoundError):
             status = left.lstat()
             is_left = owner == self.staging or time.time() - status.st_mtime > STALE
             if is_left and stat.S_ISDIR(status.st_mode):
-                ours = {(s.st_dev, s.st_ino) for _, s in self._staged_files()}
-                give_back(left, self.root, ours)
+                staged = {(s.st_dev, s.st_ino) for _, s in self._staged_files()}
+                give_back(left, self.root, staged, named)
 
     def _rename(self, paths: Collection[str]) -> None:
         for path in (name for names in describing_last(paths) for name in names):

@@ -103,23 +103,44 @@ def _keep_rights(folder: Path, new: Path) -> None:
     shutil.copystat(folder, new)
 
 
-def give_back(left: Path, root: Path, ours: Collection[tuple[int, int]]) -> None:
+def give_back(
+    left: Path,
+    root: Path,
+    staged: Collection[tuple[int, int]],
+    named: Collection[str] | None = None,
+) -> None:
     """Remove what a generation left, be it the one before or one that never came to its place.
 
-    A file that somebody put there while the next one was built gets its name back.
+    A file that somebody put there, or replaced, while the next one was built gets its name back.
 
     Args:
         left: what lies in it lies, or lay, below ``root`` with the same path.
-        ours: device and inode of the files that are staged.
+        staged: device and inode of the files that wait for their names.
+        named: paths below ``root`` that have just got other files; None: nobody knows, so that what
+            lies in a place stays.
     """
     folders = [Path(folder) for folder, _, _ in os.walk(left)]
     for folder in folders:
         folder.chmod(0o700)  # one that nobody may write to could not be emptied
     for path in list(names_below(left, _raise)):
-        status, target = path.lstat(), root / path.relative_to(left)
-        if (status.st_dev, status.st_ino) not in ours and not os.path.lexists(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, target, follow_symlinks=False)
-        path.unlink()
+        name, status = path.relative_to(left), path.lstat()
+        target = root / name
+        is_others = named is not None and name.as_posix() not in named
+        if (status.st_dev, status.st_ino) not in staged:
+            there = _status(target)
+            if there is None:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, target, follow_symlinks=False)
+            elif is_others and status.st_mtime_ns > there.st_mtime_ns:
+                path.replace(target)
+        path.unlink(missing_ok=True)
     for folder in reversed(folders):
         folder.rmdir()
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What lies there; None: nothing. An error is no answer, as it is to ``os.path.lexists``."""
+    try:
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -213,6 +213,29 @@ def test_what_somebody_wrote_meanwhile_is_given_back(
     assert (root / "models/tiny/raw/weights").read_bytes() == b"new weights"
 
 
+def test_what_somebody_replaced_meanwhile_is_given_back(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value head that training wrote anew under its name, as programs do: written beside, and
+    renamed over the old one. The old one is in the next generation already."""
+    real = generation.exchange_at_once
+    notes = root / "models/tiny/notes"
+    os.utime(notes, (1, 1))
+
+    def late(new: Path, current: Path) -> bool:
+        (current / "notes.tmp").write_bytes(b"newer notes")
+        (current / "notes.tmp").replace(current / "notes")
+        return real(new, current)
+
+    monkeypatch.setattr(generation, "exchange_at_once", late)
+    assert replace(root)
+    assert notes.read_bytes() == b"somebody's"
+    give_back(root / "next", root, ours(root), ["models/tiny/raw/weights"])
+    assert notes.read_bytes() == b"newer notes"
+    assert (root / "models/tiny/raw/weights").read_bytes() == b"new weights"
+    assert not (root / "next").exists()
+
+
 def test_what_never_came_to_its_place_is_not_published(
     tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
