@@ -33,12 +33,14 @@ class Options:
         delete: remove files of ours that are no longer wanted; else they are left.
         downgrade: an older release may replace a newer one.
         overwrite: a file of ours may replace one that no publication put there.
+        drop: keys of artifacts that shall be published no longer.
     """
 
     how: How = "hash"
     delete: bool = False
     downgrade: bool = False
     overwrite: bool = False
+    drop: tuple[str, ...] = ()
 
 
 DEFAULT = Options()
@@ -98,32 +100,54 @@ def plan_publication(
         if missing:
             say(f"not materialized here, and so not sent: {', '.join(missing)}")
         chosen = to_publish(store, include_local_small=include_local_small)
-        known = {artifact.key for artifact in store.catalogue}
     else:
-        chosen, known = artifacts, None
-    if not chosen:
-        raise PublishError(
-            f"nothing is materialized under {store.root}: there is nothing to publish. Make it: "
-            "make materialize"
-        )
+        chosen = artifacts
+    chosen = [artifact for artifact in chosen if artifact.key not in options.drop]
+    if not chosen and not options.drop:
+        raise PublishError(_nothing(store))
     plan = make_plan(
         destination,
         [read_local(store, artifact) for artifact in chosen],
         store.settings.source,
         release_of(store),
         options.how,
-        known=known,
+        drop=options.drop,
         downgrade=options.downgrade,
         overwrite=options.overwrite,
         say=say,
     )
-    if known is not None and (kept := _not_here(store, plan)):
-        say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
+    if artifacts is None:
+        _say_kept(store, plan, say)
     return plan
 
 
-def _not_here(store: Store, plan: Plan) -> list[str]:
-    return [key for key in plan.others if not is_committed(store, store.catalogue[key])]
+def _nothing(store: Store) -> str:
+    """Why there is nothing to publish, and what to do."""
+    if to_publish(store, include_local_small=True):
+        return (
+            f"under {store.root} are only small splits and micro models, which exist for tests on "
+            "one machine: there is nothing else to publish. If they shall be published: wmtp "
+            "publish --include-local-small --to URL"
+        )
+    return (
+        f"nothing of what is meant is materialized under {store.root}: there is nothing to "
+        "publish. Make it: make materialize, or make materialize SELECT='+NAME' for what is "
+        "optional"
+    )
+
+
+def _say_kept(store: Store, plan: Plan, say: Say) -> None:
+    """Say what stays published although it is not here."""
+    known = {artifact.key: artifact for artifact in store.catalogue}
+    kept = [key for key in plan.others if key in known and not is_committed(store, known[key])]
+    unknown = [key for key in plan.others if key not in known]
+    if kept:
+        say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
+    if unknown:
+        say(
+            f"published, not known to this version of the project, and kept as it is: "
+            f"{', '.join(unknown)}. To publish it no longer: --drop {unknown[0]}"
+        )
 
 
 def publish(
@@ -145,7 +169,11 @@ def publish(
         PublishError: if a rule does not hold, a file changes while it is read, somebody else
             publishes meanwhile, or the destination refuses.
     """
-    with store.lock(f"publish-{key_of(destination.key)}", say):
+
+    def waiting(line: str) -> None:
+        say(f"{destination.name}: {line}")
+
+    with store.lock(f"publish-{key_of(destination.key)}", waiting):
         plan = plan_publication(
             store, artifacts, destination, options, include_local_small=include_local_small, say=say
         )
@@ -154,7 +182,7 @@ def publish(
         require_rules(store, chosen, say)
         started, before = time.monotonic(), destination.payload
         sent = _send(destination, plan, say)
-        listing = _listing(plan, sent)
+        listing = _listing(plan, sent, downgrade=options.downgrade)
         is_written = listing is not plan.before.listing
         deleted: tuple[str, ...] = ()
         is_held = is_written or bool(sent) or (options.delete and bool(plan.extra))
@@ -324,22 +352,34 @@ def _require_manifest(destination: Destination, listing: Listing) -> None:
         )
 
 
-def _listing(plan: Plan, sent: Mapping[str, SentFile]) -> Listing:
-    """What ``MANIFEST.json`` shall say: the same object as before where it says that already."""
+def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = False) -> Listing:
+    """What ``MANIFEST.json`` shall say: the same object as before where it says that already.
+
+    What is published with the same content already stays of the release it came from.
+    """
     before = plan.before.listing
     files = {**plan.kept, **sent}
     artifacts = {key: before.artifacts[key] for key in plan.others} if before else {}
     for local in plan.locals:
-        artifacts[local.artifact.key] = SentArtifact(
+        new = SentArtifact(
             kind=local.artifact.kind,
             version=local.version,
             content_sha256=local.content_sha256,
+            release=plan.release,
             files={file.path: files[file.path] for file in local.files},
         )
-    is_released = any(local.artifact.kind == "release" for local in plan.locals)
+        old = before.artifacts.get(local.artifact.key) if before else None
+        if old and not downgrade and old == new.model_copy(update={"release": old.release}):
+            new = old
+        artifacts[local.artifact.key] = new
+    release = None
+    if any(local.artifact.kind == "release" for local in plan.locals):
+        release = plan.release
+    elif before and any(artifacts[key].kind == "release" for key in plan.others):
+        release = before.release
     listing = Listing(
         source=plan.source,
-        release=plan.release if is_released or before is None else before.release,
+        release=release,
         published_at=timestamp(),
         artifacts={key: artifacts[key] for key in sorted(artifacts)},
         retired={path: plan.extra[path] for path in sorted(plan.extra)},
