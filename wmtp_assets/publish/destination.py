@@ -74,8 +74,12 @@ class Destination(Protocol):
         """
         ...
 
-    def holds(self, file: Outgoing) -> bool:
-        """Whether exactly these bytes lie in the file's place, whoever put them there."""
+    def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
+        """Whether exactly these bytes lie in the file's place, whoever put them there.
+
+        Args:
+            advance: as of :meth:`is_same`.
+        """
         ...
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
@@ -86,8 +90,15 @@ class Destination(Protocol):
         """
         ...
 
-    def is_same(self, path: str, file: SentFile, how: How) -> bool:
-        """Whether the file that is at ``path`` is the given one."""
+    def is_same(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
+        """Whether the file that is at ``path`` is the given one.
+
+        Args:
+            advance: told the bytes as they are compared, all at once where they are not read; in
+                sum the file's size if it is the same.
+        """
         ...
 
     def prepare(self, size: int) -> None:

@@ -297,6 +297,24 @@ def page_for_file(front: Front) -> None:
     front.before = before
 
 
+def reading_back(at: int, times: int) -> Play:
+    """The server keeps no checksums, and what is read back is cut as by :func:`cutting`."""
+
+    def play(front: Front) -> None:
+        cutting(at, times)(front)
+        cut = front.after
+        without_checksums("HeadObject", "CompleteMultipartUpload")(front)
+        forget = front.after
+
+        def after(request: Request, answer: Answer) -> None:
+            cut(request, answer)
+            forget(request, answer)
+
+        front.after = after
+
+    return play
+
+
 PART_FAILS = "does not answer as a server does"
 
 PUBLISHING = (
@@ -460,6 +478,22 @@ PUBLISHING = (
         SIZE,
         0,
         "new",
+    ),
+    Fault(
+        "the server keeps no checksums, and reading back is cut every 300,000 bytes",
+        reading_back(300_000, -1),
+        "",
+        SIZE,
+        0,
+        "new",
+    ),
+    Fault(
+        "the server keeps no checksums, and reading back is reset every time",
+        reading_back(0, -1),
+        PART_FAILS,
+        SIZE,
+        0,
+        "some names new",
     ),
     Fault(
         "the server passes over checksums",

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from wmtp_assets.errors import SpecError, StoreError, WmtpError
+from wmtp_assets.publish import s3
+from wmtp_assets.publish.destination import How
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
@@ -173,6 +175,43 @@ def test_full_verification_reads_every_byte_back(
     with pytest.raises(PublishError, match=r"does not lie at s3://.* as it was sent: 3000000 byt"):
         send(tree_store, open_s3, how="full")
     assert "PutObject" not in front.operations()
+
+
+def test_reading_back_goes_on_where_it_was_cut(
+    tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of reading are not lost, nor a publication, to one cut connection."""
+    monkeypatch.setattr(s3, "PAUSE", 0.0)
+    cuts = [1_500_000]
+
+    def cut(request: Request, answer: Answer) -> None:
+        if request.operation == "GetObject" and request.key.endswith(LARGE) and cuts:
+            answer.stop = cuts.pop()
+
+    front.after = cut
+    send(tree_store, open_s3, how="full")
+    ranges = [
+        request.headers.get("range")
+        for request in front.requests
+        if request.operation == "GetObject" and request.key.endswith(LARGE)
+    ]
+    assert [*map(bool, ranges)] == [False, True]
+
+
+@pytest.mark.parametrize("how", ["size", "stated", "hash", "full"])
+def test_comparing_says_how_far_it_is(tree_store: Store, open_s3: OpenS3, how: How) -> None:
+    """Each byte once, however they are compared."""
+    send(tree_store, open_s3)
+    destination = open_s3()
+    file = read_listing(destination).files[LARGE]
+    told: list[int] = []
+    assert destination.is_same(LARGE, file, how, told.append)
+    assert sum(told) == 3_000_000
+    assert (len(told) > 1) == (how == "full")
+    assert min(told) > 0
+    told.clear()
+    assert not destination.is_same("nothing", file, how, told.append)
+    assert told == []
 
 
 def test_manifest_that_is_another_when_it_is_read_back(
