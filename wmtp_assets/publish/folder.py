@@ -252,13 +252,17 @@ class Folder:
                 raise
             os.close(descriptor)
 
-    def is_staged(self, path: str, file: SentFile) -> bool:
+    def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         if path in self._in_place:
+            advance(file.size)
             return True
         with self._explained("read"):
-            return hash_file(self._staged(path)) == file.record
+            return hash_file(self._staged(path), advance) == file.record
 
-    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
+    def is_placed(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
+        advance(file.size)
         return self.is_same(path, file, "size")  # its bytes were read where they were staged
 
     def commit(self, units: Units) -> None:

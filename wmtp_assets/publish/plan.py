@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from wmtp_assets.integrity.findings import as_text
-from wmtp_assets.progress import Say, human_bytes, silent
-from wmtp_assets.publish.destination import Destination, How, NotThere
+from wmtp_assets.progress import Progress, Say, human_bytes, silent
+from wmtp_assets.publish.destination import SIDE_BY_SIDE, Destination, How, NotThere, comparing
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST, MAX_SIZE, Listing, SentFile, parse_listing
 from wmtp_assets.publish.outgoing import Outgoing
@@ -157,8 +157,9 @@ def make_plan(
     files = {file.path: file for local in locals_ for file in local.files}
     published = listing.files if listing else {}
     same = {path: published[path] for path in files if _is_equal(files[path], published.get(path))}
-    with ThreadPoolExecutor(8) as pool:
-        answers = pool.map(lambda path: destination.is_same(path, same[path], how), same)
+    advance = comparing(f"comparing with {destination.name}", same, say)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        answers = pool.map(lambda path: destination.is_same(path, same[path], how, advance), same)
         confirmed = {path for path, is_same in zip(same, answers, strict=True) if is_same}
     for path in same.keys() - confirmed:
         say(f"{path} does not lie at {destination.name} as it was published: it is sent again")
@@ -172,7 +173,7 @@ def make_plan(
     _require_no_collision(destination.name, there, files, staying)
     if not overwrite:
         unknown = there.keys() - published.keys() - retired.keys()
-        _require_ours(destination, [file for path, file in files.items() if path in unknown])
+        _require_ours(destination, [files[path] for path in files if path in unknown], say)
     items = [_item(file, published, same, confirmed) for file in files.values()]
     owners = {path: key for key in drop for path in _artifact_files(listing, key)}
     items += [Item(path, "extra", owners.get(path, ""), f.size) for path, f in extra.items()]
@@ -263,10 +264,12 @@ def _require_size(destination: Destination, locals_: Sequence[Local]) -> None:
                 )
 
 
-def _require_ours(destination: Destination, files: Sequence[Outgoing]) -> None:
+def _require_ours(destination: Destination, files: Sequence[Outgoing], say: Say) -> None:
     """What lies in places of ours, and no publication names, must be what would be put there."""
+    size = sum(file.record.size for file in files)
+    progress = Progress(f"comparing what nobody published at {destination.name}", size, say)
     for file in files:
-        if not destination.holds(file):
+        if not destination.holds(file, progress.advance):
             raise PublishError(
                 f"{file.path} at {destination.name} is another file than the one of "
                 f"{file.artifact} here, and {MANIFEST} does not name it: it is somebody else's, or "

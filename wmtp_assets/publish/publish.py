@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -14,7 +13,14 @@ from wmtp_assets.clock import timestamp
 from wmtp_assets.integrity.rules import is_committed
 from wmtp_assets.layout import Artifact
 from wmtp_assets.progress import Progress, Say, silent
-from wmtp_assets.publish.destination import Destination, How, Stopped, Units, each
+from wmtp_assets.publish.destination import (
+    Destination,
+    How,
+    Stopped,
+    Units,
+    comparing,
+    each,
+)
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import key_of, write_rate
 from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
@@ -213,9 +219,10 @@ def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]
         return {}
     destination.prepare(plan.size)
     sent = _stage(destination, plan.outgoing, say)
+    advance = comparing("comparing what was sent", sent, say)
 
     def one(path: str) -> None:
-        if not destination.is_staged(path, sent[path]):
+        if not destination.is_staged(path, sent[path], advance):
             raise PublishError(
                 f"{path} does not lie at {destination.name} as it was sent: "
                 f"{_described(sent, path)}. Nothing was published; run again"
@@ -231,15 +238,10 @@ def _described(sent: Mapping[str, SentFile], path: str) -> str:
 
 def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
     progress = Progress("publishing", sum(file.record.size for file in outgoing), say)
-    lock = threading.Lock()
-
-    def advance(size: int) -> None:
-        with lock:
-            progress.advance(size)
-
     largest_first = sorted(outgoing, key=lambda file: -file.record.size)
+    stage, advance = destination.stage, progress.advance
     with ThreadPoolExecutor(destination.streams) as pool:
-        tasks = {pool.submit(destination.stage, file, advance): file for file in largest_first}
+        tasks = {pool.submit(stage, file, advance): file for file in largest_first}
         try:
             wait(tasks, return_when=FIRST_EXCEPTION)
             if any(task.done() and task.exception() for task in tasks):
@@ -265,9 +267,10 @@ def _commit(
         "Nothing of this was published; run again: what was sent is kept",
     )
     say(f"all is there; {len(sent)} files get their names at {destination.name}")
+    advance = comparing("comparing what is in its place", sent, say)
 
     def compare(path: str) -> None:
-        if not destination.is_placed(path, sent[path], how):
+        if not destination.is_placed(path, sent[path], how, advance):
             raise PublishError(
                 f"{path} does not lie at {destination.name} as it was sent: "
                 f"{_described(sent, path)}. Run again"

@@ -400,11 +400,14 @@ class S3:
     def hold(self) -> AbstractContextManager[None]:
         return nullcontext()  # S3 has no locks; write_manifest is conditional
 
-    def is_staged(self, path: str, file: SentFile) -> bool:
+    def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
+        advance(file.size)
         return True  # the server compared each part with its SHA-256
 
-    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
-        return self.is_same(path, file, "full" if how == "full" else "hash")
+    def is_placed(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
+        return self.is_same(path, file, "full" if how == "full" else "hash", advance)
 
     def commit(self, units: Units) -> None:
         files = {path: file for unit in units.values() for path, file in unit.items()}

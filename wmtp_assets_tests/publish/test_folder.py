@@ -17,6 +17,7 @@ import pytest
 
 from wmtp_assets.files import hash_file
 from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish import destination as destinations
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
 from wmtp_assets.publish.destination import Stopped
@@ -520,6 +521,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish import destination as destinations
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
 from wmtp_assets.publish.destination import Stopped
@@ -841,3 +843,27 @@ def test_reason_is_not_lost(
     monkeypatch.setattr(Folder, "streams", 8)
     with pytest.raises(PublishError, match="the reason"):
         publish_all(tree_store, mounted)
+
+
+@pytest.mark.parametrize("how", ["hash", "full"])
+def test_comparing_says_how_far_it_is(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Reading back what is published, and what was staged, took minutes in silence."""
+    said: list[str] = []
+    monkeypatch.setattr(destinations, "QUIET", 0.0)
+
+    def send() -> list[str]:
+        said.clear()
+        publish(tree_store, None, Folder(mounted, part_size=PART), Options(how), say=said.append)  # type: ignore[arg-type]
+        return [line for line in said if line.startswith("comparing")]
+
+    assert [line.split(":")[0] for line in send()] == [
+        "comparing what was sent",
+        "comparing what is in its place",
+    ]
+    (line,) = send()
+    assert line.startswith(f"comparing with file://{mounted}: 3.1 MB of 3.1 MB (100 %)")
+    (mounted / MANIFEST).unlink()
+    (line, *_) = send()
+    assert line.startswith(f"comparing what nobody published at file://{mounted}: 3.1 MB of 3.1 MB")
