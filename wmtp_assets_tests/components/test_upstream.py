@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from wmtp_assets.hub.lock import Lock, repository_key
 from wmtp_assets.hub.sample.server import serve
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.specs import DatasetSpec, ModelSpec
+from wmtp_assets_tests.command import run_wmtp
 from wmtp_assets_tests.components.conftest import assets_and_checks
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import (
@@ -293,18 +293,4 @@ def test_planted_token_is_nowhere(
 def wmtp(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``wmtp`` without waits."""
     environment = {**os.environ, "WMTP_STORAGE_ROOT": str(root), "WMTP_SOURCE": "hub"}
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT_WAITS, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-
-
-WITHOUT_WAITS = """
-from wmtp_assets.hub import remote
-remote.FIRST_WAIT = 0.0
-from wmtp_assets.cli.main import main
-main()
-"""
+    return run_wmtp(arguments, environment, waits=False)
