@@ -22,6 +22,7 @@ from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
 from wmtp_assets.publish.open import open_destination
 from wmtp_assets.publish.publish import Options, publish
+from wmtp_assets.publish.pull import read_listing
 from wmtp_assets.publish.s3 import S3
 from wmtp_assets.store import Store
 from wmtp_assets_tests.light import light_environment
