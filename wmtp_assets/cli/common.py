@@ -21,11 +21,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 @contextmanager
-def interruptible(kept: str) -> Iterator[None]:
+def interruptible(what: str) -> Iterator[None]:
     """Ctrl-C stops what is under way in good order, and says so; a second one ends at once.
 
     Args:
-        kept: what is not lost.
+        what: is waited for, and is kept.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:
@@ -37,7 +37,7 @@ def interruptible(kept: str) -> Iterator[None]:
 
     def stop(number: int, frame: object) -> None:
         signal.signal(number, end)
-        line = f"\nstopping: what is on its way arrives first; Ctrl-C again ends at once; {kept}\n"
+        line = f"\nstopping: {what}. Ctrl-C again ends at once\n"
         os.write(2, line.encode())  # a handler may not print: it may have interrupted that
         raise KeyboardInterrupt
 

@@ -89,7 +89,8 @@ def publish(
     artifacts = _named(store, selection, include_local_small) if selection else None
     options = Options(cast("How", how), delete, downgrade, overwrite, drop)
     with ExitStack() as stack:
-        stack.enter_context(interruptible("what was sent is kept, and the same command goes on"))
+        what = "what is on its way arrives first; what was sent is kept: run again to go on"
+        stack.enter_context(interruptible(what))
         say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
         if sys.stderr.isatty():
             say = stack.enter_context(Terminal(Console(stderr=True)))
