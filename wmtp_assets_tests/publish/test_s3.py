@@ -13,18 +13,20 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from wmtp_assets.errors import SpecError, StoreError, WmtpError
+from wmtp_assets.files import hash_file
 from wmtp_assets.publish import s3
 from wmtp_assets.publish.destination import How
 from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.folder import Folder
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
 from wmtp_assets.publish.open import open_destination
-from wmtp_assets.publish.outgoing import Reading
+from wmtp_assets.publish.outgoing import Outgoing, Reading
 from wmtp_assets.publish.publish import Options, publish
 from wmtp_assets.publish.pull import choose, pull, read_listing
 from wmtp_assets.publish.s3 import S3
@@ -204,20 +206,34 @@ def test_reading_back_goes_on_where_it_was_cut(
     assert [*map(bool, ranges)] == [False, True]
 
 
-@pytest.mark.parametrize("how", ["size", "stated", "hash", "full"])
-def test_comparing_says_how_far_it_is(tree_store: Store, open_s3: OpenS3, how: How) -> None:
-    """Each byte once, however they are compared."""
-    send(tree_store, open_s3)
-    destination = open_s3()
-    file = read_listing(destination).files[LARGE]
+def test_comparing_says_how_far_it_is(
+    tree_store: Store, open_s3: OpenS3, folder: Folder, front: Front, bucket: str
+) -> None:
+    """Each byte once, however files are compared, and wherever."""
     told: list[int] = []
-    assert destination.is_same(LARGE, file, how, told.append)
-    assert sum(told) == 3_000_000
-    assert (len(told) > 1) == (how == "full")
-    assert min(told) > 0
-    told.clear()
-    assert not destination.is_same("nothing", file, how, told.append)
-    assert told == []
+    path = tree_store.root / LARGE
+    outgoing = Outgoing(MODEL, LARGE, path, hash_file(path))
+
+    def is_told(is_same: bool, *, is_read: bool) -> bool:
+        sizes = told.copy()
+        told.clear()
+        assert is_same
+        assert min(sizes) > 0
+        return sum(sizes) == 3_000_000 and (len(sizes) > 1) == is_read
+
+    for destination, read in ((open_s3(), {"full"}), (folder, {"hash", "full"})):
+        publish(tree_store, None, destination)
+        file = read_listing(destination).files[LARGE]
+        for how in get_args(How):
+            is_same = destination.is_same(LARGE, file, how, told.append)
+            assert is_told(is_same, is_read=how in read)
+        assert is_told(destination.holds(outgoing, told.append), is_read="hash" in read)
+        assert not destination.is_same("nothing", file, "full", told.append)
+        assert told == []
+    client_of(front.url).put_object(
+        Bucket=bucket, Key=f"tree/{LARGE}", Body=path.read_bytes(), ChecksumAlgorithm="SHA256"
+    )
+    assert is_told(open_s3().holds(outgoing, told.append), is_read=True)
 
 
 def test_manifest_that_is_another_when_it_is_read_back(
