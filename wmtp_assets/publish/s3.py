@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import Any
 
 from wmtp_assets.files import PART, Hasher
+from wmtp_assets.integrity.findings import as_text
 from wmtp_assets.manifest import FileRecord
 from wmtp_assets.publish.destination import (
     Advance,
@@ -39,9 +40,9 @@ from wmtp_assets.publish.s3_client import (
     Checksum,
     code_of,
     explained,
-    import_boto3,
     is_damaged_on_the_way,
     make_client,
+    open_session,
     read_checksum,
 )
 from wmtp_assets.store import Store
@@ -308,11 +309,14 @@ class S3:
             return None
         self._journal.touch(file.path)
         known = upload.parts
-        upload.parts = {
+        there = {
             part["PartNumber"]: (sha256, part["ETag"])
             for part in found
             if (sha256 := _sha256_of(part, known.get(part["PartNumber"])))
         }
+        for number in [number for number in there if there[number] != known.get(number)]:
+            self._journal.part(file.path, number, *there[number])
+        upload.parts = there
         return upload
 
     def _unless_gone(self, ask: Callable[[], Any]) -> Any:
@@ -438,8 +442,8 @@ class S3:
                 stated = None
         if stated is not None and not _is_checksum(stated, file):
             raise PublishError(
-                f"{path} does not lie at {self.name} as it was sent: its checksum is {stated}, it "
-                f"should be {file.composite}. Run again"
+                f"{path} does not lie at {self.name} as it was sent: its checksum is "
+                f"{as_text(stated)}, it should be {file.composite}. Run again"
             )
         self._journal.complete(path)
 
@@ -455,10 +459,16 @@ class S3:
                     self._put_manifest(data, {})  # it knows no conditions
                 elif not self._condition or code not in _OVERTAKEN:
                     raise
-                elif b"".join(self.read(MANIFEST)) != data:  # else it was written, and asked again
+                elif not self._has_manifest(data):  # else it was written, and asked again
                     raise PublishError(
                         f"{self.name}/{MANIFEST} was written by somebody else meanwhile. Run again"
                     ) from None
+
+    def _has_manifest(self, data: bytes) -> bool:
+        try:
+            return b"".join(self.read(MANIFEST)) == data
+        except NotThere:
+            return False
 
     def _put_manifest(self, data: bytes, condition: Mapping[str, str]) -> None:
         self._client.put_object(
@@ -476,6 +486,7 @@ class S3:
     def finish(self, paths: Collection[str]) -> None:
         self._journal.load()
         with explained(self.name, self._bucket):
+            self._abort_stale()
             self._journal.forget_all([path for path in paths if self._is_aborted(path)])
 
 
@@ -511,11 +522,8 @@ def open_s3(store: Store, location: Location, endpoint_url: str | None) -> S3:
         SpecError, PublishError: as :func:`wmtp_assets.publish.s3_client.make_client` and
             :func:`wmtp_assets.publish.s3_client.read_checksum`.
     """
-    boto3 = import_boto3()
-    with explained(str(location), location.host):
-        session = boto3.Session()
     checksum = read_checksum()
-    client = make_client(session, endpoint_url, checksum)
+    client = make_client(open_session(), endpoint_url, checksum)
     name = f"{client.meta.endpoint_url} {location}"
     journal = Journal.of(store, name)
     return S3(client, location.host, location.path, str(location), journal, checksum=checksum)

@@ -28,8 +28,9 @@ CONNECTIONS = 32
 _ABSENT = frozenset(("NoSuchKey", "404", "NotFound"))
 _NO_BUCKET = frozenset(("NoSuchBucket",))
 _EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
-_UNKNOWN = frozenset(
-    ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthorizationHeaderMalformed")
+_UNKNOWN = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"))
+_REDIRECTED = frozenset(
+    ("301", "302", "303", "307", "308", "PermanentRedirect", "TemporaryRedirect", "Redirect")
 )
 _FORBIDDEN = frozenset(("AccessDenied", "403", "Forbidden", "AllAccessDisabled"))
 _UNSUPPORTED = frozenset(("NotImplemented", "InvalidRequest", "InvalidArgument", "501"))
@@ -39,6 +40,9 @@ _BUSY = frozenset(
 _DAMAGED = frozenset(
     ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
 )
+_UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the library raises of fields that are missing, or hold no number or no time."""
+
 Checksum = Literal["sha256", "signature"]
 CHECKSUM_VARIABLE = "WMTP_S3_CHECKSUM"
 """How the server knows the SHA-256 of a body: from ``x-amz-checksum-sha256``, which it keeps beside
@@ -48,6 +52,8 @@ KEPT = "What was sent or fetched is kept"
 """Publications and pulls go on with it."""
 
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+REGION = "AWS_DEFAULT_REGION, or the region of the profile in ~/.aws/config"
+ENDPOINT = "--endpoint-url, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile"
 
 
 def import_boto3() -> Any:
@@ -101,11 +107,9 @@ def make_client(
         PublishError: if there are no credentials.
     """
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import InvalidRegionError
 
-    try:
-        if "@" in urlsplit(endpoint_url or "").netloc:
-            raise ValueError("credentials do not belong into a URL")
+    with _configured():
         credentials = session.get_credentials()
         config = Config(
             connect_timeout=CONNECT_SECONDS,
@@ -120,21 +124,20 @@ def make_client(
                 **({"addressing_style": "path"} if path_style else {}),
             },
         )
-        client = session.client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
-    except ValueError:
-        host = _host(endpoint_url or "")  # no more: it may hold a password
-        raise SpecError(
-            f"the endpoint{f' at {host}' if host else ''} is no URL of an S3 server: write "
-            "https://host[:port], without a user name"
-        ) from None
-    except BotoCoreError as error:
-        raise PublishError(
-            f"the S3 client cannot be made ({type(error).__name__}): look at ~/.aws/config and the "
-            f"variables {CREDENTIALS}"
-        ) from None
+        try:
+            client = session.client(
+                "s3", endpoint_url=endpoint_url, region_name=region, config=config
+            )
+        except InvalidRegionError:
+            raise
+        except ValueError:
+            raise _bad_endpoint(endpoint_url or "") from None
+    client.meta.events.register("needs-retry.s3.HeadBucket", _ask_once)
     if credentials is None:
         raise PublishError(f"there are no credentials for S3: set {CREDENTIALS}")
     url = urlsplit(client.meta.endpoint_url)
+    if "@" in url.netloc:
+        raise _bad_endpoint(client.meta.endpoint_url)
     if url.scheme != "https" and not _is_loopback(url.hostname or ""):
         raise SpecError(
             f"{url.scheme}://{url.hostname}: plain http is only for loopback; use https, so that "
@@ -143,9 +146,62 @@ def make_client(
     return client
 
 
-def _host(url: str) -> str:
+def open_session() -> Any:
+    """A session of the library, as the environment and the profile say.
+
+    Raises:
+        PublishError: if there is no such profile.
+    """
+    boto3 = import_boto3()
+    with _configured():
+        return boto3.Session()
+
+
+@contextmanager
+def _configured() -> Iterator[None]:
+    """Say what is wrong with variables and profiles."""
+    from botocore.exceptions import BotoCoreError, InvalidRegionError, ProfileNotFound
+
     try:
-        return as_text(urlsplit(url).hostname or "")
+        yield
+    except ProfileNotFound as error:
+        raise PublishError(
+            f"AWS_PROFILE names the profile {as_text(error.kwargs['profile'])}, which does not "
+            "exist: look into ~/.aws/config and ~/.aws/credentials, or unset AWS_PROFILE and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from None
+    except InvalidRegionError as error:
+        region = as_text(error.kwargs["region_name"])
+        raise SpecError(f"{region} is no name of a region: look at {REGION}") from None
+    except (BotoCoreError, OSError, *_UNREADABLE) as error:
+        raise PublishError(
+            f"the S3 client cannot be made ({type(error).__name__}): look at ~/.aws/config and the "
+            f"variables {CREDENTIALS}"
+        ) from None
+
+
+def _bad_endpoint(url: str) -> SpecError:
+    host = _host(url)  # no more: it may hold a password
+    return SpecError(
+        f"the endpoint{f' at {host}' if host else ''} is no URL of an S3 server: write "
+        f"https://host[:port], without a user name. It comes from {ENDPOINT}"
+    )
+
+
+def _ask_once(response: Any, operation: Any, **_: Any) -> None:
+    """Let the client ask a server that redirects for the bucket's region once; one that redirects
+    this too would be asked until the stack is full."""
+    from botocore.exceptions import ClientError
+
+    if response is not None and response[0].status_code in (301, 302, 307):
+        raise ClientError(response[1], operation.name)
+
+
+def _host(url: str) -> str:
+    """Host and port of a URL, and nothing else of it."""
+    try:
+        parts = urlsplit(url)
+        return as_text(parts.hostname or "") + (f":{parts.port}" if parts.port else "")
     except ValueError:
         return ""
 
@@ -160,7 +216,7 @@ def _is_loopback(host: str) -> bool:
 def code_of(error: BaseException) -> str:
     """The code of an answer that refuses; empty: there was no answer."""
     response = getattr(error, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
+    return str(response.get("Error", {}).get("Code") or "")
 
 
 def is_damaged_on_the_way(error: BaseException) -> bool:
@@ -190,23 +246,45 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         code = code_of(error)
         if code in _ABSENT and path:
             raise NotThere(f"{name} has no {path}") from None
-        raise PublishError(_explain(name, bucket, code, error.operation_name)) from None
-    except (BotoCoreError, ResponseParserError, HTTPError, KeyError) as error:
-        # KeyError: the answer does not say what it must
+        code = code or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+        raise PublishError(_explain(name, bucket, as_text(code), error.operation_name)) from None
+    except (BotoCoreError, ResponseParserError, HTTPError, *_UNREADABLE) as error:
+        host = _host(getattr(error, "kwargs", {}).get("endpoint_url", ""))
         raise PublishError(
             f"{name} does not answer as a server does ({type(error).__name__}"
-            f"{f', about {path}' if path else ''}). {KEPT}: "
+            f"{f' at {host}' if host else ''}{f', about {path}' if path else ''}). {KEPT}: "
             "check the network and the endpoint, and run again"
         ) from None
 
 
 def _explain(name: str, bucket: str, code: str, operation: str) -> str:
     if code in _NO_BUCKET | _ABSENT:
-        return f"{name}: there is no bucket {bucket}. Look at the name, or make it"
+        return f"{name}: there is no bucket {bucket}. Look at the name and the endpoint, or make it"
+    if code in _REDIRECTED:
+        return (
+            f"{name}: this endpoint redirects ({code}); is it an S3 server? Look at {ENDPOINT}, "
+            f"and at {REGION}"
+        )
     if code in _EXPIRED:
         return f"{name}: the credentials have expired ({code}). {KEPT}: renew them, and run again"
     if code in _UNKNOWN:
         return f"{name}: the server does not accept the credentials ({code}): look at {CREDENTIALS}"
+    if code == "AuthorizationHeaderMalformed":
+        return (
+            f"{name}: the server does not accept the signature ({code}); mostly because the bucket "
+            f"is in another region. Look at {REGION}, then at {CREDENTIALS}"
+        )
+    if code == "RequestTimeTooSkewed":
+        return (
+            f"{name}: this machine's clock and the server's differ too much ({code}). {KEPT}: set "
+            "the clock, and run again"
+        )
+    if code == "400" and operation.startswith("Head"):
+        return (
+            f"{name}: the server refuses {operation} (400), and cannot say why. Mostly the "
+            f"credentials have expired, or the bucket is in another region. {KEPT}: renew them, "
+            f"look at {REGION}, and run again"
+        )
     if code in _FORBIDDEN:
         return (
             f"{name}: the credentials do not permit {operation} ({code}). Ask for the right to "
@@ -219,5 +297,6 @@ def _explain(name: str, bucket: str, code: str, operation: str) -> str:
             f"{name}: other bytes arrive than are sent ({code}, {ATTEMPTS} times). {KEPT}, but for "
             "those: do not trust this line, or what is in between"
         )
-    hint = f", with {CHECKSUM_VARIABLE}=signature" if code in _UNSUPPORTED else ""
+    is_old = code in _UNSUPPORTED and os.environ.get(CHECKSUM_VARIABLE) != "signature"
+    hint = f", with {CHECKSUM_VARIABLE}=signature" if is_old else ""
     return f"{name}: the server refuses {operation} ({code or 'no code'}). {KEPT}: run again{hint}"

@@ -30,6 +30,13 @@ from wmtp_assets.strict_json import parse_object
 PYTHON_VARIABLE = "WMTP_VESSL_PYTHON"
 """Names the Python interpreter that has the ``vessl`` package."""
 
+MAKE = (
+    "Make one: python3 -m venv ~/.vessl-venv && ~/.vessl-venv/bin/pip install vessl && "
+    f"~/.vessl-venv/bin/vessl configure; then export {PYTHON_VARIABLE}="
+    "$HOME/.vessl-venv/bin/python"
+)
+"""How an environment of its own is made: the package's pins would break ours."""
+
 HELPER = Path(__file__).with_name("vessl_helper.py")
 SECONDS = 120
 """How long VESSL may take to answer."""
@@ -103,9 +110,7 @@ def read_interpreter() -> str:
     if not python:
         raise SpecError(
             f"{PYTHON_VARIABLE} names no Python with the vessl package, whose pins are not ours. "
-            "Make one: python3 -m venv ~/.vessl-venv && ~/.vessl-venv/bin/pip install vessl && "
-            f"~/.vessl-venv/bin/vessl configure; then export {PYTHON_VARIABLE}="
-            "$HOME/.vessl-venv/bin/python"
+            f"{MAKE}"
         )
     return python
 
@@ -155,16 +160,20 @@ def ask(location: Location, kind: str = "write") -> Volume:
 def _explain(location: Location, python: str, document: dict[str, Any]) -> str:
     match document["error"]:
         case "ModuleNotFoundError" | "ImportError":
-            return f"{python} has no package vessl: {python} -m pip install vessl"
+            return (
+                f"{PYTHON_VARIABLE}={python} has no package vessl. It needs an environment of its "
+                f"own, for its pins are not ours. {MAKE}"
+            )
         case "NoS3":
             return (
-                f"{location} is a volume of the type {document.get('kind')!r} without S3 "
+                f"{location} is a volume of the type {as_text(document.get('kind'))} without S3 "
                 "credentials; only volumes on S3 can be published to"
             )
         case kind:
             return (
-                f"{location}: VESSL refuses ({kind}): look at {Path(python).parent}/vessl whoami, "
-                "at the names of storage and volume, and whether the account may write there"
+                f"{location}: VESSL refuses ({as_text(kind)}): look at "
+                f"{Path(python).parent}/vessl whoami, at the names of storage and volume, and "
+                "whether the account may write there"
             )
 
 

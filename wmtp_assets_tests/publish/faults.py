@@ -203,6 +203,37 @@ def web_page(front: Front) -> None:
     front.before = before
 
 
+def redirecting(front: Front) -> None:
+    def before(request: Request) -> Answer:
+        return Answer(301, {"location": "https://elsewhere.example/"})
+
+    front.before = before
+
+
+def saying(operation: str, name: str, value: str) -> Play:
+    """A header of the answers to an operation has a value that is none."""
+
+    def play(front: Front) -> None:
+        def after(request: Request, answer: Answer) -> None:
+            if request.operation == operation:
+                answer.headers[name] = value
+
+        front.after = after
+
+    return play
+
+
+def listing_words(front: Front) -> None:
+    """A listing has words in the place of sizes."""
+
+    def after(request: Request, answer: Answer) -> None:
+        if request.operation == "ListObjects":
+            answer.body = answer.body.replace(b"<Size>", b"<Size>large")
+            answer.headers["content-length"] = str(len(answer.body))
+
+    front.after = after
+
+
 def page_for_part(front: Front) -> None:
     def before(request: Request) -> Answer | None:
         return Answer(200, {"content-type": "text/html"}, PAGE) if _is_part(request) else None
@@ -493,6 +524,29 @@ PUBLISHING = (
         SIZE,
     ),
     Fault("an answer that does not say what it must", empty_answer, PART_FAILS, 0, SIZE),
+    Fault("sizes in a listing that are no numbers", listing_words, PART_FAILS, 0, SIZE),
+    Fault(
+        "a time that is none",
+        saying("GetObject", "last-modified", "yesterday"),
+        PART_FAILS,
+        0,
+        SIZE,
+    ),
+    Fault(
+        "a length that is no number, of what was just sent",
+        saying("HeadObject", "content-length", "long"),
+        PART_FAILS,
+        SIZE,
+        0,
+        "some names new",
+    ),
+    Fault(
+        "every request is redirected",
+        redirecting,
+        "this endpoint redirects (301); is it an S3 server?",
+        0,
+        SIZE,
+    ),
     Fault(
         "a web page in place of the answers to parts",
         page_for_part,

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from wmtp_assets.errors import SpecError, StoreError, WmtpError
+from wmtp_assets.files import hash_file
 from wmtp_assets.publish import s3
 from wmtp_assets.publish.destination import How
 from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.publish.folder import Folder
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
 from wmtp_assets.publish.open import open_destination
+from wmtp_assets.publish.outgoing import Outgoing, Reading
 from wmtp_assets.publish.publish import Options, publish
 from wmtp_assets.publish.pull import read_listing
 from wmtp_assets.publish.s3 import S3
+from wmtp_assets.publish.s3_client import make_client
 from wmtp_assets.store import Store
 from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.publish.conftest import KEY, SECRET, OpenS3, client_of
-from wmtp_assets_tests.publish.front import Answer, Front, Request
+from wmtp_assets_tests.publish.faults import PAGE
+from wmtp_assets_tests.publish.front import After, Answer, Front, Request
 from wmtp_assets_tests.publish.trees import (
     DATASET,
     LARGE,
@@ -197,20 +205,34 @@ def test_reading_back_goes_on_where_it_was_cut(
     assert [*map(bool, ranges)] == [False, True]
 
 
-@pytest.mark.parametrize("how", ["size", "stated", "hash", "full"])
-def test_comparing_says_how_far_it_is(tree_store: Store, open_s3: OpenS3, how: How) -> None:
-    """Each byte once, however they are compared."""
-    send(tree_store, open_s3)
-    destination = open_s3()
-    file = read_listing(destination).files[LARGE]
+def test_comparing_says_how_far_it_is(
+    tree_store: Store, open_s3: OpenS3, folder: Folder, front: Front, bucket: str
+) -> None:
+    """Each byte once, however files are compared, and wherever."""
     told: list[int] = []
-    assert destination.is_same(LARGE, file, how, told.append)
-    assert sum(told) == 3_000_000
-    assert (len(told) > 1) == (how == "full")
-    assert min(told) > 0
-    told.clear()
-    assert not destination.is_same("nothing", file, how, told.append)
-    assert told == []
+    path = tree_store.root / LARGE
+    outgoing = Outgoing(MODEL, LARGE, path, hash_file(path))
+
+    def is_told(is_same: bool, *, is_read: bool) -> bool:
+        sizes = told.copy()
+        told.clear()
+        assert is_same
+        assert min(sizes) > 0
+        return sum(sizes) == 3_000_000 and (len(sizes) > 1) == is_read
+
+    for destination, read in ((open_s3(), {"full"}), (folder, {"hash", "full"})):
+        publish(tree_store, None, destination)
+        file = read_listing(destination).files[LARGE]
+        for how in get_args(How):
+            is_same = destination.is_same(LARGE, file, how, told.append)
+            assert is_told(is_same, is_read=how in read)
+        assert is_told(destination.holds(outgoing, told.append), is_read="hash" in read)
+        assert not destination.is_same("nothing", file, "full", told.append)
+        assert told == []
+    client_of(front.url).put_object(
+        Bucket=bucket, Key=f"tree/{LARGE}", Body=path.read_bytes(), ChecksumAlgorithm="SHA256"
+    )
+    assert is_told(open_s3().holds(outgoing, told.append), is_read=True)
 
 
 def test_manifest_that_is_another_when_it_is_read_back(
@@ -287,6 +309,121 @@ def test_server_that_knows_no_conditions(
     commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
     send(tree_store, open_s3)
     assert objects(front, bucket)[ROWS] == b"new"
+
+
+def test_conflict_about_the_manifest(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """Two write it in the same moment: the server takes neither, or one; the other is told so."""
+
+    def conflict(request: Request) -> Answer | None:
+        is_meant = request.operation == "PutObject"
+        return Answer.refusal(409, "ConditionalRequestConflict") if is_meant else None
+
+    for _ in range(2):  # there is none; there is another
+        front.before = conflict
+        with pytest.raises(PublishError, match="written by somebody else meanwhile"):
+            send(tree_store, open_s3)
+        front.soundly()
+        send(tree_store, open_s3)
+        commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+
+
+def stating_when_completed(checksum: str) -> After:
+    """The answer to a completion states this checksum of the large file."""
+
+    def after(request: Request, answer: Answer) -> None:
+        if request.operation == "CompleteMultipartUpload" and request.key.endswith(LARGE):
+            end = b"</CompleteMultipartUploadResult>"
+            said = f"<ChecksumSHA256>{checksum}</ChecksumSHA256>".encode()
+            text = re.sub(b"<ChecksumSHA256>.*</ChecksumSHA256>", b"", answer.body)
+            answer.body = text.replace(end, said + end)
+            answer.headers["content-length"] = str(len(answer.body))
+
+    return after
+
+
+def test_checksum_that_a_completion_states(
+    tree_store: Store, open_s3: OpenS3, front: Front
+) -> None:
+    """Another one stops the publication, whatever the server says later."""
+    front.after = stating_when_completed("A" * 43 + "=-3")
+    with pytest.raises(PublishError, match=rf"{LARGE} does not lie .* its checksum is A{{43}}=-3"):
+        send(tree_store, open_s3)
+    assert "PutObject" not in front.operations()
+
+
+def test_upload_that_is_gone_was_not_completed(
+    tree_store: Store, open_s3: OpenS3, front: Front
+) -> None:
+    """Unless the object is there; what was sent is not given up for an answer that was wrong."""
+
+    def deny(request: Request) -> Answer | None:
+        is_meant = request.operation == "CompleteMultipartUpload" and request.key.endswith(LARGE)
+        return Answer.refusal(404, "NoSuchUpload") if is_meant else None
+
+    front.before = deny
+    with pytest.raises(PublishError, match=r"refuses CompleteMultipartUpload \(NoSuchUpload\)"):
+        send(tree_store, open_s3)
+    front.soundly()
+    send(tree_store, open_s3)
+    assert not [r for r in front.requests if r.is_payload and r.key.endswith(LARGE)]
+
+
+def test_parts_in_memory(
+    tree_store: Store, front: Front, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than may be on their way, and one that each file has at hand, however slow the line
+    and however large the file."""
+    monkeypatch.setattr(s3, "PARTS", 2)
+    lock, there, most = threading.Lock(), [0], [0]
+    read, sent = Reading.parts, S3._send
+
+    def count(change: int) -> None:
+        with lock:
+            there[0] += change
+            most[0] = max(most[0], there[0])
+
+    def parts(self: Reading) -> Iterator[tuple[int, bytes, bytes]]:
+        for part in read(self):
+            count(1)
+            yield part
+
+    def send_slowly(self: S3, *arguments: Any) -> None:
+        time.sleep(0.01)
+        count(-1)
+        sent(self, *arguments)
+
+    monkeypatch.setattr(Reading, "parts", parts)
+    monkeypatch.setattr(S3, "_send", send_slowly)
+    destination = S3(client_of(front.url), bucket, "tree", "s3://x", Journal(), 100_000)
+    publish(tree_store, None, destination)
+    assert 2 <= most[0] <= 2 + S3.streams
+
+
+def test_addressing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bucket stands in the path where that is asked for, whatever the profile says."""
+    import boto3
+
+    config = tmp_path / "config"
+    config.write_text("[default]\ns3 =\n  addressing_style = virtual\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    class Asked(Exception):
+        pass
+
+    def asked(request: Any, **_: Any) -> None:
+        raise Asked(request.url)
+
+    urls: list[str] = []
+    for is_path in (False, True):
+        session = boto3.Session("key", "secret", region_name="us-east-1")
+        client = make_client(session, "https://storage.example", path_style=is_path)
+        client.meta.events.register("before-send.s3", asked)
+        with pytest.raises(Asked) as url:
+            client.head_object(Bucket="bucket-x", Key="a")
+        urls.append(str(url.value))
+    assert urls == ["https://bucket-x.storage.example/a", "https://storage.example/bucket-x/a"]
 
 
 def test_file_that_is_replaced_when_the_manifest_is_written(
@@ -368,6 +505,18 @@ def test_folders_of_others_are_not_listed(
         send(tree_store, open_s3)
 
 
+def test_folders_that_a_console_made(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
+) -> None:
+    """Their marks are no files, and in nobody's way."""
+    for name in ("", "models_v2/", "models_v2/meta-llama-mtp/"):
+        client_of(front.url).put_object(
+            Bucket=bucket, Key=f"tree/{name}", Body=b"", ChecksumAlgorithm="SHA256"
+        )
+    assert open_s3().names() == {}
+    send(tree_store, open_s3)
+
+
 def uploads(front: Front, bucket: str) -> list[str]:
     """The keys of uploads that were begun."""
     found = client_of(front.url).list_multipart_uploads(Bucket=bucket).get("Uploads", ())
@@ -404,6 +553,62 @@ def test_uploads_of_others_are_left(open_s3: OpenS3, front: Front, bucket: str) 
     open_s3().prepare(0)
     assert "ListMultipartUploads" not in front.operations()
     assert uploads(front, bucket) == keys
+
+
+def test_stale_uploads_are_aborted_where_nothing_is_sent(
+    tree_store: Store,
+    open_s3: OpenS3,
+    front: Front,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All is published already, and what somebody gave up before costs money still."""
+    send(tree_store, open_s3)
+    path = "models_v2/given-up/consolidated.pth"
+    begun = client_of(front.url).create_multipart_upload(Bucket=bucket, Key=f"tree/{path}")
+    Journal(tmp_path / "journal.jsonl").begin(path, begun["UploadId"], "0" * 64, 10, 5)
+    assert send(tree_store, open_s3).payload == 0
+    assert uploads(front, bucket) == [f"tree/{path}"]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 24 * 3600)
+    assert send(tree_store, open_s3).payload == 0
+    assert uploads(front, bucket) == []
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_stale_upload_that_somebody_aborted(
+    open_s3: OpenS3, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule of the bucket, mostly: it is forgotten, and not asked for again at every run."""
+    Journal(tmp_path / "journal.jsonl").begin(LARGE, "gone", "0" * 64, 10, 5)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 24 * 3600)
+
+    def gone(request: Request) -> Answer | None:
+        is_meant = request.query.get("uploadId") == ["gone"]
+        return Answer.refusal(404, "NoSuchUpload") if is_meant else None
+
+    front.before = gone
+    open_s3().prepare(0)
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_upload_that_is_gone_on_with_is_not_stale(
+    tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no part of it arrives."""
+    now = time.time()
+    front.before = lambda r: Answer.refusal(403, "AccessDenied") if r.is_payload else None
+    for days in (0, 6):
+        monkeypatch.setattr(time, "time", lambda days=days: now + days * 24 * 3600)
+        with pytest.raises(PublishError, match="do not permit UploadPart"):
+            send(tree_store, open_s3)
+    begun = uploads(front, bucket)
+    assert f"tree/{LARGE}" in begun
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 24 * 3600)
+    open_s3().prepare(0)
+    assert f"tree/{LARGE}" in uploads(front, bucket)
 
 
 def test_stale_upload_that_may_not_be_aborted(
@@ -636,6 +841,27 @@ def test_part_that_nobody_remembers(
     assert objects(front, bucket)[LARGE] == local[LARGE]
 
 
+def test_part_that_nobody_remembers_is_remembered(
+    tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the server has listed it: who is killed again, before the manifest, sends nothing of the
+    file a third time."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(*arguments: Any) -> None:
+        raise Killed
+
+    for owner, name in ((Journal, "part"), (S3, "write_manifest")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, die)
+            front.after = front.list_checksums
+            with pytest.raises(Killed):
+                send(tree_store, open_s3)
+    assert send(tree_store, open_s3).payload == 0
+
+
 def test_another_generation_abandons_what_was_sent(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
 ) -> None:
@@ -737,8 +963,113 @@ def test_without_credentials(
     with pytest.raises(PublishError, match="PartialCredentialsError"):
         open_destination(tree_store, f"s3://{bucket}/tree", front.url)
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(PublishError, match="ProfileNotFound"):
+    with pytest.raises(PublishError, match="names the profile nobody, which does not exist: look"):
         open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+
+
+def test_profile_that_runs_what_is_not_there(
+    tree_store: Store, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said as what it is, not as an endpoint that is none."""
+    config = tmp_path / "config"
+    config.write_text("[default]\ncredential_process = /nowhere/to-be-found\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(PublishError, match="the S3 client cannot be made"):
+        open_destination(tree_store, "s3://bucket-x/tree", front.url)
+
+
+def test_region_that_is_none(
+    tree_store: Store, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is sent to look at the endpoint."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us_east_1")
+    with pytest.raises(SpecError, match="us_east_1 is no name of a region: look at AWS_DEFAULT_R"):
+        open_destination(tree_store, "s3://bucket-x/tree", front.url)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer.refusal(403, "RequestTimeTooSkewed"), "this machine's clock and the server's"),
+        (Answer.refusal(400, "AuthorizationHeaderMalformed"), "another region. Look at AWS_DEFAU"),
+        (Answer(403, {"content-type": "text/html"}, PAGE), "do not permit GetObject (403)"),
+        (Answer.refusal(400, ""), "the server refuses GetObject (400)"),
+        (Answer(400, {}), "the server refuses GetObject (400)"),
+    ],
+)
+def test_refusals_say_what_to_look_at(
+    tree_store: Store, open_s3: OpenS3, front: Front, answer: Answer, message: str
+) -> None:
+    """The clock, the region, the rights; the status where a page or nothing comes."""
+    front.before = lambda request: answer
+    with pytest.raises(PublishError) as error:
+        send(tree_store, open_s3)
+    assert message in str(error.value)
+
+
+def test_answer_without_a_body_cannot_say_why(
+    tree_store: Store, open_s3: OpenS3, front: Front
+) -> None:
+    """HEAD has none: a token that expired is a 400 like any other."""
+    send(tree_store, open_s3)
+    front.before = lambda r: Answer(400, {}) if r.operation == "HeadObject" else None
+    with pytest.raises(PublishError, match=r"HeadObject \(400\), .* credentials have expired, or"):
+        send(tree_store, open_s3)
+
+
+def test_variable_that_is_set_is_not_advised(
+    tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It did not help."""
+    monkeypatch.setenv("WMTP_S3_CHECKSUM", "signature")
+    front.before = lambda request: Answer.refusal(400, "InvalidRequest")
+    with pytest.raises(PublishError, match="InvalidRequest") as error:
+        send(tree_store, open_s3)
+    assert "WMTP_S3_CHECKSUM" not in str(error.value)
+
+
+def test_server_that_is_not_there(tree_store: Store, front: Front) -> None:
+    """It is said which one was asked, whatever named it."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{nobody.getsockname()[1]}"
+        destination = open_destination(tree_store, "s3://bucket-x/tree", f"http://{host}")
+        with pytest.raises(
+            PublishError, match=rf"does not answer as a server does \(\w+ at {host}"
+        ):
+            publish(tree_store, None, destination)
+
+
+def test_server_that_redirects_is_asked_twice(
+    tree_store: Store, open_s3: OpenS3, front: Front
+) -> None:
+    """The library would ask it for the bucket's region until its stack is full."""
+    front.requests.clear()
+    front.before = lambda request: Answer(301, {"location": "https://elsewhere.example/"})
+    with pytest.raises(
+        PublishError, match=r"this endpoint redirects \(301\); is it an S3 server\?"
+    ):
+        send(tree_store, open_s3)
+    assert front.operations() == ["GetObject", "HeadBucket"]
+
+
+def test_text_of_a_server_is_no_command_of_a_terminal(
+    tree_store: Store, open_s3: OpenS3, front: Front
+) -> None:
+    """Its codes and checksums are of any length and any characters."""
+    evil = "a\n\x9b31m" + "b" * 5_000
+    front.before = lambda request: Answer.refusal(400, evil)
+    with pytest.raises(PublishError) as first:
+        send(tree_store, open_s3)
+    front.soundly()
+    front.after = stating_when_completed(evil)
+    with pytest.raises(PublishError) as second:
+        send(tree_store, open_s3)
+    for error in (first, second):
+        assert str(error.value).isprintable()
+        assert r"a\n\x9b31mbbb" in str(error.value)
+        assert len(str(error.value)) < 2_000
 
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1:9000", "http://storage.example", "nonsense"])
@@ -748,12 +1079,27 @@ def test_endpoints_that_are_refused(tree_store: Store, front: Front, url: str) -
         open_destination(tree_store, "s3://bucket-x/tree", url)
 
 
-def test_endpoint_with_a_password(tree_store: Store, front: Front) -> None:
-    """Of a URL that is refused no more than the host is shown."""
-    for url in ("https://me:planted@storage.example", "https://sto rage/?token=planted"):
+def test_endpoint_with_a_password(
+    tree_store: Store, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a URL that is refused no more than the host is shown, wherever it comes from."""
+
+    def refused(url: str | None) -> None:
         with pytest.raises(SpecError, match="is no URL of an S3 server") as error:
             open_destination(tree_store, "s3://bucket-x/tree", url)
         assert "planted" not in str(error.value)
+
+    with_password = "https://me:planted@storage.example"
+    refused(with_password)
+    refused("https://sto rage/?token=planted")
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, with_password)
+            refused(None)
+    config = tmp_path / "config"
+    config.write_text(f"[default]\nendpoint_url = {with_password}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    refused(None)
 
 
 def test_bucket_that_is_absent(tree_store: Store, front: Front) -> None:

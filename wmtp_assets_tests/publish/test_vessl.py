@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ print("noise on standard output")
 calls = {calls!r}
 def volume_federate(storage_name, volume_name, federation_type, **kwargs):
     with open(calls, "a") as file:
-        file.write(f"{{storage_name}} {{volume_name}} {{federation_type}}\\n")
+        organization = kwargs.get("organization_name", "")
+        said = f"{{storage_name}} {{volume_name}} {{federation_type}} {{organization}}"
+        file.write(said.rstrip() + "\\n")
     number = len(open(calls).readlines())
     {action}
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -51,7 +53,7 @@ def volume_federate(storage_name, volume_name, federation_type, **kwargs):
         expiration=lives and now + datetime.timedelta(seconds=lives))
     return types.SimpleNamespace(
         type="s3", s3_token=token, gcs_token=None, bucket_name={bucket!r}, path="volumes/v1",
-        region="us-east-1", endpoint={endpoint!r}, force_path_style=True)
+        region={region!r}, endpoint={endpoint!r}, force_path_style=True)
 """
 
 Stub = Callable[..., Path]
@@ -68,7 +70,7 @@ def stub(front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         package.mkdir(parents=True, exist_ok=True)
         (package.parent / "__init__.py").write_text("")
         calls = tmp_path / "calls"
-        fields = {"bucket": bucket, "endpoint": front.url, **changes}
+        fields = {"bucket": bucket, "endpoint": front.url, "region": "us-east-1", **changes}
         text = STUB.format(calls=str(calls), action=action, lives=lives, **fields)
         (package / "__init__.py").write_text(text)
         python = tmp_path / "python"
@@ -129,6 +131,86 @@ def test_credentials_are_renewed_before_they_expire(
     assert len(calls.read_text().splitlines()) == 2
 
 
+def test_credentials_are_renewed_a_quarter_of_an_hour_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Asked for from then on, while the old ones do; waited for ten minutes before they expire."""
+    begin = datetime.now(UTC)
+    answers: list[Volume | PublishError] = []
+
+    def renew() -> Volume:
+        if isinstance(answer := answers.pop(), PublishError):
+            raise answer
+        return answer
+
+    def lives(token: str, minutes: int) -> Volume:
+        return volume(token=token, expiry_time=(begin + timedelta(minutes=minutes)).isoformat())
+
+    credentials = vessl._credentials(lives("first", 120), renew)
+
+    def token_after(minutes: int) -> str:
+        credentials._time_fetcher = lambda: begin + timedelta(minutes=minutes)
+        return credentials.get_frozen_credentials().token
+
+    assert token_after(104) == "first"  # nobody asks
+    answers.append(PublishError("VESSL is away"))
+    assert token_after(106) == "first"  # somebody asks in vain
+    assert answers == []
+    answers.append(PublishError("VESSL is away"))
+    with pytest.raises(PublishError, match="VESSL is away"):
+        token_after(111)
+    answers.append(lives("second", 240))
+    assert token_after(106) == "second"
+    assert token_after(224) == "second"
+
+
+def test_place_of_a_volume(
+    tree_store: Store, stub: Stub, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Region, endpoint and addressing are VESSL's to say; where it says none, those of the
+    package."""
+    config = tmp_path / "config"
+    config.write_text("[default]\nregion = eu-west-1\ns3 =\n  addressing_style = virtual\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    for region, expected in (("eu-north-1", "eu-north-1"), (None, "ap-northeast-2")):
+        stub(region=region, endpoint=None)
+        meta = open_vessl(tree_store, LOCATION)._client.meta
+        assert meta.region_name == expected
+        assert meta.endpoint_url == f"https://s3.{expected}.amazonaws.com"
+        assert meta.config.s3["addressing_style"] == "path"
+
+
+def test_organization(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable of the package, which it does not read itself."""
+    calls = stub()
+    monkeypatch.setenv("VESSL_DEFAULT_ORGANIZATION", "my-organization")
+    ask(LOCATION)
+    assert calls.read_text() == "my-storage my-volume write my-organization\n"
+
+
+def test_what_the_package_prints_is_not_shown(
+    stub: Stub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It may quote a request."""
+    stub("import sys; print('planted secret', file=sys.stderr)")
+    ask(LOCATION)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_time_without_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is UTC, wherever this machine is."""
+    try:
+        monkeypatch.setenv("TZ", "KST-9")
+        time.tzset()
+        assert volume(expiry_time="2030-01-01T00:00:00").expires() == datetime(
+            2030, 1, 1, tzinfo=UTC
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_credentials_that_do_not_expire(tree_store: Store, stub: Stub) -> None:
     """VESSL may say no time."""
     stub(lives=(None,))
@@ -139,7 +221,7 @@ def test_credentials_that_do_not_expire(tree_store: Store, stub: Stub) -> None:
     ("action", "message"),
     [
         ("raise RuntimeError('planted: Authorization: Token x')", "VESSL refuses (RuntimeError)"),
-        ("return types.SimpleNamespace(type='gcs', s3_token=None)", "of the type 'gcs' without S3"),
+        ("return types.SimpleNamespace(type='gcs', s3_token=None)", "of the type gcs without S3"),
         ("os._exit(3)", "did not answer as vessl_helper.py does"),
         ("os.environ.clear(); import nowhere_to_be_found", "has no package vessl"),
     ],
@@ -169,7 +251,7 @@ def test_interpreter(tree_store: Store, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(PublishError, match="cannot be run: No such file"):
         ask(LOCATION)
     monkeypatch.setenv(PYTHON_VARIABLE, sys.executable)
-    with pytest.raises(PublishError, match=r"has no package vessl: .* -m pip install vessl"):
+    with pytest.raises(PublishError, match=r"has no package vessl\. It needs an environment of "):
         ask(LOCATION)
 
 
