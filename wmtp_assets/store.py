@@ -369,11 +369,12 @@ class Store:
         return bool(owner)
 
     def require_place(self, artifact: Artifact) -> None:
-        """See that nothing lies where a commit of ``artifact`` needs a folder.
+        """See that a commit of ``artifact`` may put its folder there, and that nothing else lies
+        there.
 
         Raises:
             WrongRoot: as :meth:`check_source`, or if the root is a link that leads nowhere.
-            StoreError: naming what is in the way.
+            StoreError: naming what is in the way, or cannot be written.
         """
         self.check_source()
         above = [self.root / path for path in reversed(PurePosixPath(artifact.base).parents)]
@@ -389,6 +390,10 @@ class Store:
                     f"{path} is {what}, and in the way of {artifact.key}. Nothing was changed; "
                     "move it away, then run this again"
                 )
+        there = [path for path in above if _is_folder(path)]
+        if there and not os.access(there[-1], os.W_OK | os.X_OK):
+            reason = os.strerror(errno.EACCES)
+            raise self._refused(artifact.key, OSError(errno.EACCES, reason, str(there[-1])))
         for path in (self.root / name for name in artifact.copied):
             if _is_folder(path):
                 raise StoreError(
@@ -428,10 +433,12 @@ class Store:
         try:
             yield
         except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
             where = error.filename
             is_named = isinstance(where, (str, os.PathLike))
-            is_ours = not is_named or Path(where).is_relative_to(self.root)
-            if error.errno not in _REFUSED or not is_ours:
+            is_elsewhere = is_named and not Path(where).is_relative_to(self.root)
+            if is_elsewhere and error.errno not in (*DISK_FULL, errno.EXDEV):
                 raise
             if error.errno == errno.EXDEV:
                 raise StoreError(

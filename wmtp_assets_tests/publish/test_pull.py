@@ -309,6 +309,15 @@ def test_something_lies_where_a_folder_must_be(
     assert os.path.lexists(path)
 
 
+def test_no_right_to_write(node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the artifact's folder gets its name, which is the last step of all."""
+    above = node.root / "datasets_v2"
+    above.mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != above)
+    refused(node, published, f"{DATASET} cannot be written under {node.root} ([Errno 13] ")
+    assert not node.internal.exists()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [(Path.touch, "source cannot be read (Not a directory)"), (link_to_nowhere, "in the way of")],
