@@ -4,6 +4,7 @@ end; on a terminal a bar."""
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -91,16 +92,26 @@ class Terminal:
 class Progress:
     """Counts bytes of one piece of work and says how far it is: done, MB/s, time left.
 
+    May be told by several threads.
+
     Args:
         name: what is being done.
         total: bytes in all.
         say: receives the lines; one that has a ``bar``, as :class:`Terminal`, shows it instead.
         clock: seconds, monotonic.
+        quiet: seconds before anything is said, for what is mostly done at once.
     """
 
     def __init__(
-        self, name: str, total: int, say: Say, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        total: int,
+        say: Say,
+        clock: Callable[[], float] = time.monotonic,
+        quiet: float = 0.0,
     ) -> None:
+        self._lock = threading.Lock()
+        self._quiet = quiet
         self._name, self._total, self._say, self._clock = name, total, say, clock
         self._done = 0
         self._started = self._last = clock()
@@ -111,6 +122,10 @@ class Progress:
 
     def advance(self, size: int) -> None:
         """Count ``size`` more bytes; a negative size takes back what has to be done again."""
+        with self._lock:
+            self._advance(size)
+
+    def _advance(self, size: int) -> None:
         was_at_end = self._is_at_end
         self._done += size
         if self._bar is not None:
@@ -121,6 +136,8 @@ class Progress:
         step = 20 * self._done // self._total if self._total else 20
         is_due = now - self._last >= (10 if step == self._last_step else 1)
         if self._done <= 0 or not (is_due or (self._is_at_end and not was_at_end)):
+            return
+        if now - self._started < self._quiet:
             return
         self._last, self._last_step = now, step
         rate = self._done / max(now - self._started, 1e-6)

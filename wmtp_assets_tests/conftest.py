@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ from wmtp_assets.materialize import materialize
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.trees import link_tree
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Read once a process: nothing can change it, and there are two thousand tests."""
+    return Catalogue.load()
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +42,7 @@ def good_root(sample_folder: Path) -> Path:
         if not root.is_dir():
             made = root.with_name("made")
             link_tree(sample_folder, made / INTERNAL / "hub")
-            store = Store(Settings("sample", made), Catalogue.load())
+            store = Store(Settings("sample", made), catalogue())
             for artifact in store.catalogue:
                 materialize(store, artifact)
             # Copies link what is here: they would wait for each other's locks.
@@ -55,10 +62,10 @@ def root(good_root: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def store(root: Path) -> Store:
     """The store of :func:`root`."""
-    return Store(Settings("sample", root), Catalogue.load())
+    return Store(Settings("sample", root), catalogue())
 
 
 @pytest.fixture
 def empty_store(tmp_path: Path) -> Store:
     """The store of an empty root."""
-    return Store(Settings("sample", tmp_path / "empty"), Catalogue.load())
+    return Store(Settings("sample", tmp_path / "empty"), catalogue())

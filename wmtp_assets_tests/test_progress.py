@@ -356,3 +356,20 @@ def test_human_seconds_is_monotone(one: float, two: float) -> None:
         text = human_seconds(seconds)
         assert "60" not in re.findall(r"(\d+) (?:s|min)", text)
         assert abs(seconds_of(text) - seconds) <= (60 if "h" in text else 0.5)
+
+
+def test_quiet_at_first() -> None:
+    """What a server answers without reading is done at once: no line, with a rate of nothing."""
+    clock = Clock()
+    log = Log(clock)
+    Progress("comparing", 100, log, clock, quiet=2.0).advance(100)
+    assert log.lines == []
+    progress = Progress("comparing", 100, log, clock, quiet=2.0)
+    clock.now += 3
+    progress.advance(50)
+    clock.now += 3
+    progress.advance(50)
+    assert [line.split(",")[0] for line in log.lines] == [
+        "comparing: 50 B of 100 B (50 %)",
+        "comparing: 100 B of 100 B (100 %)",
+    ]

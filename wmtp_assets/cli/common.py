@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -15,6 +18,35 @@ from wmtp_assets.settings import read_settings
 from wmtp_assets.store import Store
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+@contextmanager
+def interruptible(what: str) -> Iterator[None]:
+    """Ctrl-C stops what is under way in good order, and says so; a second one ends at once.
+
+    Args:
+        what: is waited for, and is kept.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        os._exit(128 + number)
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, end)
+        line = f"\nstopping: {what}. Ctrl-C again ends at once\n"
+        os.write(2, line.encode())  # a handler may not print: it may have interrupted that
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is stop:
+            signal.signal(signal.SIGINT, before)
 
 
 def open_store() -> Store:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import click
 from rich.console import Console
 
-from wmtp_assets.cli.common import json_option, open_store, print_json, select
+from wmtp_assets.cli.common import interruptible, json_option, open_store, print_json
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.layout import Artifact
 from wmtp_assets.progress import Say, Terminal, human_bytes, human_seconds
@@ -19,6 +19,7 @@ from wmtp_assets.publish.open import open_destination
 from wmtp_assets.publish.plan import STATES, Plan
 from wmtp_assets.publish.publish import Options, plan_publication
 from wmtp_assets.publish.publish import publish as send
+from wmtp_assets.publish.selection import is_local_small
 from wmtp_assets.store import Store
 
 endpoint_option = click.option(
@@ -52,6 +53,12 @@ endpoint_option = click.option(
     "--overwrite", is_flag=True, help="Replace files in places of ours that nobody published."
 )
 @click.option("--downgrade", is_flag=True, help="An older release may replace a newer one.")
+@click.option(
+    "--drop",
+    multiple=True,
+    metavar="KEY",
+    help="Publish this artifact no longer; with --delete its files are removed. May be repeated.",
+)
 @endpoint_option
 @json_option
 def publish(
@@ -63,23 +70,27 @@ def publish(
     how: str,
     downgrade: bool,
     overwrite: bool,
+    drop: tuple[str, ...],
     endpoint_url: str | None,
     as_json: bool,
 ) -> None:
     """Send SELECTION to a destination, in the same layout: only what is not there yet.
 
-    SELECTION is asset keys or folder names; by default all that is materialized but small splits
-    and micro models. Every rule is applied first to what is sent; bytes are hashed as they are
-    read; the destination's MANIFEST.json is written last. What was sent before an interruption is
-    not sent again. Nothing is deleted without --delete.
+    SELECTION is asset keys or folder names; by default all that is materialized. Small splits and
+    micro models are sent where they are named, or with --include-local-small. Every rule is
+    applied first to what is sent; bytes are hashed as they are read; the destination's
+    MANIFEST.json is written last. What was sent before an interruption is not sent again. Nothing
+    is deleted without --delete.
 
     Exits with 0 when all is published, 1 when it was refused or failed, 64 for wrong usage.
     """
     store = open_store()
     destination = open_destination(store, url, endpoint_url)
-    artifacts: list[Artifact] | None = _named(store, selection) if selection else None
-    options = Options(cast("How", how), delete, downgrade, overwrite)
+    artifacts = _named(store, selection, include_local_small) if selection else None
+    options = Options(cast("How", how), delete, downgrade, overwrite, drop)
     with ExitStack() as stack:
+        what = "what is on its way arrives first; what was sent is kept: run again to go on"
+        stack.enter_context(interruptible(what))
         say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
         if sys.stderr.isatty():
             say = stack.enter_context(Terminal(Console(stderr=True)))
@@ -117,16 +128,23 @@ def publish(
     )
 
 
-def _named(store: Store, selection: tuple[str, ...]) -> list[Artifact]:
-    """The artifacts that are named; of a folder the optional ones only where they are there."""
-    chosen = select(store, selection)
-    return [
-        artifact
-        for artifact in chosen
-        if artifact.key in selection
-        or not artifact.optional
-        or store.manifest_path(artifact).exists()
-    ]
+def _named(store: Store, selection: tuple[str, ...], include_local_small: bool) -> list[Artifact]:
+    """The artifacts that are named; of a folder the optional ones only where they are there, and
+    what exists for tests on one machine only where there is nothing else."""
+    wanted: set[str] = set()
+    for name in selection:
+        found = store.catalogue.select(name)
+        with_small = include_local_small or all(map(is_local_small, found))
+        wanted |= {
+            artifact.key
+            for artifact in found
+            if artifact.key == name
+            or (
+                (not artifact.optional or store.manifest_path(artifact).exists())
+                and (with_small or not is_local_small(artifact))
+            )
+        }
+    return [artifact for artifact in store.catalogue if artifact.key in wanted]
 
 
 def _report_plan(name: str, rate: float | None, plan: Plan, delete: bool, as_json: bool) -> None:
@@ -137,9 +155,11 @@ def _report_plan(name: str, rate: float | None, plan: Plan, delete: bool, as_jso
         return
     _print_states(plan, every=True)
     time = human_seconds(seconds) if seconds is not None else "? (nothing was sent there yet)"
+    dropped = ", ".join(plan.dropped)
     verb = "deleted" if delete else "left; --delete removes them"
     click.echo(
         f"{name}: {human_bytes(plan.size)} to send, time {time}"
+        + (f"; published no longer: {dropped}" if dropped else "")
         + (f"; {len(plan.extra)} files are no longer wanted, and {verb}" if plan.extra else "")
     )
 

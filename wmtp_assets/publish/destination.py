@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from wmtp_assets.layout import TOP_FOLDERS
+from wmtp_assets.progress import Progress, Say
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST, SentFile
 from wmtp_assets.publish.outgoing import Outgoing
@@ -27,6 +28,9 @@ STALE = 7 * 24 * 3600
 """Seconds after which what an interrupted publication left, and nobody went on with, is removed by
 the next one."""
 
+
+QUIET = 2.0
+"""Seconds of a comparison before it says how far it is."""
 
 SIDE_BY_SIDE = 8
 """Files that are put in their places, or compared, at the same time."""
@@ -74,8 +78,12 @@ class Destination(Protocol):
         """
         ...
 
-    def holds(self, file: Outgoing) -> bool:
-        """Whether exactly these bytes lie in the file's place, whoever put them there."""
+    def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
+        """Whether exactly these bytes lie in the file's place, whoever put them there.
+
+        Args:
+            advance: as of :meth:`is_same`.
+        """
         ...
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
@@ -86,8 +94,15 @@ class Destination(Protocol):
         """
         ...
 
-    def is_same(self, path: str, file: SentFile, how: How) -> bool:
-        """Whether the file that is at ``path`` is the given one."""
+    def is_same(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
+        """Whether the file that is at ``path`` is the given one.
+
+        Args:
+            advance: told the bytes as they are compared, all at once where they are not read; in
+                sum the file's size if it is the same.
+        """
         ...
 
     def prepare(self, size: int) -> None:
@@ -113,7 +128,7 @@ class Destination(Protocol):
         :class:`PublishError` where somebody else does so now."""
         ...
 
-    def is_staged(self, path: str, file: SentFile) -> bool:
+    def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         """Whether what was staged is the given file, before any file gets its name; True where the
         destination compared every part with its hash. May run in several threads."""
         ...
@@ -123,7 +138,9 @@ class Destination(Protocol):
         can, else what describes others behind the others."""
         ...
 
-    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
+    def is_placed(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
         """Whether a file that was just put in its place is the given one; where naming moves what
         :meth:`is_staged` read, that is compared by its size, else by its hash at least."""
         ...
@@ -146,6 +163,11 @@ def may_be_ours(name: str) -> bool:
     """Whether a folder at the root of a destination is one of ours, or in the way of a file of
     ours; what is in others, however much that is, need not be listed."""
     return name.casefold() in _OURS
+
+
+def comparing(name: str, files: Mapping[str, SentFile], say: Say) -> Advance:
+    """What is told the bytes that were compared, and says how far that is where it takes long."""
+    return Progress(name, sum(file.size for file in files.values()), say, quiet=QUIET).advance
 
 
 def describing_last(paths: Iterable[str]) -> tuple[list[str], list[str]]:

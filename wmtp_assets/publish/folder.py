@@ -107,12 +107,12 @@ class Folder:
                         found[path.relative_to(self.root).as_posix()] = path.lstat().st_size
         return found
 
-    def holds(self, file: Outgoing) -> bool:
+    def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
         target = self._place(file.path)
         with self._explained("read"):
             status = target.lstat()
             is_alike = stat.S_ISREG(status.st_mode) and status.st_size == file.record.size
-            return is_alike and hash_file(target) == file.record
+            return is_alike and hash_file(target, advance) == file.record
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         self._require_root()
@@ -127,13 +127,18 @@ class Folder:
                 raise NotThere(f"{self.name} has no {path}") from error
             raise
 
-    def is_same(self, path: str, file: SentFile, how: How) -> bool:
+    def is_same(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
         target = self._place(path)
         try:
             status = target.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
                 return False
-            return how in ("size", "stated") or hash_file(target) == file.record
+            if how in ("size", "stated"):
+                advance(file.size)
+                return True
+            return hash_file(target, advance) == file.record
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -247,13 +252,17 @@ class Folder:
                 raise
             os.close(descriptor)
 
-    def is_staged(self, path: str, file: SentFile) -> bool:
+    def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         if path in self._in_place:
+            advance(file.size)
             return True
         with self._explained("read"):
-            return hash_file(self._staged(path)) == file.record
+            return hash_file(self._staged(path), advance) == file.record
 
-    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
+    def is_placed(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
+        advance(file.size)
         return self.is_same(path, file, "size")  # its bytes were read where they were staged
 
     def commit(self, units: Units) -> None:

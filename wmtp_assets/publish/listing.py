@@ -54,12 +54,14 @@ class SentArtifact(Spec):
 
     Attributes:
         content_sha256: its version, as its own manifest has it.
+        release: what was released where it came from; None: nothing.
         files: path below the destination → file; its own manifest is one of them.
     """
 
     kind: Kind
     version: str = Field(max_length=100)
     content_sha256: Sha256
+    release: str | None = Field(default=None, max_length=100)
     files: dict[RelativePath, SentFile]
 
 
@@ -67,7 +69,7 @@ class Listing(Spec):
     """``MANIFEST.json``.
 
     Attributes:
-        release: version of ``RELEASE.json``; None: nothing was released when it was published.
+        release: version of the ``RELEASE.json`` that is published; None: none is.
         published_at: UTC time.
         retired: path → files that were published before and are no longer; they lie there until
             somebody publishes with ``--delete``.
@@ -107,11 +109,9 @@ def parse_listing(data: bytes, where: str) -> Listing:
     except ValidationError as error:
         problem = error.errors()[0]
         place = as_text(".".join(map(str, problem["loc"])))
-        raise PublishError(
-            f"{where} is no manifest of ours: {place}: {as_text(problem['msg'])}"
-        ) from error
+        raise PublishError(_not_ours(where, f"{place}: {as_text(problem['msg'])}")) from error
     except ValueError as error:
-        raise PublishError(f"{where} is no manifest of ours: {as_text(error)}") from error
+        raise PublishError(_not_ours(where, as_text(error))) from error
     if not is_whole:
         raise PublishError(
             f"{where} was changed after it was written: its own SHA-256 should be "
@@ -119,6 +119,13 @@ def parse_listing(data: bytes, where: str) -> Listing:
             "everything is sent anew"
         )
     return listing
+
+
+def _not_ours(where: str, why: str) -> str:
+    return (
+        f"{where} is no manifest of ours: {why}. Look at the URL; if it is right, publish to "
+        "another place, or take that file away and publish again"
+    )
 
 
 def composite(parts: Sequence[bytes]) -> str:

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from wmtp_assets.integrity.findings import as_text
-from wmtp_assets.progress import Say, human_bytes, silent
-from wmtp_assets.publish.destination import Destination, How, NotThere
+from wmtp_assets.progress import Progress, Say, human_bytes, silent
+from wmtp_assets.publish.destination import SIDE_BY_SIDE, Destination, How, NotThere, comparing
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST, MAX_SIZE, Listing, SentFile, parse_listing
 from wmtp_assets.publish.outgoing import Outgoing
@@ -61,6 +61,7 @@ class Plan:
         locals: the artifacts that are published.
         outgoing: the files to send.
         kept: path → file that is there already.
+        dropped: artifacts that are published no longer.
         others: artifacts that stay published as they are.
         extra: path → files of ours that are no longer wanted, as they were published.
     """
@@ -72,6 +73,7 @@ class Plan:
     items: tuple[Item, ...]
     outgoing: tuple[Outgoing, ...]
     kept: Mapping[str, SentFile]
+    dropped: tuple[str, ...]
     others: tuple[str, ...]
     extra: Mapping[str, SentFile]
 
@@ -91,10 +93,11 @@ class Plan:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The counts, and each file that is not the same."""
+        """The counts, what is dropped, and each file that is not the same."""
         changed = [item for item in self.items if item.state != "same"]
         return {
             "states": self.count(),
+            "dropped": list(self.dropped),
             "files": [
                 {"path": i.path, "state": i.state, "artifact": i.artifact, "bytes": i.size}
                 for i in changed
@@ -126,7 +129,7 @@ def make_plan(
     release: str | None,
     how: How,
     *,
-    known: Collection[str] | None = None,
+    drop: Collection[str] = (),
     downgrade: bool = False,
     overwrite: bool = False,
     say: Say = silent,
@@ -136,31 +139,32 @@ def make_plan(
     Args:
         release: the version that is released here.
         how: how what is published is compared with what lies there.
-        known: keys of the catalogue, where all is meant: published artifacts that it does not have
-            any more are extra; None: only these are meant.
+        drop: keys of published artifacts that shall be published no longer.
         downgrade: an older release may replace a newer one.
         overwrite: so may a file of ours one that no publication put there.
 
     Raises:
-        PublishError: if the destination holds the other source or a newer release, if names
-            collide, if a file is too large for it, if somebody else's lies in a place of ours, or
-            if it refuses.
+        PublishError: if the destination holds the other source, a newer release or an artifact of
+            one, if what shall be dropped is not published, if names collide, if a file is too large
+            for it, if somebody else's lies in a place of ours, or if it refuses.
     """
     before = read_published(destination)
     listing = before.listing
-    _require_successor(destination.name, listing, source, release, downgrade)
+    _require_source(destination.name, listing, source)
+    _require_published(destination.name, listing, drop)
+    if listing is not None and not downgrade:
+        _require_successor(destination.name, listing, locals_, release)
     files = {file.path: file for local in locals_ for file in local.files}
     published = listing.files if listing else {}
     same = {path: published[path] for path in files if _is_equal(files[path], published.get(path))}
-    with ThreadPoolExecutor(8) as pool:
-        answers = pool.map(lambda path: destination.is_same(path, same[path], how), same)
+    advance = comparing(f"comparing with {destination.name}", same, say)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        answers = pool.map(lambda path: destination.is_same(path, same[path], how, advance), same)
         confirmed = {path for path, is_same in zip(same, answers, strict=True) if is_same}
     for path in same.keys() - confirmed:
         say(f"{path} does not lie at {destination.name} as it was published: it is sent again")
     keys = {local.artifact.key for local in locals_}
-    others = [key for key in (listing.artifacts if listing else {}) if key not in keys]
-    gone = [key for key in others if known is not None and key not in known]
-    others = [key for key in others if key not in gone]
+    others = [k for k in (listing.artifacts if listing else {}) if k not in keys and k not in drop]
     staying = {*files, *(p for key in others for p in _artifact_files(listing, key))}
     _require_size(destination, locals_)
     retired = listing.retired if listing else {}
@@ -169,9 +173,9 @@ def make_plan(
     _require_no_collision(destination.name, there, files, staying)
     if not overwrite:
         unknown = there.keys() - published.keys() - retired.keys()
-        _require_ours(destination, [file for path, file in files.items() if path in unknown])
+        _require_ours(destination, [files[path] for path in files if path in unknown], say)
     items = [_item(file, published, same, confirmed) for file in files.values()]
-    owners = {path: key for key in gone for path in _artifact_files(listing, key)}
+    owners = {path: key for key in drop for path in _artifact_files(listing, key)}
     items += [Item(path, "extra", owners.get(path, ""), f.size) for path, f in extra.items()]
     return Plan(
         source,
@@ -181,6 +185,7 @@ def make_plan(
         tuple(items),
         tuple(file for path, file in files.items() if path not in confirmed),
         {path: same[path] for path in confirmed},
+        tuple(drop),
         tuple(others),
         extra,
     )
@@ -206,20 +211,39 @@ def _item(
     return Item(file.path, state, file.artifact, file.record.size)
 
 
-def _require_successor(
-    name: str, listing: Listing | None, source: Source, release: str | None, downgrade: bool
-) -> None:
-    if listing is None:
-        return
-    if listing.source != source:
+def _require_source(name: str, listing: Listing | None, source: Source) -> None:
+    if listing is not None and listing.source != source:
         raise PublishError(
             f"{name} holds artifacts of the source {listing.source!r}, these are of {source!r}: "
             "the two never share a tree. Publish to another place"
         )
-    if listing.release is not None and not downgrade and _is_older(release, listing.release):
+
+
+def _require_published(name: str, listing: Listing | None, drop: Collection[str]) -> None:
+    there = listing.artifacts if listing is not None else {}
+    for key in drop:
+        if key not in there:
+            raise PublishError(
+                f"{key} cannot be dropped: it is not published at {name}; that is: "
+                f"{', '.join(there) or 'nothing'}"
+            )
+
+
+def _require_successor(
+    name: str, listing: Listing, locals_: Sequence[Local], release: str | None
+) -> None:
+    """Neither the tree nor an artifact whose content changes goes back to an older release."""
+    what, newer = name, listing.release
+    for local in locals_:
+        before = listing.artifacts.get(local.artifact.key)
+        if before is None or before.content_sha256 == local.content_sha256:
+            continue
+        if before.release and (newer is None or is_newer(before.release, newer)):
+            what, newer = f"{local.artifact.key} at {name}", before.release
+    if newer is not None and _is_older(release, newer):
         here = f"release {as_text(release)}" if release else "nothing released"
         raise PublishError(
-            f"{name} holds release {as_text(listing.release)}, and here is {here}: it would go "
+            f"{what} holds release {as_text(newer)}, and here is {here}: it would go "
             "back. Publish from the machine that has the newer release, to another place, or with "
             "--downgrade if it shall go back"
         )
@@ -240,10 +264,12 @@ def _require_size(destination: Destination, locals_: Sequence[Local]) -> None:
                 )
 
 
-def _require_ours(destination: Destination, files: Sequence[Outgoing]) -> None:
+def _require_ours(destination: Destination, files: Sequence[Outgoing], say: Say) -> None:
     """What lies in places of ours, and no publication names, must be what would be put there."""
+    size = sum(file.record.size for file in files)
+    progress = Progress(f"comparing what nobody published at {destination.name}", size, say)
     for file in files:
-        if not destination.holds(file):
+        if not destination.holds(file, progress.advance):
             raise PublishError(
                 f"{file.path} at {destination.name} is another file than the one of "
                 f"{file.artifact} here, and {MANIFEST} does not name it: it is somebody else's, or "
@@ -271,7 +297,7 @@ def _require_no_collision(
         others += [folders[fold]] if fold in folders else []
         if others:
             raise PublishError(
-                f"{path} and {others[0]}, at {name}, would be one file, or one inside "
-                "the other, where upper and lower case are the same. Nothing was sent; move the "
-                "latter away"
+                f"{path} and {as_text(others[0])}, at {name}, would be one file, or one "
+                "inside the other, where upper and lower case are the same. Nothing was sent; move "
+                "the latter away"
             )

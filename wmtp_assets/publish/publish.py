@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -14,7 +13,14 @@ from wmtp_assets.clock import timestamp
 from wmtp_assets.integrity.rules import is_committed
 from wmtp_assets.layout import Artifact
 from wmtp_assets.progress import Progress, Say, silent
-from wmtp_assets.publish.destination import Destination, How, Stopped, Units, each
+from wmtp_assets.publish.destination import (
+    Destination,
+    How,
+    Stopped,
+    Units,
+    comparing,
+    each,
+)
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import key_of, write_rate
 from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
@@ -33,12 +39,14 @@ class Options:
         delete: remove files of ours that are no longer wanted; else they are left.
         downgrade: an older release may replace a newer one.
         overwrite: a file of ours may replace one that no publication put there.
+        drop: keys of artifacts that shall be published no longer.
     """
 
     how: How = "hash"
     delete: bool = False
     downgrade: bool = False
     overwrite: bool = False
+    drop: tuple[str, ...] = ()
 
 
 DEFAULT = Options()
@@ -98,32 +106,54 @@ def plan_publication(
         if missing:
             say(f"not materialized here, and so not sent: {', '.join(missing)}")
         chosen = to_publish(store, include_local_small=include_local_small)
-        known = {artifact.key for artifact in store.catalogue}
     else:
-        chosen, known = artifacts, None
-    if not chosen:
-        raise PublishError(
-            f"nothing is materialized under {store.root}: there is nothing to publish. Make it: "
-            "make materialize"
-        )
+        chosen = artifacts
+    chosen = [artifact for artifact in chosen if artifact.key not in options.drop]
+    if not chosen and not options.drop:
+        raise PublishError(_nothing(store))
     plan = make_plan(
         destination,
         [read_local(store, artifact) for artifact in chosen],
         store.settings.source,
         release_of(store),
         options.how,
-        known=known,
+        drop=options.drop,
         downgrade=options.downgrade,
         overwrite=options.overwrite,
         say=say,
     )
-    if known is not None and (kept := _not_here(store, plan)):
-        say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
+    if artifacts is None:
+        _say_kept(store, plan, say)
     return plan
 
 
-def _not_here(store: Store, plan: Plan) -> list[str]:
-    return [key for key in plan.others if not is_committed(store, store.catalogue[key])]
+def _nothing(store: Store) -> str:
+    """Why there is nothing to publish, and what to do."""
+    if to_publish(store, include_local_small=True):
+        return (
+            f"under {store.root} are only small splits and micro models, which exist for tests on "
+            "one machine: there is nothing else to publish. If they shall be published: wmtp "
+            "publish --include-local-small --to URL"
+        )
+    return (
+        f"nothing of what is meant is materialized under {store.root}: there is nothing to "
+        "publish. Make it: make materialize, or make materialize SELECT='+NAME' for what is "
+        "optional"
+    )
+
+
+def _say_kept(store: Store, plan: Plan, say: Say) -> None:
+    """Say what stays published although it is not here."""
+    known = {artifact.key: artifact for artifact in store.catalogue}
+    kept = [key for key in plan.others if key in known and not is_committed(store, known[key])]
+    unknown = [key for key in plan.others if key not in known]
+    if kept:
+        say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
+    if unknown:
+        say(
+            f"published, not known to this version of the project, and kept as it is: "
+            f"{', '.join(unknown)}. To publish it no longer: --drop {unknown[0]}"
+        )
 
 
 def publish(
@@ -145,7 +175,11 @@ def publish(
         PublishError: if a rule does not hold, a file changes while it is read, somebody else
             publishes meanwhile, or the destination refuses.
     """
-    with store.lock(f"publish-{key_of(destination.key)}", say):
+
+    def waiting(line: str) -> None:
+        say(f"{destination.name}: {line}")
+
+    with store.lock(f"publish-{key_of(destination.key)}", waiting):
         plan = plan_publication(
             store, artifacts, destination, options, include_local_small=include_local_small, say=say
         )
@@ -154,7 +188,7 @@ def publish(
         require_rules(store, chosen, say)
         started, before = time.monotonic(), destination.payload
         sent = _send(destination, plan, say)
-        listing = _listing(plan, sent)
+        listing = _listing(plan, sent, downgrade=options.downgrade)
         is_written = listing is not plan.before.listing
         deleted: tuple[str, ...] = ()
         is_held = is_written or bool(sent) or (options.delete and bool(plan.extra))
@@ -185,9 +219,10 @@ def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]
         return {}
     destination.prepare(plan.size)
     sent = _stage(destination, plan.outgoing, say)
+    advance = comparing("comparing what was sent", sent, say)
 
     def one(path: str) -> None:
-        if not destination.is_staged(path, sent[path]):
+        if not destination.is_staged(path, sent[path], advance):
             raise PublishError(
                 f"{path} does not lie at {destination.name} as it was sent: "
                 f"{_described(sent, path)}. Nothing was published; run again"
@@ -203,15 +238,10 @@ def _described(sent: Mapping[str, SentFile], path: str) -> str:
 
 def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
     progress = Progress("publishing", sum(file.record.size for file in outgoing), say)
-    lock = threading.Lock()
-
-    def advance(size: int) -> None:
-        with lock:
-            progress.advance(size)
-
     largest_first = sorted(outgoing, key=lambda file: -file.record.size)
+    stage, advance = destination.stage, progress.advance
     with ThreadPoolExecutor(destination.streams) as pool:
-        tasks = {pool.submit(destination.stage, file, advance): file for file in largest_first}
+        tasks = {pool.submit(stage, file, advance): file for file in largest_first}
         try:
             wait(tasks, return_when=FIRST_EXCEPTION)
             if any(task.done() and task.exception() for task in tasks):
@@ -237,9 +267,10 @@ def _commit(
         "Nothing of this was published; run again: what was sent is kept",
     )
     say(f"all is there; {len(sent)} files get their names at {destination.name}")
+    advance = comparing("comparing what is in its place", sent, say)
 
     def compare(path: str) -> None:
-        if not destination.is_placed(path, sent[path], how):
+        if not destination.is_placed(path, sent[path], how, advance):
             raise PublishError(
                 f"{path} does not lie at {destination.name} as it was sent: "
                 f"{_described(sent, path)}. Run again"
@@ -324,22 +355,34 @@ def _require_manifest(destination: Destination, listing: Listing) -> None:
         )
 
 
-def _listing(plan: Plan, sent: Mapping[str, SentFile]) -> Listing:
-    """What ``MANIFEST.json`` shall say: the same object as before where it says that already."""
+def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = False) -> Listing:
+    """What ``MANIFEST.json`` shall say: the same object as before where it says that already.
+
+    What is published with the same content already stays of the release it came from.
+    """
     before = plan.before.listing
     files = {**plan.kept, **sent}
     artifacts = {key: before.artifacts[key] for key in plan.others} if before else {}
     for local in plan.locals:
-        artifacts[local.artifact.key] = SentArtifact(
+        new = SentArtifact(
             kind=local.artifact.kind,
             version=local.version,
             content_sha256=local.content_sha256,
+            release=plan.release,
             files={file.path: files[file.path] for file in local.files},
         )
-    is_released = any(local.artifact.kind == "release" for local in plan.locals)
+        old = before.artifacts.get(local.artifact.key) if before else None
+        if old and not downgrade and old == new.model_copy(update={"release": old.release}):
+            new = old
+        artifacts[local.artifact.key] = new
+    release = None
+    if any(local.artifact.kind == "release" for local in plan.locals):
+        release = plan.release
+    elif before and any(artifacts[key].kind == "release" for key in plan.others):
+        release = before.release
     listing = Listing(
         source=plan.source,
-        release=plan.release if is_released or before is None else before.release,
+        release=release,
         published_at=timestamp(),
         artifacts={key: artifacts[key] for key in sorted(artifacts)},
         retired={path: plan.extra[path] for path in sorted(plan.extra)},

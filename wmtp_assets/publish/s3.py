@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import Any
 
 from wmtp_assets.files import PART, Hasher
+from wmtp_assets.manifest import FileRecord
 from wmtp_assets.publish.destination import (
     Advance,
     How,
@@ -54,6 +56,12 @@ _OVERTAKEN = frozenset(
 
 READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
+
+READINGS = 3
+"""Readings of an object in a row that brought nothing new, before it is given up."""
+
+PAUSE = 1.0
+"""Seconds before it is read again, and twice as many before the next time."""
 
 
 class S3:
@@ -150,30 +158,56 @@ class S3:
                         yield block[surplus:]
                     surplus = max(surplus - len(block), 0)
 
-    def is_same(self, path: str, file: SentFile, how: How) -> bool:
+    def is_same(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
+        stated = self._stated(path, file.size)
+        if stated is None:
+            return False
+        if how == "full" or (how == "hash" and not stated):
+            return self._is_read_as(path, file.record, advance)
+        advance(file.size)
+        return how == "size" or not stated or _is_checksum(stated, file)
+
+    def _stated(self, path: str, size: int) -> str | None:
+        """The checksum that the server keeps beside an object of this size; empty: it keeps none;
+        None: there is no such object."""
         try:
             with explained(self.name, self._bucket, path):
                 found = self._client.head_object(**self._at(path), ChecksumMode="ENABLED")
-                size, stated = found["ContentLength"], found.get("ChecksumSHA256")
+                return found.get("ChecksumSHA256", "") if found["ContentLength"] == size else None
         except NotThere:
-            return False
-        if size != file.size:
-            return False
-        if how == "size":
-            return True
-        if how != "full" and stated is not None:
-            return _is_checksum(stated, file)
-        if how == "stated":
-            return True
-        hasher = Hasher()
-        for block in self.read(path):
-            hasher.update(memoryview(block))
-        return hasher.record() == file.record
+            return None
 
-    def holds(self, file: Outgoing) -> bool:
-        found = Reading(file, self._part_size).describe()
+    def _is_read_as(self, path: str, record: FileRecord, advance: Advance) -> bool:
+        """Whether an object has these bytes; a reading that is cut off is gone on with."""
+        hasher, failures = Hasher(), 0
+        while True:
+            before = hasher.size
+            try:
+                for block in self.read(path, before):
+                    hasher.update(memoryview(block))
+                    advance(len(block))
+                    if hasher.size > record.size:
+                        return False
+                return hasher.record() == record
+            except NotThere:
+                return False
+            except PublishError:
+                failures = 1 if hasher.size > before else failures + 1
+                if failures >= READINGS:
+                    raise
+                time.sleep(PAUSE * failures)
+
+    def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
+        stated = self._stated(file.path, file.record.size)
+        if stated is None:
+            return False
+        if _is_checksum(stated, Reading(file, self._part_size).describe()):
+            advance(file.record.size)
+            return True
         # a checksum that somebody else's client made may be of another kind
-        return self.is_same(file.path, found, "hash") or self.is_same(file.path, found, "full")
+        return self._is_read_as(file.path, file.record, advance)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -366,11 +400,14 @@ class S3:
     def hold(self) -> AbstractContextManager[None]:
         return nullcontext()  # S3 has no locks; write_manifest is conditional
 
-    def is_staged(self, path: str, file: SentFile) -> bool:
+    def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
+        advance(file.size)
         return True  # the server compared each part with its SHA-256
 
-    def is_placed(self, path: str, file: SentFile, how: How) -> bool:
-        return self.is_same(path, file, "full" if how == "full" else "hash")
+    def is_placed(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
+        return self.is_same(path, file, "full" if how == "full" else "hash", advance)
 
     def commit(self, units: Units) -> None:
         files = {path: file for unit in units.values() for path, file in unit.items()}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from wmtp_assets_tests import command
 
 Wmtp = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -17,13 +18,7 @@ def run_wmtp(root: Path, *arguments: str, **variables: str) -> subprocess.Comple
     """Run ``wmtp`` over a storage root of the sample."""
     environment = {**os.environ, "WMTP_SOURCE": "", **variables}
     environment["WMTP_STORAGE_ROOT"] = str(root)
-    return subprocess.run(
-        [Path(sys.executable).with_name("wmtp"), *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    return command.run_wmtp(arguments, environment)
 
 
 @pytest.fixture

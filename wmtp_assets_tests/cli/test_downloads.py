@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from wmtp_assets.layout import Catalogue
 from wmtp_assets.materialize import materialize
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
+from wmtp_assets_tests.command import run_wmtp
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import (
     CONTENT,
@@ -77,13 +77,7 @@ def wmtp(environment: dict[str, str]) -> Wmtp:
     """Run ``wmtp``; keywords are variables."""
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [Path(sys.executable).with_name("wmtp"), *arguments],
-            capture_output=True,
-            text=True,
-            env=environment | variables,
-            check=False,
-        )
+        return run_wmtp(arguments, environment | variables)
 
     return run
 

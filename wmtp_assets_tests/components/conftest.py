@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import dagster as dg
 import pytest
@@ -14,6 +15,12 @@ from wmtp_assets.layout import Catalogue
 from wmtp_assets.store import Store
 
 Run = Callable[[dg.AssetSelection], dg.ExecuteInProcessResult]
+
+
+@cache
+def assets_and_checks() -> dg.Definitions:
+    """The assets and checks, made once a process: they are immutable, and know no storage."""
+    return definitions_of(Catalogue.load())
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ def run(store: Store, instance: dg.DagsterInstance) -> Run:
 def runner(store: Store, instance: dg.DagsterInstance) -> Run:
     """A function that runs a selection of the graph over ``store``."""
     storage = StorageResource(source="sample", root=str(store.root))
-    defs = build_defs(definitions_of(Catalogue.load()), storage)
+    defs = build_defs(assets_and_checks(), storage)
 
     def run(selection: dg.AssetSelection) -> dg.ExecuteInProcessResult:
         job = dg.Definitions.merge(

@@ -15,14 +15,13 @@ import pytest
 import torch
 
 from wmtp_assets.components.checks import result_of
-from wmtp_assets.components.families import definitions_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.integrity.findings import Finding, Outcome
 from wmtp_assets.integrity.rules import ABSENT, apply_rule, rules_of
 from wmtp_assets.layout import Artifact, Catalogue
 from wmtp_assets.store import Store
-from wmtp_assets_tests.components.conftest import Run
+from wmtp_assets_tests.components.conftest import Run, assets_and_checks
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
 
@@ -483,7 +482,7 @@ def test_integrity_job_passes_without_the_optional_assets(
     """The job that is scheduled every night on the ordinary tree."""
     remove_optional(store)
     storage = StorageResource(source="sample", root=str(store.root))
-    job = build_defs(definitions_of(Catalogue.load()), storage).resolve_job_def("integrity")
+    job = build_defs(assets_and_checks(), storage).resolve_job_def("integrity")
     result = job.execute_in_process(instance=instance, raise_on_error=False)
     assert result.success
     assert len(result.get_asset_check_evaluations()) == len(DAMAGES)

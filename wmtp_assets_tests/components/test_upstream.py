@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import dagster as dg
 import pytest
 from huggingface_hub import constants
 
-from wmtp_assets.components.families import definitions_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.hub import remote
@@ -21,6 +19,8 @@ from wmtp_assets.hub.lock import Lock, repository_key
 from wmtp_assets.hub.sample.server import serve
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.specs import DatasetSpec, ModelSpec
+from wmtp_assets_tests.command import run_wmtp
+from wmtp_assets_tests.components.conftest import assets_and_checks
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import (
     AUTHORIZATION,
@@ -49,7 +49,7 @@ CONTESTS = dg.AssetKey(["upstream", *SPECS["codecontests"].repository.id.split("
 def keys_of(selection: str) -> set[str]:
     """What a selection means in Dagster."""
     storage = StorageResource(source="sample", root="/nowhere")
-    graph = build_defs(definitions_of(Catalogue.load()), storage).resolve_asset_graph()
+    graph = build_defs(assets_and_checks(), storage).resolve_asset_graph()
     return {key.to_user_string() for key in dg.AssetSelection.from_string(selection).resolve(graph)}
 
 
@@ -69,7 +69,7 @@ def test_selections_mean_what_they_did() -> None:
 def test_every_raw_asset_has_its_repository() -> None:
     """Lineage in the UI starts where the bytes come from."""
     storage = StorageResource(source="sample", root="/nowhere")
-    graph = build_defs(definitions_of(Catalogue.load()), storage).resolve_asset_graph()
+    graph = build_defs(assets_and_checks(), storage).resolve_asset_graph()
     for artifact in Catalogue.load():
         if artifact.kind == "raw" and isinstance(artifact.spec, ModelSpec | DatasetSpec):
             (parent,) = graph.get(dg.AssetKey(artifact.key)).parent_keys
@@ -117,7 +117,7 @@ def materialize(key: str, root: Path, instance: dg.DagsterInstance) -> dg.Execut
     storage = StorageResource(source="hub", root=str(root))
     selection = dg.AssetSelection.assets(key).without_checks()
     job = dg.Definitions.merge(
-        build_defs(definitions_of(Catalogue.load()), storage),
+        build_defs(assets_and_checks(), storage),
         dg.Definitions(jobs=[dg.define_asset_job("chosen", selection)]),
     ).resolve_job_def("chosen")
     return job.execute_in_process(instance=instance, raise_on_error=False)
@@ -126,7 +126,7 @@ def materialize(key: str, root: Path, instance: dg.DagsterInstance) -> dg.Execut
 def observe(root: Path, instance: dg.DagsterInstance) -> dg.AssetObservation:
     """Observe HumanEval's repository."""
     storage = StorageResource(source="hub", root=str(root))
-    defs = build_defs(definitions_of(Catalogue.load()), storage)
+    defs = build_defs(assets_and_checks(), storage)
     job = defs.resolve_job_def("observe_upstream")
     result = job.execute_in_process(
         instance=instance, raise_on_error=False, asset_selection=[HUMANEVAL]
@@ -184,7 +184,7 @@ def test_moving_past_a_pin_in_the_spec_names_the_spec(
     repository = SPECS["codecontests"].repository
     write_files(tmp_path / "contests/datasets" / repository.id, {"README.md": b"x"})
     storage = StorageResource(source="hub", root=str(tmp_path / "storage"))
-    job = build_defs(definitions_of(Catalogue.load()), storage).resolve_job_def("observe_upstream")
+    job = build_defs(assets_and_checks(), storage).resolve_job_def("observe_upstream")
     with serve(tmp_path / "contests") as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", url)
         assert job.execute_in_process(instance=instance, asset_selection=[CONTESTS]).success
@@ -196,7 +196,7 @@ def test_observing_what_is_not_there_fails_plainly(
 ) -> None:
     """The hub of this test has two repositories; for another the message is the download's."""
     storage = StorageResource(source="hub", root=str(tmp_path / "storage"))
-    job = build_defs(definitions_of(Catalogue.load()), storage).resolve_job_def("observe_upstream")
+    job = build_defs(assets_and_checks(), storage).resolve_job_def("observe_upstream")
     result = job.execute_in_process(
         instance=instance, raise_on_error=False, asset_selection=[CONTESTS]
     )
@@ -210,7 +210,7 @@ def test_observing_what_is_not_there_fails_plainly(
 def test_sample_can_be_observed(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     """What a button of the UI does on a fresh clone must not be an error."""
     storage = StorageResource(source="sample", root=str(tmp_path / "storage"))
-    job = build_defs(definitions_of(Catalogue.load()), storage).resolve_job_def("observe_upstream")
+    job = build_defs(assets_and_checks(), storage).resolve_job_def("observe_upstream")
     assert job.execute_in_process(instance=instance, asset_selection=[HUMANEVAL]).success
 
 
@@ -293,18 +293,4 @@ def test_planted_token_is_nowhere(
 def wmtp(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``wmtp`` without waits."""
     environment = {**os.environ, "WMTP_STORAGE_ROOT": str(root), "WMTP_SOURCE": "hub"}
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT_WAITS, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-
-
-WITHOUT_WAITS = """
-from wmtp_assets.hub import remote
-remote.FIRST_WAIT = 0.0
-from wmtp_assets.cli.main import main
-main()
-"""
+    return run_wmtp(arguments, environment, waits=False)

@@ -8,24 +8,20 @@ plays each fault with the real client, and compares what it measures with what s
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import random
 import re
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from wmtp_assets.specs import DatasetSpec, ModelSpec, load_specs
 from wmtp_assets_tests.hub.conftest import write_files
+from wmtp_assets_tests.loopback import Handler, ask, listen
 
 SIZE = 3_000_000
 CONTENT = random.Random(5).randbytes(SIZE)
@@ -139,36 +135,22 @@ class FaultyHub:
 @contextmanager
 def faulty_hub(upstream: str) -> Iterator[FaultyHub]:
     """Serve what ``upstream`` serves, on another port of 127.0.0.1, with faults."""
-    origin = urlsplit(upstream).netloc
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing is logged."""
-
-        def handle(self) -> None:
-            with suppress(ConnectionError):
-                super().handle()
-
+    class Line(Handler):
         def do_GET(self) -> None:
             request = Request(
                 self.command, self.path, {k.title(): v for k, v in self.headers.items()}
             )
             with hub.lock:
                 hub.requests.append(request)
-            answer = _ask(origin, request)
+            answer = _ask(upstream, request)
             hub.change(request, answer)
             self._send(request, answer)
 
         do_HEAD = do_CONNECT = do_GET
 
         def _send(self, request: Request, answer: Answer) -> None:
-            self.send_response_only(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
+            self.send_head(answer.status, answer.headers)
             body = answer.body[: answer.stop] if request.method == "GET" else b""
             for begin in range(0, len(body), CHUNK):
                 piece = body[begin : begin + CHUNK]
@@ -180,41 +162,26 @@ def faulty_hub(upstream: str) -> Iterator[FaultyHub]:
             if answer.rests:
                 hub.released.wait(60)
             if answer.is_reset:
-                linger = struct.pack("ii", 1, 0)
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self.end_by_reset()
             self.close_connection |= answer.stop is not None or answer.rests
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that hangs up is no error."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        hub = FaultyHub(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    with listen(Line) as url:
+        hub = FaultyHub(url)
         try:
             yield hub
         finally:
             hub.released.set()
-            server.shutdown()
-            thread.join()
 
 
-def _ask(origin: str, request: Request) -> Answer:
+def _ask(upstream: str, request: Request) -> Answer:
     """The good answer."""
     if request.method == "CONNECT" or not request.path.startswith("/"):
         return Answer(200, {"Content-Length": "0"})
-    connection = http.client.HTTPConnection(origin)
     passed = {k: v for k, v in request.headers.items() if k in ("Range", "Accept")}
-    connection.request(request.method, request.path, headers=passed)
-    answer = connection.getresponse()
+    status, answered, body = ask(upstream, request.method, request.path, passed)
     dropped = ("date", "server", "connection")
-    headers = {k: v for k, v in answer.getheaders() if k.lower() not in dropped}
-    body = answer.read()
-    connection.close()
-    return Answer(answer.status, headers, body)
+    headers = {name: value for name, value in answered if name.lower() not in dropped}
+    return Answer(status, headers, body)
 
 
 # -- what a hub can do wrong -----------------------------------------------------------------------

@@ -17,9 +17,10 @@ from wmtp_assets.publish.folder import Folder
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.s3 import S3
 from wmtp_assets.publish.s3_client import make_client
+from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.publish.front import Front, serve_front
-from wmtp_assets_tests.publish.trees import make_store
+from wmtp_assets_tests.publish.trees import CATALOGUE, make_store
 
 PART = 1_000_000
 """Bytes of a part in these tests: a file of 3,000,000 bytes has three."""
@@ -32,6 +33,12 @@ _NUMBERS = count(1)
 def tree_store(tmp_path: Path) -> Store:
     """The store of :func:`make_store`."""
     return make_store(tmp_path / "storage")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Store:
+    """The store of a training node: an empty root."""
+    return Store(Settings("sample", tmp_path / "node"), CATALOGUE)
 
 
 @pytest.fixture

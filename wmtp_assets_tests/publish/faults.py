@@ -297,7 +297,35 @@ def page_for_file(front: Front) -> None:
     front.before = before
 
 
+def reading_back(at: int, times: int) -> Play:
+    """The server keeps no checksums, and what is read back is cut as by :func:`cutting`."""
+
+    def play(front: Front) -> None:
+        cutting(at, times)(front)
+        cut = front.after
+        without_checksums("HeadObject", "CompleteMultipartUpload")(front)
+        forget = front.after
+
+        def after(request: Request, answer: Answer) -> None:
+            cut(request, answer)
+            forget(request, answer)
+
+        front.after = after
+
+    return play
+
+
 PART_FAILS = "does not answer as a server does"
+
+
+def forbidden(
+    name: str, operation: str, moved: int, again: int, state: State = "as before"
+) -> Fault:
+    """The credentials do not permit an operation."""
+    asked = {"ListObjects": "ListObjectsV2"}.get(operation, operation)
+    error = f"do not permit {asked} (AccessDenied)"
+    return Fault(name, refusing(operation, 403, "AccessDenied"), error, moved, again, state)
+
 
 PUBLISHING = (
     Fault("none", nothing, "", SIZE, 0, "new"),
@@ -395,38 +423,18 @@ PUBLISHING = (
         0,
         SIZE,
     ),
-    Fault(
-        "no right to read",
-        refusing("GetObject", 403, "AccessDenied"),
-        "do not permit GetObject (AccessDenied)",
-        0,
-        SIZE,
-    ),
-    Fault(
-        "no right to list",
-        refusing("ListObjects", 403, "AccessDenied"),
-        "do not permit ListObjectsV2 (AccessDenied)",
-        0,
-        SIZE,
-    ),
-    Fault(
-        "no right to write",
-        refusing("CreateMultipartUpload", 403, "AccessDenied"),
-        "do not permit CreateMultipartUpload (AccessDenied)",
-        0,
-        SIZE,
-    ),
-    Fault(
+    forbidden("no right to read", "GetObject", 0, SIZE),
+    forbidden("no right to list", "ListObjects", 0, SIZE),
+    forbidden("no right to write", "CreateMultipartUpload", 0, SIZE),
+    forbidden(
         "the right to write is withdrawn before the first completion",
-        refusing("CompleteMultipartUpload", 403, "AccessDenied"),
-        "do not permit CompleteMultipartUpload (AccessDenied)",
+        "CompleteMultipartUpload",
         SIZE,
         0,
     ),
-    Fault(
+    forbidden(
         "the right to write is withdrawn before MANIFEST.json",
-        refusing("PutObject", 403, "AccessDenied"),
-        "do not permit PutObject (AccessDenied)",
+        "PutObject",
         SIZE,
         0,
         "some names new",
@@ -460,6 +468,22 @@ PUBLISHING = (
         SIZE,
         0,
         "new",
+    ),
+    Fault(
+        "the server keeps no checksums, and reading back is cut every 300,000 bytes",
+        reading_back(300_000, -1),
+        "",
+        SIZE,
+        0,
+        "new",
+    ),
+    Fault(
+        "the server keeps no checksums, and reading back is reset every time",
+        reading_back(0, -1),
+        PART_FAILS,
+        SIZE,
+        0,
+        "some names new",
     ),
     Fault(
         "the server passes over checksums",

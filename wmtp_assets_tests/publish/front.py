@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
-import socket
-import struct
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from wmtp_assets_tests.loopback import Handler, ask, listen
 
 HOPS = ("connection", "transfer-encoding", "date", "server", "expect", "content-length")
 
@@ -148,19 +145,8 @@ class Front:
 @contextmanager
 def serve_front(upstream: str) -> Iterator[Front]:
     """Serve the S3 server ``upstream`` on another port of 127.0.0.1, strictly and with faults."""
-    origin = urlsplit(upstream).netloc
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing is logged."""
-
-        def handle(self) -> None:
-            with suppress(ConnectionError):
-                super().handle()
-
+    class Line(Handler):
         def do_GET(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(int(headers.get("content-length", 0)))
@@ -187,40 +173,20 @@ def serve_front(upstream: str) -> Iterator[Front]:
                 self.close_connection = True
                 return
             if answer.stop == 0:
-                self._reset()
+                self.end_by_reset()
                 return
-            self.send_response_only(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            if "content-length" not in answer.headers:
-                self.send_header("content-length", str(len(answer.body)))
-            self.end_headers()
+            length = {"content-length": str(len(answer.body))}
+            self.send_head(answer.status, length | answer.headers)
             if self.command != "HEAD":
                 self.wfile.write(answer.body[: answer.stop])
             self.close_connection |= answer.stop is not None
 
-        def _reset(self) -> None:
-            self.wfile.flush()
-            linger = struct.pack("ii", 1, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.close_connection = True
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that hangs up is no error."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        front = Front(f"http://127.0.0.1:{server.server_port}", lambda item: _ask(origin, item))
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
+    with listen(Line) as url:
+        front = Front(url, lambda request: _ask(upstream, request))
         try:
             yield front
         finally:
             front.released.set()
-            server.shutdown()
-            thread.join()
 
 
 def _strictly(front: Front, request: Request) -> Answer | None:
@@ -265,15 +231,12 @@ def _signed(request: Request, name: str) -> str | None:
     return request.headers.get(name) if is_signed else None
 
 
-def _ask(origin: str, request: Request) -> Answer:
+def _ask(upstream: str, request: Request) -> Answer:
     """What the server behind answers."""
-    connection = http.client.HTTPConnection(origin)
     headers = {name: value for name, value in request.headers.items() if name not in HOPS}
-    connection.request(request.method, request.path, body=request.body, headers=headers)
-    answer = connection.getresponse()
-    body = answer.read()
-    passed = {k.lower(): v for k, v in answer.getheaders() if k.lower() not in HOPS}
+    status, answered, body = ask(upstream, request.method, request.path, headers, request.body)
+    named = {name.lower(): value for name, value in answered}
+    passed = {name: value for name, value in named.items() if name not in HOPS}
     if request.method == "HEAD":
-        passed["content-length"] = answer.getheader("content-length", "0")
-    connection.close()
-    return Answer(answer.status, passed, body)
+        passed["content-length"] = named.get("content-length", "0")
+    return Answer(status, passed, body)

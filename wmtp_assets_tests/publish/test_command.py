@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from wmtp_assets.cli.main import cli
+from wmtp_assets.cli.publish import _named
 from wmtp_assets.errors import SpecError
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
+from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
-from wmtp_assets_tests.publish.trees import DATASET, MODEL, ROWS, commit, files_below
+from wmtp_assets_tests.publish.trees import (
+    CATALOGUE,
+    DATASET,
+    MODEL,
+    ROWS,
+    commit,
+    files_below,
+)
 from wmtp_assets_tests.trees import damage, flip
 
 
@@ -84,6 +97,78 @@ def test_selection(root: Path, mounted: Path) -> None:
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL}
     with pytest.raises(SpecError, match="'nobody' is neither an asset nor a folder"):
         wmtp("publish", "nobody", "--to", f"file://{mounted}")
+
+
+def test_small_splits_of_a_folder_only_when_asked_for(
+    tree_store: Store, root: Path, mounted: Path
+) -> None:
+    """``humaneval`` meant its small split too, which exists for tests on one machine."""
+    commit(tree_store, "humaneval_small", {"train.jsonl": b""})
+    commit(tree_store, "micro_mtp", {"safetensors/model.safetensors": b"x"})
+
+    def keys(*arguments: str) -> set[str]:
+        store = tree_store
+        chosen = _named(store, arguments, "--include-local-small" in arguments)
+        return {artifact.key for artifact in chosen}
+
+    assert "humaneval_small" not in keys("humaneval")
+    assert "humaneval_processed" in keys("humaneval")
+    assert keys("humaneval_small") == {"humaneval_small"}
+    assert keys("micro-mtp") == {"micro_mtp", "micro_mtp_card"}
+
+
+def test_ctrl_c_says_what_is_waited_for_and_the_second_ends_at_once(
+    root: Path, mounted: Path
+) -> None:
+    """Nothing was said, and a server that does not answer held the command for minutes."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, "publish", "--to", f"file://{mounted}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = process.stdout
+    assert said is not None
+    line = next(line for line in said if line == "a part is on its way\n")
+    process.send_signal(signal.SIGINT)
+    line = next(line for line in said if line.startswith("stopping: "))
+    assert "what was sent is kept: run again to go on. Ctrl-C again ends at once" in line
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert not (mounted / MANIFEST).exists()
+    assert wmtp("publish", "--to", f"file://{mounted}").exit_code == 0
+
+
+SLOW = """
+import signal, sys, time
+from wmtp_assets.publish import folder
+from wmtp_assets.cli.main import main
+write = folder._write
+def slow(*args):
+    print("a part is on its way", flush=True)
+    time.sleep(600)
+folder._write = slow
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [("micro_mtp", "wmtp publish --include-local-small"), (None, "make materialize")],
+)
+def test_nothing_to_publish(
+    tmp_path: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch, key: str | None, remedy: str
+) -> None:
+    """Where only a micro model is there, "nothing is materialized" is not true."""
+    store = Store(Settings("sample", tmp_path / "empty"), CATALOGUE)
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(store.root))
+    if key:
+        commit(store, key, {"safetensors/model.safetensors": b"x"})
+    with pytest.raises(PublishError, match=remedy):
+        wmtp("publish", "--to", f"file://{mounted}")
 
 
 def test_into_the_root_itself(root: Path) -> None:

@@ -31,6 +31,7 @@ def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3.S3, "streams", 1)
     monkeypatch.setattr(destination, "SIDE_BY_SIDE", 1)
     monkeypatch.setattr(pulling, "PAUSE", 0.0)
+    monkeypatch.setattr(s3, "PAUSE", 0.0)
 
 
 def sent(front: Front) -> int:

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from io import FileIO
 from pathlib import Path
@@ -16,12 +17,13 @@ import pytest
 
 from wmtp_assets.files import hash_file
 from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish import destination as destinations
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
 from wmtp_assets.publish.destination import Stopped
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import STAGING, Folder
-from wmtp_assets.publish.listing import MANIFEST, parse_listing
+from wmtp_assets.publish.listing import MANIFEST, SentFile, parse_listing
 from wmtp_assets.publish.publish import Options, plan_publication, publish
 from wmtp_assets.publish.s3 import S3
 from wmtp_assets.publish.selection import is_newer
@@ -34,6 +36,7 @@ from wmtp_assets_tests.publish.trees import (
     LARGE,
     MODEL,
     OTHER,
+    RELEASE,
     ROWS,
     commit,
     files_below,
@@ -41,7 +44,10 @@ from wmtp_assets_tests.publish.trees import (
     random_bytes,
     release,
 )
+from wmtp_assets_tests.test_child import wait_until
 from wmtp_assets_tests.trees import damage, flip, tree
+
+FILE = SentFile(size=1, sha256="0" * 64, part_size=1, composite=f"{'A' * 43}=-1")
 
 
 def publish_all(store: Store, mounted: Path, owner: str = "", **options: Any) -> Folder:
@@ -116,14 +122,33 @@ def without(store: Store, key: str) -> Store:
     return Store(store.settings, Catalogue([s for s in CATALOGUE.specs if s is not gone]))
 
 
-def test_what_is_no_longer_in_the_catalogue_is_extra(tree_store: Store, mounted: Path) -> None:
-    """It lies there until --delete; a selection removes no other."""
+def test_what_this_checkout_does_not_know_stays_published(tree_store: Store, mounted: Path) -> None:
+    """Somebody with an older checkout published, and the model that a colleague had added was no
+    longer published; with --delete its only copy there was removed. It is said, and stays."""
     publish_all(tree_store, mounted)
-    newer = without(tree_store, DATASET)
-    publish(newer, [newer.catalogue[MODEL]], Folder(mounted), Options(delete=True))
+    older = without(tree_store, DATASET)
+    said: list[str] = []
+    done = publish(older, None, Folder(mounted), Options(delete=True), say=said.append)
+    assert done.deleted == ()
+    assert any(f"and kept as it is: {DATASET}. To publish it no longer" in line for line in said)
+    assert torn(mounted) == []
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL, DATASET}
+
+
+def test_what_is_dropped_lies_there_until_it_is_deleted(tree_store: Store, mounted: Path) -> None:
+    """By its key only, known here or not; with what else is published, or alone."""
+    publish_all(tree_store, mounted)
+    older = without(tree_store, DATASET)
+    refused(older, mounted, "nobody cannot be dropped: it is not published at", drop=("nobody",))
+    publish(older, [], Folder(mounted), Options(drop=(DATASET,)))
     assert (mounted / ROWS).exists()
-    assert states(newer, mounted) == {"same": 3, "extra": 3}
-    publish_all(newer, mounted, delete=True)
+    listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
+    assert listing.artifacts.keys() == {MODEL}
+    assert ROWS in listing.retired
+    publish(tree_store, None, Folder(mounted))
+    done = publish(tree_store, None, Folder(mounted), Options(drop=(DATASET,), delete=True))
+    assert ROWS in done.as_json()["deleted"]
+    assert done.as_json()["dropped"] == [DATASET]
     assert not (mounted / "datasets_v2").exists()
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL}
 
@@ -219,6 +244,42 @@ def test_older_release_does_not_replace_a_newer_one(tree_store: Store, mounted: 
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").release == "v2.9.1"
 
 
+def test_newer_artifact_of_a_tree_that_was_not_released_anew(
+    tree_store: Store, mounted: Path, tmp_path: Path
+) -> None:
+    """One artifact of release 3 was published into a tree of release 1: the machine that has 1 put
+    its older one in that place, as the tree's release was still 1."""
+    older = release(tree_store, "v1.0.0")
+    publish_all(older, mounted)
+    newer = make_store(tmp_path / "newer")
+    commit(newer, DATASET, {"raw/data.parquet": b"newer", "raw/LICENSE": b"MIT\n"})
+    newer = release(newer, "v3.0.0")
+    publish(newer, [newer.catalogue[DATASET]], Folder(mounted))
+    listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
+    assert listing.release == "v1.0.0"
+    assert {key: item.release for key, item in listing.artifacts.items()} == {
+        MODEL: "v1.0.0",
+        DATASET: "v3.0.0",
+        RELEASE: "v1.0.0",
+    }
+    refused(older, mounted, "holds release v3.0.0, and here is release v1.0.0: it would go back")
+    publish(older, [older.catalogue[MODEL]], Folder(mounted))
+    publish_all(older, mounted, downgrade=True)
+    assert publish_all(older, mounted).payload == 0
+
+
+def test_release_is_published_only_with_its_document(tree_store: Store, mounted: Path) -> None:
+    """A selection of a released tree is no release: another machine was refused because of one of
+    which no RELEASE.json was there. When the document is dropped, nor is it one any more."""
+    released = release(tree_store, "v2.0.0")
+    publish(released, [released.catalogue[DATASET]], Folder(mounted))
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").release is None
+    publish_all(released, mounted)
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").release == "v2.0.0"
+    publish(released, [], Folder(mounted), Options(drop=(RELEASE,)))
+    assert parse_listing((mounted / MANIFEST).read_bytes(), "").release is None
+
+
 def test_release_after_its_candidates(tree_store: Store, mounted: Path) -> None:
     """A suffix leads to a release, it is not one more number."""
     publish_all(release(tree_store, "v2.0.0-rc9"), mounted)
@@ -287,6 +348,27 @@ def test_name_that_differs_in_case_only(tree_store: Store, mounted: Path, name: 
     (mounted / name).parent.mkdir(parents=True, exist_ok=True)
     (mounted / name).write_bytes(b"somebody's")
     refused(tree_store, mounted, "would be one file, or one inside the other")
+
+
+def test_name_that_another_published_artifact_has(tree_store: Store, mounted: Path) -> None:
+    """It need not lie there any more to be in the way: the other artifact is published."""
+    publish(tree_store, [tree_store.catalogue[MODEL]], Folder(mounted))
+    listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
+    theirs = listing.artifacts[MODEL].model_copy(update={"files": {ROWS.upper(): FILE}})
+    changed = listing.model_copy(update={"artifacts": {**listing.artifacts, "their_raw": theirs}})
+    (mounted / MANIFEST).write_bytes(changed.render())
+    refused(tree_store, mounted, "would be one file, or one inside the other")
+
+
+def test_names_of_others_are_shown_as_text(tree_store: Store, mounted: Path) -> None:
+    """Whoever may write there names files as he likes: a terminal gets no commands of his."""
+    folder = mounted / "models_v2/meta-llama-mtp/raw/empty"
+    folder.mkdir(parents=True)
+    (folder / "x\x1b[31m\nwmtp: all is well").write_bytes(b"")
+    with pytest.raises(PublishError, match="would be one file, or one inside the other") as error:
+        publish_all(tree_store, mounted)
+    assert "\x1b" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_file_of_somebody_else_in_a_place_of_ours(tree_store: Store, mounted: Path) -> None:
@@ -371,7 +453,7 @@ def test_link_is_not_followed_to_delete(tree_store: Store, mounted: Path, tmp_pa
     (mounted / "datasets_v2").rename(tmp_path / "elsewhere")
     (mounted / "datasets_v2").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PublishError, match="through a link that leads out of file://"):
-        publish_all(without(tree_store, DATASET), mounted, delete=True)
+        publish_all(tree_store, mounted, drop=(DATASET,), delete=True)
     assert (tmp_path / "elsewhere/humaneval/raw/data.parquet").exists()
 
 
@@ -439,6 +521,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from wmtp_assets.layout import Catalogue
+from wmtp_assets.publish import destination as destinations
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
 from wmtp_assets.publish.destination import Stopped
@@ -596,6 +679,36 @@ def test_two_that_give_names_at_once(
     assert not (mounted / STAGING).exists()
 
 
+def test_from_one_root_the_second_waits(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would write one journal, and stage into one place; it is said what is waited for."""
+    said: list[str] = []
+    seconds: list[threading.Thread] = []
+    send = publishing._send
+
+    def overlapping(*args: Any) -> object:
+        monkeypatch.setattr(publishing, "_send", send)
+        other = Folder(mounted, part_size=PART)
+        second = threading.Thread(
+            target=lambda: publish(tree_store, None, other, say=said.append), daemon=True
+        )
+        second.start()
+        seconds.append(second)
+        wait_until(lambda: bool(said))
+        time.sleep(0.2)
+        assert len(said) == 1
+        return send(*args)
+
+    monkeypatch.setattr(publishing, "_send", overlapping)
+    first = publish_all(tree_store, mounted)
+    seconds[0].join(30)
+    assert said[0].startswith(f"file://{mounted}: waiting for publish-")
+    assert "held by process" in said[0]
+    assert first.payload == sum(map(len, files_below(tree_store.root).values()))
+    assert torn(mounted) == []
+
+
 def test_lock_of_a_killed_run_is_no_obstacle(tree_store: Store, mounted: Path) -> None:
     """The file alone holds nothing."""
     (mounted / STAGING).mkdir()
@@ -730,3 +843,27 @@ def test_reason_is_not_lost(
     monkeypatch.setattr(Folder, "streams", 8)
     with pytest.raises(PublishError, match="the reason"):
         publish_all(tree_store, mounted)
+
+
+@pytest.mark.parametrize("how", ["hash", "full"])
+def test_comparing_says_how_far_it_is(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Reading back what is published, and what was staged, took minutes in silence."""
+    said: list[str] = []
+    monkeypatch.setattr(destinations, "QUIET", 0.0)
+
+    def send() -> list[str]:
+        said.clear()
+        publish(tree_store, None, Folder(mounted, part_size=PART), Options(how), say=said.append)  # type: ignore[arg-type]
+        return [line for line in said if line.startswith("comparing")]
+
+    assert [line.split(":")[0] for line in send()] == [
+        "comparing what was sent",
+        "comparing what is in its place",
+    ]
+    (line,) = send()
+    assert line.startswith(f"comparing with file://{mounted}: 3.1 MB of 3.1 MB (100 %)")
+    (mounted / MANIFEST).unlink()
+    (line, *_) = send()
+    assert line.startswith(f"comparing what nobody published at file://{mounted}: 3.1 MB of 3.1 MB")

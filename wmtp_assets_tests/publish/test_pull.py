@@ -23,7 +23,7 @@ from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import Folder
 from wmtp_assets.publish.listing import MANIFEST
 from wmtp_assets.publish.publish import publish
-from wmtp_assets.publish.pull import Pulled, choose, pull, read_listing, require_room
+from wmtp_assets.publish.pull import pull, read_listing
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.light import light_environment
@@ -37,6 +37,7 @@ from wmtp_assets_tests.publish.trees import (
     ROWS,
     commit,
     files_below,
+    pull_all,
     random_bytes,
     release,
 )
@@ -44,24 +45,10 @@ from wmtp_assets_tests.trees import damage, flip, tree
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Store:
-    """The store of a training node: an empty root."""
-    return Store(Settings("sample", tmp_path / "node"), CATALOGUE)
-
-
-@pytest.fixture
 def published(tree_store: Store, folder: Folder) -> Folder:
     """A destination with a model and a data set."""
     publish(tree_store, None, folder)
     return folder
-
-
-def pull_all(node: Store, destination: Folder, *names: str) -> list[Pulled]:
-    """Pull by names, as the command does; all that is published by default."""
-    listing = read_listing(destination)
-    chosen = choose(node, listing, names or [*listing.artifacts])
-    require_room(node, chosen, destination, listing)
-    return [pull(node, artifact, destination, listing) for artifact in chosen]
 
 
 def test_the_same_tree(tree_store: Store, node: Store, folder: Folder) -> None:

@@ -15,26 +15,27 @@ from typing import Any
 import pytest
 
 from wmtp_assets.errors import SpecError, StoreError, WmtpError
+from wmtp_assets.publish import s3
+from wmtp_assets.publish.destination import How
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal
 from wmtp_assets.publish.listing import MANIFEST, parse_listing
 from wmtp_assets.publish.open import open_destination
 from wmtp_assets.publish.publish import Options, publish
-from wmtp_assets.publish.pull import choose, pull, read_listing
+from wmtp_assets.publish.pull import read_listing
 from wmtp_assets.publish.s3 import S3
-from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.publish.conftest import KEY, SECRET, OpenS3, client_of
 from wmtp_assets_tests.publish.front import Answer, Front, Request
 from wmtp_assets_tests.publish.trees import (
-    CATALOGUE,
     DATASET,
     LARGE,
     MODEL,
     ROWS,
     commit,
     files_below,
+    pull_all,
     random_bytes,
     release,
 )
@@ -173,6 +174,43 @@ def test_full_verification_reads_every_byte_back(
     with pytest.raises(PublishError, match=r"does not lie at s3://.* as it was sent: 3000000 byt"):
         send(tree_store, open_s3, how="full")
     assert "PutObject" not in front.operations()
+
+
+def test_reading_back_goes_on_where_it_was_cut(
+    tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of reading are not lost, nor a publication, to one cut connection."""
+    monkeypatch.setattr(s3, "PAUSE", 0.0)
+    cuts = [1_500_000]
+
+    def cut(request: Request, answer: Answer) -> None:
+        if request.operation == "GetObject" and request.key.endswith(LARGE) and cuts:
+            answer.stop = cuts.pop()
+
+    front.after = cut
+    send(tree_store, open_s3, how="full")
+    ranges = [
+        request.headers.get("range")
+        for request in front.requests
+        if request.operation == "GetObject" and request.key.endswith(LARGE)
+    ]
+    assert [*map(bool, ranges)] == [False, True]
+
+
+@pytest.mark.parametrize("how", ["size", "stated", "hash", "full"])
+def test_comparing_says_how_far_it_is(tree_store: Store, open_s3: OpenS3, how: How) -> None:
+    """Each byte once, however they are compared."""
+    send(tree_store, open_s3)
+    destination = open_s3()
+    file = read_listing(destination).files[LARGE]
+    told: list[int] = []
+    assert destination.is_same(LARGE, file, how, told.append)
+    assert sum(told) == 3_000_000
+    assert (len(told) > 1) == (how == "full")
+    assert min(told) > 0
+    told.clear()
+    assert not destination.is_same("nothing", file, how, told.append)
+    assert told == []
 
 
 def test_manifest_that_is_another_when_it_is_read_back(
@@ -391,8 +429,7 @@ def test_another_selection_forgets_nothing(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
 ) -> None:
     """What is half sent of a model is gone on with after a data set was published."""
-    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
-    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    send_killed(tree_store, front, bucket, tmp_path / "journal.jsonl", "UploadPart", 2)
     publish(tree_store, [tree_store.catalogue[DATASET]], open_s3())
     front.soundly()
     publish(tree_store, [tree_store.catalogue[MODEL]], open_s3())
@@ -421,27 +458,22 @@ def test_journal_is_read_under_the_lock(
 ) -> None:
     """Who waits for another process goes on with what that one sent."""
     second = open_s3()
-    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
-    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    send_killed(tree_store, front, bucket, tmp_path / "journal.jsonl", "UploadPart", 2)
     publish(tree_store, None, second)
     assert second.payload == sum(map(len, files_below(tree_store.root).values())) - 2_000_000
 
 
 def test_released_copies_and_pull(
-    tree_store: Store, open_s3: OpenS3, front: Front, tmp_path: Path
+    tree_store: Store, open_s3: OpenS3, front: Front, node: Store
 ) -> None:
     """The way to the training node and back: the same tree."""
     send(release(tree_store, "v2.0.0"), open_s3)
-    node = Store(Settings("sample", tmp_path / "node"), CATALOGUE)
-    destination = open_s3()
-    listing = read_listing(destination)
-    for artifact in choose(node, listing, [*listing.artifacts]):
-        pull(node, artifact, destination, listing)
+    pull_all(node, open_s3())
     assert files_below(node.root) == files_below(tree_store.root)
 
 
 def test_pull_goes_on_where_it_was_cut(
-    tree_store: Store, open_s3: OpenS3, front: Front, tmp_path: Path
+    tree_store: Store, open_s3: OpenS3, front: Front, node: Store
 ) -> None:
     """Within one run and in the next: a range is asked for, and what arrived is not fetched
     again."""
@@ -454,10 +486,7 @@ def test_pull_goes_on_where_it_was_cut(
 
     front.soundly()
     front.after = cut
-    node = Store(Settings("sample", tmp_path / "node"), CATALOGUE)
-    destination = open_s3()
-    listing = read_listing(destination)
-    pull(node, node.catalogue[MODEL], destination, listing)
+    pull_all(node, open_s3(), MODEL)
     ranges = [r.headers.get("range") for r in front.requests if r.key.endswith(LARGE)]
     assert len(ranges) == 2
     assert ranges[1] is not None
@@ -491,6 +520,16 @@ publish(Store(Settings("sample", Path(root)), Catalogue.load()), None, there)
 """
 
 
+def send_killed(
+    store: Store, front: Front, bucket: str, journal: Path, operation: str, after: int
+) -> None:
+    """Publish in a process that is killed when it asks for ``operation`` once more than ``after``
+    times."""
+    arguments = (store.root, journal, front.url, bucket, operation, after)
+    command = [sys.executable, "-c", KILLED, *map(str, arguments)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize(
     ("operation", "after", "is_untouched"),
     [
@@ -517,9 +556,7 @@ def test_killed(
     commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(3_500_000, 5)})
     commit(tree_store, DATASET, {"raw/data.parquet": b"newer", "raw/LICENSE": b"MIT\n"})
     front.soundly()
-    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
-    killed = subprocess.run([*command, front.url, bucket, operation, str(after)], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    send_killed(tree_store, front, bucket, tmp_path / "journal.jsonl", operation, after)
     there = objects(front, bucket)
     assert there[MANIFEST] == before[MANIFEST]
     assert (there == before) == is_untouched
@@ -535,8 +572,7 @@ def test_killed(
     assert {path: there[path] for path in local} == local
     assert there.keys() - local.keys() == listing.retired.keys()
     assert not (tmp_path / "journal.jsonl").exists()
-    uploads = client_of(front.url).list_multipart_uploads(Bucket=bucket)
-    assert uploads.get("Uploads", []) == []
+    assert uploads(front, bucket) == []
 
 
 def test_killed_between_completion_and_the_journal(
@@ -589,8 +625,7 @@ def test_part_that_nobody_remembers(
     """It was sent, and the process was killed before it knew: a server that lists the SHA-256 of
     its parts, as Amazon's does, is believed where that is ours."""
     journal = tmp_path / "journal.jsonl"
-    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(journal)]
-    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    send_killed(tree_store, front, bucket, journal, "UploadPart", 2)
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(line for line in lines if b'"part"' not in line))
     front.soundly()
@@ -605,22 +640,19 @@ def test_another_generation_abandons_what_was_sent(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
 ) -> None:
     """Parts of the old content must never be completed into the new file."""
-    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
-    subprocess.run([*command, front.url, bucket, "UploadPart", "2"], check=False)
+    send_killed(tree_store, front, bucket, tmp_path / "journal.jsonl", "UploadPart", 2)
     data = random_bytes(3_000_000, 7)
     commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": data, "raw/empty": b""})
     send(tree_store, open_s3)
     assert objects(front, bucket)[LARGE] == data
-    uploads = client_of(front.url).list_multipart_uploads(Bucket=bucket)
-    assert uploads.get("Uploads", []) == []
+    assert uploads(front, bucket) == []
 
 
 def test_part_that_the_server_has_otherwise_is_sent_again(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
 ) -> None:
     """The journal is a memory: what the server lists decides."""
-    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(tmp_path / "journal.jsonl")]
-    subprocess.run([*command, front.url, bucket, "UploadPart", "3"], check=False)
+    send_killed(tree_store, front, bucket, tmp_path / "journal.jsonl", "UploadPart", 3)
     (upload_id,) = {
         u.upload_id for u in Journal(tmp_path / "journal.jsonl").uploads.values() if u.parts
     }
