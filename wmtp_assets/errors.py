@@ -30,7 +30,11 @@ class DownloadError(WmtpError):
 
 
 class StoreError(WmtpError):
-    """The storage root refused: disk full, wrong source, no atomic exchange."""
+    """The storage root refused: disk full, no right to write, no atomic exchange."""
+
+
+class WrongRoot(StoreError):
+    """The storage root that the settings name holds the other source, or is no folder."""
 
 
 class LockHeld(StoreError):

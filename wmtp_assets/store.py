@@ -15,7 +15,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -24,7 +24,13 @@ from filelock import FileLock, Timeout
 from wmtp_assets import manifest
 from wmtp_assets.child import reading
 from wmtp_assets.clock import timestamp
-from wmtp_assets.errors import CorruptArtifact, LockHeld, MissingArtifact, StoreError
+from wmtp_assets.errors import (
+    CorruptArtifact,
+    LockHeld,
+    MissingArtifact,
+    StoreError,
+    WrongRoot,
+)
 from wmtp_assets.exchange import exchange, is_cut_off, recover
 from wmtp_assets.files import (
     DISK_FULL,
@@ -45,6 +51,8 @@ from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
 from wmtp_assets.specs import relative_path
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_REFUSED = {*_READ_ONLY, *DISK_FULL, errno.EXDEV, errno.EIO, errno.ENOTDIR}
+"""What a disk says, and no mistake of the program."""
 _NOT_REGULAR = {errno.ELOOP, errno.EINVAL, errno.ENXIO}
 
 
@@ -294,6 +302,7 @@ class Store:
         Raises:
             LockHeld: if another process holds it and ``wait`` is False.
             StoreError: if the root cannot be written.
+            OSError: if the disk is full.
         """
         path = self.internal / "locks" / f"{name.replace('/', '--')}.lock"
         holder = path.with_suffix(".json")
@@ -307,21 +316,24 @@ class Store:
             say(f"waiting for {name}: {_describe_holder(holder)}")
             lock.acquire()
         except OSError as error:
-            if error.errno not in _READ_ONLY:
+            if error.errno in DISK_FULL:
                 raise
-            raise StoreError(f"{self.internal} cannot be written: {error.strerror}") from error
+            raise self._refused(name, error) from error
         with ExitStack() as at_end:
             at_end.callback(lock.release)
             at_end.callback(holder.unlink, missing_ok=True)
             who = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
-            replace_file(holder, json.dumps(who).encode())
+            with suppress(
+                OSError
+            ):  # it is for people; what cannot go on without a disk will say so
+                replace_file(holder, json.dumps(who).encode())
             yield
 
     def claim(self) -> None:
         """Mark the root as belonging to the current source.
 
         Raises:
-            StoreError: if it holds artifacts of the other source.
+            StoreError: as :meth:`check_source`.
         """
         if not self.check_source():
             replace_file(self.internal / "source", f"{self.settings.source}\n".encode())
@@ -330,19 +342,64 @@ class Store:
         """Whether the root is marked as belonging to the current source.
 
         Raises:
-            StoreError: if it holds artifacts of the other source.
+            WrongRoot: if it holds artifacts of the other source, or cannot be a folder.
+            StoreError: if its mark cannot be read.
         """
+        mark = self.internal / "source"
         try:
-            owner = (self.internal / "source").read_text().strip()
+            owner = mark.read_text(errors="replace").strip()
         except FileNotFoundError:
             return False
-        if owner and owner != self.settings.source:
+        except OSError as error:
+            if not _is_folder(self.root):
+                raise WrongRoot(
+                    f"{self.root} cannot be the storage root: {error.strerror}. Set "
+                    f"{ROOT_VARIABLE} to a folder, or unset it"
+                ) from error
             raise StoreError(
+                f"{mark} cannot be read ({error.strerror}), so nobody knows which source "
+                f"{self.root} is of. Mend its rights, or set {ROOT_VARIABLE} to another folder"
+            ) from error
+        if owner and owner != self.settings.source:
+            raise WrongRoot(
                 f"{self.root} holds artifacts of the source {owner!r}, but {SOURCE_VARIABLE} is "
                 f"{self.settings.source!r}. The two never share a root: set {ROOT_VARIABLE} to "
                 f"another folder, or unset it"
             )
         return bool(owner)
+
+    def require_place(self, artifact: Artifact) -> None:
+        """See that a commit of ``artifact`` may put its folder there, and that nothing else lies
+        there.
+
+        Raises:
+            WrongRoot: as :meth:`check_source`, or if the root is a link that leads nowhere.
+            StoreError: naming what is in the way, or cannot be written.
+        """
+        self.check_source()
+        above = [self.root / path for path in reversed(PurePosixPath(artifact.base).parents)]
+        for path in (*above, self.folder(artifact), self.internal):
+            if os.path.lexists(path) and not _is_folder(path):
+                what = "a link that leads to no folder" if path.is_symlink() else "no folder"
+                if path == self.root:
+                    raise WrongRoot(
+                        f"{path} cannot be the storage root: it is {what}. Set {ROOT_VARIABLE} to "
+                        "a folder, or unset it"
+                    )
+                raise StoreError(
+                    f"{path} is {what}, and in the way of {artifact.key}. Nothing was changed; "
+                    "move it away, then run this again"
+                )
+        there = [path for path in above if _is_folder(path)]
+        if there and not os.access(there[-1], os.W_OK | os.X_OK):
+            reason = os.strerror(errno.EACCES)
+            raise self._refused(artifact.key, OSError(errno.EACCES, reason, str(there[-1])))
+        for path in (self.root / name for name in artifact.copied):
+            if _is_folder(path):
+                raise StoreError(
+                    f"{path} is a folder, and in the way of a file of {artifact.key}. Nothing was "
+                    "changed; move it away, then run this again"
+                )
 
     @contextmanager
     def stage(self, artifact: Artifact, say: Say = silent) -> Iterator[Staged]:
@@ -351,10 +408,12 @@ class Store:
         Whatever is still there at the end is removed: call :meth:`commit` inside.
 
         Raises:
-            StoreError: if the disk is full (what is committed stays), the root belongs to the other
-                source, or it spreads over two filesystems.
+            StoreError: if the disk is full or refuses (what is committed stays), something lies
+                where a folder must be, the root belongs to the other source, or it spreads over two
+                filesystems.
         """
-        try:
+        with self._explained_refusal(artifact):
+            self.require_place(artifact)
             self.claim()
             with self.lock(artifact.key, say):
                 parent = self.internal / "staging" / artifact.key
@@ -367,21 +426,40 @@ class Store:
                 finally:
                     if parent.exists():
                         shutil.rmtree(parent)
+
+    @contextmanager
+    def _explained_refusal(self, artifact: Artifact) -> Iterator[None]:
+        """Say what the disk refuses below the root; errors of another kind pass."""
+        try:
+            yield
         except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            where = error.filename
+            is_named = isinstance(where, (str, os.PathLike))
+            is_elsewhere = is_named and not Path(where).is_relative_to(self.root)
+            if is_elsewhere and error.errno not in (*DISK_FULL, errno.EXDEV):
+                raise
             if error.errno == errno.EXDEV:
                 raise StoreError(
                     f"{self.folder(artifact)} and {self.internal} are on two filesystems, so that "
                     f"no commit is atomic ({error}). Keep the storage root on one filesystem"
                 ) from error
-            if error.errno not in DISK_FULL:
-                raise
+            raise self._refused(artifact.key, error) from error
+
+    def _refused(self, what: str, error: OSError) -> StoreError:
+        """The error for a person whose disk refuses something."""
+        if error.errno in DISK_FULL:
             there = next(path for path in (self.root, *self.root.parents) if path.exists())
             free = shutil.disk_usage(there).free
-            raise StoreError(
-                f"no space left for {artifact.key} under {self.root} ({error}); "
-                f"{human_bytes(free)} free. What is committed is whole; free some space and run "
-                "again"
-            ) from error
+            return StoreError(
+                f"no space left for {what} under {self.root} ({error}); {human_bytes(free)} free. "
+                "What is committed is whole; free some space and run again"
+            )
+        return StoreError(
+            f"{what} cannot be written under {self.root} ({error}). What is committed is as it "
+            f"was; mend that, or set {ROOT_VARIABLE} to another folder, and run again"
+        )
 
     def previous(self, artifact: Artifact) -> Path:
         """Where what an artifact was before its last commit is kept."""
@@ -438,8 +516,9 @@ class Store:
 
         Raises:
             MissingArtifact, CorruptArtifact: as :meth:`manifest`.
+            StoreError: if the disk is full or refuses.
         """
-        with self.lock(artifact.unit):
+        with self._explained_refusal(artifact), self.lock(artifact.unit):
             self._recover(artifact)
             committed = self.manifest(artifact)
             data = manifest.amend(committed, changes)
@@ -482,10 +561,15 @@ class Store:
         return kept if kept.exists() else None
 
     def recover(self, artifact: Artifact, say: Say = silent) -> None:
-        """Complete a commit in the artifact's unit that was cut off between two renames."""
-        if any(is_cut_off(folder) for folder in self._exchanged(artifact)):
-            with self.lock(artifact.unit, say):
-                self._recover(artifact)
+        """Complete a commit in the artifact's unit that was cut off between two renames.
+
+        Raises:
+            StoreError: if the disk refuses.
+        """
+        with self._explained_refusal(artifact):
+            if any(is_cut_off(folder) for folder in self._exchanged(artifact)):
+                with self.lock(artifact.unit, say):
+                    self._recover(artifact)
 
     def _recover(self, artifact: Artifact) -> None:
         for folder in self._exchanged(artifact):
@@ -541,6 +625,14 @@ def _set_aside(path: Path, kept: Path, *, is_replaced: bool = False) -> None:
     else:
         path.rename(kept)
     fsync_folder(kept.parent)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a folder, or a link to one, is there and can be looked at."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _raise(error: OSError) -> NoReturn:

@@ -34,7 +34,7 @@ from wmtp_assets import exchange, manifest
 from wmtp_assets import files as files_module
 from wmtp_assets import store as store_module
 from wmtp_assets.clock import timestamp, utc_now
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError, WrongRoot
 from wmtp_assets.files import BLOCK, HashedFile, hash_file, replace_file
 from wmtp_assets.layout import INTERNAL, Catalogue
 from wmtp_assets.manifest import FileRecord, Manifest
@@ -919,14 +919,108 @@ def test_disk_too_full_for_the_root(store: Store, monkeypatch: pytest.MonkeyPatc
 def test_root_that_cannot_be_written(
     store: Store, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """A mounted snapshot: said in one line, by every command that wants to write."""
+    """A mounted snapshot: said in one line, by every command that wants to write, also by the first
+    that ever does."""
 
     def refuse(*arguments: Any, **others: Any) -> NoReturn:
         raise_error(code)
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(StoreError, match="cannot be written"), store.lock("tiny"):
+    message = f"cannot be written under {store.root} .*set WMTP_STORAGE_ROOT to another folder, and"
+    with pytest.raises(StoreError, match=f"tiny {message}"), store.lock("tiny"):
         pass
+    store.root.parent.mkdir(exist_ok=True)
+    with pytest.raises(StoreError, match=f"tiny_raw {message}"):
+        commit(store, RAW, NEW)
+
+
+@pytest.mark.parametrize("call", ["rename", "link"])
+def test_rights_that_are_withdrawn(
+    store: Store, unit: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """While something is committed; what was there is as before."""
+    before = contents(unit)
+    artifact = store.catalogue[RAW]
+    monkeypatch.setattr(exchange, "_native", lambda first, second: errno.ENOSYS)
+    with (
+        pytest.raises(StoreError, match="tiny_raw cannot be written under"),
+        store.stage(artifact) as staged,
+    ):
+        staged.write("raw/7B/weights", b"new")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, lambda *args, **kwargs: raise_error(errno.EPERM))
+            store.commit(artifact, staged, {})
+    assert contents(unit) == before
+    assert staging(store) == []
+
+
+def test_amending_and_recovering_are_refused_in_words(
+    store: Store, unit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recording a value head on a full disk; a cut-off commit on one that is read only."""
+    artifact = store.catalogue[RAW]
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "write_new", lambda *args: raise_error(errno.ENOSPC))
+        with pytest.raises(StoreError, match=r"no space left for tiny_raw .* free\."):
+            store.amend(artifact, {"note": 1})
+    unit.rename(unit.with_name("tiny.wmtp-old"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", lambda *args: raise_error(errno.EROFS))
+        with pytest.raises(StoreError, match="tiny_raw cannot be written under"):
+            store.recover(artifact)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "staged"),
+        FileExistsError(errno.EEXIST, "File exists"),
+        PermissionError(errno.EACCES, "Permission denied", "/somewhere/else"),
+    ],
+)
+def test_errors_that_are_not_of_the_root_pass(store: Store, error: OSError) -> None:
+    """A mistake of the program keeps its traceback, and no other disk is taken for the root."""
+    with pytest.raises(type(error)) as raised, store.stage(store.catalogue[RAW]):
+        raise error
+    assert raised.value is error
+
+
+def test_lock_on_a_full_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who holds it cannot be noted; it is held all the same."""
+    monkeypatch.setattr(store_module, "replace_file", lambda *args: raise_error(errno.ENOSPC))
+    with (
+        store.lock(RAW),
+        pytest.raises(StoreError, match="held by another process"),
+        store.lock(RAW, wait=False),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")])
+@pytest.mark.parametrize("place", ["", "models_v2", "models_v2/tiny", ".wmtp"])
+def test_place_that_is_taken(store: Store, place: str, make: Callable[[Path], None]) -> None:
+    """Seen before anything is made; a root that is none is a wrong setting."""
+    path = store.root / place
+    path.parent.mkdir(exist_ok=True, parents=True)
+    make(path)
+    with pytest.raises(StoreError) as error:
+        commit(store, RAW, NEW)
+    assert str(path) in str(error.value)
+    assert isinstance(error.value, WrongRoot) == (place == "")
+    assert os.path.lexists(path)
+    assert staging(store) == []
+
+
+def test_mark_that_is_none(store: Store) -> None:
+    """Whose root it is nobody knows then."""
+    mark = store.internal / "source"
+    mark.mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"source cannot be read \(Is a directory\)"):
+        store.check_source()
+    mark.rmdir()
+    mark.write_bytes(b"\xff\xfe")
+    with pytest.raises(WrongRoot, match="holds artifacts of the source"):
+        store.check_source()
 
 
 @pytest.mark.parametrize(("first", "second"), [("sample", "hub"), ("hub", "sample")])

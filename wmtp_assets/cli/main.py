@@ -22,7 +22,7 @@ from wmtp_assets.cli.show import show
 from wmtp_assets.cli.status import status
 from wmtp_assets.cli.value_head import value_head
 from wmtp_assets.cli.verify import verify
-from wmtp_assets.errors import SpecError, StoreError, WmtpError
+from wmtp_assets.errors import SpecError, WmtpError, WrongRoot
 
 USAGE = 64
 INTERNAL = 70
@@ -53,7 +53,10 @@ cli.add_command(pull_command)
 
 
 def main() -> None:
-    """Run ``wmtp`` and exit: 0 good, 64 wrong usage, 70 internal error, others per command."""
+    """Run ``wmtp`` and exit: 0 good, 1 failed, 64 wrong usage or setting, 70 internal error.
+
+    Commands have other codes too; 64 is what other arguments or another environment would mend.
+    """
     errors = Console(stderr=True, soft_wrap=True)
     try:
         code = cli.main(standalone_mode=False)
@@ -62,7 +65,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = USAGE
-    except (SpecError, StoreError) as error:
+    except (SpecError, WrongRoot) as error:
         errors.print(f"wmtp: {error}", markup=False, highlight=False)
         code = USAGE
     except WmtpError as error:

@@ -14,7 +14,7 @@ from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.cli.publish import endpoint_option
 from wmtp_assets.progress import Say, Terminal, human_bytes
 from wmtp_assets.publish.open import open_destination
-from wmtp_assets.publish.pull import choose, pull, read_listing
+from wmtp_assets.publish.pull import choose, pull, read_listing, require_room
 
 
 @click.command("pull")
@@ -35,7 +35,8 @@ def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_
     before an interruption is kept. The base package and its extra s3 are enough: no Dagster, no
     torch.
 
-    Exits with 0 when all is here, 1 when it could not be had as published, 64 for wrong usage.
+    Exits with 0 when all is here, 1 when it could not be had as published or has no room or place
+    here, 64 for wrong usage: an unknown name or URL, a root of the other source.
     """
     store = open_store()
     destination = open_destination(store, url, endpoint_url, is_read=True)
@@ -45,7 +46,9 @@ def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_
         say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
         if sys.stderr.isatty():
             say = stack.enter_context(Terminal(Console(stderr=True)))
-        for artifact in choose(store, listing, names):
+        chosen = choose(store, listing, names)
+        require_room(store, chosen, destination, listing, say)
+        for artifact in chosen:
             pulled.append(pull(store, artifact, destination, listing, say))
             if not as_json:
                 last = pulled[-1]

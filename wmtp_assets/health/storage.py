@@ -123,7 +123,7 @@ def locks(store: Store) -> Iterator[Condition]:
             held += 1
             remedy = "wait for it; if it hangs, end that process: the lock ends with it"
             yield Condition("locks", "warning", str(error), remedy)
-        except OSError as error:
+        except (StoreError, OSError) as error:
             held += 1
             yield Condition("locks", "warning", f"{folder}: {error}", "mend its permissions")
             break

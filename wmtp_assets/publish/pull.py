@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_assets import manifest
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact, StoreError
+from wmtp_assets.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
 from wmtp_assets.files import HashedFile, fsync_folder, hash_file, replace_file
 from wmtp_assets.integrity.findings import stated
 from wmtp_assets.layout import VALUE_HEAD, Artifact
@@ -73,11 +73,11 @@ def choose(store: Store, listing: Listing, names: Sequence[str]) -> list[Artifac
     A folder's name means those of its artifacts that are published.
 
     Raises:
-        SpecError: for an unknown name.
-        PublishError: if nothing that a name means is published, or it is of the other source.
+        SpecError: for an unknown name, or if what is published is of the other source.
+        PublishError: if nothing that a name means is published.
     """
     if listing.source != store.settings.source:
-        raise PublishError(
+        raise SpecError(
             f"what is published there is of the source {listing.source!r}, but {SOURCE_VARIABLE} "
             f"is {store.settings.source!r}. Set {SOURCE_VARIABLE}={listing.source}"
         )
@@ -90,6 +90,36 @@ def choose(store: Store, listing: Listing, names: Sequence[str]) -> list[Artifac
             )
         wanted |= found
     return [artifact for artifact in store.catalogue if artifact.key in wanted]
+
+
+def require_room(
+    store: Store,
+    artifacts: Sequence[Artifact],
+    destination: Destination,
+    listing: Listing,
+    say: Say = silent,
+) -> None:
+    """Refuse, before the first byte of any artifact, what will not fit or has no place here.
+
+    Raises:
+        PublishError: if what is published contradicts the catalogue.
+        StoreError: saying what is missing, or what is in the way.
+    """
+    missing = 0
+    for artifact in artifacts:
+        names = _names(artifact, listing.artifacts[artifact.key], destination.name)
+        store.recover(artifact, say)
+        store.require_place(artifact)
+        missing += _missing(store, artifact, names)
+    there = next(path for path in (store.internal, *store.internal.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if missing > free:
+        first, *others = [artifact.key for artifact in artifacts]
+        more = f" and {len(others)} more" if others else ""
+        raise StoreError(
+            f"{first}{more} will not fit: {human_bytes(missing)} to fetch, {human_bytes(free)} "
+            f"free under {store.root}. Free some space, or move the root with {ROOT_VARIABLE}"
+        )
 
 
 def pull(
@@ -106,15 +136,15 @@ def pull(
             lies here than is published, other bytes come than ``MANIFEST.json`` names, or the
             destination refuses. What is committed here is as before; what arrived of a file is
             kept, and the next call goes on with it.
-        StoreError: if the disk is full, or the root belongs to the other source.
+        StoreError: if the disk is full or refuses, something lies where a folder must be, or the
+            root belongs to the other source.
     """
     published = listing.artifacts[artifact.key]
     names = _names(artifact, published, destination.name)
     fetch = _Fetch(store, artifact, destination, names, say)
     with store.stage(artifact, say) as staged:
-        store.recover(artifact, say)
+        require_room(store, [artifact], destination, listing, say)
         _require_own_guests(store, artifact, names)
-        fetch.require_room()
         data = fetch.get(artifact.manifest).read_bytes()
         described = _described(data, artifact, published, names, destination.name)
         held = {name: fetch.get(name) for name in (*described.files, *_guests(artifact, names))}
@@ -242,6 +272,42 @@ def _heads(described: Manifest, artifact: Artifact) -> dict[str, object]:
     return {VALUE_HEAD: stated(record, "sha256")}
 
 
+def _partials(store: Store, artifact: Artifact) -> Path:
+    """Where what arrived of files is kept, each under its hash."""
+    return store.scratch(artifact) / "pull"
+
+
+def _missing(store: Store, artifact: Artifact, names: Mapping[str, SentFile]) -> int:
+    """Bytes that are to be fetched: neither committed here nor left of a pull that was cut off.
+
+    Files that the manifest here records are not hashed for that.
+    """
+    try:
+        committed = store.manifest(artifact).files
+    except (MissingArtifact, CorruptArtifact, OSError):
+        committed = {}
+    missing: dict[str, int] = {}  # one of the same bytes under two names is fetched once
+    for name, file in names.items():
+        path = store.path(artifact, name)
+        if name in committed:
+            is_here = committed[name] == file.record and _size(path) == file.size
+        else:
+            is_here = _holds(path, file)
+        if not is_here:
+            left = _size(_partials(store, artifact) / file.sha256)
+            missing[file.sha256] = file.size - (left if 0 <= left <= file.size else 0)
+    return sum(missing.values())
+
+
+def _size(path: Path) -> int:
+    """Of a file; -1: there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
 class _Fetch:
     """Fetches the files of one artifact.
 
@@ -259,7 +325,7 @@ class _Fetch:
     ) -> None:
         self._store, self._artifact, self._destination = store, artifact, destination
         self._names, self._say = names, say
-        self._folder = store.scratch(artifact) / "pull"
+        self._folder = _partials(store, artifact)
         size = sum(file.size for file in names.values())
         self._progress = Progress(f"fetching {artifact.key}", size, say)
         self._held: dict[str, Path] = {}
@@ -270,30 +336,6 @@ class _Fetch:
         return all(
             path == self._store.path(self._artifact, name) for name, path in self._held.items()
         )
-
-    def require_room(self) -> None:
-        """Refuse before the first byte what will not fit.
-
-        Raises:
-            StoreError: saying what is missing.
-        """
-        missing = sum(
-            file.size - self._bytes_here(name, file) for name, file in self._names.items()
-        )
-        free = shutil.disk_usage(self._store.internal).free
-        if missing > free:
-            raise StoreError(
-                f"{self._artifact.key} will not fit: {human_bytes(missing)} to fetch, "
-                f"{human_bytes(free)} free under {self._store.root}. Free some space, or move the "
-                f"root with {ROOT_VARIABLE}"
-            )
-
-    def _bytes_here(self, name: str, file: SentFile) -> int:
-        for path in (self._store.path(self._artifact, name), self._folder / file.sha256):
-            with suppress(OSError):
-                if (size := path.lstat().st_size) <= file.size:
-                    return size
-        return 0
 
     def get(self, name: str) -> Path:
         """Where a file lies that is the published one: committed here, or fetched.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from wmtp_assets.checkpoints.params import MetaParams
 from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
 from wmtp_assets.child import stop
 from wmtp_assets.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.integrity.verify import exit_code, verify
+from wmtp_assets.integrity.findings import Finding, Outcome, Problem
+from wmtp_assets.integrity.verify import Verdict, exit_code, verify
 from wmtp_assets.layout import VALUE_HEAD, Artifact
+from wmtp_assets.publish import selection
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import Folder
+from wmtp_assets.publish.listing import MANIFEST
 from wmtp_assets.publish.publish import publish
 from wmtp_assets.publish.pull import choose, pull, read_listing
 from wmtp_assets.store import Store
@@ -134,6 +138,27 @@ def test_value_head_that_is_put_there_meanwhile(
     assert node.path(artifact, VALUE_HEAD).read_bytes() == mine
 
 
+def test_value_head_that_is_put_there_while_files_are_fetched(
+    model_store: Store, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen before anything is committed beside it, not after."""
+    publish(model_store, artifacts(model_store), folder)
+    node = tiny.make_store(tmp_path / "node")
+    artifact = node.catalogue[tiny.SAFETENSORS]
+    head, read = node.path(artifact, VALUE_HEAD), Folder.read
+
+    def overtaken(self: Folder, path: str, start: int = 0) -> Iterator[bytes]:
+        if path != MANIFEST:
+            head.parent.mkdir(parents=True, exist_ok=True)
+            head.write_bytes(b"trained meanwhile")
+        return read(self, path, start)
+
+    monkeypatch.setattr(Folder, "read", overtaken)
+    with pytest.raises(PublishError, match="is another value head than the published one"):
+        pull(node, artifact, folder, read_listing(folder))
+    assert files_below(node.root) == {f"{artifact.base}/{VALUE_HEAD}": b"trained meanwhile"}
+
+
 def test_recorded_value_head_is_not_forgotten(
     model_store: Store, folder: Folder, tmp_path: Path
 ) -> None:
@@ -173,6 +198,28 @@ def test_rule_about_the_content(model_store: Store, folder: Folder) -> None:
     with pytest.raises(PublishError, match=f"nothing was sent: {tiny.SAFETENSORS} does not pass"):
         publish(model_store, artifacts(model_store), folder)
     assert files_below(folder.root) == {}
+
+
+def test_warnings_stop_nothing(
+    model_store: Store, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upstream itself has what they are about; beside one, a finding that is none still does."""
+
+    def found(problem: Problem) -> Verdict:
+        place = ("tokenizer/tokenizer.model", "line 1", "one", "two", "look at it")
+        finding = Finding("twins", tiny.TOKENIZER, problem, *place)
+        return Verdict(tiny.TOKENIZER, "twins", Outcome([finding]))
+
+    def with_findings(*problems: Problem) -> Callable[..., list[Verdict]]:
+        added = [found(problem) for problem in problems]
+        return lambda *args, **kwargs: [*verify(*args, **kwargs), *added]
+
+    monkeypatch.setattr(selection, "verify", with_findings("warning", "corrupt"))
+    with pytest.raises(PublishError, match="does not pass the rule twins"):
+        publish(model_store, artifacts(model_store), folder)
+    monkeypatch.setattr(selection, "verify", with_findings("warning"))
+    publish(model_store, artifacts(model_store), folder)
+    assert read_listing(folder).artifacts.keys() == {*KEYS}
 
 
 def test_rule_that_cannot_be_applied(

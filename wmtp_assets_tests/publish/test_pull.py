@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from wmtp_assets.cli.main import main
 from wmtp_assets.errors import SpecError, StoreError
 from wmtp_assets.integrity.verify import exit_code, verify
-from wmtp_assets.manifest import render
+from wmtp_assets.manifest import amend, parse, render
 from wmtp_assets.publish import pull as module
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import Folder
 from wmtp_assets.publish.listing import MANIFEST
 from wmtp_assets.publish.publish import publish
-from wmtp_assets.publish.pull import read_listing
+from wmtp_assets.publish.pull import pull, read_listing
 from wmtp_assets.settings import Settings
 from wmtp_assets.store import Store
 from wmtp_assets_tests.light import light_environment
@@ -29,6 +32,8 @@ from wmtp_assets_tests.publish.trees import (
     DATASET,
     LARGE,
     MODEL,
+    OTHER,
+    RELEASE,
     ROWS,
     commit,
     files_below,
@@ -115,6 +120,32 @@ def test_damaged_remainder_is_no_obstacle(node: Store, published: Folder, size: 
     assert (node.root / LARGE).read_bytes() == random_bytes(3_000_000)
 
 
+def test_remainder_that_is_another_file_too_is_not_written_to(
+    node: Store, published: Folder, tmp_path: Path
+) -> None:
+    """A hard link of somebody's in the scratch folder."""
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(random_bytes(3_000_000)[:100])
+    partial = (
+        node.scratch(node.catalogue[MODEL]) / "pull" / read_listing(published).files[LARGE].sha256
+    )
+    partial.parent.mkdir(parents=True)
+    os.link(theirs, partial)
+    pull_all(node, published, MODEL)
+    assert theirs.read_bytes() == random_bytes(3_000_000)[:100]
+    assert (node.root / LARGE).read_bytes() == random_bytes(3_000_000)
+
+
+def test_commit_that_was_cut_off_is_completed_first(node: Store, published: Folder) -> None:
+    """Between two renames nothing seems to be here: all of it would be fetched again."""
+    pull_all(node, published)
+    before = tree(node.root / "datasets_v2")
+    unit = node.root / "datasets_v2/humaneval"
+    unit.rename(unit.with_name("humaneval.wmtp-old"))
+    assert [item.fetched for item in pull_all(node, published, DATASET)] == [0]
+    assert tree(node.root / "datasets_v2") == before
+
+
 def test_new_generation_replaces_the_old_one(
     tree_store: Store, node: Store, published: Folder
 ) -> None:
@@ -186,10 +217,164 @@ def test_names(node: Store, published: Folder) -> None:
     refused(node, published, "mbpp_raw is not published there; that is: humaneval_raw", "mbpp_raw")
 
 
+def leave(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """Pretend that the disk has so many bytes left."""
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("", (), {"free": free}))
+
+
 def test_no_room(node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said before the first byte."""
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("", (), {"free": 10}))
-    refused(node, published, f"{MODEL} will not fit: 3.0 MB to fetch, 10 B free", MODEL)
+    """Said before the first byte, also to whoever asks for one artifact only."""
+    leave(monkeypatch, 10)
+    message = f"{MODEL} will not fit: 3.0 MB to fetch, 10 B free"
+    refused(node, published, message, MODEL)
+    with pytest.raises(StoreError, match=message):
+        pull(node, node.catalogue[MODEL], published, read_listing(published))
+
+
+def test_room_for_all_that_was_asked_for(
+    node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the two fits, both do not: the first is not fetched either."""
+    leave(monkeypatch, 3_040_000)
+    refused(node, published, f"{MODEL} and 1 more will not fit: 3.1 MB to fetch, 3.0 MB free")
+    assert not node.internal.exists()
+    assert [len(pull_all(node, published, name)) for name in (MODEL, DATASET)] == [1, 1]
+
+
+def test_new_generation_needs_room(
+    tree_store: Store, node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the same name and size, or a longer one, whose bytes are others and are kept."""
+    pull_all(node, published)
+    for size in (3_000_000, 2_000_000):
+        commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(size, 7)})
+        publish(tree_store, [tree_store.catalogue[MODEL]], published)
+        with monkeypatch.context() as patch:
+            leave(patch, 10)
+            refused(node, published, f"will not fit: {size / 1e6} MB to fetch, 10 B free", MODEL)
+
+
+def test_what_is_here_needs_no_room(
+    tree_store: Store, node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is committed, nor what arrived before, nor the same bytes a second time; also
+    where the manifest of what lies here is gone."""
+    large = read_listing(published).files[LARGE].sha256
+    partial = node.scratch(node.catalogue[MODEL]) / "pull" / large
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(random_bytes(3_000_000)[:2_990_000])
+    with monkeypatch.context() as patch:
+        leave(patch, 15_000)
+        pull_all(node, published, MODEL)
+        leave(patch, 3_000)
+        pull_all(node, published, MODEL)
+        node.manifest_path(node.catalogue[MODEL]).unlink()
+        pull_all(node, published, MODEL)
+    commit(tree_store, DATASET, {"raw/a": random_bytes(9_000), "raw/b": random_bytes(9_000)})
+    publish(tree_store, None, published)
+    leave(monkeypatch, 12_000)
+    pull_all(node, published, DATASET)
+    assert files_below(node.root) == files_below(tree_store.root)
+
+
+def link_to_nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [Path.touch, link_to_nowhere])
+@pytest.mark.parametrize("name", ["datasets_v2", "datasets_v2/humaneval"])
+def test_something_lies_where_a_folder_must_be(
+    node: Store, published: Folder, name: str, make: Callable[[Path], None]
+) -> None:
+    """Seen before anything is fetched, of any artifact; nobody's file is removed."""
+    path = node.root / name
+    path.parent.mkdir(parents=True)
+    make(path)
+    refused(node, published, f"folder, and in the way of {DATASET}. Nothing was changed; move it")
+    refused(node, published, f"{path} is ", DATASET)
+    assert not node.internal.exists()
+    assert os.path.lexists(path)
+
+
+def test_no_right_to_write(node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the artifact's folder gets its name, which is the last step of all."""
+    above = node.root / "datasets_v2"
+    above.mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != above)
+    refused(node, published, f"{DATASET} cannot be written under {node.root} ([Errno 13] ")
+    assert not node.internal.exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(Path.touch, "source cannot be read (Not a directory)"), (link_to_nowhere, "in the way of")],
+)
+def test_something_lies_where_the_internal_folder_must_be(
+    node: Store, published: Folder, make: Callable[[Path], None], message: str
+) -> None:
+    """A link to a disk that is not mounted, for one."""
+    node.root.mkdir()
+    make(node.internal)
+    refused(node, published, message, DATASET)
+
+
+def test_folder_where_a_copy_must_be(tree_store: Store, node: Store, folder: Folder) -> None:
+    """At the root, where a release is copied to."""
+    publish(release(tree_store, "v2.0.0"), None, folder)
+    (node.root / "RELEASE.json").mkdir(parents=True)
+    refused(node, folder, f"is a folder, and in the way of a file of {RELEASE}")
+
+
+def test_exit_codes(
+    node: Store,
+    published: Folder,
+    mounted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """64 is what other words or another environment would mend; 1 is for disks, files and what is
+    published. None is a defect of the program."""
+
+    def code(name: str, url: str = f"file://{mounted}", also: Sequence[str] = ()) -> int:
+        monkeypatch.setattr(sys, "argv", ["wmtp", "pull", name, *also, "--from", url])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    monkeypatch.setenv("WMTP_SOURCE", "sample")
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(node.root))
+    assert [code("nobody"), code(MODEL, "mbpp_raw"), code(MODEL, "ftp://x/y")] == [64, 64, 64]
+    assert code("mbpp_raw") == 1
+    assert not node.root.exists()
+    with monkeypatch.context() as patch:
+        leave(patch, 10)
+        assert code(MODEL) == 1
+        leave(patch, 3_040_000)
+        assert code("meta-llama-mtp", also=[DATASET]) == 1
+        assert files_below(node.root) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", forbidden)
+        assert code(MODEL) == 1
+    (tmp_path / "file").touch()
+    for root in ("file", "file/below"):
+        monkeypatch.setenv("WMTP_STORAGE_ROOT", str(tmp_path / root))
+        assert code(MODEL) == 64
+    (tmp_path / "link").symlink_to("nowhere")
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(tmp_path / "link"))
+    assert code(MODEL) == 64
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(node.root))
+    assert code(MODEL) == 0
+    monkeypatch.setenv("WMTP_SOURCE", "hub")
+    assert code(MODEL) == 64
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(tmp_path / "other"))
+    assert code(MODEL) == 64
+
+
+def forbidden(*arguments: object, **others: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_other_source(published: Folder, tmp_path: Path) -> None:
@@ -275,6 +460,17 @@ def test_own_manifest_that_is_none(node: Store, published: Folder, mounted: Path
     sha256 = hashlib.sha256(b"{}").hexdigest()
     rewrite(mounted, lambda d: _files(d)[name].update(size=2, sha256=sha256))
     refused(node, published, "not a manifest: KeyError('self_sha256'). Nothing was taken", DATASET)
+
+
+def test_own_manifest_of_another_artifact(node: Store, published: Folder, mounted: Path) -> None:
+    """All hashes are right, and it says that it is of something else."""
+    name = "datasets_v2/humaneval/raw.metadata.json"
+    data = amend(parse((mounted / name).read_bytes(), name), {"asset": OTHER})
+    (mounted / name).unlink()
+    (mounted / name).write_bytes(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    rewrite(mounted, lambda d: _files(d)[name].update(size=len(data), sha256=sha256))
+    refused(node, published, f"contradict each other about {DATASET}", DATASET)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from wmtp_assets.files import replace_file
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish.destination import Destination
-from wmtp_assets.publish.pull import Pulled, choose, pull, read_listing
+from wmtp_assets.publish.pull import Pulled, choose, pull, read_listing, require_room
 from wmtp_assets.reports.facts import gather
 from wmtp_assets.reports.release import freeze
 from wmtp_assets.settings import Settings
@@ -64,9 +64,10 @@ def release(store: Store, version: str) -> Store:
 
 
 def pull_all(node: Store, destination: Destination, *names: str) -> list[Pulled]:
-    """Pull by names; all that is published by default."""
+    """Pull by names, as the command does; all that is published by default."""
     listing = read_listing(destination)
     chosen = choose(node, listing, names or [*listing.artifacts])
+    require_room(node, chosen, destination, listing)
     return [pull(node, artifact, destination, listing) for artifact in chosen]
 
 
