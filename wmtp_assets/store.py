@@ -323,9 +323,8 @@ class Store:
             at_end.callback(lock.release)
             at_end.callback(holder.unlink, missing_ok=True)
             who = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
-            with suppress(
-                OSError
-            ):  # it is for people; what cannot go on without a disk will say so
+            # it is for people; what cannot go on without a disk will say so
+            with suppress(OSError):
                 replace_file(holder, json.dumps(who).encode())
             yield
 

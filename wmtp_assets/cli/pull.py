@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 from rich.console import Console
 
-from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.cli.common import interruptible, json_option, open_store, print_json
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.cli.publish import endpoint_option
 from wmtp_assets.progress import Say, Terminal, human_bytes
@@ -43,6 +43,7 @@ def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_
     listing = read_listing(destination)
     pulled = []
     with ExitStack() as stack:
+        stack.enter_context(interruptible("what arrived is kept: run again to go on"))
         say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
         if sys.stderr.isatty():
             say = stack.enter_context(Terminal(Console(stderr=True)))

@@ -7,6 +7,7 @@ to their places, which moves no payload, and ``MANIFEST.json`` last.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -28,6 +29,12 @@ STALE = 7 * 24 * 3600
 """Seconds after which what an interrupted publication left, and nobody went on with, is removed by
 the next one."""
 
+
+READINGS = 3
+"""Readings of a file in a row that brought nothing new, before it is given up."""
+
+PAUSE = 1.0
+"""Seconds before it is read again, and twice as many before the next time."""
 
 QUIET = 2.0
 """Seconds of a comparison before it says how far it is."""
@@ -163,6 +170,36 @@ def may_be_ours(name: str) -> bool:
     """Whether a folder at the root of a destination is one of ours, or in the way of a file of
     ours; what is in others, however much that is, need not be listed."""
     return name.casefold() in _OURS
+
+
+def read_on(destination: Destination, path: str, start: int, size: int) -> Iterator[bytes]:
+    """The bytes of a file of ``size`` bytes from ``start`` on; a reading that is cut off is gone on
+    with where it was, and what is behind ``size`` is left.
+
+    Raises:
+        NotThere: if there is none.
+        PublishError: after :data:`READINGS` readings in a row that brought nothing new.
+    """
+    position, failures = start, 0
+    while position < size:
+        before = position
+        try:
+            for block in destination.read(path, position):
+                taken = block[: size - position]
+                position += len(taken)
+                yield taken
+                if position == size:
+                    return
+            raise PublishError(
+                f"{path} ends at {destination.name} after {position} of {size} bytes"
+            )
+        except NotThere:
+            raise
+        except PublishError:
+            failures = 1 if position > before else failures + 1
+            if failures >= READINGS:
+                raise
+            time.sleep(PAUSE * failures)
 
 
 def comparing(name: str, files: Mapping[str, SentFile], say: Say) -> Advance:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,18 +21,12 @@ from wmtp_assets.integrity.findings import stated
 from wmtp_assets.layout import VALUE_HEAD, Artifact
 from wmtp_assets.manifest import FileRecord, Manifest
 from wmtp_assets.progress import Progress, Say, human_bytes, silent
-from wmtp_assets.publish.destination import Destination, NotThere
+from wmtp_assets.publish.destination import Destination, read_on
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
 from wmtp_assets.publish.plan import read_published
 from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE
 from wmtp_assets.store import Staged, Store
-
-ATTEMPTS = 3
-"""Readings of a file in a row that brought nothing new, before it is given up."""
-
-PAUSE = 1.0
-"""Seconds before it is read again, and twice as many before the next time."""
 
 
 @dataclass(frozen=True)
@@ -374,35 +367,11 @@ class _Fetch:
         with HashedFile(partial, records.append, self._progress.advance, resume=True) as target:
             if target.tell():
                 self._say(f"going on with {name}: {human_bytes(target.tell())} are here")
-            failures = 0
-            while target.tell() < file.size:
-                before = target.tell()
-                try:
-                    self._read(name, file.size, target)
-                    if target.tell() < file.size:
-                        raise PublishError(
-                            f"{self._artifact.base}/{name} ends at {self._destination.name} after "
-                            f"{target.tell()} of {file.size} bytes"
-                        )
-                except NotThere:
-                    raise
-                except PublishError:
-                    failures = 1 if target.tell() > before else failures + 1
-                    if failures >= ATTEMPTS:
-                        raise
-                    time.sleep(PAUSE * failures)
-        return records[0]
-
-    def _read(self, name: str, size: int, target: HashedFile) -> None:
-        path = f"{self._artifact.base}/{name}"
-        for block in self._destination.read(path, target.tell()):
-            if target.tell() + len(block) > size:
-                block = block[: size - target.tell()]
+            path = f"{self._artifact.base}/{name}"
+            for block in read_on(self._destination, path, target.tell(), file.size):
                 target.write(block)
                 self.fetched += len(block)
-                return
-            target.write(block)
-            self.fetched += len(block)
+        return records[0]
 
 
 def _remove_unusable(path: Path, size: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
@@ -28,6 +27,7 @@ from wmtp_assets.publish.destination import (
     describing_last,
     each,
     may_be_ours,
+    read_on,
 )
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.journal import Journal, Upload
@@ -57,12 +57,6 @@ _OVERTAKEN = frozenset(
 
 READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
-
-READINGS = 3
-"""Readings of an object in a row that brought nothing new, before it is given up."""
-
-PAUSE = 1.0
-"""Seconds before it is read again, and twice as many before the next time."""
 
 
 class S3:
@@ -181,24 +175,15 @@ class S3:
             return None
 
     def _is_read_as(self, path: str, record: FileRecord, advance: Advance) -> bool:
-        """Whether an object has these bytes; a reading that is cut off is gone on with."""
-        hasher, failures = Hasher(), 0
-        while True:
-            before = hasher.size
-            try:
-                for block in self.read(path, before):
-                    hasher.update(memoryview(block))
-                    advance(len(block))
-                    if hasher.size > record.size:
-                        return False
-                return hasher.record() == record
-            except NotThere:
-                return False
-            except PublishError:
-                failures = 1 if hasher.size > before else failures + 1
-                if failures >= READINGS:
-                    raise
-                time.sleep(PAUSE * failures)
+        """Whether an object of this size has these bytes."""
+        hasher = Hasher()
+        try:
+            for block in read_on(self, path, 0, record.size):
+                hasher.update(memoryview(block))
+                advance(len(block))
+        except NotThere:
+            return False
+        return hasher.record() == record
 
     def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
         stated = self._stated(file.path, file.record.size)
@@ -215,7 +200,8 @@ class S3:
     def prepare(self, size: int) -> None:
         self._is_stopped = False
         self._journal.load()
-        with explained(self.name, self._bucket):
+        # what cannot be tidied up now is the next publication's to abort
+        with suppress(PublishError), explained(self.name, self._bucket):
             self._abort_stale()
             probe = self._client.create_multipart_upload(**self._at(MANIFEST))
             self._client.abort_multipart_upload(**self._at(MANIFEST), UploadId=probe["UploadId"])
@@ -485,7 +471,8 @@ class S3:
 
     def finish(self, paths: Collection[str]) -> None:
         self._journal.load()
-        with explained(self.name, self._bucket):
+        # what cannot be tidied up now is the next publication's to abort
+        with suppress(PublishError), explained(self.name, self._bucket):
             self._abort_stale()
             self._journal.forget_all([path for path in paths if self._is_aborted(path)])
 

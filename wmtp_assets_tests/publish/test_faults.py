@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.publish import destination, s3, s3_client
-from wmtp_assets.publish import pull as pulling
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.listing import MANIFEST
 from wmtp_assets.publish.publish import publish
@@ -30,8 +29,7 @@ def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "PARTS", 1)
     monkeypatch.setattr(s3.S3, "streams", 1)
     monkeypatch.setattr(destination, "SIDE_BY_SIDE", 1)
-    monkeypatch.setattr(pulling, "PAUSE", 0.0)
-    monkeypatch.setattr(s3, "PAUSE", 0.0)
+    monkeypatch.setattr(destination, "PAUSE", 0.0)
 
 
 def sent(front: Front) -> int:

@@ -18,6 +18,7 @@ from wmtp_assets.cli.main import main
 from wmtp_assets.errors import SpecError, StoreError
 from wmtp_assets.integrity.verify import exit_code, verify
 from wmtp_assets.manifest import amend, parse, render
+from wmtp_assets.publish import destination as destinations
 from wmtp_assets.publish import pull as module
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import Folder
@@ -191,7 +192,7 @@ def test_shorter_or_longer_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A file that ends early is asked for three times; of one that is longer no more is taken."""
-    monkeypatch.setattr(module, "PAUSE", 0.0)
+    monkeypatch.setattr(destinations, "PAUSE", 0.0)
     damage(mounted / ROWS, change)
     if len(change(b"12")) == 1:
         refused(node, published, "ends at file://", DATASET)

@@ -19,6 +19,7 @@ import pytest
 
 from wmtp_assets.errors import SpecError, StoreError, WmtpError
 from wmtp_assets.files import hash_file
+from wmtp_assets.publish import destination as destinations
 from wmtp_assets.publish import s3
 from wmtp_assets.publish.destination import How
 from wmtp_assets.publish.errors import PublishError
@@ -188,7 +189,7 @@ def test_reading_back_goes_on_where_it_was_cut(
     tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours of reading are not lost, nor a publication, to one cut connection."""
-    monkeypatch.setattr(s3, "PAUSE", 0.0)
+    monkeypatch.setattr(destinations, "PAUSE", 0.0)
     cuts = [1_500_000]
 
     def cut(request: Request, answer: Answer) -> None:
