@@ -140,9 +140,13 @@ class Destination(Protocol):
         destination compared every part with its hash. May run in several threads."""
         ...
 
-    def commit(self, units: Units) -> None:
+    def commit(self, units: Units, ours: Collection[str]) -> None:
         """Put the staged files in their places: those of a unit in one step where the destination
-        can, else what describes others behind the others."""
+        can, else what describes others behind the others.
+
+        Args:
+            ours: paths of all files that are ours: published, or not any longer.
+        """
         ...
 
     def is_placed(

@@ -45,7 +45,7 @@ from wmtp_assets.publish.destination import (
     may_be_ours,
 )
 from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.generation import give_back, replace_in_one_step
+from wmtp_assets.publish.generation import replace_in_one_step, tidy
 from wmtp_assets.publish.listing import MANIFEST, SentFile
 from wmtp_assets.publish.outgoing import Outgoing, Reading
 from wmtp_assets.specs import relative_path
@@ -57,7 +57,7 @@ LOCK = "lock"
 """In there: held while files get their names."""
 
 NEXT = "next"
-"""In the folder of an owner in there: the next generations of folders, by their paths."""
+"""In the folder of an owner in there: the next generation of a folder, while it is built."""
 
 _OWNER, _STAGED = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{64}")
 """Names of folders in there, one per owner, and of files in those: nothing else is ours."""
@@ -151,7 +151,7 @@ class Folder:
             self._require_real_staging()
             self.staging.mkdir(parents=True, exist_ok=True)
             for owner in self._owners():
-                self._give_back(owner)
+                self._tidy(owner)
             there = 0
             for path, status in self._staged_files():
                 if time.time() - status.st_mtime > STALE:
@@ -202,10 +202,13 @@ class Folder:
                 return None
             reading = Reading(replace(file, local=target), self._part_size)
             found = reading.describe()
+            with open_regular(target) as there:
+                os.fsync(there.fileno())
         except (OSError, PublishError):
             return None
         advance(file.record.size)
         self._in_place.add(file.path)
+        self._changed.update(target.parents)  # who was cut off may not have flushed its name
         return found
 
     def stop(self) -> None:
@@ -265,39 +268,34 @@ class Folder:
         advance(file.size)
         return self.is_same(path, file, "size")  # its bytes were read where they were staged
 
-    def commit(self, units: Units) -> None:
+    def commit(self, units: Units, ours: Collection[str]) -> None:
         with self._explained("write to"):
             for unit, files in units.items():
                 paths = [path for path in files if path not in self._in_place]
                 for path in paths:
                     self._require_inside(self._place(path))
-                if paths and not (unit and self._exchange(unit, paths)):
+                if paths and not (unit and self._exchange(unit, paths, ours)):
                     self._rename(paths)
 
-    def _exchange(self, unit: str, paths: Collection[str]) -> bool:
+    def _exchange(self, unit: str, paths: Collection[str], ours: Collection[str]) -> bool:
         """Give all staged files of a folder their names in one step; False where that cannot be."""
-        current = self._place(unit)
         staged = {path.removeprefix(f"{unit}/"): self._staged(path) for path in paths}
-        is_done = False
         try:
-            is_done = replace_in_one_step(current, self.staging / NEXT / unit, staged)
+            is_done = replace_in_one_step(self.root, unit, self.staging / NEXT, staged, ours)
             for path in staged.values() if is_done else ():
                 path.unlink()
             return is_done
         finally:
-            self._give_back(self.staging, paths if is_done else None)
-            self._changed.update(current.parents)
+            tidy(self.staging / NEXT, self.root)
+            self._changed.update(self._place(unit).parents)
 
-    def _give_back(self, owner: Path, named: Collection[str] | None = None) -> None:
-        """Remove what is left of generations, and nothing that is somebody's; what another builds
-        there now stays. See :func:`give_back`."""
-        left = owner / NEXT
+    def _tidy(self, owner: Path) -> None:
+        """Remove what is left of generations; what another builds there now stays."""
+        is_left = owner == self.staging
         with suppress(FileNotFoundError):
-            status = left.lstat()
-            is_left = owner == self.staging or time.time() - status.st_mtime > STALE
-            if is_left and stat.S_ISDIR(status.st_mode):
-                staged = {(s.st_dev, s.st_ino) for _, s in self._staged_files()}
-                give_back(left, self.root, staged, named)
+            is_left = is_left or time.time() - (owner / NEXT).lstat().st_mtime > STALE
+        if is_left:
+            tidy(owner / NEXT, self.root)
 
     def _rename(self, paths: Collection[str]) -> None:
         for path in (name for names in describing_last(paths) for name in names):
@@ -339,7 +337,7 @@ class Folder:
         with suppress(OSError, PublishError):
             if (self.root / STAGING).is_dir():
                 with self.hold():
-                    self._give_back(self.staging)
+                    self._tidy(self.staging)
                     self._remove_staging([*paths, MANIFEST])
 
     def _require_real_staging(self) -> None:
@@ -362,14 +360,15 @@ class Folder:
 
     def _owners(self) -> Iterator[Path]:
         """The folders of those who publish here; nothing else that lies beside them."""
-        for owner in (self.root / STAGING).iterdir():
-            if _OWNER.fullmatch(owner.name) and stat.S_ISDIR(owner.lstat().st_mode):
-                yield owner
+        for owner in _listed(self.root / STAGING):
+            with suppress(FileNotFoundError):
+                if _OWNER.fullmatch(owner.name) and stat.S_ISDIR(owner.lstat().st_mode):
+                    yield owner
 
     def _staged_files(self) -> Iterator[tuple[Path, os.stat_result]]:
         """The files that publications staged, by their names; nothing else that lies there."""
         for owner in self._owners():
-            for path in owner.iterdir():
+            for path in _listed(owner):
                 with suppress(FileNotFoundError):
                     status = path.lstat()
                     if _STAGED.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
@@ -436,6 +435,13 @@ class Folder:
                 + (f" ({error.filename})" if error.filename else "")
                 + ". Nothing more was published; make it possible and run again"
             ) from error
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in a folder; others may remove it meanwhile."""
+    with suppress(FileNotFoundError):
+        return sorted(folder.iterdir())
+    return []
 
 
 def _write(target: FileIO, begin: int, data: bytes) -> None:

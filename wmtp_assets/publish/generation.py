@@ -1,20 +1,24 @@
 """A folder whose files change together: the next generation is built beside it, and exchanged.
 
-It is built of hard links, to the staged files and to all else that lies in the folder, whosever it
-is: no payload is moved, and a file that somebody has open stays the same file.
+It is built of hard links, to the staged files and to those of ours that stay: no payload is moved.
+Where anything in the folder is not ours it is not exchanged: it would move with it.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
+import stat
+import uuid
 from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import NoReturn
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
 
 from wmtp_assets.exchange import exchange_at_once
-from wmtp_assets.files import fsync_folder, names_below
+from wmtp_assets.files import fsync_folder, names_below, write_new
 
 REFUSED = frozenset(
     (
@@ -22,6 +26,8 @@ REFUSED = frozenset(
         errno.EBUSY,
         errno.EINVAL,
         errno.EMLINK,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
         errno.ENOSYS,
         errno.ENOTSUP,
         errno.EOPNOTSUPP,
@@ -30,28 +36,37 @@ REFUSED = frozenset(
     )
 )
 """What systems say where there are no hard links, or not to files of others; where a folder is a
-mount point; and where the folder of somebody else would become ours."""
+mount point, or would get another owner; and where a file is gone meanwhile."""
+
+MOUNTS = Path("/proc/self/mountinfo")
 
 
-def replace_in_one_step(current: Path, new: Path, files: Mapping[str, Path]) -> bool:
-    """Give ``files`` their names in the folder ``current``; all else in it stays.
+def replace_in_one_step(
+    root: Path, unit: str, new: Path, files: Mapping[str, Path], ours: Collection[str]
+) -> bool:
+    """Give ``files`` their names in a folder; all else of ours in it stays.
 
     Args:
-        current: may be absent, its parent may too.
+        unit: the folder, below ``root``; it may be absent.
         new: where the next generation is built; on the same filesystem, and absent. What is there
-            afterwards is for :func:`give_back`.
+            afterwards is for :func:`tidy`.
         files: path in the folder → file to link there.
+        ours: paths below ``root`` of the files that are ours.
 
     Returns:
-        False where the system, the filesystem or rights do not allow it; nothing has changed then.
+        False where something there is not ours, or the system, the filesystem or rights do not
+        allow it; nothing has changed then.
 
     Raises:
         OSError: for every other reason; nothing has changed either.
     """
-    if any(place.is_symlink() for name in files for place in _ways(current, name)):
-        return False
+    current = root / unit
     try:
-        _build(new, current, files)
+        if not _is_only_ours(root, current, {*ours, *(f"{unit}/{name}" for name in files)}):
+            return False
+        inodes = _build(current, new, files)
+        record = {"unit": unit, "built": new.stat().st_ino, "inodes": inodes, "named": [*files]}
+        write_new(_record(new), json.dumps(record).encode())
         current.parent.mkdir(parents=True, exist_ok=True)
         if current.is_dir():
             return exchange_at_once(new, current)
@@ -63,36 +78,93 @@ def replace_in_one_step(current: Path, new: Path, files: Mapping[str, Path]) -> 
     return True
 
 
-def _ways(current: Path, name: str) -> list[Path]:
-    """The folders on the way from ``current``, which is one of them, to a file in it."""
-    target = current / name
-    return [current, *(parent for parent in target.parents if current in parent.parents)]
+def _record(new: Path) -> Path:
+    """Beside a generation: which folder it is of, and what was linked; written when it is built."""
+    return new.with_name(f"{new.name}.json")
 
 
-def _build(new: Path, current: Path, files: Mapping[str, Path]) -> None:
-    new.parent.mkdir(parents=True, exist_ok=True)
+def _is_only_ours(root: Path, current: Path, ours: Collection[str]) -> bool:
+    """Whether there is nothing in a folder but regular files and folders of ours, no other disk,
+    and no link on the way to it."""
+    above = [path for path in current.parents if root in path.parents]
+    if any(path.is_symlink() for path in (current, *above)):
+        return False
+    if not current.is_dir():
+        return True
+    device, mounts = current.parent.stat().st_dev, _mounts()
+    if any(mount == current or current in mount.parents for mount in mounts):
+        return False
+    folders = {str(parent) for path in ours for parent in PurePosixPath(path).parents}
+    for parent, names, files in os.walk(current, onerror=_raise):
+        if os.lstat(parent).st_dev != device:
+            return False
+        for name in names:
+            path = Path(parent, name)
+            if path.is_symlink() or path.relative_to(root).as_posix() not in folders:
+                return False
+        for name in files:
+            path = Path(parent, name)
+            is_file = stat.S_ISREG(path.lstat().st_mode)
+            if not is_file or path.relative_to(root).as_posix() not in ours:
+                return False
+    return True
+
+
+def _mounts() -> list[Path]:
+    """Mount points, resolved; none where the system does not list them (macOS)."""
+    try:
+        lines = MOUNTS.read_text().splitlines()
+    except OSError:
+        return []
+    return [Path(line.split(" ")[4].encode().decode("unicode_escape")) for line in lines]
+
+
+def _build(current: Path, new: Path, files: Mapping[str, Path]) -> dict[str, int]:
+    """Build the next generation; path → inode of each file that lies in ``current`` now."""
     is_there = current.is_dir()
     folders = [Path(name) for name, _, _ in os.walk(current, onerror=_raise)] if is_there else []
     for folder in folders or [current]:
         (new / folder.relative_to(current)).mkdir()
+    inodes: dict[str, int] = {}
     for path in names_below(current, _raise):
-        name = path.relative_to(current)
-        if name.as_posix() not in files:
+        name = path.relative_to(current).as_posix()
+        inodes[name] = path.lstat().st_ino
+        if name not in files:
             os.link(path, new / name, follow_symlinks=False)
+            inodes[name] = (new / name).lstat().st_ino
+    added: list[Path] = [] if is_there else [new]
     for name, staged in files.items():
         parent = (current / name).parent
         if parent.is_dir() and not os.access(parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
+        above = [path for path in (new / name).parents if new in path.parents]
+        added += [path for path in reversed(above) if not path.exists()]
         (new / name).parent.mkdir(parents=True, exist_ok=True)
         os.link(staged, new / name)
+    for folder in added:
+        _inherit(folder, _nearest(current / folder.relative_to(new)))
     for folder in reversed(folders):
         _keep_rights(folder, new / folder.relative_to(current))
     for folder, _, _ in os.walk(new):
         fsync_folder(Path(folder))
+    return inodes
 
 
 def _raise(error: OSError) -> NoReturn:
     raise error
+
+
+def _nearest(folder: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(path for path in folder.parents if path.is_dir())
+
+
+def _inherit(new: Path, parent: Path) -> None:
+    """Give a new folder the group that it would have got had it been made in ``parent``."""
+    wanted = parent.stat()
+    if wanted.st_mode & stat.S_ISGID:
+        os.chown(new, -1, wanted.st_gid)
+        new.chmod(stat.S_IMODE(new.stat().st_mode) | stat.S_ISGID | (wanted.st_mode & 0o070))
 
 
 def _keep_rights(folder: Path, new: Path) -> None:
@@ -103,39 +175,61 @@ def _keep_rights(folder: Path, new: Path) -> None:
     shutil.copystat(folder, new)
 
 
-def give_back(
-    left: Path,
-    root: Path,
-    staged: Collection[tuple[int, int]],
-    named: Collection[str] | None = None,
-) -> None:
+def tidy(new: Path, root: Path) -> None:
     """Remove what a generation left, be it the one before or one that never came to its place.
 
-    A file that somebody put there, or replaced, while the next one was built gets its name back.
+    A file that somebody put there, or put in the place of one of ours, while the next one was
+    built gets its name back; where ours has that name now, one beside it.
 
     Args:
-        left: what lies in it lies, or lay, below ``root`` with the same path.
-        staged: device and inode of the files that wait for their names.
-        named: paths below ``root`` that have just got other files; None: nobody knows, so that what
-            lies in a place stays.
+        new: as of :func:`replace_in_one_step`.
     """
-    folders = [Path(folder) for folder, _, _ in os.walk(left)]
-    for folder in folders:
-        folder.chmod(0o700)  # one that nobody may write to could not be emptied
+    record = _record(new)
+    if any(mount == new or new in mount.parents for mount in _mounts()):
+        return  # somebody's disk, which is his to unmount
+    if new.is_dir() and not new.is_symlink():
+        said = _read(record)
+        if said is not None and new.stat().st_ino != said["built"]:
+            _give_back(new, root / said["unit"], said)
+        shutil.rmtree(new)
+    record.unlink(missing_ok=True)
+
+
+def _read(record: Path) -> dict[str, Any] | None:
+    """What a record says; None: there is none that is whole, so that nothing was exchanged."""
+    try:
+        return json.loads(record.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _give_back(left: Path, current: Path, said: Mapping[str, Any]) -> None:
+    for folder, _, _ in os.walk(left):
+        Path(folder).chmod(0o700)  # one that nobody may write to could not be emptied
     for path in list(names_below(left, _raise)):
-        name, status = path.relative_to(left), path.lstat()
-        target = root / name
-        is_others = named is not None and name.as_posix() not in named
-        if (status.st_dev, status.st_ino) not in staged:
-            there = _status(target)
-            if there is None:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.link(path, target, follow_symlinks=False)
-            elif is_others and status.st_mtime_ns > there.st_mtime_ns:
-                path.replace(target)
-        path.unlink(missing_ok=True)
-    for folder in reversed(folders):
-        folder.rmdir()
+        name = path.relative_to(left).as_posix()
+        if said["inodes"].get(name) == path.lstat().st_ino:
+            continue
+        target = current / name
+        above = [
+            parent for parent in target.parents if parent == current or current in parent.parents
+        ]
+        if any(parent.is_symlink() or _is_no_folder(parent) for parent in above):
+            target = current.parent / target.name
+        there = _status(target)
+        if there is not None and name not in said["named"] and stat.S_ISREG(there.st_mode):
+            path.replace(target)
+            continue
+        if there is not None:
+            target = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.kept")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.link(path, target, follow_symlinks=False)
+
+
+def _is_no_folder(path: Path) -> bool:
+    status = _status(path)
+    return status is not None and not stat.S_ISDIR(status.st_mode)
 
 
 def _status(path: Path) -> os.stat_result | None:

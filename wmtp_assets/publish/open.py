@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from wmtp_assets.errors import SpecError
+from wmtp_assets.files import replace_file
 from wmtp_assets.publish.destination import Destination
 from wmtp_assets.publish.folder import Folder
 from wmtp_assets.publish.location import parse_url
@@ -36,7 +39,7 @@ def open_destination(
                 f"{location} and the storage root {store.root} lie in each other: publish to "
                 "another folder"
             )
-        return Folder(Path(location.path), f"{socket.gethostname()}:{store.root}")
+        return Folder(Path(location.path), "" if is_read else _owner(store))
     if location.scheme == "s3":
         from wmtp_assets.publish.s3 import open_s3
 
@@ -44,3 +47,13 @@ def open_destination(
     from wmtp_assets.publish.vessl import open_vessl
 
     return open_vessl(store, location, "read" if is_read else "write")
+
+
+def _owner(store: Store) -> str:
+    """Who publishes from this root: two containers may have equal names and equal paths."""
+    path = store.internal / "publish" / "id"
+    with suppress(OSError):
+        if not path.exists():
+            replace_file(path, uuid.uuid4().hex.encode())
+        return f"{socket.gethostname()}:{store.root}:{path.read_text()}"
+    return f"{socket.gethostname()}:{store.root}"

@@ -9,10 +9,18 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from wmtp_assets.integrity.findings import as_text
+from wmtp_assets.manifest import FileRecord
 from wmtp_assets.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.publish.destination import SIDE_BY_SIDE, Destination, How, NotThere, comparing
 from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.listing import MANIFEST, MAX_SIZE, Listing, SentFile, parse_listing
+from wmtp_assets.publish.listing import (
+    MANIFEST,
+    MAX_SIZE,
+    Listing,
+    SentArtifact,
+    SentFile,
+    parse_listing,
+)
 from wmtp_assets.publish.outgoing import Outgoing
 from wmtp_assets.publish.selection import Local, is_newer
 from wmtp_assets.settings import Source
@@ -154,6 +162,8 @@ def make_plan(
     _require_published(destination.name, listing, drop)
     if listing is not None and not downgrade:
         _require_successor(destination.name, listing, locals_, release)
+    if listing is not None and not overwrite:
+        _require_heads(destination.name, listing, locals_)
     files = {file.path: file for local in locals_ for file in local.files}
     published = listing.files if listing else {}
     same = {path: published[path] for path in files if _is_equal(files[path], published.get(path))}
@@ -236,7 +246,7 @@ def _require_successor(
     what, newer = name, listing.release
     for local in locals_:
         before = listing.artifacts.get(local.artifact.key)
-        if before is None or before.content_sha256 == local.content_sha256:
+        if before is None or _is_same_content(before, local):
             continue
         if before.release and (newer is None or is_newer(before.release, newer)):
             what, newer = f"{local.artifact.key} at {name}", before.release
@@ -247,6 +257,37 @@ def _require_successor(
             "back. Publish from the machine that has the newer release, to another place, or with "
             "--downgrade if it shall go back"
         )
+
+
+def _is_same_content(before: SentArtifact, local: Local) -> bool:
+    """Whether an artifact is published as it is here, with the same value head if it has one."""
+    same = before.content_sha256 == local.content_sha256
+    return same and _heads(before.files, local) == _heads(_records(local), local)
+
+
+def _records(local: Local) -> dict[str, FileRecord]:
+    return {file.path: file.record for file in local.files}
+
+
+def _heads(
+    files: Mapping[str, SentFile] | Mapping[str, FileRecord], local: Local
+) -> dict[str, str]:
+    """Path → SHA-256 of what training put beside the files of an artifact."""
+    paths = [f"{local.artifact.base}/{guest}" for guest in local.artifact.guests]
+    return {path: files[path].sha256 for path in paths if path in files}
+
+
+def _require_heads(name: str, listing: Listing, locals_: Sequence[Local]) -> None:
+    """A value head that is published, and is not here, may be the only one there is."""
+    for local in locals_:
+        before = listing.artifacts.get(local.artifact.key)
+        there = _heads(before.files, local) if before else {}
+        for path in there.keys() - _heads(_records(local), local).keys():
+            raise PublishError(
+                f"{path} is published at {name}, and {local.artifact.key} has no value head here: "
+                "it would be published no longer. Nothing was sent; fetch it first with wmtp pull "
+                f"{local.artifact.spec.folder}, or publish with --overwrite if it shall go"
+            )
 
 
 def _is_older(release: str | None, than: str) -> bool:

@@ -26,7 +26,13 @@ from wmtp_assets.publish.journal import key_of, write_rate
 from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
 from wmtp_assets.publish.outgoing import Outgoing
 from wmtp_assets.publish.plan import Plan, make_plan, read_published
-from wmtp_assets.publish.selection import read_local, release_of, require_rules, to_publish
+from wmtp_assets.publish.selection import (
+    is_newer,
+    read_local,
+    release_of,
+    require_rules,
+    to_publish,
+)
 from wmtp_assets.store import Store
 
 
@@ -277,8 +283,15 @@ def _commit(
             )
 
     with _naming():
-        destination.commit(_by_unit(plan, sent))
+        destination.commit(_by_unit(plan, sent), _ours(plan))
         each(compare, sent)
+
+
+def _ours(plan: Plan) -> set[str]:
+    """The paths of all files that are published, were, or will be."""
+    before = plan.before.listing
+    there = {*before.files, *before.retired} if before else set[str]()
+    return there | {file.path for local in plan.locals for file in local.files}
 
 
 def _by_unit(plan: Plan, sent: Mapping[str, SentFile]) -> Units:
@@ -372,8 +385,10 @@ def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = Fals
             files={file.path: files[file.path] for file in local.files},
         )
         old = before.artifacts.get(local.artifact.key) if before else None
-        if old and not downgrade and old == new.model_copy(update={"release": old.release}):
-            new = old
+        if old and not downgrade and old.content_sha256 == new.content_sha256:
+            is_newer_there = old.release is not None and is_newer(old.release, plan.release)
+            same = new.model_copy(update={"release": old.release})
+            new = same if is_newer_there or same == old else new
         artifacts[local.artifact.key] = new
     release = None
     if any(local.artifact.kind == "release" for local in plan.locals):

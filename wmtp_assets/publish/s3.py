@@ -399,7 +399,7 @@ class S3:
     ) -> bool:
         return self.is_same(path, file, "full" if how == "full" else "hash", advance)
 
-    def commit(self, units: Units) -> None:
+    def commit(self, units: Units, ours: Collection[str]) -> None:
         files = {path: file for unit in units.values() for path, file in unit.items()}
         for paths in describing_last(files):
             each(lambda path: self._complete(path, files[path]), paths)

@@ -24,6 +24,7 @@ from wmtp_assets.publish.destination import Stopped
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import STAGING, Folder
 from wmtp_assets.publish.listing import MANIFEST, SentFile, parse_listing
+from wmtp_assets.publish.open import open_destination
 from wmtp_assets.publish.publish import Options, plan_publication, publish
 from wmtp_assets.publish.s3 import S3
 from wmtp_assets.publish.selection import is_newer
@@ -867,3 +868,22 @@ def test_comparing_says_how_far_it_is(
     (mounted / MANIFEST).unlink()
     (line, *_) = send()
     assert line.startswith(f"comparing what nobody published at file://{mounted}: 3.1 MB of 3.1 MB")
+
+
+def test_equal_host_and_path_are_not_one_publisher(
+    tmp_path: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two containers, each with its root at the same path, went on with each other's staged files:
+    one wrote into what the other had published."""
+    monkeypatch.setattr("socket.gethostname", lambda: "trainer")
+    url = mounted.as_uri()
+    places = []
+    for name in ("one", "two"):
+        store = make_store(tmp_path / "root", 10)
+        first, again = open_destination(store, url), open_destination(store, url)
+        assert isinstance(first, Folder)
+        assert isinstance(again, Folder)
+        assert first.staging == again.staging
+        places.append(first.staging)
+        store.root.rename(tmp_path / f"{name}-done")
+    assert places[0] != places[1]

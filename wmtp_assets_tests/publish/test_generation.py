@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from wmtp_assets import exchange as exchanging
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import generation
 from wmtp_assets.publish.folder import NEXT, STAGING, Folder
-from wmtp_assets.publish.generation import give_back, replace_in_one_step
+from wmtp_assets.publish.generation import replace_in_one_step, tidy
 from wmtp_assets.publish.listing import MANIFEST
 from wmtp_assets.store import Store
 from wmtp_assets_tests.publish.test_folder import publish_all, torn
@@ -23,71 +24,110 @@ from wmtp_assets_tests.test_store import contents
 Refuse = Callable[[pytest.MonkeyPatch, int], None]
 
 
+UNIT = "models/tiny"
+GROUP = 4711 if os.geteuid() == 0 else os.getgid()
+OURS = frozenset(f"{UNIT}/{name}" for name in ("raw/weights", "raw/same"))
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A published model with files of others, and two staged files of its next generation."""
+    """A published model, and two staged files of its next generation."""
     root = tmp_path / "volume"
-    (root / "models/tiny/raw").mkdir(parents=True)
-    (root / "models/tiny/empty").mkdir()
-    (root / "models/tiny/raw/weights").write_bytes(b"old")
-    (root / "models/tiny/raw/same").write_bytes(b"same")
-    (root / "models/tiny/notes").write_bytes(b"somebody's")
-    (root / "models/tiny/link").symlink_to("raw/same")
+    (root / UNIT / "raw").mkdir(parents=True)
+    (root / UNIT / "raw/weights").write_bytes(b"old")
+    (root / UNIT / "raw/same").write_bytes(b"same")
     (root / "staged").mkdir()
     (root / "staged/1").write_bytes(b"new weights")
     (root / "staged/2").write_bytes(b"added")
     return root
 
 
-def replace(root: Path) -> bool:
+def replace(root: Path, ours: Collection[str] = OURS) -> bool:
     """Give the two staged files their names."""
     files = {"raw/weights": root / "staged/1", "deep/er/added": root / "staged/2"}
-    return replace_in_one_step(root / "models/tiny", root / "next/models/tiny", files)
+    return replace_in_one_step(root, UNIT, root / "next", files, ours)
 
 
-def ours(root: Path) -> set[tuple[int, int]]:
-    return {(s.st_dev, s.st_ino) for s in map(os.stat, (root / "staged").iterdir())}
-
-
-def test_all_files_change_and_what_others_have_there_stays(root: Path) -> None:
-    """It is the very same file, so that who has it open or writes to it notices nothing."""
-    unit = root / "models/tiny"
-    inode, link = (unit / "notes").stat().st_ino, (unit / "link").readlink()
+def test_all_files_change_at_once(root: Path) -> None:
+    """What stays is the very same file, so that who has it open notices nothing."""
+    unit = root / UNIT
+    inode, folder = (unit / "raw/same").stat().st_ino, unit.stat().st_ino
     assert replace(root)
-    assert files_below(unit) == {
-        "deep/er/added": b"added",
-        "link": b"same",
-        "notes": b"somebody's",
-        "raw/same": b"same",
-        "raw/weights": b"new weights",
-    }
-    assert (unit / "notes").stat().st_ino == inode
-    assert (unit / "link").readlink() == link
-    assert (unit / "empty").is_dir()
+    new = {"deep/er/added": b"added", "raw/same": b"same", "raw/weights": b"new weights"}
+    assert files_below(unit) == new
+    assert (unit / "raw/same").stat().st_ino == inode
+    assert unit.stat().st_ino != folder
     before = contents(unit)
-    give_back(root / "next", root, ours(root))
+    tidy(root / "next", root)
     assert contents(unit) == before
+    assert sorted(path.name for path in root.iterdir()) == ["models", "staged"]
+
+
+@pytest.mark.parametrize(
+    "name", ["notes", "raw/checkpoint", "runs/1/log", "empty/", "link", "runs/link", "pipe"]
+)
+def test_folder_that_holds_what_is_not_ours_is_not_exchanged(root: Path, name: str) -> None:
+    """It would move with it: an empty folder can be a disk that is mounted in another container,
+    and a folder of runs be somebody's working directory. Its files are renamed one by one."""
+    path = root / UNIT / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith("/"):
+        path.mkdir()
+    elif name.endswith("link"):
+        path.symlink_to(root / "staged")
+    elif name == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"somebody's")
+    before = contents(root / "models")
+    assert not replace(root)
+    assert contents(root / "models") == before
     assert not (root / "next").exists()
+
+
+@pytest.mark.parametrize("place", [UNIT, f"{UNIT}/raw"])
+def test_mount_point_is_not_exchanged(
+    root: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Not even an empty one of the same disk: the disk would be moved into the staging folder."""
+    listed = root.parent / "mountinfo"
+    listed.write_text(f"36 35 98:0 / {root / place} rw,noatime - ext3 /dev/root rw\n")
+    monkeypatch.setattr(generation, "MOUNTS", listed)
+    assert not replace(root)
+    assert (root / UNIT / "raw/weights").read_bytes() == b"old"
 
 
 def test_one_that_is_new(root: Path) -> None:
     """Nobody sees it half: it is built elsewhere and renamed."""
-    assert replace_in_one_step(
-        root / "data/mbpp", root / "next/data/mbpp", {"raw/rows": root / "staged/1"}
-    )
+    files = {"raw/rows": root / "staged/1"}
+    assert replace_in_one_step(root, "data/mbpp", root / "next", files, OURS)
     assert files_below(root / "data") == {"mbpp/raw/rows": b"new weights"}
 
 
 def test_who_may_read_and_write_stays_as_it_was(root: Path) -> None:
-    """A group's folder is one after it was exchanged, too; one that nobody may write to is no
-    obstacle to tidying up."""
-    unit = root / "models/tiny"
-    (unit / "empty").chmod(0o555)
-    (unit / "raw").chmod(0o2770)
+    """A group's folder is one after it was exchanged, too, and new folders in it are."""
+    unit = root / UNIT
+    (unit / "raw").chmod(0o2750)
+    unit.chmod(0o2775)
+    os.chown(unit, -1, GROUP)
+    (root / "models").chmod(0o2775)
+    os.chown(root / "models", -1, GROUP)
     assert replace(root)
-    assert (unit / "raw").stat().st_mode & 0o7777 == 0o2770
-    assert (unit / "empty").stat().st_mode & 0o7777 == 0o555
-    give_back(root / "next", root, ours(root))
+    assert (unit / "raw").stat().st_mode & 0o7777 == 0o2750
+    assert unit.stat().st_mode & 0o7777 == 0o2775
+    for new in ("deep", "deep/er"):
+        assert (unit / new).stat().st_gid == GROUP
+        assert (unit / new).stat().st_mode & 0o7070 == 0o2070
+    tidy(root / "next", root)
+    files = {"raw/rows": root / "staged/1"}
+    assert replace_in_one_step(root, "models/other", root / "next", files, OURS)
+    assert (root / "models/other/raw").stat().st_gid == GROUP
+
+
+def test_folder_that_nobody_may_write_to_can_be_tidied_up(root: Path) -> None:
+    assert replace(root)
+    (root / "next/raw").chmod(0o500)
+    tidy(root / "next", root)
     assert not (root / "next").exists()
 
 
@@ -122,8 +162,7 @@ def test_where_it_cannot_be_nothing_has_changed(
     assert not replace(root)
     assert contents(root / "models") == before
     monkeypatch.undo()
-    if (root / "next").exists():
-        give_back(root / "next", root, ours(root))
+    tidy(root / "next", root)
     assert contents(root / "models") == before
     assert replace(root)
 
@@ -141,20 +180,6 @@ def test_then_files_get_their_names_one_by_one(
     assert torn(mounted) == []
     assert (mounted / LARGE).read_bytes() == (tree_store.root / LARGE).read_bytes()
     assert not (mounted / STAGING).exists()
-
-
-@pytest.mark.parametrize("place", ["models/tiny", "models/tiny/raw"])
-def test_link_in_the_way_is_not_exchanged(root: Path, place: str) -> None:
-    """Who linked a folder to another disk has it there still; a file is never written through it
-    before its time."""
-    real = root / "elsewhere"
-    (root / place).rename(real)
-    (root / place).symlink_to(real)
-    before = contents(real)
-    assert not replace(root)
-    assert contents(real) == before
-    assert (root / place).is_symlink()
-    assert not (root / "next").exists()
 
 
 def test_folder_that_may_not_be_written_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,46 +218,71 @@ def test_full_disk_is_no_reason_to_go_another_way(
         replace(root)
 
 
+def between(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> None:
+    """Something happens between the building and the exchange."""
+    real = generation.exchange_at_once
+
+    def late(new: Path, current: Path) -> bool:
+        change(current)
+        return real(new, current)
+
+    monkeypatch.setattr(generation, "exchange_at_once", late)
+
+
 def test_what_somebody_wrote_meanwhile_is_given_back(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkpoint that training put there between the building and the exchange."""
-    real = generation.exchange_at_once
+    """A checkpoint that training put there; a value head that it wrote anew under its name, as
+    programs do, with whatever time; and one in a place that has just got ours."""
+    unit = root / UNIT
 
-    def late(new: Path, current: Path) -> bool:
+    def change(current: Path) -> None:
         (current / "raw/late").write_bytes(b"checkpoint")
         (current / "runs/1").mkdir(parents=True)
         (current / "runs/1/log").write_bytes(b"log")
-        return real(new, current)
+        for name in ("same", "weights"):
+            (current / "tmp").write_bytes(b"written anew")
+            os.utime(current / "tmp", (1, 1))
+            (current / "tmp").replace(current / "raw" / name)
 
-    monkeypatch.setattr(generation, "exchange_at_once", late)
+    between(monkeypatch, change)
     assert replace(root)
-    give_back(root / "next", root, ours(root))
-    assert (root / "models/tiny/raw/late").read_bytes() == b"checkpoint"
-    assert (root / "models/tiny/runs/1/log").read_bytes() == b"log"
-    assert (root / "models/tiny/raw/weights").read_bytes() == b"new weights"
+    tidy(root / "next", root)
+    assert (unit / "raw/late").read_bytes() == b"checkpoint"
+    assert (unit / "runs/1/log").read_bytes() == b"log"
+    assert (unit / "raw/same").read_bytes() == b"written anew"
+    assert (unit / "raw/weights").read_bytes() == b"new weights"
+    (kept,) = unit.glob("raw/weights.*.kept")
+    assert kept.read_bytes() == b"written anew"
+    assert not (root / "next").exists()
 
 
-def test_what_somebody_replaced_meanwhile_is_given_back(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_deleted_stays_deleted(root: Path) -> None:
+    """A run was killed behind the exchange, and before it had tidied up: what is deleted there in
+    the meantime, be it by a publication, does not come back with the next one."""
+    assert replace(root)
+    (root / UNIT / "raw/same").unlink()
+    (root / UNIT / "raw/weights").unlink()
+    tidy(root / "next", root)
+    assert files_below(root / UNIT) == {"deep/er/added": b"added"}
+
+
+@pytest.mark.parametrize("what", ["link", "file"])
+def test_nothing_is_given_back_through_a_link(
+    root: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """A value head that training wrote anew under its name, as programs do: written beside, and
-    renamed over the old one. The old one is in the next generation already."""
-    real = generation.exchange_at_once
-    notes = root / "models/tiny/notes"
-    os.utime(notes, (1, 1))
-
-    def late(new: Path, current: Path) -> bool:
-        (current / "notes.tmp").write_bytes(b"newer notes")
-        (current / "notes.tmp").replace(current / "notes")
-        return real(new, current)
-
-    monkeypatch.setattr(generation, "exchange_at_once", late)
+    """Somebody put one in the place of the folder: the file is kept beside it."""
+    between(monkeypatch, lambda current: (current / "raw/late").write_bytes(b"checkpoint"))
     assert replace(root)
-    assert notes.read_bytes() == b"somebody's"
-    give_back(root / "next", root, ours(root), ["models/tiny/raw/weights"])
-    assert notes.read_bytes() == b"newer notes"
-    assert (root / "models/tiny/raw/weights").read_bytes() == b"new weights"
+    elsewhere = root.parent / "elsewhere"
+    (root / UNIT / "raw").rename(elsewhere)
+    if what == "link":
+        (root / UNIT / "raw").symlink_to(elsewhere)
+    else:
+        (root / UNIT / "raw").write_bytes(b"")
+    tidy(root / "next", root)
+    assert not (elsewhere / "late").exists()
+    assert (root / "models/late").read_bytes() == b"checkpoint"
     assert not (root / "next").exists()
 
 
@@ -253,7 +303,7 @@ def test_what_never_came_to_its_place_is_not_published(
 
     with monkeypatch.context() as patch:
         patch.setattr(generation, "exchange_at_once", kill)
-        patch.setattr(module, "give_back", lambda *args: None)
+        patch.setattr(module, "tidy", lambda *args: None)
         with pytest.raises(Killed):
             publish_all(tree_store, mounted)
     there = files_below(mounted)
@@ -302,3 +352,53 @@ def test_staged_names_are_gone_when_it_is_published(
     monkeypatch.setattr(Folder, "finish", finish)
     assert publish_all(tree_store, mounted).payload == 0
     assert not (mounted / STAGING).exists()
+
+
+def leftover(mounted: Path, owner: str, age: float = 0.0) -> Path:
+    """What another publisher is building, or left, that long ago."""
+    new = Folder(mounted, owner).staging / NEXT
+    (new / "raw").mkdir(parents=True)
+    (new / "raw/added").write_bytes(b"never published")
+    os.utime(new, (time.time() - age, time.time() - age))
+    return new
+
+
+def test_what_another_builds_now_is_left(tree_store: Store, mounted: Path) -> None:
+    """Only what nobody went on with for a week is removed, and nothing of it gets a name."""
+    fresh, old = leftover(mounted, "a"), leftover(mounted, "b", 8 * 24 * 3600)
+    publish_all(tree_store, mounted, "another machine")
+    assert fresh.exists()
+    assert not old.exists()
+    assert not list(mounted.rglob("models_v2/**/added"))
+
+
+def test_generation_of_a_killed_run_is_tidied_up_by_a_run_that_sends_nothing(
+    tree_store: Store, mounted: Path
+) -> None:
+    publish_all(tree_store, mounted)
+    leftover(mounted, "")
+    publish_all(tree_store, mounted)
+    assert not (mounted / STAGING).exists()
+
+
+def test_names_are_durable_before_the_manifest(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that a run gave that was cut off: its folders may not have been flushed."""
+    flushed: list[Path] = []
+    monkeypatch.setattr(module, "fsync_folder", flushed.append)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self: Folder, data: bytes) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write_manifest", kill)
+        with pytest.raises(Killed):
+            publish_all(tree_store, mounted)
+    assert flushed == []
+    assert publish_all(tree_store, mounted).payload == 0
+    assert {mounted, mounted / "models_v2", (mounted / LARGE).parent} <= set(flushed)
+    assert flushed[-1] == mounted

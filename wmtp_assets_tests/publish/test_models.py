@@ -22,7 +22,7 @@ from wmtp_assets.publish import selection
 from wmtp_assets.publish.errors import PublishError
 from wmtp_assets.publish.folder import Folder
 from wmtp_assets.publish.listing import MANIFEST
-from wmtp_assets.publish.publish import publish
+from wmtp_assets.publish.publish import Options, publish
 from wmtp_assets.publish.pull import choose, pull, read_listing
 from wmtp_assets.store import Store
 from wmtp_assets_tests.checkpoints import tiny
@@ -90,6 +90,23 @@ def test_value_head_that_was_trained_again(
     node.path(artifact, VALUE_HEAD).rename(tmp_path / "old_head")
     assert pull(node, artifact, destination, read_listing(destination)).fetched == expected
     assert files_below(node.root) == files_below(model_store.root)
+
+
+def test_value_head_is_not_unpublished_by_a_machine_that_has_none(
+    model_store: Store, folder: Folder
+) -> None:
+    """The same checkpoint without its head was published, and with --delete the only head was
+    removed. Who wants that says so."""
+    publish(model_store, artifacts(model_store), folder)
+    artifact = model_store.catalogue[tiny.SAFETENSORS]
+    forget_value_head(model_store, artifact)
+    model_store.path(artifact, VALUE_HEAD).unlink()
+    before = files_below(folder.root)
+    with pytest.raises(PublishError, match="has no value head here: it would be published no lon"):
+        publish(model_store, artifacts(model_store), folder, Options(delete=True))
+    assert files_below(folder.root) == before
+    publish(model_store, artifacts(model_store), folder, Options(delete=True, overwrite=True))
+    assert not (folder.root / artifact.base / VALUE_HEAD).exists()
 
 
 def record_another(node: Store, artifact: Artifact) -> bytes:
