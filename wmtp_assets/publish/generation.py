@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -91,9 +92,9 @@ def _is_only_ours(root: Path, current: Path, ours: Collection[str]) -> bool:
         return False
     if not current.is_dir():
         return True
-    device, mounts = current.parent.stat().st_dev, _mounts()
-    if any(mount == current or current in mount.parents for mount in mounts):
+    if _has_mounts(current):
         return False
+    device = current.parent.stat().st_dev
     folders = {str(parent) for path in ours for parent in PurePosixPath(path).parents}
     for parent, names, files in os.walk(current, onerror=_raise):
         if os.lstat(parent).st_dev != device:
@@ -110,13 +111,21 @@ def _is_only_ours(root: Path, current: Path, ours: Collection[str]) -> bool:
     return True
 
 
-def _mounts() -> list[Path]:
-    """Mount points, resolved; none where the system does not list them (macOS)."""
+def _has_mounts(folder: Path) -> bool:
+    """Whether something is mounted at or below a folder; False where the system does not say it
+    (macOS). Format: proc_pid_mountinfo(5), which escapes blanks and the like."""
     try:
-        lines = MOUNTS.read_text().splitlines()
+        lines = MOUNTS.read_bytes().splitlines()
     except OSError:
-        return []
-    return [Path(line.split(" ")[4].encode().decode("unicode_escape")) for line in lines]
+        return False
+    place = folder.resolve()
+    for line in lines:
+        escaped = line.split(b" ")[4]
+        name = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), escaped)
+        mount = Path(os.fsdecode(name))
+        if mount == place or place in mount.parents:
+            return True
+    return False
 
 
 def _build(current: Path, new: Path, files: Mapping[str, Path]) -> dict[str, int]:
@@ -185,7 +194,7 @@ def tidy(new: Path, root: Path) -> None:
         new: as of :func:`replace_in_one_step`.
     """
     record = _record(new)
-    if any(mount == new or new in mount.parents for mount in _mounts()):
+    if _has_mounts(new):
         return  # somebody's disk, which is his to unmount
     if new.is_dir() and not new.is_symlink():
         said = _read(record)

@@ -90,11 +90,17 @@ def test_mount_point_is_not_exchanged(
     root: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """Not even an empty one of the same disk: the disk would be moved into the staging folder."""
+    odd = root.with_name("größe von\tallem")
+    root.rename(odd)
+    (root.parent / "link").symlink_to(odd)  # mount points are listed as they are, not by links
+    escaped = str(odd / place).replace(" ", r"\040").replace("\t", r"\011")
     listed = root.parent / "mountinfo"
-    listed.write_text(f"36 35 98:0 / {root / place} rw,noatime - ext3 /dev/root rw\n")
-    monkeypatch.setattr(generation, "MOUNTS", listed)
-    assert not replace(root)
-    assert (root / UNIT / "raw/weights").read_bytes() == b"old"
+    listed.write_bytes(f"36 35 98:0 / {escaped} rw,noatime - ext3 /dev/root rw\n".encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "MOUNTS", listed)
+        assert not replace(root.parent / "link")
+    assert (odd / UNIT / "raw/weights").read_bytes() == b"old"
+    assert replace(root.parent / "link")
 
 
 def test_one_that_is_new(root: Path) -> None:
