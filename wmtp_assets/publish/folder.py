@@ -45,7 +45,7 @@ from wmtp_assets.publish.destination import (
     may_be_ours,
 )
 from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.generation import replace_in_one_step, tidy
+from wmtp_assets.publish.generation import mount_points, replace_in_one_step, tidy
 from wmtp_assets.publish.listing import MANIFEST, SentFile
 from wmtp_assets.publish.outgoing import Outgoing, Reading
 from wmtp_assets.specs import relative_path
@@ -91,6 +91,7 @@ class Folder:
         self._require_root()
         needed = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
         found: dict[str, int] = {}
+        self._require_one_disk(needed)
 
         def unreadable(error: OSError) -> None:
             place = Path(os.fsdecode(error.filename or "")).relative_to(self.root).as_posix()
@@ -385,6 +386,19 @@ class Folder:
                     path.unlink()
             self.staging.rmdir()
             self.staging.parent.rmdir()  # refused where somebody else's are in there
+
+    def _require_one_disk(self, folders: Collection[str]) -> None:
+        """Refuse a mount among folders of ours: no staged file can be renamed into it."""
+        with self._explained("reach"):
+            root = self.root.resolve()
+            places = {(root / folder).resolve() for folder in folders} - {root}
+        for mount in mount_points():
+            if mount in places and root in mount.parents:
+                raise PublishError(
+                    f"{mount} is a mount of its own in {self.name}: no file can be renamed into it "
+                    f"from {STAGING}. Nothing was sent; publish to a folder of one disk, or "
+                    "unmount it"
+                )
 
     def _place(self, path: str) -> Path:
         return self.root / relative_path(path)

@@ -112,20 +112,23 @@ def _is_only_ours(root: Path, current: Path, ours: Collection[str]) -> bool:
 
 
 def _has_mounts(folder: Path) -> bool:
-    """Whether something is mounted at or below a folder; False where the system does not say it
-    (macOS). Format: proc_pid_mountinfo(5), which escapes blanks and the like."""
+    """Whether something is mounted at or below a folder."""
+    place = folder.resolve()
+    return any(mount == place or place in mount.parents for mount in mount_points())
+
+
+def mount_points() -> list[Path]:
+    """Where something is mounted; empty where the system does not say it (macOS).
+
+    Format: proc_pid_mountinfo(5), which escapes blanks and the like.
+    """
     try:
         lines = MOUNTS.read_bytes().splitlines()
     except OSError:
-        return False
-    place = folder.resolve()
-    for line in lines:
-        escaped = line.split(b" ")[4]
-        name = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), escaped)
-        mount = Path(os.fsdecode(name))
-        if mount == place or place in mount.parents:
-            return True
-    return False
+        return []
+    escaped = (line.split(b" ")[4] for line in lines)
+    names = (re.sub(rb"\\([0-7]{3})", lambda c: bytes([int(c[1], 8)]), name) for name in escaped)
+    return [Path(os.fsdecode(name)) for name in names]
 
 
 def _build(current: Path, new: Path, files: Mapping[str, Path]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from wmtp_assets.files import hash_file
 from wmtp_assets.layout import Catalogue
 from wmtp_assets.publish import destination as destinations
 from wmtp_assets.publish import folder as module
+from wmtp_assets.publish import generation
 from wmtp_assets.publish import publish as publishing
 from wmtp_assets.publish.destination import Stopped
 from wmtp_assets.publish.errors import PublishError
@@ -887,3 +888,22 @@ def test_equal_host_and_path_are_not_one_publisher(
         places.append(first.staging)
         store.root.rename(tmp_path / f"{name}-done")
     assert places[0] != places[1]
+
+
+def test_folder_of_ours_that_is_a_mount(
+    tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found when files got their names: an invalid cross-device link, and no remedy. What is
+    mounted elsewhere is no obstacle, nor that the folder itself is a mount."""
+    listed = tmp_path / "mountinfo"
+    monkeypatch.setattr(generation, "MOUNTS", listed)
+
+    def mount(*places: Path) -> None:
+        lines = [f"36 35 98:0 / {place} rw - ext4 /dev/x rw\n" for place in places]
+        listed.write_text("".join(lines))
+
+    mount(mounted, mounted / "models_v2")
+    refused(tree_store, mounted, "is a mount of its own in file://")
+    mount(mounted, mounted.parent, mounted / "elsewhere", mounted / "models_v2/another")
+    publish_all(tree_store, mounted)
+    assert torn(mounted) == []
