@@ -371,7 +371,7 @@ def _require_manifest(destination: Destination, listing: Listing) -> None:
 def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = False) -> Listing:
     """What ``MANIFEST.json`` shall say: the same object as before where it says that already.
 
-    What is published with the same content already stays of the release it came from.
+    What is published with the same content already stays of a newer release that it came from.
     """
     before = plan.before.listing
     files = {**plan.kept, **sent}
@@ -385,10 +385,10 @@ def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = Fals
             files={file.path: files[file.path] for file in local.files},
         )
         old = before.artifacts.get(local.artifact.key) if before else None
-        if old and not downgrade and old.content_sha256 == new.content_sha256:
-            is_newer_there = old.release is not None and is_newer(old.release, plan.release)
-            same = new.model_copy(update={"release": old.release})
-            new = same if is_newer_there or same == old else new
+        is_same = old is not None and old.content_sha256 == new.content_sha256
+        newer = old.release if old and is_same and not downgrade else None
+        if newer and is_newer(newer, plan.release):
+            new = new.model_copy(update={"release": newer})
         artifacts[local.artifact.key] = new
     release = None
     if any(local.artifact.kind == "release" for local in plan.locals):

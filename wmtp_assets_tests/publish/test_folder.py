@@ -270,6 +270,24 @@ def test_newer_artifact_of_a_tree_that_was_not_released_anew(
     assert publish_all(older, mounted).payload == 0
 
 
+def test_equal_content_stays_of_the_newer_release(
+    tree_store: Store, mounted: Path, tmp_path: Path
+) -> None:
+    """A machine with an older release and the same bytes lowers nothing, unless it is told to."""
+    older = release(tree_store, "v1.0.0")
+    newer = release(make_store(tmp_path / "newer"), "v3.0.0")
+
+    def of(store: Store, **options: Any) -> str | None:
+        publish(store, [store.catalogue[DATASET]], Folder(mounted), Options(**options))
+        listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
+        return listing.artifacts[DATASET].release
+
+    assert of(older) == "v1.0.0"
+    assert of(newer) == "v3.0.0"
+    assert of(older) == "v3.0.0"
+    assert of(older, downgrade=True) == "v1.0.0"
+
+
 def test_release_is_published_only_with_its_document(tree_store: Store, mounted: Path) -> None:
     """A selection of a released tree is no release: another machine was refused because of one of
     which no RELEASE.json was there. When the document is dropped, nor is it one any more."""
