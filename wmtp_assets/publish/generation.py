@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from wmtp_assets.exchange import exchange_at_once
-from wmtp_assets.files import fsync_folder, names_below, write_new
+from wmtp_assets.files import DISK_FULL, fsync_folder, names_below, write_new
 
 REFUSED = frozenset(
     (
@@ -73,7 +73,7 @@ def replace_in_one_step(
             return exchange_at_once(new, current)
         new.rename(current)
     except OSError as error:
-        if error.errno in REFUSED:
+        if error.errno in REFUSED | DISK_FULL:  # to rename needs no room
             return False
         raise
     return True

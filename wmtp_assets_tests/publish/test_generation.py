@@ -152,6 +152,7 @@ REFUSALS = [
     (refuse_links, errno.EPERM),  # exFAT; files of others where hard links are protected
     (refuse_links, errno.EOPNOTSUPP),  # most FUSE filesystems
     (refuse_links, errno.EMLINK),
+    (refuse_links, errno.ENOSPC),  # to rename needs no room
     (refuse_exchange, errno.EINVAL),  # NFS
     (refuse_exchange, errno.ENOSYS),
     (refuse_exchange, errno.EBUSY),  # a mount point
@@ -216,11 +217,11 @@ def test_folder_of_somebody_else(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (root / "models/tiny/raw/weights").read_bytes() == b"old"
 
 
-def test_full_disk_is_no_reason_to_go_another_way(
+def test_failing_disk_is_no_reason_to_go_another_way(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse_links(monkeypatch, errno.ENOSPC)
-    with pytest.raises(OSError, match="No space left"):
+    refuse_links(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
         replace(root)
 
 
