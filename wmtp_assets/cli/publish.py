@@ -50,7 +50,10 @@ endpoint_option = click.option(
     "default; by reading every byte back.",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Replace files in places of ours that nobody published."
+    "--overwrite",
+    is_flag=True,
+    help="Replace files in places of ours that nobody published, and publish a model without the "
+    "value head that is published and not here.",
 )
 @click.option("--downgrade", is_flag=True, help="An older release may replace a newer one.")
 @click.option(

@@ -166,7 +166,8 @@ class Destination(Protocol):
         ...
 
     def finish(self, paths: Collection[str]) -> None:
-        """Forget what was kept to go on with of these files: they are published."""
+        """Forget what was kept to go on with of these files: they are published. What cannot be
+        tidied up now is left to the next publication."""
         ...
 
 

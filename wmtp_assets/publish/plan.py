@@ -149,12 +149,14 @@ def make_plan(
         how: how what is published is compared with what lies there.
         drop: keys of published artifacts that shall be published no longer.
         downgrade: an older release may replace a newer one.
-        overwrite: so may a file of ours one that no publication put there.
+        overwrite: so may a file of ours one that no publication put there; and a published value
+            head that is not here is no longer wanted.
 
     Raises:
         PublishError: if the destination holds the other source, a newer release or an artifact of
             one, if what shall be dropped is not published, if names collide, if a file is too large
-            for it, if somebody else's lies in a place of ours, or if it refuses.
+            for it, if somebody else's lies in a place of ours, if a value head is published that is
+            not here, or if it refuses.
     """
     before = read_published(destination)
     listing = before.listing

@@ -44,7 +44,8 @@ class Options:
         how: how files are compared that are published already, and those that were sent.
         delete: remove files of ours that are no longer wanted; else they are left.
         downgrade: an older release may replace a newer one.
-        overwrite: a file of ours may replace one that no publication put there.
+        overwrite: a file of ours may replace one that no publication put there, and a value head
+            that is published and not here is published no longer.
         drop: keys of artifacts that shall be published no longer.
     """
 

@@ -925,3 +925,24 @@ def test_folder_of_ours_that_is_a_mount(
     mount(mounted, mounted.parent, mounted / "elsewhere", mounted / "models_v2/another")
     publish_all(tree_store, mounted)
     assert torn(mounted) == []
+
+
+def test_ctrl_c_stops_what_is_under_way(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of 13 GB was sent to its end first: the threads heard of it from nobody."""
+    stop, stopped = Folder.stop, []
+
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    def told(self: Folder) -> None:
+        stopped.append(self)
+        stop(self)
+
+    monkeypatch.setattr(publishing, "wait", interrupted)
+    monkeypatch.setattr(Folder, "stop", told)
+    with pytest.raises(KeyboardInterrupt):
+        publish_all(tree_store, mounted)
+    assert stopped
+    assert not (mounted / MANIFEST).exists()

@@ -29,6 +29,10 @@ GROUP = 4711 if os.geteuid() == 0 else os.getgid()
 OURS = frozenset(f"{UNIT}/{name}" for name in ("raw/weights", "raw/same"))
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: no ``except`` clause of the program runs."""
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A published model, and two staged files of its next generation."""
@@ -302,9 +306,6 @@ def test_what_never_came_to_its_place_is_not_published(
     before = files_below(mounted)
     commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": b"newer", "raw/added": b"added"})
 
-    class Killed(BaseException):
-        pass
-
     def kill(new: Path, current: Path) -> bool:
         raise Killed
 
@@ -394,9 +395,6 @@ def test_names_are_durable_before_the_manifest(
     """Also those that a run gave that was cut off: its folders may not have been flushed."""
     flushed: list[Path] = []
     monkeypatch.setattr(module, "fsync_folder", flushed.append)
-
-    class Killed(BaseException):
-        pass
 
     def kill(self: Folder, data: bytes) -> None:
         raise Killed
