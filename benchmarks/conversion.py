@@ -47,17 +47,17 @@ def layers(size: float) -> int:
 
 def open_store(root: Path, kind: str) -> Any:
     """A storage root whose graph is one model."""
-    from wmtp_assets.layout import Catalogue
-    from wmtp_assets.settings import Settings
-    from wmtp_assets.specs import ModelSpec
-    from wmtp_assets.store import Store
+    from wmtp_assets.base.settings import Settings
+    from wmtp_assets.catalogue.layout import Catalogue
+    from wmtp_assets.catalogue.specs import ModelSpec
+    from wmtp_assets.storage.store import Store
 
     files: dict[str, Any]
     if kind == "pth":
         family = "meta_mtp"
         files = {"checkpoint": PTH, "params": "7B_1T_4/params.json"}
     else:
-        from wmtp_assets.hub.sample.sheared_llama import INDEX, SHARDS
+        from wmtp_assets.sample.sheared_llama import INDEX, SHARDS
 
         family, files = "llama", {"checkpoint": INDEX, "shards": SHARDS, "config": "config.json"}
     spec = ModelSpec.model_validate(
@@ -77,9 +77,9 @@ def open_store(root: Path, kind: str) -> Any:
 
 def generate(root: Path, kind: str, size: float) -> None:
     """Commit a raw checkpoint and its tokenizer below ``root``."""
-    from wmtp_assets.hub.sample import meta_mtp, sheared_llama
-    from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-    from wmtp_assets.materialize import materialize
+    from wmtp_assets.operations.materialize import materialize
+    from wmtp_assets.sample import meta_mtp, sheared_llama
+    from wmtp_assets.sample.tokenizer import MODEL_PATH
 
     upstream = root / "upstream"
     if kind == "pth":
@@ -156,7 +156,7 @@ def _prepare(recipe: str, root: Path, kind: str) -> Callable[[], object]:
         import torch  # noqa: F401
 
         from wmtp_assets.checkpoints import convert  # noqa: F401
-        from wmtp_assets.materialize import materialize
+        from wmtp_assets.operations.materialize import materialize
 
         store = open_store(root / "storage", kind)
         return lambda: materialize(store, store.catalogue["bench_safetensors"])

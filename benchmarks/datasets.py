@@ -45,17 +45,17 @@ DERIVED = ("pairs", "small", "stats")
 
 def open_store(root: Path) -> Any:
     """The storage root with its whole graph."""
-    from wmtp_assets.layout import Catalogue
-    from wmtp_assets.settings import Settings
-    from wmtp_assets.store import Store
+    from wmtp_assets.base.settings import Settings
+    from wmtp_assets.catalogue.layout import Catalogue
+    from wmtp_assets.storage.store import Store
 
     return Store(Settings("sample", root / "storage"), Catalogue.load())
 
 
 def generate(root: Path, problems: int) -> None:
     """Commit raw CodeContests and the tokenizer below ``root``."""
-    from wmtp_assets.hub.sample.code_contests import SEED, write_dataset
-    from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
+    from wmtp_assets.sample.code_contests import SEED, write_dataset
+    from wmtp_assets.sample.tokenizer import MODEL_PATH
 
     store = open_store(root)
     upstream = root / "upstream"
@@ -88,7 +88,7 @@ def straightforward(root: Path) -> Callable[[], None]:
     import pyarrow.parquet as pq
     from sentencepiece import SentencePieceProcessor
 
-    from wmtp_assets.data.code_contests import DIFFICULTIES, SOURCES, problem_ids
+    from wmtp_assets.datasets.formats.codecontests import DIFFICULTIES, SOURCES, problem_ids
 
     tokenizer = root / "storage/models_v2/meta-llama-mtp/tokenizer/tokenizer.model"
     processor = SentencePieceProcessor(model_file=str(tokenizer))
@@ -220,7 +220,7 @@ def load_index(path: Path) -> dict[str, Any]:
 
 
 def ours(root: Path, parts: tuple[str, ...]) -> Callable[[], None]:
-    from wmtp_assets.materialize import materialize
+    from wmtp_assets.operations.materialize import materialize
 
     store = open_store(root)
     preload()
@@ -233,8 +233,8 @@ def ours(root: Path, parts: tuple[str, ...]) -> Callable[[], None]:
 
 
 def checks(root: Path, is_contamination: bool) -> Callable[[], None]:
-    from wmtp_assets.integrity.rules import apply_rule, rules_of
-    from wmtp_assets.materialize import materialize
+    from wmtp_assets.operations.materialize import materialize
+    from wmtp_assets.rules.apply import apply_rule, rules_of
 
     store = open_store(root)
     preload()
@@ -257,7 +257,7 @@ def preload() -> None:
     import pyarrow.parquet
     import sentencepiece
 
-    from wmtp_assets.data import process, small, stats
+    from wmtp_assets.datasets import process, small, stats
 
     assert all((pyarrow.parquet, sentencepiece, process, small, stats))
 

@@ -31,12 +31,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.publish.location import Location
-from wmtp_assets.publish.publish import publish
-from wmtp_assets.publish.s3 import open_s3
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.destinations.location import Location
+from wmtp_assets.destinations.s3 import open_s3
+from wmtp_assets.operations.publish import publish
+from wmtp_assets.storage.store import Store
 
 RECIPES = ("upload_file", "wmtp publish", "again")
 LIMIT = 1.25

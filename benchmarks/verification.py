@@ -26,13 +26,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import TensorEntry, write_checkpoint
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import Store
 
 RECIPES = ("hashlib", "sha256sum -c", "the rule sha256")
 KEYS = ("meta_llama_mtp_raw", "meta_llama_mtp_safetensors", "mbpp_processed")

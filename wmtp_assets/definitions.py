@@ -8,12 +8,12 @@ from pathlib import Path
 
 import dagster as dg
 
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.errors import SpecError
-from wmtp_assets.layout import Catalogue
 
 AUTOMATION_VARIABLE = "WMTP_AUTOMATION"
 

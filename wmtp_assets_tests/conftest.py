@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from wmtp_assets.hub.sample.repositories import build_repositories
-from wmtp_assets.layout import INTERNAL, Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import INTERNAL, Catalogue
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.sample.repositories import build_repositories
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.trees import link_tree
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from wmtp_assets.hub.sample.repositories import build_repositories
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.layout import INTERNAL, Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import INTERNAL, Catalogue
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.sample.repositories import build_repositories
+from wmtp_assets.storage.store import Store
 
 FOLDER = Path(__file__).parents[1] / "docs/examples"
 KEYS = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.store import Store
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.storage.store import Store
 
 
 def respec(store: Store, name: str, **changes: Any) -> Store:

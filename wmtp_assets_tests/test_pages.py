@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.integrity.rules import rules_of
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.pages import PROJECT, Block, Copy, blocks_of, pages
 
 DATASET = PROJECT / "docs/adding-a-dataset.md"
@@ -77,11 +77,11 @@ def test_adding_a_dataset(copy: Copy) -> None:
     assert '"final_answer": "24"' in output.splitlines()[-1]
     assert copy.run("dagster asset list").stdout.count("gsm8k_") == 6
     for block in blocks:
-        if block.file and "hub/sample" not in block.file:
+        if block.file and "sample" not in block.file:
             assert block.text == (PROJECT / block.file).read_text()
     for path in (copy.folder / "wmtp_assets").rglob("*.py"):
         name = path.relative_to(copy.folder)
-        if "hub/sample/gsm8k" not in str(name):
+        if "sample/gsm8k" not in str(name):
             assert path.read_bytes() == (PROJECT / name).read_bytes(), name
 
 

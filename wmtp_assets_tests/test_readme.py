@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from wmtp_assets import usable_for
+from wmtp_assets.catalogue.layout import DOCUMENTS, GENERATED, Catalogue
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.cli.main import cli
-from wmtp_assets.layout import DOCUMENTS, GENERATED, Catalogue
-from wmtp_assets.specs import DatasetSpec, ModelSpec
 
 PROJECT = Path(__file__).parents[1]
 GRAPH = PROJECT / "docs/graph.md"

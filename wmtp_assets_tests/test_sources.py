@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.errors import DownloadError, InvalidInput, StoreError
-from wmtp_assets.hub.sample.server import serve
-from wmtp_assets.hub.sample.tokenizer import MODEL_SHA256
-from wmtp_assets.layout import GENERATED, Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.specs import AnySpec, DatasetSpec, ModelSpec, load_specs
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import DownloadError, InvalidInput, StoreError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import GENERATED, Catalogue
+from wmtp_assets.catalogue.specs import AnySpec, DatasetSpec, ModelSpec, load_specs
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.sample.server import serve
+from wmtp_assets.sample.tokenizer import MODEL_SHA256
+from wmtp_assets.storage.store import Store
 
 
 def _pinned_to_the_sample(spec: AnySpec) -> AnySpec:

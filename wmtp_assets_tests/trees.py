@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets import manifest
-from wmtp_assets.files import BLOCK, hash_file
-from wmtp_assets.layout import SUMMARIES, Artifact
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
+from wmtp_assets.catalogue.layout import SUMMARIES, Artifact
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.files import BLOCK, hash_file
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import Store
 
 
 def link_tree(source: Path, target: Path) -> None:

@@ -25,8 +25,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from wmtp_assets.errors import WmtpError
-from wmtp_assets.progress import Say, human_bytes, silent
+from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.base.progress import Say, human_bytes, silent
 
 MEMORY = 4 << 30
 """Bytes of memory of its own that the child may have: a backstop, no rule or builder needs it."""
@@ -209,7 +209,7 @@ class _SaidWithBars(_Said):
     bars = 0
 
     def bar(self, name: str, total: int) -> Callable[[int], None]:
-        """As :meth:`wmtp_assets.progress.Terminal.bar`; told at most a hundred times."""
+        """As :meth:`wmtp_assets.base.progress.Terminal.bar`; told at most a hundred times."""
         number = self.bars = self.bars + 1
         self._connection.send(("bar", number, name, total))
         last = -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from wmtp_assets.errors import SpecError
+from wmtp_assets.base.errors import SpecError
 
 
 def utc_now() -> datetime:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from wmtp_assets.errors import SpecError
+from wmtp_assets.base.errors import SpecError
 
 Source = Literal["sample", "hub"]
 
@@ -28,7 +28,7 @@ class Settings:
 
 def project_folder() -> Path:
     """The checkout this package is run from, or the working directory where it is installed."""
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = Path(__file__).resolve().parents[2]
     return checkout if (checkout / "workspace.yaml").is_file() else Path.cwd()
 
 

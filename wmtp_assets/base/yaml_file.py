@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.strict_json import read_small
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import read_small
 
 MAX_SIZE = 32 << 10
 """Bytes: PyYAML needs a second for 100 kB; ours have a few."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wmtp_assets.errors import SpecError
-from wmtp_assets.specs import (
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.specs import (
     DEFS_FOLDER,
     DOCUMENT_FILES,
     DTYPE_SUFFIXES,

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from wmtp_assets.errors import SpecError
+from wmtp_assets.base.errors import SpecError
 
-DEFS_FOLDER = Path(__file__).parent / "defs"
+DEFS_FOLDER = Path(__file__).parents[1] / "defs"
 
 DType = Literal["float16", "bfloat16", "float32"]
 DTYPE_SUFFIXES: Mapping[DType, str] = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}

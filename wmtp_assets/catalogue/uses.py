@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from wmtp_assets.errors import SpecError
-from wmtp_assets.specs import DatasetSpec, Use, load_specs
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.specs import DatasetSpec, Use, load_specs
 
 
 def usable_for(use: str, dataset: str | None = None) -> tuple[str, ...]:

@@ -8,15 +8,15 @@ from typing import Any
 
 import yaml
 
-from wmtp_assets.build import Build
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.families import FAMILIES, META
 from wmtp_assets.checkpoints.llama_config import llama_config, llama_params, parse_config
 from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams, parse_params
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, WrittenCheckpoint
 from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document, render
-from wmtp_assets.specs import MicroSpec, ModelSpec
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document, render
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wmtp_assets.build import Build
+from wmtp_assets.base.errors import DamagedRecord, InvalidInput
+from wmtp_assets.base.progress import Progress, Say, silent
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import DType, ModelSpec
 from wmtp_assets.checkpoints.configs import (
     files_of,
     model_document,
@@ -27,12 +30,9 @@ from wmtp_assets.checkpoints.safetensors_file import (
 from wmtp_assets.checkpoints.source import plan, read_source
 from wmtp_assets.checkpoints.stored import Record, StoredTensor
 from wmtp_assets.checkpoints.torch_zip import Verify
-from wmtp_assets.errors import DamagedRecord, InvalidInput
-from wmtp_assets.files import HashedFile
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document
-from wmtp_assets.progress import Progress, Say, silent
-from wmtp_assets.specs import DType, ModelSpec
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.files import HashedFile
+from wmtp_assets.storage.manifest import Document
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from wmtp_assets.catalogue.specs import FamilyName
 from wmtp_assets.checkpoints.params import MetaParams
-from wmtp_assets.specs import FamilyName
 
 
 @dataclass(frozen=True)

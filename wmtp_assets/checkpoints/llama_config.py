@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import parse_object, short
 from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.manifest import Document
-from wmtp_assets.strict_json import parse_object, short
+from wmtp_assets.storage.manifest import Document
 
 # Far above any model; beyond it, the formula of the feed-forward size overflows.
 _Size = Annotated[int, Field(gt=0, lt=1 << 31)]

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.build import Build
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, SpecError
+from wmtp_assets.base.progress import Progress
+from wmtp_assets.catalogue.specs import MicroSpec
 from wmtp_assets.checkpoints.configs import MODEL_FILES, model_document, write_configs
 from wmtp_assets.checkpoints.convert import cast, tensor_bytes
 from wmtp_assets.checkpoints.families import FAMILIES, META, Block, Family
@@ -28,11 +30,9 @@ from wmtp_assets.checkpoints.safetensors_file import (
     read_header,
     write_checkpoint,
 )
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, SpecError
-from wmtp_assets.manifest import Document
-from wmtp_assets.progress import Progress
-from wmtp_assets.specs import MicroSpec
-from wmtp_assets.store import repair_command
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import repair_command
 
 if TYPE_CHECKING:
     import torch

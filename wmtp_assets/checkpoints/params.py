@@ -10,9 +10,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.specs import Spec
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.catalogue.specs import Spec
 
 MAX_POSITION_EMBEDDINGS = 2048
 """Context length the training code uses, in tokens."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.base.errors import InvalidInput
 
 T = TypeVar("T")
 Item = TypeVar("Item")

@@ -22,10 +22,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import check_values, no_duplicates, short
 from wmtp_assets.checkpoints.pipeline import ahead
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.files import HashedFile
-from wmtp_assets.strict_json import check_values, no_duplicates, short
+from wmtp_assets.storage.files import HashedFile
 
 MAX_HEADER = 16 << 20
 MAX_TENSORS = 20_000

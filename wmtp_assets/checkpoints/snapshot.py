@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from wmtp_assets.build import Build
+from wmtp_assets.catalogue.layout import Artifact
 from wmtp_assets.checkpoints.configs import files_of, yaml_bytes
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document
-from wmtp_assets.store import Store
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Store
 
 DEFAULTS = "defaults.yaml"
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import read_object, short
+from wmtp_assets.catalogue.specs import ModelFiles, relative_path
 from wmtp_assets.checkpoints.families import Family
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_NAMES,
@@ -15,9 +18,6 @@ from wmtp_assets.checkpoints.safetensors_file import (
 )
 from wmtp_assets.checkpoints.stored import StoredTensor, contiguous
 from wmtp_assets.checkpoints.torch_zip import Verify, read_tensors
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.specs import ModelFiles, relative_path
-from wmtp_assets.strict_json import read_object, short
 
 OpenRaw = Callable[[str], tuple[Path, Verify]]
 """Path inside the repository → the file, and what verifies a part of it."""

@@ -9,11 +9,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wmtp_assets.build import Build
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.manifest import Document, render
-from wmtp_assets.settings import Source
-from wmtp_assets.specs import ModelSpec, TokenizerSpec
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.settings import Source
+from wmtp_assets.catalogue.specs import ModelSpec, TokenizerSpec
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document, render
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -79,7 +79,7 @@ def pinned_sha256(spec: TokenizerSpec, source: Source) -> str | None:
     """The SHA-256 that ``tokenizer.model`` must have: the spec's, or that of the sample hub's."""
     if source == "hub":
         return spec.sha256
-    from wmtp_assets.hub.sample.tokenizer import MODEL_SHA256
+    from wmtp_assets.sample.tokenizer import MODEL_SHA256
 
     return MODEL_SHA256
 

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.checkpoints.safetensors_file import is_tensor_name
 from wmtp_assets.checkpoints.stored import Record, StoredTensor
-from wmtp_assets.errors import InvalidInput
 
 if TYPE_CHECKING:
     import torch

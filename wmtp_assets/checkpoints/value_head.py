@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wmtp_assets.base.errors import InvalidInput, MissingArtifact
+from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
-from wmtp_assets.errors import InvalidInput, MissingArtifact
-from wmtp_assets.files import hash_file
-from wmtp_assets.layout import VALUE_HEAD, Artifact
-from wmtp_assets.manifest import Document, Manifest
-from wmtp_assets.store import Store
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.store import Store
 
 NO_VALUE_HEAD: Document = {"path": None, "stage1_checkpoint_id": None}
 

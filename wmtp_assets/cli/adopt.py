@@ -9,15 +9,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.progress import Say, Terminal, human_bytes
+from wmtp_assets.catalogue.layout import Artifact
 from wmtp_assets.cli.common import json_option, open_store, print_json
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.errors import SpecError
 from wmtp_assets.hub.download import spec_of
 from wmtp_assets.hub.remote import wanted_files
-from wmtp_assets.layout import Artifact
-from wmtp_assets.materialize import materialize
-from wmtp_assets.progress import Say, Terminal, human_bytes
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.storage.store import Store, materialize_command
 
 
 @click.command()

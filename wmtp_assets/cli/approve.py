@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from wmtp_assets.cli.common import json_option, open_store, print_json
-from wmtp_assets.reports.approve import approve as record_approval
-from wmtp_assets.reports.approve import report_of
+from wmtp_assets.operations.approve import approve as record_approval
+from wmtp_assets.operations.approve import report_of
 
 
 @click.command()

@@ -13,9 +13,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from wmtp_assets.layout import Artifact, Catalogue
-from wmtp_assets.settings import read_settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import read_settings
+from wmtp_assets.catalogue.layout import Artifact, Catalogue
+from wmtp_assets.storage.store import Store
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 

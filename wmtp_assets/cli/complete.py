@@ -10,8 +10,8 @@ def complete_names(context: click.Context, parameter: click.Parameter, typed: st
 
     Names that are on the line already are left out.
     """
-    from wmtp_assets.errors import SpecError
-    from wmtp_assets.layout import Catalogue
+    from wmtp_assets.base.errors import SpecError
+    from wmtp_assets.catalogue.layout import Catalogue
 
     try:
         catalogue = Catalogue.load()

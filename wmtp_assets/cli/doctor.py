@@ -8,16 +8,16 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.settings import read_settings
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.cli.common import json_option, print_json
-from wmtp_assets.errors import SpecError
-from wmtp_assets.health.condition import Condition, exit_code
-from wmtp_assets.health.hub import hub
-from wmtp_assets.health.machine import machine
-from wmtp_assets.health.orchestrator import instance, server
-from wmtp_assets.health.storage import storage
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import read_settings
-from wmtp_assets.store import Store
+from wmtp_assets.operations.doctor.condition import Condition, exit_code
+from wmtp_assets.operations.doctor.hub import hub
+from wmtp_assets.operations.doctor.machine import machine
+from wmtp_assets.operations.doctor.orchestrator import instance, server
+from wmtp_assets.operations.doctor.storage import storage
+from wmtp_assets.storage.store import Store
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 import click
 from rich.console import Console
 
+from wmtp_assets.base.progress import Terminal, human_bytes, silent
 from wmtp_assets.cli.common import json_option, open_store, print_json
-from wmtp_assets.integrity.garbage import ALWAYS, Garbage, What, collect, summary
-from wmtp_assets.progress import Terminal, human_bytes, silent
+from wmtp_assets.operations.gc import ALWAYS, Garbage, What, collect, summary
 
 
 @click.command()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
+from wmtp_assets.base.errors import SpecError, WmtpError
+from wmtp_assets.base.settings import SOURCE_VARIABLE
+from wmtp_assets.catalogue.layout import Artifact
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.errors import SpecError, WmtpError
 from wmtp_assets.hub.download import spec_of
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.lock import Lock, check_unchanged, pin_of, repository_key
+from wmtp_assets.hub.pins import Lock, check_unchanged, pin_of, repository_key
 from wmtp_assets.hub.remote import MAIN, RemoteRepository, resolve
-from wmtp_assets.layout import Artifact
-from wmtp_assets.settings import SOURCE_VARIABLE
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 
 
 @click.command("lock")

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from wmtp_assets import __version__
+from wmtp_assets.base.errors import SpecError, WmtpError, WrongRoot
 from wmtp_assets.cli.adopt import adopt
 from wmtp_assets.cli.approve import approve
 from wmtp_assets.cli.doctor import doctor
@@ -22,7 +23,6 @@ from wmtp_assets.cli.show import show
 from wmtp_assets.cli.status import status
 from wmtp_assets.cli.value_head import value_head
 from wmtp_assets.cli.verify import verify
-from wmtp_assets.errors import SpecError, WmtpError, WrongRoot
 
 USAGE = 64
 INTERNAL = 70

@@ -9,18 +9,18 @@ from typing import Any, cast
 import click
 from rich.console import Console
 
+from wmtp_assets.base.progress import Say, Terminal, human_bytes, human_seconds
+from wmtp_assets.catalogue.layout import Artifact
 from wmtp_assets.cli.common import interruptible, json_option, open_store, print_json
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.layout import Artifact
-from wmtp_assets.progress import Say, Terminal, human_bytes, human_seconds
-from wmtp_assets.publish.destination import How
-from wmtp_assets.publish.journal import read_rate
-from wmtp_assets.publish.open import open_destination
-from wmtp_assets.publish.plan import STATES, Plan
-from wmtp_assets.publish.publish import Options, plan_publication
-from wmtp_assets.publish.publish import publish as send
-from wmtp_assets.publish.selection import is_local_small
-from wmtp_assets.store import Store
+from wmtp_assets.destinations.changes import STATES, Plan
+from wmtp_assets.destinations.destination import How
+from wmtp_assets.destinations.journal import read_rate
+from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.operations.publish import Options, plan_publication
+from wmtp_assets.operations.publish import publish as send
+from wmtp_assets.operations.publish_selection import is_local_small
+from wmtp_assets.storage.store import Store
 
 endpoint_option = click.option(
     "--endpoint-url",

@@ -9,12 +9,12 @@ from dataclasses import asdict
 import click
 from rich.console import Console
 
+from wmtp_assets.base.progress import Say, Terminal, human_bytes
 from wmtp_assets.cli.common import interruptible, json_option, open_store, print_json
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.cli.publish import endpoint_option
-from wmtp_assets.progress import Say, Terminal, human_bytes
-from wmtp_assets.publish.open import open_destination
-from wmtp_assets.publish.pull import choose, pull, read_listing, require_room
+from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.operations.pull import choose, pull, read_listing, require_room
 
 
 @click.command("pull")

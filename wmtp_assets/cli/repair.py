@@ -9,15 +9,15 @@ from typing import Any
 import click
 from rich.console import Console
 
+from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.base.progress import Say, Terminal
+from wmtp_assets.catalogue.layout import Artifact
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.errors import WmtpError
-from wmtp_assets.integrity.repair import Damage, find_damage, repair
-from wmtp_assets.integrity.rules import ABSENT, is_committed
-from wmtp_assets.integrity.verify import Verdict, exit_code, findings_of, verify
-from wmtp_assets.layout import Artifact
-from wmtp_assets.progress import Say, Terminal
-from wmtp_assets.store import Store
+from wmtp_assets.operations.repair import Damage, find_damage, repair
+from wmtp_assets.operations.verify import Verdict, exit_code, findings_of, verify
+from wmtp_assets.rules.apply import ABSENT, is_committed
+from wmtp_assets.storage.store import Store
 
 
 @click.command("repair")

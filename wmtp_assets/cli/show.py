@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.cli.common import json_option, open_store, print_json, print_wide, select
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.integrity.details import Details, details_of
-from wmtp_assets.progress import human_bytes
+from wmtp_assets.operations.show import Details, details_of
 
 NONE = "-"
 STYLES = {"ok": "", "failed": "red", "outdated": "yellow", "not applied": "dim"}

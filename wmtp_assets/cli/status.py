@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.cli.common import json_option, open_store, print_json, print_wide, select
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.integrity.status import Status, files_status, status_of
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.store import Store
+from wmtp_assets.operations.status import Status, files_status, status_of
+from wmtp_assets.storage.store import Store
 
 TITLES = ("name", "kind", "size", "dtype", "rows", "source", "revision", "verified", "problem")
 NONE = "-"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.layout import VALUE_HEAD
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.params import parse_params
 from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
 from wmtp_assets.cli.common import json_option, open_store, print_json
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.errors import SpecError
-from wmtp_assets.layout import VALUE_HEAD
 
 
 @click.command("value-head")

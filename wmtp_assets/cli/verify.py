@@ -9,19 +9,19 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from wmtp_assets.base.progress import Terminal, silent
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.integrity.findings import is_warning
-from wmtp_assets.integrity.verify import (
+from wmtp_assets.operations.verify import (
     Verdict,
     exit_code,
     findings_of,
     strays,
     verify_release,
 )
-from wmtp_assets.integrity.verify import verify as apply_rules
-from wmtp_assets.progress import Terminal, silent
-from wmtp_assets.store import Store
+from wmtp_assets.operations.verify import verify as apply_rules
+from wmtp_assets.rules.findings import is_warning
+from wmtp_assets.storage.store import Store
 
 
 @click.command()

@@ -1,6 +1,6 @@
 """The Dagster components: a spec in a ``defs.yaml`` becomes assets and their checks."""
 
-from wmtp_assets.components.families import (
+from wmtp_assets.components.types import (
     AlpacaDataset,
     CheckpointModel,
     GeneratedDocument,

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.catalogue.layout import SUMMARIES, Artifact, Kind
+from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, MicroSpec, ModelSpec, Repository
 from wmtp_assets.components.metadata import describe
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.errors import WmtpError
-from wmtp_assets.hub.plan import estimate
-from wmtp_assets.integrity.rules import rules_of
-from wmtp_assets.layout import SUMMARIES, Artifact, Kind
-from wmtp_assets.materialize import materialize
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.specs import DatasetSpec, DocumentSpec, MicroSpec, ModelSpec, Repository
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.operations.plan import estimate
+from wmtp_assets.rules.apply import rules_of
 
 OWNERS = ["team:wmtp"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock
 
+from wmtp_assets.base.settings import read_settings
 from wmtp_assets.components.storage import claim_instance
-from wmtp_assets.files import replace_file
-from wmtp_assets.settings import read_settings
+from wmtp_assets.storage.files import replace_file
 
 
 def prepare_instance() -> str:

@@ -10,21 +10,21 @@ from typing import Any
 
 import dagster as dg
 
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec, MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
-from wmtp_assets.data.jsonl import read_lines
-from wmtp_assets.data.pairs import pairs_file
-from wmtp_assets.data.process import split_file
-from wmtp_assets.data.records import RECORD_OF_CONVERTER
-from wmtp_assets.data.small import small_file
-from wmtp_assets.integrity.findings import stated
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document, Manifest
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.reports import pictures
-from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec
-from wmtp_assets.store import Store
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.datasets.jsonl import read_lines
+from wmtp_assets.datasets.pairs import pairs_file
+from wmtp_assets.datasets.process import split_file
+from wmtp_assets.datasets.records import RECORD_OF_CONVERTER
+from wmtp_assets.datasets.small import small_file
+from wmtp_assets.documents import pictures
+from wmtp_assets.rules.findings import stated
+from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.store import Store
 
 
 def _announced(document: Document, name: str) -> dict[str, str]:

@@ -7,17 +7,17 @@ from typing import Any
 
 import dagster as dg
 
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.catalogue.layout import SUMMARIES, Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.artifacts import OPTIONAL_TAG, OWNERS, plain_failures
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.errors import SpecError
-from wmtp_assets.integrity.rules import is_committed
-from wmtp_assets.layout import SUMMARIES, Artifact
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.publish.open import open_destination
-from wmtp_assets.publish.publish import DEFAULT, Done, publish
-from wmtp_assets.publish.selection import is_local_small
-from wmtp_assets.specs import DatasetSpec, ModelSpec
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.operations.publish import DEFAULT, Done, publish
+from wmtp_assets.operations.publish_selection import is_local_small
+from wmtp_assets.rules.apply import is_committed
+from wmtp_assets.storage.store import Store, materialize_command
 
 PUBLISH_VARIABLE = "WMTP_PUBLISH_URL"
 """Where the assets of the group ``published`` send to, as ``wmtp publish --to`` takes it."""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from wmtp_assets.errors import StoreError
-from wmtp_assets.files import replace_file
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import SOURCE_VARIABLE, Settings, read_settings
-from wmtp_assets.specs import DEFS_FOLDER
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.settings import SOURCE_VARIABLE, Settings, read_settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.specs import DEFS_FOLDER
+from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.store import Store
 
 
 class StorageResource(dg.ConfigurableResource):

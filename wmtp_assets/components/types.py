@@ -8,11 +8,8 @@ from typing import Any, ClassVar
 import dagster as dg
 from pydantic import BaseModel
 
-from wmtp_assets.components.artifacts import asset_of
-from wmtp_assets.components.checks import checks_of
-from wmtp_assets.components.upstream import source_of
-from wmtp_assets.layout import Artifact, Catalogue, artifacts_of
-from wmtp_assets.specs import (
+from wmtp_assets.catalogue.layout import Artifact, Catalogue, artifacts_of
+from wmtp_assets.catalogue.specs import (
     AnySpec,
     DatasetSpec,
     DocumentSpec,
@@ -20,6 +17,9 @@ from wmtp_assets.specs import (
     ModelSpec,
     SnapshotSpec,
 )
+from wmtp_assets.components.artifacts import asset_of
+from wmtp_assets.components.checks import checks_of
+from wmtp_assets.components.upstream import source_of
 
 
 def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:

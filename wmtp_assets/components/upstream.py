@@ -4,12 +4,12 @@ from typing import Any
 
 import dagster as dg
 
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.artifacts import UPSTREAM, plain_failures, upstream_key
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.lock import pin_of, read_lock
+from wmtp_assets.hub.pins import pin_of, read_lock
 from wmtp_assets.hub.remote import head_of
-from wmtp_assets.specs import DatasetSpec, ModelSpec
 
 
 def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from wmtp_assets.data.random_access import offsets_file
-from wmtp_assets.data.records import RECORD_OF_CONVERTER, Record, schema_document
-from wmtp_assets.data.tests import RawProblems
-from wmtp_assets.data.twin import read_twin, twin_file
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.findings import Report, Subject
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document
-from wmtp_assets.progress import Progress, silent
-from wmtp_assets.specs import DatasetSpec
-from wmtp_assets.strict_json import parse_object, read_object, short
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.progress import Progress, silent
+from wmtp_assets.base.strict_json import parse_object, read_object, short
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.evaluation_tests import RawProblems
+from wmtp_assets.datasets.random_access import offsets_file
+from wmtp_assets.datasets.records import RECORD_OF_CONVERTER, Record, schema_document
+from wmtp_assets.datasets.twin import read_twin, twin_file
+from wmtp_assets.rules.findings import Report, Subject
+from wmtp_assets.storage.manifest import Document
 
 if TYPE_CHECKING:
     import pyarrow as pa

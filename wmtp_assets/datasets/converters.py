@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.data import code_contests, gsm8k, humaneval, mbpp
-from wmtp_assets.data.parquet import read_batches, rows_of
-from wmtp_assets.data.problem import Options, Problem, naming
-from wmtp_assets.data.records import AlpacaRecord
+from wmtp_assets.datasets.formats import codecontests as code_contests
+from wmtp_assets.datasets.formats import gsm8k, humaneval, mbpp
+from wmtp_assets.datasets.parquet import read_batches, rows_of
+from wmtp_assets.datasets.problem import Options, Problem, naming
+from wmtp_assets.datasets.records import AlpacaRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from wmtp_assets.build import Build
-from wmtp_assets.data.code_contests import TEST_KINDS, read_evaluations
-from wmtp_assets.data.process import Shard, problem_ids, raw_shards
-from wmtp_assets.data.shard import MAX_EVALUATION
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document
-from wmtp_assets.progress import Progress
-from wmtp_assets.specs import DatasetSpec
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.progress import Progress
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.formats.codecontests import TEST_KINDS, read_evaluations
+from wmtp_assets.datasets.process import Shard, problem_ids, raw_shards
+from wmtp_assets.datasets.shard import MAX_EVALUATION
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Store
 
 FORMAT = "json"
 

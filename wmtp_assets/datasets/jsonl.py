@@ -1,6 +1,7 @@
 """Reading JSONL that may be damaged or hostile.
 
-Each line is checked as bytes before it is parsed, by :func:`wmtp_assets.strict_json.parse_object`.
+Each line is checked as bytes before it is parsed, by
+:func:`wmtp_assets.base.strict_json.parse_object`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.files import BLOCK
-from wmtp_assets.strict_json import MAX_SIZE, parse_object
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import MAX_SIZE, parse_object
+from wmtp_assets.storage.files import BLOCK
 
 
 class BadLine(InvalidInput):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wmtp_assets.data.twin import twin_file
-from wmtp_assets.errors import CorruptArtifact, SpecError
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Settings, read_settings
-from wmtp_assets.specs import DatasetSpec
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import CorruptArtifact, SpecError
+from wmtp_assets.base.settings import Settings, read_settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.twin import twin_file
+from wmtp_assets.storage.store import Store
 
 if TYPE_CHECKING:
     from datasets import Dataset

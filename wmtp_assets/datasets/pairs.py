@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from wmtp_assets.build import Build
-from wmtp_assets.data.records import (
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.records import (
     PROMPT_RULE,
     RECORD_OF_CONVERTER,
     PairRecord,
@@ -14,9 +14,9 @@ from wmtp_assets.data.records import (
     is_labelled,
     schema_document,
 )
-from wmtp_assets.data.twin import read_twin, twin_file
-from wmtp_assets.manifest import Document, render
-from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.datasets.twin import read_twin, twin_file
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document, render
 
 FORMAT = "pairs"
 

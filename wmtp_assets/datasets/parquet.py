@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.child import reading
-from wmtp_assets.data.pages import check_pages
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.base.child import reading
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets.parquet_pages import check_pages
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.base.errors import InvalidInput
 
 if TYPE_CHECKING:
     from pyarrow import parquet as pq

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from wmtp_assets.data.records import AlpacaRecord, EvaluationRecord
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets.records import AlpacaRecord, EvaluationRecord
 
 
 @dataclass(frozen=True)

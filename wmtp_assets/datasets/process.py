@@ -1,7 +1,7 @@
 """From upstream parquet to everything the training code reads: one pass, shard by shard.
 
-Shards are converted side by side (:mod:`wmtp_assets.data.shard`) and joined in their order. What is
-done stays on disk, so that an interrupted conversion goes on with the shards it lacks.
+Shards are converted side by side (:mod:`wmtp_assets.datasets.shard`) and joined in their order.
+What is done stays on disk, so that an interrupted conversion goes on with the shards it lacks.
 """
 
 from __future__ import annotations
@@ -23,18 +23,22 @@ from importlib.metadata import version
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
-from wmtp_assets.build import Build
-from wmtp_assets.data.converters import CONVERTERS
-from wmtp_assets.data.problem import Options
-from wmtp_assets.data.problem_index import ProblemIndex, problem_index_file
-from wmtp_assets.data.random_access import offsets_file, pack_offsets
-from wmtp_assets.data.records import (
+from wmtp_assets.base.errors import InvalidInput, StoreError
+from wmtp_assets.base.progress import Progress, Say, human_seconds
+from wmtp_assets.base.settings import WORKERS_VARIABLE, read_workers
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec, SplitSpec
+from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.problem import Options
+from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
+from wmtp_assets.datasets.random_access import offsets_file, pack_offsets
+from wmtp_assets.datasets.records import (
     RECORD_OF_CONVERTER,
     EvaluationRecord,
     is_labelled,
     schema_document,
 )
-from wmtp_assets.data.shard import (
+from wmtp_assets.datasets.shard import (
     EVALUATION,
     LENGTHS,
     ROWS,
@@ -45,15 +49,11 @@ from wmtp_assets.data.shard import (
     read_problems,
     read_summary,
 )
-from wmtp_assets.data.twin import TwinWriter, twin_file, twin_schema
-from wmtp_assets.errors import InvalidInput, StoreError
-from wmtp_assets.files import BLOCK, HashedFile
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document, render
-from wmtp_assets.progress import Progress, Say, human_seconds
-from wmtp_assets.settings import WORKERS_VARIABLE, read_workers
-from wmtp_assets.specs import DatasetSpec, SplitSpec
-from wmtp_assets.store import Store
+from wmtp_assets.datasets.twin import TwinWriter, twin_file, twin_schema
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.files import BLOCK, HashedFile
+from wmtp_assets.storage.manifest import Document, render
+from wmtp_assets.storage.store import Store
 
 FORMAT = "alpaca"
 SCHEMA = "processed/schema.json"

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 
 _ITEM = 8
 

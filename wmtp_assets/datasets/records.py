@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from wmtp_assets.manifest import Document
-from wmtp_assets.strict_json import short
+from wmtp_assets.base.strict_json import short
+from wmtp_assets.storage.manifest import Document
 
 PROMPT_RULE = "instruction; where input is not empty, followed by an empty line and input"
 

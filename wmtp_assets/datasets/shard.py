@@ -23,9 +23,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from wmtp_assets.data.converters import CONVERTERS
-from wmtp_assets.data.problem import Options, Problem
-from wmtp_assets.data.records import (
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.problem import Options, Problem
+from wmtp_assets.datasets.records import (
     RECORD_OF_CONVERTER,
     SHARED,
     AlpacaRecord,
@@ -33,11 +35,9 @@ from wmtp_assets.data.records import (
     RowRenderer,
     render_line,
 )
-from wmtp_assets.data.tokens import TokenCounter
-from wmtp_assets.data.twin import ROW_GROUP, twin_rows, twin_schema
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.files import replace_file
-from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.datasets.tokens import TokenCounter
+from wmtp_assets.datasets.twin import ROW_GROUP, twin_rows, twin_schema
+from wmtp_assets.storage.files import replace_file
 
 ROWS, LENGTHS, TWIN = "rows.jsonl", "lengths", "rows.arrow"
 PROBLEMS, EVALUATION, SUMMARY = "problems.jsonl", "evaluation.jsonl", "summary.json"

@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from wmtp_assets.build import Build
-from wmtp_assets.data.process import split_file
-from wmtp_assets.data.random_access import offsets_file, open_jsonl
-from wmtp_assets.data.records import RECORD_OF_CONVERTER, is_labelled
-from wmtp_assets.data.twin import read_twin, twin_file
-from wmtp_assets.manifest import Document
-from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.process import split_file
+from wmtp_assets.datasets.random_access import offsets_file, open_jsonl
+from wmtp_assets.datasets.records import RECORD_OF_CONVERTER, is_labelled
+from wmtp_assets.datasets.twin import read_twin, twin_file
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document
 
 Stratum = tuple[str, bool | None]
 """A problem_id, and is_correct or None where upstream does not say."""

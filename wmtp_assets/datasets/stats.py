@@ -13,13 +13,13 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.build import Build
-from wmtp_assets.clock import utc_now
-from wmtp_assets.data.records import RECORD_OF_CONVERTER, is_labelled
-from wmtp_assets.data.twin import TOKENS, read_twin, twin_file
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.manifest import Document, render
-from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.base.clock import utc_now
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.records import RECORD_OF_CONVERTER, is_labelled
+from wmtp_assets.datasets.twin import TOKENS, read_twin, twin_file
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document, render
 
 FIELDS = ("instruction", "input", "output", "total")
 SUFFIX = "_summary.json"

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from wmtp_assets.data.parquet import read_table, type_name
-from wmtp_assets.data.records import Record, problem_of
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.files import HashedFile
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets.parquet import read_table, type_name
+from wmtp_assets.datasets.records import Record, problem_of
+from wmtp_assets.storage.files import HashedFile
 
 if TYPE_CHECKING:
     import pyarrow as pa

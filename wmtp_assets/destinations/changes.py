@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from wmtp_assets.integrity.findings import as_text
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.progress import Progress, Say, human_bytes, silent
-from wmtp_assets.publish.destination import SIDE_BY_SIDE, Destination, How, NotThere, comparing
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.listing import (
+from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
+from wmtp_assets.base.settings import Source
+from wmtp_assets.destinations.destination import SIDE_BY_SIDE, Destination, How, NotThere, comparing
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.listing import (
     MANIFEST,
     MAX_SIZE,
     Listing,
@@ -21,9 +20,10 @@ from wmtp_assets.publish.listing import (
     SentFile,
     parse_listing,
 )
-from wmtp_assets.publish.outgoing import Outgoing
-from wmtp_assets.publish.selection import Local, is_newer
-from wmtp_assets.settings import Source
+from wmtp_assets.destinations.outgoing import Outgoing
+from wmtp_assets.operations.publish_selection import Local, is_newer
+from wmtp_assets.rules.findings import as_text
+from wmtp_assets.storage.manifest import FileRecord
 
 State = Literal["new", "same", "changed", "damaged", "extra"]
 STATES: tuple[State, ...] = ("new", "same", "changed", "damaged", "extra")

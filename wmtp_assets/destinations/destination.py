@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
-from wmtp_assets.layout import TOP_FOLDERS
-from wmtp_assets.progress import Progress, Say
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.listing import MANIFEST, SentFile
-from wmtp_assets.publish.outgoing import Outgoing
+from wmtp_assets.base.progress import Progress, Say
+from wmtp_assets.catalogue.layout import TOP_FOLDERS
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.listing import MANIFEST, SentFile
+from wmtp_assets.destinations.outgoing import Outgoing
 
 How = Literal["size", "stated", "hash", "full"]
 """How a published file is compared: by its size; by the hash too that the destination keeps, if it

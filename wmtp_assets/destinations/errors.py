@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wmtp_assets.errors import WmtpError
+from wmtp_assets.base.errors import WmtpError
 
 
 class PublishError(WmtpError):

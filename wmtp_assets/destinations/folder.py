@@ -1,9 +1,9 @@
 """A mounted folder as a destination.
 
 Payload is written into ``.wmtp-staging/`` there and fsynced. Then the folder of each model and data
-set is exchanged for one that has the new files (:mod:`wmtp_assets.publish.generation`); where the
-filesystem cannot do that, they are renamed to their places one by one. A staged file that was left
-by a killed run is gone on with: what it holds is compared part by part.
+set is exchanged for one that has the new files (:mod:`wmtp_assets.destinations.generation`); where
+the filesystem cannot do that, they are renamed to their places one by one. A staged file that was
+left by a killed run is gone on with: what it holds is compared part by part.
 """
 
 from __future__ import annotations
@@ -23,18 +23,9 @@ from dataclasses import replace
 from io import FileIO
 from pathlib import Path, PurePosixPath
 
-from wmtp_assets.files import (
-    BLOCK,
-    DISK_FULL,
-    PART,
-    fsync_folder,
-    hash_file,
-    names_below,
-    open_regular,
-    write_new,
-)
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.publish.destination import (
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.catalogue.specs import relative_path
+from wmtp_assets.destinations.destination import (
     STALE,
     Advance,
     How,
@@ -44,11 +35,20 @@ from wmtp_assets.publish.destination import (
     describing_last,
     may_be_ours,
 )
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.generation import mount_points, replace_in_one_step, tidy
-from wmtp_assets.publish.listing import MANIFEST, SentFile
-from wmtp_assets.publish.outgoing import Outgoing, Reading
-from wmtp_assets.specs import relative_path
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.generation import mount_points, replace_in_one_step, tidy
+from wmtp_assets.destinations.listing import MANIFEST, SentFile
+from wmtp_assets.destinations.outgoing import Outgoing, Reading
+from wmtp_assets.storage.files import (
+    BLOCK,
+    DISK_FULL,
+    PART,
+    fsync_folder,
+    hash_file,
+    names_below,
+    open_regular,
+    write_new,
+)
 
 STAGING = ".wmtp-staging"
 """Beside ``MANIFEST.json``: what is on its way. Readers ignore it."""
@@ -66,7 +66,7 @@ _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVA
 
 
 class Folder:
-    """A :class:`~wmtp_assets.publish.destination.Destination` on a filesystem that is mounted here.
+    """A :class:`~wmtp_assets.destinations.destination.Destination` on a mounted filesystem.
 
     Args:
         root: the folder; it must be there.

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from wmtp_assets.exchange import exchange_at_once
-from wmtp_assets.files import DISK_FULL, fsync_folder, names_below, write_new
+from wmtp_assets.storage.exchange import exchange_at_once
+from wmtp_assets.storage.files import DISK_FULL, fsync_folder, names_below, write_new
 
 REFUSED = frozenset(
     (

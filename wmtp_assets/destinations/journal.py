@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.errors import StoreError
-from wmtp_assets.files import replace_file
+from wmtp_assets.base.errors import StoreError
+from wmtp_assets.destinations.destination import STALE
 from wmtp_assets.hub.rate import LEAST
-from wmtp_assets.publish.destination import STALE
-from wmtp_assets.store import Store
+from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.store import Store
 
 
 @dataclass

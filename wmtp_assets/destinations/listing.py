@@ -17,13 +17,13 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from wmtp_assets.integrity.findings import as_text
-from wmtp_assets.layout import Kind
-from wmtp_assets.manifest import FileRecord, render
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.settings import Source
-from wmtp_assets.specs import AssetName, RelativePath, Sha256, Spec, check_distinct
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.base.settings import Source
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.catalogue.layout import Kind
+from wmtp_assets.catalogue.specs import AssetName, RelativePath, Sha256, Spec, check_distinct
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.rules.findings import as_text
+from wmtp_assets.storage.manifest import FileRecord, render
 
 MANIFEST = "MANIFEST.json"
 MAX_SIZE = 8 << 20

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from wmtp_assets.errors import SpecError
-from wmtp_assets.specs import relative_path
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.specs import relative_path
 
 Scheme = Literal["s3", "file", "vessl"]
 

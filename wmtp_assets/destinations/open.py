@@ -7,12 +7,12 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from wmtp_assets.errors import SpecError
-from wmtp_assets.files import replace_file
-from wmtp_assets.publish.destination import Destination
-from wmtp_assets.publish.folder import Folder
-from wmtp_assets.publish.location import parse_url
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.destinations.destination import Destination
+from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.destinations.location import parse_url
+from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.store import Store
 
 
 def open_destination(
@@ -41,10 +41,10 @@ def open_destination(
             )
         return Folder(Path(location.path), "" if is_read else _owner(store))
     if location.scheme == "s3":
-        from wmtp_assets.publish.s3 import open_s3
+        from wmtp_assets.destinations.s3 import open_s3
 
         return open_s3(store, location, endpoint_url)
-    from wmtp_assets.publish.vessl import open_vessl
+    from wmtp_assets.destinations.vessl import open_vessl
 
     return open_vessl(store, location, "read" if is_read else "write")
 

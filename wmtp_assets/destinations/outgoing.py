@@ -9,11 +9,11 @@ from io import FileIO
 from pathlib import Path
 from typing import NoReturn
 
-from wmtp_assets.files import PART, open_regular
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.listing import SentFile, composite
-from wmtp_assets.store import repair_command
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.listing import SentFile, composite
+from wmtp_assets.storage.files import PART, open_regular
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import repair_command
 
 MAX_PARTS = 10_000
 """Parts of one object, as S3 allows."""

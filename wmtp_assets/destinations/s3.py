@@ -15,10 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import Any
 
-from wmtp_assets.files import PART, Hasher
-from wmtp_assets.integrity.findings import as_text
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.publish.destination import (
+from wmtp_assets.destinations.destination import (
     Advance,
     How,
     NotThere,
@@ -29,12 +26,12 @@ from wmtp_assets.publish.destination import (
     may_be_ours,
     read_on,
 )
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.journal import Journal, Upload
-from wmtp_assets.publish.listing import MANIFEST, SentFile, composite
-from wmtp_assets.publish.location import Location
-from wmtp_assets.publish.outgoing import Outgoing, Reading
-from wmtp_assets.publish.s3_client import (
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.journal import Journal, Upload
+from wmtp_assets.destinations.listing import MANIFEST, SentFile, composite
+from wmtp_assets.destinations.location import Location
+from wmtp_assets.destinations.outgoing import Outgoing, Reading
+from wmtp_assets.destinations.s3_client import (
     ATTEMPTS,
     CHECKSUM_VARIABLE,
     Checksum,
@@ -45,7 +42,10 @@ from wmtp_assets.publish.s3_client import (
     open_session,
     read_checksum,
 )
-from wmtp_assets.store import Store
+from wmtp_assets.rules.findings import as_text
+from wmtp_assets.storage.files import PART, Hasher
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import Store
 
 PARTS = 8
 """Parts that are on their way at the same time: so many times 16 MiB are in memory."""
@@ -60,7 +60,7 @@ READ = 1 << 18
 
 
 class S3:
-    """A :class:`~wmtp_assets.publish.destination.Destination` below a prefix of a bucket.
+    """A :class:`~wmtp_assets.destinations.destination.Destination` below a prefix of a bucket.
 
     Args:
         client: of boto3.
@@ -506,8 +506,8 @@ def open_s3(store: Store, location: Location, endpoint_url: str | None) -> S3:
     """The destination ``s3://bucket/prefix``, with the credentials of the environment or a profile.
 
     Raises:
-        SpecError, PublishError: as :func:`wmtp_assets.publish.s3_client.make_client` and
-            :func:`wmtp_assets.publish.s3_client.read_checksum`.
+        SpecError, PublishError: as :func:`wmtp_assets.destinations.s3_client.make_client` and
+            :func:`wmtp_assets.destinations.s3_client.read_checksum`.
     """
     checksum = read_checksum()
     client = make_client(open_session(), endpoint_url, checksum)

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from wmtp_assets.errors import SpecError
-from wmtp_assets.integrity.findings import as_text
-from wmtp_assets.publish.destination import NotThere
-from wmtp_assets.publish.errors import PublishError
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.destinations.destination import NotThere
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.rules.findings import as_text
 
 ATTEMPTS = 6
 """Times a request is sent before it is given up; 5xx, throttling and lost connections are retried

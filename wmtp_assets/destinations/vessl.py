@@ -15,17 +15,17 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from wmtp_assets.errors import SpecError
-from wmtp_assets.files import PART
-from wmtp_assets.integrity.findings import as_text
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.journal import Journal
-from wmtp_assets.publish.location import Location
-from wmtp_assets.publish.s3 import S3
-from wmtp_assets.publish.s3_client import import_boto3, make_client, read_checksum
-from wmtp_assets.specs import Spec
-from wmtp_assets.store import Store
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.catalogue.specs import Spec
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.journal import Journal
+from wmtp_assets.destinations.location import Location
+from wmtp_assets.destinations.s3 import S3
+from wmtp_assets.destinations.s3_client import import_boto3, make_client, read_checksum
+from wmtp_assets.rules.findings import as_text
+from wmtp_assets.storage.files import PART
+from wmtp_assets.storage.store import Store
 
 PYTHON_VARIABLE = "WMTP_VESSL_PYTHON"
 """Names the Python interpreter that has the ``vessl`` package."""
@@ -217,7 +217,7 @@ def open_vessl(store: Store, location: Location, kind: str = "write", part_size:
 
     Raises:
         SpecError, PublishError: as :func:`ask` and
-            :func:`wmtp_assets.publish.s3_client.make_client`.
+            :func:`wmtp_assets.destinations.s3_client.make_client`.
     """
     boto3, checksum = import_boto3(), read_checksum()
     volume = ask(location, kind)

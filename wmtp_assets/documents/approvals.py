@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.specs import Sha256, Spec
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.catalogue.specs import Sha256, Spec
 
 MAX_NAME = 100
 MAX_NOTE = 1000

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from wmtp_assets.build import Build
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact
-from wmtp_assets.integrity.record import last_results
-from wmtp_assets.integrity.rules import rules_of
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document, Manifest
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.reports.completion import State
-from wmtp_assets.reports.documents import Remembered, document_bytes, is_report, remembered_in
-from wmtp_assets.reports.facts import Facts, gather
-from wmtp_assets.reports.release import freeze, released
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.documents.completion import State
+from wmtp_assets.documents.documents import Remembered, document_bytes, is_report, remembered_in
+from wmtp_assets.documents.facts import Facts, gather
+from wmtp_assets.documents.release import freeze, released
+from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.rules.results import last_results
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.store import Store
 
 _FORMATS = {"md": "markdown", "json": "json"}
 

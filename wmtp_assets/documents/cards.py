@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
+from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.configs import MODEL_FILES
-from wmtp_assets.reports.facts import Fact, Facts, heading
-from wmtp_assets.reports.markdown import NONE, code, escape, page, paragraph, shown, table
-from wmtp_assets.specs import MicroSpec, ModelSpec
-from wmtp_assets.store import materialize_command
+from wmtp_assets.documents.facts import Fact, Facts, heading
+from wmtp_assets.documents.markdown import NONE, code, escape, page, paragraph, shown, table
+from wmtp_assets.storage.store import materialize_command
 
 _HUB_LICENSES = {
     "Llama 2 Community License": "llama2",

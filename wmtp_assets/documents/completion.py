@@ -2,7 +2,7 @@
 
 The state of a rule is what is remembered of its last application to the content that is there. A
 report says what was known when it was made; the rule ``current`` compares that with what is known
-now (``integrity/documents.py``).
+now (``documents/rules.py``).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from wmtp_assets.layout import TOP_FOLDERS, Kind
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.reports.approvals import Approval
-from wmtp_assets.reports.facts import Fact, Facts, heading
-from wmtp_assets.reports.markdown import NONE, code, escape, page, paragraph, shown, table
-from wmtp_assets.specs import MicroSpec
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.catalogue.layout import TOP_FOLDERS, Kind
+from wmtp_assets.catalogue.specs import MicroSpec
+from wmtp_assets.documents.approvals import Approval
+from wmtp_assets.documents.facts import Fact, Facts, heading
+from wmtp_assets.documents.markdown import NONE, code, escape, page, paragraph, shown, table
 
 State = Literal["passed", "failed", "not verified"]
 States = Mapping[str, Mapping[str, State]]

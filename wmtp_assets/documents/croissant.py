@@ -8,12 +8,12 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from wmtp_assets.data.process import split_file
-from wmtp_assets.data.records import RECORD_OF_CONVERTER
-from wmtp_assets.data.twin import twin_file
-from wmtp_assets.manifest import Document, render
-from wmtp_assets.reports.facts import SAMPLE, Fact, Facts
-from wmtp_assets.specs import DatasetSpec
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.process import split_file
+from wmtp_assets.datasets.records import RECORD_OF_CONVERTER
+from wmtp_assets.datasets.twin import twin_file
+from wmtp_assets.documents.facts import SAMPLE, Fact, Facts
+from wmtp_assets.storage.manifest import Document, render
 
 _CONTEXT: Document = {
     "@language": "en",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document
-from wmtp_assets.reports.approvals import Approval, parse_approvals
-from wmtp_assets.reports.cards import card
-from wmtp_assets.reports.completion import States, completion_report, states_in
-from wmtp_assets.reports.croissant import croissant
-from wmtp_assets.reports.facts import Facts
-from wmtp_assets.reports.inventory import inventory
-from wmtp_assets.reports.migration import migration_notes
-from wmtp_assets.reports.readme import readme
-from wmtp_assets.specs import DocumentSpec
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import DocumentSpec
+from wmtp_assets.documents.approvals import Approval, parse_approvals
+from wmtp_assets.documents.cards import card
+from wmtp_assets.documents.completion import States, completion_report, states_in
+from wmtp_assets.documents.croissant import croissant
+from wmtp_assets.documents.facts import Facts
+from wmtp_assets.documents.inventory import inventory
+from wmtp_assets.documents.migration import migration_notes
+from wmtp_assets.documents.readme import readme
+from wmtp_assets.storage.manifest import Document
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wmtp_assets import manifest
-from wmtp_assets.data.stats import newest_summary
-from wmtp_assets.integrity.findings import stated
-from wmtp_assets.layout import Artifact, Kind
-from wmtp_assets.manifest import FileRecord, Manifest
-from wmtp_assets.store import Store
+from wmtp_assets.catalogue.layout import Artifact, Kind
+from wmtp_assets.datasets.stats import newest_summary
+from wmtp_assets.rules.findings import stated
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.store import Store
 
 Read = Callable[[Artifact, str], bytes]
 """Reads a file of an artifact, and compares it with the manifest."""

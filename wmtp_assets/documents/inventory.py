@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wmtp_assets.checkpoints.configs import files_of
-from wmtp_assets.reports.facts import Facts, heading
-from wmtp_assets.reports.markdown import NONE, code, escape, page, shown, table
+from wmtp_assets.documents.facts import Facts, heading
+from wmtp_assets.documents.markdown import NONE, code, escape, page, shown, table
 
 
 def inventory(facts: Facts) -> bytes:

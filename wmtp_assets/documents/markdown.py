@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from wmtp_assets.integrity.findings import as_text
+from wmtp_assets.rules.findings import as_text
 
 NONE = "-"
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.catalogue.specs import DatasetSpec, MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
-from wmtp_assets.data.stats import newest_summary
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.reports.facts import Fact, Facts, heading
-from wmtp_assets.reports.markdown import NONE, code, escape, page, paragraph, shown, table
-from wmtp_assets.specs import DatasetSpec, MicroSpec, ModelSpec
-from wmtp_assets.store import materialize_command
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.datasets.stats import newest_summary
+from wmtp_assets.documents.facts import Fact, Facts, heading
+from wmtp_assets.documents.markdown import NONE, code, escape, page, paragraph, shown, table
+from wmtp_assets.storage.store import materialize_command
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "setup_models.py": (

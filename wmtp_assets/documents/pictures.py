@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.checkpoints.families import Family
-from wmtp_assets.manifest import Document
-from wmtp_assets.progress import human_bytes
+from wmtp_assets.storage.manifest import Document
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def token_lengths(summary: Document) -> bytes:
     """Rows by tokens, for each split of a dataset's summary, with the limit marked.
 
     Args:
-        summary: as :func:`wmtp_assets.data.stats.summarize` makes it.
+        summary: as :func:`wmtp_assets.datasets.stats.summarize` makes it.
     """
     limit = summary["max_tokens"]
     splits = summary["splits"]

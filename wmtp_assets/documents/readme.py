@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import get_args
 
-from wmtp_assets.layout import SMALL, Artifact
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.reports.facts import SUMMARY, Facts, heading
-from wmtp_assets.reports.markdown import code, escape, page, paragraph, shown, table
-from wmtp_assets.specs import DatasetSpec, Use
-from wmtp_assets.store import materialize_command
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.catalogue.layout import SMALL, Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec, Use
+from wmtp_assets.documents.facts import SUMMARY, Facts, heading
+from wmtp_assets.documents.markdown import code, escape, page, paragraph, shown, table
+from wmtp_assets.storage.store import materialize_command
 
 VERIFY = """\
 ```bash

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact
-from wmtp_assets.files import open_regular
-from wmtp_assets.layout import GENERATED, Artifact
-from wmtp_assets.manifest import render
-from wmtp_assets.reports.facts import SAMPLE, Fact, Facts
-from wmtp_assets.specs import AssetName, Sha256, Spec
-from wmtp_assets.store import Store, materialize_command
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.catalogue.layout import GENERATED, Artifact
+from wmtp_assets.catalogue.specs import AssetName, Sha256, Spec
+from wmtp_assets.documents.facts import SAMPLE, Fact, Facts
+from wmtp_assets.storage.files import open_regular
+from wmtp_assets.storage.manifest import render
+from wmtp_assets.storage.store import Store, materialize_command
 
 NAME = "wmtp-storage"
 

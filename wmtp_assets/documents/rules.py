@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from wmtp_assets.files import open_regular
-from wmtp_assets.integrity.findings import Report, Subject, require_regular
-from wmtp_assets.integrity.record import last_results
-from wmtp_assets.layout import Artifact
-from wmtp_assets.reports.completion import States
-from wmtp_assets.reports.documents import document_bytes, is_report, remembered_in
-from wmtp_assets.reports.facts import Facts, gather
-from wmtp_assets.reports.release import differences, parse_release, to_freeze
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.documents.completion import States
+from wmtp_assets.documents.documents import document_bytes, is_report, remembered_in
+from wmtp_assets.documents.facts import Facts, gather
+from wmtp_assets.documents.release import differences, parse_release, to_freeze
+from wmtp_assets.rules.findings import Report, Subject, require_regular
+from wmtp_assets.rules.results import last_results
+from wmtp_assets.storage.files import open_regular
 
 
 def check_current(subject: Subject, report: Report) -> None:

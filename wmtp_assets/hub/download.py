@@ -16,19 +16,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.build import Build
-from wmtp_assets.errors import CorruptArtifact, DownloadError, MissingArtifact, StoreError
-from wmtp_assets.files import BLOCK, HashedFile, open_regular
+from wmtp_assets.base.errors import CorruptArtifact, DownloadError, MissingArtifact, StoreError
+from wmtp_assets.base.progress import Progress, human_bytes, human_seconds
+from wmtp_assets.catalogue.layout import INTERNAL, Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.lock import Lock, check_unchanged, pin_of, read_lock
+from wmtp_assets.hub.pins import Lock, check_unchanged, pin_of, read_lock
 from wmtp_assets.hub.rate import last_rate, remember_rate
 from wmtp_assets.hub.remote import MAIN, RemoteFile, RemoteRepository, resolve, wanted_files
 from wmtp_assets.hub.transfer import Held, Transfer, verify_held
-from wmtp_assets.layout import INTERNAL, Artifact
-from wmtp_assets.manifest import Document, FileRecord
-from wmtp_assets.progress import Progress, human_bytes, human_seconds
-from wmtp_assets.specs import DatasetSpec, ModelSpec
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.files import BLOCK, HashedFile, open_regular
+from wmtp_assets.storage.manifest import Document, FileRecord
+from wmtp_assets.storage.store import Store, materialize_command
 
 
 def spec_of(artifact: Artifact) -> ModelSpec | DatasetSpec:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from wmtp_assets.errors import DownloadError, SpecError
-from wmtp_assets.layout import INTERNAL
-from wmtp_assets.settings import Settings
-from wmtp_assets.specs import Repository
+from wmtp_assets.base.errors import DownloadError, SpecError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import INTERNAL
+from wmtp_assets.catalogue.specs import Repository
 
 if TYPE_CHECKING:
     import httpx2
@@ -103,8 +103,8 @@ def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoi
         with _careful_connections():
             yield hub_endpoint()
         return
-    from wmtp_assets.hub.sample.repositories import REPOSITORIES, build_repositories
-    from wmtp_assets.hub.sample.server import serve
+    from wmtp_assets.sample.repositories import REPOSITORIES, build_repositories
+    from wmtp_assets.sample.server import serve
 
     wanted = [
         r for r in REPOSITORIES if (r.repo_type, r.repo_id) == (repository.type, repository.id)

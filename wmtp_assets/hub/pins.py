@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.errors import DownloadError, SpecError
-from wmtp_assets.files import replace_file
+from wmtp_assets.base.errors import DownloadError, SpecError
+from wmtp_assets.base.settings import Settings, project_folder
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.remote import RemoteFile, RemoteRepository, is_commit
-from wmtp_assets.manifest import Document, render
-from wmtp_assets.settings import Settings, project_folder
-from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.manifest import Document, render
 
 LOCK_VARIABLE = "WMTP_LOCK"
 VERSION = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from wmtp_assets.files import replace_file
-from wmtp_assets.store import Store
+from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.store import Store
 
 LEAST = 1 << 20
 """Bytes of a download that says something about the line."""

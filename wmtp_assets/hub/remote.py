@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from wmtp_assets.errors import DownloadError
-from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.specs import (
+from wmtp_assets.base.errors import DownloadError
+from wmtp_assets.catalogue.specs import (
     DatasetSpec,
     ModelSpec,
     Repository,
     check_distinct,
     relative_path,
 )
+from wmtp_assets.hub.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError

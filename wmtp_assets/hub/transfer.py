@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from wmtp_assets.errors import DownloadError
-from wmtp_assets.files import HashedFile, hash_file
+from wmtp_assets.base.errors import DownloadError
+from wmtp_assets.base.progress import Say, human_bytes, human_seconds
+from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.hub.endpoint import Endpoint
 from wmtp_assets.hub.remote import ATTEMPTS, RemoteFile, explained, first_line, wait_after
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.progress import Say, human_bytes, human_seconds
-from wmtp_assets.specs import Repository
+from wmtp_assets.storage.files import HashedFile, hash_file
+from wmtp_assets.storage.manifest import FileRecord
 
 CHUNK = 1 << 16
 """Bytes that are written at a time; of a cut connection so many at most are fetched again. The

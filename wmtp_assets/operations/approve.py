@@ -6,17 +6,17 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from wmtp_assets.clock import timestamp
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.layout import Artifact
-from wmtp_assets.materialize import materialize
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.reports.approvals import Approval, parse_approvals
-from wmtp_assets.reports.build import remember
-from wmtp_assets.reports.completion import body, body_sha256, checklist
-from wmtp_assets.reports.documents import document_bytes, is_report
-from wmtp_assets.reports.facts import gather
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.base.clock import timestamp
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.documents.approvals import Approval, parse_approvals
+from wmtp_assets.documents.build import remember
+from wmtp_assets.documents.completion import body, body_sha256, checklist
+from wmtp_assets.documents.documents import document_bytes, is_report
+from wmtp_assets.documents.facts import gather
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.storage.store import Store, materialize_command
 
 
 def report_of(artifacts: Iterable[Artifact]) -> Artifact:

@@ -1,13 +1,13 @@
-"""The list of rules for ``docs/rules.md``: ``python -m wmtp_assets.integrity.describe``."""
+"""The list of rules for ``docs/rules.md``: ``python -m wmtp_assets.operations.describe_rules``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import get_args
 
-from wmtp_assets.integrity.rules import RULES, rules_of
-from wmtp_assets.integrity.verify import EXIT_CODES
-from wmtp_assets.layout import Catalogue, Kind
+from wmtp_assets.catalogue.layout import Catalogue, Kind
+from wmtp_assets.operations.verify import EXIT_CODES
+from wmtp_assets.rules.apply import RULES, rules_of
 
 
 def describe_rules(catalogue: Catalogue) -> str:

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from wmtp_assets.errors import LockHeld
-from wmtp_assets.files import names_below
-from wmtp_assets.integrity.rules import apply_in_child, is_committed, rules_of
-from wmtp_assets.layout import Artifact
-from wmtp_assets.progress import Say, human_bytes, silent
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import LockHeld
+from wmtp_assets.base.progress import Say, human_bytes, silent
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.rules.apply import apply_in_child, is_committed, rules_of
+from wmtp_assets.storage.files import names_below
+from wmtp_assets.storage.store import Store
 
 What = Literal["staging", "previous", "unfinished", "quarantine", "temporary"]
 
@@ -38,7 +38,7 @@ STALE = 3600
 """Seconds after which nobody is still writing a small file, on this host or another."""
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")
-"""Names that :func:`wmtp_assets.files.replace_file` gives."""
+"""Names that :func:`wmtp_assets.storage.files.replace_file` gives."""
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from wmtp_assets.build import Build
-from wmtp_assets.child import ChildDied, Run, call
-from wmtp_assets.errors import InvalidInput, MissingArtifact, StoreError
-from wmtp_assets.files import replace_file
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document, FileRecord, Manifest
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Staged, Store, materialize_command
+from wmtp_assets.base.child import ChildDied, Run, call
+from wmtp_assets.base.errors import InvalidInput, MissingArtifact, StoreError
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
+from wmtp_assets.storage.store import Staged, Store, materialize_command
 
 
 def _build(build: Build, others: Sequence[Path], run: Run) -> Document:
@@ -55,19 +55,19 @@ def _run_builder(build: Build) -> Document:
         case "micro":
             from wmtp_assets.checkpoints.micro import build_micro as builder
         case "processed":
-            from wmtp_assets.data.process import build_processed as builder
+            from wmtp_assets.datasets.process import build_processed as builder
         case "pairs":
-            from wmtp_assets.data.pairs import build_pairs as builder
+            from wmtp_assets.datasets.pairs import build_pairs as builder
         case "small":
-            from wmtp_assets.data.small import build_small as builder
+            from wmtp_assets.datasets.small import build_small as builder
         case "stats":
-            from wmtp_assets.data.stats import build_stats as builder
+            from wmtp_assets.datasets.stats import build_stats as builder
         case "tests":
-            from wmtp_assets.data.tests import build_tests as builder
+            from wmtp_assets.datasets.evaluation_tests import build_tests as builder
         case "parameters":
             from wmtp_assets.checkpoints.snapshot import build_snapshot as builder
         case "card" | "croissant" | "document" | "release":
-            from wmtp_assets.reports.build import build_document as builder
+            from wmtp_assets.documents.build import build_document as builder
         case "raw":
             raise AssertionError("raw files are downloaded, not parsed")
     return builder(build)

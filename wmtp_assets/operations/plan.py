@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact, WmtpError
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, WmtpError
+from wmtp_assets.catalogue.layout import Artifact, Kind
+from wmtp_assets.catalogue.specs import MicroSpec
 from wmtp_assets.hub.download import Places, known_files, spec_of
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.lock import pin_of, read_lock
+from wmtp_assets.hub.pins import pin_of, read_lock
 from wmtp_assets.hub.remote import MAIN, resolve
-from wmtp_assets.layout import Artifact, Kind
-from wmtp_assets.specs import MicroSpec
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 
 ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
 

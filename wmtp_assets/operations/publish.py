@@ -9,11 +9,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from wmtp_assets.clock import timestamp
-from wmtp_assets.integrity.rules import is_committed
-from wmtp_assets.layout import Artifact
-from wmtp_assets.progress import Progress, Say, silent
-from wmtp_assets.publish.destination import (
+from wmtp_assets.base.clock import timestamp
+from wmtp_assets.base.progress import Progress, Say, silent
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.destinations.changes import Plan, make_plan, read_published
+from wmtp_assets.destinations.destination import (
     Destination,
     How,
     Stopped,
@@ -21,19 +21,19 @@ from wmtp_assets.publish.destination import (
     comparing,
     each,
 )
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.journal import key_of, write_rate
-from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
-from wmtp_assets.publish.outgoing import Outgoing
-from wmtp_assets.publish.plan import Plan, make_plan, read_published
-from wmtp_assets.publish.selection import (
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.journal import key_of, write_rate
+from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact, SentFile
+from wmtp_assets.destinations.outgoing import Outgoing
+from wmtp_assets.operations.publish_selection import (
     is_newer,
     read_local,
     release_of,
     require_rules,
     to_publish,
 )
-from wmtp_assets.store import Store
+from wmtp_assets.rules.apply import is_committed
+from wmtp_assets.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def plan_publication(
 
     Raises:
         MissingArtifact, CorruptArtifact: if an artifact is not there, or its manifest was changed.
-        PublishError: as :func:`wmtp_assets.publish.plan.make_plan`.
+        PublishError: as :func:`wmtp_assets.destinations.changes.make_plan`.
     """
     if artifacts is None:
         missing = [a.key for a in store.catalogue if not a.optional and not is_committed(store, a)]

@@ -7,20 +7,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from wmtp_assets import manifest
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.files import open_regular
-from wmtp_assets.integrity.findings import Rule, is_warning, stated
-from wmtp_assets.integrity.rules import is_committed, rules_of
-from wmtp_assets.integrity.verify import verify
-from wmtp_assets.layout import VALUE_HEAD, Artifact
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.outgoing import Outgoing
-from wmtp_assets.reports.release import released
-from wmtp_assets.specs import MicroSpec
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
+from wmtp_assets.catalogue.specs import MicroSpec
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.outgoing import Outgoing
+from wmtp_assets.documents.release import released
+from wmtp_assets.operations.verify import verify
+from wmtp_assets.rules.apply import is_committed, rules_of
+from wmtp_assets.rules.findings import Rule, is_warning, stated
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.files import open_regular
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def release_of(store: Store) -> str | None:
     """The version of the release that is committed here; None: nothing was released.
 
     Raises:
-        CorruptArtifact, InvalidInput: as :func:`wmtp_assets.reports.release.released`.
+        CorruptArtifact, InvalidInput: as :func:`wmtp_assets.documents.release.released`.
     """
     for artifact in store.catalogue:
         if artifact.kind == "release":

@@ -14,19 +14,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets import manifest
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
-from wmtp_assets.files import HashedFile, fsync_folder, hash_file, replace_file
-from wmtp_assets.integrity.findings import stated
-from wmtp_assets.layout import VALUE_HEAD, Artifact
-from wmtp_assets.manifest import FileRecord, Manifest
-from wmtp_assets.progress import Progress, Say, human_bytes, silent
-from wmtp_assets.publish.destination import Destination, read_on
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.listing import MANIFEST, Listing, SentArtifact, SentFile
-from wmtp_assets.publish.plan import read_published
-from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE
-from wmtp_assets.store import Staged, Store
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
+from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
+from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE
+from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
+from wmtp_assets.destinations.changes import read_published
+from wmtp_assets.destinations.destination import Destination, read_on
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact, SentFile
+from wmtp_assets.rules.findings import stated
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.files import HashedFile, fsync_folder, hash_file, replace_file
+from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.store import Staged, Store
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from wmtp_assets import manifest as manifests
-from wmtp_assets.child import Run, call
-from wmtp_assets.clock import timestamp
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.files import hash_file
-from wmtp_assets.integrity.findings import Finding, Subject, stated
-from wmtp_assets.integrity.rules import apply_in_child, rules_of
-from wmtp_assets.layout import VALUE_HEAD, Artifact
-from wmtp_assets.manifest import Document, FileRecord, Manifest
-from wmtp_assets.materialize import build_staged
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Staged, Store, materialize_command
+from wmtp_assets.base.child import Run, call
+from wmtp_assets.base.clock import timestamp
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
+from wmtp_assets.operations.materialize import build_staged
+from wmtp_assets.rules.apply import apply_in_child, rules_of
+from wmtp_assets.rules.findings import Finding, Subject, stated
+from wmtp_assets.storage import manifest as manifests
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
+from wmtp_assets.storage.store import Staged, Store, materialize_command
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.integrity.findings import stated
-from wmtp_assets.integrity.record import last_results, signature
-from wmtp_assets.integrity.rules import rules_of
-from wmtp_assets.integrity.status import FileStatus, Status, files_status, status_of
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document, Manifest
-from wmtp_assets.materialize import to_be_made
-from wmtp_assets.specs import DatasetSpec, ModelSpec
-from wmtp_assets.store import Store, materialize_command, repair_command
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
+from wmtp_assets.operations.materialize import to_be_made
+from wmtp_assets.operations.status import FileStatus, Status, files_status, status_of
+from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.rules.findings import stated
+from wmtp_assets.rules.results import last_results, signature
+from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
 RuleState = Literal["ok", "failed", "outdated", "not applied"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.integrity.findings import stated
-from wmtp_assets.integrity.record import LastResult, Signature, last_results, signature
-from wmtp_assets.integrity.rules import rules_of
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Document, Manifest
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.rules.findings import stated
+from wmtp_assets.rules.results import LastResult, Signature, last_results, signature
+from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.store import Store, materialize_command
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.files import names_below
-from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Report
-from wmtp_assets.integrity.rules import ABSENT, apply_in_child, is_committed, rules_of
-from wmtp_assets.layout import GENERATED, TOP_FOLDERS, Artifact
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.layout import GENERATED, TOP_FOLDERS, Artifact
+from wmtp_assets.rules.apply import ABSENT, apply_in_child, is_committed, rules_of
+from wmtp_assets.rules.findings import Finding, Outcome, Problem, Report
+from wmtp_assets.storage.files import names_below
+from wmtp_assets.storage.store import Store, materialize_command
 
 EXIT_CODES: Mapping[Problem, int] = {
     "corrupt": 1,

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from typing import get_args
 
-from wmtp_assets.child import ChildDied, call
-from wmtp_assets.data.jsonl import BadLine
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
-from wmtp_assets.integrity import datasets, derived, documents, files, models, parameters
-from wmtp_assets.integrity.findings import Finding, Outcome, Report, Rule, Subject, is_there
-from wmtp_assets.integrity.record import Signature, remember, sign, signature
-from wmtp_assets.layout import Artifact, Kind
-from wmtp_assets.manifest import Manifest
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Store, materialize_command, repair_command
+from wmtp_assets.base.child import ChildDied, call
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.layout import Artifact, Kind
+from wmtp_assets.checkpoints.rules import checkpoint as models
+from wmtp_assets.checkpoints.rules import snapshot as parameters
+from wmtp_assets.datasets.jsonl import BadLine
+from wmtp_assets.datasets.rules import derived
+from wmtp_assets.datasets.rules import processed as datasets
+from wmtp_assets.documents import rules as documents
+from wmtp_assets.rules import sha256 as files
+from wmtp_assets.rules.findings import Finding, Outcome, Report, Rule, Subject, is_there
+from wmtp_assets.rules.results import Signature, remember, sign, signature
+from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
 _ALL: frozenset[Kind] = frozenset(get_args(Kind))
 _CHECKPOINTS: frozenset[Kind] = frozenset(("safetensors", "micro"))

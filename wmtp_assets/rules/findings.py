@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from wmtp_assets.child import reading
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.layout import Artifact, Kind
-from wmtp_assets.manifest import Manifest
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Store, materialize_command, repair_command
+from wmtp_assets.base.child import reading
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.layout import Artifact, Kind
+from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
 Problem = Literal["corrupt", "missing", "extra", "unreadable", "changing", "warning"]
 

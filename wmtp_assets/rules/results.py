@@ -11,13 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from wmtp_assets.clock import timestamp
-from wmtp_assets.files import replace_file
-from wmtp_assets.integrity.findings import Outcome, is_warning
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Manifest
-from wmtp_assets.specs import Spec
-from wmtp_assets.store import Store
+from wmtp_assets.base.clock import timestamp
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import Spec
+from wmtp_assets.rules.findings import Outcome, is_warning
+from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.store import Store
 
 Signature = dict[str, list[int]]
 """File → size in bytes, mtime in ns, inode."""

@@ -16,14 +16,14 @@ from itertools import pairwise
 from math import prod
 from pathlib import Path
 
+from wmtp_assets.base.progress import Progress
+from wmtp_assets.base.settings import read_workers
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
-from wmtp_assets.files import hash_stream, names_below, open_regular
-from wmtp_assets.integrity.findings import Report, Subject
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.progress import Progress
-from wmtp_assets.settings import read_workers
-from wmtp_assets.store import repair_command
+from wmtp_assets.rules.findings import Report, Subject
+from wmtp_assets.storage.files import hash_stream, names_below, open_regular
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import repair_command
 
 SUMS = "SHA256SUMS"
 MAX_SUMS = 1 << 20

@@ -1,4 +1,4 @@
-"""``python -m wmtp_assets.hub.sample [FOLDER]``: build the sample repositories and serve them."""
+"""``python -m wmtp_assets.sample [FOLDER]``: build the sample repositories and serve them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import signal
 import threading
 from pathlib import Path
 
-from wmtp_assets.hub.sample.repositories import build_repositories
-from wmtp_assets.hub.sample.server import serve
-from wmtp_assets.layout import INTERNAL
-from wmtp_assets.settings import SOURCE_VARIABLE, read_settings
+from wmtp_assets.base.settings import SOURCE_VARIABLE, read_settings
+from wmtp_assets.catalogue.layout import INTERNAL
+from wmtp_assets.sample.repositories import build_repositories
+from wmtp_assets.sample.server import serve
 
 
 def main() -> None:
     """Serve until Ctrl-C."""
     root = read_settings({**os.environ, SOURCE_VARIABLE: "sample"}).root
-    parser = argparse.ArgumentParser(prog="python -m wmtp_assets.hub.sample", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m wmtp_assets.sample", description=__doc__)
     parser.add_argument(
         "folder", type=Path, nargs="?", default=root / INTERNAL / "hub", help="default: %(default)s"
     )

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.files import replace_file
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.storage.files import replace_file
 
 LFS_SUFFIXES = frozenset({".bin", ".gz", ".model", ".parquet", ".pth", ".safetensors"})
 """Stored with LFS whatever their size, as the hub's default ``.gitattributes`` has it."""

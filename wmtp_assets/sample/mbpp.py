@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.errors import CorruptArtifact
+from wmtp_assets.base.errors import CorruptArtifact
 
 if TYPE_CHECKING:
     import pyarrow as pa

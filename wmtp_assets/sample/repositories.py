@@ -15,7 +15,7 @@ from typing import Literal
 
 from filelock import BaseFileLock, FileLock
 
-from wmtp_assets.hub.sample import (
+from wmtp_assets.sample import (
     code_contests,
     gsm8k,
     humaneval,
@@ -24,7 +24,7 @@ from wmtp_assets.hub.sample import (
     sheared_llama,
     starling_rm,
 )
-from wmtp_assets.hub.sample.index import index_repository, read_index, write_index
+from wmtp_assets.sample.index import index_repository, read_index, write_index
 
 RepoType = Literal["model", "dataset"]
 

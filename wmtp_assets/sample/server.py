@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.hub.sample.index import (
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.sample.index import (
     IndexedFile,
     RepositoryIndex,
     index_repository,
@@ -30,7 +30,7 @@ from wmtp_assets.hub.sample.index import (
     read_index,
     tree_id,
 )
-from wmtp_assets.hub.sample.repositories import RepoType, index_path, lock_repositories
+from wmtp_assets.sample.repositories import RepoType, index_path, lock_repositories
 
 _ID = r"(?P<id>[^/]+/[^/]+)"
 _API = re.compile(
@@ -72,7 +72,7 @@ class _Refusal(Exception):
 def serve(folder: Path, gated: Mapping[str, Collection[str]] | None = None) -> Iterator[str]:
     """Serve the repositories below ``folder`` on a free port of 127.0.0.1 while the context lasts.
 
-    Repositories without an index (see :mod:`~wmtp_assets.hub.sample.repositories`), such as those
+    Repositories without an index (see :mod:`~wmtp_assets.sample.repositories`), such as those
     that a test writes by hand, are hashed first; if any is being built, that is waited for. What
     changes on disk later is not noticed.
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.hub.sample.llama import trunk_shapes, write_config
-from wmtp_assets.hub.sample.pth import write_pth
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.hub.sample.weights import generate, rope_frequencies
+from wmtp_assets.sample.llama import trunk_shapes, write_config
+from wmtp_assets.sample.pth import write_pth
+from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.sample.weights import generate, rope_frequencies
 
 if TYPE_CHECKING:
     import numpy as np

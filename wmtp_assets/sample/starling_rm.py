@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.hub.sample.llama import trunk_shapes, write_config
-from wmtp_assets.hub.sample.pth import write_pth
-from wmtp_assets.hub.sample.weights import generate
+from wmtp_assets.sample.llama import trunk_shapes, write_config
+from wmtp_assets.sample.pth import write_pth
+from wmtp_assets.sample.weights import generate
 
 if TYPE_CHECKING:
     import numpy as np

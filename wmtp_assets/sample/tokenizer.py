@@ -1,6 +1,6 @@
 """The recipe of ``tokenizer.model``, the sample's stand-in for the Llama tokenizer.
 
-``python -m wmtp_assets.hub.sample.tokenizer OUT`` makes the file again, byte for byte, from Python
+``python -m wmtp_assets.sample.tokenizer OUT`` makes the file again, byte for byte, from Python
 sources that ship with pinned packages. Nothing reads the recipe at run time; the model beside this
 file is what the sample repositories hold.
 """
@@ -14,7 +14,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.base.errors import InvalidInput
 
 MODEL_PATH = Path(__file__).with_name("tokenizer.model")
 
@@ -121,7 +121,7 @@ def train() -> bytes:
 def main() -> None:
     """Write the model to the path given on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m wmtp_assets.hub.sample.tokenizer", description=main.__doc__
+        prog="python -m wmtp_assets.sample.tokenizer", description=main.__doc__
     )
     parser.add_argument("out", type=Path)
     out: Path = parser.parse_args().out

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.layout import Artifact
-from wmtp_assets.progress import Say
-from wmtp_assets.store import Staged, Store
+from wmtp_assets.base.progress import Say
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.storage.store import Staged, Store
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.progress import human_bytes
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.storage.manifest import FileRecord
 
 BLOCK = 1 << 20
 PART = 16 << 20

@@ -22,9 +22,9 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.specs import RelativePath, Sha256, Spec, check_distinct
-from wmtp_assets.strict_json import parse_object
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.catalogue.specs import RelativePath, Sha256, Spec, check_distinct
 
 Document = dict[str, Any]
 

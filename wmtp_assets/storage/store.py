@@ -21,18 +21,22 @@ from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
-from wmtp_assets import manifest
-from wmtp_assets.child import reading
-from wmtp_assets.clock import timestamp
-from wmtp_assets.errors import (
+from wmtp_assets.base.child import reading
+from wmtp_assets.base.clock import timestamp
+from wmtp_assets.base.errors import (
     CorruptArtifact,
     LockHeld,
     MissingArtifact,
     StoreError,
     WrongRoot,
 )
-from wmtp_assets.exchange import exchange, is_cut_off, recover
-from wmtp_assets.files import (
+from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
+from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
+from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.catalogue.specs import relative_path
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.exchange import exchange, is_cut_off, recover
+from wmtp_assets.storage.files import (
     DISK_FULL,
     PART,
     HashedFile,
@@ -44,11 +48,7 @@ from wmtp_assets.files import (
     replace_file,
     write_new,
 )
-from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
-from wmtp_assets.manifest import Document, FileRecord, Manifest
-from wmtp_assets.progress import Progress, Say, human_bytes, silent
-from wmtp_assets.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
-from wmtp_assets.specs import relative_path
+from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _REFUSED = {*_READ_ONLY, *DISK_FULL, errno.EXDEV, errno.EIO, errno.ENOTDIR}

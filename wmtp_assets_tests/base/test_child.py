@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets import child
-from wmtp_assets.child import ChildDied, call, directly, reading, stop
-from wmtp_assets.data.jsonl import BadLine
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.progress import Say
+from wmtp_assets.base import child
+from wmtp_assets.base.child import ChildDied, call, directly, reading, stop
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.progress import Say
+from wmtp_assets.datasets.jsonl import BadLine
 
 
 @pytest.fixture(autouse=True)
@@ -273,8 +273,8 @@ def test_interrupt_ends_the_child() -> None:
 def test_ctrl_c_of_the_terminal(tmp_path: Path) -> None:
     """It reaches both processes: the parent is interrupted, and no child stays."""
     code = (
-        "from wmtp_assets.child import call\n"
-        "from wmtp_assets_tests.test_child import number, wait\n"
+        "from wmtp_assets.base.child import call\n"
+        "from wmtp_assets_tests.base.test_child import number, wait\n"
         "print(call(number), flush=True)\n"
         "call(wait, say=lambda line: print(line, flush=True))\n"
     )
@@ -290,8 +290,8 @@ def test_ctrl_c_of_the_terminal(tmp_path: Path) -> None:
 def test_child_ends_with_its_parent() -> None:
     """Also in the middle of a call, and when the parent is killed."""
     code = (
-        "from wmtp_assets.child import call\n"
-        "from wmtp_assets_tests.test_child import number, wait\n"
+        "from wmtp_assets.base.child import call\n"
+        "from wmtp_assets_tests.base.test_child import number, wait\n"
         "print(call(number), flush=True)\n"
         "call(wait)\n"
     )

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from wmtp_assets.progress import Progress, Terminal, human_bytes, human_seconds, silent
+from wmtp_assets.base.progress import Progress, Terminal, human_bytes, human_seconds, silent
 
 MB = 1_000_000
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets import settings
-from wmtp_assets.errors import SpecError
-from wmtp_assets.settings import Settings, project_folder, read_settings, read_workers
+from wmtp_assets.base import settings
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.settings import Settings, project_folder, read_settings, read_workers
 
 
 def test_defaults_are_the_offline_sample() -> None:
@@ -62,7 +62,7 @@ def test_installed_package_uses_the_working_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Artifacts must not land in site-packages; a checkout is known by its ``workspace.yaml``."""
-    package = tmp_path / "site-packages/wmtp_assets/settings.py"
+    package = tmp_path / "site-packages/wmtp_assets/base/settings.py"
     monkeypatch.setattr(settings, "__file__", str(package))
     monkeypatch.chdir(tmp_path)
     assert read_settings({}).root == tmp_path / "storage/sample"

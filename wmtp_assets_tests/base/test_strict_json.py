@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.strict_json import MAX_DEPTH, MAX_SIZE, parse_object
+from wmtp_assets.base.strict_json import MAX_DEPTH, MAX_SIZE, parse_object
 
 
 def depth_byte_by_byte(data: bytes) -> int:

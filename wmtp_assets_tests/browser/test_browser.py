@@ -15,11 +15,11 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 
 from playwright.sync_api import expect
 
-from wmtp_assets.integrity.rules import rules_of
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.browser.ui import CHROMIUM, Ui, opened
 from wmtp_assets_tests.pages import Copy
 from wmtp_assets_tests.trees import link_tree

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.errors import SpecError
-from wmtp_assets.layout import (
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.layout import (
     GUESTS,
     INTERNAL,
     TOP_FOLDERS,
@@ -20,7 +20,7 @@ from wmtp_assets.layout import (
     Catalogue,
     artifacts_of,
 )
-from wmtp_assets.specs import (
+from wmtp_assets.catalogue.specs import (
     AnySpec,
     DatasetSpec,
     MicroSpec,
@@ -29,7 +29,7 @@ from wmtp_assets.specs import (
     TokenizerSpec,
     load_specs,
 )
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 
 CATALOGUE = Catalogue.load()
 

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from wmtp_assets.errors import SpecError
-from wmtp_assets.specs import (
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.specs import (
     DEFS_FOLDER,
     SPEC_OF_COMPONENT,
     DatasetSpec,

@@ -7,9 +7,9 @@ from typing import get_args
 import pytest
 
 import wmtp_assets
-from wmtp_assets.data.records import RECORD_OF_CONVERTER
-from wmtp_assets.errors import SpecError
-from wmtp_assets.specs import DatasetSpec, Use, load_specs
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.specs import DatasetSpec, Use, load_specs
+from wmtp_assets.datasets.records import RECORD_OF_CONVERTER
 
 TABLE: dict[str, tuple[str, ...]] = {
     "verifiable_critic": ("codecontests",),

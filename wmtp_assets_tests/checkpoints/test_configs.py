@@ -21,7 +21,7 @@ from wmtp_assets.checkpoints.families import META
 from wmtp_assets.checkpoints.llama_config import llama_config
 from wmtp_assets.checkpoints.params import parse_params
 from wmtp_assets.checkpoints.safetensors_file import read_header
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, RAW, SAFETENSORS, TOKENIZER
 

@@ -25,25 +25,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from wmtp_assets.checkpoints import convert as convert_module
-from wmtp_assets.checkpoints.convert import cast, convert
-from wmtp_assets.checkpoints.pipeline import Extent
-from wmtp_assets.checkpoints.source import read_source
-from wmtp_assets.checkpoints.stored import StoredTensor
-from wmtp_assets.checkpoints.torch_zip import read_tensors, trust
-from wmtp_assets.child import directly
-from wmtp_assets.errors import (
+from wmtp_assets.base.child import directly
+from wmtp_assets.base.errors import (
     CorruptArtifact,
     DamagedRecord,
     InvalidInput,
     MissingArtifact,
     StoreError,
 )
-from wmtp_assets.layout import Artifact
-from wmtp_assets.materialize import materialize
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.specs import DType, ModelFiles
-from wmtp_assets.store import Store
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.specs import DType, ModelFiles
+from wmtp_assets.checkpoints import convert as convert_module
+from wmtp_assets.checkpoints.convert import cast, convert
+from wmtp_assets.checkpoints.pipeline import Extent
+from wmtp_assets.checkpoints.source import read_source
+from wmtp_assets.checkpoints.stored import StoredTensor
+from wmtp_assets.checkpoints.torch_zip import read_tensors, trust
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.test_torch_zip import records, zipped
 from wmtp_assets_tests.checkpoints.tiny import RAW, SAFETENSORS, TOKENIZER
@@ -631,8 +631,8 @@ PART = 4096
 @pytest.fixture
 def parted(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The same, with hashes of parts, so that data is verified while it is converted."""
-    monkeypatch.setattr("wmtp_assets.files.PART", PART)
-    monkeypatch.setattr("wmtp_assets.store.PART", PART)
+    monkeypatch.setattr("wmtp_assets.storage.files.PART", PART)
+    monkeypatch.setattr("wmtp_assets.storage.store.PART", PART)
     monkeypatch.setattr("wmtp_assets.checkpoints.torch_zip.TAIL", 4 * PART)
     tiny.commit_raw(store, GOOD, in_parts=True)
     parts = store.manifest(store.catalogue[RAW]).document["parts"]

@@ -7,9 +7,9 @@ from math import prod
 
 import pytest
 
+from wmtp_assets.catalogue.specs import FamilyName
 from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.checkpoints.params import MetaParams
-from wmtp_assets.specs import FamilyName
 
 PARAMS = MetaParams(
     dim=4,

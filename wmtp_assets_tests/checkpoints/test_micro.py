@@ -18,6 +18,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from wmtp_assets import load_state_dict
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, SpecError, WmtpError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.specs import MicroShape, MicroSpec
 from wmtp_assets.checkpoints import micro as micro_module
 from wmtp_assets.checkpoints.families import META
 from wmtp_assets.checkpoints.micro import (
@@ -28,11 +32,7 @@ from wmtp_assets.checkpoints.micro import (
     source_blocks,
 )
 from wmtp_assets.checkpoints.params import MetaParams
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, SpecError, WmtpError
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Settings
-from wmtp_assets.specs import MicroShape, MicroSpec
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, SAFETENSORS, TOKENIZER
 from wmtp_assets_tests.trees import damage, flip, tree

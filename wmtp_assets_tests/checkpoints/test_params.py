@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.checkpoints.families import META
 from wmtp_assets.checkpoints.params import MetaParams, check_tensor_shapes, parse_params
-from wmtp_assets.errors import InvalidInput
 from wmtp_assets_tests.checkpoints import tiny
 
 UPSTREAM: dict[str, Any] = {

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.checkpoints import pipeline
 from wmtp_assets.checkpoints.pipeline import AHEAD, READS, Extent, ahead, map_ahead, read_extents
-from wmtp_assets.errors import InvalidInput
 from wmtp_assets_tests.checkpoints import tiny
 
 PAGE = 4096

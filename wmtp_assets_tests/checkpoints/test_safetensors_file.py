@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_CODES,
     DTYPE_NAMES,
@@ -31,9 +32,8 @@ from wmtp_assets.checkpoints.safetensors_file import (
     read_header,
     write_checkpoint,
 )
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.files import HashedFile
-from wmtp_assets.manifest import FileRecord
+from wmtp_assets.storage.files import HashedFile
+from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets_tests.checkpoints import tiny
 
 TORCH_DTYPES = {

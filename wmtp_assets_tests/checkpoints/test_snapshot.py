@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, SAFETENSORS, TOKENIZER, VARIANT
 from wmtp_assets_tests.trees import damage, flip, tree

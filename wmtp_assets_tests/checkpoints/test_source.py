@@ -19,12 +19,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, StoreError
+from wmtp_assets.catalogue.layout import Artifact
 from wmtp_assets.checkpoints import pipeline, source
 from wmtp_assets.checkpoints.families import FAMILIES
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, StoreError
-from wmtp_assets.files import HashedFile
-from wmtp_assets.layout import Artifact
-from wmtp_assets.store import Store
+from wmtp_assets.storage.files import HashedFile
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import INDEX, RAW, SAFETENSORS, SHARDS, TOKENIZER, Tensors
 from wmtp_assets_tests.trees import damage, flip

@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.base.settings import Source
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.specs import ModelSpec, TokenizerSpec
 from wmtp_assets.checkpoints.tokenizer import (
     TokenizerFacts,
     check_identity,
@@ -19,12 +23,8 @@ from wmtp_assets.checkpoints.tokenizer import (
     pinned_sha256,
     read_facts,
 )
-from wmtp_assets.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH, MODEL_SHA256
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Source
-from wmtp_assets.specs import ModelSpec, TokenizerSpec
-from wmtp_assets.store import Store
+from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import RAW, TOKENIZER
 from wmtp_assets_tests.trees import damage, flip, tree

@@ -21,10 +21,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.checkpoints import torch_zip
 from wmtp_assets.checkpoints.stored import StoredTensor
 from wmtp_assets.checkpoints.torch_zip import read_tensors
-from wmtp_assets.errors import CorruptArtifact, InvalidInput
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.torch_files import Call, crafted, records, zipped
 from wmtp_assets_tests.checkpoints.views import View, random_bits, views

@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
+from wmtp_assets.catalogue.layout import VALUE_HEAD
 from wmtp_assets.checkpoints.value_head import (
     NO_VALUE_HEAD,
     check_value_head,
     forget_value_head,
     record_value_head,
 )
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact
-from wmtp_assets.layout import VALUE_HEAD
-from wmtp_assets.manifest import Document
-from wmtp_assets.store import Store
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, SAFETENSORS, TOKENIZER, VARIANT
 from wmtp_assets_tests.trees import damage, flip, tree

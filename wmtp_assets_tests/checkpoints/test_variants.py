@@ -11,8 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from wmtp_assets.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, RAW, SAFETENSORS, TOKENIZER, VARIANT
 from wmtp_assets_tests.trees import damage, flip, tree

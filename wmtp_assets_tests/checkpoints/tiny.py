@@ -1,7 +1,7 @@
 """Tiny real checkpoints of every family, and storage roots around them.
 
 Only the download is left out: :func:`commit_files` puts ``torch.save``'s bytes where it would put
-them. Everything else is made by the real builders, through ``wmtp_assets.materialize``.
+them. Everything else is made by the real builders, through ``wmtp_assets.operations.materialize``.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from wmtp_assets.base.child import directly
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.specs import AnySpec, MicroShape, MicroSpec, ModelSpec, SnapshotSpec
 from wmtp_assets.checkpoints import convert as convert_module
 from wmtp_assets.checkpoints import pipeline, safetensors_file
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
 from wmtp_assets.checkpoints.llama_config import llama_params
 from wmtp_assets.checkpoints.params import MetaParams
-from wmtp_assets.child import directly
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.files import HashedFile
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.manifest import Manifest
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.specs import AnySpec, MicroShape, MicroSpec, ModelSpec, SnapshotSpec
-from wmtp_assets.store import Staged, Store
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.storage.files import HashedFile
+from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.store import Staged, Store
 from wmtp_assets_tests.trees import link_tree, tree
 
 Tensors = dict[str, torch.Tensor]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.layout import Catalogue
+from wmtp_assets.catalogue.layout import Catalogue
 
 KEYS = [artifact.key for artifact in Catalogue.load()]
 FOLDERS = {artifact.unit.split("/")[-1] for artifact in Catalogue.load()}
@@ -125,7 +125,7 @@ def test_it_is_fast() -> None:
         "from click.testing import CliRunner\n"
         "from wmtp_assets.cli.complete import complete_names\n"
         "from wmtp_assets.cli.main import cli\n"
-        "from wmtp_assets.layout import Catalogue\n"
+        "from wmtp_assets.catalogue.layout import Catalogue\n"
         "Catalogue.load()\n"
         "heavy = ('torch', 'dagster', 'pyarrow', 'sentencepiece', 'numpy', 'huggingface_hub')\n"
         "print([m for m in heavy if m in sys.modules])"
@@ -140,9 +140,9 @@ def test_malformed_spec_completes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     """A traceback in the middle of a command line helps nobody."""
     import click
 
+    from wmtp_assets.base.errors import SpecError
     from wmtp_assets.cli.complete import complete_names
     from wmtp_assets.cli.show import show
-    from wmtp_assets.errors import SpecError
 
     def broken() -> Catalogue:
         raise SpecError("defs.yaml: broken")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
 from wmtp_assets_tests.trees import damage, flip
 

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.cli.main import cli
-from wmtp_assets.errors import StoreError
-from wmtp_assets.hub.plan import plan_raw, space_of, with_upstream
-from wmtp_assets.hub.sample.server import serve
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.operations.plan import plan_raw, space_of, with_upstream
+from wmtp_assets.sample.server import serve
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.command import run_wmtp
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import (

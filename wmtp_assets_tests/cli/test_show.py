@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp
 from wmtp_assets_tests.cli.test_wmtp import PARTS
 from wmtp_assets_tests.trees import remove_optional

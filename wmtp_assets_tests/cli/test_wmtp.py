@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from wmtp_assets.base.child import directly
+from wmtp_assets.catalogue.layout import INTERNAL, VALUE_HEAD
 from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, record_value_head
-from wmtp_assets.child import directly
-from wmtp_assets.layout import INTERNAL, VALUE_HEAD
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
 from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.respec import respec

@@ -8,11 +8,11 @@ from functools import cache
 import dagster as dg
 import pytest
 
-from wmtp_assets.components.families import definitions_of
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.types import definitions_of
 from wmtp_assets.definitions import build_defs
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 
 Run = Callable[[dg.AssetSelection], dg.ExecuteInProcessResult]
 

@@ -15,7 +15,7 @@ import pytest
 from wmtp_assets.components.alerts import WEBHOOK_VARIABLE, failure_alerts
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import defs
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.conftest import Run
 from wmtp_assets_tests.trees import damage, flip
 

@@ -10,16 +10,16 @@ import dagster as dg
 import pytest
 import yaml
 
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.checkpoints.configs import MODEL_FILES
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.components.artifacts import description_of
-from wmtp_assets.components.families import definitions_of
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.data.records import CodeContestsRecord
+from wmtp_assets.components.types import definitions_of
+from wmtp_assets.datasets.records import CodeContestsRecord
 from wmtp_assets.definitions import build_defs, defs
-from wmtp_assets.integrity.rules import rules_of
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.store import Store
+from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.conftest import Run, runner
 from wmtp_assets_tests.trees import damage, flip, remove_optional, tree
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.components.artifacts import DERIVED
 from wmtp_assets.definitions import AUTOMATION_VARIABLE, automation, defs
-from wmtp_assets.layout import Catalogue
 
 
 class Graph:

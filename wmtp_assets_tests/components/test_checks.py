@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from wmtp_assets.catalogue.layout import Artifact, Catalogue
 from wmtp_assets.components.checks import result_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
-from wmtp_assets.integrity.findings import Finding, Outcome
-from wmtp_assets.integrity.rules import ABSENT, apply_rule, rules_of
-from wmtp_assets.layout import Artifact, Catalogue
-from wmtp_assets.store import Store
+from wmtp_assets.rules.apply import ABSENT, apply_rule, rules_of
+from wmtp_assets.rules.findings import Finding, Outcome
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.conftest import Run, assets_and_checks
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 

@@ -16,10 +16,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from wmtp_assets.catalogue.layout import TOP_FOLDERS
 from wmtp_assets.components.instance import prepare_instance
 from wmtp_assets.definitions import defs
-from wmtp_assets.layout import TOP_FOLDERS
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.test_artifacts import EVERYTHING_FOR_MICRO
 from wmtp_assets_tests.trees import damage, flip
 from wmtp_assets_tests.webserver import serving

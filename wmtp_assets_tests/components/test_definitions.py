@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import wmtp_assets
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.published import PUBLISHED
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.specs import DatasetSpec, ModelSpec
 
 PACKAGE = Path(wmtp_assets.__file__).parent
 MODULE = ["-m", "wmtp_assets.definitions"]

@@ -10,14 +10,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from wmtp_assets.components.families import definitions_of
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.components.published import GROUP, PUBLISHED, PublishResource, published_assets
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.types import definitions_of
 from wmtp_assets.definitions import build_defs, defs
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.publish.listing import MANIFEST
-from wmtp_assets.publish.selection import is_local_small
-from wmtp_assets.store import Store
+from wmtp_assets.destinations.listing import MANIFEST
+from wmtp_assets.operations.publish_selection import is_local_small
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 Send = Callable[..., dg.ExecuteInProcessResult]

@@ -11,14 +11,14 @@ import dagster as dg
 import pytest
 from huggingface_hub import constants
 
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.hub import remote
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.hub.lock import Lock, repository_key
-from wmtp_assets.hub.sample.server import serve
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.specs import DatasetSpec, ModelSpec
+from wmtp_assets.hub.pins import Lock, repository_key
+from wmtp_assets.sample.server import serve
 from wmtp_assets_tests.command import run_wmtp
 from wmtp_assets_tests.components.conftest import assets_and_checks
 from wmtp_assets_tests.hub.conftest import write_files

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
-from wmtp_assets_tests.data.contests import commit_raw, commit_tokenizer, make, small_repository
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.datasets.contests import commit_raw, commit_tokenizer, make, small_repository
 from wmtp_assets_tests.trees import link_tree
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wmtp_assets.child import directly
-from wmtp_assets.hub.sample.code_contests import Language, schema
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import Manifest
-from wmtp_assets.materialize import materialize
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.store import Store
+from wmtp_assets.base.child import directly
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.sample.code_contests import Language, schema
+from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.store import Store
 
 Row = dict[str, Any]
 Solution = tuple[int, str]

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from wmtp_assets.data import process
-from wmtp_assets.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.settings import WORKERS_VARIABLE
-from wmtp_assets.store import Store
-from wmtp_assets_tests.data.contests import (
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.base.settings import WORKERS_VARIABLE
+from wmtp_assets.datasets import process
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.datasets.contests import (
     CPP,
     PY3,
     commit_raw,

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wmtp_assets.data.parquet import (
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets.parquet import (
     count_parquet_rows,
     read_batches,
     read_rows,
@@ -18,7 +19,6 @@ from wmtp_assets.data.parquet import (
     rows_of,
     type_name,
 )
-from wmtp_assets.errors import InvalidInput
 
 COLUMNS = {"name": "string", "code": "string"}
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.child import ChildDied, call
-from wmtp_assets.data import pages
-from wmtp_assets.data.pages import check_pages
-from wmtp_assets.data.parquet import read_table
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.progress import Say, silent
+from wmtp_assets.base.child import ChildDied, call
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.datasets import parquet_pages as pages
+from wmtp_assets.datasets.parquet import read_table
+from wmtp_assets.datasets.parquet_pages import check_pages
 
 TYPES = {"n": "int64", "tests": "list<string>"}
 TABLE = pa.table({"n": [1, 2, 3] * 20, "tests": [["a", "b"], [], ["b" * 50]] * 20})

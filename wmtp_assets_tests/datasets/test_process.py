@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets import manifest
-from wmtp_assets.child import directly
-from wmtp_assets.data.converters import CONVERTERS
-from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.problem import Options
-from wmtp_assets.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.files import hash_file
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
+from wmtp_assets.base.child import directly
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.jsonl import read_jsonl
+from wmtp_assets.datasets.problem import Options
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, reseal, tree
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from wmtp_assets.data.converters import CONVERTERS
-from wmtp_assets.data.records import (
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.records import (
     RECORD_OF_CONVERTER,
     CodeContestsRecord,
     EvaluationRecord,
@@ -22,7 +23,6 @@ from wmtp_assets.data.records import (
     render_line,
     schema_document,
 )
-from wmtp_assets.strict_json import parse_object
 
 GOOD: dict[str, Any] = {
     "instruction": "def one():\n",

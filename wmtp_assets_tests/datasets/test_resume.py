@@ -20,15 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wmtp_assets.data import process
-from wmtp_assets.data.converters import CONVERTERS
-from wmtp_assets.data.shard import read_summary
-from wmtp_assets.errors import StoreError
-from wmtp_assets.hub.sample.repositories import repository_folder
-from wmtp_assets.manifest import Manifest
-from wmtp_assets.settings import WORKERS_VARIABLE
-from wmtp_assets.store import Store
-from wmtp_assets_tests.data.contests import (
+from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.settings import WORKERS_VARIABLE
+from wmtp_assets.datasets import process
+from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.shard import read_summary
+from wmtp_assets.sample.repositories import repository_folder
+from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.datasets.contests import (
     SPLITS,
     commit_raw,
     make,
@@ -140,12 +140,12 @@ def test_small_shards_start_no_processes(contests: Store, monkeypatch: pytest.Mo
 CHILD = """
     import multiprocessing, os, signal, sys
     from pathlib import Path
-    from wmtp_assets.child import directly
-    from wmtp_assets.data import process
-    from wmtp_assets.layout import Catalogue
-    from wmtp_assets.materialize import materialize
-    from wmtp_assets.settings import Settings
-    from wmtp_assets.store import Store
+    from wmtp_assets.base.child import directly
+    from wmtp_assets.datasets import process
+    from wmtp_assets.catalogue.layout import Catalogue
+    from wmtp_assets.operations.materialize import materialize
+    from wmtp_assets.base.settings import Settings
+    from wmtp_assets.storage.store import Store
 
     root, last, side_by_side = sys.argv[1:]
     process.SIDE_BY_SIDE = int(side_by_side)

@@ -14,15 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.records import problem_of
-from wmtp_assets.data.stats import distribution, histogram, newest_summary, summarize_split
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.files import hash_file
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
-from wmtp_assets_tests.data.contests import make, processed_path
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.datasets.jsonl import read_jsonl
+from wmtp_assets.datasets.records import problem_of
+from wmtp_assets.datasets.stats import distribution, histogram, newest_summary, summarize_split
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.datasets.contests import make, processed_path
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip
 

@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
-from wmtp_assets.data import tokens
-from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.tokens import MAX_LINE, TokenCounter, lines
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets import tokens
+from wmtp_assets.datasets.jsonl import read_jsonl
+from wmtp_assets.datasets.tokens import MAX_LINE, TokenCounter, lines
+from wmtp_assets.sample.tokenizer import MODEL_PATH
 
 PIECES = ["<s>", "</s>", "<unk>", "<0x0A>", "▁", "▁▁", "\t", "\r\n", "\n", "  ", " ", "    "]
 PIECES += ["def", "x", "é", "你", "🙂", "\u2028", "\0", "a\u0301", "ﬁ", "\r", "x▁y", "</s"]

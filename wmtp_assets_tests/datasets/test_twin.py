@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.data import twin
-from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.records import CodeContestsRecord, HumanEvalRecord, MbppRecord
-from wmtp_assets.data.twin import ROW_GROUP, TwinWriter, read_twin, twin_rows, twin_schema
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.files import HashedFile, hash_file
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.manifest import FileRecord
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets import twin
+from wmtp_assets.datasets.jsonl import read_jsonl
+from wmtp_assets.datasets.records import CodeContestsRecord, HumanEvalRecord, MbppRecord
+from wmtp_assets.datasets.twin import ROW_GROUP, TwinWriter, read_twin, twin_rows, twin_schema
+from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.storage.files import HashedFile, hash_file
+from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets_tests.trees import damage
 
 Row = dict[str, Any]

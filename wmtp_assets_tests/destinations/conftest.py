@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.publish import s3_client
-from wmtp_assets.publish.folder import Folder
-from wmtp_assets.publish.journal import Journal
-from wmtp_assets.publish.s3 import S3
-from wmtp_assets.publish.s3_client import make_client
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
-from wmtp_assets_tests.publish.front import Front, serve_front
-from wmtp_assets_tests.publish.trees import CATALOGUE, make_store
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.destinations import s3_client
+from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.destinations.journal import Journal
+from wmtp_assets.destinations.s3 import S3
+from wmtp_assets.destinations.s3_client import make_client
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations.front import Front, serve_front
+from wmtp_assets_tests.destinations.trees import CATALOGUE, make_store
 
 PART = 1_000_000
 """Bytes of a part in these tests: a file of 3,000,000 bytes has three."""

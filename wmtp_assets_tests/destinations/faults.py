@@ -1,6 +1,6 @@
 """What can go wrong between here and an S3 server, and what comes of it.
 
-``python -m wmtp_assets_tests.publish.faults`` prints the list as the tables in
+``python -m wmtp_assets_tests.destinations.faults`` prints the list as the tables in
 ``docs/publishing.md``; test_faults.py plays each fault with the real client, and compares what it
 measures with what stands here.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from wmtp_assets_tests.publish.front import Answer, Front, Request
+from wmtp_assets_tests.destinations.front import Answer, Front, Request
 from wmtp_assets_tests.trees import flip
 
 SIZE = 3_000_000

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.publish import destination, s3, s3_client
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.listing import MANIFEST
-from wmtp_assets.publish.publish import publish
-from wmtp_assets.publish.pull import pull, read_listing
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
-from wmtp_assets_tests.publish import faults
-from wmtp_assets_tests.publish.conftest import OpenS3
-from wmtp_assets_tests.publish.faults import FETCHING, PUBLISHING, SIZE, Fault
-from wmtp_assets_tests.publish.front import Front
-from wmtp_assets_tests.publish.test_s3 import objects
-from wmtp_assets_tests.publish.trees import CATALOGUE, MODEL, commit, files_below, random_bytes
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.destinations import destination, s3, s3_client
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.listing import MANIFEST
+from wmtp_assets.operations.publish import publish
+from wmtp_assets.operations.pull import pull, read_listing
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations import faults
+from wmtp_assets_tests.destinations.conftest import OpenS3
+from wmtp_assets_tests.destinations.faults import FETCHING, PUBLISHING, SIZE, Fault
+from wmtp_assets_tests.destinations.front import Front
+from wmtp_assets_tests.destinations.test_s3 import objects
+from wmtp_assets_tests.destinations.trees import CATALOGUE, MODEL, commit, files_below, random_bytes
 
 DOCS = Path(__file__).parents[2] / "docs/publishing.md"
 

@@ -15,24 +15,25 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.files import hash_file
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.publish import destination as destinations
-from wmtp_assets.publish import folder as module
-from wmtp_assets.publish import generation
-from wmtp_assets.publish import publish as publishing
-from wmtp_assets.publish.destination import Stopped
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.folder import STAGING, Folder
-from wmtp_assets.publish.listing import MANIFEST, SentFile, parse_listing
-from wmtp_assets.publish.open import open_destination
-from wmtp_assets.publish.publish import Options, plan_publication, publish
-from wmtp_assets.publish.s3 import S3
-from wmtp_assets.publish.selection import is_newer
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
-from wmtp_assets_tests.publish.conftest import PART
-from wmtp_assets_tests.publish.trees import (
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.destinations import destination as destinations
+from wmtp_assets.destinations import folder as module
+from wmtp_assets.destinations import generation
+from wmtp_assets.destinations.destination import Stopped
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.folder import STAGING, Folder
+from wmtp_assets.destinations.listing import MANIFEST, SentFile, parse_listing
+from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.destinations.s3 import S3
+from wmtp_assets.operations import publish as publishing
+from wmtp_assets.operations.publish import Options, plan_publication, publish
+from wmtp_assets.operations.publish_selection import is_newer
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.base.test_child import wait_until
+from wmtp_assets_tests.destinations.conftest import PART
+from wmtp_assets_tests.destinations.trees import (
     CATALOGUE,
     DATASET,
     LARGE,
@@ -46,7 +47,6 @@ from wmtp_assets_tests.publish.trees import (
     random_bytes,
     release,
 )
-from wmtp_assets_tests.test_child import wait_until
 from wmtp_assets_tests.trees import damage, flip, tree
 
 FILE = SentFile(size=1, sha256="0" * 64, part_size=1, composite=f"{'A' * 43}=-1")
@@ -540,14 +540,14 @@ def test_file_that_changes_while_it_is_sent(
 KILLED = """
 import os, sys
 from pathlib import Path
-from wmtp_assets.layout import Catalogue
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.publish import destination as destinations
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
-from wmtp_assets.publish.destination import Stopped
-from wmtp_assets.publish.publish import publish
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.destinations.destination import Stopped
+from wmtp_assets.operations.publish import publish
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.storage.store import Store
 store = Store(Settings("sample", Path(sys.argv[1])), Catalogue.load())
 left = [int(sys.argv[3])]
 def count(what):

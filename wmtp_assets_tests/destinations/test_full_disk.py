@@ -8,14 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from wmtp_assets.publish import folder as module
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.folder import Folder
-from wmtp_assets.publish.publish import publish
-from wmtp_assets.store import Store
+from wmtp_assets.destinations import folder as module
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.operations.publish import publish
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations.trees import (
+    MODEL,
+    commit,
+    files_below,
+    make_store,
+    random_bytes,
+)
 from wmtp_assets_tests.faults.test_full_disk import AMPLE, namespace, resize, used
-from wmtp_assets_tests.publish.trees import MODEL, commit, files_below, make_store, random_bytes
-from wmtp_assets_tests.test_store import in_fresh_process
+from wmtp_assets_tests.storage.test_store import in_fresh_process
 
 __all__ = ["namespace"]
 
@@ -75,5 +81,7 @@ def fill(disk: Path) -> None:
 def test_folder_on_disks_that_are_too_small(tmp_path: Path, namespace: list[str]) -> None:
     """What is published stays as it is, nothing staged is left to fill the disk further, and with
     room enough the same command succeeds."""
-    statement = "from wmtp_assets_tests.publish import test_full_disk; test_full_disk.fill(folder)"
+    statement = (
+        "from wmtp_assets_tests.destinations import test_full_disk; test_full_disk.fill(folder)"
+    )
     in_fresh_process(statement, tmp_path / "disk", namespace)

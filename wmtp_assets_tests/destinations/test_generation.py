@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets import exchange as exchanging
-from wmtp_assets.publish import folder as module
-from wmtp_assets.publish import generation
-from wmtp_assets.publish.folder import NEXT, STAGING, Folder
-from wmtp_assets.publish.generation import replace_in_one_step, tidy
-from wmtp_assets.publish.listing import MANIFEST
-from wmtp_assets.store import Store
-from wmtp_assets_tests.publish.test_folder import publish_all, torn
-from wmtp_assets_tests.publish.trees import LARGE, MODEL, commit, files_below, random_bytes
-from wmtp_assets_tests.test_store import contents
+from wmtp_assets.destinations import folder as module
+from wmtp_assets.destinations import generation
+from wmtp_assets.destinations.folder import NEXT, STAGING, Folder
+from wmtp_assets.destinations.generation import replace_in_one_step, tidy
+from wmtp_assets.destinations.listing import MANIFEST
+from wmtp_assets.storage import exchange as exchanging
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations.test_folder import publish_all, torn
+from wmtp_assets_tests.destinations.trees import LARGE, MODEL, commit, files_below, random_bytes
+from wmtp_assets_tests.storage.test_store import contents
 
 Refuse = Callable[[pytest.MonkeyPatch, int], None]
 

@@ -11,23 +11,23 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from wmtp_assets.base.child import stop
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
 from wmtp_assets.checkpoints.params import MetaParams
 from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
-from wmtp_assets.child import stop
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.integrity.findings import Finding, Outcome, Problem
-from wmtp_assets.integrity.verify import Verdict, exit_code, verify
-from wmtp_assets.layout import VALUE_HEAD, Artifact
-from wmtp_assets.publish import selection
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.folder import Folder
-from wmtp_assets.publish.listing import MANIFEST
-from wmtp_assets.publish.publish import Options, publish
-from wmtp_assets.publish.pull import choose, pull, read_listing
-from wmtp_assets.store import Store
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.destinations.listing import MANIFEST
+from wmtp_assets.operations import publish_selection as selection
+from wmtp_assets.operations.publish import Options, publish
+from wmtp_assets.operations.pull import choose, pull, read_listing
+from wmtp_assets.operations.verify import Verdict, exit_code, verify
+from wmtp_assets.rules.findings import Finding, Outcome, Problem
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
+from wmtp_assets_tests.destinations.trees import files_below
 from wmtp_assets_tests.light import light_environment
-from wmtp_assets_tests.publish.trees import files_below
 from wmtp_assets_tests.trees import damage, link_tree, reseal
 
 KEYS = (tiny.RAW, tiny.TOKENIZER, tiny.SAFETENSORS)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.files import hash_file
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.outgoing import MAX_PARTS, Outgoing, Reading
-from wmtp_assets_tests.publish.trees import random_bytes
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.outgoing import MAX_PARTS, Outgoing, Reading
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets_tests.destinations.trees import random_bytes
 
 
 def outgoing(path: Path, data: bytes) -> Outgoing:

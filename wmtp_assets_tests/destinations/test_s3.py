@@ -17,27 +17,26 @@ from typing import Any, get_args
 
 import pytest
 
-from wmtp_assets.errors import SpecError, StoreError, WmtpError
-from wmtp_assets.files import hash_file
-from wmtp_assets.publish import destination as destinations
-from wmtp_assets.publish import s3
-from wmtp_assets.publish.destination import How
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.folder import Folder
-from wmtp_assets.publish.journal import Journal
-from wmtp_assets.publish.listing import MANIFEST, parse_listing
-from wmtp_assets.publish.open import open_destination
-from wmtp_assets.publish.outgoing import Outgoing, Reading
-from wmtp_assets.publish.publish import Options, publish
-from wmtp_assets.publish.pull import read_listing
-from wmtp_assets.publish.s3 import S3
-from wmtp_assets.publish.s3_client import make_client
-from wmtp_assets.store import Store
-from wmtp_assets_tests.light import light_environment
-from wmtp_assets_tests.publish.conftest import KEY, SECRET, OpenS3, client_of
-from wmtp_assets_tests.publish.faults import PAGE
-from wmtp_assets_tests.publish.front import After, Answer, Front, Request
-from wmtp_assets_tests.publish.trees import (
+from wmtp_assets.base.errors import SpecError, StoreError, WmtpError
+from wmtp_assets.destinations import destination as destinations
+from wmtp_assets.destinations import s3
+from wmtp_assets.destinations.destination import How
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.destinations.journal import Journal
+from wmtp_assets.destinations.listing import MANIFEST, parse_listing
+from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.destinations.outgoing import Outgoing, Reading
+from wmtp_assets.destinations.s3 import S3
+from wmtp_assets.destinations.s3_client import make_client
+from wmtp_assets.operations.publish import Options, publish
+from wmtp_assets.operations.pull import read_listing
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations.conftest import KEY, SECRET, OpenS3, client_of
+from wmtp_assets_tests.destinations.faults import PAGE
+from wmtp_assets_tests.destinations.front import After, Answer, Front, Request
+from wmtp_assets_tests.destinations.trees import (
     DATASET,
     LARGE,
     MODEL,
@@ -48,6 +47,7 @@ from wmtp_assets_tests.publish.trees import (
     random_bytes,
     release,
 )
+from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.trees import damage, flip
 
 
@@ -704,14 +704,14 @@ def test_pull_goes_on_where_it_was_cut(
 KILLED = """
 import os, sys
 from pathlib import Path
-from wmtp_assets.layout import Catalogue
+from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.publish import destination, s3
-from wmtp_assets.publish.journal import Journal
-from wmtp_assets.publish.publish import publish
-from wmtp_assets.publish.s3 import S3
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
-from wmtp_assets_tests.publish.conftest import client_of
+from wmtp_assets.destinations.journal import Journal
+from wmtp_assets.operations.publish import publish
+from wmtp_assets.destinations.s3 import S3
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations.conftest import client_of
 root, journal, url, bucket, operation, left = sys.argv[1:]
 destination.SIDE_BY_SIDE = S3.streams = s3.PARTS = 1
 client = client_of(url)

@@ -19,18 +19,18 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.errors import SpecError
-from wmtp_assets.publish import s3, vessl
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.listing import MANIFEST
-from wmtp_assets.publish.location import parse_url
-from wmtp_assets.publish.open import open_destination
-from wmtp_assets.publish.publish import publish
-from wmtp_assets.publish.pull import read_listing
-from wmtp_assets.publish.vessl import PYTHON_VARIABLE, Volume, ask, open_vessl
-from wmtp_assets.store import Store
-from wmtp_assets_tests.publish.conftest import client_of
-from wmtp_assets_tests.publish.front import Answer, Front, Request
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.destinations import s3, vessl
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.listing import MANIFEST
+from wmtp_assets.destinations.location import parse_url
+from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.destinations.vessl import PYTHON_VARIABLE, Volume, ask, open_vessl
+from wmtp_assets.operations.publish import publish
+from wmtp_assets.operations.pull import read_listing
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations.conftest import client_of
+from wmtp_assets_tests.destinations.front import Answer, Front, Request
 
 LOCATION = parse_url("vessl://my-storage/my-volume/tree")
 

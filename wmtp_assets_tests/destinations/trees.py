@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from wmtp_assets.files import replace_file
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.publish.destination import Destination
-from wmtp_assets.publish.pull import Pulled, choose, pull, read_listing, require_room
-from wmtp_assets.reports.facts import gather
-from wmtp_assets.reports.release import freeze
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.destinations.destination import Destination
+from wmtp_assets.documents.facts import gather
+from wmtp_assets.documents.release import freeze
+from wmtp_assets.operations.pull import Pulled, choose, pull, read_listing, require_room
+from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 
 MODEL, DATASET, OTHER, RELEASE = (

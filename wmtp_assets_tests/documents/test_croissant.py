@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from wmtp_assets.specs import DatasetSpec
-from wmtp_assets.store import Store
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.storage.store import Store
 
 mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from wmtp_assets.checkpoints.families import META
-from wmtp_assets.reports import pictures
+from wmtp_assets.documents import pictures
 
 SVG = "{http://www.w3.org/2000/svg}"
 

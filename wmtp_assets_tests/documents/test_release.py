@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from wmtp_assets.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.layout import GENERATED
-from wmtp_assets.materialize import materialize
-from wmtp_assets.reports.release import parse_release
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.catalogue.layout import GENERATED
+from wmtp_assets.documents.release import parse_release
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, tree
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.integrity.record import remember, signature
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.layout import Artifact
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store, materialize_command
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.results import remember, signature
+from wmtp_assets.storage.store import Store, materialize_command
 from wmtp_assets_tests.examples import line_in
-from wmtp_assets_tests.integrity.cases import (
+from wmtp_assets_tests.respec import respec
+from wmtp_assets_tests.rules.cases import (
     KEY,
     STATEMENT,
     Case,
@@ -27,7 +28,6 @@ from wmtp_assets_tests.integrity.cases import (
     rewrite,
     then,
 )
-from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 REPORT = "phase1_completion_report.md"

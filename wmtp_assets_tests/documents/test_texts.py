@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-import wmtp_assets.reports
+import wmtp_assets.documents
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.specs import SPEC_OF_COMPONENT
 from wmtp_assets.cli.main import cli
-from wmtp_assets.integrity.rules import rules_of
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.publish.location import parse_url
-from wmtp_assets.reports import pictures
-from wmtp_assets.reports.build import remember
-from wmtp_assets.reports.documents import document_bytes
-from wmtp_assets.reports.facts import gather
-from wmtp_assets.reports.markdown import code, escape, shown
-from wmtp_assets.reports.migration import COMMANDS
-from wmtp_assets.specs import SPEC_OF_COMPONENT
-from wmtp_assets.store import Store
+from wmtp_assets.destinations.location import parse_url
+from wmtp_assets.documents import pictures
+from wmtp_assets.documents.build import remember
+from wmtp_assets.documents.documents import document_bytes
+from wmtp_assets.documents.facts import gather
+from wmtp_assets.documents.markdown import code, escape, shown
+from wmtp_assets.documents.migration import COMMANDS
+from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.storage.store import Store
 
 MODULES = sorted(
-    {*Path(wmtp_assets.reports.__file__).parent.glob("*.py")} - {Path(pictures.__file__)}
+    {*Path(wmtp_assets.documents.__file__).parent.glob("*.py")} - {Path(pictures.__file__)}
 )
 """All but pictures, whose numbers are colours and inches."""
 
@@ -125,7 +125,7 @@ def test_every_command_of_the_migration_notes_exists() -> None:
 
 def test_checklist_is_that_of_the_plan(store: Store) -> None:
     """An item that is left out looks like one that is done; every artifact proves at least one."""
-    from wmtp_assets.reports.completion import CHECKLIST
+    from wmtp_assets.documents.completion import CHECKLIST
 
     assert [item.title for item in CHECKLIST] == [
         *("Directories", "Raw files", "Conversions", "Micro models", "Datasets", "Small sets"),

@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from wmtp_assets.publish import publish as publishing
-from wmtp_assets.publish.folder import STAGING, Folder
-from wmtp_assets.publish.listing import MANIFEST
-from wmtp_assets.publish.publish import plan_publication, publish
+from wmtp_assets.destinations.folder import STAGING, Folder
+from wmtp_assets.destinations.listing import MANIFEST
+from wmtp_assets.operations import publish as publishing
+from wmtp_assets.operations.publish import plan_publication, publish
+from wmtp_assets_tests.destinations.trees import DATASET, MODEL, commit, make_store, release
 from wmtp_assets_tests.faults.sweep import KILL, Call, Sweep, Traced, main
-from wmtp_assets_tests.publish.trees import DATASET, MODEL, commit, make_store, release
-from wmtp_assets_tests.test_store import Tree, bytes_of, quick_commits
+from wmtp_assets_tests.storage.test_store import Tree, bytes_of, quick_commits
 
 PATHS = {"exchange": True, "one by one": False}
 """Name → whether the system exchanges folders."""

@@ -26,12 +26,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.catalogue.layout import INTERNAL, VALUE_HEAD
 from wmtp_assets.checkpoints.value_head import record_value_head
-from wmtp_assets.errors import WmtpError
-from wmtp_assets.integrity.rules import RULES, apply_rule
-from wmtp_assets.layout import INTERNAL, VALUE_HEAD
-from wmtp_assets.store import Store
-from wmtp_assets_tests.test_store import (
+from wmtp_assets.rules.apply import RULES, apply_rule
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.storage.test_store import (
     NEW,
     OLD,
     RAW,

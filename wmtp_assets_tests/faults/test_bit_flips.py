@@ -18,19 +18,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact, Catalogue
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, load_specs
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.value_head import record_value_head
-from wmtp_assets.files import PART
-from wmtp_assets.hub.sample import humaneval, mbpp
-from wmtp_assets.integrity.findings import Finding
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.layout import VALUE_HEAD, Artifact, Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.specs import DatasetSpec, ModelSpec, load_specs
-from wmtp_assets.store import Store
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.findings import Finding
+from wmtp_assets.sample import humaneval, mbpp
+from wmtp_assets.storage.files import PART
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
-from wmtp_assets_tests.data import contests
+from wmtp_assets_tests.datasets import contests
 from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.faults.sweep import safetensors_file
 

@@ -20,7 +20,7 @@ import pytest
 from wmtp_assets_tests.faults import publish_sweep
 from wmtp_assets_tests.faults.extent import IS_FULL, extent
 from wmtp_assets_tests.faults.sweep import CHANGED, PATHS, SWAPPING
-from wmtp_assets_tests.test_store import (
+from wmtp_assets_tests.storage.test_store import (
     SAFETENSORS,
     bytes_of,
     commit,

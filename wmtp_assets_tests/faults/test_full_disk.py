@@ -15,18 +15,18 @@ from pathlib import Path
 import pytest
 from pyarrow import Table
 
-from wmtp_assets.errors import StoreError
-from wmtp_assets.integrity.rules import apply_rule
-from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.specs import DatasetSpec, ModelSpec, load_specs
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, load_specs
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_rule
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
-from wmtp_assets_tests.data import contests
+from wmtp_assets_tests.datasets import contests
 from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.faults.sweep import SHA256
-from wmtp_assets_tests.test_store import bytes_of, in_fresh_process, staging
+from wmtp_assets_tests.storage.test_store import bytes_of, in_fresh_process, staging
 
 pytestmark = pytest.mark.faults
 

@@ -29,17 +29,17 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets import exchange, manifest
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.files import hash_file
-from wmtp_assets.integrity.record import sign
-from wmtp_assets.integrity.rules import apply_rule
-from wmtp_assets.layout import INTERNAL, Artifact
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.catalogue.layout import INTERNAL, Artifact
+from wmtp_assets.rules.apply import apply_rule
+from wmtp_assets.rules.results import sign
+from wmtp_assets.storage import exchange, manifest
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.faults.sweep import SHA256
-from wmtp_assets_tests.test_store import (
+from wmtp_assets_tests.storage.test_store import (
     RAW,
     SAFETENSORS,
     TOKENIZER,

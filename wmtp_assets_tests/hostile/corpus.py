@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets import manifest
-from wmtp_assets.errors import WmtpError
-from wmtp_assets.files import hash_file
-from wmtp_assets.integrity.rules import apply_in_child, rules_of
-from wmtp_assets.layout import Artifact
-from wmtp_assets.manifest import FileRecord
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_in_child, rules_of
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import Store
 
 HASHED = 256 << 20
 """Bytes of a file that is hashed for its manifest; a sparse one may be of terabytes."""

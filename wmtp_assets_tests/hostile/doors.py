@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
-from wmtp_assets_tests.data import contests
+from wmtp_assets_tests.datasets import contests
 from wmtp_assets_tests.hostile.corpus import Door, applying, materializing
 
 SAFE = "model.safetensors"
@@ -53,7 +53,7 @@ def unpinned_store(root: Path) -> Store:
 
 def contests_store(root: Path) -> Store:
     """A small CodeContests and all that is made of it."""
-    from wmtp_assets.layout import Catalogue
+    from wmtp_assets.catalogue.layout import Catalogue
 
     store = Store(Settings("sample", root), Catalogue.load())
     contests.commit_tokenizer(store)

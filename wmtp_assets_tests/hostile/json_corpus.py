@@ -7,8 +7,8 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
-from wmtp_assets import manifest
-from wmtp_assets.manifest import amend, parse
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.manifest import amend, parse
 from wmtp_assets_tests.hostile.corpus import hostile
 from wmtp_assets_tests.hostile.doors import (
     ADAPTER,

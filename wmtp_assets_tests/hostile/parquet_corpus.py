@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wmtp_assets_tests.data import contests
+from wmtp_assets_tests.datasets import contests
 from wmtp_assets_tests.hostile.corpus import hostile
 from wmtp_assets_tests.hostile.doors import COUNTED, RAW_DATA, RAW_TESTS, TWIN
 

@@ -8,8 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets import child
-from wmtp_assets.progress import Say
+from wmtp_assets.base import child
+from wmtp_assets.base.progress import Say
 
 
 @dataclass(frozen=True)

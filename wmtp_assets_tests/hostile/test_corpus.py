@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.child import call, stop
-from wmtp_assets.store import Store
+from wmtp_assets.base.child import call, stop
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.hostile import (  # noqa: F401 -- they fill the corpus
     json_corpus,
     node_corpus,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets import child
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.rules import apply_in_child, rules_of
-from wmtp_assets.layout import Artifact
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
+from wmtp_assets.base import child
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_in_child, rules_of
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.hostile.doors import meta_store
 
@@ -29,7 +29,7 @@ if os.environ.get({PATCH!r}):
 def crash_on_headers() -> None:
     """In the child: reading the header of a checkpoint is a real SIGSEGV."""
     from wmtp_assets.checkpoints import torch_zip
-    from wmtp_assets.integrity import models
+    from wmtp_assets.checkpoints.rules import checkpoint as models
 
     def crash(*arguments: object) -> None:
         ctypes.string_at(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.hub.sample.server import serve
+from wmtp_assets.sample.server import serve
 
 SMALL_MODEL = {
     "README.md": b"# tiny\n",

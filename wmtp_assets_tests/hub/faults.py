@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from wmtp_assets.specs import DatasetSpec, ModelSpec, load_specs
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, load_specs
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.loopback import Handler, ask, listen
 

@@ -15,21 +15,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from wmtp_assets.errors import DownloadError, StoreError
-from wmtp_assets.files import HashedFile, hash_file
+from wmtp_assets.base.errors import DownloadError, StoreError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository, SplitSpec, load_specs
 from wmtp_assets.hub.download import Places
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.hub.lock import Lock, repository_key
+from wmtp_assets.hub.pins import Lock, repository_key
 from wmtp_assets.hub.remote import RemoteFile, resolve, wanted_files
-from wmtp_assets.hub.sample.index import index_repository, read_index
-from wmtp_assets.hub.sample.repositories import index_path
-from wmtp_assets.hub.sample.server import serve
 from wmtp_assets.hub.transfer import Transfer, verify_held
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository, SplitSpec, load_specs
-from wmtp_assets.store import Store
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.sample.index import index_repository, read_index
+from wmtp_assets.sample.repositories import index_path
+from wmtp_assets.sample.server import serve
+from wmtp_assets.storage.files import HashedFile, hash_file
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import CHUNK, FaultyHub, cut, faulty_hub, files, refuse
 from wmtp_assets_tests.respec import respec
@@ -169,10 +169,10 @@ def test_sample_needs_no_network(tmp_path: Path, variable: str, value: str) -> N
     """Behind a proxy, or told to stay offline, the client must still reach the loopback server."""
     script = (
         "from pathlib import Path\n"
-        "from wmtp_assets.layout import Catalogue\n"
-        "from wmtp_assets.materialize import materialize\n"
-        "from wmtp_assets.settings import Settings\n"
-        "from wmtp_assets.store import Store\n"
+        "from wmtp_assets.catalogue.layout import Catalogue\n"
+        "from wmtp_assets.operations.materialize import materialize\n"
+        "from wmtp_assets.base.settings import Settings\n"
+        "from wmtp_assets.storage.store import Store\n"
         f"store = Store(Settings('sample', Path({str(tmp_path)!r})), Catalogue.load())\n"
         "materialize(store, store.catalogue['humaneval_raw'])\n"
         "import huggingface_hub.utils._http as http\n"
@@ -430,11 +430,11 @@ def test_the_same_repository_gives_the_same_manifest(endpoint: str, hub_store: S
 WITHOUT_NETWORK = """
 import sys
 from pathlib import Path
-from wmtp_assets.errors import WmtpError
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.storage.store import Store
 store = Store(Settings("hub", Path(sys.argv[1])), Catalogue.load())
 try:
     materialize(store, store.catalogue["humaneval_raw"], print)

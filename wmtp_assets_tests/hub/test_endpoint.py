@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.errors import SpecError
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.hub.endpoint import TRUST_VARIABLE, Endpoint, hub_endpoint, open_endpoint
-from wmtp_assets.settings import Settings
-from wmtp_assets.specs import Repository
 
 HUMANEVAL = Repository(id="openai/openai_humaneval", type="dataset", license="MIT", size="1 MB")
 

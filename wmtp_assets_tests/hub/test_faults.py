@@ -17,14 +17,14 @@ import pytest
 from huggingface_hub import close_session, constants, file_download
 from huggingface_hub.utils import _http
 
-from wmtp_assets.errors import DownloadError
+from wmtp_assets.base.errors import DownloadError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Artifact, Catalogue
 from wmtp_assets.hub import endpoint, remote, transfer
-from wmtp_assets.hub.lock import Lock, repository_key
-from wmtp_assets.hub.sample.server import serve
-from wmtp_assets.layout import Artifact, Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.hub.pins import Lock, repository_key
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.sample.server import serve
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.hub import faults
 from wmtp_assets_tests.hub.faults import (
     ANSWER_SECONDS,
@@ -48,10 +48,10 @@ DOCS = Path(__file__).parents[2] / "docs/downloads.md"
 MATERIALIZE = """
 import sys
 from pathlib import Path
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.storage.store import Store
 store = Store(Settings("hub", Path(sys.argv[1])), Catalogue.load())
 materialize(store, store.catalogue[sys.argv[2]])
 """

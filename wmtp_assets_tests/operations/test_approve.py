@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.errors import InvalidInput, MissingArtifact
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.layout import Artifact, Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.reports.approve import approve
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
-from wmtp_assets_tests.integrity.cases import apply
+from wmtp_assets.base.errors import InvalidInput, MissingArtifact
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Artifact, Catalogue
+from wmtp_assets.operations.approve import approve
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.rules.cases import apply
 from wmtp_assets_tests.trees import link_tree, tree
 
 NAME = "phase1_completion_report.md"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wmtp_assets.integrity.describe import describe_rules
-from wmtp_assets.layout import Catalogue
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.operations.describe_rules import describe_rules
 
 DOCS = Path(__file__).parents[2] / "docs/rules.md"
 

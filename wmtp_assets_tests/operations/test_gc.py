@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.integrity.garbage import ALWAYS, STALE, Garbage, What, collect
-from wmtp_assets.layout import Artifact
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.operations.gc import ALWAYS, STALE, Garbage, What, collect
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, tree
 
@@ -126,8 +126,9 @@ def test_generation_of_an_asset_that_no_spec_declares_is_kept(store: Store) -> N
 @contextmanager
 def held_by_another_process(store: Store, name: str) -> Iterator[None]:
     script = (
-        "import sys; from pathlib import Path; from wmtp_assets.layout import Catalogue;"
-        "from wmtp_assets.settings import Settings; from wmtp_assets.store import Store\n"
+        "import sys; from pathlib import Path; from wmtp_assets.catalogue.layout import Catalogue;"
+        "from wmtp_assets.base.settings import Settings;"
+        "from wmtp_assets.storage.store import Store\n"
         "store = Store(Settings('sample', Path(sys.argv[1])), Catalogue.load())\n"
         "with store.lock(sys.argv[2]):\n"
         "    print('held', flush=True); sys.stdin.read()\n"

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets import materialize as module
-from wmtp_assets.build import Build
-from wmtp_assets.errors import CorruptArtifact, InvalidInput, MissingArtifact, StoreError
-from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
-from wmtp_assets.manifest import Document, Manifest
-from wmtp_assets.materialize import check_upstream, materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, StoreError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.operations import materialize as module
+from wmtp_assets.operations.materialize import check_upstream, materialize
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.trees import damage, flip, link_tree, reseal, tree
 
 KEYS = [artifact.key for artifact in Catalogue.load()]
@@ -334,10 +334,10 @@ def test_scratch_is_kept_until_the_commit(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.storage.store import Store
 
 def say(line):
     if "shard 3 of 5" in line:

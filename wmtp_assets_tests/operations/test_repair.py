@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from wmtp_assets.base.errors import CorruptArtifact, WmtpError
+from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
 from wmtp_assets.checkpoints.value_head import record_value_head
-from wmtp_assets.errors import CorruptArtifact, WmtpError
-from wmtp_assets.integrity import repair as module
-from wmtp_assets.integrity.repair import find_damage, repair
-from wmtp_assets.integrity.status import status_of
-from wmtp_assets.integrity.verify import findings_of, verify
-from wmtp_assets.layout import VALUE_HEAD, Artifact
-from wmtp_assets.manifest import Document
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Staged, Store
-from wmtp_assets_tests.integrity.cases import KEY
+from wmtp_assets.operations import repair as module
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.operations.repair import find_damage, repair
+from wmtp_assets.operations.status import status_of
+from wmtp_assets.operations.verify import findings_of, verify
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Staged, Store
 from wmtp_assets_tests.respec import respec
+from wmtp_assets_tests.rules.cases import KEY
 from wmtp_assets_tests.trees import damage, flip, tree
 
 Harm = Callable[[Path], None]

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.integrity import rows
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.integrity.status import Status, status_of
-from wmtp_assets.layout import Artifact
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
-from wmtp_assets_tests.integrity import test_datasets
-from wmtp_assets_tests.integrity.cases import (
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.datasets import comparing as rows
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.operations.status import Status, status_of
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.datasets.rules import test_processed
+from wmtp_assets_tests.rules.cases import (
     apply,
     edit_manifest,
     edit_split,
@@ -260,7 +260,7 @@ def test_damage_is_shown_before_warnings(store: Store) -> None:
     processed = store.catalogue["mbpp_processed"]
     damage(store.path(processed, "index/test.parquet"), lambda data: data[:-9])
     reseal(store, processed)
-    edit_split_row("validation", 1, instruction=f"Write {test_datasets.CHAIN}")(store, processed)
+    edit_split_row("validation", 1, instruction=f"Write {test_processed.CHAIN}")(store, processed)
     first, *others = apply(store, processed, "text_twins").findings
     assert (first.problem, first.file) == ("corrupt", f"{processed.base}/index/test.parquet")
     assert {item.problem for item in others} == {"warning"}

@@ -9,11 +9,10 @@ from typing import Any, get_args
 
 import pytest
 
+from wmtp_assets.catalogue.layout import DOCUMENTS
 from wmtp_assets.checkpoints.configs import files_of
-from wmtp_assets.integrity import verify as module
-from wmtp_assets.integrity.findings import Problem, Report
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.integrity.verify import (
+from wmtp_assets.operations import verify as module
+from wmtp_assets.operations.verify import (
     EXIT_CODES,
     Verdict,
     exit_code,
@@ -21,9 +20,10 @@ from wmtp_assets.integrity.verify import (
     strays,
     verify,
 )
-from wmtp_assets.layout import DOCUMENTS
-from wmtp_assets.store import Store, materialize_command
-from wmtp_assets_tests.integrity.cases import untouched
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.findings import Problem, Report
+from wmtp_assets.storage.store import Store, materialize_command
+from wmtp_assets_tests.rules.cases import untouched
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 

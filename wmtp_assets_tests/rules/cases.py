@@ -22,20 +22,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from wmtp_assets import manifest
+from wmtp_assets.catalogue.layout import TOP_FOLDERS, Artifact, Kind
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
-from wmtp_assets.data.problem_index import ProblemIndex, problem_index_file
-from wmtp_assets.data.process import split_file
-from wmtp_assets.data.random_access import offsets_file
-from wmtp_assets.data.records import RECORD_OF_CONVERTER, is_labelled, problem_of, render_row
-from wmtp_assets.data.tokens import TokenCounter
-from wmtp_assets.data.twin import TEXTS, twin_file, twin_rows, twin_schema
-from wmtp_assets.integrity.findings import Finding, Outcome, Problem, Rule
-from wmtp_assets.integrity.rows import spec_of
-from wmtp_assets.integrity.rules import RULES, apply_rule, rules_of
-from wmtp_assets.layout import TOP_FOLDERS, Artifact, Kind
-from wmtp_assets.store import Store, materialize_command, repair_command
+from wmtp_assets.datasets.comparing import spec_of
+from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
+from wmtp_assets.datasets.process import split_file
+from wmtp_assets.datasets.random_access import offsets_file
+from wmtp_assets.datasets.records import RECORD_OF_CONVERTER, is_labelled, problem_of, render_row
+from wmtp_assets.datasets.tokens import TokenCounter
+from wmtp_assets.datasets.twin import TEXTS, twin_file, twin_rows, twin_schema
+from wmtp_assets.rules.apply import RULES, apply_rule, rules_of
+from wmtp_assets.rules.findings import Finding, Outcome, Problem, Rule
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.store import Store, materialize_command, repair_command
 from wmtp_assets_tests.trees import damage, hash_once
 
 KEY: dict[Kind, str] = {

@@ -18,7 +18,13 @@ from typing import IO, Any
 import pyarrow.parquet as pq
 import pytest
 
-from wmtp_assets.integrity.findings import (
+from wmtp_assets.catalogue.layout import TOP_FOLDERS, Artifact, Catalogue
+from wmtp_assets.datasets.comparing import NEEDS_PYARROW
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.operations.status import status_of
+from wmtp_assets.operations.verify import Verdict, exit_code
+from wmtp_assets.rules.apply import RULES, apply_rule, first_findings, rules_of
+from wmtp_assets.rules.findings import (
     MAX_FINDINGS,
     MAX_TEXT,
     Problem,
@@ -29,25 +35,16 @@ from wmtp_assets.integrity.findings import (
     differences,
     is_warning,
 )
-from wmtp_assets.integrity.record import last_results
-from wmtp_assets.integrity.rows import NEEDS_PYARROW
-from wmtp_assets.integrity.rules import RULES, apply_rule, first_findings, rules_of
-from wmtp_assets.integrity.status import status_of
-from wmtp_assets.integrity.verify import Verdict, exit_code
-from wmtp_assets.layout import TOP_FOLDERS, Artifact, Catalogue
-from wmtp_assets.manifest import parse
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store, materialize_command, repair_command
+from wmtp_assets.rules.results import last_results
+from wmtp_assets.storage.manifest import parse
+from wmtp_assets.storage.store import Store, materialize_command, repair_command
+from wmtp_assets_tests.checkpoints.rules import test_checkpoint, test_snapshot
+from wmtp_assets_tests.datasets.rules import test_derived, test_processed
+from wmtp_assets_tests.documents import test_rules as test_documents
 from wmtp_assets_tests.faults.extent import extent
-from wmtp_assets_tests.integrity import (
-    test_datasets,
-    test_derived,
-    test_documents,
-    test_files,
-    test_models,
-    test_parameters,
-)
-from wmtp_assets_tests.integrity.cases import (
+from wmtp_assets_tests.light import light_environment
+from wmtp_assets_tests.rules import test_sha256
+from wmtp_assets_tests.rules.cases import (
     KEY,
     apply,
     document_of,
@@ -55,15 +52,14 @@ from wmtp_assets_tests.integrity.cases import (
     key_of,
     seal_as,
 )
-from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.trees import damage, flip, tree
 
 CASES = [
-    *test_files.CASES,
-    *test_models.CASES,
-    *test_datasets.CASES,
+    *test_sha256.CASES,
+    *test_checkpoint.CASES,
+    *test_processed.CASES,
     *test_derived.CASES,
-    *test_parameters.CASES,
+    *test_snapshot.CASES,
     *test_documents.CASES,
 ]
 PAIRS = [(rule.name, kind) for rule in RULES for kind in sorted(rule.kinds)]
@@ -188,7 +184,7 @@ def test_no_rule_opens_what_is_no_regular_file(
     """Opening a pipe waits for ever, and /dev/zero never ends."""
     artifact = store.catalogue[key_of(name, kind)]
     if name == "upstream_counts":  # it looks at the rows of the real hub only
-        store = test_datasets.as_if_real()(store, artifact) or store
+        store = test_processed.as_if_real()(store, artifact) or store
         artifact = store.catalogue[artifact.key]
     for file in (*store.manifest(artifact).files, *artifact.guests):
         path = store.path(artifact, file)
@@ -393,7 +389,7 @@ def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 def parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that change one manifest of eighty again and again, under rules that read all: the
     same bytes are parsed once."""
-    monkeypatch.setattr("wmtp_assets.manifest.parse", lru_cache(1000)(parse))
+    monkeypatch.setattr("wmtp_assets.storage.manifest.parse", lru_cache(1000)(parse))
 
 
 def mangle(data: bytes, chance: random.Random) -> bytes:
@@ -588,12 +584,12 @@ import json, sys
 from pathlib import Path
 
 from wmtp_assets_tests.light import HIDDEN
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.integrity.status import status_of
-from wmtp_assets.integrity.verify import exit_code, strays, verify
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.operations.status import status_of
+from wmtp_assets.operations.verify import exit_code, strays, verify
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.storage.store import Store
 
 store = Store(Settings("sample", Path(sys.argv[1])), Catalogue.load())
 verdicts = verify(store, store.catalogue, lambda verdict: None)
@@ -621,8 +617,8 @@ def test_rules_need_only_the_light_libraries(store: Store, tmp_path: Path) -> No
     assert loaded == []
     assert code == 0
     needing = {
-        "tokenizer": test_models.NEEDS_SENTENCEPIECE,
-        "token_length": test_models.NEEDS_SENTENCEPIECE,
+        "tokenizer": test_checkpoint.NEEDS_SENTENCEPIECE,
+        "token_length": test_checkpoint.NEEDS_SENTENCEPIECE,
         **dict.fromkeys(
             (
                 "index",
@@ -658,7 +654,7 @@ def test_nothing_below_the_components_knows_dagster() -> None:
         [
             sys.executable,
             "-c",
-            "import sys, wmtp_assets.integrity.verify, wmtp_assets.integrity.status\n"
+            "import sys, wmtp_assets.operations.verify, wmtp_assets.operations.status\n"
             "print([name for name in ('dagster', 'torch', 'numpy') if name in sys.modules])",
         ],
         capture_output=True,

@@ -16,17 +16,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from wmtp_assets.hub.sample import code_contests
-from wmtp_assets.hub.sample.index import index_repository, read_index, write_index
-from wmtp_assets.hub.sample.repositories import index_path, repository_folder
-from wmtp_assets.integrity.findings import Finding
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.layout import INTERNAL, Artifact, Catalogue
-from wmtp_assets.materialize import materialize
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.findings import Finding
+from wmtp_assets.sample import code_contests
+from wmtp_assets.sample.index import index_repository, read_index, write_index
+from wmtp_assets.sample.repositories import index_path, repository_folder
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.faults.extent import extent
-from wmtp_assets_tests.integrity.cases import rewrite
+from wmtp_assets_tests.rules.cases import rewrite
 from wmtp_assets_tests.trees import damage, link_tree
 
 SOME, MANY = extent((4, 12), (18, 60))

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.integrity import models, record, rows
-from wmtp_assets.integrity.record import LastResult, last_results, sign, signature
-from wmtp_assets.integrity.rules import apply_rule
-from wmtp_assets.layout import Artifact
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
-from wmtp_assets_tests.integrity.cases import apply, edit_manifest, edit_split, rule_of
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.checkpoints.rules import checkpoint as models
+from wmtp_assets.datasets import comparing as rows
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules import results as record
+from wmtp_assets.rules.apply import apply_rule
+from wmtp_assets.rules.results import LastResult, last_results, sign, signature
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.rules.cases import apply, edit_manifest, edit_split, rule_of
 from wmtp_assets_tests.trees import damage, flip
 
 AT = "2026-01-01T00:00:00Z"

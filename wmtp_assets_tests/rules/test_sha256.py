@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
+from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Kind
 from wmtp_assets.checkpoints.configs import MODEL_FILES, files_of
 from wmtp_assets.checkpoints.safetensors_file import read_header
-from wmtp_assets.files import PART, hash_file, open_regular
-from wmtp_assets.hub.sample import code_contests
-from wmtp_assets.integrity import files
-from wmtp_assets.integrity.findings import Finding, Problem
-from wmtp_assets.integrity.rules import apply_rule
-from wmtp_assets.integrity.verify import Verdict, exit_code
-from wmtp_assets.layout import INTERNAL, Artifact, Kind
-from wmtp_assets.store import Store, repair_command
-from wmtp_assets_tests.integrity.cases import KEY, Case, Damage, apply, edit_manifest, rule_of
+from wmtp_assets.operations.verify import Verdict, exit_code
+from wmtp_assets.rules import sha256 as files
+from wmtp_assets.rules.apply import apply_rule
+from wmtp_assets.rules.findings import Finding, Problem
+from wmtp_assets.sample import code_contests
+from wmtp_assets.storage.files import PART, hash_file, open_regular
+from wmtp_assets.storage.store import Store, repair_command
+from wmtp_assets_tests.rules.cases import KEY, Case, Damage, apply, edit_manifest, rule_of
 from wmtp_assets_tests.trees import damage, flip, reseal, tree
 
 HASH = "SHA-256 [0-9a-f]{64}"

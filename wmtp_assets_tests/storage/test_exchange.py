@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets import exchange as module
-from wmtp_assets.exchange import exchange, is_atomic, is_cut_off, recover
+from wmtp_assets.storage import exchange as module
+from wmtp_assets.storage.exchange import exchange, is_atomic, is_cut_off, recover
 from wmtp_assets_tests.trees import tree
 
 CUT_OFF_POINTS = range(4)

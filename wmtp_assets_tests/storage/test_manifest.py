@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.errors import CorruptArtifact
-from wmtp_assets.files import hash_file
-from wmtp_assets.manifest import (
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.manifest import (
     Document,
     FileRecord,
     Manifest,
@@ -26,7 +26,7 @@ from wmtp_assets.manifest import (
     render,
     seal,
 )
-from wmtp_assets.store import Store
+from wmtp_assets.storage.store import Store
 
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

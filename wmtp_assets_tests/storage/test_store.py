@@ -30,18 +30,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets import exchange, manifest
-from wmtp_assets import files as files_module
-from wmtp_assets import store as store_module
-from wmtp_assets.clock import timestamp, utc_now
-from wmtp_assets.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError, WrongRoot
-from wmtp_assets.files import BLOCK, HashedFile, hash_file, replace_file
-from wmtp_assets.layout import INTERNAL, Catalogue
-from wmtp_assets.manifest import FileRecord, Manifest
-from wmtp_assets.progress import Say, silent
-from wmtp_assets.settings import Settings, Source
-from wmtp_assets.specs import ModelFiles, ModelSpec, Repository, TokenizerSpec
-from wmtp_assets.store import Staged, Store
+from wmtp_assets.base.clock import timestamp, utc_now
+from wmtp_assets.base.errors import (
+    CorruptArtifact,
+    MissingArtifact,
+    SpecError,
+    StoreError,
+    WrongRoot,
+)
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.base.settings import Settings, Source
+from wmtp_assets.catalogue.layout import INTERNAL, Catalogue
+from wmtp_assets.catalogue.specs import ModelFiles, ModelSpec, Repository, TokenizerSpec
+from wmtp_assets.storage import exchange, manifest
+from wmtp_assets.storage import files as files_module
+from wmtp_assets.storage import store as store_module
+from wmtp_assets.storage.files import BLOCK, HashedFile, hash_file, replace_file
+from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.store import Staged, Store
 from wmtp_assets_tests.trees import damage, flip
 
 RAW, TOKENIZER, SAFETENSORS = "tiny_raw", "tiny_tokenizer", "tiny_safetensors"

@@ -5,6 +5,11 @@ from __future__ import annotations
 import hashlib
 from importlib.util import find_spec
 
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, read_small
+from wmtp_assets.base.yaml_file import read_yaml
+from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
+from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.configs import (
     MODEL_FILES,
     TOKENIZER_CONFIG,
@@ -25,15 +30,10 @@ from wmtp_assets.checkpoints.tokenizer import (
     read_facts,
 )
 from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, check_value_head
-from wmtp_assets.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.files import hash_file
-from wmtp_assets.integrity.findings import Report, Subject, is_there
-from wmtp_assets.integrity.rows import read_document
-from wmtp_assets.integrity.yaml_file import read_yaml
-from wmtp_assets.layout import VALUE_HEAD, Artifact
-from wmtp_assets.manifest import Document
-from wmtp_assets.specs import MicroSpec, ModelSpec
-from wmtp_assets.strict_json import MAX_SIZE, parse_object, read_small
+from wmtp_assets.datasets.comparing import read_document
+from wmtp_assets.rules.findings import Report, Subject, is_there
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.manifest import Document
 
 NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece"
 

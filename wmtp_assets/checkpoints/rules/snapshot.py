@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import yaml
 
+from wmtp_assets.base.yaml_file import read_yaml
+from wmtp_assets.catalogue.layout import Artifact
 from wmtp_assets.checkpoints.snapshot import DEFAULTS, defaults_bytes, models_there
-from wmtp_assets.integrity.findings import Report, Subject
-from wmtp_assets.integrity.yaml_file import read_yaml
-from wmtp_assets.layout import Artifact
+from wmtp_assets.rules.findings import Report, Subject
 
 
 def check_current(subject: Subject, report: Report) -> None:

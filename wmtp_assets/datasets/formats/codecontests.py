@@ -12,16 +12,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.data.parquet import read_batches, read_rows, read_table, rows_of, values_of
-from wmtp_assets.data.problem import Options, Problem, naming
-from wmtp_assets.data.records import (
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets.parquet import read_batches, read_rows, read_table, rows_of, values_of
+from wmtp_assets.datasets.problem import Options, Problem, naming
+from wmtp_assets.datasets.records import (
     CodeContestsMetadata,
     CodeContestsRecord,
     EvaluationMetadata,
     EvaluationRecord,
     Tests,
 )
-from wmtp_assets.errors import InvalidInput
 
 if TYPE_CHECKING:
     import pyarrow as pa

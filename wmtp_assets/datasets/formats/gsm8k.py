@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.data.parquet import count_parquet_rows, rows_of
-from wmtp_assets.data.problem import Options, Problem, naming
-from wmtp_assets.data.records import Gsm8kMetadata, Gsm8kRecord, final_answer
-from wmtp_assets.errors import InvalidInput
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets.parquet import count_parquet_rows, rows_of
+from wmtp_assets.datasets.problem import Options, Problem, naming
+from wmtp_assets.datasets.records import Gsm8kMetadata, Gsm8kRecord, final_answer
 
 if TYPE_CHECKING:
     import pyarrow as pa

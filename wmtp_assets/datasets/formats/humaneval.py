@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wmtp_assets.data.records import HumanEvalMetadata, HumanEvalRecord
+from wmtp_assets.datasets.records import HumanEvalMetadata, HumanEvalRecord
 
 COLUMNS = {
     "task_id": "string",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wmtp_assets.data.records import MbppMetadata, MbppRecord
+from wmtp_assets.datasets.records import MbppMetadata, MbppRecord
 
 COLUMNS = {
     "task_id": "int32",

@@ -6,26 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from wmtp_assets.data import pairs
-from wmtp_assets.data.jsonl import read_lines
-from wmtp_assets.data.pairs import pair_lines, pairs_file
-from wmtp_assets.data.process import split_file
-from wmtp_assets.data.random_access import open_jsonl
-from wmtp_assets.data.records import PairRecord, problem_of
-from wmtp_assets.data.shard import MAX_EVALUATION
-from wmtp_assets.data.small import (
-    Stratum,
-    describe_sample,
-    read_strata,
-    sample,
-    small_file,
-)
-from wmtp_assets.data.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
-from wmtp_assets.data.tests import tests_file, tests_lines
-from wmtp_assets.data.twin import twin_file
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.findings import Report, Subject, stated
-from wmtp_assets.integrity.rows import (
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import parse_object, read_small
+from wmtp_assets.datasets import pairs
+from wmtp_assets.datasets.comparing import (
     check_schema_file,
     compare_lines,
     has_pyarrow,
@@ -33,8 +17,24 @@ from wmtp_assets.integrity.rows import (
     read_document,
     spec_of,
 )
-from wmtp_assets.manifest import Document, render
-from wmtp_assets.strict_json import parse_object, read_small
+from wmtp_assets.datasets.evaluation_tests import tests_file, tests_lines
+from wmtp_assets.datasets.jsonl import read_lines
+from wmtp_assets.datasets.pairs import pair_lines, pairs_file
+from wmtp_assets.datasets.process import split_file
+from wmtp_assets.datasets.random_access import open_jsonl
+from wmtp_assets.datasets.records import PairRecord, problem_of
+from wmtp_assets.datasets.shard import MAX_EVALUATION
+from wmtp_assets.datasets.small import (
+    Stratum,
+    describe_sample,
+    read_strata,
+    sample,
+    small_file,
+)
+from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
+from wmtp_assets.datasets.twin import twin_file
+from wmtp_assets.rules.findings import Report, Subject, stated
+from wmtp_assets.storage.manifest import Document, render
 
 
 def check_pairs(subject: Subject, report: Report) -> None:

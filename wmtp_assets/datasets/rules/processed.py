@@ -16,39 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from wmtp_assets.data.code_contests import count_solutions, read_evaluations
-from wmtp_assets.data.converters import CONVERTERS
-from wmtp_assets.data.jsonl import count_lines, read_lines
-from wmtp_assets.data.overlap import NGRAM, ngram_index, ngrams, normalized, words
-from wmtp_assets.data.parquet import count_parquet_rows
-from wmtp_assets.data.problem_index import ProblemIndex, problem_index_file
-from wmtp_assets.data.process import (
-    EVALUATION_SCHEMA,
-    FORMAT,
-    SCHEMA,
-    evaluation_file,
-    split_file,
-)
-from wmtp_assets.data.random_access import offsets_file, pack_offsets
-from wmtp_assets.data.records import (
-    RECORD_OF_CONVERTER,
-    SHARED,
-    EvaluationRecord,
-    Record,
-    RowRenderer,
-    is_labelled,
-    problem_of,
-    render_line,
-    render_row,
-)
-from wmtp_assets.data.shard import MAX_EVALUATION
-from wmtp_assets.data.small import small_file
-from wmtp_assets.data.tokens import TokenCounter
-from wmtp_assets.data.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.integrity.findings import Report, Subject, is_there
-from wmtp_assets.integrity.models import NEEDS_SENTENCEPIECE
-from wmtp_assets.integrity.rows import (
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import MAX_SIZE, check_values, parse_object
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.checkpoints.rules.checkpoint import NEEDS_SENTENCEPIECE
+from wmtp_assets.datasets.comparing import (
     check_schema_file,
     columns_of,
     compare_lines,
@@ -60,9 +32,37 @@ from wmtp_assets.integrity.rows import (
     rows_of_split,
     spec_of,
 )
-from wmtp_assets.layout import Artifact
-from wmtp_assets.store import Store
-from wmtp_assets.strict_json import MAX_SIZE, check_values, parse_object
+from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.formats.codecontests import count_solutions, read_evaluations
+from wmtp_assets.datasets.jsonl import count_lines, read_lines
+from wmtp_assets.datasets.overlap import NGRAM, ngram_index, ngrams, normalized, words
+from wmtp_assets.datasets.parquet import count_parquet_rows
+from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
+from wmtp_assets.datasets.process import (
+    EVALUATION_SCHEMA,
+    FORMAT,
+    SCHEMA,
+    evaluation_file,
+    split_file,
+)
+from wmtp_assets.datasets.random_access import offsets_file, pack_offsets
+from wmtp_assets.datasets.records import (
+    RECORD_OF_CONVERTER,
+    SHARED,
+    EvaluationRecord,
+    Record,
+    RowRenderer,
+    is_labelled,
+    problem_of,
+    render_line,
+    render_row,
+)
+from wmtp_assets.datasets.shard import MAX_EVALUATION
+from wmtp_assets.datasets.small import small_file
+from wmtp_assets.datasets.tokens import TokenCounter
+from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
+from wmtp_assets.rules.findings import Report, Subject, is_there
+from wmtp_assets.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

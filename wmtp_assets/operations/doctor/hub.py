@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from wmtp_assets.errors import DownloadError, SpecError
-from wmtp_assets.health.condition import Condition
+from wmtp_assets.base.errors import DownloadError, SpecError
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import OFFICIAL, TRUST_VARIABLE, Endpoint, open_endpoint
-from wmtp_assets.specs import DatasetSpec, ModelSpec, Repository
-from wmtp_assets.store import Store
+from wmtp_assets.operations.doctor.condition import Condition
+from wmtp_assets.storage.store import Store
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from wmtp_assets.health.condition import Condition
+from wmtp_assets.operations.doctor.condition import Condition
 
 PYTHON = (3, 11)
 FLOORS: Mapping[str, str] = {

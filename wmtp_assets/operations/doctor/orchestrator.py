@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from wmtp_assets.health.condition import Condition
-from wmtp_assets.settings import SOURCE_VARIABLE, Settings, project_folder
+from wmtp_assets.base.settings import SOURCE_VARIABLE, Settings, project_folder
+from wmtp_assets.operations.doctor.condition import Condition
 
 PORT = 3000
 """Of ``make ui`` and ``dagster dev``."""

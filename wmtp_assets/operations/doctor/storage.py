@@ -7,18 +7,18 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from wmtp_assets.errors import LockHeld, StoreError, WmtpError
-from wmtp_assets.exchange import is_atomic
-from wmtp_assets.health.condition import Condition
+from wmtp_assets.base.errors import LockHeld, StoreError, WmtpError
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.settings import ROOT_VARIABLE
+from wmtp_assets.catalogue.layout import TOP_FOLDERS
 from wmtp_assets.hub.download import known_files
-from wmtp_assets.hub.lock import read_lock
-from wmtp_assets.hub.plan import plan_raw, space_of
-from wmtp_assets.integrity.garbage import collect
-from wmtp_assets.integrity.rules import is_committed
-from wmtp_assets.layout import TOP_FOLDERS
-from wmtp_assets.progress import human_bytes
-from wmtp_assets.settings import ROOT_VARIABLE
-from wmtp_assets.store import Store
+from wmtp_assets.hub.pins import read_lock
+from wmtp_assets.operations.doctor.condition import Condition
+from wmtp_assets.operations.gc import collect
+from wmtp_assets.operations.plan import plan_raw, space_of
+from wmtp_assets.rules.apply import is_committed
+from wmtp_assets.storage.exchange import is_atomic
+from wmtp_assets.storage.store import Store
 
 SAMPLE = 1_700_000_000
 """Bytes of the whole sample with its hub, rounded up: the table in docs/graph.md, and 0.6 GB."""

@@ -17,21 +17,22 @@ from safetensors.numpy import save
 from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceProcessor
 
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact, Kind
 from wmtp_assets.checkpoints.configs import (
     MODEL_FILES,
     TOKENIZER_CONFIG,
     VARIANT_FILES,
     files_of,
 )
+from wmtp_assets.checkpoints.rules import checkpoint as models
 from wmtp_assets.checkpoints.value_head import record_value_head
-from wmtp_assets.files import hash_file
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH, MODEL_SHA256
-from wmtp_assets.integrity import models
-from wmtp_assets.integrity.rules import RULES
-from wmtp_assets.layout import VALUE_HEAD, Artifact, Kind
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
-from wmtp_assets_tests.integrity.cases import (
+from wmtp_assets.rules.apply import RULES
+from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.respec import respec
+from wmtp_assets_tests.rules.cases import (
     KEY,
     Case,
     Damage,
@@ -48,7 +49,6 @@ from wmtp_assets_tests.integrity.cases import (
     rewrite,
     then,
 )
-from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip
 
 CHECKPOINT, TOKENIZER = MODEL_FILES.checkpoint, MODEL_FILES.tokenizer

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from wmtp_assets.catalogue.layout import Artifact
 from wmtp_assets.checkpoints.configs import MODEL_FILES
 from wmtp_assets.checkpoints.snapshot import DEFAULTS
-from wmtp_assets.integrity.rules import RULES
-from wmtp_assets.layout import Artifact
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store
-from wmtp_assets_tests.integrity.cases import (
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import RULES
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.checkpoints.rules.test_checkpoint import bomb
+from wmtp_assets_tests.rules.cases import (
     KEY,
     Case,
     Damage,
@@ -27,7 +28,6 @@ from wmtp_assets_tests.integrity.cases import (
     rewrite,
     seal_as,
 )
-from wmtp_assets_tests.integrity.test_models import bomb
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 STATEMENT = next(rule.statement[:-1] for rule in RULES if rule.name == "current")

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.data.code_contests import (
+from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.formats.codecontests import (
     COLUMNS,
     LANGUAGES,
     count_solutions,
@@ -31,15 +32,14 @@ from wmtp_assets.data.code_contests import (
     problem_ids,
     read_evaluations,
 )
-from wmtp_assets.data.converters import CONVERTERS
-from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.problem import Options
-from wmtp_assets.data.records import Tests as ProblemTests
-from wmtp_assets.hub.sample.code_contests import DIFFICULTIES, Source
-from wmtp_assets.hub.sample.tokenizer import MODEL_PATH
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.store import Store
-from wmtp_assets_tests.data.contests import (
+from wmtp_assets.datasets.jsonl import read_jsonl
+from wmtp_assets.datasets.problem import Options
+from wmtp_assets.datasets.records import Tests as ProblemTests
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.sample.code_contests import DIFFICULTIES, Source
+from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.datasets.contests import (
     CPP,
     JAVA,
     PY2,

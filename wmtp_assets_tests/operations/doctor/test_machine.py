@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.health import machine
-from wmtp_assets.health.condition import Condition
+from wmtp_assets.operations.doctor import machine
+from wmtp_assets.operations.doctor.condition import Condition
 
 PROJECT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from wmtp_assets.base.settings import Settings, Source
 from wmtp_assets.components.storage import claim_instance
-from wmtp_assets.health import orchestrator
-from wmtp_assets.health.orchestrator import instance, server
-from wmtp_assets.settings import Settings, Source
+from wmtp_assets.operations.doctor import orchestrator
+from wmtp_assets.operations.doctor.orchestrator import instance, server
 
 PROJECT = Path(__file__).parents[2]
 

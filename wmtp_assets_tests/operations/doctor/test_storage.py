@@ -12,13 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from wmtp_assets import exchange
-from wmtp_assets.health import storage
-from wmtp_assets.health.condition import Condition
-from wmtp_assets.hub.lock import Lock
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.hub.pins import Lock
+from wmtp_assets.operations.doctor import storage
+from wmtp_assets.operations.doctor.condition import Condition
+from wmtp_assets.storage import exchange
+from wmtp_assets.storage.store import Store
 
 
 def conditions(store: Store) -> dict[str, Condition]:
@@ -118,7 +118,7 @@ def test_real_source_that_is_locked(
 ) -> None:
     """wmtp.lock knows the sizes of all files: what is needed is known without a network."""
     from wmtp_assets.hub.download import committed_files
-    from wmtp_assets.hub.lock import repository_key
+    from wmtp_assets.hub.pins import repository_key
 
     known = {}
     for item in store.catalogue:
@@ -138,7 +138,7 @@ def test_real_source_that_is_locked(
     real = Store(Settings("hub", tmp_path / "real"), Catalogue(specs))
     monkeypatch.setattr(storage, "read_lock", lambda settings: Lock(tmp_path / "lock", known))
     monkeypatch.setattr(
-        "wmtp_assets.hub.plan.read_lock", lambda settings: storage.read_lock(settings)
+        "wmtp_assets.operations.plan.read_lock", lambda settings: storage.read_lock(settings)
     )
     found = storage.disk(real)
     assert found.state == "ok"
@@ -148,9 +148,9 @@ def test_real_source_that_is_locked(
 HOLD = """
 import sys
 from pathlib import Path
-from wmtp_assets.layout import Catalogue
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
+from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.storage.store import Store
 with Store(Settings("sample", Path(sys.argv[1])), Catalogue.load()).lock(sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()

@@ -14,21 +14,20 @@ from typing import Any
 
 import pytest
 
+from wmtp_assets.base.errors import SpecError, StoreError
+from wmtp_assets.base.settings import Settings
 from wmtp_assets.cli.main import main
-from wmtp_assets.errors import SpecError, StoreError
-from wmtp_assets.integrity.verify import exit_code, verify
-from wmtp_assets.manifest import amend, parse, render
-from wmtp_assets.publish import destination as destinations
-from wmtp_assets.publish import pull as module
-from wmtp_assets.publish.errors import PublishError
-from wmtp_assets.publish.folder import Folder
-from wmtp_assets.publish.listing import MANIFEST
-from wmtp_assets.publish.publish import publish
-from wmtp_assets.publish.pull import pull, read_listing
-from wmtp_assets.settings import Settings
-from wmtp_assets.store import Store
-from wmtp_assets_tests.light import light_environment
-from wmtp_assets_tests.publish.trees import (
+from wmtp_assets.destinations import destination as destinations
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.destinations.listing import MANIFEST
+from wmtp_assets.operations import pull as module
+from wmtp_assets.operations.publish import publish
+from wmtp_assets.operations.pull import pull, read_listing
+from wmtp_assets.operations.verify import exit_code, verify
+from wmtp_assets.storage.manifest import amend, parse, render
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations.trees import (
     CATALOGUE,
     DATASET,
     LARGE,
@@ -42,6 +41,7 @@ from wmtp_assets_tests.publish.trees import (
     random_bytes,
     release,
 )
+from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.trees import damage, flip, tree
 
 

@@ -1,0 +1,1 @@
+"""Rules about datasets, one module for each thing they are about."""

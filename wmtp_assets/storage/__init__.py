@@ -1,0 +1,1 @@
+"""How artifacts lie on disk: manifest, files, exchange, lock, stage, commit, read."""
