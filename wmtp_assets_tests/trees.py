@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.catalogue.layout import SUMMARIES, Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import BLOCK, hash_file
@@ -82,7 +82,7 @@ def remove_optional(store: Store) -> None:
     for artifact in store.catalogue:
         if artifact.kind == "release":
             (store.root / "RELEASE.json").unlink()
-        if artifact.kind in SUMMARIES:
+        if artifact.is_summary:
             materialize(store, artifact)
 
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from wmtp_assets.base.child import ChildDied, Run, call
 from wmtp_assets.base.errors import InvalidInput, MissingArtifact, StoreError
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.store import Staged, Store, materialize_command
 
 
-def _build(build: Build, others: Sequence[Path], run: Run) -> Document:
+def _build(build: Build[Any], run: Run) -> Document:
     """Build what is downloaded in this process, and what parses files where ``run`` says."""
-    if build.artifact.kind == "raw":
-        from wmtp_assets.hub.download import build_raw
-
-        return build_raw(build, others)
-    staged = build.staged
+    kind, staged = kind_of(build.artifact), build.staged
+    if not kind.is_parsed:
+        return kind.build(build)
     try:
         document, files, parts = run(
             _parse_and_build, build.store, build.artifact, staged.folder, say=build.say
@@ -38,39 +38,12 @@ def _build(build: Build, others: Sequence[Path], run: Run) -> Document:
 
 
 def _parse_and_build(
-    store: Store, artifact: Artifact, folder: Path, say: Say
+    store: Store, artifact: Artifact[Any], folder: Path, say: Say
 ) -> tuple[Document, dict[str, FileRecord], dict[str, list[str]]]:
     """Build into a staging folder; what the manifest shall say, and the files with their hashes."""
     staged = Staged(folder)
-    document = _run_builder(Build(store, artifact, staged, say))
+    document = kind_of(artifact).build(Build(store, artifact, staged, say))
     return document, staged.files, staged.parts
-
-
-def _run_builder(build: Build) -> Document:
-    match build.artifact.kind:
-        case "tokenizer":
-            from wmtp_assets.checkpoints.tokenizer import build_tokenizer as builder
-        case "safetensors":
-            from wmtp_assets.checkpoints.convert import build_safetensors as builder
-        case "micro":
-            from wmtp_assets.checkpoints.micro import build_micro as builder
-        case "processed":
-            from wmtp_assets.datasets.process import build_processed as builder
-        case "pairs":
-            from wmtp_assets.datasets.pairs import build_pairs as builder
-        case "small":
-            from wmtp_assets.datasets.small import build_small as builder
-        case "stats":
-            from wmtp_assets.datasets.stats import build_stats as builder
-        case "tests":
-            from wmtp_assets.datasets.evaluation_tests import build_tests as builder
-        case "parameters":
-            from wmtp_assets.checkpoints.snapshot import build_snapshot as builder
-        case "card" | "croissant" | "document" | "release":
-            from wmtp_assets.documents.build import build_document as builder
-        case "raw":
-            raise AssertionError("raw files are downloaded, not parsed")
-    return builder(build)
 
 
 def _absent(store: Store, artifact: Artifact) -> list[Artifact]:
@@ -166,10 +139,16 @@ def build_staged(
         revision: upstream's commit, where it shall not be the one that the pin says now.
     """
     upstream = check_upstream(store, artifact, say)
-    document = _build(Build(store, artifact, staged, say, revision), others, run)
+    document = _build(Build(store, artifact, staged, say, revision, others), run)
     if check_upstream(store, artifact, say) != upstream:
         raise StoreError(
             f"{artifact.key} was not committed: what it is made from was committed anew "
             f"meanwhile. Run again: {materialize_command(artifact.key)}"
         )
-    return {"asset": artifact.key, "kind": artifact.kind, **document, "upstream": upstream}
+    return {
+        "asset": artifact.key,
+        "kind": artifact.kind,
+        **document,
+        "made_with": kind_of(artifact).made_with(artifact.spec),
+        "upstream": upstream,
+    }

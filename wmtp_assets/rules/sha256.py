@@ -20,7 +20,7 @@ from wmtp_assets.base.progress import Progress
 from wmtp_assets.base.settings import read_workers
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
-from wmtp_assets.rules.findings import Report, Subject
+from wmtp_assets.rules.findings import Report, Rule, Subject
 from wmtp_assets.storage.files import hash_stream, names_below, open_regular
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import repair_command
@@ -256,3 +256,13 @@ def _check_roles(subject: Subject, report: Report) -> None:
             )
         elif name != files_of(subject.artifact).tokenizer:
             report.add(file, expected="a file of the artifact", found=name, place=f"files.{role}")
+
+
+RULES = (
+    Rule(
+        "sha256",
+        "Every file has the size and SHA-256 it was committed with, and there is no other file.",
+        (),
+        check_sha256,
+    ),
+)
