@@ -2,74 +2,84 @@
 
 The state of a rule is what is remembered of its last application to the content that is there. A
 report says what was known when it was made; the rule ``current`` compares that with what is known
-now (``documents/rules.py``).
+now (:func:`check_states`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
+from wmtp_assets.base.progress import Say, human_bytes
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
-from wmtp_assets.catalogue.specs import MicroSpec
-from wmtp_assets.documents.approvals import Approval
-from wmtp_assets.documents.facts import Fact, Facts, heading
-from wmtp_assets.documents.markdown import NONE, code, escape, page, paragraph, shown, table
+from wmtp_assets.documents.approvals import Approval, parse_approvals
+from wmtp_assets.documents.document import DocumentType, RulesOf
+from wmtp_assets.documents.facts import Fact, Facts
+from wmtp_assets.documents.markdown import NONE, Markdown, code, join, render, shown
+from wmtp_assets.rules.findings import Report, Subject
+from wmtp_assets.rules.results import LastResult, last_results
+from wmtp_assets.storage.manifest import Document
 
 State = Literal["passed", "failed", "not verified"]
 States = Mapping[str, Mapping[str, State]]
 """Asset → blocking rule → what is remembered about it."""
 
-APPROVALS = "## Approvals"
-
-_MEANING: Mapping[State, str] = {
-    "passed": "every blocking rule was applied to this content, and holds",
-    "failed": "a rule found something",
-    "not verified": "some rule was not applied to this content yet",
-}
-
 
 @dataclass(frozen=True)
 class Item:
-    """An item of the checklist: what it says, and the kinds of artifact that prove it."""
+    """An item of the checklist: what it says, and the artifacts that prove it.
+
+    Attributes:
+        kinds: of artifact; None: all artifacts prove it, and none is listed below it.
+    """
 
     title: str
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...] | None = None
 
-    def covers(self, artifact: Artifact[Any]) -> bool:
-        """Whether an artifact is among those that prove the item."""
-        return not self.kinds or artifact.kind in self.kinds
+    @property
+    def is_listed(self) -> bool:
+        """Whether its artifacts are listed below it."""
+        return self.kinds is not None
+
+    def holds(self, artifact: Artifact) -> bool:
+        """Whether an artifact proves it."""
+        return self.kinds is None or artifact.kind in self.kinds
+
+    def of(self, facts: Facts) -> list[Fact]:
+        """The artifacts that prove it and are there."""
+        return [fact for fact in facts.there if self.holds(fact.artifact)]
+
+    def absent(self, facts: Facts) -> list[Artifact]:
+        """The optional ones that are not there."""
+        return [artifact for artifact in facts.absent if self.holds(artifact)]
 
 
-_ALL: tuple[str, ...] = ()
-"""Every kind."""
+_DIRECTORIES, _INTEGRITY = Item("Directories"), Item("Integrity")
 
 CHECKLIST = (
-    Item("Directories", _ALL),
+    _DIRECTORIES,
     Item("Raw files", ("raw",)),
     Item("Conversions", ("tokenizer", "safetensors")),
     Item("Micro models", ("micro",)),
     Item("Datasets", ("processed", "pairs", "tests")),
     Item("Small sets", ("small",)),
     Item("Statistics", ("stats",)),
-    Item("Integrity", _ALL),
+    _INTEGRITY,
     Item("Documents", ("parameters", "card", "croissant", "document", "release")),
 )
 """The preparation plan, in its order."""
 
-_DIRECTORIES, _INTEGRITY = CHECKLIST[0], CHECKLIST[-2]
 
-
-def states_in(document: Any) -> States:
+def states_in(document: Document) -> States:
     """The states that the manifest of a report has; what is none is left out."""
-    states = document if isinstance(document, dict) else {}
+    states = document.get("states")
     return {
         key: {rule: state for rule, state in rules.items() if state in get_args(State)}
-        for key, rules in states.items()
+        for key, rules in (states.items() if isinstance(states, dict) else ())
         if isinstance(rules, dict)
     }
 
@@ -84,20 +94,23 @@ def state_of(facts: Sequence[Fact], states: States) -> State:
     return "not verified" if "not verified" in found else "passed"
 
 
-def checklist(facts: Facts, states: States) -> dict[str, State]:
+def checklist(facts: Facts) -> dict[str, State]:
     """The state of each item of the checklist."""
-    return {item.title: state_of(facts.of(*item.kinds), states) for item in CHECKLIST}
+    states = states_in(facts.remembered)
+    return {item.title: state_of(item.of(facts), states) for item in CHECKLIST}
 
 
-def body(facts: Facts, states: States) -> bytes:
+def body(facts: Facts) -> bytes:
     """The report without its approvals."""
-    return page([*_body(facts, states)])
-
-
-def completion_report(facts: Facts, states: States, approvals: Sequence[Approval]) -> bytes:
-    """The document."""
-    said = body(facts, states)
-    return said + b"\n" + page([*_approvals(said, approvals)])
+    return render(
+        "of_storage/report",
+        facts=facts,
+        items=CHECKLIST,
+        states=states_in(facts.remembered),
+        state_of=state_of,
+        evidence=_evidence,
+        rules=_rules,
+    )
 
 
 def body_sha256(body: bytes) -> str:
@@ -105,105 +118,104 @@ def body_sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _body(facts: Facts, states: States) -> Iterator[str]:
-    yield from heading(facts, "Completion report of the preparation")
-    yield "## Checklist"
-    yield ""
-    yield from table(
-        ("right:", "item", "evidence", "state"),
-        (
-            (str(number), item.title, _evidence(item, facts, states), f"**{state}**")
-            for number, (item, state) in enumerate(
-                zip(CHECKLIST, checklist(facts, states).values(), strict=True), 1
-            )
-        ),
+def completion_report(facts: Facts) -> bytes:
+    """The document.
+
+    Raises:
+        InvalidInput: as :func:`parse_approvals`.
+    """
+    said = body(facts)
+    approvals = parse_approvals(
+        facts.remembered.get("approvals"), str(facts.store.manifest_path(facts.about))
     )
-    yield from (f"- **{state}**: {meaning}." for state, meaning in _MEANING.items())
-    yield ""
-    yield from paragraph(
-        "Rules that warn count in no state. `wmtp verify` applies every rule; make the report "
-        "again to see the states it left."
+    return b"\n".join(
+        (said, render("of_storage/approvals", now=body_sha256(said), approvals=approvals))
     )
-    for item in CHECKLIST:
-        if item not in (_DIRECTORIES, _INTEGRITY):
-            yield from _artifacts(item, facts, states)
 
 
-def _evidence(item: Item, facts: Facts, states: States) -> str:
-    there = facts.of(*item.kinds)
+def _evidence(item: Item, facts: Facts, states: States) -> Markdown:
+    there = item.of(facts)
     if item is _DIRECTORIES:
         tops = Counter(fact.artifact.base.split("/")[0] for fact in there)
-        return ", ".join(f"{code(f'{top}/')} {shown(tops[top])} assets" for top in TOP_FOLDERS)
+        return join(Markdown(f"{code(f'{top}/')} {shown(tops[top])} assets") for top in TOP_FOLDERS)
     if item is _INTEGRITY:
         found = Counter(state for fact in there for state in states.get(fact.key, {}).values())
-        return ", ".join(f"{shown(found[state])} rules {state}" for state in get_args(State))
+        return join(f"{shown(found[state])} rules {state}" for state in get_args(State))
     size = human_bytes(sum(fact.size for fact in there))
-    absent = sum(item.covers(artifact) for artifact in facts.absent)
+    absent = len(item.absent(facts))
     more = f", {shown(absent)} optional ones not there" if absent else ""
-    return f"{shown(len(there))} assets, {size}{more}"
+    return Markdown(f"{shown(len(there))} assets, {size}{more}")
 
 
-def _artifacts(item: Item, facts: Facts, states: States) -> Iterator[str]:
-    yield f"## {item.title}"
-    yield ""
-    yield from table(
-        ("asset", "evidence", "SHA-256 of its content", "rules", "state"),
-        (
-            (
-                code(fact.key),
-                "; ".join(_evidence_of(fact)),
-                code(fact.content_sha256),
-                _rules(states.get(fact.key, {})),
-                state_of([fact], states),
-            )
-            for fact in facts.of(*item.kinds)
-        ),
-    )
-    absent = [artifact.key for artifact in facts.absent if item.covers(artifact)]
-    if absent:
-        yield from paragraph(f"Optional, and not there: {', '.join(map(code, absent))}.")
-
-
-def _evidence_of(fact: Fact) -> Iterator[str]:
-    count = len(fact.files)
-    yield f"{shown(count)} file{'s' * (count != 1)}, {shown(fact.size)} bytes"
-    if revision := fact.stated("source", "revision"):
-        yield f"{code(fact.stated('source', 'repo'))} at {code(str(revision)[:8])}"
-    if (numbers := fact.counted("n_params")) is not None:
-        cast_from = shown(fact.listed("conversion", "from_dtype"))
-        yield f"{shown(numbers)} numbers, {shown(fact.stated('dtype'))}, from {cast_from}"
-    if isinstance(fact.artifact.spec, MicroSpec) and fact.artifact.kind == "micro":
-        yield f"limit {shown(fact.artifact.spec.max_bytes)} bytes"
-    if (rows := fact.counted("rows")) is not None:
-        yield f"{shown(rows)} rows"
-
-
-def _rules(states: Mapping[str, State]) -> str:
+def _rules(states: Mapping[str, State]) -> Markdown:
     found = Counter(states.values())
-    failed = [rule for rule, state in states.items() if state == "failed"]
-    said = [f"{shown(found[state])} {state}" for state in get_args(State) if found[state]]
-    return ", ".join(said) + (f": {', '.join(map(code, failed))}" if failed else "") or NONE
+    failed = [code(rule) for rule, state in states.items() if state == "failed"]
+    said = join(f"{shown(found[state])} {state}" for state in get_args(State) if found[state])
+    return Markdown((f"{said}: {join(failed)}" if failed else said) or NONE)
 
 
-def _approvals(said: bytes, approvals: Sequence[Approval]) -> Iterator[str]:
-    now = body_sha256(said)
-    yield APPROVALS
-    yield ""
-    yield from paragraph(f"What is approved is this report up to here, SHA-256 {code(now)}.")
-    if approvals:
-        yield from table(
-            ("by", "at", "of", "note"),
-            (
-                (
-                    escape(approval.by),
-                    escape(approval.at),
-                    "this report"
-                    if approval.sha256 == now
-                    else f"an earlier state, {code(approval.sha256)}",
-                    escape(approval.note) or NONE,
+def remember(facts: Facts, rules_of: RulesOf, say: Say) -> Document:
+    """What a report says that is made now: states of rules, and the approvals it has."""
+    approvals: list[Approval] = []
+    path = facts.store.manifest_path(facts.about)
+    try:
+        before = facts.store.manifest(facts.about).document
+        approvals = parse_approvals(before.get("approvals"), str(path))
+    except MissingArtifact:
+        pass
+    except (CorruptArtifact, InvalidInput) as error:
+        say(f"left out, all approvals: {error}")
+    return {
+        "states": {fact.key: _states(facts, fact, rules_of) for fact in facts.there},
+        "approvals": [approval.model_dump() for approval in approvals],
+    }
+
+
+def _results(facts: Facts, fact: Fact) -> dict[str, LastResult]:
+    """What is remembered about the rules of an artifact, as it is now."""
+    return {
+        result.rule: result
+        for result in last_results(facts.store, fact.artifact)
+        if result.content_sha256 == fact.manifest.content_sha256
+    }
+
+
+def _states(facts: Facts, fact: Fact, rules_of: RulesOf) -> dict[str, State]:
+    """The state of each blocking rule of an artifact, and of those that failed."""
+    results = _results(facts, fact)
+    states: dict[str, State] = {}
+    for rule in rules_of(fact.artifact):
+        result = results.get(rule.name)
+        if result is not None and result.problem:
+            states[rule.name] = "failed"
+        elif rule.blocking:
+            states[rule.name] = "passed" if result is not None else "not verified"
+    return states
+
+
+def check_states(subject: Subject, report: Report, facts: Facts) -> None:
+    """A report may say of a rule that it was not applied yet when it was since; it may not hide
+    that one failed."""
+    stated = states_in(facts.remembered)
+    (name,) = subject.artifact.owns
+    for fact in facts.there:
+        for rule, result in _results(facts, fact).items():
+            said: Any = stated.get(fact.key, {}).get(rule)
+            now = "failed" if result.problem else "passed"
+            if said != now and "failed" in (said, now):
+                report.add(
+                    subject.file(name),
+                    expected=f"{now}, as of {result.at}",
+                    found=said or "nothing",
+                    place=f"{rule} of {fact.key}",
                 )
-                for approval in approvals
-            ),
-        )
-    else:
-        yield "Nobody has approved it yet: `wmtp approve --by NAME`."
+
+
+DOCUMENT = DocumentType(
+    "phase1_completion_report.md",
+    completion_report,
+    is_of_documents=True,
+    recorded=("approvals",),
+    remember=remember,
+    check=check_states,
+)
