@@ -173,6 +173,24 @@ def test_unknown_field(write: Write, name: str) -> None:
     assert str(error.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("name", ["card", "facts", "heading", "readm"])
+def test_unknown_document(write: Write, name: str) -> None:
+    """A document of one model is none of the storage, and a misspelt one is told what there is."""
+    path = write("storage_readme", {"document": name})
+    known = "inventory, migration, readme, release, report"
+    with pytest.raises(SpecError, match=rf"no document '{name}'; known are: {known}$") as error:
+        load_catalogue(path.parent)
+    assert str(error.value).startswith(f"{path}: attributes.document: ")
+
+
+@pytest.mark.parametrize("name", ["../rules", "Readme", "", "of_storage.readme"])
+def test_document_is_a_name(write: Write, name: str) -> None:
+    """It is imported: it names a module of one folder, and no path."""
+    path = write("storage_readme", {"document": name})
+    with pytest.raises(SpecError, match=r"attributes\.document: "):
+        load_spec(path)
+
+
 @pytest.mark.parametrize(
     ("name", "field"),
     [
