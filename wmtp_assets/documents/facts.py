@@ -41,10 +41,8 @@ class Fact:
     def files(self) -> Mapping[str, FileRecord]:
         """Its files under names that do not tell the day; of statistics the newest summary."""
         files = self.manifest.files
-        if self.artifact.kind != "stats":
-            return files
         newest = newest_summary(files)
-        return {SUMMARY: files[newest]} if newest else {}
+        return {SUMMARY: files[newest]} if newest else files
 
     @property
     def size(self) -> int:

@@ -5,6 +5,8 @@ The same rules serve Dagster's asset checks, ``wmtp verify`` and the tests.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from wmtp_assets.base.child import ChildDied, call
 from wmtp_assets.base.errors import (
     BadLine,
@@ -15,7 +17,7 @@ from wmtp_assets.base.errors import (
 )
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.rules.findings import Finding, Outcome, Report, Rule, Subject, is_there
+from wmtp_assets.rules.findings import NEEDS, Finding, Outcome, Report, Rule, Subject, is_there
 from wmtp_assets.rules.results import Signature, remember, sign, signature
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
@@ -123,7 +125,11 @@ def _apply_once(
     manifest = None
     try:
         manifest = store.manifest(artifact)
-        rule.check(Subject(store, artifact, manifest, say), report)
+        missing = [NEEDS[name] for name in rule.needs if find_spec(name) is None]
+        if missing:
+            report.skip(missing[0])
+        else:
+            rule.check(Subject(store, artifact, manifest, say), report)
     except MissingArtifact as error:
         report.interrupted(expected="a committed artifact", found=error, problem="missing")
     except BadLine as error:

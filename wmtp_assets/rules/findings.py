@@ -121,6 +121,13 @@ class Subject(Generic[S]):
         return stated(self.manifest.document, *keys)
 
 
+NEEDS = {
+    "sentencepiece": "sentencepiece is not installed: pip install sentencepiece",
+    "pyarrow": "needs pyarrow: pip install 'wmtp_assets[platform]'",
+}
+"""What a rule says that is skipped for want of a library."""
+
+
 @dataclass(frozen=True)
 class Rule(Generic[R]):
     """A rule, and the kinds of artifact it applies to.
@@ -131,6 +138,7 @@ class Rule(Generic[R]):
         kinds: the kinds of artifact it applies to; empty: every one.
         check: yields findings through the :class:`Report` it is given.
         blocking: False: its findings are warnings, which stop nothing; upstream itself has them.
+        needs: libraries without which it is skipped; see :data:`NEEDS`.
         applies: to which artifacts of those kinds; to the others there is nothing to say.
     """
 
@@ -139,6 +147,7 @@ class Rule(Generic[R]):
     kinds: tuple[str, ...]
     check: Callable[[Subject[R], Report], None]
     blocking: bool = True
+    needs: tuple[str, ...] = ()
     applies: Callable[[Artifact[R]], bool] | None = None
 
     def is_for(self, artifact: Artifact[Any]) -> bool:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Literal
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import Spec
-from wmtp_assets.rules.findings import Report, Subject
+from wmtp_assets.rules.findings import NEEDS, Report, Subject
 from wmtp_assets.storage.manifest import Document
 
-NEEDS = {
-    "sentencepiece": "sentencepiece is not installed: pip install sentencepiece",
-    "pyarrow": "needs pyarrow: pip install 'wmtp_assets[platform]'",
-}
-"""What a rule says that is skipped for want of a library."""
 
-
-def has_library(report: Report, name: Literal["sentencepiece", "pyarrow"]) -> bool:
+def has_library(report: Report, name: str) -> bool:
     """Whether a library is installed; where not, the rule is skipped."""
     if find_spec(name) is None:
         report.skip(NEEDS[name])

@@ -27,6 +27,7 @@ from wmtp_assets.rules.apply import apply_rule, first_findings
 from wmtp_assets.rules.findings import (
     MAX_FINDINGS,
     MAX_TEXT,
+    NEEDS,
     Problem,
     Report,
     Rule,
@@ -35,7 +36,6 @@ from wmtp_assets.rules.findings import (
     differences,
     is_warning,
 )
-from wmtp_assets.rules.reading import NEEDS
 from wmtp_assets.rules.results import last_results
 from wmtp_assets.storage.manifest import parse
 from wmtp_assets.storage.store import Store, materialize_command, repair_command

@@ -33,14 +33,12 @@ from wmtp_assets.datasets.small import (
 from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
 from wmtp_assets.datasets.twin import twin_file
 from wmtp_assets.rules.findings import Report, Rule, stated
-from wmtp_assets.rules.reading import has_library, read_document
+from wmtp_assets.rules.reading import read_document
 from wmtp_assets.storage.manifest import Document, render
 
 
 def check_pairs(subject: DatasetSubject, report: Report) -> None:
     """Every line of the pairs is the one that the processed row at its place gives."""
-    if not has_library(report, "pyarrow"):
-        return
     spec = subject.spec
     processed = subject.upstream("processed")
     rows: dict[str, int] = {}
@@ -68,8 +66,6 @@ def _check_counts(subject: DatasetSubject, report: Report, splits: dict[str, Doc
 
 def check_tests(subject: DatasetSubject, report: Report) -> None:
     """The tests are those of the raw problems, all of them."""
-    if not has_library(report, "pyarrow"):
-        return
     raw = subject.upstream("raw")
     problems = raw_problems(subject, report)
     splits: dict[str, Document] = {}
@@ -92,8 +88,6 @@ def check_tests(subject: DatasetSubject, report: Report) -> None:
 
 def check_membership(subject: DatasetSubject, report: Report) -> None:
     """Small splits hold the rows that the seed chooses, and cover the problems and labels."""
-    if not has_library(report, "pyarrow"):
-        return
     spec = subject.spec
     processed = subject.upstream("processed")
     splits: dict[str, Document] = {}
@@ -158,8 +152,6 @@ def _check_coverage(
 
 def check_recount(subject: DatasetSubject, report: Report) -> None:
     """The newest summary equals one that is computed again from the processed rows."""
-    if not has_library(report, "pyarrow"):
-        return
     newest = newest_summary(subject.manifest.files)
     if newest is None:
         report.add(
@@ -214,23 +206,27 @@ RULES = (
         "Every row is what the rule makes of the processed row at its place, and none is missing.",
         ("pairs",),
         check_pairs,
+        needs=("pyarrow",),
     ),
     Rule(
         "derivation",
         "The tests are those of the raw problems, all of them.",
         ("tests",),
         check_tests,
+        needs=("pyarrow",),
     ),
     Rule(
         "membership",
         "Small splits hold the rows that the seed chooses, and cover problems and labels.",
         ("small",),
         check_membership,
+        needs=("pyarrow",),
     ),
     Rule(
         "recount",
         "The newest summary equals one computed again from the rows.",
         ("stats",),
         check_recount,
+        needs=("pyarrow",),
     ),
 )

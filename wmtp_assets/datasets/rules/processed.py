@@ -304,10 +304,6 @@ def _counter(subject: DatasetSubject, report: Report) -> TokenCounter:
 def check_token_length(subject: DatasetSubject, report: Report) -> None:
     """instruction + input + output of every row, counted again, are within ``max_tokens``, and the
     twin has the same counts."""
-    if not has_library(report, "sentencepiece"):
-        return
-    if not has_library(report, "pyarrow"):
-        return
     limit = subject.spec.max_tokens
     counter = _counter(subject, report)
     longest = 0
@@ -361,8 +357,6 @@ def has_train_split(artifact: Artifact[DatasetSpec]) -> bool:
 
 def check_splits(subject: DatasetSubject, report: Report) -> None:
     """No task_id and no problem stands in two splits, evaluation rows included."""
-    if not has_library(report, "pyarrow"):
-        return
     names = _split_files(subject)
     largest_last = sorted(names, key=lambda split: count_rows(subject, report, split))
     owner: dict[tuple[str, str], str] = {}
@@ -421,8 +415,6 @@ def _tell_shared(report: Report, file: str, line: int, what: str, other: str, fo
 def check_text_twins(subject: DatasetSubject, report: Report) -> None:
     """No instruction stands in two splits, white space, case and punctuation aside; evaluation rows
     included."""
-    if not has_library(report, "pyarrow"):
-        return
     first: dict[bytes, tuple[str, str]] = {}
 
     def compare(split: str, name: str, line: int, task_id: str, instruction: str) -> None:
@@ -466,8 +458,6 @@ def _first_rows(
 
 def check_contamination(subject: DatasetSubject, report: Report) -> None:
     """No row of ``train`` shares :data:`NGRAM` words in a row with an evaluation problem."""
-    if not has_library(report, "pyarrow"):
-        return
     texts: list[tuple[str, str]] = []
     compared = []
     for artifact, split in _held_out(subject.store):
@@ -531,8 +521,6 @@ def _words_of_train(subject: DatasetSubject, report: Report) -> Iterator[tuple[i
 
 def check_index(subject: DatasetSubject, report: Report) -> None:
     """Offsets, Parquet twin and problem index say what the JSONL says."""
-    if not has_library(report, "pyarrow"):
-        return
     counts = {}
     for split in subject.spec.processed_splits:
         _check_offsets(subject, report, split)
@@ -679,8 +667,6 @@ def has_upstream_names(artifact: Artifact[DatasetSpec]) -> bool:
 
 def check_problems(subject: DatasetSubject, report: Report) -> None:
     """Every problem is one of the raw split; a name that several have is a warning."""
-    if not has_library(report, "pyarrow"):
-        return
     raw = raw_problems(subject, report)
     for split, name in _split_files(subject).items():
         known = {problem_id for _, ids in raw.of(split) for problem_id in ids}
@@ -719,8 +705,6 @@ def has_evaluation(artifact: Artifact[DatasetSpec]) -> bool:
 
 def check_evaluation(subject: DatasetSubject, report: Report) -> None:
     """The evaluation rows are what the raw problems give, one a problem."""
-    if not has_library(report, "pyarrow"):
-        return
     spec = subject.spec
     raw = subject.upstream("raw")
     problems = raw_problems(subject, report)
@@ -772,18 +756,21 @@ RULES = (
         "Offsets, Parquet twin and problem index say what the JSONL says, row by row.",
         _PROCESSED,
         check_index,
+        needs=("pyarrow",),
     ),
     Rule(
         "token_length",
         "No row is longer than max_tokens, counted again, and the twin has the same counts.",
         _PROCESSED,
         check_token_length,
+        needs=("sentencepiece", "pyarrow"),
     ),
     Rule(
         "splits",
         "No task_id and no problem stands in two splits.",
         _PROCESSED,
         check_splits,
+        needs=("pyarrow",),
         applies=has_several_splits,
     ),
     Rule(
@@ -791,6 +778,7 @@ RULES = (
         "No text stands in two splits, upper and lower case and punctuation aside.",
         _PROCESSED,
         check_text_twins,
+        needs=("pyarrow",),
         blocking=False,
         applies=has_several_splits,
     ),
@@ -799,6 +787,7 @@ RULES = (
         "No row of train shares 13 words in a row with a problem that is held out.",
         _PROCESSED,
         check_contamination,
+        needs=("pyarrow",),
         blocking=False,
         applies=has_train_split,
     ),
@@ -807,6 +796,7 @@ RULES = (
         "Every problem is one of the raw split; that two have the same name upstream is a warning.",
         _PROCESSED,
         check_problems,
+        needs=("pyarrow",),
         applies=has_upstream_names,
     ),
     Rule(
@@ -814,6 +804,7 @@ RULES = (
         "The evaluation rows are what the raw problems give, one a problem.",
         _PROCESSED,
         check_evaluation,
+        needs=("pyarrow",),
         applies=has_evaluation,
     ),
 )

@@ -13,7 +13,7 @@ import pytest
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.datasets import comparing as rows
 from wmtp_assets.datasets.small import small_file
-from wmtp_assets.rules.reading import NEEDS
+from wmtp_assets.rules.findings import NEEDS
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import (

@@ -21,7 +21,7 @@ from wmtp_assets.datasets.twin import twin_schema
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import apply_rule
-from wmtp_assets.rules.reading import NEEDS
+from wmtp_assets.rules.findings import NEEDS
 from wmtp_assets.sample import code_contests, mbpp
 from wmtp_assets.storage.store import Store, materialize_command
 from wmtp_assets_tests.respec import respec
