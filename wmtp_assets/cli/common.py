@@ -115,9 +115,8 @@ def print_table(
         right: titles of the columns that are aligned to the right.
         indent: spaces before each line.
     """
-    table = Table(
-        box=None, padding=(0, 1, 0, indent or 1), pad_edge=bool(indent), header_style="bold"
-    )
+    padding = (0, 1, 0, indent or 1)
+    table = Table(box=None, padding=padding, pad_edge=bool(indent), header_style="bold")
     for title in titles:
         table.add_column(title, justify="right" if title in right else "left", no_wrap=True)
     for cells, style in rows:

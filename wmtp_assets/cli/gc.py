@@ -22,8 +22,10 @@ def gc(dry_run: bool, unfinished: bool, quarantine: bool, as_json: bool) -> None
     """
     store = open_store()
     what: list[What] = [*ALWAYS]
-    what += ["unfinished"] if unfinished else []
-    what += ["quarantine"] if quarantine else []
+    if unfinished:
+        what.append("unfinished")
+    if quarantine:
+        what.append("quarantine")
     with progress(in_logs=False) as say:
         found = list(collect(store, what, say, dry_run=dry_run))
     if as_json:
