@@ -25,16 +25,11 @@ from wmtp_assets.storage.store import Store
 
 @dataclass(frozen=True)
 class Local:
-    """An artifact as it is committed here.
-
-    Attributes:
-        manifest_sha256: of its manifest, which is one of the files.
-    """
+    """An artifact as it is committed here."""
 
     artifact: Artifact
     version: str
     content_sha256: str
-    manifest_sha256: str
     files: tuple[Outgoing, ...]
 
 
@@ -104,7 +99,6 @@ def read_local(store: Store, artifact: Artifact) -> Local:
         artifact,
         str(artifact.spec.version),
         committed.content_sha256,
-        own.sha256,
         tuple(files),
     )
 
