@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import click
@@ -133,4 +134,9 @@ def print_json(settings: Settings | None, **document: Any) -> None:
         settings: None: they cannot be read.
     """
     root = {"root": str(settings.root), "source": settings.source} if settings else {}
-    click.echo(json.dumps({**root, **document}, indent=2, ensure_ascii=False))
+    click.echo(json.dumps({**root, **document}, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: object) -> object:
+    """What JSON does not know: a dataclass is an object, a path its text."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

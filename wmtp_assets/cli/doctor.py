@@ -35,7 +35,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
             settings = read_settings()
         except SpecError:
             settings = None
-        print_json(settings, exit_code=code, conditions=[item.as_row() for item in found])
+        print_json(settings, exit_code=code, conditions=found)
     context.exit(code)
 
 

@@ -29,7 +29,7 @@ def gc(dry_run: bool, unfinished: bool, quarantine: bool, as_json: bool) -> None
     with progress(in_logs=False) as say:
         found = list(collect(store, what, say, dry_run=dry_run))
     if as_json:
-        print_json(store.settings, dry_run=dry_run, garbage=[item.as_row() for item in found])
+        print_json(store.settings, dry_run=dry_run, garbage=found)
         return
     for item in found:
         print_line(_line(item, dry_run))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from wmtp_assets.base.progress import human_bytes
@@ -62,5 +60,5 @@ def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_
             store.settings,
             url=destination.name,
             release=listing.release,
-            artifacts=[asdict(item) for item in pulled],
+            artifacts=pulled,
         )

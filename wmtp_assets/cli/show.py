@@ -33,7 +33,7 @@ def show(name: str, as_json: bool) -> None:
     store = open_store()
     found = [details_of(store, artifact) for artifact in select(store, [name])]
     if as_json:
-        print_json(store.settings, artifacts=[details.as_json() for details in found])
+        print_json(store.settings, artifacts=found)
         return
     for number, details in enumerate(found):
         if number:

@@ -36,13 +36,13 @@ def status(names: tuple[str, ...], by_file: bool, as_json: bool) -> None:
     if by_file:
         files = [row for artifact in artifacts for row in files_status(store, artifact)]
         if as_json:
-            print_json(store.settings, files=[row.as_json() for row in files])
+            print_json(store.settings, files=files)
         else:
             _print_files(files)
         return
     rows = [status_of(store, artifact) for artifact in artifacts]
     if as_json:
-        print_json(store.settings, artifacts=[row.as_json() for row in rows])
+        print_json(store.settings, artifacts=rows)
         return
     print_table(
         TITLES,

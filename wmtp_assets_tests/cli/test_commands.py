@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.cli.common import progress
-from wmtp_assets.cli.main import cli
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp
 
@@ -38,13 +37,6 @@ def test_command_is_one_file(tmp_path: Path) -> None:
         [sys.executable, "-c", script, "hello-there"], capture_output=True, text=True, check=True
     )
     assert done.stdout == "hello\n"
-
-
-def test_every_command_has_json() -> None:
-    """A table for people is never the only form."""
-    for name, command in cli.commands.items():
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert "--json" in options, name
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -201,4 +202,4 @@ def test_what_an_interrupted_run_goes_on_with(store: Store) -> None:
     assert found.state == "warning"
     assert found.remedy == "materialize again; if you never will: wmtp gc --unfinished"
     shutil.rmtree(store.internal / "scratch")
-    assert json.dumps([item.as_row() for item in storage.leftovers(store)])
+    assert json.dumps([asdict(item) for item in storage.leftovers(store)])
