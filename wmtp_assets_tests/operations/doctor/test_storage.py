@@ -149,8 +149,8 @@ def test_real_source_that_is_locked(
 HOLD = """
 import sys
 from pathlib import Path
-from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.base.settings import Settings
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 with Store(Settings("sample", Path(sys.argv[1])), load_catalogue()).lock(sys.argv[2]):
     print("held", flush=True)
