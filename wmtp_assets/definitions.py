@@ -3,19 +3,17 @@ and a sensor."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.settings import AUTOMATION_VARIABLE
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.kinds.registry import load_catalogue
-
-AUTOMATION_VARIABLE = "WMTP_AUTOMATION"
 
 GROUPS = {
     "models": ("models", "micro", "Every model that is not optional, and the micro models."),
@@ -41,7 +39,7 @@ def selection_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
 
 def automation() -> dg.AutomationConditionSensorDefinition:
     """Makes derived assets again when what they are made from changed; off by default."""
-    is_on = os.environ.get(AUTOMATION_VARIABLE, "") not in ("", "0")
+    is_on = AUTOMATION_VARIABLE.read() not in ("", "0")
     return dg.AutomationConditionSensorDefinition(
         "automation",
         target=dg.AssetSelection.all(),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.settings import EPOCH_VARIABLE
 
 
 def utc_now() -> datetime:
@@ -14,7 +14,7 @@ def utc_now() -> datetime:
     Raises:
         SpecError: if it is set to something else.
     """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    epoch = EPOCH_VARIABLE.read()
     if not epoch:
         return datetime.now(UTC)
     try:

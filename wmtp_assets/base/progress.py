@@ -42,6 +42,24 @@ def human_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def human_rows(rows: float) -> str:
+    """``rows`` with separators: ``6,038 rows``."""
+    return f"{rows:,.0f} rows"
+
+
+def pace(done: float, share: float, seconds: float, unit: Callable[[float], str]) -> str:
+    """``5.0 MB/s, 15 s left``.
+
+    Args:
+        done: amount that took ``seconds``.
+        share: of all the work, more than 0.
+        unit: says an amount.
+    """
+    seconds = max(seconds, 1e-6)
+    left = max(seconds / share - seconds, 0)
+    return f"{unit(done / seconds)}/s, {human_seconds(left)} left"
+
+
 class Terminal:
     """A :data:`Say` for a terminal: prints lines, and shows a bar for each :class:`Progress`.
 
@@ -140,10 +158,9 @@ class Progress:
         if now - self._started < self._quiet:
             return
         self._last, self._last_step = now, step
-        rate = self._done / max(now - self._started, 1e-6)
-        left = max(self._total - self._done, 0) / rate if rate else 0.0
+        total = max(self._total, 1)
         self._say(
             f"{self._name}: {human_bytes(self._done)} of {human_bytes(self._total)} "
-            f"({100 * self._done // max(self._total, 1)} %), {human_bytes(rate)}/s, "
-            f"{human_seconds(left)} left"
+            f"({100 * self._done // total} %), "
+            + pace(self._done, self._done / total, now - self._started, human_bytes)
         )

@@ -1,4 +1,7 @@
-"""What the environment decides: the source of raw bytes and the storage root."""
+"""What the environment decides: every variable is declared and read here.
+
+``docs/settings.md`` is made from it, by :mod:`wmtp_assets.operations.describe_settings`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,177 @@ from wmtp_assets.base.errors import SpecError
 
 Source = Literal["sample", "hub"]
 
-SOURCE_VARIABLE = "WMTP_SOURCE"
-ROOT_VARIABLE = "WMTP_STORAGE_ROOT"
-WORKERS_VARIABLE = "WMTP_WORKERS"
+
+class Variable(str):
+    """The name of an environment variable, with what people must know about it.
+
+    Attributes:
+        meaning, default, where: sentence, value and place of use, in Markdown.
+    """
+
+    meaning: str
+    default: str
+    where: str
+
+    def __new__(cls, name: str, meaning: str, default: str, where: str) -> Variable:
+        self = super().__new__(cls, name)
+        self.meaning, self.default, self.where = meaning, default, where
+        return self
+
+    def read(self, environment: Mapping[str, str] = os.environ) -> str:
+        """Its value; empty: not set. To set it to nothing is to unset it."""
+        return environment.get(self, "")
+
+
+SOURCE_VARIABLE = Variable(
+    "WMTP_SOURCE",
+    "Where raw bytes come from: `sample` (generated, offline) or `hub` (the Hugging Face Hub).",
+    "`sample`",
+    "everywhere",
+)
+ROOT_VARIABLE = Variable(
+    "WMTP_STORAGE_ROOT",
+    "The storage root itself. A relative path is below the project folder.",
+    "`storage/sample`, or `storage` for the hub",
+    "everywhere",
+)
+WORKERS_VARIABLE = Variable(
+    "WMTP_WORKERS",
+    "How many processes convert one dataset, 1 to 256.",
+    "one per CPU",
+    "making `<dataset>_processed`",
+)
+LOCK_VARIABLE = Variable(
+    "WMTP_LOCK",
+    "The file that pins the commit of each repository. A relative path is below the project "
+    "folder.",
+    "`wmtp.lock`",
+    "downloads, `wmtp lock`, `wmtp plan`",
+)
+TRUST_VARIABLE = Variable(
+    "WMTP_TRUSTED_ENDPOINT",
+    "URL of a mirror that may be sent your token; it must equal `HF_ENDPOINT`.",
+    "no mirror is",
+    "downloads, `wmtp doctor`",
+)
+PUBLISH_VARIABLE = Variable(
+    "WMTP_PUBLISH_URL",
+    "Where the assets of the group `published` send to, as `wmtp publish --to` takes it.",
+    "they fail, and say so",
+    "Dagster",
+)
+CHECKSUM_VARIABLE = Variable(
+    "WMTP_S3_CHECKSUM",
+    "How an S3 server knows the SHA-256 of a body: from `x-amz-checksum-sha256`, which it keeps "
+    "beside the object (`sha256`), or, for servers that do not know that header, from the "
+    "signature of the request (`signature`).",
+    "`sha256`",
+    "`wmtp publish`, `wmtp pull`",
+)
+PYTHON_VARIABLE = Variable(
+    "WMTP_VESSL_PYTHON",
+    "The Python interpreter that has the `vessl` package.",
+    "`vessl://` is refused",
+    "`wmtp publish`, `wmtp pull`",
+)
+WEBHOOK_VARIABLE = Variable(
+    "WMTP_WEBHOOK_URL",
+    "Where failed runs are posted as JSON, with a `text` as Slack and Mattermost show it. The "
+    "address is a secret: it appears in no log and in no error.",
+    "nothing is posted",
+    "Dagster",
+)
+AUTOMATION_VARIABLE = Variable(
+    "WMTP_AUTOMATION",
+    "`1`: derived assets are made again when what they are made from changes.",
+    "off",
+    "Dagster",
+)
+FAULTS_VARIABLE = Variable(
+    "WMTP_FAULTS",
+    "`full`: the tests inject every fault, not a part of them.",
+    "a part",
+    "tests",
+)
+VARIABLES = (
+    SOURCE_VARIABLE,
+    ROOT_VARIABLE,
+    WORKERS_VARIABLE,
+    LOCK_VARIABLE,
+    TRUST_VARIABLE,
+    PUBLISH_VARIABLE,
+    CHECKSUM_VARIABLE,
+    PYTHON_VARIABLE,
+    WEBHOOK_VARIABLE,
+    AUTOMATION_VARIABLE,
+    FAULTS_VARIABLE,
+)
+"""Every variable of this project."""
+
+ENDPOINT_VARIABLE = Variable(
+    "HF_ENDPOINT",
+    "A mirror of the hub; https, or http on this machine.",
+    "`https://huggingface.co`",
+    "downloads",
+)
+TOKEN_VARIABLES = (
+    Variable(
+        "HF_TOKEN",
+        "The token for gated repositories. It is sent to the official hub and to the trusted "
+        "mirror only.",
+        "the login of `hf auth login`",
+        "downloads",
+    ),
+    Variable(
+        "HUGGING_FACE_HUB_TOKEN", "The older name of `HF_TOKEN`.", "see `HF_TOKEN`", "downloads"
+    ),
+)
+EPOCH_VARIABLE = Variable(
+    "SOURCE_DATE_EPOCH",
+    "The time to write into manifests, in seconds since 1970.",
+    "now",
+    "everything that is made",
+)
+HOME_VARIABLE = Variable(
+    "DAGSTER_HOME",
+    "The folder of `dagster.yaml`. `source activate.sh` sets it.",
+    "the working directory",
+    "Dagster, `wmtp doctor`",
+)
+HONOURED = (
+    *TOKEN_VARIABLES,
+    ENDPOINT_VARIABLE,
+    Variable("HF_HUB_OFFLINE", "`1`: nothing is asked or downloaded.", "off", "downloads"),
+    Variable("HTTPS_PROXY", "The proxy for https; `HTTP_PROXY` for http.", "none", "downloads"),
+    Variable(
+        "SSL_CERT_FILE",
+        "Certificates of the authorities to trust, in PEM.",
+        "those of `certifi`",
+        "downloads, alerts",
+    ),
+    Variable(
+        "AWS_PROFILE",
+        "The profile with credentials, region and endpoint; or `AWS_ACCESS_KEY_ID`, "
+        "`AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION` and `AWS_ENDPOINT_URL_S3`.",
+        "as `boto3` has it",
+        "`s3://`",
+    ),
+    Variable(
+        "VESSL_DEFAULT_ORGANIZATION",
+        "The organization that has the storage.",
+        "that of `vessl configure`",
+        "`vessl://`",
+    ),
+    HOME_VARIABLE,
+    EPOCH_VARIABLE,
+    Variable(
+        "_WMTP_COMPLETE",
+        "Prints the completion of a shell, such as `bash_source`.",
+        "off",
+        "shells",
+    ),
+)
+"""Variables of others that this project or its libraries read."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +212,14 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         SpecError: for another source.
     """
-    source = environment.get(SOURCE_VARIABLE) or "sample"
+    source = SOURCE_VARIABLE.read(environment) or "sample"
     if source not in get_args(Source):
         raise SpecError(
             f"{SOURCE_VARIABLE}={source!r} is not a source; use 'sample' (offline, generated) "
             "or 'hub' (the Hugging Face Hub)"
         )
     default = project_folder() / "storage" / ("sample" if source == "sample" else "")
-    root = environment.get(ROOT_VARIABLE)
+    root = ROOT_VARIABLE.read(environment)
     return Settings(
         source="hub" if source == "hub" else "sample",
         root=project_folder() / Path(root).expanduser() if root else default,
@@ -61,7 +232,7 @@ def read_workers(environment: Mapping[str, str] = os.environ) -> int:
     Raises:
         SpecError: for what is no number from 1 to 256.
     """
-    text = environment.get(WORKERS_VARIABLE, "")
+    text = WORKERS_VARIABLE.read(environment)
     if not text:
         return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 256):

@@ -104,6 +104,9 @@ class TokenizerSpec(StrictModel):
     sha256: Sha256 | None = Field(
         default=None, description="of tokenizer.model on the real hub; null: not pinned"
     )
+    sample_sha256: Sha256 | None = Field(
+        default=None, description="of tokenizer.model in the sample; null: not pinned"
+    )
     shared_with: AssetName | None = Field(
         default=None, description="the model whose tokenizer.model it is, byte for byte"
     )
@@ -112,8 +115,9 @@ class TokenizerSpec(StrictModel):
     def _one_owner_of_the_facts(self) -> TokenizerSpec:
         if (self.shared_with is None) == (self.vocab_size is None):
             raise ValueError("give either vocab_size or shared_with")
-        if self.shared_with is not None and self.sha256 is not None:
-            raise ValueError(f"sha256 is pinned by {self.shared_with}, which it is shared with")
+        for name in ("sha256", "sample_sha256"):
+            if self.shared_with is not None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is pinned by {self.shared_with}, which it is shared with")
         return self
 
 

@@ -76,12 +76,8 @@ def read_facts(data: bytes, where: str) -> TokenizerFacts:
 
 
 def pinned_sha256(spec: TokenizerSpec, source: Source) -> str | None:
-    """The SHA-256 that ``tokenizer.model`` must have: the spec's, or that of the sample hub's."""
-    if source == "hub":
-        return spec.sha256
-    from wmtp_assets.sample.tokenizer import MODEL_SHA256
-
-    return MODEL_SHA256
+    """The SHA-256 that ``tokenizer.model`` must have; None: it is not pinned."""
+    return spec.sha256 if source == "hub" else spec.sample_sha256
 
 
 def check_identity(data: bytes, spec: TokenizerSpec, source: Source, where: str) -> TokenizerFacts:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.progress import Say, Terminal, human_bytes
+from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.cli.common import json_option, open_store, print_json, print_line, progress
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.hub.remote import wanted_files
 from wmtp_assets.operations.materialize import materialize
@@ -39,16 +36,18 @@ def adopt(path: Path, name: str | None, as_json: bool) -> None:
     """
     store = open_store()
     artifact = _artifact(store, path, name)
-    with ExitStack() as stack:
-        say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
-        if sys.stderr.isatty():
-            say = stack.enter_context(Terminal(Console(stderr=True)))
+    with progress() as say:
         manifest = materialize(store, artifact, say, others=[path.resolve()])
     if as_json:
-        document = {"artifact": artifact.key, "files": len(manifest.files), "size": manifest.size}
-        print_json(document | {"content_sha256": manifest.content_sha256})
+        print_json(
+            store.settings,
+            artifact=artifact.key,
+            files=len(manifest.files),
+            size=manifest.size,
+            content_sha256=manifest.content_sha256,
+        )
         return
-    click.echo(
+    print_line(
         f"{artifact.key}: {len(manifest.files)} files, {human_bytes(manifest.size)}, verified. To "
         "have it in Dagster's history (nothing is fetched again): "
         + materialize_command(artifact.key)

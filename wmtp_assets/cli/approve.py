@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.cli.common import json_option, open_store, print_json, print_line
 from wmtp_assets.operations.approve import approve as record_approval
 from wmtp_assets.operations.approve import report_of
 
@@ -24,8 +24,8 @@ def approve(by: str, note: str, as_json: bool) -> None:
     store = open_store()
     approval = record_approval(store, by, note)
     if as_json:
-        print_json(approval.model_dump())
+        print_json(store.settings, **approval.model_dump())
     else:
         report = report_of(store.catalogue)
         path = store.path(report, report.owns[0])
-        click.echo(f"{path}: approved by {approval.by} at {approval.at}, SHA-256 {approval.sha256}")
+        print_line(f"{path}: approved by {approval.by} at {approval.at}, SHA-256 {approval.sha256}")

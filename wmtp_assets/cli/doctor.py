@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
-from rich.console import Console
-from rich.markup import escape
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.settings import read_settings
-from wmtp_assets.cli.common import json_option, print_json
-from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.cli.common import json_option, print_json, print_line
 from wmtp_assets.operations.doctor.condition import Condition, exit_code
-from wmtp_assets.operations.doctor.hub import hub
-from wmtp_assets.operations.doctor.machine import machine
-from wmtp_assets.operations.doctor.orchestrator import instance, server
-from wmtp_assets.operations.doctor.storage import storage
-from wmtp_assets.storage.store import Store
+from wmtp_assets.operations.doctor.examine import examine
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 
@@ -33,37 +24,23 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
     Exits with 1 where something will not work, else with 0.
     """
-    console = Console(soft_wrap=True)
     found = []
-    for condition in _conditions():
+    for condition in examine():
         found.append(condition)
         if not as_json:
-            _print(console, condition)
+            _print(condition)
     code = exit_code(found)
     if as_json:
-        print_json({"exit_code": code, "conditions": [item.as_row() for item in found]})
+        try:
+            settings = read_settings()
+        except SpecError:
+            settings = None
+        print_json(settings, exit_code=code, conditions=found)
     context.exit(code)
 
 
-def _conditions() -> Iterator[Condition]:
-    yield from machine()
-    try:
-        settings = read_settings()
-        store = Store(settings, load_catalogue())
-    except SpecError as error:
-        yield Condition("settings", "error", str(error), "correct the setting or the file it names")
-        return
-    yield from hub(store)
-    yield from storage(store)
-    yield instance(settings)
-    yield server()
-
-
-def _print(console: Console, condition: Condition) -> None:
-    style = STYLES[condition.state]
-    console.print(
-        f"[{style}]{condition.state:<8}[/]{condition.topic}: {escape(condition.says)}",
-        highlight=False,
-    )
+def _print(condition: Condition) -> None:
+    state = f"{condition.state:<8}", STYLES[condition.state]
+    print_line(f"{condition.topic}: {condition.says}", state)
     if condition.remedy:
-        console.print(f"        remedy: {escape(condition.remedy)}", highlight=False)
+        print_line(f"        remedy: {condition.remedy}")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import click
-from rich.console import Console
 
-from wmtp_assets.base.progress import Terminal, human_bytes, silent
-from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.cli.common import json_option, open_store, print_json, print_line, progress
 from wmtp_assets.operations.gc import ALWAYS, Garbage, What, collect, summary
 
 
@@ -29,21 +26,14 @@ def gc(dry_run: bool, unfinished: bool, quarantine: bool, as_json: bool) -> None
         what.append("unfinished")
     if quarantine:
         what.append("quarantine")
-    errors = Console(stderr=True)
-    with Terminal(errors) if errors.is_terminal else nullcontext(silent) as say:
+    with progress(in_logs=False) as say:
         found = list(collect(store, what, say, dry_run=dry_run))
     if as_json:
-        print_json(
-            {
-                "root": str(store.root),
-                "dry_run": dry_run,
-                "garbage": [item.as_row() for item in found],
-            }
-        )
+        print_json(store.settings, dry_run=dry_run, garbage=found)
         return
     for item in found:
-        click.echo(_line(item, dry_run))
-    click.echo(summary(found, dry_run=dry_run))
+        print_line(_line(item, dry_run))
+    print_line(summary(found, dry_run=dry_run))
 
 
 def _line(item: Garbage, dry_run: bool) -> str:

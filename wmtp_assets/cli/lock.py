@@ -52,7 +52,7 @@ def lock(names: tuple[str, ...], update: bool, as_json: bool) -> None:
     if changes:
         locked.write(changes)
     if as_json:
-        print_json({"lock": str(locked.path), "repositories": report})
+        print_json(store.settings, lock=str(locked.path), repositories=report)
     else:
         _print(report, locked, bool(changes))
     if any("problem" in row for row in report):

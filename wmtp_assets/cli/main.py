@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import sys
 import traceback
+from importlib import import_module
+from pkgutil import iter_modules
 
 import click
 from rich.console import Console
 
 from wmtp_assets import __version__
+from wmtp_assets import cli as commands
 from wmtp_assets.base.errors import SpecError, WmtpError, WrongRoot
-from wmtp_assets.cli.adopt import adopt
-from wmtp_assets.cli.approve import approve
-from wmtp_assets.cli.doctor import doctor
-from wmtp_assets.cli.gc import gc
-from wmtp_assets.cli.lock import lock
-from wmtp_assets.cli.plan import plan
-from wmtp_assets.cli.publish import publish
-from wmtp_assets.cli.pull import pull_command
-from wmtp_assets.cli.repair import repair_command
-from wmtp_assets.cli.show import show
-from wmtp_assets.cli.status import status
-from wmtp_assets.cli.value_head import value_head
-from wmtp_assets.cli.verify import verify
 
 USAGE = 64
 INTERNAL = 70
@@ -37,19 +27,16 @@ def cli() -> None:
     """
 
 
-cli.add_command(status)
-cli.add_command(plan)
-cli.add_command(lock)
-cli.add_command(adopt)
-cli.add_command(verify)
-cli.add_command(repair_command)
-cli.add_command(gc)
-cli.add_command(value_head)
-cli.add_command(approve)
-cli.add_command(doctor)
-cli.add_command(show)
-cli.add_command(publish)
-cli.add_command(pull_command)
+def add_commands() -> None:
+    """Add each ``click.Command`` that a module of this folder has: a new command is a new file."""
+    for module in iter_modules(commands.__path__, f"{commands.__name__}."):
+        if module.name != __name__:
+            for value in vars(import_module(module.name)).values():
+                if isinstance(value, click.Command):
+                    cli.add_command(value)
+
+
+add_commands()
 
 
 def main() -> None:

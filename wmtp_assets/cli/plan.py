@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from wmtp_assets.base.progress import human_bytes, human_seconds
-from wmtp_assets.cli.common import json_option, open_store, print_json, print_wide, select
-from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.hub.rate import last_rate
-from wmtp_assets.operations.plan import RawPlan, Space, plan_raw, space_of, with_upstream
-
-TITLES = (
-    "name",
-    "repository",
-    "revision",
-    "files",
-    "size",
-    "here",
-    "to download",
-    "time",
-    "problem",
+from wmtp_assets.cli.common import (
+    NONE,
+    json_option,
+    open_store,
+    print_json,
+    print_line,
+    print_table,
+    select,
 )
+from wmtp_assets.cli.complete import complete_names
+from wmtp_assets.operations.plan import Plan, RawPlan, make_plan
+
+NUMBERS = ("files", "size", "here", "to download", "time")
 
 
 @click.command()
@@ -37,7 +29,10 @@ TITLES = (
     help="Assumed throughput, where no download was measured yet or another is expected.",
 )
 @json_option
-def plan(selection: tuple[str, ...], rate: float | None, as_json: bool) -> None:
+@click.pass_context
+def plan(
+    context: click.Context, selection: tuple[str, ...], rate: float | None, as_json: bool
+) -> None:
     """Show what SELECTION and all that is upstream of it needs: bytes to download, bytes that are
     here, peak disk, time.
 
@@ -46,61 +41,35 @@ def plan(selection: tuple[str, ...], rate: float | None, as_json: bool) -> None:
     """
     store = open_store()
     chosen = [item for item in select(store, selection) if selection or not item.optional]
-    artifacts = with_upstream(store, chosen)
-    rows = [plan_raw(store, artifact) for artifact in artifacts if artifact.is_downloaded]
-    space = space_of(store, artifacts, rows)
-    speed = rate * 1e6 if rate else last_rate(store)
-    store.internal.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(store.internal).free
+    made = make_plan(store, chosen, rate * 1e6 if rate else None)
     if as_json:
-        print_json(
-            {
-                "root": str(store.root),
-                "source": store.settings.source,
-                "raw": [row.as_json() for row in rows],
-                "space": space.as_json(),
-                "free": free,
-                "bytes_per_second": speed,
-            }
-        )
+        print_json(store.settings, **made.as_json())
     else:
-        _print(rows, space, speed, free)
-    if any(row.problem for row in rows) or space.needed > free:
-        click.get_current_context().exit(1)
+        _print(made)
+    context.exit(0 if made.is_possible else 1)
 
 
-def _print(rows: list[RawPlan], space: Space, speed: float | None, free: int) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in TITLES:
-        right = title in ("files", "size", "here", "to download", "time")
-        table.add_column(title, justify="right" if right else "left", no_wrap=True)
-    for row in rows:
-        known = row.size is not None
-        table.add_row(
-            row.name,
-            row.repository,
-            (row.revision or "-")[:8] + ("" if row.is_pinned else " unpinned"),
-            str(row.files) if known else "-",
-            human_bytes(row.size) if row.size is not None else "-",
-            human_bytes(row.here),
-            human_bytes(row.missing) if known else "-",
-            _time(row.missing, speed) if known else "-",
-            escape(row.problem),
-            style="red" if row.problem else "",
-        )
-    print_wide(table)
-    console = Console()
-    console.print(
+def _print(plan: Plan) -> None:
+    print_table(
+        ("name", "repository", "revision", *NUMBERS, "problem"),
+        [(_cells(row, plan.rate), "red" * bool(row.problem)) for row in plan.raw],
+        right=NUMBERS,
+    )
+    space = plan.space
+    print_line(
         f"peak disk: {human_bytes(space.raw)} raw + {human_bytes(space.made)} converted + "
         f"{human_bytes(space.staging)} staging = {human_bytes(space.peak)}; "
-        f"{human_bytes(space.needed)} more than is used now, {human_bytes(free)} free"
-        + (": it will not fit" if space.needed > free else ""),
-        highlight=False,
-        soft_wrap=True,
+        f"{human_bytes(space.needed)} more than is used now, {human_bytes(plan.free)} free"
+        + (": it will not fit" if space.needed > plan.free else "")
     )
 
 
-def _time(missing: int, speed: float | None) -> str:
-    if not missing:
-        return "0 s"
-    return human_seconds(missing / speed) if speed else "?"
+def _cells(row: RawPlan, rate: float | None) -> tuple[object, ...]:
+    revision = (row.revision or NONE)[:8] + ("" if row.is_pinned else " unpinned")
+    begin = row.name, row.repository, revision
+    if row.size is None:
+        return *begin, None, None, human_bytes(row.here), None, None, row.problem
+    seconds = row.missing / rate if rate and row.missing else 0.0
+    time = human_seconds(seconds) if rate or not row.missing else "?"
+    size, here, missing = map(human_bytes, (row.size, row.here, row.missing))
+    return *begin, row.files, size, here, missing, time, row.problem

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
-from typing import Any, cast
+from typing import cast
 
 import click
-from rich.console import Console
 
-from wmtp_assets.base.progress import Say, Terminal, human_bytes, human_seconds
-from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.cli.common import interruptible, json_option, open_store, print_json
+from wmtp_assets.base.progress import human_bytes, human_seconds
+from wmtp_assets.cli.common import (
+    interruptible,
+    json_option,
+    open_store,
+    print_json,
+    print_line,
+    progress,
+)
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.destinations.changes import STATES, Plan
 from wmtp_assets.destinations.destination import How
 from wmtp_assets.destinations.journal import read_rate
 from wmtp_assets.destinations.open import open_destination
-from wmtp_assets.operations.publish import Options, plan_publication
+from wmtp_assets.operations.publish import Done, Options, plan_publication
 from wmtp_assets.operations.publish import publish as send
-from wmtp_assets.operations.publish_selection import is_local_small
-from wmtp_assets.storage.store import Store
+from wmtp_assets.operations.publish_selection import named
 
 endpoint_option = click.option(
     "--endpoint-url",
@@ -89,26 +91,14 @@ def publish(
     """
     store = open_store()
     destination = open_destination(store, url, endpoint_url)
-    artifacts = _named(store, selection, include_local_small) if selection else None
+    artifacts = None
+    if selection:
+        artifacts = named(store, selection, include_local_small=include_local_small)
     options = Options(cast("How", how), delete, downgrade, overwrite, drop)
-    with ExitStack() as stack:
-        what = "what is on its way arrives first; what was sent is kept: run again to go on"
-        stack.enter_context(interruptible(what))
-        say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
-        if sys.stderr.isatty():
-            say = stack.enter_context(Terminal(Console(stderr=True)))
-        if dry_run:
-            plan = plan_publication(
-                store,
-                artifacts,
-                destination,
-                options,
-                include_local_small=include_local_small,
-                say=say,
-            )
-            _report_plan(destination.name, read_rate(store, destination.key), plan, delete, as_json)
-            return
-        done = send(
+    what = "what is on its way arrives first; what was sent is kept: run again to go on"
+    with interruptible(what), progress() as say:
+        work = plan_publication if dry_run else send
+        done = work(
             store,
             artifacts,
             destination,
@@ -116,14 +106,26 @@ def publish(
             include_local_small=include_local_small,
             say=say,
         )
+    if isinstance(done, Plan):
+        rate = read_rate(store, destination.key)
+        seconds = done.size / rate if rate else None
+        document = {**done.as_json(), "bytes_to_send": done.size, "seconds": seconds}
+    else:
+        seconds, document = done.seconds, done.as_json()
     if as_json:
-        print_json({"url": destination.name, "dry_run": False, **done.as_json()})
-        return
+        print_json(store.settings, url=destination.name, dry_run=dry_run, **document)
+    elif isinstance(done, Plan):
+        _print_plan(destination.name, done, seconds, delete)
+    else:
+        _print_done(destination.name, done)
+
+
+def _print_done(name: str, done: Done) -> None:
     _print_states(done.plan)
     rate = f", {human_bytes(done.payload / done.seconds)}/s" if done.payload else ""
     left = len(done.listing.retired)
-    click.echo(
-        f"{destination.name}: {len(done.plan.locals)} artifacts published, "
+    print_line(
+        f"{name}: {len(done.plan.locals)} artifacts published, "
         f"{human_bytes(done.payload)} sent in {human_seconds(done.seconds)}{rate}"
         + (f"; {len(done.deleted)} files deleted" if done.deleted else "")
         + (f"; {left} files are no longer wanted: --delete removes them" if left else "")
@@ -131,36 +133,12 @@ def publish(
     )
 
 
-def _named(store: Store, selection: tuple[str, ...], include_local_small: bool) -> list[Artifact]:
-    """The artifacts that are named; of a folder the optional ones only where they are there, and
-    what exists for tests on one machine only where there is nothing else."""
-    wanted: set[str] = set()
-    for name in selection:
-        found = store.catalogue.select(name)
-        with_small = include_local_small or all(map(is_local_small, found))
-        wanted |= {
-            artifact.key
-            for artifact in found
-            if artifact.key == name
-            or (
-                (not artifact.optional or store.manifest_path(artifact).exists())
-                and (with_small or not is_local_small(artifact))
-            )
-        }
-    return [artifact for artifact in store.catalogue if artifact.key in wanted]
-
-
-def _report_plan(name: str, rate: float | None, plan: Plan, delete: bool, as_json: bool) -> None:
-    seconds = plan.size / rate if rate else None
-    if as_json:
-        document: dict[str, Any] = {"url": name, "dry_run": True, **plan.as_json()}
-        print_json(document | {"bytes_to_send": plan.size, "seconds": seconds})
-        return
+def _print_plan(name: str, plan: Plan, seconds: float | None, delete: bool) -> None:
     _print_states(plan, every=True)
     time = human_seconds(seconds) if seconds is not None else "? (nothing was sent there yet)"
     dropped = ", ".join(plan.dropped)
     verb = "deleted" if delete else "left; --delete removes them"
-    click.echo(
+    print_line(
         f"{name}: {human_bytes(plan.size)} to send, time {time}"
         + (f"; published no longer: {dropped}" if dropped else "")
         + (f"; {len(plan.extra)} files are no longer wanted, and {verb}" if plan.extra else "")
@@ -170,9 +148,9 @@ def _report_plan(name: str, rate: float | None, plan: Plan, delete: bool, as_jso
 def _print_states(plan: Plan, *, every: bool = False) -> None:
     for item in plan.items if every else ():
         if item.state != "same":
-            click.echo(f"  {item.state} {item.path} ({human_bytes(item.size)})")
+            print_line(f"  {item.state} {item.path} ({human_bytes(item.size)})")
     counts = plan.count()
-    click.echo(
+    print_line(
         ", ".join(
             f"{counts[state]['files']} {state} ({human_bytes(counts[state]['bytes'])})"
             for state in STATES

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
-from dataclasses import asdict
-
 import click
-from rich.console import Console
 
-from wmtp_assets.base.progress import Say, Terminal, human_bytes
-from wmtp_assets.cli.common import interruptible, json_option, open_store, print_json
+from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.cli.common import (
+    interruptible,
+    json_option,
+    open_store,
+    print_json,
+    print_line,
+    progress,
+)
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.cli.publish import endpoint_option
 from wmtp_assets.destinations.open import open_destination
@@ -42,21 +44,21 @@ def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_
     destination = open_destination(store, url, endpoint_url, is_read=True)
     listing = read_listing(destination)
     pulled = []
-    with ExitStack() as stack:
-        stack.enter_context(interruptible("what arrived is kept: run again to go on"))
-        say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
-        if sys.stderr.isatty():
-            say = stack.enter_context(Terminal(Console(stderr=True)))
+    with interruptible("what arrived is kept: run again to go on"), progress() as say:
         chosen = choose(store, listing, names)
         require_room(store, chosen, destination, listing, say)
         for artifact in chosen:
             pulled.append(pull(store, artifact, destination, listing, say))
             if not as_json:
                 last = pulled[-1]
-                click.echo(
+                print_line(
                     f"{last.key}: {last.files} files, {human_bytes(last.size)}, verified; "
                     f"{human_bytes(last.fetched)} fetched"
                 )
     if as_json:
-        document = {"url": destination.name, "root": str(store.root), "release": listing.release}
-        print_json(document | {"artifacts": [asdict(item) for item in pulled]})
+        print_json(
+            store.settings,
+            url=destination.name,
+            release=listing.release,
+            artifacts=pulled,
+        )

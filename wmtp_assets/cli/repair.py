@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
 from typing import Any
 
 import click
-from rich.console import Console
 
-from wmtp_assets.base.errors import WmtpError
-from wmtp_assets.base.progress import Say, Terminal
-from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.cli.common import json_option, open_store, print_json, select
+from wmtp_assets.cli.common import (
+    json_option,
+    open_store,
+    print_json,
+    print_line,
+    progress,
+    select,
+)
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.operations.repair import Damage, find_damage, repair
-from wmtp_assets.operations.verify import Verdict, exit_code, findings_of, verify
-from wmtp_assets.rules.apply import ABSENT, is_committed
-from wmtp_assets.storage.store import Store
+from wmtp_assets.operations.repair import repair_one
 
 
 @click.command("repair")
@@ -39,68 +37,29 @@ def repair_command(
     store = open_store()
     report: list[dict[str, Any]] = []
     code = 0
-    with ExitStack() as stack:
-        say: Say = lambda line: click.echo(line, err=True)  # noqa: E731
-        if sys.stderr.isatty():
-            say = stack.enter_context(Terminal(Console(stderr=True)))
+    with progress() as say:
         for artifact in select(store, names):
-            if artifact.optional and not is_committed(store, artifact):
-                row, failed = {**_nothing(artifact), "state": ABSENT}, 0
-            else:
-                row, failed = _repair_one(store, artifact, say, dry_run)
+            row, failed = repair_one(store, artifact, say, dry_run=dry_run)
             report.append(row)
             code |= failed
             if not as_json:
                 _print(row)
-    if not as_json and any(row["state"] == "repaired" for row in report):
-        click.echo("To have the checks in Dagster's history, too: dagster job execute -j integrity")
     if as_json:
-        print_json({"root": str(store.root), "exit_code": code, "artifacts": report})
+        print_json(store.settings, exit_code=code, artifacts=report)
+    elif any(row["state"] == "repaired" for row in report):
+        print_line("To have the checks in Dagster's history, too: dagster job execute -j integrity")
     context.exit(code)
 
 
-def _repair_one(
-    store: Store, artifact: Artifact, say: Say, dry_run: bool
-) -> tuple[dict[str, Any], int]:
-    """What was done, and the exit code."""
-    row = _nothing(artifact)
-    try:
-        damage = find_damage(store, artifact, say)
-        row["damaged"] = _names(damage)
-        if damage.is_none:
-            row["state"] = "nothing to repair"
-        elif dry_run:
-            row["state"] = "damaged"
-            return row, 1
-        else:
-            kept = repair(store, damage, say)
-            row |= {"state": "repaired", "quarantine": str(kept) if kept else None}
-    except WmtpError as error:
-        return row | {"state": "not repaired", "problem": str(error)}, 1
-    verdicts: list[Verdict] = verify(store, [artifact], lambda verdict: None, say)
-    row["findings"] = [finding.as_row() for finding in findings_of(verdicts)]
-    return row, exit_code(verdicts)
-
-
-def _nothing(artifact: Artifact) -> dict[str, Any]:
-    return {"artifact": artifact.key, "damaged": [], "quarantine": None}
-
-
-def _names(damage: Damage) -> list[str]:
-    if damage.manifest is None:
-        return [f"{damage.artifact.base}/{damage.artifact.manifest}"]
-    return [f"{damage.artifact.base}/{name}" for name in damage.files]
-
-
 def _print(row: dict[str, Any]) -> None:
-    click.echo(f"{row['artifact']}: {row['state']}")
+    print_line(f"{row['artifact']}: {row['state']}")
     for name in row["damaged"]:
-        click.echo(f"  {name}")
+        print_line(f"  {name}")
     if row["quarantine"]:
-        click.echo(f"  what was there is kept in {row['quarantine']}")
+        print_line(f"  what was there is kept in {row['quarantine']}")
     if "problem" in row:
-        click.echo(f"  {row['problem']}")
+        print_line(f"  {row['problem']}")
     for finding in row.get("findings", []):
         if finding["problem"] != "warning":
-            click.echo(f"  {finding['rule']}: {finding['file']}: {finding['found']}")
-            click.echo(f"  remedy: {finding['remedy']}")
+            print_line(f"  {finding['rule']}: {finding['file']}: {finding['found']}")
+            print_line(f"  remedy: {finding['remedy']}")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import click
 
-from wmtp_assets.base.errors import SpecError
-from wmtp_assets.catalogue.artifact import VALUE_HEAD
-from wmtp_assets.checkpoints.configs import files_of
-from wmtp_assets.checkpoints.params import parse_params
-from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
-from wmtp_assets.cli.common import json_option, open_store, print_json
+from wmtp_assets.cli.common import json_option, open_store, print_json, print_line
 from wmtp_assets.cli.complete import complete_names
+from wmtp_assets.operations.value_head import set_value_head
 
 
 @click.command("value-head")
@@ -25,21 +21,10 @@ def value_head(name: str, stage1_checkpoint_id: str | None, forget: bool, as_jso
     [hidden_size, 1]. From then on wmtp verify compares its SHA-256.
     """
     store = open_store()
-    models = [item for item in store.catalogue.select(name) if VALUE_HEAD in item.guests]
-    if not models:
-        raise SpecError(f"{name} is no model that a value head lies beside")
-    (model,) = models
-    if forget:
-        manifest = forget_value_head(store, model)
-    else:
-        params_name = files_of(model).params
-        params = parse_params(store.read(model, params_name), str(store.path(model, params_name)))
-        manifest = record_value_head(store, model, params.dim, stage1_checkpoint_id)
-    recorded = manifest.document["value_head"]
-    path = store.path(model, VALUE_HEAD)
+    path, recorded = set_value_head(store, name, stage1_checkpoint_id, forget=forget)
     if as_json:
-        print_json(recorded)
+        print_json(store.settings, **recorded)
     elif forget:
-        click.echo(f"{path}: no longer recorded; training initialises a value head")
+        print_line(f"{path}: no longer recorded; training initialises a value head")
     else:
-        click.echo(f"{path}: recorded with SHA-256 {recorded['sha256']}")
+        print_line(f"{path}: recorded with SHA-256 {recorded['sha256']}")

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import nullcontext
-
 import click
-from rich.console import Console
-from rich.markup import escape
 
-from wmtp_assets.base.progress import Terminal, silent
-from wmtp_assets.cli.common import json_option, open_store, print_json, select
+from wmtp_assets.cli.common import (
+    json_option,
+    open_store,
+    print_json,
+    print_line,
+    progress,
+    select,
+)
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.operations.verify import (
     Verdict,
     exit_code,
     findings_of,
+    optional_ones,
     strays,
     verify_release,
 )
 from wmtp_assets.operations.verify import verify as apply_rules
 from wmtp_assets.rules.findings import is_warning
-from wmtp_assets.storage.store import Store
+
+SHOWN = 10
+"""Findings of a rule that are printed."""
 
 
 @click.command()
@@ -42,76 +46,55 @@ def verify(context: click.Context, names: tuple[str, ...], release: bool, as_jso
     if release and names:
         raise click.UsageError("--release compares all that was released: name no artifact")
     store = open_store()
-    console = Console(soft_wrap=True)
-
-    def told(verdict: Verdict) -> None:
-        if not as_json:
-            _print(console, verdict)
-
-    errors = Console(stderr=True)
-    with Terminal(errors) if errors.is_terminal else nullcontext(silent) as say:
+    told = _ignore if as_json else _print
+    with progress(in_logs=False) as say:
         if release:
             verdicts = verify_release(store, told, say)
         else:
-            artifacts, asked_for = select(store, names), _asked_for(store, names)
-            verdicts = apply_rules(store, artifacts, told, say, asked_for=asked_for)
+            asked_for = optional_ones(store, names)
+            verdicts = apply_rules(store, select(store, names), told, say, asked_for=asked_for)
     if not names and not release:
         verdicts.append(strays(store))
         if verdicts[-1].outcome.findings:
             told(verdicts[-1])
     code = exit_code(verdicts)
-    findings = findings_of(verdicts)
     if as_json:
         print_json(
-            {
-                "root": str(store.root),
-                "exit_code": code,
-                "findings": [finding.as_row() for finding in findings],
-                "rules": [
-                    {
-                        "artifact": verdict.artifact,
-                        "rule": verdict.rule,
-                        "findings": verdict.outcome.count,
-                        "skipped": verdict.outcome.skipped,
-                        "read": verdict.outcome.evidence,
-                    }
-                    for verdict in verdicts
-                ],
-            }
+            store.settings,
+            exit_code=code,
+            findings=[finding.as_row() for finding in findings_of(verdicts)],
+            rules=[verdict.as_json() for verdict in verdicts],
         )
     else:
-        _print_summary(console, verdicts)
+        _print_summary(verdicts)
     context.exit(code)
 
 
-def _asked_for(store: Store, names: Iterable[str]) -> set[str]:
-    """Keys of the optional artifacts that must be there: those of names that mean no other."""
-    selected = (store.catalogue.select(name) for name in names)
-    return {item.key for items in selected if all(i.optional for i in items) for item in items}
+def _ignore(verdict: Verdict) -> None:
+    """What is printed at the end is not printed at once."""
 
 
-def _print(console: Console, verdict: Verdict) -> None:
-    findings = verdict.outcome.findings
-    word = "skipped" if verdict.outcome.skipped else "ok"
-    if findings:
-        word = "[yellow]warning[/]" if is_warning(verdict.outcome) else "[red]FAILED[/]"
+def _print(verdict: Verdict) -> None:
+    outcome = verdict.outcome
+    word, style = ("skipped" if outcome.skipped else "ok"), ""
+    if outcome.findings:
+        word, style = ("warning", "yellow") if is_warning(outcome) else ("FAILED", "red")
     name = f"{verdict.artifact} {verdict.rule}".strip()
-    console.print(f"{name}: {word} {escape(verdict.outcome.skipped)}".rstrip(), highlight=False)
-    for finding in findings[:10]:
-        console.print(f"  {escape(str(finding))}", highlight=False)
-    if verdict.outcome.count > 10:
-        console.print(f"  … {verdict.outcome.count} findings in all")
-    for remedy in dict.fromkeys(finding.remedy for finding in findings):
-        console.print(f"  remedy: {escape(remedy)}", highlight=False)
+    print_line(f" {outcome.skipped}".rstrip(), (f"{name}: ", ""), (word, style))
+    for finding in outcome.findings[:SHOWN]:
+        print_line(f"  {finding}")
+    if outcome.count > SHOWN:
+        print_line(f"  … {outcome.count} findings in all")
+    for remedy in dict.fromkeys(finding.remedy for finding in outcome.findings):
+        print_line(f"  remedy: {remedy}")
 
 
-def _print_summary(console: Console, verdicts: list[Verdict]) -> None:
+def _print_summary(verdicts: list[Verdict]) -> None:
     failed = sum(not is_warning(verdict.outcome) for verdict in verdicts)
     warned = sum(bool(verdict.outcome.findings) for verdict in verdicts) - failed
     skipped = sum(bool(verdict.outcome.skipped) for verdict in verdicts)
-    console.print(
+    print_line(
         f"{len(verdicts)} rules applied, {failed} failed"
         + (f", {warned} with warnings" * bool(warned))
-        + (f", {skipped} skipped" * bool(skipped)),
-        highlight=False,
+        + (f", {skipped} skipped" * bool(skipped))
     )

@@ -1,6 +1,5 @@
 """Telling a person that a run failed: a sensor that posts to a webhook."""
 
-import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -8,11 +7,8 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
 
+from wmtp_assets.base.settings import WEBHOOK_VARIABLE
 from wmtp_assets.components.storage import StorageResource
-
-WEBHOOK_VARIABLE = "WMTP_WEBHOOK_URL"
-"""Where failures are posted as JSON, with a ``text`` as Slack and Mattermost show it. The address
-is a secret: it appears in no log, and in no error."""
 
 TIMEOUT = 10
 """Seconds."""
@@ -30,13 +26,13 @@ MAX_MESSAGE = 1000
     minimum_interval_seconds=30,
     default_status=(
         dg.DefaultSensorStatus.RUNNING
-        if os.environ.get(WEBHOOK_VARIABLE)
+        if WEBHOOK_VARIABLE.read()
         else dg.DefaultSensorStatus.STOPPED
     ),
 )
 def failure_alerts(context: dg.SensorEvaluationContext, storage: StorageResource) -> dg.SkipReason:
     """Post the runs that failed since the last one that was posted, oldest first."""
-    url = os.environ.get(WEBHOOK_VARIABLE)
+    url = WEBHOOK_VARIABLE.read()
     if not url:
         return dg.SkipReason(f"{WEBHOOK_VARIABLE} is not set")
     if context.cursor is None:

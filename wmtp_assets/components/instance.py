@@ -6,13 +6,12 @@ fresh SQLite instance at the same moment leave it broken ("alembic_version has m
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock
 
-from wmtp_assets.base.settings import read_settings
+from wmtp_assets.base.settings import HOME_VARIABLE, read_settings
 from wmtp_assets.components.storage import claim_instance
 from wmtp_assets.storage.files import replace_file
 
@@ -26,7 +25,7 @@ def prepare_instance() -> str:
     Raises:
         StoreError: if it belongs to the other source.
     """
-    home = os.environ.get("DAGSTER_HOME") or str(Path.cwd())
+    home = HOME_VARIABLE.read() or str(Path.cwd())
     internal = Path(home) / ".dagster"
     internal.mkdir(parents=True, exist_ok=True)
     with FileLock(internal / "prepare.lock"), dg.DagsterInstance.from_config(home) as instance:

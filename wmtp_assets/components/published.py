@@ -1,7 +1,6 @@
 """What lies where training reads it, as assets: made only when somebody asks for it."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.settings import PUBLISH_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.artifacts import OPTIONAL_TAG, OWNERS, plain_failures
@@ -17,9 +17,6 @@ from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.operations.publish import DEFAULT, Done, publish
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.store import Store, materialize_command
-
-PUBLISH_VARIABLE = "WMTP_PUBLISH_URL"
-"""Where the assets of the group ``published`` send to, as ``wmtp publish --to`` takes it."""
 
 GROUP = "published"
 
@@ -36,7 +33,7 @@ class PublishResource(dg.ConfigurableResource):
     @classmethod
     def from_environment(cls) -> "PublishResource":
         """As ``WMTP_PUBLISH_URL`` says."""
-        return cls(url=os.environ.get(PUBLISH_VARIABLE, ""))
+        return cls(url=PUBLISH_VARIABLE.read())
 
     def require_url(self) -> str:
         """The URL.

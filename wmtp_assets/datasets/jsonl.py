@@ -47,17 +47,6 @@ def count_lines(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
 
 
-def read_jsonl(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number, from 1, and object of each line.
-
-    Raises:
-        BadLine: naming file, line and, where known, column.
-        OSError: if the file cannot be read.
-    """
-    for number, line in read_lines(path, max_size):
-        yield number, parse_line(path, number, line, max_size)
-
-
 def parse_line(path: Path, number: int, line: bytes, max_size: int = MAX_SIZE) -> dict[str, Any]:
     """The object of a line.
 

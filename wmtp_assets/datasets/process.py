@@ -24,7 +24,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from wmtp_assets.base.errors import InvalidInput, StoreError
-from wmtp_assets.base.progress import Progress, Say, human_seconds
+from wmtp_assets.base.progress import Progress, Say, human_rows, pace
 from wmtp_assets.base.settings import WORKERS_VARIABLE, read_workers
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, SplitSpec
@@ -319,14 +319,14 @@ class _SampleProgress:
         if number not in self._done:
             self._new_rows += summary.rows
             self._new_bytes += shard.size
-        seconds = max(time.monotonic() - self._started, 1e-6)
+        seconds = time.monotonic() - self._started
         said = (
             f"{self._build.artifact.key}: shard {number + 1} of {len(self._shards)} "
-            f"({shard.split}): {self._rows:,} rows"
+            f"({shard.split}): {human_rows(self._rows)}"
         )
         if self._new_bytes:
-            left = seconds * (self._total - self._new_bytes) / self._new_bytes
-            said += f", {self._new_rows / seconds:,.0f} rows/s, {human_seconds(left)} left"
+            share = self._new_bytes / self._total
+            said += ", " + pace(self._new_rows, share, seconds, human_rows)
         self._build.say(said)
 
 

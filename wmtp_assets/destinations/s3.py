@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import Any
 
+from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
     Advance,
     How,
@@ -33,7 +34,6 @@ from wmtp_assets.destinations.location import Location
 from wmtp_assets.destinations.outgoing import Outgoing, Reading
 from wmtp_assets.destinations.s3_client import (
     ATTEMPTS,
-    CHECKSUM_VARIABLE,
     Checksum,
     code_of,
     explained,

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import NotThere
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.rules.findings import as_text
@@ -44,9 +45,7 @@ _UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError
 """What the library raises of fields that are missing, or hold no number or no time."""
 
 Checksum = Literal["sha256", "signature"]
-CHECKSUM_VARIABLE = "WMTP_S3_CHECKSUM"
-"""How the server knows the SHA-256 of a body: from ``x-amz-checksum-sha256``, which it keeps beside
-the object (``sha256``); or, for servers that do not know that, from the request's signature."""
+"""How the server knows the SHA-256 of a body: see ``WMTP_S3_CHECKSUM``."""
 
 KEPT = "What was sent or fetched is kept"
 """Publications and pulls go on with it."""
@@ -78,7 +77,7 @@ def read_checksum(environment: Mapping[str, str] = os.environ) -> Checksum:
     Raises:
         SpecError: for another word.
     """
-    word = environment.get(CHECKSUM_VARIABLE) or "sha256"
+    word = CHECKSUM_VARIABLE.read(environment) or "sha256"
     if word not in get_args(Checksum):
         raise SpecError(
             f"{CHECKSUM_VARIABLE}={word!r} is not known; use 'sha256', or 'signature' for servers "
@@ -297,6 +296,6 @@ def _explain(name: str, bucket: str, code: str, operation: str) -> str:
             f"{name}: other bytes arrive than are sent ({code}, {ATTEMPTS} times). {KEPT}, but for "
             "those: do not trust this line, or what is in between"
         )
-    is_old = code in _UNSUPPORTED and os.environ.get(CHECKSUM_VARIABLE) != "signature"
+    is_old = code in _UNSUPPORTED and CHECKSUM_VARIABLE.read() != "signature"
     hint = f", with {CHECKSUM_VARIABLE}=signature" if is_old else ""
     return f"{name}: the server refuses {operation} ({code or 'no code'}). {KEPT}: run again{hint}"

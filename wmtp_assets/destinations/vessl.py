@@ -6,7 +6,6 @@ The ``vessl`` package has pins that are not ours. It runs in an interpreter of i
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.model import StrictModel
+from wmtp_assets.base.settings import PYTHON_VARIABLE
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.journal import Journal
@@ -26,9 +26,6 @@ from wmtp_assets.destinations.s3_client import import_boto3, make_client, read_c
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART
 from wmtp_assets.storage.store import Store
-
-PYTHON_VARIABLE = "WMTP_VESSL_PYTHON"
-"""Names the Python interpreter that has the ``vessl`` package."""
 
 MAKE = (
     "Make one: python3 -m venv ~/.vessl-venv && ~/.vessl-venv/bin/pip install vessl && "
@@ -106,7 +103,7 @@ def read_interpreter() -> str:
     Raises:
         SpecError: if none is named.
     """
-    python = os.environ.get(PYTHON_VARIABLE, "")
+    python = PYTHON_VARIABLE.read()
     if not python:
         raise SpecError(
             f"{PYTHON_VARIABLE} names no Python with the vessl package, whose pins are not ours. "

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from wmtp_assets.base.errors import DownloadError, SpecError
-from wmtp_assets.base.settings import Settings
+from wmtp_assets.base.settings import (
+    ENDPOINT_VARIABLE,
+    TOKEN_VARIABLES,
+    TRUST_VARIABLE,
+    Settings,
+)
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.catalogue.specs import Repository
 
@@ -19,9 +24,6 @@ if TYPE_CHECKING:
     import httpx2
 
 OFFICIAL = "https://huggingface.co"
-TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-TRUST_VARIABLE = "WMTP_TRUSTED_ENDPOINT"
-"""Names a mirror that may be sent the token."""
 
 CLIENT_TIMEOUT = 30.0
 """Seconds without a byte from the hub, where the client names no other time."""
@@ -52,7 +54,7 @@ class Endpoint:
     @property
     def token_name(self) -> str:
         """Where the token comes from, for people."""
-        names = [name for name in TOKEN_VARIABLES if os.environ.get(name)]
+        names = [name for name in TOKEN_VARIABLES if name.read()]
         return names[0] if names else "the login of huggingface_hub (hf auth login)"
 
     def why_no_token(self) -> str:
@@ -75,7 +77,7 @@ def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
     Raises:
         SpecError: if it is no https URL; plain http is allowed on loopback only.
     """
-    url = (environment.get("HF_ENDPOINT") or OFFICIAL).rstrip("/")
+    url = (ENDPOINT_VARIABLE.read(environment) or OFFICIAL).rstrip("/")
     parts = urlsplit(url)
     host = parts.hostname or ""
     if not host or parts.scheme not in ("http", "https"):
@@ -89,7 +91,7 @@ def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
         )
     if url == OFFICIAL:
         return Endpoint(url, "huggingface", is_trusted=True)
-    trusted = (environment.get(TRUST_VARIABLE) or "").rstrip("/")
+    trusted = TRUST_VARIABLE.read(environment).rstrip("/")
     return Endpoint(url, "mirror", is_trusted=url == trusted)
 
 

@@ -13,20 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_assets.base.errors import DownloadError, SpecError
-from wmtp_assets.base.settings import Settings, project_folder
+from wmtp_assets.base.settings import LOCK_VARIABLE, Settings, project_folder
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.remote import RemoteFile, RemoteRepository, is_commit
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.manifest import Document, render
 
-LOCK_VARIABLE = "WMTP_LOCK"
 VERSION = 1
 
 
 def lock_path(environment: Mapping[str, str] = os.environ) -> Path:
     """Where the lock file is: ``WMTP_LOCK``, else ``wmtp.lock`` in the project folder."""
-    return project_folder() / (environment.get(LOCK_VARIABLE) or "wmtp.lock")
+    return project_folder() / (LOCK_VARIABLE.read(environment) or "wmtp.lock")
 
 
 def repository_key(repository: Repository) -> str:

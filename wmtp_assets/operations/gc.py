@@ -11,9 +11,9 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from wmtp_assets.base.errors import LockHeld
 from wmtp_assets.base.progress import Say, human_bytes, silent
@@ -58,9 +58,6 @@ class Garbage:
     path: Path
     size: int
     kept: str = ""
-
-    def as_row(self) -> dict[str, Any]:
-        return {**asdict(self), "path": str(self.path)}
 
 
 def collect(

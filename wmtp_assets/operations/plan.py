@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.hub.download import Places, known_files
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.pins import pin_of, read_lock
+from wmtp_assets.hub.rate import last_rate
 from wmtp_assets.hub.remote import MAIN, resolve
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.storage.store import Store
@@ -74,6 +76,47 @@ class Space:
 
     def as_json(self) -> dict[str, int]:
         return {**asdict(self), "peak": self.peak, "needed": self.needed}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What making artifacts takes.
+
+    Attributes:
+        rate: assumed bytes per second of a download; None: none was measured yet.
+        free: bytes on the disk of the storage root.
+    """
+
+    raw: list[RawPlan]
+    space: Space
+    free: int
+    rate: float | None
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether every repository can be had, and all of it fits."""
+        return self.space.needed <= self.free and not any(row.problem for row in self.raw)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "raw": [row.as_json() for row in self.raw],
+            "space": self.space.as_json(),
+            "free": self.free,
+            "bytes_per_second": self.rate,
+        }
+
+
+def make_plan(store: Store, artifacts: Iterable[Artifact], rate: float | None = None) -> Plan:
+    """What artifacts, and all they are made from, need.
+
+    Args:
+        rate: bytes per second to assume; None: as last measured.
+    """
+    wanted = with_upstream(store, artifacts)
+    raw = [plan_raw(store, artifact) for artifact in wanted if artifact.is_downloaded]
+    space = space_of(store, wanted, raw)
+    store.internal.mkdir(parents=True, exist_ok=True)
+    return Plan(raw, space, shutil.disk_usage(store.internal).free, rate or last_rate(store))
 
 
 def with_upstream(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]:

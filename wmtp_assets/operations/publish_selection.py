@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from wmtp_assets.base.errors import CorruptArtifact
@@ -25,16 +25,11 @@ from wmtp_assets.storage.store import Store
 
 @dataclass(frozen=True)
 class Local:
-    """An artifact as it is committed here.
-
-    Attributes:
-        manifest_sha256: of its manifest, which is one of the files.
-    """
+    """An artifact as it is committed here."""
 
     artifact: Artifact
     version: str
     content_sha256: str
-    manifest_sha256: str
     files: tuple[Outgoing, ...]
 
 
@@ -51,6 +46,31 @@ def to_publish(store: Store, *, include_local_small: bool = False) -> list[Artif
         for artifact in store.catalogue
         if is_committed(store, artifact) and (include_local_small or not is_local_small(artifact))
     ]
+
+
+def named(
+    store: Store, names: Iterable[str], *, include_local_small: bool = False
+) -> list[Artifact]:
+    """The artifacts that are named; of a folder the optional ones only where they are there, and
+    what exists for tests on one machine only where there is nothing else.
+
+    Raises:
+        SpecError: for an unknown name.
+    """
+    wanted: set[str] = set()
+    for name in names:
+        found = store.catalogue.select(name)
+        with_small = include_local_small or all(map(is_local_small, found))
+        wanted |= {
+            artifact.key
+            for artifact in found
+            if artifact.key == name
+            or (
+                (not artifact.optional or is_committed(store, artifact))
+                and (with_small or not is_local_small(artifact))
+            )
+        }
+    return [artifact for artifact in store.catalogue if artifact.key in wanted]
 
 
 def read_local(store: Store, artifact: Artifact) -> Local:
@@ -79,7 +99,6 @@ def read_local(store: Store, artifact: Artifact) -> Local:
         artifact,
         str(artifact.spec.version),
         committed.content_sha256,
-        own.sha256,
         tuple(files),
     )
 

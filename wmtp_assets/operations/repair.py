@@ -17,12 +17,13 @@ from typing import Any
 
 from wmtp_assets.base.child import Run, call
 from wmtp_assets.base.clock import timestamp
-from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.errors import CorruptArtifact, WmtpError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import build_staged
-from wmtp_assets.rules.apply import apply_in_child
+from wmtp_assets.operations.verify import exit_code, findings_of, verify
+from wmtp_assets.rules.apply import ABSENT, apply_in_child, is_committed
 from wmtp_assets.rules.findings import Finding, Subject, stated
 from wmtp_assets.storage import manifest as manifests
 from wmtp_assets.storage.files import hash_file
@@ -72,6 +73,39 @@ def find_damage(store: Store, artifact: Artifact, say: Say = silent) -> Damage:
     damaged = set(outcome.evidence.get("damaged", manifest.files))
     files = [name for name in manifest.files if name in damaged or _is_below_link(subject, name)]
     return Damage(artifact, outcome.findings, tuple(files), manifest)
+
+
+def repair_one(
+    store: Store, artifact: Artifact, say: Say = silent, *, dry_run: bool = False
+) -> tuple[dict[str, Any], int]:
+    """Find the damage of an artifact, repair it, and apply every rule.
+
+    Args:
+        dry_run: only find the damage.
+
+    Returns:
+        What was done: ``artifact``, ``state``, ``damaged`` (files below the storage root),
+        ``quarantine``, and ``findings`` or ``problem``; and the exit code.
+    """
+    row: dict[str, Any] = {"artifact": artifact.key, "damaged": [], "quarantine": None}
+    if artifact.optional and not is_committed(store, artifact):
+        return row | {"state": ABSENT}, 0
+    try:
+        damage = find_damage(store, artifact, say)
+        names = [artifact.manifest] if damage.manifest is None else damage.files
+        row["damaged"] = [f"{artifact.base}/{name}" for name in names]
+        if damage.is_none:
+            row["state"] = "nothing to repair"
+        elif dry_run:
+            return row | {"state": "damaged"}, 1
+        else:
+            kept = repair(store, damage, say)
+            row |= {"state": "repaired", "quarantine": str(kept) if kept else None}
+    except WmtpError as error:
+        return row | {"state": "not repaired", "problem": str(error)}, 1
+    verdicts = verify(store, [artifact], lambda verdict: None, say)
+    row["findings"] = [finding.as_row() for finding in findings_of(verdicts)]
+    return row, exit_code(verdicts)
 
 
 def _is_below_link(subject: Subject, name: str) -> bool:

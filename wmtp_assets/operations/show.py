@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
@@ -65,9 +65,6 @@ class Details:
     downstream: dict[str, str]
     rules: list[RuleStatus]
     commands: dict[str, str]
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def details_of(store: Store, artifact: Artifact) -> Details:

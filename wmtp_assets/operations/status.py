@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.catalogue.artifact import Artifact
@@ -42,9 +41,6 @@ class Status:
     verified_at: str | None = None
     problem: str = ""
     optional: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def status_of(store: Store, artifact: Artifact) -> Status:
@@ -109,9 +105,6 @@ class FileStatus:
     size: int
     read_at: str | None
     problem: str
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
@@ -32,6 +33,15 @@ class Verdict:
     artifact: str
     rule: str
     outcome: Outcome
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "artifact": self.artifact,
+            "rule": self.rule,
+            "findings": self.outcome.count,
+            "skipped": self.outcome.skipped,
+            "read": self.outcome.evidence,
+        }
 
 
 def verify(
@@ -91,6 +101,12 @@ def verify_release(
     frozen = [artifact for artifact in store.catalogue if not artifact.is_generated]
     release = store.catalogue.of_kind("release")
     return verify(store, [*release, *frozen], told, say, only=("release", "sha256"))
+
+
+def optional_ones(store: Store, names: Iterable[str]) -> set[str]:
+    """Keys of the optional artifacts that must be there: those of names that mean no other."""
+    selected = (store.catalogue.select(name) for name in names)
+    return {item.key for items in selected if all(i.optional for i in items) for item in items}
 
 
 def strays(store: Store) -> Verdict:

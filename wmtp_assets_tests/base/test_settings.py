@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pytest
 
 from wmtp_assets.base import settings
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.settings import Settings, project_folder, read_settings, read_workers
+from wmtp_assets.base.settings import (
+    VARIABLES,
+    Settings,
+    project_folder,
+    read_settings,
+    read_workers,
+)
+from wmtp_assets.operations.describe_settings import describe_settings
 
 
 def test_defaults_are_the_offline_sample() -> None:
@@ -115,3 +123,33 @@ def test_workers_keep_to_the_cpus_they_are_given() -> None:
         assert read_workers({}) == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_page_lists_the_variables_there_are() -> None:
+    """Or people set what nobody reads."""
+    page = Path(__file__).parents[2] / "docs/settings.md"
+    assert page.read_text() == describe_settings()
+
+
+def test_every_variable_is_declared_once() -> None:
+    """A variable that some module reads by its name would be missing on the page."""
+    package = project_folder() / "wmtp_assets"
+    literal = re.compile(r'"(WMTP_[A-Z0-9_]+)"')
+    found = {
+        (path.relative_to(package).as_posix(), name)
+        for path in package.rglob("*.py")
+        for name in literal.findall(path.read_text())
+    }
+    assert found == {("base/settings.py", str(name)) for name in VARIABLES}
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    """Others hand it on whole, to a child process or as a function's default."""
+    package = project_folder() / "wmtp_assets"
+    reading = re.compile(r"os\.(environ\[|environ\.get|getenv)")
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if reading.search(path.read_text())
+    }
+    assert found == {"destinations/vessl_helper.py"}  # runs without this package

@@ -138,16 +138,17 @@ def test_damaged_models_never_crash() -> None:
 
 
 def spec(sha256: str | None = None, vocab_size: int = 32_000) -> TokenizerSpec:
-    return TokenizerSpec(vocab_size=vocab_size, sha256=sha256)
+    return TokenizerSpec(vocab_size=vocab_size, sha256=sha256, sample_sha256=MODEL_SHA256)
 
 
 def test_pins() -> None:
-    """The hub's tokenizer is pinned by the spec, the sample's by the package that ships it."""
+    """The spec pins the hub's tokenizer, and the one that this package ships for the sample."""
     models = [found for found in load_catalogue().specs if isinstance(found, ModelSpec)]
     meta = next(found for found in models if found.name == "meta_llama_mtp")
     assert pinned_sha256(meta.tokenizer, "hub") == LLAMA
     assert pinned_sha256(meta.tokenizer, "sample") == MODEL_SHA256
     assert pinned_sha256(spec(), "hub") is None
+    assert pinned_sha256(TokenizerSpec(vocab_size=300), "sample") is None
     assert hashlib.sha256(SAMPLE).hexdigest() == MODEL_SHA256 != LLAMA
 
 

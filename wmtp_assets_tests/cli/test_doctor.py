@@ -61,8 +61,8 @@ def test_imports_nothing_heavy(root: Path) -> None:
     """torch takes two seconds, and must not be what fails when somebody asks why it fails."""
     script = (
         "import sys\n"
-        "from wmtp_assets.cli.doctor import _conditions\n"
-        "list(_conditions())\n"
+        "from wmtp_assets.operations.doctor.examine import examine\n"
+        "list(examine())\n"
         "print([m for m in ('torch', 'dagster', 'pyarrow', 'sentencepiece') if m in sys.modules])"
     )
     done = subprocess.run(

@@ -20,6 +20,7 @@ def test_approve(wmtp: Wmtp, store: Store) -> None:
     done = wmtp("approve", "--by", "Ada", "--note", "not verified yet", "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
+    assert (said.pop("root"), said.pop("source")) == (str(store.root), "sample")
     assert (said["by"], said["note"]) == ("Ada", "not verified yet")
     report = store.catalogue["completion_report"]
     assert store.manifest(report).document["approvals"] == [said]

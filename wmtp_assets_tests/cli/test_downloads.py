@@ -383,6 +383,8 @@ def test_adopting_as_json(front: FaultyHub, wmtp: Wmtp, hub_store: Store, clone:
     done = wmtp("adopt", str(clone), "--json")
     manifest = hub_store.manifest(hub_store.catalogue["humaneval_raw"])
     assert json.loads(done.stdout) == {
+        "root": str(hub_store.root),
+        "source": "hub",
         "artifact": "humaneval_raw",
         "files": 1,
         "size": manifest.size,

@@ -395,6 +395,7 @@ def test_value_head_and_where_it_came_from(wmtp: Wmtp, store: Store) -> None:
     done = wmtp("value-head", key, "--stage1-checkpoint-id", "run-7/step-100", "--json")
     assert done.returncode == 0
     recorded = json.loads(done.stdout)
+    assert (recorded.pop("root"), recorded.pop("source")) == (str(store.root), "sample")
     assert recorded["stage1_checkpoint_id"] == "run-7/step-100"
     assert store.manifest(store.catalogue[key]).document["value_head"] == recorded
     assert wmtp("value-head", key).returncode == 0

@@ -12,7 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from wmtp_assets.components.alerts import WEBHOOK_VARIABLE, failure_alerts
+from wmtp_assets.base.settings import WEBHOOK_VARIABLE
+from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import defs
 from wmtp_assets.storage.store import Store

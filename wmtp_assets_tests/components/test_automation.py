@@ -5,8 +5,9 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from wmtp_assets.base.settings import AUTOMATION_VARIABLE
 from wmtp_assets.components.artifacts import DERIVED
-from wmtp_assets.definitions import AUTOMATION_VARIABLE, automation, defs
+from wmtp_assets.definitions import automation, defs
 from wmtp_assets.kinds.registry import load_catalogue
 
 

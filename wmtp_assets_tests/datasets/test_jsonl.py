@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets.base.strict_json import MAX_DEPTH, MAX_SIZE, parse_object
-from wmtp_assets.datasets.jsonl import BadLine, read_jsonl, read_lines
+from wmtp_assets.datasets.jsonl import BadLine, read_lines
+from wmtp_assets_tests.datasets.rows import read_jsonl
 
 NUMBERS = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(

@@ -11,9 +11,9 @@ import pytest
 import wmtp_assets
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, SpecError
 from wmtp_assets.base.settings import ROOT_VARIABLE
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.contests import processed_path
+from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.trees import damage
 
 KNOWN = {

@@ -11,10 +11,10 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.records import PROMPT_RULE, PairRecord, schema_document
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.contests import make, processed_path
+from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.trees import damage, flip, tree
 
 SPLITS = {

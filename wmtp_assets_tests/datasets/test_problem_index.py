@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets_tests.datasets.rows import read_jsonl
 
 Problems = dict[str, list[tuple[bool, int]]]
 """Label and tokens of each row of each problem, in the order of the rows."""

@@ -16,13 +16,13 @@ from sentencepiece import SentencePieceProcessor
 from wmtp_assets.base.child import directly
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.datasets.format import load_format
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.problem import Options
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, reseal, tree
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import wmtp_assets
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.random_access import open_jsonl, pack_offsets
+from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.trees import damage, flip
 
 Row = dict[str, Any]

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets.base.errors import CorruptArtifact
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.records import problem_of
 from wmtp_assets.datasets.small import METHOD, Stratum, sample
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.contests import make, processed_path
+from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets.base.errors import CorruptArtifact
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.records import problem_of
 from wmtp_assets.datasets.stats import distribution, histogram, newest_summary, summarize_split
 from wmtp_assets.operations.materialize import materialize
@@ -23,6 +22,7 @@ from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.contests import make, processed_path
+from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip
 

@@ -14,9 +14,9 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.datasets import tokens
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.tokens import MAX_LINE, TokenCounter, lines
 from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets_tests.datasets.rows import read_jsonl
 
 PIECES = ["<s>", "</s>", "<unk>", "<0x0A>", "▁", "▁▁", "\t", "\r\n", "\n", "  ", " ", "    "]
 PIECES += ["def", "x", "é", "你", "🙂", "\u2028", "\0", "a\u0301", "ﬁ", "\r", "x▁y", "</s"]

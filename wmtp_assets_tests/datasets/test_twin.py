@@ -19,11 +19,11 @@ from wmtp_assets.datasets import twin
 from wmtp_assets.datasets.formats.codecontests import CodeContestsRecord
 from wmtp_assets.datasets.formats.humaneval import HumanEvalRecord
 from wmtp_assets.datasets.formats.mbpp import MbppRecord
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.twin import ROW_GROUP, TwinWriter, read_twin, twin_rows, twin_schema
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.storage.files import HashedFile, hash_file
 from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.trees import damage
 
 Row = dict[str, Any]

@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.cli.main import cli
-from wmtp_assets.cli.publish import _named
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, parse_listing
+from wmtp_assets.operations.publish_selection import named
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations.trees import (
     CATALOGUE,
@@ -108,7 +108,7 @@ def test_small_splits_of_a_folder_only_when_asked_for(
 
     def keys(*arguments: str) -> set[str]:
         store = tree_store
-        chosen = _named(store, arguments, "--include-local-small" in arguments)
+        chosen = named(store, arguments, include_local_small="--include-local-small" in arguments)
         return {artifact.key for artifact in chosen}
 
     assert "humaneval_small" not in keys("humaneval")

@@ -20,12 +20,13 @@ from typing import Any
 import pytest
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.settings import PYTHON_VARIABLE
 from wmtp_assets.destinations import s3, vessl
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.destinations.location import parse_url
 from wmtp_assets.destinations.open import open_destination
-from wmtp_assets.destinations.vessl import PYTHON_VARIABLE, Volume, ask, open_vessl
+from wmtp_assets.destinations.vessl import Volume, ask, open_vessl
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.pull import read_listing
 from wmtp_assets.storage.store import Store

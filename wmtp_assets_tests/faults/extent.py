@@ -5,12 +5,13 @@ CI runs the part; the whole takes minutes.
 
 from __future__ import annotations
 
-import os
 from typing import TypeVar
+
+from wmtp_assets.base.settings import FAULTS_VARIABLE
 
 T = TypeVar("T")
 
-IS_FULL = os.environ.get("WMTP_FAULTS") == "full"
+IS_FULL = FAULTS_VARIABLE.read() == "full"
 
 
 def extent(short: T, full: T) -> T:

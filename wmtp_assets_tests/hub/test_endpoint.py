@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.settings import Settings
+from wmtp_assets.base.settings import TRUST_VARIABLE, Settings
 from wmtp_assets.catalogue.specs import Repository
-from wmtp_assets.hub.endpoint import TRUST_VARIABLE, Endpoint, hub_endpoint, open_endpoint
+from wmtp_assets.hub.endpoint import Endpoint, hub_endpoint, open_endpoint
 
 HUMANEVAL = Repository(id="openai/openai_humaneval", type="dataset", license="MIT", size="1 MB")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_committed_and_not_yet_verified(store: Store, micro: Artifact) -> None:
         problem="not verified",
     )
     assert status_of(store, store.catalogue["humaneval_processed"]).rows == 164
-    assert status.as_json()["state"] == "committed"
+    assert asdict(status)["state"] == "committed"
 
 
 def test_some_rules_are_not_all(store: Store, micro: Artifact) -> None:

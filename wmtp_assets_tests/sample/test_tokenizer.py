@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.settings import project_folder
+from wmtp_assets.catalogue.specs import ModelSpec, load_specs
 from wmtp_assets.sample import tokenizer
 from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256, VOCAB_SIZE
 
@@ -102,3 +105,35 @@ def test_encodes_with_llamas_settings(text: str, pieces: list[str]) -> None:
 def test_byte_fallback_round_trips(text: str) -> None:
     """Any text must survive, as with Llama, whose only loss is its own space sign."""
     assert PROCESSOR.decode(PROCESSOR.encode(text)) == text
+
+
+def test_the_spec_pins_this_file() -> None:
+    """No rule asks the sample which bytes are right: the spec says it."""
+    (pinned,) = {
+        spec.tokenizer.sample_sha256
+        for spec in load_specs()
+        if isinstance(spec, ModelSpec) and spec.tokenizer.shared_with is None
+    }
+    assert pinned == hashlib.sha256(MODEL_PATH.read_bytes()).hexdigest()
+
+
+def test_only_the_hubs_endpoint_knows_the_sample() -> None:
+    """What is right about real artifacts must not depend on what imitates them."""
+    package = project_folder() / "wmtp_assets"
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "wmtp_assets.sample" in path.read_text() and path.parent.name != "sample"
+    }
+    assert found == {"hub/endpoint.py"}
+
+
+def test_sample_stands_on_floors_one_and_two() -> None:
+    """It can be read, changed and taken away without the rest."""
+    imported = re.compile(r"^\s*(?:from|import) wmtp_assets\.(\w+)", re.MULTILINE)
+    rooms = {
+        room
+        for path in MODEL_PATH.parent.glob("*.py")
+        for room in imported.findall(path.read_text())
+    }
+    assert rooms == {"base", "catalogue", "storage", "sample"}

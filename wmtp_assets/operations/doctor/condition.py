@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["ok", "warning", "error"]
@@ -24,10 +24,6 @@ class Condition:
     state: State
     says: str
     remedy: str = ""
-
-    def as_row(self) -> dict[str, str]:
-        """As a row of a table."""
-        return asdict(self)
 
 
 def exit_code(conditions: Iterable[Condition]) -> int:

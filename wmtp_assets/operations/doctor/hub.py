@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from wmtp_assets.base.errors import DownloadError, SpecError
+from wmtp_assets.base.settings import TRUST_VARIABLE
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
-from wmtp_assets.hub.endpoint import OFFICIAL, TRUST_VARIABLE, Endpoint, open_endpoint
+from wmtp_assets.hub.endpoint import OFFICIAL, Endpoint, open_endpoint
 from wmtp_assets.operations.doctor.condition import Condition
 from wmtp_assets.storage.store import Store
 

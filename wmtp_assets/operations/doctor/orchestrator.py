@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from wmtp_assets.base.settings import SOURCE_VARIABLE, Settings, project_folder
+from wmtp_assets.base.settings import HOME_VARIABLE, SOURCE_VARIABLE, Settings, project_folder
 from wmtp_assets.operations.doctor.condition import Condition
 
 PORT = 3000
@@ -28,7 +28,7 @@ def instance(settings: Settings, environment: Mapping[str, str] = os.environ) ->
     """Whether the Dagster instance is there, and is that of the source."""
     if find_spec("dagster") is None:
         return Condition("instance", "ok", "Dagster is not installed")
-    home = Path(environment.get("DAGSTER_HOME") or project_folder())
+    home = Path(HOME_VARIABLE.read(environment) or project_folder())
     remedy = f"export {SOURCE_VARIABLE}={settings.source}; source activate.sh; make install"
     marker = _base(home) / "wmtp_source"
     try:

@@ -32,7 +32,6 @@ from wmtp_assets.datasets.formats.codecontests import (
     problem_ids,
     read_evaluations,
 )
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.problem import Options
 from wmtp_assets.datasets.records import Tests as ProblemTests
 from wmtp_assets.kinds.registry import rules_of
@@ -57,6 +56,7 @@ from wmtp_assets_tests.datasets.contests import (
     small_repository,
     table,
 )
+from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.respec import respec
 
 FOLDER = "datasets_v2/codecontests"

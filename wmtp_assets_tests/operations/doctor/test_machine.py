@@ -11,7 +11,7 @@ import pytest
 from wmtp_assets.operations.doctor import machine
 from wmtp_assets.operations.doctor.condition import Condition
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 
 
 def test_floors_are_those_of_the_package() -> None:

@@ -13,7 +13,7 @@ from wmtp_assets.components.storage import claim_instance
 from wmtp_assets.operations.doctor import orchestrator
 from wmtp_assets.operations.doctor.orchestrator import instance, server
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 
 
 def home(folder: Path, source: Source | None) -> Path:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -148,8 +149,8 @@ def test_real_source_that_is_locked(
 HOLD = """
 import sys
 from pathlib import Path
-from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.base.settings import Settings
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 with Store(Settings("sample", Path(sys.argv[1])), load_catalogue()).lock(sys.argv[2]):
     print("held", flush=True)
@@ -201,4 +202,4 @@ def test_what_an_interrupted_run_goes_on_with(store: Store) -> None:
     assert found.state == "warning"
     assert found.remedy == "materialize again; if you never will: wmtp gc --unfinished"
     shutil.rmtree(store.internal / "scratch")
-    assert json.dumps([item.as_row() for item in storage.leftovers(store)])
+    assert json.dumps([asdict(item) for item in storage.leftovers(store)])

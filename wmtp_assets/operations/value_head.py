@@ -1,0 +1,45 @@
+"""Recording a trained value head beside a checkpoint, or that there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
+from wmtp_assets.checkpoints.configs import files_of
+from wmtp_assets.checkpoints.params import parse_params
+from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
+from wmtp_assets.storage.store import Store
+
+
+def set_value_head(
+    store: Store, name: str, stage1_checkpoint_id: str | None, *, forget: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """Record the value head of a model, or that it has none.
+
+    Args:
+        name: asset key or folder.
+
+    Returns:
+        Where it is, and what is recorded.
+
+    Raises:
+        SpecError: if no value head lies beside it.
+        MissingArtifact, InvalidInput: as
+            :func:`wmtp_assets.checkpoints.value_head.record_value_head`.
+    """
+    models = [item for item in store.catalogue.select(name) if VALUE_HEAD in item.guests]
+    if not models:
+        raise SpecError(f"{name} is no model that a value head lies beside")
+    (model,) = models
+    if forget:
+        manifest = forget_value_head(store, model)
+    else:
+        manifest = record_value_head(store, model, _hidden_size(store, model), stage1_checkpoint_id)
+    return store.path(model, VALUE_HEAD), manifest.document["value_head"]
+
+
+def _hidden_size(store: Store, model: Artifact) -> int:
+    name = files_of(model).params
+    return parse_params(store.read(model, name), str(store.path(model, name))).dim

@@ -1,0 +1,20 @@
+"""All rows of a JSONL file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wmtp_assets.datasets.jsonl import MAX_SIZE, parse_line, read_lines
+
+
+def read_jsonl(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number, from 1, and object of each line, as the rules and builders read them.
+
+    Raises:
+        BadLine: naming file, line and, where known, column.
+        OSError: if the file cannot be read.
+    """
+    for number, line in read_lines(path, max_size):
+        yield number, parse_line(path, number, line, max_size)
