@@ -12,8 +12,8 @@ from rich.table import Table
 from wmtp_assets.base.progress import human_bytes, human_seconds
 from wmtp_assets.cli.common import json_option, open_store, print_json, print_wide, select
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.hub.rate import last_rate
 from wmtp_assets.operations.plan import RawPlan, Space, plan_raw, space_of, with_upstream
+from wmtp_assets.transfer.rate import last_rate
 
 TITLES = (
     "name",

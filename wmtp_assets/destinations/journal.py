@@ -18,9 +18,9 @@ from typing import Any
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.destinations.destination import STALE
-from wmtp_assets.hub.rate import LEAST
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer.rate import LEAST
 
 
 @dataclass
