@@ -13,7 +13,7 @@ from wmtp_assets.base.progress import human_bytes, human_seconds
 from wmtp_assets.cli.common import json_option, open_store, print_json, print_wide, select
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.operations.plan import RawPlan, Space, plan_raw, space_of, with_upstream
-from wmtp_assets.transfer.rate import last_rate
+from wmtp_assets.transfer.rate import download_rate, last_rate
 
 TITLES = (
     "name",
@@ -49,7 +49,7 @@ def plan(selection: tuple[str, ...], rate: float | None, as_json: bool) -> None:
     artifacts = with_upstream(store, chosen)
     rows = [plan_raw(store, artifact) for artifact in artifacts if artifact.is_downloaded]
     space = space_of(store, artifacts, rows)
-    speed = rate * 1e6 if rate else last_rate(store)
+    speed = rate * 1e6 if rate else last_rate(download_rate(store))
     store.internal.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(store.internal).free
     if as_json:

@@ -23,7 +23,7 @@ from wmtp_assets.storage.manifest import Document
 from wmtp_assets.storage.store import Store, materialize_command
 from wmtp_assets.transfer.arrival import Arrival
 from wmtp_assets.transfer.places import Held, Places, free_space, require_space
-from wmtp_assets.transfer.rate import last_rate, remember_rate
+from wmtp_assets.transfer.rate import download_rate, last_rate, remember_rate
 
 RAW = "raw/"
 """Where upstream's files lie in a raw artifact, under their own paths."""
@@ -163,7 +163,7 @@ def _fetch_all(
             if file.path not in held:
                 held[file.path] = arrival.get(file)
     if store.settings.source == "hub":
-        remember_rate(store, arrival.fetched, arrival.seconds)
+        remember_rate(download_rate(store), arrival.fetched, arrival.seconds)
     return remote, endpoint.kind
 
 
@@ -183,7 +183,7 @@ def _check_space(build: Build[Downloaded], places: Places, remote: RemoteReposit
     missing = places.missing(remote.files)
     repository = build.spec.repository.id
     count = len(remote.files)
-    rate = last_rate(build.store)
+    rate = last_rate(download_rate(build.store))
     peak = remote.size + _replaced(build, remote)
     took = f" (about {human_seconds(missing / rate)} at the last rate)" if rate and missing else ""
     build.say(

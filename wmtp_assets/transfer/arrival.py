@@ -116,10 +116,11 @@ class Arrival:
         try:
             with Partial(path, records.append, self._advance, parts, resume=True) as target:
                 target.limit = file.size
-                if here := target.tell():
+                here, origin = target.tell(), self._origin
+                if here:
                     of = f"{human_bytes(here)} of {human_bytes(file.size)} are here"
                     self._say(f"resuming {file.path}: {of}")
-                send, origin = partial(self._origin.send, file, target), self._origin
+                send = partial(origin.send, file, target)
                 complete(file.path, file.size, target.tell, send, origin.attempts, self._say)
         except _TooLong:
             self._refuse(file, None, path)

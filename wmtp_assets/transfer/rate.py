@@ -1,27 +1,32 @@
-"""How fast the last download was, for the estimate of the next."""
+"""How fast the last transfer was, for the estimate of the next."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.store import Store
 
 LEAST = 1 << 20
-"""Bytes of a download that says something about the line."""
+"""Bytes of a transfer that says something about the line."""
 
 
-def remember_rate(store: Store, size: int, seconds: float) -> None:
-    """Keep the throughput of a download of ``size`` bytes."""
+def download_rate(store: Store) -> Path:
+    """Where the rate of downloads from the hub is kept."""
+    return store.internal / "rate.json"
+
+
+def remember_rate(path: Path, size: int, seconds: float) -> None:
+    """Keep the throughput of a transfer of ``size`` bytes."""
     if size >= LEAST and seconds > 0:
-        data = json.dumps({"bytes_per_second": round(size / seconds)})
-        replace_file(store.internal / "rate.json", data.encode())
+        replace_file(path, json.dumps({"bytes_per_second": round(size / seconds)}).encode())
 
 
-def last_rate(store: Store) -> float | None:
-    """Bytes a second of the last download; None: there was none."""
+def last_rate(path: Path) -> float | None:
+    """Bytes per second of the last transfer; None: there was none."""
     try:
-        rate = json.loads((store.internal / "rate.json").read_bytes())["bytes_per_second"]
+        rate = json.loads(path.read_bytes())["bytes_per_second"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return float(rate) if isinstance(rate, int | float) and rate > 0 else None

@@ -152,13 +152,14 @@ def test_no_space(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_rate(places: Places) -> None:
+def test_rate(tmp_path: Path) -> None:
     """A transfer of some bytes says nothing about the line; what is no rate is none."""
-    remember_rate(places.store, LEAST - 1, 1)
-    remember_rate(places.store, LEAST, 0)
-    assert last_rate(places.store) is None
-    remember_rate(places.store, 4 * LEAST, 2)
-    assert last_rate(places.store) == 2 * LEAST
+    path = tmp_path / "rate.json"
+    remember_rate(path, LEAST - 1, 1)
+    remember_rate(path, LEAST, 0)
+    assert last_rate(path) is None
+    remember_rate(path, 4 * LEAST, 2)
+    assert last_rate(path) == 2 * LEAST
     for data in (b"", b"[]", b'{"bytes_per_second": "x"}', b'{"bytes_per_second": -1}'):
-        (places.store.internal / "rate.json").write_bytes(data)
-        assert last_rate(places.store) is None
+        path.write_bytes(data)
+        assert last_rate(path) is None
