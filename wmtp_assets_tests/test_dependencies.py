@@ -24,6 +24,7 @@ PLATFORM = (
     "datasets/",
     "definitions.py",
     "documents/pictures.py",
+    "operations/load_dataset.py",
     "sample/",
 )
 """Where libraries of the extra ``platform`` may be imported."""

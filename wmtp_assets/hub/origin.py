@@ -49,21 +49,17 @@ class HubOrigin:
         where, what = self.endpoint, (self.repository.type, self.repository.id)
         try:
             download(where.url, where.token(), what, self.commit, file.path, target, file.size)
-        except HfHubHTTPError as error:
-            if status_of(error) < 500:
-                raise self._failure(file, target, error) from error
-            raise self._interrupted(file, target, error) from error
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, RecursionError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the local disk
-            raise self._interrupted(file, target, error) from error
-        except RecursionError as error:  # the client calls itself for each lost connection
-            lost = ConnectionError("the connection is lost again and again")
-            raise self._interrupted(file, target, lost) from error
-
-    def _interrupted(self, file: ExpectedFile, target: Partial, error: Exception) -> Interrupted:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        return Interrupted(reason, self._failure(file, target, error))
+            problem: Exception = error
+            if isinstance(error, RecursionError):  # the client calls itself when a line is lost
+                problem = ConnectionError("the connection is lost again and again")
+            failure = self._failure(file, target, problem)
+            if isinstance(error, HfHubHTTPError) and status_of(error) < 500:
+                raise failure from error
+            reason = f"{type(problem).__name__}: {first_line(problem)}"
+            raise Interrupted(reason, failure) from error
 
     def _failure(self, file: ExpectedFile, target: Partial, error: Exception) -> DownloadError:
         here = f"{human_bytes(target.tell())} of {human_bytes(file.size)} are here and kept"
