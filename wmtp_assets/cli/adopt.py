@@ -6,14 +6,12 @@ from pathlib import Path
 
 import click
 
-from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.cli.common import json_option, open_store, print_json, print_line, progress
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.hub.remote import wanted_files
-from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.storage.store import Store, materialize_command
+from wmtp_assets.operations.adopt import adopt as take
+from wmtp_assets.operations.adopt import choose_raw
+from wmtp_assets.storage.store import materialize_command
 
 
 @click.command()
@@ -35,9 +33,9 @@ def adopt(path: Path, name: str | None, as_json: bool) -> None:
     of wmtp.lock.
     """
     store = open_store()
-    artifact = _artifact(store, path, name)
+    artifact = choose_raw(store, path, name)
     with progress() as say:
-        manifest = materialize(store, artifact, say, others=[path.resolve()])
+        manifest = take(store, artifact, path, say)
     if as_json:
         print_json(
             store.settings,
@@ -51,38 +49,4 @@ def adopt(path: Path, name: str | None, as_json: bool) -> None:
         f"{artifact.key}: {len(manifest.files)} files, {human_bytes(manifest.size)}, verified. To "
         "have it in Dagster's history (nothing is fetched again): "
         + materialize_command(artifact.key)
-    )
-
-
-def _artifact(store: Store, path: Path, name: str | None) -> Artifact:
-    """The raw artifact that PATH holds.
-
-    Raises:
-        SpecError: if it is none, or fits several.
-    """
-    raw = [artifact for artifact in store.catalogue if artifact.is_downloaded]
-    if name is not None:
-        named = [artifact for artifact in store.catalogue.select(name) if artifact.is_downloaded]
-        if not named:
-            raise SpecError(
-                f"{name} has no raw files; those that have: {', '.join(item.key for item in raw)}"
-            )
-        return named[0]
-    names = [item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file()]
-    fitting, lacking = [], []
-    for artifact in raw:
-        try:
-            wanted_files(artifact.spec, names)
-            fitting.append(artifact)
-        except ValueError as error:
-            lacking.append(f"{artifact.key}: {error}")
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise SpecError(
-            f"{path} fits {', '.join(item.key for item in fitting)}; say which with --as"
-        )
-    raise SpecError(
-        f"{path} holds the files of no raw asset ({'; '.join(lacking)}). To take what it has, and "
-        "download the rest, name the asset with --as"
     )

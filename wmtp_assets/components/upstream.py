@@ -8,7 +8,7 @@ from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.artifacts import UPSTREAM, plain_failures, upstream_key
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.pins import pin_of, read_lock
+from wmtp_assets.hub.pins import pin_of, read_pins
 from wmtp_assets.hub.remote import head_of
 
 
@@ -35,7 +35,7 @@ def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:
             store = storage.open(context.instance)
             with open_endpoint(store.settings, repository) as endpoint:
                 head = head_of(endpoint, repository)
-            pin = pin_of(store.settings, spec, read_lock(store.settings))
+            pin = pin_of(store.settings, spec, read_pins(store.settings))
         metadata: dict[str, Any] = {"head": head, "used": pin or "unpinned: the head of main"}
         if pin is not None:
             metadata["moved_past_the_pin"] = pin != head

@@ -7,7 +7,6 @@ to their places, which moves no payload, and ``MANIFEST.json`` last.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ from wmtp_assets.catalogue.artifact import TOP_FOLDERS
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, SentFile
 from wmtp_assets.destinations.outgoing import Outgoing
+from wmtp_assets.transfer.patience import Interrupted
 
 How = Literal["size", "stated", "hash", "full"]
 """How a published file is compared: by its size; by the hash too that the destination keeps, if it
@@ -32,9 +32,6 @@ the next one."""
 
 READINGS = 3
 """Readings of a file in a row that brought nothing new, before it is given up."""
-
-PAUSE = 1.0
-"""Seconds before it is read again, and twice as many before the next time."""
 
 QUIET = 2.0
 """Seconds of a comparison before it says how far it is."""
@@ -177,34 +174,25 @@ def may_be_ours(name: str) -> bool:
     return name.casefold() in _OURS
 
 
-def read_on(destination: Destination, path: str, start: int, size: int) -> Iterator[bytes]:
-    """The bytes of a file of ``size`` bytes from ``start`` on; a reading that is cut off is gone on
-    with where it was, and what is behind ``size`` is left.
+def read_rest(destination: Destination, path: str, start: int, size: int) -> Iterator[bytes]:
+    """The bytes of a file of ``size`` bytes from ``start`` on, and none behind them.
 
     Raises:
         NotThere: if there is none.
-        PublishError: after :data:`READINGS` readings in a row that brought nothing new.
+        Interrupted: if the reading is cut off.
     """
-    position, failures = start, 0
-    while position < size:
-        before = position
-        try:
-            for block in destination.read(path, position):
-                taken = block[: size - position]
-                position += len(taken)
-                yield taken
-                if position == size:
-                    return
-            raise PublishError(
-                f"{path} ends at {destination.name} after {position} of {size} bytes"
-            )
-        except NotThere:
-            raise
-        except PublishError:
-            failures = 1 if position > before else failures + 1
-            if failures >= READINGS:
-                raise
-            time.sleep(PAUSE * failures)
+    try:
+        for block in destination.read(path, start):
+            taken = block[: size - start]
+            start += len(taken)
+            yield taken
+            if start == size:
+                return
+        raise PublishError(f"{path} ends at {destination.name} after {start} of {size} bytes")
+    except NotThere:
+        raise
+    except PublishError as error:
+        raise Interrupted(str(error), error) from error
 
 
 def comparing(name: str, files: Mapping[str, SentFile], say: Say) -> Advance:

@@ -18,9 +18,8 @@ from typing import Any
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.destinations.destination import STALE
-from wmtp_assets.hub.rate import LEAST
-from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer.rate import last_rate, remember_rate
 
 
 @dataclass
@@ -67,21 +66,18 @@ def _folder(store: Store) -> Path:
     return store.internal / "publish"
 
 
+def _rate(store: Store, key: str) -> Path:
+    return _folder(store) / f"{key_of(key)}.rate.json"
+
+
 def write_rate(store: Store, key: str, size: int, seconds: float) -> None:
     """Keep the throughput of a publication of ``size`` bytes to the destination ``key``."""
-    if size >= LEAST and seconds > 0:
-        data = json.dumps({"bytes_per_second": round(size / seconds)})
-        replace_file(_folder(store) / f"{key_of(key)}.rate.json", data.encode())
+    remember_rate(_rate(store, key), size, seconds)
 
 
 def read_rate(store: Store, key: str) -> float | None:
     """Bytes a second of the last publication to ``key``; None: there was none."""
-    try:
-        data = (_folder(store) / f"{key_of(key)}.rate.json").read_bytes()
-        rate = json.loads(data)["bytes_per_second"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return float(rate) if isinstance(rate, int | float) and rate > 0 else None
+    return last_rate(_rate(store, key))
 
 
 class Journal:

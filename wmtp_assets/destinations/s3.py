@@ -17,6 +17,7 @@ from typing import Any
 
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
+    READINGS,
     Advance,
     How,
     NotThere,
@@ -25,7 +26,7 @@ from wmtp_assets.destinations.destination import (
     describing_last,
     each,
     may_be_ours,
-    read_on,
+    read_rest,
 )
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.journal import Journal, Upload
@@ -46,6 +47,7 @@ from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART, Hasher
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer.patience import complete
 
 PARTS = 8
 """Parts that are on their way at the same time: so many times 16 MiB are in memory."""
@@ -177,10 +179,14 @@ class S3:
     def _is_read_as(self, path: str, record: FileRecord, advance: Advance) -> bool:
         """Whether an object of this size has these bytes."""
         hasher = Hasher()
-        try:
-            for block in read_on(self, path, 0, record.size):
+
+        def read() -> None:
+            for block in read_rest(self, path, hasher.size, record.size):
                 hasher.update(memoryview(block))
                 advance(len(block))
+
+        try:
+            complete(path, record.size, lambda: hasher.size, read, READINGS)
         except NotThere:
             return False
         return hasher.record() == record

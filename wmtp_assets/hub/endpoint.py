@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -21,12 +22,9 @@ from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.catalogue.specs import Repository
 
 if TYPE_CHECKING:
-    import httpx2
+    from wmtp_assets.hub.client import Request
 
 OFFICIAL = "https://huggingface.co"
-
-CLIENT_TIMEOUT = 30.0
-"""Seconds without a byte from the hub, where the client names no other time."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Endpoint:
         """The user's token for a trusted endpoint, none (``False``) for any other."""
         if not self.is_trusted:
             return False
-        from huggingface_hub import get_token
+        from wmtp_assets.hub.client import get_token
 
         return get_token() or False
 
@@ -101,73 +99,35 @@ def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoi
 
     The sample repository is made first, below ``<root>/.wmtp/hub``, unless it is there.
     """
+    from wmtp_assets.hub.client import careful_connections, direct_connections
+
     if settings.source == "hub":
-        with _careful_connections():
+        with careful_connections(_refuse_plain_http):
             yield hub_endpoint()
         return
-    from wmtp_assets.sample.repositories import REPOSITORIES, build_repositories
-    from wmtp_assets.sample.server import serve
-
+    # By name: the sample imitates what this room talks to, and no code here depends on it.
+    repositories = import_module("wmtp_assets.sample.repositories")
+    server = import_module("wmtp_assets.sample.server")
     wanted = [
-        r for r in REPOSITORIES if (r.repo_type, r.repo_id) == (repository.type, repository.id)
+        r
+        for r in repositories.REPOSITORIES
+        if (r.repo_type, r.repo_id) == (repository.type, repository.id)
     ]
     if not wanted:
         raise SpecError(
             f"the sample hub has no {repository.type} {repository.id}; it has "
-            + ", ".join(r.repo_id for r in REPOSITORIES)
+            + ", ".join(r.repo_id for r in repositories.REPOSITORIES)
             + ". Use WMTP_SOURCE=hub for others"
         )
     folder = settings.root / INTERNAL / "hub"
-    build_repositories(folder, wanted)
-    with serve(folder) as url, _direct_connections():
+    repositories.build_repositories(folder, wanted)
+    with server.serve(folder) as url, direct_connections():
         yield Endpoint(url, "sample")
 
 
-@contextmanager
-def _careful_connections() -> Iterator[None]:
-    """The hub client follows no redirect to plain http meanwhile, and does not wait for ever."""
-    import httpx2
-    from huggingface_hub.utils._http import default_client_factory
-
-    def make() -> httpx2.Client:
-        client = default_client_factory()
-        hooks = client.event_hooks
-        client.event_hooks = {**hooks, "request": [*hooks["request"], _refuse_plain_http]}
-        client.timeout = httpx2.Timeout(CLIENT_TIMEOUT)
-        return client
-
-    with _clients(make):
-        yield
-
-
-def _refuse_plain_http(request: httpx2.Request) -> None:
+def _refuse_plain_http(request: Request) -> None:
     if request.url.scheme != "https" and not _is_loopback(request.url.host):
         raise DownloadError(
             f"the hub redirects to {request.url.scheme}://{request.url.host}, which is not https. "
             "Do not trust this endpoint"
         )
-
-
-@contextmanager
-def _direct_connections() -> Iterator[None]:
-    """The hub client connects directly meanwhile: no proxy and no HF_HUB_OFFLINE is in the way."""
-    import httpx2
-
-    with _clients(lambda: httpx2.Client(follow_redirects=True, timeout=None, trust_env=False)):
-        yield
-
-
-@contextmanager
-def _clients(make: Callable[[], httpx2.Client]) -> Iterator[None]:
-    """Clients are made so meanwhile, and ask nothing of their own (which agent runs this)."""
-    from huggingface_hub import constants, set_client_factory
-    from huggingface_hub.utils._http import default_client_factory  # to restore; has no other name
-
-    before = constants.HF_HUB_DISABLE_TELEMETRY
-    constants.HF_HUB_DISABLE_TELEMETRY = True
-    set_client_factory(make)
-    try:
-        yield
-    finally:
-        set_client_factory(default_client_factory)
-        constants.HF_HUB_DISABLE_TELEMETRY = before

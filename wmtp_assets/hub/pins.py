@@ -1,8 +1,9 @@
-"""The lock file: which commit of each repository is used, and the hash of each of its files.
+"""The pins: which commit of each repository is used, and the hash of each of its files.
 
-``wmtp.lock``, JSON, in the project folder, to be committed: ``{"version": 1, "repositories":
-{"models/<id>" | "datasets/<id>": {"revision": <commit>, "files": {path: {"size", "sha256" |
-"git_sha1"}}}}}``. A revision in a ``defs.yaml`` stands above it. It concerns the real hub only.
+They are kept in ``wmtp.lock``, JSON, in the project folder, to be committed: ``{"version": 1,
+"repositories": {"models/<id>" | "datasets/<id>": {"revision": <commit>, "files": {path: {"size",
+"sha256" | "git_sha1"}}}}}``. A revision in a ``defs.yaml`` comes first. Pins concern the
+real hub only.
 """
 
 from __future__ import annotations
@@ -23,36 +24,36 @@ from wmtp_assets.storage.manifest import Document, render
 VERSION = 1
 
 
-def lock_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the lock file is: ``WMTP_LOCK``, else ``wmtp.lock`` in the project folder."""
+def pins_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the pins are kept: ``WMTP_LOCK``, else ``wmtp.lock`` in the project folder."""
     return project_folder() / (LOCK_VARIABLE.read(environment) or "wmtp.lock")
 
 
 def repository_key(repository: Repository) -> str:
-    """The name of a repository in the lock file."""
+    """The name of a repository among the pins."""
     return f"{repository.type}s/{repository.id}"
 
 
 @dataclass(frozen=True)
-class Lock:
-    """The lock file as it is on disk."""
+class Pins:
+    """The pins as they are on disk."""
 
     path: Path
     repositories: Mapping[str, RemoteRepository]
 
     @classmethod
-    def read(cls, path: Path | None = None) -> Lock:
-        """Read the lock file; one that is not there locks nothing.
+    def read(cls, path: Path | None = None) -> Pins:
+        """Read the pins; a file that is not there pins nothing.
 
         Raises:
             SpecError: if it is malformed.
         """
-        path = path or lock_path()
+        path = path or pins_path()
         try:
             document = parse_object(path.read_bytes())
             if document.get("version") != VERSION or set(document) != {"version", "repositories"}:
                 raise ValueError(f"expected version {VERSION} and repositories")
-            locked = {key: _parse(entry) for key, entry in dict(document["repositories"]).items()}
+            pinned = {key: _parse(entry) for key, entry in dict(document["repositories"]).items()}
         except FileNotFoundError:
             return cls(path, {})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -60,10 +61,10 @@ class Lock:
                 f"{path}: not a lock file: {error}. Get it back from git, or remove it and run: "
                 "wmtp lock"
             ) from error
-        return cls(path, locked)
+        return cls(path, pinned)
 
     def find(self, repository: Repository) -> RemoteRepository | None:
-        """What is locked of a repository."""
+        """What is pinned of a repository."""
         return self.repositories.get(repository_key(repository))
 
     def write(self, changes: Mapping[str, RemoteRepository]) -> None:
@@ -76,13 +77,13 @@ class Lock:
         replace_file(self.path, render(document))
 
 
-def read_lock(settings: Settings) -> Lock:
-    """The lock file, where it concerns the source; the sample has none.
+def read_pins(settings: Settings) -> Pins:
+    """The pins, where they concern the source; the sample has none.
 
     Raises:
         SpecError: if it is malformed.
     """
-    return Lock.read() if settings.source == "hub" else Lock(lock_path(), {})
+    return Pins.read() if settings.source == "hub" else Pins(pins_path(), {})
 
 
 def _parse(entry: Document) -> RemoteRepository:
@@ -101,12 +102,12 @@ def _describe(repository: RemoteRepository) -> Document:
     }
 
 
-def pin_of(settings: Settings, spec: ModelSpec | DatasetSpec, lock: Lock) -> str | None:
+def pin_of(settings: Settings, spec: ModelSpec | DatasetSpec, pins: Pins) -> str | None:
     """The commit that is used; None: unpinned, the head of main. The sample is never pinned."""
     if settings.source != "hub":
         return None
-    locked = lock.find(spec.repository)
-    return spec.repository.revision or (locked.commit if locked else None)
+    pinned = pins.find(spec.repository)
+    return spec.repository.revision or (pinned.commit if pinned else None)
 
 
 def check_unchanged(

@@ -6,30 +6,25 @@ Every way in which it cannot say so has one message, before anything large is tr
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from wmtp_assets.base.errors import DownloadError
 from wmtp_assets.base.model import check_distinct, relative_path
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import Endpoint
+from wmtp_assets.transfer.patience import LONGEST_WAIT, Patience
+from wmtp_assets.transfer.places import ExpectedFile
 
 if TYPE_CHECKING:
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.hf_api import RepoSibling
+    from wmtp_assets.hub.client import HfHubHTTPError, RepoSibling
 
 T = TypeVar("T")
 
 MAIN = "main"
-
-ATTEMPTS = 6
-"""Attempts in a row that bring nothing before the hub is given up."""
-
-FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
-"""Seconds before the second attempt, and at most; doubled each time."""
 
 ANSWER_TIMEOUT = 30.0
 """Seconds without a byte of an answer about a repository."""
@@ -45,29 +40,12 @@ def is_commit(revision: str) -> bool:
     return _SHA1.fullmatch(revision) is not None
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file as the hub announces it.
-
-    Attributes:
-        path: inside the repository.
-        size: bytes.
-        sha256: of a file kept in LFS, else None.
-        blob_id: git blob SHA-1 of any other file, else None.
-    """
-
-    path: str
-    size: int
-    sha256: str | None
-    blob_id: str | None
-
-    @property
-    def key(self) -> str:
-        """The expected hash, as a file name."""
-        return self.sha256 or f"git-{self.blob_id}"
+class RemoteFile(ExpectedFile):
+    """A file as the hub announces it: with the SHA-256 if it is kept in LFS, else the git blob
+    SHA-1."""
 
     def as_document(self) -> dict[str, str | int]:
-        """As a lock file or a manifest has it."""
+        """As the pins or a manifest have it."""
         hashes = {"sha256": self.sha256, "git_sha1": self.blob_id}
         return {"size": self.size, **{k: v for k, v in hashes.items() if v is not None}}
 
@@ -132,45 +110,51 @@ def head_of(endpoint: Endpoint, repository: Repository) -> str:
     Raises:
         DownloadError: as :func:`resolve`.
     """
-    from huggingface_hub import HfApi
+    with explained(endpoint, repository, MAIN):
+        return _ask(endpoint, repository, MAIN)[0]
+
+
+def _ask(
+    endpoint: Endpoint, repository: Repository, revision: str, *, files_metadata: bool = False
+) -> tuple[str, Mapping[str, RepoSibling]]:
+    """The commit of a revision, and path → file; with sizes and hashes only if wanted."""
+    from wmtp_assets.hub.client import HfApi
 
     api = HfApi(endpoint=endpoint.url, token=endpoint.token())
-    with explained(endpoint, repository, MAIN):
-        ask = api.dataset_info if repository.type == "dataset" else api.model_info
-        info = _patiently(lambda: ask(repository.id, revision=MAIN, timeout=ANSWER_TIMEOUT))
-        return _commit(endpoint, repository, MAIN, info.sha)
-
-
-def wait_after(failures: int) -> float:
-    """Seconds to wait after so many failures in a row."""
-    return min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_WAIT)
+    if files_metadata and repository.gated and endpoint.kind != "sample":
+        _patiently(lambda: api.auth_check(repository.id, repo_type=repository.type))
+    ask = partial(
+        api.dataset_info if repository.type == "dataset" else api.model_info,
+        repository.id,
+        revision=revision,
+        timeout=ANSWER_TIMEOUT,
+        files_metadata=files_metadata,
+    )
+    info = _patiently(ask)
+    if not info.sha or not is_commit(info.sha):
+        raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
+    return info.sha, {sibling.rfilename: sibling for sibling in info.siblings or []}
 
 
 def _patiently(ask: Callable[[], T]) -> T:
     """What ``ask`` returns; asked again while the hub says that it is busy or broken."""
-    from huggingface_hub.errors import HfHubHTTPError
+    from wmtp_assets.hub.client import HfHubHTTPError, status_of
 
-    for failures in range(1, ATTEMPTS):
+    patience = Patience()
+    while True:
         try:
             return ask()
         except HfHubHTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            if status < 500 and status != TOO_MANY_REQUESTS:
+            status = status_of(error)
+            if (status < 500 and status != TOO_MANY_REQUESTS) or patience.is_at_end():
                 raise
-            time.sleep(max(wait_after(failures), _retry_after(error)))
-    return ask()
+            patience.rest(_retry_after(error))
 
 
 def _retry_after(error: HfHubHTTPError) -> float:
     """Seconds that the hub wants to be left alone, at most :data:`LONGEST_WAIT`."""
     said = error.response.headers.get("Retry-After", "") if error.response is not None else ""
     return min(float(said), LONGEST_WAIT) if said.isascii() and said.isdigit() else 0.0
-
-
-def _commit(endpoint: Endpoint, repository: Repository, revision: str, sha: str | None) -> str:
-    if not sha or not is_commit(sha):
-        raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
-    return sha
 
 
 def resolve(
@@ -185,26 +169,14 @@ def resolve(
         DownloadError: if the repository, the revision or a file is not there, access is denied, a
             file has a name that could leave its folder, or the hub cannot be reached.
     """
-    from huggingface_hub import HfApi
-
     repository = spec.repository
-    api = HfApi(endpoint=endpoint.url, token=endpoint.token())
     with explained(endpoint, repository, revision, retry):
-        if repository.gated and endpoint.kind != "sample":
-            _patiently(lambda: api.auth_check(repository.id, repo_type=repository.type))
-        ask = api.dataset_info if repository.type == "dataset" else api.model_info
-        info = _patiently(
-            lambda: ask(
-                repository.id, revision=revision, files_metadata=True, timeout=ANSWER_TIMEOUT
-            )
-        )
-    commit = _commit(endpoint, repository, revision, info.sha)
+        commit, siblings = _ask(endpoint, repository, revision, files_metadata=True)
     if is_commit(revision) and commit != revision:
         raise DownloadError(
             f"{repository.id}: {endpoint.url} answers for commit {commit} where {revision} was "
             "asked for. Do not trust this endpoint"
         )
-    siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
     try:
         paths = wanted_files(spec, siblings)
         files = tuple(_announced(relative_path(path), siblings[path]) for path in paths)
@@ -232,14 +204,15 @@ def explained(
     endpoint: Endpoint, repository: Repository, revision: str, retry: str = ""
 ) -> Iterator[None]:
     """Turn the client's errors into one message each; those of the local disk pass."""
-    from httpx2 import HTTPError
-    from huggingface_hub.errors import (
+    from wmtp_assets.hub.client import (
         EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
+        HTTPError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
+        status_of,
     )
 
     url = endpoint.url
@@ -279,7 +252,7 @@ def explained(
             f"or put the files in place: wmtp adopt PATH.{again}"
         ) from error
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
+        status = status_of(error)
         if status == 401:
             what = (
                 f"refuses the token in {endpoint.token_name} (401): it is wrong or expired. Set "
@@ -312,7 +285,7 @@ def explained(
 
 
 def _unreachable(url: str, error: Exception) -> str:
-    from httpx2 import ConnectError, ProxyError, TimeoutException
+    from wmtp_assets.hub.client import ConnectError, ProxyError, TimeoutException
 
     text = f"{type(error).__name__}: {first_line(error)}"
     if isinstance(error, ProxyError):

@@ -71,9 +71,13 @@ def all_rules() -> tuple[Rule[Any], ...]:
 
 
 def _modules(name: str) -> Iterator[Any]:
-    """The modules of a package, or a single module; none where there is nothing of the name."""
-    parent, _, last = name.rpartition(".")
-    if last not in {module.name for module in pkgutil.iter_modules(import_module(parent).__path__)}:
+    """The modules of a package, or a single module; none where there is nothing of the name.
+
+    The room above it is not imported for that: ``components/`` needs Dagster.
+    """
+    _, *folders, last = name.split(".")
+    above = [str(Path(path, *folders)) for path in wmtp_assets.__path__]
+    if last not in {module.name for module in pkgutil.iter_modules(above)}:
         return
     package = import_module(name)
     yield package

@@ -9,13 +9,13 @@ from typing import Any
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, WmtpError
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.hub.download import Places, known_files
+from wmtp_assets.hub.download import known_files, places_of
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.pins import pin_of, read_lock
-from wmtp_assets.hub.rate import last_rate
+from wmtp_assets.hub.pins import pin_of, read_pins
 from wmtp_assets.hub.remote import MAIN, resolve
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer.rate import download_rate, last_rate
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RawPlan:
 
     Attributes:
         revision: the commit; None: not known.
-        is_pinned: whether defs.yaml or the lock file name it; the sample is as pinned as its code.
+        is_pinned: whether defs.yaml or wmtp.lock name it; the sample is as pinned as its code.
         files, size: of the repository's wanted files; None: not known.
         here: bytes of them that need not be fetched, by size alone.
         problem: why it cannot be had; empty: it can.
@@ -116,7 +116,9 @@ def make_plan(store: Store, artifacts: Iterable[Artifact], rate: float | None = 
     raw = [plan_raw(store, artifact) for artifact in wanted if artifact.is_downloaded]
     space = space_of(store, wanted, raw)
     store.internal.mkdir(parents=True, exist_ok=True)
-    return Plan(raw, space, shutil.disk_usage(store.internal).free, rate or last_rate(store))
+    return Plan(
+        raw, space, shutil.disk_usage(store.internal).free, rate or last_rate(download_rate(store))
+    )
 
 
 def with_upstream(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]:
@@ -132,17 +134,17 @@ def with_upstream(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]
 def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
     """What one raw artifact needs; asks the hub where what is here does not say."""
     spec = artifact.spec
-    lock = read_lock(store.settings)
-    pin = pin_of(store.settings, spec, lock)
+    pins = read_pins(store.settings)
+    pin = pin_of(store.settings, spec, pins)
     problem = ""
-    remote = known_files(store, artifact, lock)
+    remote = known_files(store, artifact, pins)
     if remote is None:
         try:
             with open_endpoint(store.settings, spec.repository) as endpoint:
                 remote = resolve(endpoint, spec, pin or MAIN)
         except WmtpError as error:
             problem = str(error)
-    places = Places(store, artifact)
+    missing = places_of(store, artifact).missing(remote.files) if remote else 0
     return RawPlan(
         name=artifact.key,
         repository=spec.repository.id,
@@ -150,7 +152,7 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
         is_pinned=pin is not None or store.settings.source == "sample",
         files=len(remote.files) if remote else None,
         size=remote.size if remote else None,
-        here=sum(map(places.bytes_here, remote.files)) if remote else 0,
+        here=remote.size - missing if remote else 0,
         problem=problem,
     )
 

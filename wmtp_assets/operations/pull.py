@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, SpecError
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
-from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE
+from wmtp_assets.base.settings import SOURCE_VARIABLE
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.changes import read_published
-from wmtp_assets.destinations.destination import Destination, read_on
+from wmtp_assets.destinations.destination import READINGS, Destination, read_rest
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact, SentFile
+from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage import manifest
-from wmtp_assets.storage.files import HashedFile, fsync_folder, hash_file, replace_file
+from wmtp_assets.storage.files import fsync_folder, replace_file
 from wmtp_assets.storage.manifest import FileRecord, Manifest
 from wmtp_assets.storage.store import Staged, Store
+from wmtp_assets.transfer.arrival import Arrival, Partial
+from wmtp_assets.transfer.places import ExpectedFile, Held, Places, require_space
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,10 @@ def require_room(
         names = _names(artifact, listing.artifacts[artifact.key], destination.name)
         store.recover(artifact, say)
         store.require_place(artifact)
-        missing += _missing(store, artifact, names)
-    there = next(path for path in (store.internal, *store.internal.parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if missing > free:
-        first, *others = [artifact.key for artifact in artifacts]
-        more = f" and {len(others)} more" if others else ""
-        raise StoreError(
-            f"{first}{more} will not fit: {human_bytes(missing)} to fetch, {human_bytes(free)} "
-            f"free under {store.root}. Free some space, or move the root with {ROOT_VARIABLE}"
-        )
+        missing += _places(store, artifact).missing(names.values(), is_hashed=True)
+    first, *others = [artifact.key for artifact in artifacts]
+    more = f" and {len(others)} more" if others else ""
+    require_space(store, f"{first}{more}", missing, f"{human_bytes(missing)} to fetch")
 
 
 def pull(
@@ -134,39 +128,80 @@ def pull(
     """
     published = listing.artifacts[artifact.key]
     names = _names(artifact, published, destination.name)
-    fetch = _Fetch(store, artifact, destination, names, say)
+    places = _places(store, artifact)
+    size = sum(file.size for file in names.values())
+    progress = Progress(f"fetching {artifact.key}", size, say)
+    arrival = Arrival(places, _Origin(destination, artifact.base), progress.advance, say)
     with store.stage(artifact, say) as staged:
         require_room(store, [artifact], destination, listing, say)
-        _require_own_guests(store, artifact, names)
-        data = fetch.get(artifact.manifest).read_bytes()
+        _require_own_guests(places, names)
+        places.keep_only(names.values())
+        own = arrival.get(names[artifact.manifest])
+        data = own.path.read_bytes()
         described = _described(data, artifact, published, names, destination.name)
-        held = {name: fetch.get(name) for name in (*described.files, *_guests(artifact, names))}
-        if fetch.is_all_committed():
+        wanted = (*described.files, *_guests(artifact, names))
+        held = {artifact.manifest: own} | {name: arrival.get(names[name]) for name in wanted}
+        if all(found.path == places.committed(names[name]) for name, found in held.items()):
             say(f"{artifact.key}: all of it is here already, and verified")
         else:
-            for name, record in described.files.items():
-                _place(staged, name, held[name], record)
-            _commit(store, artifact, staged, described, data, names, held, say)
+            for name in described.files:
+                places.place(staged, names[name], held[name])
+            _commit(places, staged, described, data, names, held, say)
         for name in artifact.copied:
             replace_file(store.root / name, store.read(artifact, name))
         if artifact.copied:
             fsync_folder(store.root)
         shutil.rmtree(store.scratch(artifact), ignore_errors=True)
-    size, content = described.size, described.content_sha256
-    return Pulled(artifact.key, len(described.files), size, fetch.fetched, content)
+    content = described.content_sha256
+    return Pulled(artifact.key, len(described.files), described.size, arrival.fetched, content)
 
 
-def _names(artifact: Artifact, published: SentArtifact, where: str) -> dict[str, SentFile]:
+@dataclass(frozen=True)
+class _Origin:
+    """A destination as an origin of bytes.
+
+    Attributes:
+        base: the artifact's folder there.
+    """
+
+    destination: Destination
+    base: str
+    attempts: int = READINGS
+
+    def send(self, file: ExpectedFile, target: Partial) -> None:
+        """Write what is missing of a file."""
+        path = f"{self.base}/{file.path}"
+        for block in read_rest(self.destination, path, target.tell(), file.size):
+            target.write(block)
+
+    def mismatch(self, file: ExpectedFile, found: FileRecord | None, path: Path) -> PublishError:
+        """Say that other bytes came than are published."""
+        has = f"SHA-256 {found.sha256}" if found else "more bytes"
+        return PublishError(
+            f"{self.base}/{file.path} at {self.destination.name} has {has}, {MANIFEST} names "
+            f"{file.sha256}. It was not kept. Somebody publishes there now, or was cut off while "
+            "files were put in their places, or it is damaged: publish it again, then run this "
+            "again"
+        )
+
+
+def _places(store: Store, artifact: Artifact) -> Places:
+    """Where published files may be already; their own manifest comes with them, so that nobody
+    wants hashes of parts."""
+    return Places(store, artifact, in_parts=False)
+
+
+def _names(artifact: Artifact, published: SentArtifact, where: str) -> dict[str, ExpectedFile]:
     """The published files of an artifact, by their names in its folder.
 
     Raises:
         PublishError: if one of them would lie where the artifact has no files.
     """
-    names: dict[str, SentFile] = {}
+    names: dict[str, ExpectedFile] = {}
     for path, file in published.files.items():
         name = path.removeprefix(f"{artifact.base}/")
         if name != path and artifact.is_owner(name):
-            names[name] = file
+            names[name] = ExpectedFile(name, file.size, file.sha256)
         elif path not in artifact.copied:
             raise PublishError(
                 f"{where}/{MANIFEST} says that {path} is of {artifact.key}, which has its files in "
@@ -184,19 +219,20 @@ def _guests(artifact: Artifact, names: Iterable[str]) -> list[str]:
     return [name for name in artifact.guests if name in names]
 
 
-def _require_own_guests(store: Store, artifact: Artifact, names: Mapping[str, SentFile]) -> None:
+def _require_own_guests(places: Places, names: Mapping[str, ExpectedFile]) -> None:
     """What training put beside the artifact here is nobody's to replace: it may be the only copy.
 
     Raises:
         PublishError: if a value head lies here that is not the published one, or that is recorded
             here and not there.
     """
+    store, artifact = places.store, places.artifact
     for name in artifact.guests:
         path, published = store.path(artifact, name), names.get(name)
         if not os.path.lexists(path):
             continue
         if published is not None:
-            if not _holds(path, published):
+            if not places.verify(published, path):
                 raise PublishError(
                     f"{path} is another value head than the published one, and may be the only "
                     "copy: it is not replaced, and nothing was fetched. Move it away, then run "
@@ -211,14 +247,6 @@ def _require_own_guests(store: Store, artifact: Artifact, names: Mapping[str, Se
             )
 
 
-def _holds(path: Path, file: SentFile) -> bool:
-    """Whether a regular file lies there with these bytes."""
-    try:
-        return path.lstat().st_size == file.size and hash_file(path) == file.record
-    except OSError:
-        return False
-
-
 def _recorded_head(store: Store, artifact: Artifact) -> object:
     try:
         return stated(store.manifest(artifact).document, "value_head", "path")
@@ -230,7 +258,7 @@ def _described(
     data: bytes,
     artifact: Artifact,
     published: SentArtifact,
-    names: Mapping[str, SentFile],
+    names: Mapping[str, ExpectedFile],
     where: str,
 ) -> Manifest:
     """The artifact's own manifest; it must say what ``MANIFEST.json`` says.
@@ -243,9 +271,9 @@ def _described(
     except CorruptArtifact as error:
         raise PublishError(f"{error}. Nothing was taken; publish {artifact.key} again") from error
     others = {artifact.manifest, *artifact.guests}
-    files = {name: file.record for name, file in names.items() if name not in others}
+    files = {name: (f.size, f.sha256) for name, f in names.items() if name not in others}
     if (
-        files != described.files
+        files != {name: (record.size, record.sha256) for name, record in described.files.items()}
         or described.content_sha256 != published.content_sha256
         or described.document.get("asset", artifact.key) != artifact.key
         or _heads(described, artifact) != {n: names[n].sha256 for n in _guests(artifact, names)}
@@ -265,161 +293,40 @@ def _heads(described: Manifest, artifact: Artifact) -> dict[str, object]:
     return {VALUE_HEAD: stated(record, "sha256")}
 
 
-def _partials(store: Store, artifact: Artifact) -> Path:
-    """Where what arrived of files is kept, each under its hash."""
-    return store.scratch(artifact) / "pull"
-
-
-def _missing(store: Store, artifact: Artifact, names: Mapping[str, SentFile]) -> int:
-    """Bytes that are to be fetched: neither committed here nor left of a pull that was cut off.
-
-    Files that the manifest here records are not hashed for that.
-    """
-    try:
-        committed = store.manifest(artifact).files
-    except (MissingArtifact, CorruptArtifact, OSError):
-        committed = {}
-    missing: dict[str, int] = {}  # one of the same bytes under two names is fetched once
-    for name, file in names.items():
-        path = store.path(artifact, name)
-        if name in committed:
-            is_here = committed[name] == file.record and _size(path) == file.size
-        else:
-            is_here = _holds(path, file)
-        if not is_here:
-            left = _size(_partials(store, artifact) / file.sha256)
-            missing[file.sha256] = file.size - (left if 0 <= left <= file.size else 0)
-    return sum(missing.values())
-
-
-def _size(path: Path) -> int:
-    """Of a file; -1: there is none."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return -1
-    return found.st_size if stat.S_ISREG(found.st_mode) else -1
-
-
-class _Fetch:
-    """Fetches the files of one artifact.
-
-    Attributes:
-        fetched: bytes that came from the destination.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        artifact: Artifact,
-        destination: Destination,
-        names: Mapping[str, SentFile],
-        say: Say,
-    ) -> None:
-        self._store, self._artifact, self._destination = store, artifact, destination
-        self._names, self._say = names, say
-        self._folder = _partials(store, artifact)
-        size = sum(file.size for file in names.values())
-        self._progress = Progress(f"fetching {artifact.key}", size, say)
-        self._held: dict[str, Path] = {}
-        self.fetched = 0
-
-    def is_all_committed(self) -> bool:
-        """Whether every file lay in its place already."""
-        return all(
-            path == self._store.path(self._artifact, name) for name, path in self._held.items()
-        )
-
-    def get(self, name: str) -> Path:
-        """Where a file lies that is the published one: committed here, or fetched.
-
-        Raises:
-            PublishError: if it cannot be had.
-        """
-        file, committed = self._names[name], self._store.path(self._artifact, name)
-        with suppress(OSError):
-            if committed.lstat().st_size == file.size and hash_file(committed) == file.record:
-                self._progress.advance(file.size)
-                self._held[name] = committed
-                return committed
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / file.sha256
-        _remove_unusable(partial, file.size)
-        is_left = partial.exists()
-        found = self._fetch(name, file, partial)
-        if found != file.record and is_left:  # what was left here may be what is damaged
-            partial.unlink()
-            found = self._fetch(name, file, partial)
-        if found != file.record:
-            partial.unlink()
-            raise PublishError(
-                f"{self._artifact.base}/{name} at {self._destination.name} has SHA-256 "
-                f"{found.sha256}, {MANIFEST} names {file.sha256}. It was not kept. Somebody "
-                "publishes there now, or was cut off while files were put in their places, or it "
-                "is damaged: publish it again, then run this again"
-            )
-        self._held[name] = partial
-        return partial
-
-    def _fetch(self, name: str, file: SentFile, partial: Path) -> FileRecord:
-        """What the partial file holds when all of it came."""
-        records: list[FileRecord] = []
-        with HashedFile(partial, records.append, self._progress.advance, resume=True) as target:
-            if target.tell():
-                self._say(f"going on with {name}: {human_bytes(target.tell())} are here")
-            path = f"{self._artifact.base}/{name}"
-            for block in read_on(self._destination, path, target.tell(), file.size):
-                target.write(block)
-                self.fetched += len(block)
-        return records[0]
-
-
-def _remove_unusable(path: Path, size: int) -> None:
-    """Remove a partial file that is too long, or is another's as well."""
-    with suppress(FileNotFoundError):
-        found = path.lstat()
-        if found.st_size > size or found.st_nlink > 1 or not stat.S_ISREG(found.st_mode):
-            path.unlink()
-
-
-def _place(staged: Staged, name: str, path: Path, record: FileRecord) -> None:
-    if name not in staged.files:
-        staged.place(name, path, record, [])
-
-
 def _commit(
-    store: Store,
-    artifact: Artifact,
+    places: Places,
     staged: Staged,
     described: Manifest,
     data: bytes,
-    names: Mapping[str, SentFile],
-    held: Mapping[str, Path],
+    names: Mapping[str, ExpectedFile],
+    held: Mapping[str, Held],
     say: Say,
 ) -> None:
     """Commit, then give the manifest the bytes that were published: it has another time else."""
-    _require_own_guests(store, artifact, names)  # training may have put one there meanwhile
+    store, artifact = places.store, places.artifact
+    _require_own_guests(places, names)  # training may have put one there since
     sealed = ("created_at", "manifest", "self_sha256")
     said = {key: value for key, value in described.document.items() if key not in sealed}
     store.commit(artifact, staged, said, say)
     with store.lock(artifact.unit, say):
-        for name in _guests(artifact, held):
-            _place_guest(held[name], store.path(artifact, name), names[name])
+        for name in _guests(artifact, names):
+            _place_guest(places, names[name], held[name].path)
         draft = store.internal / "amended" / artifact.key  # where a kill leaves nothing beside it
         replace_file(draft, data)
         draft.replace(store.manifest_path(artifact))
         fsync_folder(store.folder(artifact))
 
 
-def _place_guest(held: Path, target: Path, file: SentFile) -> None:
-    """Give a fetched value head its name, if nobody put another there meanwhile."""
+def _place_guest(places: Places, file: ExpectedFile, held: Path) -> None:
+    """Give a fetched value head its name, if nobody put another there in between."""
+    target = places.committed(file)
     if held == target:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(held, target)
     except FileExistsError:
-        if not _holds(target, file):
+        if not places.verify(file, target):
             raise PublishError(
                 f"{target} was put there meanwhile, and is another value head than the published "
                 "one: it is not replaced. Move it away, then run this again"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.storage.manifest import FileRecord
@@ -217,7 +217,7 @@ class HashedFile:
         """Cut the file at the current position."""
         return self._file.truncate(self._hasher.size)
 
-    def __enter__(self) -> HashedFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -16,9 +16,10 @@ from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.hub import remote
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.hub.pins import Lock, repository_key
+from wmtp_assets.hub.pins import Pins, repository_key
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.sample.server import serve
+from wmtp_assets.transfer import patience
 from wmtp_assets_tests.command import run_wmtp
 from wmtp_assets_tests.components.conftest import assets_and_checks
 from wmtp_assets_tests.hub.conftest import write_files
@@ -102,7 +103,7 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Faul
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "nobody"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "nobody"))
     monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "wmtp.lock"))
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
     with (
         serve(write_hub(tmp_path / "hub", b"rows" * 100_000)) as url,
         faulty_hub(url) as front,
@@ -160,7 +161,7 @@ def test_observing_shows_that_upstream_moved(
     """A pin that nobody compares with upstream is a version that nobody ever updates."""
     root, spec = tmp_path / "storage", SPECS["humaneval"]
     pinned = remote.resolve(Endpoint(front.url, "mirror"), spec, "main")
-    Lock.read().write({repository_key(OPEN): pinned})
+    Pins.read().write({repository_key(OPEN): pinned})
     same = observe(root, instance)
     assert same.metadata["moved_past_the_pin"].value is False
     capfd.readouterr()

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,16 +18,16 @@ import pytest
 from wmtp_assets.base.errors import SpecError, StoreError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.cli.main import main
-from wmtp_assets.destinations import destination as destinations
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.folder import Folder
 from wmtp_assets.destinations.listing import MANIFEST
-from wmtp_assets.operations import pull as module
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.pull import pull, read_listing
 from wmtp_assets.operations.verify import exit_code, verify
 from wmtp_assets.storage.manifest import amend, parse, render
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer import patience
+from wmtp_assets.transfer.places import Places
 from wmtp_assets_tests.destinations.trees import (
     CATALOGUE,
     DATASET,
@@ -114,7 +115,7 @@ def test_killed_and_gone_on_with(
 def test_damaged_remainder_is_no_obstacle(node: Store, published: Folder, size: int) -> None:
     """Whatever lies in the scratch folder under the hash of a file."""
     sha256 = read_listing(published).files[LARGE].sha256
-    partial = node.scratch(node.catalogue[MODEL]) / "pull" / sha256
+    partial = Places(node, node.catalogue[MODEL]).partials / sha256
     partial.parent.mkdir(parents=True)
     partial.write_bytes(random_bytes(3_000_000)[:size] if size < 1000 else bytes(size))
     pull_all(node, published, MODEL)
@@ -127,9 +128,8 @@ def test_remainder_that_is_another_file_too_is_not_written_to(
     """A hard link of somebody's in the scratch folder."""
     theirs = tmp_path / "theirs"
     theirs.write_bytes(random_bytes(3_000_000)[:100])
-    partial = (
-        node.scratch(node.catalogue[MODEL]) / "pull" / read_listing(published).files[LARGE].sha256
-    )
+    partials = Places(node, node.catalogue[MODEL]).partials
+    partial = partials / read_listing(published).files[LARGE].sha256
     partial.parent.mkdir(parents=True)
     os.link(theirs, partial)
     pull_all(node, published, MODEL)
@@ -192,7 +192,7 @@ def test_shorter_or_longer_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A file that ends early is asked for three times; of one that is longer no more is taken."""
-    monkeypatch.setattr(destinations, "PAUSE", 0.0)
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
     damage(mounted / ROWS, change)
     if len(change(b"12")) == 1:
         refused(node, published, "ends at file://", DATASET)
@@ -220,7 +220,7 @@ def test_names(node: Store, published: Folder) -> None:
 
 def leave(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """Pretend that the disk has so many bytes left."""
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("", (), {"free": free}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("", (), {"free": free}))
 
 
 def test_no_room(node: Store, published: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +261,7 @@ def test_what_is_here_needs_no_room(
     """Neither what is committed, nor what arrived before, nor the same bytes a second time; also
     where the manifest of what lies here is gone."""
     large = read_listing(published).files[LARGE].sha256
-    partial = node.scratch(node.catalogue[MODEL]) / "pull" / large
+    partial = Places(node, node.catalogue[MODEL]).partials / large
     partial.parent.mkdir(parents=True)
     partial.write_bytes(random_bytes(3_000_000)[:2_990_000])
     with monkeypatch.context() as patch:

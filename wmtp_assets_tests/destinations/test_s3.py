@@ -18,7 +18,6 @@ from typing import Any, get_args
 import pytest
 
 from wmtp_assets.base.errors import SpecError, StoreError, WmtpError
-from wmtp_assets.destinations import destination as destinations
 from wmtp_assets.destinations import s3
 from wmtp_assets.destinations.destination import How
 from wmtp_assets.destinations.errors import PublishError
@@ -33,6 +32,7 @@ from wmtp_assets.operations.publish import Options, publish
 from wmtp_assets.operations.pull import read_listing
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer import patience
 from wmtp_assets_tests.destinations.conftest import KEY, SECRET, OpenS3, client_of
 from wmtp_assets_tests.destinations.faults import PAGE
 from wmtp_assets_tests.destinations.front import After, Answer, Front, Request
@@ -189,7 +189,7 @@ def test_reading_back_goes_on_where_it_was_cut(
     tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours of reading are not lost, nor a publication, to one cut connection."""
-    monkeypatch.setattr(destinations, "PAUSE", 0.0)
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
     cuts = [1_500_000]
 
     def cut(request: Request, answer: Answer) -> None:
@@ -704,8 +704,8 @@ def test_pull_goes_on_where_it_was_cut(
 KILLED = """
 import os, sys
 from pathlib import Path
-from wmtp_assets.catalogue.artifact import Catalogue
-from wmtp_assets.publish import destination, s3
+from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.destinations import destination, s3
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.destinations.s3 import S3

@@ -18,11 +18,11 @@ import pytest
 from wmtp_assets.base.errors import DownloadError, StoreError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository, SplitSpec, load_specs
-from wmtp_assets.hub.download import Places
+from wmtp_assets.hub.download import places_of
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.hub.pins import Lock, repository_key
+from wmtp_assets.hub.origin import HubOrigin
+from wmtp_assets.hub.pins import Pins, repository_key
 from wmtp_assets.hub.remote import RemoteFile, resolve, wanted_files
-from wmtp_assets.hub.transfer import Transfer, verify_held
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.index import index_repository, read_index
@@ -30,6 +30,8 @@ from wmtp_assets.sample.repositories import index_path
 from wmtp_assets.sample.server import serve
 from wmtp_assets.storage.files import HashedFile, hash_file
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer import patience
+from wmtp_assets.transfer.arrival import Arrival
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import CHUNK, FaultyHub, cut, faulty_hub, files, refuse
 from wmtp_assets_tests.respec import respec
@@ -132,17 +134,18 @@ def test_progress_and_plan_are_said(endpoint: str, hub_store: Store) -> None:
 
 @pytest.mark.parametrize("name", [PARQUET, "README.md"], ids=["lfs", "git"])
 def test_wrong_bytes_of_the_right_size_are_refused(
-    hub: Path, endpoint: str, tmp_path: Path, name: str
+    hub: Path, endpoint: str, hub_store: Store, tmp_path: Path, name: str
 ) -> None:
     """The stock client checks the size only; a bit flipped on the way must not be kept."""
     remote = resolve(at(endpoint), of_files("humaneval", test=name), "main")
+    places = places_of(hub_store, hub_store.catalogue["humaneval_raw"])
     path = tmp_path / "arrived"
     data = bytearray((hub / "datasets" / HUMANEVAL.id / name).read_bytes())
     path.write_bytes(data)
-    assert verify_held(remote.files[0], path) is not None
+    assert places.verify(remote.files[0], path) is not None
     data[-1] ^= 1
     path.write_bytes(data)
-    assert verify_held(remote.files[0], path) is None
+    assert places.verify(remote.files[0], path) is None
     assert path.read_bytes() == data
 
 
@@ -169,7 +172,7 @@ def test_sample_needs_no_network(tmp_path: Path, variable: str, value: str) -> N
     """Behind a proxy, or told to stay offline, the client must still reach the loopback server."""
     script = (
         "from pathlib import Path\n"
-        "from wmtp_assets.catalogue.artifact import Catalogue\n"
+        "from wmtp_assets.kinds.registry import load_catalogue\n"
         "from wmtp_assets.operations.materialize import materialize\n"
         "from wmtp_assets.base.settings import Settings\n"
         "from wmtp_assets.storage.store import Store\n"
@@ -431,7 +434,7 @@ WITHOUT_NETWORK = """
 import sys
 from pathlib import Path
 from wmtp_assets.base.errors import WmtpError
-from wmtp_assets.catalogue.artifact import Catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
@@ -449,7 +452,7 @@ def front(hub: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     with serve(hub) as url, faulty_hub(url) as front:
         monkeypatch.setenv("HF_ENDPOINT", front.url)
         monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "wmtp.lock"))
-        Lock.read().write({repository_key(HUMANEVAL): resolve(at(url), SPECS["humaneval"], "main")})
+        Pins.read().write({repository_key(HUMANEVAL): resolve(at(url), SPECS["humaneval"], "main")})
         front.requests.clear()
         yield front
 
@@ -514,7 +517,7 @@ def test_client_asks_nothing_of_its_own(front: FaultyHub, tmp_path: Path) -> Non
     command = [sys.executable, "-c", WITHOUT_NETWORK, str(tmp_path / "storage")]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     paths = [request.path.partition("?")[0] for request in front.requests]
-    commit = Lock.read().repositories[repository_key(HUMANEVAL)].commit
+    commit = Pins.read().repositories[repository_key(HUMANEVAL)].commit
     assert paths == [
         f"/api/datasets/{HUMANEVAL.id}/revision/main",
         f"/datasets/{HUMANEVAL.id}/resolve/{commit}/{PARQUET}",
@@ -615,43 +618,8 @@ def no_wait(seconds: float) -> None:
     """Nobody waits."""
 
 
-@pytest.mark.parametrize("kind", ["linked elsewhere", "a symbolic link", "too long"])
-def test_partial_file_that_is_another_file_is_not_written_to(
-    hub: Path, endpoint: str, tmp_path: Path, kind: str
-) -> None:
-    """A partial is gone on with by writing into it; one that shares its bytes with a committed file
-    (the process was killed right after the commit) would take that file with it."""
-    spec = SPECS["humaneval"]
-    remote = resolve(at(endpoint), spec, "main")
-    transfer = Transfer(
-        at(endpoint),
-        spec.repository,
-        remote.commit,
-        tmp_path / "partial",
-        "",
-        "",
-        lambda line: None,
-    )
-    (file,) = remote.files
-    other = tmp_path / "other"
-    other.write_bytes(b"rows" if kind != "too long" else b"rows" * 1001)
-    path = transfer.partial(file)
-    path.parent.mkdir()
-    if kind == "a symbolic link":
-        path.symlink_to(other)
-    elif kind == "linked elsewhere":
-        path.hardlink_to(other)
-    else:
-        path.write_bytes(other.read_bytes())
-    before = other.read_bytes()
-    held = transfer.fetch(file, lambda size: None)
-    assert held.path.read_bytes() == b"rows" * 1000
-    assert not held.path.is_symlink()
-    assert other.read_bytes() == before
-
-
 def test_connection_that_is_lost_a_thousand_times(
-    hub: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hub: Path, hub_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client calls itself for every lost connection, and Python allows some hundred calls:
     27 GB over a bad line are more."""
@@ -659,18 +627,18 @@ def test_connection_that_is_lost_a_thousand_times(
 
     spec, size = SPECS["humaneval"], 150 * CHUNK
     write_files(hub / "datasets" / HUMANEVAL.id, {PARQUET: b"rows" * (size // 4)})
-    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=no_wait))
+    for module in (file_download, patience):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=no_wait))
     with serve(hub) as url, faulty_hub(url) as front:
         front.change = files(cut(CHUNK))()
         remote = resolve(at(front.url), spec, "main")
-        folder, said = tmp_path / "partial", []
-        transfer = Transfer(
-            at(front.url), spec.repository, remote.commit, folder, "", "", said.append, no_wait
-        )
+        places, said = places_of(hub_store, hub_store.catalogue["humaneval_raw"]), []
+        origin = HubOrigin(at(front.url), spec.repository, remote.commit, "", "")
+        arrival = Arrival(places, origin, lambda size: None, said.append)
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(150 + len(inspect.stack()))
         try:
-            held = transfer.fetch(remote.files[0], lambda size: None)
+            held = arrival.get(remote.files[0])
         finally:
             sys.setrecursionlimit(limit)
     assert held.record.size == size
@@ -680,7 +648,7 @@ def test_connection_that_is_lost_a_thousand_times(
 def test_partials_of_other_files_are_removed(front: FaultyHub, hub_store: Store) -> None:
     """Half of a file that upstream replaced is 13 GB that nobody will ever finish."""
     raw = hub_store.catalogue["humaneval_raw"]
-    partials = Places(hub_store, raw).partials
+    partials = places_of(hub_store, raw).partials
     write_files(partials, {"0" * 64: b"of another time"})
     hub_store.claim()
     front.change = files(refuse(404, "EntryNotFound", "Entry not found"))()

@@ -20,12 +20,13 @@ from huggingface_hub.utils import _http
 from wmtp_assets.base.errors import DownloadError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.hub import endpoint, remote, transfer
-from wmtp_assets.hub.pins import Lock, repository_key
+from wmtp_assets.hub import client, endpoint, remote
+from wmtp_assets.hub.pins import Pins, repository_key
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.server import serve
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer import patience
 from wmtp_assets_tests.hub import faults
 from wmtp_assets_tests.hub.faults import (
     ANSWER_SECONDS,
@@ -49,7 +50,7 @@ DOCS = Path(__file__).parents[2] / "docs/downloads.md"
 MATERIALIZE = """
 import sys
 from pathlib import Path
-from wmtp_assets.catalogue.artifact import Catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
@@ -62,12 +63,12 @@ materialize(store, store.catalogue[sys.argv[2]])
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that the client and we would have waited; nobody waits."""
     seconds: list[float] = []
-    for module in (_http, file_download, remote):
+    for module in (_http, file_download, patience):
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=seconds.append))
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", ANSWER_SECONDS)
     monkeypatch.setattr(remote, "ANSWER_TIMEOUT", ANSWER_SECONDS)
-    monkeypatch.setattr(endpoint, "CLIENT_TIMEOUT", ANSWER_SECONDS)
+    monkeypatch.setattr(client, "CLIENT_TIMEOUT", ANSWER_SECONDS)
     return seconds
 
 
@@ -138,7 +139,7 @@ def play(tmp_path: Path, slept: list[float], monkeypatch: pytest.MonkeyPatch) ->
             if fault.before == "a lock file":
                 spec = SPECS[name]
                 found = remote.resolve(endpoint.Endpoint(hub.url, "mirror"), spec, "main")
-                Lock.read().write({repository_key(spec.repository): found})
+                Pins.read().write({repository_key(spec.repository): found})
             url = hub.url
             if fault.kind == "closed port":
                 url = "http://127.0.0.1:9"
@@ -231,7 +232,7 @@ def test_the_docs_have_this_table() -> None:
 def test_list_is_of_different_faults() -> None:
     """Each row of the table means another thing."""
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
-    assert transfer.CHUNK == faults.CHUNK
+    assert client.CHUNK == faults.CHUNK
 
 
 def test_retry_after_is_obeyed(play: Play, slept: list[float]) -> None:

@@ -20,7 +20,7 @@ def hub(store: Store) -> Iterator[Condition]:
     if store.settings.source == "sample":
         yield Condition("endpoint", "ok", "the sample: no hub is asked, and no token is needed")
         return
-    from huggingface_hub import is_offline_mode
+    from wmtp_assets.hub.client import is_offline_mode
 
     repositories = _repositories(store)
     try:
@@ -77,14 +77,12 @@ def _token(endpoint: Endpoint, gated: list[Repository]) -> Condition:
 
 def _ask(endpoint: Endpoint, token: str) -> tuple[Any, int]:
     """What the hub says about the token, None if nothing, and the status of its answer, or 0."""
-    from httpx2 import HTTPError
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from wmtp_assets.hub.client import HfApi, HfHubHTTPError, HTTPError, status_of
 
     try:
         return HfApi(endpoint=endpoint.url).whoami(token=token), 200
     except HfHubHTTPError as error:
-        return None, error.response.status_code if error.response is not None else 0
+        return None, status_of(error)
     except (HTTPError, DownloadError, OSError, ValueError):
         return None, 0
 

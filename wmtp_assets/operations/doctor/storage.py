@@ -12,7 +12,7 @@ from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.settings import ROOT_VARIABLE
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS
 from wmtp_assets.hub.download import known_files
-from wmtp_assets.hub.pins import read_lock
+from wmtp_assets.hub.pins import read_pins
 from wmtp_assets.operations.doctor.condition import Condition
 from wmtp_assets.operations.gc import collect
 from wmtp_assets.operations.plan import plan_raw, space_of
@@ -104,8 +104,8 @@ def _needed(store: Store) -> int | None:
     if store.settings.source == "sample":
         return 0 if all(is_committed(store, item) for item in required) else SAMPLE
     raw = [artifact for artifact in required if artifact.is_downloaded]
-    lock = read_lock(store.settings)
-    if not all(known_files(store, item, lock) for item in raw):
+    pins = read_pins(store.settings)
+    if not all(known_files(store, item, pins) for item in raw):
         return None
     return space_of(store, required, [plan_raw(store, item) for item in raw]).needed
 

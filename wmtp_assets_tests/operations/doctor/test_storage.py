@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.hub.pins import Lock
+from wmtp_assets.hub.pins import Pins
 from wmtp_assets.kinds.registry import expand, load_catalogue
 from wmtp_assets.operations.doctor import storage
 from wmtp_assets.operations.doctor.condition import Condition
@@ -137,9 +137,9 @@ def test_real_source_that_is_locked(
         for spec in store.catalogue.specs
     ]
     real = Store(Settings("hub", tmp_path / "real"), expand(specs))
-    monkeypatch.setattr(storage, "read_lock", lambda settings: Lock(tmp_path / "lock", known))
+    monkeypatch.setattr(storage, "read_pins", lambda settings: Pins(tmp_path / "lock", known))
     monkeypatch.setattr(
-        "wmtp_assets.operations.plan.read_lock", lambda settings: storage.read_lock(settings)
+        "wmtp_assets.operations.plan.read_pins", lambda settings: storage.read_pins(settings)
     )
     found = storage.disk(real)
     assert found.state == "ok"

@@ -1,0 +1,87 @@
+"""Pinning: the commit of a repository, and the hash of each of its files, as the hub has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from wmtp_assets.base.errors import SpecError, WmtpError
+from wmtp_assets.base.settings import SOURCE_VARIABLE
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.hub.endpoint import open_endpoint
+from wmtp_assets.hub.pins import Pins, check_unchanged, pin_of, repository_key
+from wmtp_assets.hub.remote import MAIN, RemoteRepository, resolve
+from wmtp_assets.storage.store import Store
+
+Row = dict[str, Any]
+"""What pinning a repository changes: ``repository`` and either ``problem``, or ``revision``,
+``state`` and what differs."""
+
+
+def pin(
+    store: Store, artifacts: Iterable[Artifact], *, update: bool = False
+) -> tuple[list[Row], bool]:
+    """Ask the hub for the repositories of raw artifacts, and write the pins that differ.
+
+    Args:
+        update: move to the head of main.
+
+    Returns:
+        A row for each repository, and whether the pins were written.
+
+    Raises:
+        SpecError: for the sample, or if the pins are malformed.
+    """
+    if store.settings.source != "hub":
+        raise SpecError(
+            f"the sample's repositories are made here and not locked; set {SOURCE_VARIABLE}=hub"
+        )
+    pins = Pins.read()
+    changes: dict[str, RemoteRepository] = {}
+    rows: list[Row] = []
+    for artifact in artifacts:
+        if not artifact.is_downloaded:
+            continue
+        repository = artifact.spec.repository
+        key = repository_key(repository)
+        before = pins.find(repository)
+        try:
+            after = _resolve(store, artifact, pins, update)
+        except WmtpError as error:
+            rows.append({"repository": key, "problem": str(error)})
+            continue
+        if after != before:
+            changes[key] = after
+        row = {"repository": key, "revision": after.commit, **_compare(before, after)}
+        if update and repository.revision:
+            row["note"] = "not moved: the revision is set in its defs.yaml"
+        rows.append(row)
+    if changes:
+        pins.write(changes)
+    return rows, bool(changes)
+
+
+def _resolve(store: Store, artifact: Artifact, pins: Pins, update: bool) -> RemoteRepository:
+    spec = artifact.spec
+    revision = spec.repository.revision if update else pin_of(store.settings, spec, pins)
+    with open_endpoint(store.settings, spec.repository) as endpoint:
+        found = resolve(endpoint, spec, revision or MAIN, f"wmtp lock {artifact.key}")
+    check_unchanged(spec.repository, pins.find(spec.repository), found, str(pins.path))
+    return found
+
+
+def _compare(before: RemoteRepository | None, after: RemoteRepository) -> Row:
+    """What pinning changes."""
+    if before == after:
+        return {"state": "as before"}
+    if before is None:
+        return {"state": "locked", "files": len(after.files)}
+    old = {file.path: file.key for file in before.files}
+    new = {file.path: file.key for file in after.files}
+    return {
+        "state": "changed",
+        "from": before.commit,
+        "changed": sorted(path for path in old.keys() & new.keys() if old[path] != new[path]),
+        "added": sorted(new.keys() - old.keys()),
+        "removed": sorted(old.keys() - new.keys()),
+    }

@@ -1,0 +1,1 @@
+"""The arrival of bytes, from the hub or from a destination: found here, resumed, verified."""

@@ -1,0 +1,146 @@
+"""Fetching the bytes of files, so that what arrived is never fetched again.
+
+A partial file is named by its expected hash, lies in the artifact's scratch folder, and the next
+process resumes it. Bytes are hashed while they are written, no more of them are taken than are
+expected, and a file with other bytes is removed and explained.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.base.progress import Say, human_bytes
+from wmtp_assets.storage.files import HashedFile
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.transfer.patience import complete
+from wmtp_assets.transfer.places import Advance, ExpectedFile, Held, Places
+
+
+class Partial(HashedFile):
+    """What arrived of a file. It takes no more than ``limit`` bytes: the other side must not fill
+    the disk."""
+
+    limit: int = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self.tell() + len(data) > self.limit:
+            raise _TooLong
+        return super().write(data)
+
+
+class _TooLong(Exception):
+    """More bytes came than were expected."""
+
+
+class Origin(Protocol):
+    """Where bytes come from.
+
+    Attributes:
+        attempts: in a row that bring nothing before it is given up.
+    """
+
+    @property
+    def attempts(self) -> int: ...
+
+    def send(self, file: ExpectedFile, target: Partial) -> None:
+        """Write what is missing of a file, from ``target.tell()`` on.
+
+        Raises:
+            Interrupted: if it broke off, and trying again may help.
+            WmtpError: if it failed for good; what arrived is kept.
+            OSError: if the local disk refuses.
+        """
+        ...
+
+    def mismatch(self, file: ExpectedFile, found: FileRecord | None, path: Path) -> WmtpError:
+        """The error for other bytes than expected.
+
+        Args:
+            found: what arrived at ``path``; None: more bytes than were expected.
+        """
+        ...
+
+
+class Arrival:
+    """The arrival of one artifact's files.
+
+    Args:
+        places: where bytes may lie already, and partial files do.
+        origin: where the others come from.
+
+    Attributes:
+        fetched: bytes that came from the origin.
+        seconds: that this took.
+    """
+
+    def __init__(self, places: Places, origin: Origin, advance: Advance, say: Say) -> None:
+        self.places, self._origin, self._advance, self._say = places, origin, advance, say
+        self.fetched = 0
+        self.seconds = 0.0
+
+    def get(self, file: ExpectedFile) -> Held:
+        """A file that is here, or is fetched.
+
+        Raises:
+            WmtpError: if the transfer fails for good (what arrived is kept), or what arrived is
+                not what is expected (it is removed).
+            OSError: if the local disk refuses.
+        """
+        return self.places.find(file, self._advance, self._say) or self._fetch(file)
+
+    def _fetch(self, file: ExpectedFile) -> Held:
+        path = self.places.partial(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_unusable(path, file.size)
+        started, is_left = time.monotonic(), path.exists()
+        held = self._receive(file, path)
+        if is_left and not file.is_met_by(held.record, path):  # damaged may be what was left here
+            path.unlink()
+            self._advance(-held.record.size)
+            held = self._receive(file, path)
+        self.seconds += time.monotonic() - started
+        if not file.is_met_by(held.record, path):
+            self._refuse(file, held.record, path)
+        return held
+
+    def _receive(self, file: ExpectedFile, path: Path) -> Held:
+        """What the partial file holds when all of it came."""
+        parts: list[str] | None = [] if self.places.in_parts else None
+        records: list[FileRecord] = []
+        try:
+            with Partial(path, records.append, self._advance, parts, resume=True) as target:
+                target.limit = file.size
+                here, origin = target.tell(), self._origin
+                if here:
+                    of = f"{human_bytes(here)} of {human_bytes(file.size)} are here"
+                    self._say(f"resuming {file.path}: {of}")
+                send = partial(origin.send, file, target)
+                complete(file.path, file.size, target.tell, send, origin.attempts, self._say)
+        except _TooLong:
+            self._refuse(file, None, path)
+        except BaseException:
+            if path.exists() and not path.stat().st_size:  # nothing arrived
+                path.unlink()
+            raise
+        self.fetched += file.size - here
+        return Held(path, records[0], parts or [])
+
+    def _refuse(self, file: ExpectedFile, found: FileRecord | None, path: Path) -> NoReturn:
+        error = self._origin.mismatch(file, found, path)
+        path.unlink(missing_ok=True)
+        raise error
+
+
+def _remove_unusable(path: Path, size: int) -> None:
+    """Remove a partial file that is too long, or that is written to only by changing another: one
+    that was linked into an artifact, or is a link itself."""
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if found.st_size > size or found.st_nlink > 1 or not stat.S_ISREG(found.st_mode):
+            path.unlink()

@@ -1,0 +1,251 @@
+"""Where the bytes of an expected file may lie already, and what is still missing.
+
+A file is believed for its hash only, so it does not matter where its bytes come from: the committed
+artifact, what an interrupted transfer left, a folder that somebody names, the hub or a destination.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wmtp_assets.base.errors import CorruptArtifact, DownloadError, MissingArtifact, StoreError
+from wmtp_assets.base.progress import Say, human_bytes
+from wmtp_assets.base.settings import ROOT_VARIABLE
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.storage.files import BLOCK, HashedFile, hash_file, open_regular
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import Staged, Store
+
+Advance = Callable[[int], None]
+"""Told the bytes that are here now; a negative number takes back what has to be done again."""
+
+
+def ignore(size: int) -> None:
+    """An :data:`Advance` that shows nothing."""
+
+
+@dataclass(frozen=True)
+class ExpectedFile:
+    """A file that is to arrive.
+
+    Attributes:
+        path: its name where it comes from.
+        size: bytes.
+        sha256: None where only its git blob SHA-1 is known.
+        blob_id: git blob SHA-1 of a small file, else None.
+    """
+
+    path: str
+    size: int
+    sha256: str | None
+    blob_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The expected hash, as a file name."""
+        return self.sha256 or f"git-{self.blob_id}"
+
+    def is_met_by(self, found: FileRecord, path: Path) -> bool:
+        """Whether the file at ``path`` is the expected one.
+
+        Args:
+            found: its size and SHA-256.
+        """
+        if found.size != self.size:
+            return False
+        if self.sha256 is not None:
+            return found.sha256 == self.sha256
+        return git_sha1(path) == self.blob_id
+
+
+def git_sha1(path: Path) -> str:
+    """The git blob SHA-1 of a small file."""
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file that is here and is the expected one.
+
+    Attributes:
+        path: where it lies.
+        record: size and SHA-256.
+        parts: SHA-256 of each 16 MiB; empty where nobody wants them.
+    """
+
+    path: Path
+    record: FileRecord
+    parts: list[str]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the files of an artifact may lie already.
+
+    Attributes:
+        store, artifact: what lies in the artifact's folder counts, committed or not.
+        below: the part of that folder, with a slash, in which files lie under their paths.
+        others: folders with the same paths, which somebody named; links in there are followed, as
+            the hub client's cache is made of them.
+        in_parts: whether :attr:`Held.parts` are wanted.
+    """
+
+    store: Store
+    artifact: Artifact[Any]
+    below: str = ""
+    others: Sequence[Path] = ()
+    in_parts: bool = True
+
+    @property
+    def partials(self) -> Path:
+        """The folder of what interrupted transfers left."""
+        return self.store.scratch(self.artifact) / "partial"
+
+    def partial(self, file: ExpectedFile) -> Path:
+        """Where what arrived of a file lies: under its expected hash."""
+        return self.partials / file.key
+
+    def committed(self, file: ExpectedFile) -> Path:
+        """Where the file lies in the artifact."""
+        return self.store.path(self.artifact, self.below + file.path)
+
+    def candidates(self, file: ExpectedFile) -> Iterator[Path]:
+        """Regular files of the right size that may be the expected one."""
+        elsewhere = ((folder / file.path).resolve() for folder in self.others)
+        for path in (self.committed(file), self.partial(file), *elsewhere):
+            if _size(path) == file.size:
+                yield path
+
+    def missing(self, files: Iterable[ExpectedFile], *, is_hashed: bool = False) -> int:
+        """Bytes to fetch; of equal content under two names once.
+
+        What the committed manifest records is believed, and a file under its hash.
+
+        Args:
+            is_hashed: hash what no manifest records; by default its size is enough.
+        """
+        try:
+            recorded = self.store.manifest(self.artifact).files
+        except (MissingArtifact, CorruptArtifact, OSError):
+            recorded = {}
+
+        def is_here(file: ExpectedFile, path: Path) -> bool:
+            if path != self.committed(file):
+                return True
+            record = recorded.get(self.below + file.path)
+            if record is not None:
+                return record.size == file.size and file.sha256 in (None, record.sha256)
+            return not is_hashed or self.verify(file, path) is not None
+
+        missing: dict[str, int] = {}
+        for file in files:
+            if not any(is_here(file, path) for path in self.candidates(file)):
+                left = _size(self.partial(file))
+                missing[file.key] = file.size - (left if 0 < left < file.size else 0)
+        return sum(missing.values())
+
+    def to_copy(self, files: Iterable[ExpectedFile]) -> int:
+        """Bytes that are here, but on another filesystem."""
+        device = self.store.internal.stat().st_dev
+        first = ((file.size, next(self.candidates(file), None)) for file in files)
+        return sum(size for size, path in first if path and path.stat().st_dev != device)
+
+    def verify(self, file: ExpectedFile, path: Path, advance: Advance = ignore) -> Held | None:
+        """The file at ``path``, if it is the expected one; it is only read."""
+        parts: list[str] = []
+        with suppress(OSError):
+            if path.lstat().st_size == file.size:
+                record = hash_file(path, advance, parts if self.in_parts else None)
+                if file.is_met_by(record, path):
+                    return Held(path, record, parts)
+        return None
+
+    def find(self, file: ExpectedFile, advance: Advance, say: Say) -> Held | None:
+        """The expected file, where it is here and its bytes are right."""
+        for path in self.candidates(file):
+            held = self.verify(file, path, advance)
+            if held is not None:
+                return held
+            advance(-file.size)
+            say(f"{path} has the size of {file.path}, but other bytes: it is not used")
+            if path == self.partial(file):
+                path.unlink(missing_ok=True)
+        return None
+
+    def keep_only(self, files: Iterable[ExpectedFile]) -> None:
+        """Remove what was left of files that are no longer wanted."""
+        wanted = {file.key for file in files}
+        for path in self.partials.iterdir() if self.partials.is_dir() else ():
+            if path.name not in wanted:
+                path.unlink()
+
+    def place(self, staged: Staged, file: ExpectedFile, held: Held) -> None:
+        """Put a verified file into the staging folder: by a link, or copied from another
+        filesystem.
+
+        Raises:
+            DownloadError: if it changes while it is copied.
+        """
+        name = self.below + file.path
+        try:
+            staged.place(name, held.path, held.record, held.parts)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                raise
+            staged.place(name, self._copy(file, held), held.record, held.parts)
+
+    def _copy(self, file: ExpectedFile, held: Held) -> Path:
+        """A copy of a file on the root's filesystem, hashed while it is written."""
+        target = self.partial(file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        records: list[FileRecord] = []
+        with open_regular(held.path) as source, HashedFile(target, records.append, ignore) as to:
+            while block := source.read(BLOCK):
+                to.write(block)
+        if records != [held.record]:
+            target.unlink()
+            raise DownloadError(f"{held.path} changed while it was copied; run again")
+        return target
+
+
+def _size(path: Path) -> int:
+    """Bytes of a regular file that can be read; -1: there is none."""
+    try:
+        with open_regular(path) as opened:
+            return os.fstat(opened.fileno()).st_size
+    except OSError:
+        return -1
+
+
+def free_space(store: Store) -> int:
+    """Bytes free where the root is, or will be."""
+    there = next(path for path in (store.internal, *store.internal.parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def require_space(store: Store, who: str, needed: int, says: str) -> None:
+    """Refuse, before the first byte, what will not fit.
+
+    Args:
+        who: what is to arrive, for people.
+        says: what is needed of what, for people.
+
+    Raises:
+        StoreError: if fewer than ``needed`` bytes are free.
+    """
+    free = free_space(store)
+    if needed > free:
+        raise StoreError(
+            f"{who} will not fit: {says}, {human_bytes(free)} free under {store.root}. Free some "
+            f"space, or move the root with {ROOT_VARIABLE}"
+        )
