@@ -11,6 +11,7 @@ from wmtp_assets.datasets.stats import newest_summary
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.pieces import payload
 from wmtp_assets.storage.store import Store
 
 Read = Callable[[Artifact, str], bytes]
@@ -38,8 +39,9 @@ class Fact:
 
     @property
     def files(self) -> Mapping[str, FileRecord]:
-        """Its files under names that do not tell the day; of statistics the newest summary."""
-        files = self.manifest.files
+        """Its files, apart from the hashes of their pieces, under names that do not tell the day;
+        of statistics the newest summary."""
+        files = payload(self.manifest.files, self.artifact.pieces)
         if self.artifact.kind != "stats":
             return files
         newest = newest_summary(files)

@@ -12,7 +12,7 @@ from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.layout import Artifact
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import replace_file
-from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
+from wmtp_assets.storage.manifest import Document, FileRecord, MadeWith, Manifest
 from wmtp_assets.storage.store import Staged, Store, materialize_command
 
 
@@ -24,7 +24,7 @@ def _build(build: Build, others: Sequence[Path], run: Run) -> Document:
         return build_raw(build, others)
     staged = build.staged
     try:
-        document, files, parts = run(
+        document, files = run(
             _parse_and_build, build.store, build.artifact, staged.folder, say=build.say
         )
     except ChildDied as error:
@@ -33,17 +33,17 @@ def _build(build: Build, others: Sequence[Path], run: Run) -> Document:
             f"memory, that file is hostile or damaged: wmtp verify {build.artifact.spec.folder}"
         ) from error
     staged.files.update(files)
-    staged.parts.update(parts)
     return document
 
 
 def _parse_and_build(
     store: Store, artifact: Artifact, folder: Path, say: Say
-) -> tuple[Document, dict[str, FileRecord], dict[str, list[str]]]:
+) -> tuple[Document, dict[str, FileRecord]]:
     """Build into a staging folder; what the manifest shall say, and the files with their hashes."""
     staged = Staged(folder)
     document = _run_builder(Build(store, artifact, staged, say))
-    return document, staged.files, staged.parts
+    staged.write_pieces(artifact.pieces)
+    return document, staged.files
 
 
 def _run_builder(build: Build) -> Document:
@@ -167,9 +167,25 @@ def build_staged(
     """
     upstream = check_upstream(store, artifact, say)
     document = _build(Build(store, artifact, staged, say, revision), others, run)
+    staged.write_pieces(artifact.pieces)
     if check_upstream(store, artifact, say) != upstream:
         raise StoreError(
             f"{artifact.key} was not committed: what it is made from was committed anew "
             f"meanwhile. Run again: {materialize_command(artifact.key)}"
         )
-    return {"asset": artifact.key, "kind": artifact.kind, **document, "upstream": upstream}
+    return {
+        "asset": artifact.key,
+        "kind": artifact.kind,
+        **document,
+        "upstream": upstream,
+        "made_with": made_with(artifact),
+    }
+
+
+def made_with(artifact: Artifact) -> Document:
+    """The builder's version, and the settings that decide about the content.
+
+    THE ONE PLACE: ``kinds`` will say both; until then every builder has version 1, and no setting
+    decides about the content.
+    """
+    return MadeWith(builder=1).model_dump()
