@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, SpecError
 from wmtp_assets.base.progress import Progress

@@ -97,6 +97,11 @@ class Header:
         return {entry.name: entry.shape for entry in self.entries}
 
     @property
+    def piece_sizes(self) -> list[int]:
+        """Bytes of the pieces of the file: what is before the data, then each tensor."""
+        return [self.data_start, *(entry.size for entry in self.entries)]
+
+    @property
     def n_params(self) -> int:
         """Elements of all tensors together."""
         return sum(prod(entry.shape) for entry in self.entries)

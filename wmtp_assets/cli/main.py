@@ -15,6 +15,7 @@ from wmtp_assets.cli.approve import approve
 from wmtp_assets.cli.doctor import doctor
 from wmtp_assets.cli.gc import gc
 from wmtp_assets.cli.lock import lock
+from wmtp_assets.cli.migrate import migrate_command
 from wmtp_assets.cli.plan import plan
 from wmtp_assets.cli.publish import publish
 from wmtp_assets.cli.pull import pull_command
@@ -43,6 +44,7 @@ cli.add_command(lock)
 cli.add_command(adopt)
 cli.add_command(verify)
 cli.add_command(repair_command)
+cli.add_command(migrate_command)
 cli.add_command(gc)
 cli.add_command(value_head)
 cli.add_command(approve)

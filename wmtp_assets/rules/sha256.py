@@ -1,8 +1,8 @@
 """The rule of hashes: every byte on disk is a byte that was committed.
 
-A file is verified in pieces, side by side, where the artifact has their hashes, else as a whole. The
-pieces and the size cover every byte; what is damaged has a name. A manifest of the version before
-has hashes of pieces in itself; they are not used.
+A file is verified in pieces, side by side, where ``pieces.json`` has their hashes, else as a whole.
+The pieces and the size cover every byte; what is damaged has a name. A manifest of the version
+before has hashes of pieces in itself; they are not used.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def _report(
     """
     owner, remedy = name, repair_command(subject.artifact.key)
     whole = _whole(subject, name)
-    if whole not in wrong and _hash(subject, whole) == whole.sha256:
+    is_read = not any(isinstance(found, OSError) for found in wrong.values())
+    if is_read and whole not in wrong and _hash(subject, whole) == whole.sha256:
         owner, remedy = subject.artifact.pieces, materialize_command(subject.artifact.key)
     add = partial(report.add, subject.file(owner), remedy=remedy)
     for number, (piece, found) in enumerate(wrong.items()):
@@ -243,8 +244,7 @@ def _check_roles(subject: Subject, report: Report) -> None:
 
 def _is_tokenizer_beside(subject: Subject, name: str) -> bool:
     """Whether ``name`` is the tokenizer of the same model, which is another artifact's file."""
-    upstream = (subject.store.catalogue[key] for key in subject.artifact.upstream)
-    files = {
-        f"{other.base}/{TOKENIZER}" for other in upstream if other.unit == subject.artifact.unit
-    }
-    return subject.file(name) in files
+    artifact = subject.artifact
+    upstream = (subject.store.catalogue[key] for key in artifact.upstream)
+    beside = (other for other in upstream if other.unit == artifact.unit)
+    return subject.file(name) in {f"{other.base}/{TOKENIZER}" for other in beside}

@@ -11,8 +11,10 @@ folder). Whatever else it says about the artifact, it holds
 - ``created_at``: when this content was first made, UTC;
 - ``self_sha256``: SHA-256 of the document's own canonical form (keys sorted, no white space)
   without this key. The file's bytes must also be exactly what :func:`render` makes of the document,
-  so that every single bit of a manifest is covered. Hashes of the pieces that large files consist of
-are not in the manifest but in a file that it lists: see :mod:`wmtp_assets.storage.pieces`.
+  so that every single bit of a manifest is covered.
+
+Hashes of the pieces of large files are not in the manifest but in a file that it lists: see
+:mod:`wmtp_assets.storage.pieces`.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class MadeWith(Spec):
     """
 
     builder: int = Field(ge=1, strict=True)
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 _FILES = TypeAdapter(dict[RelativePath, FileRecord])
@@ -72,6 +74,12 @@ class Manifest:
     files: Mapping[str, FileRecord]
     content_sha256: str
     made_with: MadeWith | None = None
+
+    @property
+    def description(self) -> Document:
+        """What it says apart from its files, its time and its own hash."""
+        sealed = ("created_at", "manifest", "self_sha256")
+        return {key: value for key, value in self.document.items() if key not in sealed}
 
     @property
     def size(self) -> int:
