@@ -178,6 +178,8 @@ def prove(
         elif len(hashes) > 1:
             cuts[name] = Parts(part_size=files.PART, sha256=hashes)
             parts[name] = hashes
+    if stated(manifest.document, "checkpoint", "header_sha256") is not None:
+        found.setdefault("checkpoint", None)
     if "parts" in manifest.document:
         found["parts"] = {"size": files.PART, "sha256": parts}
     said = {key: manifest.document.get(key) for key in found}
@@ -192,7 +194,7 @@ def prove(
 
 def _checkpoint(manifest: Manifest) -> Any:
     """The name of the file whose tensors a manifest of the version before describes."""
-    if "header_sha256" not in (manifest.document.get("checkpoint") or {}):
+    if stated(manifest.document, "checkpoint", "header_sha256") is None:
         return None
     return stated(manifest.document, "files", "checkpoint")
 
@@ -203,19 +205,15 @@ def _part_sizes(size: int) -> list[int]:
 
 def _checkpoint_pieces(header: Header, hashes: Sequence[str]) -> tuple[Tensors, Document]:
     """The pieces of a checkpoint, and how the version before described them in the manifest."""
-    entries = [*zip(header.entries, hashes[1:], strict=True)]
     described = describe_tensors(header.entries)
-    for entry, sha256 in entries:
+    rows = []
+    for entry, sha256 in zip(header.entries, hashes[1:], strict=True):
+        rows.append((entry.name, entry.size, sha256))
         described["tensors"][entry.name]["sha256"] = sha256
+    checkpoint = {"header_sha256": hashes[0], **described}
     return (
-        Tensors(
-            header=hashes[0],
-            tensors=[(entry.name, entry.size, sha256) for entry, sha256 in entries],
-        ),
-        {
-            "n_params": header.n_params,
-            "checkpoint": {"header_sha256": hashes[0], **described},
-        },
+        Tensors(header=hashes[0], tensors=rows),
+        {"n_params": header.n_params, "checkpoint": checkpoint},
     )
 
 
@@ -241,7 +239,7 @@ def _write(
     """
     description = {**manifest.description, "upstream": upstream}
     description.pop("parts", None)
-    if "header_sha256" in (description.get("checkpoint") or {}):
+    if stated(description, "checkpoint", "header_sha256") is not None:
         tensors = description["checkpoint"]["tensors"].items()
         described = {name: {"dtype": row["dtype"], "shape": row["shape"]} for name, row in tensors}
         description["checkpoint"] = {"tensors": described}
