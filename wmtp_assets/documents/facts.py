@@ -11,7 +11,6 @@ from wmtp_assets.datasets.stats import newest_summary
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.manifest import FileRecord, Manifest
-from wmtp_assets.storage.pieces import payload
 from wmtp_assets.storage.store import Store
 
 Read = Callable[[Artifact, str], bytes]
@@ -39,9 +38,8 @@ class Fact:
 
     @property
     def files(self) -> Mapping[str, FileRecord]:
-        """Its files, apart from the hashes of their pieces, under names that do not tell the day;
-        of statistics the newest summary."""
-        files = payload(self.manifest.files, self.artifact.pieces)
+        """Its files under names that do not tell the day; of statistics the newest summary."""
+        files = self.manifest.files
         if self.artifact.kind != "stats":
             return files
         newest = newest_summary(files)
