@@ -31,6 +31,8 @@ FORMAT = "wmtp-pieces/1"
 HEADER = "the header"
 MAX_NAME = 512
 """Characters of a tensor's name."""
+MAX_REASON = 300
+"""Characters of a reason, which may quote the file."""
 
 Size = Annotated[int, Field(ge=0, strict=True)]
 
@@ -134,6 +136,7 @@ def parse(data: bytes, files: Mapping[str, FileRecord], where: str) -> dict[str,
         reason = f"{error.args[0]} is not a file of the manifest"
     except ValueError as error:
         reason = str(error)
+    reason = "".join(c if c.isprintable() else "?" for c in reason)[:MAX_REASON]
     raise CorruptArtifact(f"{where}: not the pieces of the artifact's files: {reason}")
 
 
