@@ -148,13 +148,12 @@ def as_the_version_before(store: Store, artifact: Artifact) -> Manifest:
     """Give an artifact the form in which the version before committed it: the inverse of a
     migration. What is made from it must be given that form later.
 
-    The hashes of pieces are in the manifest; there is no ``pieces.json``, and nothing says what made
-    it.
+    The hashes of pieces are in the manifest; there is no ``pieces.json``.
     """
     before = store.manifest(artifact)
     document = json.loads(json.dumps(before.description))
     document.pop("made_with", None)
-    for key in document["upstream"] if "upstream" in document else ():
+    for key in document.get("upstream", ()):
         upstream = store.catalogue[key]
         document["upstream"][key] = store.manifest(upstream).content_sha256
     files = pieces.payload(before.files, artifact.pieces)

@@ -237,7 +237,9 @@ def _write(
     Raises:
         StoreError: if the artifact was committed anew since it was read, or the disk refuses.
     """
-    description = {**manifest.description, "upstream": upstream}
+    description = manifest.description
+    if "upstream" in description:
+        description["upstream"] = upstream
     description.pop("parts", None)
     if stated(description, "checkpoint", "header_sha256") is not None:
         tensors = description["checkpoint"]["tensors"].items()

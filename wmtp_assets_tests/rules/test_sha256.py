@@ -647,8 +647,8 @@ PIECES = "pieces.json"
 
 def edit_pieces(
     store: Store, artifact: Artifact, change: Callable[[dict[str, Any]], object]
-) -> str:
-    """Change ``pieces.json``, with a manifest that knows the new one; its text."""
+) -> None:
+    """Change ``pieces.json``, with a manifest that knows the new one."""
     path = store.path(artifact, PIECES)
     document = json.loads(path.read_bytes())
     change(document)

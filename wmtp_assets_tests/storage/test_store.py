@@ -1351,9 +1351,7 @@ def test_a_list_of_another_length_is_no_list_of_the_parts(
     files = {**committed.files, artifact.pieces: record_of(data)}
     sealed = manifest.seal(committed.description, files, "2026-01-01T00:00:00Z", None)
     store.manifest_path(artifact).write_bytes(sealed)
-    with pytest.raises(
-        CorruptArtifact, match=r"not the pieces .* parts of 8 bytes for a file of 27"
-    ):
+    with pytest.raises(CorruptArtifact, match=r"not the pieces .* parts of 8 bytes"):
         store.open_verified(artifact, "raw/long")
 
 
