@@ -143,8 +143,7 @@ def test_upstream_that_was_another_stays_so(old: Store) -> None:
     stated = old.manifest(artifact).document["upstream"]
     old.amend(artifact, {"upstream": stated | {SAFETENSORS: "0" * 64}})
     run(old)
-    after = old.manifest(artifact).document["upstream"]
-    assert after == stated | {SAFETENSORS: "0" * 64}
+    assert old.manifest(artifact).document["upstream"][SAFETENSORS] == "0" * 64
 
 
 def test_in_any_order(old: Store) -> None:
