@@ -48,8 +48,8 @@ def layers(size: float) -> int:
 def open_store(root: Path, kind: str) -> Any:
     """A storage root whose graph is one model."""
     from wmtp_assets.base.settings import Settings
-    from wmtp_assets.catalogue.layout import Catalogue
     from wmtp_assets.catalogue.specs import ModelSpec
+    from wmtp_assets.kinds.registry import expand
     from wmtp_assets.storage.store import Store
 
     files: dict[str, Any]
@@ -72,7 +72,7 @@ def open_store(root: Path, kind: str) -> Any:
             "tokenizer": {"vocab_size": VOCABULARY},
         }
     )
-    return Store(Settings("sample", root), Catalogue([spec]))
+    return Store(Settings("sample", root), expand([spec]))
 
 
 def generate(root: Path, kind: str, size: float) -> None:

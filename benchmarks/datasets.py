@@ -46,10 +46,10 @@ DERIVED = ("pairs", "small", "stats")
 def open_store(root: Path) -> Any:
     """The storage root with its whole graph."""
     from wmtp_assets.base.settings import Settings
-    from wmtp_assets.catalogue.layout import Catalogue
+    from wmtp_assets.kinds.registry import load_catalogue
     from wmtp_assets.storage.store import Store
 
-    return Store(Settings("sample", root / "storage"), Catalogue.load())
+    return Store(Settings("sample", root / "storage"), load_catalogue())
 
 
 def generate(root: Path, problems: int) -> None:
@@ -233,8 +233,9 @@ def ours(root: Path, parts: tuple[str, ...]) -> Callable[[], None]:
 
 
 def checks(root: Path, is_contamination: bool) -> Callable[[], None]:
+    from wmtp_assets.kinds.registry import rules_of
     from wmtp_assets.operations.materialize import materialize
-    from wmtp_assets.rules.apply import apply_rule, rules_of
+    from wmtp_assets.rules.apply import apply_rule
 
     store = open_store(root)
     preload()

@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.destinations.location import Location
 from wmtp_assets.destinations.s3 import open_s3
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.storage.store import Store
 
@@ -57,7 +57,7 @@ CREDENTIALS = {
 
 
 def open_store(root: Path) -> Store:
-    return Store(Settings("sample", root / "storage"), Catalogue.load())
+    return Store(Settings("sample", root / "storage"), load_catalogue())
 
 
 def generate(root: Path, size: int) -> None:

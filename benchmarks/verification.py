@@ -27,10 +27,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import TensorEntry, write_checkpoint
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
 
@@ -41,7 +41,7 @@ BLOCK = 8 << 20
 
 
 def open_store(root: Path) -> Store:
-    return Store(Settings("sample", root / "storage"), Catalogue.load())
+    return Store(Settings("sample", root / "storage"), load_catalogue())
 
 
 def generate(root: Path, size: int) -> None:

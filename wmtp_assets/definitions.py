@@ -9,11 +9,11 @@ from pathlib import Path
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.kinds.registry import load_catalogue
 
 AUTOMATION_VARIABLE = "WMTP_AUTOMATION"
 
@@ -103,7 +103,7 @@ def defs() -> dg.Definitions:
             words of ``wmtp``.
     """
     try:
-        catalogue = Catalogue.load()
+        catalogue = load_catalogue()
         storage = StorageResource.from_environment()
     except SpecError as error:
         raise dg.DagsterInvalidDefinitionError(str(error)) from None

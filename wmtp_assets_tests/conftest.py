@@ -11,7 +11,8 @@ import pytest
 from filelock import FileLock
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import INTERNAL, Catalogue
+from wmtp_assets.catalogue.artifact import INTERNAL, Catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.repositories import build_repositories
 from wmtp_assets.storage.store import Store
@@ -21,7 +22,7 @@ from wmtp_assets_tests.trees import link_tree
 @cache
 def catalogue() -> Catalogue:
     """Read once a process: nothing can change it, and there are two thousand tests."""
-    return Catalogue.load()
+    return load_catalogue()
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ import tempfile
 from pathlib import Path
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import INTERNAL, Catalogue
+from wmtp_assets.catalogue.artifact import INTERNAL
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.sample.repositories import build_repositories
 from wmtp_assets.storage.store import Store
 
@@ -54,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "storage"
         build_repositories(root / INTERNAL / "hub")
-        store = Store(Settings("sample", root), Catalogue.load())
+        store = Store(Settings("sample", root), load_catalogue())
         for artifact in store.catalogue:
             materialize(store, artifact)
         for name, data in examples_of(store).items():

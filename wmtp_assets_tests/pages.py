@@ -19,7 +19,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.catalogue.layout import SMALL
+from wmtp_assets.catalogue.artifact import SMALL
 from wmtp_assets_tests.trees import damage
 
 PROJECT = Path(__file__).parents[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.kinds.registry import expand
 from wmtp_assets.storage.store import Store
 
 
@@ -14,4 +14,4 @@ def respec(store: Store, name: str, **changes: Any) -> Store:
         type(spec).model_validate({**spec.model_dump(), **changes}) if spec.name == name else spec
         for spec in store.catalogue.specs
     ]
-    return Store(store.settings, Catalogue(specs))
+    return Store(store.settings, expand(specs))

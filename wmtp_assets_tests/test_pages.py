@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
-from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.pages import PROJECT, Block, Copy, blocks_of, pages
 
@@ -71,7 +70,7 @@ def test_adding_a_dataset(copy: Copy) -> None:
     assert "gsm8k" not in listed
 
     (output,) = [text for text in map(copy.do, blocks) if text]
-    mine = [item for item in Catalogue.load() if item.spec.name == "gsm8k"]
+    mine = [item for item in load_catalogue() if item.spec.name == "gsm8k"]
     assert f"{sum(len(rules_of(item)) for item in mine)} rules applied, 0 failed" in output
     assert "6 of 6 optional ones" in output
     assert '"final_answer": "24"' in output.splitlines()[-1]
@@ -88,10 +87,10 @@ def test_adding_a_dataset(copy: Copy) -> None:
 def test_adding_a_model(copy: Copy) -> None:
     """A full model with its sample repository, and a micro model from one file: made, verified, and
     in the parameter snapshot."""
-    before = {item.key for item in Catalogue.load()}
+    before = {item.key for item in load_catalogue()}
     output = "".join(map(copy.do, blocks_of(MODEL)))
     assert output.count(", 0 failed") == 2
-    store = Store(Settings("sample", copy.root), Catalogue.load(copy.folder / "wmtp_assets/defs"))
+    store = Store(Settings("sample", copy.root), load_catalogue(copy.folder / "wmtp_assets/defs"))
     added = [item for item in store.catalogue if item.key not in before]
     assert [item.key for item in added] == [
         "pocket_llama_raw",

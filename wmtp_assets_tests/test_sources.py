@@ -8,15 +8,15 @@ import pytest
 
 from wmtp_assets.base.errors import DownloadError, InvalidInput, StoreError
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import GENERATED, Catalogue
-from wmtp_assets.catalogue.specs import AnySpec, DatasetSpec, ModelSpec, load_specs
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Spec, load_specs
+from wmtp_assets.kinds.registry import expand, load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.server import serve
 from wmtp_assets.sample.tokenizer import MODEL_SHA256
 from wmtp_assets.storage.store import Store
 
 
-def _pinned_to_the_sample(spec: AnySpec) -> AnySpec:
+def _pinned_to_the_sample(spec: Spec) -> Spec:
     """The spec as it would be if the sample's tokenizer and commits were the real ones."""
     if isinstance(spec, DatasetSpec):
         repository = spec.repository.model_copy(update={"revision": None})
@@ -31,14 +31,14 @@ def test_hub_makes_the_same_artifacts(
     sample_folder: Path, good_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is tested on the sample is what runs on the real hub: same bytes in and out."""
-    catalogue = Catalogue([_pinned_to_the_sample(spec) for spec in load_specs()])
+    catalogue = expand([_pinned_to_the_sample(spec) for spec in load_specs()])
     store = Store(Settings("hub", tmp_path / "storage"), catalogue)
-    sample = Store(Settings("sample", good_root), Catalogue.load())
+    sample = Store(Settings("sample", good_root), load_catalogue())
     with serve(sample_folder) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         for artifact in catalogue:
             made = materialize(store, artifact)
-            if artifact.kind in GENERATED and artifact.kind != "parameters":
+            if artifact.is_generated and artifact.kind != "parameters":
                 continue  # they say which source they are of
             of_sample = sample.manifest(artifact)
             assert made.content_sha256 == of_sample.content_sha256
@@ -51,7 +51,7 @@ def test_pinned_tokenizer_is_required_of_the_hub(
     sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mirror that serves another tokenizer of 32,000 pieces gets as far as raw/, no further."""
-    store = Store(Settings("hub", tmp_path / "storage"), Catalogue.load())
+    store = Store(Settings("hub", tmp_path / "storage"), load_catalogue())
     with serve(sample_folder) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         materialize(store, store.catalogue["meta_llama_mtp_raw"])
@@ -64,7 +64,7 @@ def test_pinned_commit_is_required_of_the_hub(
     sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mirror that has another commit at the head of main is not taken for the pinned one."""
-    store = Store(Settings("hub", tmp_path / "storage"), Catalogue.load())
+    store = Store(Settings("hub", tmp_path / "storage"), load_catalogue())
     revision = "802411c3010cb00d1b05bad57ca77365a3c699d6"
     with serve(sample_folder) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
@@ -75,8 +75,8 @@ def test_pinned_commit_is_required_of_the_hub(
 
 def test_sources_never_share_a_root(tmp_path: Path) -> None:
     """Sample weights under the real root would be trained on by somebody."""
-    sample = Store(Settings("sample", tmp_path), Catalogue.load())
+    sample = Store(Settings("sample", tmp_path), load_catalogue())
     materialize(sample, sample.catalogue["humaneval_raw"])
-    hub = Store(Settings("hub", tmp_path), Catalogue.load())
+    hub = Store(Settings("hub", tmp_path), load_catalogue())
     with pytest.raises(StoreError, match=r"holds artifacts of the source 'sample'"):
         materialize(hub, hub.catalogue["humaneval_raw"])

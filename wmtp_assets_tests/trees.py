@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.catalogue.layout import SUMMARIES, Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage import files as files_module
@@ -87,7 +87,7 @@ def remove_optional(store: Store) -> None:
     for artifact in store.catalogue:
         if artifact.kind == "release":
             (store.root / "RELEASE.json").unlink()
-        if artifact.kind in SUMMARIES:
+        if artifact.is_summary:
             materialize(store, artifact)
 
 

@@ -4,6 +4,10 @@ Each message says what is wrong, where, and what to do next. Whatever is not one
 defect of the program and keeps its traceback.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class WmtpError(Exception):
     """Base of every error whose message is meant for the person at the terminal."""
@@ -43,3 +47,22 @@ class LockHeld(StoreError):
 
 class DamagedRecord(InvalidInput):
     """The bytes of a record have another checksum than the archive says."""
+
+
+class BadLine(InvalidInput):
+    """A line that is not a JSON object within the limits.
+
+    Attributes:
+        path: the file.
+        line: its number, from 1.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, path: Path, line: int, problem: str) -> None:
+        super().__init__(f"{path}:{line}: {problem}")
+        self.path = path
+        self.line = line
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[BadLine], tuple[Path, int, str]]:
+        return BadLine, (self.path, self.line, self.problem)

@@ -8,15 +8,23 @@ therefore plain YAML: no templating.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.model import (
+    AssetName,
+    Commit,
+    FolderName,
+    RelativePath,
+    Sha256,
+    StrictModel,
+    check_distinct,
+)
 
 DEFS_FOLDER = Path(__file__).parents[1] / "defs"
 
@@ -29,59 +37,10 @@ Status = Literal["required", "optional"]
 Use = Literal["verifiable_critic", "baseline", "rho_1", "evaluation"]
 
 
-def relative_path(path: str) -> str:
-    """Return ``path`` if it is a safe relative POSIX path.
-
-    Raises:
-        ValueError: if it is absolute, empty, not normalised, or holds ``..``, a backslash, a
-            control character or a lone surrogate. Such a name, in a spec or from a hub, could leave
-            its folder.
-    """
-    pure = PurePosixPath(path)
-    if (
-        not path
-        or pure.is_absolute()
-        or str(pure) != path
-        or path == "."
-        or ".." in pure.parts
-        or "\\" in path
-        or any(unicodedata.category(c) in ("Cc", "Cs") for c in path)
-    ):
-        raise ValueError(f"{path!r} is not a plain relative path")
-    return path
-
-
-def check_distinct(paths: Iterable[str]) -> None:
-    """Require that no two paths name one file, also where upper and lower case are the same.
-
-    Raises:
-        ValueError: naming those that do.
-    """
-    seen: dict[str, list[str]] = {}
-    for path in paths:
-        seen.setdefault(path.casefold(), []).append(path)
-    twice = [path for same in seen.values() if len(same) > 1 for path in sorted(same)]
-    if twice:
-        raise ValueError(f"each file plays one part; named twice: {', '.join(twice)}")
-
-
-RelativePath = Annotated[str, AfterValidator(relative_path)]
-AssetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
-FolderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-
-
-class Spec(BaseModel):
-    """Base of all specs: immutable; unknown fields, NaN and infinity are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
-class Repository(Spec):
+class Repository(StrictModel):
     """A repository on the Hugging Face Hub."""
 
     id: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$", description="owner/name on the hub")
@@ -110,7 +69,7 @@ class Repository(Spec):
         return f"https://huggingface.co/{prefix}{self.id}"
 
 
-class ModelFiles(Spec):
+class ModelFiles(StrictModel):
     """Which upstream file plays which part; paths inside the repository."""
 
     checkpoint: RelativePath = Field(
@@ -138,7 +97,7 @@ class ModelFiles(Spec):
         return tuple(part for part in parts if part is not None)
 
 
-class TokenizerSpec(Spec):
+class TokenizerSpec(StrictModel):
     """What is required of the tokenizer: facts of its own, or to be that of another model."""
 
     vocab_size: int | None = Field(default=None, gt=0)
@@ -158,19 +117,56 @@ class TokenizerSpec(Spec):
         return self
 
 
+class Spec(StrictModel):
+    """What every ``defs.yaml`` says of the artifacts that it declares.
+
+    Attributes:
+        declared_in: the file; None: made in code.
+    """
+
+    top: ClassVar[str]
+    """The folder below the root that holds those of this type."""
+
+    _declared_in: Path | None = PrivateAttr(default=None)
+
+    name: AssetName
+    folder: str
+    description: str
+    version: str = "v2.0.0"
+    status: Status = Field(
+        default="required", description="optional: made only when it is asked for by name"
+    )
+    sections: dict[str, dict[str, Any]] = Field(
+        default={}, description="settings that a kind of artifact declares for itself, by its name"
+    )
+
+    @property
+    def declared_in(self) -> Path | None:
+        return self._declared_in
+
+    @property
+    def unit(self) -> str:
+        """The folder below the root that holds its artifacts."""
+        return f"{self.top}/{self.folder}"
+
+    @property
+    def is_optional(self) -> bool:
+        return self.status == "optional"
+
+    @property
+    def place(self) -> str:
+        """The folder, or the file, below the root that no other spec may declare."""
+        return f"folder {self.folder}"
+
+
 class ModelSpec(Spec):
     """A full-size model: raw checkpoint, tokenizer, safetensors and model card, one asset each.
 
     Every dtype in ``variants`` is one asset more, cast from the raw checkpoint, and optional.
     """
 
-    name: AssetName
+    top = "models_v2"
     folder: FolderName
-    description: str
-    version: str = "v2.0.0"
-    status: Status = Field(
-        default="required", description="optional: made only when it is asked for by name"
-    )
     family: FamilyName = Field(description="the naming scheme of the checkpoint's tensors")
     dtype: DType
     variants: tuple[DType, ...] = ()
@@ -197,14 +193,8 @@ class ModelSpec(Spec):
         assert part is not None
         return part
 
-    @property
-    def artifact_names(self) -> tuple[str, ...]:
-        variants = (DTYPE_SUFFIXES[d] for d in self.variants)
-        parts = ("raw", "tokenizer", "safetensors", *variants, "card")
-        return tuple(f"{self.name}_{part}" for part in parts)
 
-
-class MicroShape(Spec):
+class MicroShape(StrictModel):
     """The size of a micro model; parameter names as in Meta's ``params.json``."""
 
     dim: int = Field(gt=0, description="hidden size")
@@ -218,25 +208,19 @@ class MicroShape(Spec):
 class MicroSpec(Spec):
     """A micro model cut from the safetensors of a full-size one, with tied embeddings."""
 
-    name: AssetName
+    top = "models_v2"
     folder: FolderName
-    description: str
-    version: str = "v2.0.0"
     parent: AssetName
     dtype: DType
     shape: MicroShape
     max_bytes: int = Field(gt=0, description="upper bound of model.safetensors, in bytes")
     target_device: str = "mps"
 
-    @property
-    def artifact_names(self) -> tuple[str, ...]:
-        return (self.name, f"{self.name}_card")
-
 
 _SHARD = re.compile(r"-([0-9]{5})-of-([0-9]{5})")
 
 
-class ExpectedCounts(Spec):
+class ExpectedCounts(StrictModel):
     """What a split of the real hub had when somebody counted it; another number is a warning."""
 
     problems: int = Field(ge=0, description="rows upstream")
@@ -244,7 +228,7 @@ class ExpectedCounts(Spec):
     incorrect: int = Field(ge=0, description="the same")
 
 
-class SplitSpec(Spec):
+class SplitSpec(StrictModel):
     """One split of a dataset: its upstream parquet files and how many rows they must hold."""
 
     files: tuple[RelativePath, ...] = Field(
@@ -298,7 +282,7 @@ def _matches(path: str, pattern: str) -> bool:
     return re.fullmatch("[^/]*".join(parts), path) is not None
 
 
-class SmallSpec(Spec):
+class SmallSpec(StrictModel):
     """Upper bounds of the small splits, in rows, and the seed of the sample."""
 
     train: int = Field(default=100, gt=0)
@@ -316,14 +300,9 @@ class DatasetSpec(Spec):
     Six assets; one with splits for ``evaluation`` has a seventh, its tests.
     """
 
-    name: AssetName
+    top = "datasets_v2"
     folder: FolderName
-    description: str
-    version: str = "v2.0.0"
-    status: Status = Field(
-        default="required", description="optional: made only when it is asked for by name"
-    )
-    converter: Literal["humaneval", "mbpp", "gsm8k", "codecontests"]
+    converter: AssetName = Field(description="module of datasets/formats/ that reads upstream")
     repository: Repository
     splits: dict[Annotated[str, Field(pattern=r"^[a-z]+$")], SplitSpec] = Field(min_length=1)
     tokenizer: AssetName = Field(
@@ -350,10 +329,6 @@ class DatasetSpec(Spec):
         unknown = set(self.evaluation) - self.processed_splits.keys()
         if unknown:
             raise ValueError(f"evaluation: no processed split {', '.join(sorted(unknown))}")
-        if self.evaluation and self.converter != "codecontests":
-            raise ValueError(f"evaluation: {self.converter} has no tests of its own to write")
-        if self.converter != "codecontests" and any(s.expected for s in self.splits.values()):
-            raise ValueError(f"expected: rows of {self.converter} do not say if they are correct")
         return self
 
     @property
@@ -366,24 +341,15 @@ class DatasetSpec(Spec):
         """The splits that are more than raw files."""
         return {name: split for name, split in self.splits.items() if not split.raw_only}
 
-    @property
-    def artifact_names(self) -> tuple[str, ...]:
-        tests = ("tests",) if self.evaluation else ()
-        parts = ("raw", "processed", "pairs", "small", "stats", *tests, "croissant")
-        return tuple(f"{self.name}_{part}" for part in parts)
-
 
 class SnapshotSpec(Spec):
     """The parameters of every model in one file: asset <name>."""
 
-    name: AssetName
-    folder: Literal["configs"] = "configs"
-    description: str
-    version: str = "v2.0.0"
+    folder: str = Field(default="configs", pattern="^configs$")
 
     @property
-    def artifact_names(self) -> tuple[str, ...]:
-        return (self.name,)
+    def unit(self) -> str:
+        return self.folder
 
 
 DocumentName = Literal["readme", "inventory", "migration", "release", "report"]
@@ -401,11 +367,13 @@ DOCUMENT_FILES: Mapping[DocumentName, str] = {
 class DocumentSpec(Spec):
     """A document that is generated from the artifacts: asset <name>."""
 
-    name: AssetName
-    folder: Literal["docs"] = "docs"
-    description: str
-    version: str = "v2.0.0"
+    folder: str = Field(default="docs", pattern="^docs$")
+    order: int = Field(default=100, description="where it stands in lists of documents")
     document: DocumentName
+
+    @property
+    def unit(self) -> str:
+        return self.folder
 
     @property
     def file(self) -> str:
@@ -413,22 +381,21 @@ class DocumentSpec(Spec):
         return DOCUMENT_FILES[self.document]
 
     @property
-    def artifact_names(self) -> tuple[str, ...]:
-        return (self.name,)
+    def place(self) -> str:
+        return f"folder {self.folder}/{self.file}"
 
 
-AnySpec = ModelSpec | MicroSpec | DatasetSpec | SnapshotSpec | DocumentSpec
-
-SPEC_OF_COMPONENT: dict[str, type[AnySpec]] = {
+SPEC_OF_COMPONENT: dict[str, type[Spec]] = {
     "wmtp_assets.components.CheckpointModel": ModelSpec,
     "wmtp_assets.components.MicroModel": MicroSpec,
     "wmtp_assets.components.AlpacaDataset": DatasetSpec,
     "wmtp_assets.components.ParameterSnapshot": SnapshotSpec,
     "wmtp_assets.components.GeneratedDocument": DocumentSpec,
 }
+"""Component type → spec, in the order in which artifacts are listed."""
 
 
-def load_spec(path: Path) -> AnySpec:
+def load_spec(path: Path) -> Spec:
     """Read one ``defs.yaml``.
 
     Raises:
@@ -454,28 +421,28 @@ def load_spec(path: Path) -> AnySpec:
             + ", ".join(SPEC_OF_COMPONENT)
         )
     try:
-        return spec_class.model_validate(document.get("attributes"))
+        spec = spec_class.model_validate(document.get("attributes"))
     except ValidationError as error:
         problems = "; ".join(
             ".".join(["attributes", *map(str, item["loc"])]) + f": {item['msg']}"
             for item in error.errors()
         )
         raise SpecError(f"{path}: {problems}") from error
+    spec._declared_in = path
+    return spec
 
 
-def load_specs(folder: Path = DEFS_FOLDER) -> tuple[AnySpec, ...]:
+def load_specs(folder: Path = DEFS_FOLDER) -> tuple[Spec, ...]:
     """Read every ``defs.yaml`` below ``folder``, in path order.
 
     Raises:
         SpecError: naming the file, for a malformed file or a name that is used twice.
     """
-    specs: list[AnySpec] = []
+    specs: list[Spec] = []
     owner: dict[str, Path] = {}
     for path in sorted(folder.rglob("defs.yaml")):
         spec = load_spec(path)
-        where = f"{spec.folder}/{spec.file}" if isinstance(spec, DocumentSpec) else spec.folder
-        claims = (f"name {spec.name}", *spec.artifact_names, f"folder {where}")
-        for claim in claims:
+        for claim in (f"name {spec.name}", spec.place):
             if claim in owner:
                 raise SpecError(f"{path}: {claim!r} is already declared by {owner[claim]}")
             owner[claim] = path

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.families import FAMILIES, META
 from wmtp_assets.checkpoints.llama_config import llama_config, llama_params, parse_config
@@ -130,7 +130,10 @@ def checkpoint_dtype(dtypes: set[str]) -> str:
 
 
 def write_configs(
-    build: Build, params: MetaParams, written: WrittenCheckpoint, upstream: Document | None
+    build: Build[ModelSpec | MicroSpec],
+    params: MetaParams,
+    written: WrittenCheckpoint,
+    upstream: Document | None,
 ) -> None:
     """Stage SHA256SUMS, params.json, meta_adapter.yaml and config.json beside the checkpoint, and
     say which pieces it consists of.
@@ -139,7 +142,6 @@ def write_configs(
         upstream: the ``config.json`` whose other fields are kept; None: the family has none.
     """
     spec, files = build.artifact.spec, files_of(build.artifact)
-    assert isinstance(spec, ModelSpec | MicroSpec)
     family = FAMILIES[build.store.catalogue.family(spec)]
     dtype = checkpoint_dtype({entry.dtype for entry, _ in written.tensors})
     tied = family.is_tied({entry.name for entry, _ in written.tensors})
@@ -154,7 +156,11 @@ def write_configs(
 
 
 def model_document(
-    build: Build, written: WrittenCheckpoint, *, source: Any, conversion: Document
+    build: Build[ModelSpec | MicroSpec],
+    written: WrittenCheckpoint,
+    *,
+    source: Any,
+    conversion: Document,
 ) -> Document:
     """``metadata.json`` of a model; the keys are the contract with the training code.
 
@@ -162,8 +168,7 @@ def model_document(
     """
     artifact, store = build.artifact, build.store
     spec, roles = artifact.spec, files_of(artifact).by_role()
-    assert isinstance(spec, ModelSpec | MicroSpec)
-    tokenizer = store.manifest(build.upstream(artifact.upstream[1])).files["tokenizer.model"]
+    tokenizer = store.manifest(build.upstream("tokenizer")).files["tokenizer.model"]
     shared = store.catalogue.shared_tokenizer(spec)
     records = {role: build.staged.files.get(path, tokenizer) for role, path in roles.items()}
     shapes = {entry.name: entry.shape for entry, _ in written.tensors}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wmtp_assets.base.errors import DamagedRecord, InvalidInput
 from wmtp_assets.base.progress import Progress, Say, silent
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelSpec
 from wmtp_assets.checkpoints.configs import (
     files_of,
@@ -280,7 +280,7 @@ def _from_bytes(view: memoryview, dtype: torch.dtype) -> torch.Tensor:
 
 
 @contextmanager
-def _damage_told_first(build: Build, raw: Artifact) -> Iterator[None]:
+def _damage_told_first(build: Build[ModelSpec], raw: Artifact[ModelSpec]) -> Iterator[None]:
     """Before a checkpoint is refused, see whether it is still the one that was downloaded.
 
     A flipped bit can make an infinite weight, or two twins that differ: nothing of upstream's.
@@ -289,7 +289,6 @@ def _damage_told_first(build: Build, raw: Artifact) -> Iterator[None]:
         CorruptArtifact: if it is not.
     """
     spec = build.artifact.spec
-    assert isinstance(spec, ModelSpec)
     try:
         yield
     except InvalidInput as error:
@@ -302,7 +301,7 @@ def _damage_told_first(build: Build, raw: Artifact) -> Iterator[None]:
         raise
 
 
-def build_safetensors(build: Build) -> Document:
+def build_safetensors(build: Build[ModelSpec]) -> Document:
     """Convert the raw checkpoint of a model to the artifact's dtype.
 
     Raises:
@@ -312,8 +311,8 @@ def build_safetensors(build: Build) -> Document:
     """
     artifact, store = build.artifact, build.store
     spec, dtype = artifact.spec, artifact.dtype
-    assert isinstance(spec, ModelSpec) and dtype is not None
-    raw = store.catalogue[artifact.upstream[0]]
+    assert dtype is not None
+    raw = build.upstream("raw")
     family = FAMILIES[spec.family]
     described = f"raw/{spec.parameters_file}"
     params, config = parse_parameters(

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, SpecError
 from wmtp_assets.base.progress import Progress
-from wmtp_assets.catalogue.specs import MicroSpec
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.configs import MODEL_FILES, model_document, write_configs
 from wmtp_assets.checkpoints.convert import cast, tensor_bytes
 from wmtp_assets.checkpoints.families import FAMILIES, META, Block, Family
@@ -231,7 +232,9 @@ def verified_reader(
     return read
 
 
-def parent_header(build: Build, key: str) -> tuple[Path, Header, Mapping[str, str] | None]:
+def parent_header(
+    build: Build[MicroSpec], parent: Artifact[ModelSpec]
+) -> tuple[Path, Header, Mapping[str, str] | None]:
     """Path, header and per-tensor hashes of the parent's checkpoint.
 
     Without hashes of its tensors the file is verified as a whole, and None is returned in their
@@ -240,7 +243,7 @@ def parent_header(build: Build, key: str) -> tuple[Path, Header, Mapping[str, st
     Raises:
         CorruptArtifact: if the header is not the committed one.
     """
-    parent = build.upstream(key)
+    key = parent.key
     path = build.store.path(parent, MODEL_FILES.checkpoint)
     pieces = build.store.pieces(parent).get(MODEL_FILES.checkpoint, [])
     hashes = {piece.place: piece.sha256 for piece in pieces}
@@ -259,7 +262,7 @@ def parent_header(build: Build, key: str) -> tuple[Path, Header, Mapping[str, st
     return path, header, {name: hashes.get(tensor_place(name), "") for name in header.begins}
 
 
-def build_micro(build: Build) -> Document:
+def build_micro(build: Build[MicroSpec]) -> Document:
     """Cut the micro model from its parent's verified tensors.
 
     Raises:
@@ -270,10 +273,8 @@ def build_micro(build: Build) -> Document:
     import torch
 
     spec = build.artifact.spec
-    assert isinstance(spec, MicroSpec)
     store = build.store
-    parent_key, tokenizer_key = build.artifact.upstream
-    parent, tokenizer = build.upstream(parent_key), build.upstream(tokenizer_key)
+    parent, tokenizer = build.upstream("safetensors"), build.upstream("tokenizer")
     parent_params = parse_params(
         store.read(parent, MODEL_FILES.params), str(store.path(parent, MODEL_FILES.params))
     )
@@ -284,8 +285,8 @@ def build_micro(build: Build) -> Document:
         where = str(store.path(parent, MODEL_FILES.config))
         config = parse_config(store.read(parent, MODEL_FILES.config), where)
 
-    path, header, hashes = parent_header(build, parent_key)
-    read = verified_reader(path, header, hashes, parent_key)
+    path, header, hashes = parent_header(build, parent)
+    read = verified_reader(path, header, hashes, parent.key)
     total = sum(entry.size for entry in header.entries)
     reading = Progress(f"cutting {spec.name}", total, build.say)
     unread = dict.fromkeys(entry.name for entry in header.entries)

@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import Field, ValidationError, model_validator
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.model import StrictModel
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.catalogue.specs import Spec
 
 MAX_POSITION_EMBEDDINGS = 2048
 """Context length the training code uses, in tokens."""
@@ -24,7 +24,7 @@ _Count = Annotated[int, Field(gt=0, le=10_000)]
 _Real = Annotated[float, Field(gt=0, le=1e12)]
 
 
-class MetaParams(Spec):
+class MetaParams(StrictModel):
     """``params.json``. The training code passes these keys on, so any other is an error there.
 
     ``dim`` is the hidden size; ``n_layers`` counts trunk layers and extra heads.

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import SnapshotSpec
 from wmtp_assets.checkpoints.configs import files_of, yaml_bytes
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document
@@ -52,7 +53,7 @@ def defaults_bytes(
     return _HEADING + yaml_bytes({"models": models})
 
 
-def build_snapshot(build: Build) -> Document:
+def build_snapshot(build: Build[SnapshotSpec]) -> Document:
     """Write ``defaults.yaml`` from the checkpoints that are there."""
     store, artifact = build.store, build.artifact
     build.staged.write(DEFAULTS, defaults_bytes(store, artifact, store.read))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.strict_json import read_object, short
-from wmtp_assets.catalogue.specs import ModelFiles, relative_path
+from wmtp_assets.catalogue.specs import ModelFiles
 from wmtp_assets.checkpoints.families import Family
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_NAMES,

@@ -118,12 +118,11 @@ def config_bytes(facts: TokenizerFacts) -> bytes:
     )
 
 
-def build_tokenizer(build: Build) -> Document:
+def build_tokenizer(build: Build[ModelSpec]) -> Document:
     """Copy ``tokenizer.model`` out of the raw files, or from the model it is shared with."""
     spec, store = build.artifact.spec, build.store
-    assert isinstance(spec, ModelSpec)
-    upstream = build.upstream(build.artifact.upstream[0])
     is_own = spec.files.tokenizer is not None
+    upstream = build.upstream("raw" if is_own else "shared")
     name = f"raw/{spec.files.tokenizer}" if is_own else "tokenizer.model"
     data = store.read(upstream, name)
     required = store.catalogue.tokenizer(spec)

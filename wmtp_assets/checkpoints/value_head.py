@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wmtp_assets.base.errors import InvalidInput, MissingArtifact
-from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, Manifest

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import Say, Terminal, human_bytes
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.cli.common import json_option, open_store, print_json
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.hub.download import spec_of
 from wmtp_assets.hub.remote import wanted_files
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store, materialize_command
@@ -62,9 +61,9 @@ def _artifact(store: Store, path: Path, name: str | None) -> Artifact:
     Raises:
         SpecError: if it is none, or fits several.
     """
-    raw = [artifact for artifact in store.catalogue if artifact.kind == "raw"]
+    raw = [artifact for artifact in store.catalogue if artifact.is_downloaded]
     if name is not None:
-        named = [artifact for artifact in store.catalogue.select(name) if artifact.kind == "raw"]
+        named = [artifact for artifact in store.catalogue.select(name) if artifact.is_downloaded]
         if not named:
             raise SpecError(
                 f"{name} has no raw files; those that have: {', '.join(item.key for item in raw)}"
@@ -74,7 +73,7 @@ def _artifact(store: Store, path: Path, name: str | None) -> Artifact:
     fitting, lacking = [], []
     for artifact in raw:
         try:
-            wanted_files(spec_of(artifact), names)
+            wanted_files(artifact.spec, names)
             fitting.append(artifact)
         except ValueError as error:
             lacking.append(f"{artifact.key}: {error}")

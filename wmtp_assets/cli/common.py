@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from wmtp_assets.base.settings import read_settings
-from wmtp_assets.catalogue.layout import Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -56,7 +57,7 @@ def open_store() -> Store:
         SpecError: for a malformed setting or ``defs.yaml``.
         StoreError: if the root holds artifacts of the other source.
     """
-    store = Store(read_settings(), Catalogue.load())
+    store = Store(read_settings(), load_catalogue())
     store.check_source()
     return store
 

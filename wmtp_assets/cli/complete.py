@@ -11,10 +11,10 @@ def complete_names(context: click.Context, parameter: click.Parameter, typed: st
     Names that are on the line already are left out.
     """
     from wmtp_assets.base.errors import SpecError
-    from wmtp_assets.catalogue.layout import Catalogue
+    from wmtp_assets.kinds.registry import load_catalogue
 
     try:
-        catalogue = Catalogue.load()
+        catalogue = load_catalogue()
     except SpecError:
         return []
     names = {artifact.key: None for artifact in catalogue}

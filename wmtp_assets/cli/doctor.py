@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.settings import read_settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.cli.common import json_option, print_json
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.doctor.condition import Condition, exit_code
 from wmtp_assets.operations.doctor.hub import hub
 from wmtp_assets.operations.doctor.machine import machine
@@ -49,7 +49,7 @@ def _conditions() -> Iterator[Condition]:
     yield from machine()
     try:
         settings = read_settings()
-        store = Store(settings, Catalogue.load())
+        store = Store(settings, load_catalogue())
     except SpecError as error:
         yield Condition("settings", "error", str(error), "correct the setting or the file it names")
         return

@@ -6,10 +6,9 @@ import click
 
 from wmtp_assets.base.errors import SpecError, WmtpError
 from wmtp_assets.base.settings import SOURCE_VARIABLE
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
 from wmtp_assets.cli.complete import complete_names
-from wmtp_assets.hub.download import spec_of
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.pins import Lock, check_unchanged, pin_of, repository_key
 from wmtp_assets.hub.remote import MAIN, RemoteRepository, resolve
@@ -35,9 +34,9 @@ def lock(names: tuple[str, ...], update: bool, as_json: bool) -> None:
     changes: dict[str, RemoteRepository] = {}
     report = []
     for artifact in select(store, names):
-        if artifact.kind != "raw":
+        if not artifact.is_downloaded:
             continue
-        key = repository_key(spec_of(artifact).repository)
+        key = repository_key(artifact.spec.repository)
         before = locked.repositories.get(key)
         try:
             after = _resolve(store, artifact, locked, update)
@@ -47,7 +46,7 @@ def lock(names: tuple[str, ...], update: bool, as_json: bool) -> None:
         if after != before:
             changes[key] = after
         row = {"repository": key, "revision": after.commit, **_compare(before, after)}
-        if update and spec_of(artifact).repository.revision:
+        if update and artifact.spec.repository.revision:
             row["note"] = "not moved: the revision is set in its defs.yaml"
         report.append(row)
     if changes:
@@ -61,7 +60,7 @@ def lock(names: tuple[str, ...], update: bool, as_json: bool) -> None:
 
 
 def _resolve(store: Store, artifact: Artifact, locked: Lock, update: bool) -> RemoteRepository:
-    spec = spec_of(artifact)
+    spec = artifact.spec
     pin = pin_of(store.settings, spec, locked)
     if update:
         pin = spec.repository.revision

@@ -47,7 +47,7 @@ def plan(selection: tuple[str, ...], rate: float | None, as_json: bool) -> None:
     store = open_store()
     chosen = [item for item in select(store, selection) if selection or not item.optional]
     artifacts = with_upstream(store, chosen)
-    rows = [plan_raw(store, artifact) for artifact in artifacts if artifact.kind == "raw"]
+    rows = [plan_raw(store, artifact) for artifact in artifacts if artifact.is_downloaded]
     space = space_of(store, artifacts, rows)
     speed = rate * 1e6 if rate else last_rate(store)
     store.internal.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from wmtp_assets.base.progress import Say, Terminal, human_bytes, human_seconds
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.cli.common import interruptible, json_option, open_store, print_json
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.destinations.changes import STATES, Plan

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import Say, Terminal
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.cli.common import json_option, open_store, print_json, select
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.operations.repair import Damage, find_damage, repair

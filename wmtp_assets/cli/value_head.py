@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.catalogue.layout import VALUE_HEAD
+from wmtp_assets.catalogue.artifact import VALUE_HEAD
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.params import parse_params
 from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head

@@ -5,10 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.components.artifacts import plain_failures
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.rules.apply import apply_in_child, first_findings, rules_of
+from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.rules.apply import apply_in_child, first_findings
 from wmtp_assets.rules.findings import Outcome, Rule, as_text, is_warning
 
 SHOWN = 10

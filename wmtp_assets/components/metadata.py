@@ -5,23 +5,17 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from math import prod
 from typing import Any
 
 import dagster as dg
 
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.catalogue.layout import Artifact
-from wmtp_assets.catalogue.specs import DatasetSpec, MicroSpec, ModelSpec
-from wmtp_assets.checkpoints.families import FAMILIES
-from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.datasets.jsonl import read_lines
-from wmtp_assets.datasets.pairs import pairs_file
-from wmtp_assets.datasets.process import split_file
-from wmtp_assets.datasets.records import RECORD_OF_CONVERTER
-from wmtp_assets.datasets.small import small_file
-from wmtp_assets.documents import pictures
+from wmtp_assets.datasets.records import Record
+from wmtp_assets.kinds.checkpoint import tensor_bytes
+from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
@@ -57,16 +51,19 @@ def describe(
         metadata["dagster/row_count"] = document["rows"]
     if "source" in document:
         metadata |= _source(document["source"])
-    for name, picture in _pictures(store, artifact, document):
+    pictures = kind_of(artifact).pictures
+    for name, picture in pictures(store, artifact, document) if pictures else ():
         metadata[name] = dg.MetadataValue.md(
             f"![{name}](data:image/svg+xml;base64,{b64encode(picture).decode()})"
         )
     if "splits" in document:
         metadata["splits"] = _table(_splits(document))
-    if artifact.kind in _ROWS:
-        metadata["sample_rows"] = dg.MetadataValue.json(_sample(store, artifact, document))
-    if artifact.kind in ("processed", "small"):
-        metadata["dagster/column_schema"] = _columns(artifact)
+    if (rows := kind_of(artifact).rows) is not None:
+        metadata["sample_rows"] = dg.MetadataValue.json(
+            _sample(store, artifact, document, rows.file)
+        )
+        if rows.record is not None:
+            metadata["dagster/column_schema"] = _columns(rows.record(artifact.spec))
     metadata |= {
         "seconds": round(seconds, 2),
         "megabytes_per_second": round(manifest.size / 1e6 / max(seconds, 1e-3), 2),
@@ -81,9 +78,6 @@ def describe(
 
 
 Row = dict[str, str | int | float | bool]
-
-_ROWS = {"processed": split_file, "pairs": pairs_file, "small": small_file}
-"""Kinds of artifacts that hold rows, and how the file of a split is called."""
 
 
 def _source(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +116,7 @@ def _table(rows: Iterable[Row]) -> dg.TableMetadataValue | dg.TextMetadataValue:
 def _tensors(document: Document) -> Iterable[Row]:
     """Name, dtype, shape and bytes of each tensor, in file order."""
     for name, tensor in document["checkpoint"]["tensors"].items():
-        size = prod(tensor["shape"]) * ITEM_SIZE[DTYPE_CODES[tensor["dtype"]]]
+        size = tensor_bytes(tensor)
         shape = " x ".join(map(str, tensor["shape"]))
         yield {"name": name, "dtype": tensor["dtype"], "shape": shape, "bytes": size}
 
@@ -136,28 +130,6 @@ def _dtypes(document: Document) -> Iterable[Row]:
         yield {"dtype": dtype, "tensors": len(sizes), "bytes": sum(sizes)}
 
 
-def _pictures(store: Store, artifact: Artifact, document: Document) -> Iterable[tuple[str, bytes]]:
-    """Names and SVGs of what is better seen than read."""
-    spec = artifact.spec
-    if "n_params" in document and isinstance(spec, ModelSpec | MicroSpec):
-        family = FAMILIES[store.catalogue.family(spec)]
-        sizes = {str(row["name"]): int(row["bytes"]) for row in _tensors(document)}
-        yield "size_by_part", pictures.parts(family, sizes)
-    if artifact.kind == "stats":
-        summary = parse_object(store.read(artifact, document["summary"]))
-        for name, draw in _DRAWN.items():
-            picture = draw(summary)
-            if picture is not None:
-                yield name, picture
-
-
-_DRAWN: Mapping[str, Callable[[Document], bytes | None]] = {
-    "token_lengths": pictures.token_lengths,
-    "labels": pictures.labels,
-    "difficulties": pictures.difficulties,
-}
-
-
 def _splits(document: Document) -> Iterable[Row]:
     """Rows of each split, and what was left out for which reason."""
     for split, said in document["splits"].items():
@@ -167,9 +139,10 @@ def _splits(document: Document) -> Iterable[Row]:
         yield {"split": split, **numbers, "dropped": reasons or "none"}
 
 
-def _sample(store: Store, artifact: Artifact, document: Document) -> dict[str, Any]:
+def _sample(
+    store: Store, artifact: Artifact[Any], document: Document, name_of: Callable[[str], str]
+) -> dict[str, Any]:
     """The first rows of each split, with long texts cut off."""
-    name_of = _ROWS[artifact.kind]
     sample = {}
     for split in document["splits"]:
         lines = islice(read_lines(store.path(artifact, name_of(split))), SAMPLE_ROWS)
@@ -185,11 +158,9 @@ def _cut(value: Any) -> Any:
     return [_cut(item) for item in value[:SAMPLE_ROWS]] if isinstance(value, list) else value
 
 
-def _columns(artifact: Artifact) -> dg.TableSchema:
+def _columns(record: type[Record]) -> dg.TableSchema:
     """The fields of a row, with their types and descriptions."""
-    spec = artifact.spec
-    assert isinstance(spec, DatasetSpec)
-    fields = RECORD_OF_CONVERTER[spec.converter].model_fields.items()
+    fields = record.model_fields.items()
     return dg.TableSchema(
         [
             dg.TableColumn(

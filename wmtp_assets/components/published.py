@@ -9,13 +9,12 @@ import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.catalogue.layout import SUMMARIES, Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.artifacts import OPTIONAL_TAG, OWNERS, plain_failures
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.operations.publish import DEFAULT, Done, publish
-from wmtp_assets.operations.publish_selection import is_local_small
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.store import Store, materialize_command
 
@@ -55,23 +54,23 @@ class PublishResource(dg.ConfigurableResource):
         return self.url
 
 
-def _summary(artifact: Artifact) -> bool:
-    return artifact.kind in SUMMARIES
+def _model(artifact: Artifact[Any]) -> bool:
+    return artifact.is_summary or isinstance(artifact.spec, ModelSpec)
 
 
-def _model(artifact: Artifact) -> bool:
-    return isinstance(artifact.spec, ModelSpec) or _summary(artifact)
+def _dataset(artifact: Artifact[Any]) -> bool:
+    is_dataset = isinstance(artifact.spec, DatasetSpec) and not artifact.is_local
+    return artifact.is_summary or is_dataset
 
 
-def _dataset(artifact: Artifact) -> bool:
-    dataset = isinstance(artifact.spec, DatasetSpec) and not is_local_small(artifact)
-    return dataset or _summary(artifact)
+def _local(artifact: Artifact[Any]) -> bool:
+    return artifact.is_local
 
 
-PUBLISHED: Mapping[str, tuple[Callable[[Artifact], bool], str]] = {
+PUBLISHED: Mapping[str, tuple[Callable[[Artifact[Any]], bool], str]] = {
     "published_models": (_model, "The full-size models, with snapshot, documents and release."),
     "published_datasets": (_dataset, "The datasets, with snapshot, documents and release."),
-    "published_small": (is_local_small, "Micro models and small splits, for tests over there."),
+    "published_small": (_local, "Micro models and small splits, for tests over there."),
 }
 """Asset → which artifacts it sends, and its description."""
 

@@ -8,8 +8,8 @@ import dagster as dg
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.base.settings import SOURCE_VARIABLE, Settings, read_settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.catalogue.specs import DEFS_FOLDER
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.store import Store
 
@@ -41,7 +41,7 @@ class StorageResource(dg.ConfigurableResource):
         """
         source = "hub" if self.source == "hub" else "sample"
         claim_instance(instance, source)
-        return Store(Settings(source, Path(self.root)), Catalogue.load(Path(self.defs_folder)))
+        return Store(Settings(source, Path(self.root)), load_catalogue(Path(self.defs_folder)))
 
 
 def claim_instance(instance: dg.DagsterInstance, source: str) -> None:

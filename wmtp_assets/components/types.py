@@ -8,18 +8,19 @@ from typing import Any, ClassVar
 import dagster as dg
 from pydantic import BaseModel
 
-from wmtp_assets.catalogue.layout import Artifact, Catalogue, artifacts_of
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import (
-    AnySpec,
     DatasetSpec,
     DocumentSpec,
     MicroSpec,
     ModelSpec,
     SnapshotSpec,
+    Spec,
 )
 from wmtp_assets.components.artifacts import asset_of
 from wmtp_assets.components.checks import checks_of
 from wmtp_assets.components.upstream import source_of
+from wmtp_assets.kinds.registry import artifacts_of, load_catalogue
 
 
 def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
@@ -28,7 +29,7 @@ def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
     sources = {
         artifact.spec.repository.id: source_of(artifact.spec)
         for artifact in artifacts
-        if isinstance(artifact.spec, ModelSpec | DatasetSpec)
+        if artifact.is_downloaded
     }
     return dg.Definitions(
         assets=[*sources.values(), *(asset_of(artifact) for artifact in artifacts)],
@@ -39,9 +40,9 @@ def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
 class _Family(dg.Component):
     """A component whose attributes are a spec."""
 
-    spec_class: ClassVar[type[AnySpec]]
+    spec_class: ClassVar[type[Spec]]
 
-    def __init__(self, spec: AnySpec) -> None:
+    def __init__(self, spec: Spec) -> None:
         self.spec = spec
 
     @classmethod
@@ -83,7 +84,7 @@ class _Summary(_Family):
     """A component whose artifact is made of those of all others."""
 
     def artifacts(self, context: dg.ComponentLoadContext) -> Iterable[Artifact]:
-        return [Catalogue.load(context.defs_module_path)[self.spec.name]]
+        return [load_catalogue(context.defs_module_path)[self.spec.name]]
 
 
 class ParameterSnapshot(_Summary):

@@ -3,57 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.progress import Progress, silent
-from wmtp_assets.base.strict_json import parse_object, read_object, short
-from wmtp_assets.catalogue.layout import Artifact
-from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.base.strict_json import parse_object, short
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec, Spec
 from wmtp_assets.datasets.evaluation_tests import RawProblems
+from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.random_access import offsets_file
-from wmtp_assets.datasets.records import RECORD_OF_CONVERTER, Record, schema_document
+from wmtp_assets.datasets.records import Record, schema_document
 from wmtp_assets.datasets.twin import read_twin, twin_file
 from wmtp_assets.rules.findings import Report, Subject
-from wmtp_assets.storage.manifest import Document
+from wmtp_assets.rules.reading import read_document
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NEEDS_PYARROW = "needs pyarrow: pip install 'wmtp_assets[platform]'"
-
+DatasetSubject = Subject[DatasetSpec]
 
 LONG = 64 << 20
 """Bytes whose reading is worth lines of progress."""
 
 
-def spec_of(artifact: Artifact) -> DatasetSpec:
-    """The spec of a dataset's artifact."""
-    assert isinstance(artifact.spec, DatasetSpec)
-    return artifact.spec
-
-
-def has_pyarrow(report: Report) -> bool:
-    """Whether columns can be read; where not, the rule is skipped."""
-    if find_spec("pyarrow") is None:
-        report.skip(NEEDS_PYARROW)
-        return False
-    return True
-
-
 def columns_of(
-    subject: Subject,
+    subject: DatasetSubject,
     report: Report,
     split: str,
     columns: Sequence[str],
-    of: Artifact | None = None,
+    of: Artifact[DatasetSpec] | None = None,
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Line number of the first row, and columns of some rows, of a processed split's twin."""
     artifact = of or subject.artifact
-    record = RECORD_OF_CONVERTER[spec_of(artifact).converter]
+    record = format_of(artifact.spec).record
     total = max(count_rows(subject, report, split, of), 1)
     path = report.reads(subject, twin_file(split), of)
     size = path.stat().st_size
@@ -66,11 +50,11 @@ def columns_of(
 
 
 def rows_of_split(
-    subject: Subject,
+    subject: DatasetSubject,
     report: Report,
     split: str,
     columns: Sequence[str],
-    of: Artifact | None = None,
+    of: Artifact[DatasetSpec] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Line number and values of each row of a processed split, from its twin."""
     for line, batch in columns_of(subject, report, split, columns, of):
@@ -78,46 +62,36 @@ def rows_of_split(
         yield from zip(range(line, line + batch.num_rows), *values, strict=True)
 
 
-def progress_of(subject: Subject, doing: str, size: int) -> Progress:
+def progress_of(subject: Subject[Spec], doing: str, size: int) -> Progress:
     """Says how far the reading of ``size`` bytes is, where that takes long enough to be asked."""
     return Progress(doing, size, subject.say if size >= LONG else silent)
 
 
-def raw_problems(subject: Subject, report: Report) -> RawProblems:
+def raw_problems(subject: DatasetSubject, report: Report) -> RawProblems:
     """The problems of the raw dataset that the subject is made from, hashed.
 
     Raises:
         MissingArtifact, CorruptArtifact, InvalidInput: if they are not as they were committed.
     """
     store = subject.store
-    raw = store.catalogue[subject.artifact.upstream[0]]
+    raw = subject.upstream("raw")
     report.goes_on_with(subject, raw.manifest, raw)
     total = store.manifest(raw).size
     return RawProblems(store, raw, progress_of(subject, f"reading {raw.key}", total))
 
 
-def count_rows(subject: Subject, report: Report, split: str, of: Artifact | None = None) -> int:
+def count_rows(
+    subject: DatasetSubject,
+    report: Report,
+    split: str,
+    of: Artifact[DatasetSpec] | None = None,
+) -> int:
     """The rows of a split, from the size of its offsets."""
     return report.reads(subject, offsets_file(split), of).stat().st_size // 8 - 1
 
 
-def read_document(
-    subject: Subject, report: Report, name: str, of: Artifact | None = None
-) -> Document:
-    """A JSON file of the subject, unless another artifact is given.
-
-    Raises:
-        InvalidInput: if it is none.
-    """
-    path = report.reads(subject, name, of)
-    try:
-        return read_object(path)
-    except ValueError as error:
-        raise InvalidInput(f"not JSON: {error}") from error
-
-
 def check_schema_file(
-    subject: Subject, report: Report, name: str, record: type[Record], format_name: str
+    subject: DatasetSubject, report: Report, name: str, record: type[Record], format_name: str
 ) -> None:
     """A schema file is the one that the record gives."""
     source = (subject.stated("source", "repo"), subject.stated("source", "revision"))
@@ -136,12 +110,12 @@ _END = (0, None)
 
 
 def compare_lines(
-    subject: Subject,
+    subject: DatasetSubject,
     report: Report,
     name: str,
     expected: Iterable[bytes],
     found: Iterator[tuple[int, bytes]],
-    source: tuple[Artifact, str],
+    source: tuple[Artifact[Spec], str],
     origin: str,
 ) -> int:
     """Compare the lines of a file with those that another file gives; return how many there are.

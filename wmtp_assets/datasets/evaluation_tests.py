@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.progress import Progress
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.formats.codecontests import TEST_KINDS, read_evaluations
+from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.process import Shard, problem_ids, raw_shards
+from wmtp_assets.datasets.records import TEST_KINDS
 from wmtp_assets.datasets.shard import MAX_EVALUATION
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document
@@ -39,9 +40,8 @@ class RawProblems:
         MissingArtifact, CorruptArtifact, InvalidInput: as :func:`raw_shards`.
     """
 
-    def __init__(self, store: Store, raw: Artifact, progress: Progress) -> None:
+    def __init__(self, store: Store, raw: Artifact[DatasetSpec], progress: Progress) -> None:
         spec = raw.spec
-        assert isinstance(spec, DatasetSpec)
         self._shards = raw_shards(store, raw, progress.advance)
         self._ids, self.renamed = problem_ids(spec, self._shards)
 
@@ -51,7 +51,9 @@ class RawProblems:
         return [(shard, ids) for shard, ids in pairs if shard.split == split]
 
 
-def tests_lines(problems: Sequence[tuple[Shard, Sequence[str]]]) -> Iterator[bytes]:
+def tests_lines(
+    spec: DatasetSpec, problems: Sequence[tuple[Shard, Sequence[str]]]
+) -> Iterator[bytes]:
     """The lines of a tests file: a brace, a problem each, a brace.
 
     Raises:
@@ -60,7 +62,7 @@ def tests_lines(problems: Sequence[tuple[Shard, Sequence[str]]]) -> Iterator[byt
     yield b"{\n"
     before = b""
     for shard, ids in problems:
-        for problem in read_evaluations(shard.path, 0, ids):
+        for problem in format_of(spec).evaluations(shard.path, 0, ids):
             if before:
                 yield before + b",\n"
             metadata = problem.metadata.model_dump()
@@ -77,7 +79,7 @@ def tests_lines(problems: Sequence[tuple[Shard, Sequence[str]]]) -> Iterator[byt
     yield b"}\n"
 
 
-def build_tests(build: Build) -> Document:
+def build_tests(build: Build[DatasetSpec]) -> Document:
     """Write the tests of every processed split.
 
     Raises:
@@ -85,15 +87,14 @@ def build_tests(build: Build) -> Document:
         CorruptArtifact: if a raw file is not the one that was committed.
     """
     spec, store = build.artifact.spec, build.store
-    assert isinstance(spec, DatasetSpec)
-    raw = build.upstream(build.artifact.upstream[0])
+    raw = build.upstream("raw")
     progress = Progress(f"verifying {raw.key}", store.manifest(raw).size, build.say)
     problems = RawProblems(store, raw, progress)
     splits: Document = {}
     for split in spec.processed_splits:
         count = -2  # the braces
         with build.staged.create(tests_file(split)) as file:
-            for line in tests_lines(problems.of(split)):
+            for line in tests_lines(spec, problems.of(split)):
                 file.write(line)
                 count += 1
         splits[split] = {"problems": count}

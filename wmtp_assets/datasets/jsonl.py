@@ -10,28 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.errors import BadLine
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object
 from wmtp_assets.storage.files import BLOCK
-
-
-class BadLine(InvalidInput):
-    """A line that is not a JSON object within the limits.
-
-    Attributes:
-        path: the file.
-        line: its number, from 1.
-        problem: what is wrong with it.
-    """
-
-    def __init__(self, path: Path, line: int, problem: str) -> None:
-        super().__init__(f"{path}:{line}: {problem}")
-        self.path = path
-        self.line = line
-        self.problem = problem
-
-    def __reduce__(self) -> tuple[type[BadLine], tuple[Path, int, str]]:
-        return BadLine, (self.path, self.line, self.problem)
 
 
 def read_lines(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, bytes]]:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.records import (
     PROMPT_RULE,
-    RECORD_OF_CONVERTER,
     PairRecord,
+    Record,
     RowRenderer,
     is_labelled,
     schema_document,
@@ -26,13 +27,12 @@ def pairs_file(split: str) -> str:
     return f"{split}.jsonl"
 
 
-def pair_lines(twin: Path, converter: str) -> Iterator[bytes]:
+def pair_lines(twin: Path, record: type[Record]) -> Iterator[bytes]:
     """The lines of pairs, in order, that a processed split gives, from its twin.
 
     Raises:
         InvalidInput: as :func:`read_twin`.
     """
-    record = RECORD_OF_CONVERTER[converter]
     render = RowRenderer("prompt")
     labels = ["is_correct"] if is_labelled(record) else []
     names = ["instruction", "input", "output", "problem_id", *labels]
@@ -51,21 +51,20 @@ def pair_lines(twin: Path, converter: str) -> Iterator[bytes]:
             )
 
 
-def build_pairs(build: Build) -> Document:
+def build_pairs(build: Build[DatasetSpec]) -> Document:
     """Write the pairs of every processed split, and ``schema.json``.
 
     Raises:
         CorruptArtifact: if a processed file is not the one that was committed.
     """
     spec, store = build.artifact.spec, build.store
-    assert isinstance(spec, DatasetSpec)
-    processed = build.upstream(build.artifact.upstream[0])
+    processed = build.upstream("processed")
     rows: dict[str, int] = {}
     for split in spec.processed_splits:
         twin = store.verify_file(processed, twin_file(split))
         rows[split] = 0
         with build.staged.create(pairs_file(split)) as file:
-            for line in pair_lines(twin, spec.converter):
+            for line in pair_lines(twin, format_of(spec).record):
                 file.write(line)
                 rows[split] += 1
     source = store.manifest(processed).document["source"]

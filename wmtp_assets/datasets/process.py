@@ -26,14 +26,13 @@ from pathlib import Path
 from wmtp_assets.base.errors import InvalidInput, StoreError
 from wmtp_assets.base.progress import Progress, Say, human_seconds
 from wmtp_assets.base.settings import WORKERS_VARIABLE, read_workers
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, SplitSpec
-from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.problem import Options
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.random_access import offsets_file, pack_offsets
 from wmtp_assets.datasets.records import (
-    RECORD_OF_CONVERTER,
     EvaluationRecord,
     is_labelled,
     schema_document,
@@ -54,6 +53,9 @@ from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import BLOCK, HashedFile
 from wmtp_assets.storage.manifest import Document, render
 from wmtp_assets.storage.store import Store
+
+VERSION = 1
+"""Of the conversion, apart from formats: raised when the same raw bytes become other files."""
 
 FORMAT = "alpaca"
 SCHEMA = "processed/schema.json"
@@ -84,7 +86,7 @@ class Shard:
 
 
 def raw_shards(
-    store: Store, raw: Artifact, advance: Callable[[int], None] = lambda size: None
+    store: Store, raw: Artifact[DatasetSpec], advance: Callable[[int], None] = lambda size: None
 ) -> list[Shard]:
     """The shards of every processed split in order, hashed against the manifest.
 
@@ -93,7 +95,6 @@ def raw_shards(
         InvalidInput: if the raw artifact lacks a shard.
     """
     spec = raw.spec
-    assert isinstance(spec, DatasetSpec)
     files = store.manifest(raw).files
     names = [name.removeprefix("raw/") for name in files]
     shards = []
@@ -116,13 +117,13 @@ def problem_ids(
 
     Empty where each row names itself.
     """
-    assign = CONVERTERS[spec.converter].problem_ids
+    assign = format_of(spec).problem_ids
     if assign is None:
         return [()] * len(shards), []
     return assign((shard.split, shard.path) for shard in shards)
 
 
-def build_processed(build: Build) -> Document:
+def build_processed(build: Build[DatasetSpec]) -> Document:
     """Convert every split: JSONL, evaluation rows, problem index, offsets, twin, schemas.
 
     Raises:
@@ -132,8 +133,7 @@ def build_processed(build: Build) -> Document:
         StoreError: if a process of the conversion was killed.
     """
     spec, store = build.artifact.spec, build.store
-    assert isinstance(spec, DatasetSpec)
-    raw, tokenizer = (build.upstream(key) for key in build.artifact.upstream)
+    raw, tokenizer = build.upstream("raw"), build.upstream("tokenizer")
     tokenizer_path = store.verify_file(tokenizer, "tokenizer.model")
     tokenizer_sha256 = store.manifest(tokenizer).files["tokenizer.model"].sha256
     total = sum(record.size for record in store.manifest(raw).files.values())
@@ -174,7 +174,7 @@ def build_processed(build: Build) -> Document:
         "rows": sum(split["rows"] for split in splits.values()),
         "splits": splits,
         "max_tokens": spec.max_tokens,
-        **({"public_tests": spec.public_tests} if spec.converter == "codecontests" else {}),
+        **({"public_tests": spec.public_tests} if format_of(spec).read_evaluations else {}),
         "renamed_problems": renamed,
         "tokenizer": {"asset": tokenizer.key, "sha256": tokenizer_sha256},
         "source": store.manifest(raw).document["source"],
@@ -191,11 +191,10 @@ def _remove_others(scratch: Path, wanted: set[Path]) -> None:
                 shutil.rmtree(path)
 
 
-def _write_schemas(build: Build, raw: Artifact) -> None:
+def _write_schemas(build: Build[DatasetSpec], raw: Artifact[DatasetSpec]) -> None:
     spec = build.artifact.spec
-    assert isinstance(spec, DatasetSpec)
     source = build.store.manifest(raw).document["source"]
-    record = RECORD_OF_CONVERTER[spec.converter]
+    record = format_of(spec).record
     where = source["repo"], source["revision"]
     build.staged.write(SCHEMA, render(schema_document(record, FORMAT, *where)))
     if spec.evaluation:
@@ -213,23 +212,20 @@ def _check_upstream_rows(split: str, spec: SplitSpec, paths: list[Path], joined:
 
 
 def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str, options: Options) -> str:
-    """What decides about the content of a part: the bytes read, the settings, and this code."""
+    """What decides about the content of a part: the bytes read, the settings, versions of code."""
     known = (
         shard.split,
         shard.path.name,
         shard.sha256,
         tokenizer_sha256,
-        spec.converter,
+        (VERSION, spec.converter, format_of(spec).version),
         spec.max_tokens,
         options.public_tests,
         options.evaluation,
         options.problem_ids,
+        [version(library) for library in ("pyarrow", "sentencepiece")],
     )
-    digest = hashlib.sha256(json.dumps(known).encode())
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    digest.update("".join(map(version, ("pyarrow", "sentencepiece"))).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 # -- converting shards -----------------------------------------------------------------------------
@@ -309,7 +305,9 @@ class _SampleProgress:
         done: numbers of the shards that an earlier run converted: they say nothing about the rate.
     """
 
-    def __init__(self, build: Build, shards: Sequence[Shard], done: Container[int]) -> None:
+    def __init__(
+        self, build: Build[DatasetSpec], shards: Sequence[Shard], done: Container[int]
+    ) -> None:
         self._build, self._shards, self._done = build, shards, done
         self._started = time.monotonic()
         self._rows = self._new_rows = self._new_bytes = 0
@@ -339,7 +337,7 @@ class _SampleProgress:
 class _Joined:
     """The files of one split, to which the parts of its shards are added in order."""
 
-    build: Build
+    build: Build[DatasetSpec]
     split: str
     upstream_rows: int = 0
     samples: int = 0
@@ -352,8 +350,7 @@ class _Joined:
 
     def __enter__(self) -> _Joined:
         spec = self.build.artifact.spec
-        assert isinstance(spec, DatasetSpec)
-        record = RECORD_OF_CONVERTER[spec.converter]
+        record = format_of(spec).record
         with self._stack as opened:  # closes them where one cannot be made
             self._rows_file = self._create(split_file(self.split))
             self._offsets = self._create(offsets_file(self.split))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from wmtp_assets.base.strict_json import short
 from wmtp_assets.storage.manifest import Document
 
 PROMPT_RULE = "instruction; where input is not empty, followed by an empty line and input"
@@ -21,149 +19,20 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class HumanEvalMetadata(Record):
-    """What HumanEval says about a problem beside the Alpaca fields."""
+class AlpacaRecord(Record):
+    """What the record of every dataset has; each states what its fields mean.
 
-    source: str = Field(description="name of the dataset")
-    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
-    has_tests: bool
-    entry_point: str = Field(min_length=1, description="name of the function under test")
-    test: str = Field(min_length=1, description="Python source that defines check(candidate)")
-
-
-class HumanEvalRecord(Record):
-    """One HumanEval problem in the Alpaca format."""
-
-    instruction: str = Field(min_length=1, description="upstream's prompt: signature and docstring")
-    input: str = Field(max_length=0, description="always empty")
-    output: str = Field(min_length=1, description="upstream's canonical_solution")
-    task_id: str = Field(pattern=r"^HumanEval/[0-9]+$", description="as upstream")
-    metadata: HumanEvalMetadata
-
-
-class MbppMetadata(Record):
-    """What MBPP says about a problem beside the Alpaca fields."""
-
-    source: str = Field(description="name of the dataset")
-    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
-    has_tests: bool
-    test_list: list[str] = Field(min_length=1, description="assertions")
-    test_setup_code: str = Field(description="Python source to run before them; may be empty")
-    challenge_test_list: list[str] = Field(description="harder assertions; may be empty")
-
-
-class MbppRecord(Record):
-    """One MBPP problem in the Alpaca format."""
-
-    instruction: str = Field(min_length=1, description="upstream's text")
-    input: str = Field(max_length=0, description="always empty")
-    output: str = Field(min_length=1, description="upstream's code, its line breaks included")
-    task_id: str = Field(pattern=r"^[0-9]+$", description="upstream's number")
-    metadata: MbppMetadata
-
-
-_FINAL_ANSWER = re.compile(r"#### (-?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?) *")
-
-
-def final_answer(answer: str) -> str:
-    """The number on the last line of a GSM8K answer, ``#### 1,250``, without its commas.
-
-    That is what upstream's own evaluation compares, as text (``dataset.py`` in
-    https://github.com/openai/grade-school-math).
-
-    Raises:
-        ValueError: if the last line, and only that, is not such a line.
+    The record of a dataset that says which rows are right has ``is_correct`` too. Its metadata has
+    ``difficulty`` (lower case, ``unknown`` where upstream has none) and ``has_tests``, and where a
+    problem has several rows ``problem_id``.
     """
-    *steps, last = answer.rstrip("\n").split("\n")
-    found = _FINAL_ANSWER.fullmatch(last)
-    if found is None or any("####" in step for step in steps):
-        raise ValueError(f"must end with one line '#### NUMBER', ends with {short(last)}")
-    return found[1].replace(",", "")
 
-
-class Gsm8kMetadata(Record):
-    """What GSM8K says about a problem beside the Alpaca fields."""
-
-    source: str = Field(description="name of the dataset")
-    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
-    has_tests: bool = Field(description="always false: the final answer decides")
-    final_answer: str = Field(
-        pattern=r"^-?[0-9]+(\.[0-9]+)?$",
-        description="the number that output ends with, without commas, as text: exact",
-    )
-
-
-class Gsm8kRecord(Record):
-    """One GSM8K problem in the Alpaca format."""
-
-    instruction: str = Field(min_length=1, description="upstream's question")
-    input: str = Field(max_length=0, description="always empty")
-    output: str = Field(
-        min_length=1, description="upstream's answer: steps with <<48/2=24>>, and '#### 24'"
-    )
-    task_id: str = Field(
-        pattern=r"^gsm8k/[a-z]+/(0|[1-9][0-9]*)$", description="split, and row from 0"
-    )
-    metadata: Gsm8kMetadata
-
-    @field_validator("metadata")
-    @classmethod
-    def _same_answer(cls, value: Gsm8kMetadata, info: ValidationInfo) -> Gsm8kMetadata:
-        output = info.data.get("output")
-        if output is not None and final_answer(output) != value.final_answer:
-            raise ValueError(f"final_answer is {short(value.final_answer)}, not that of output")
-        return value
-
-
-class CodeContestsMetadata(Record):
-    """Which problem of CodeContests a solution belongs to, and what upstream says about both."""
-
-    source: str = Field(min_length=1, description="the contest site, in lower case, or 'unknown'")
-    difficulty: str = Field(
-        min_length=1, description="upstream's name in lower case; 'unknown': upstream has none"
-    )
-    has_tests: bool = Field(description="whether upstream has tests of any kind for the problem")
-    problem_id: str = Field(
-        min_length=1, description="upstream's name; with '#2', … where another problem has it too"
-    )
-    language: Literal["python", "python3"] = Field(description="python is Python 2")
-
-
-class CodeContestsRecord(Record):
-    """A solution of a CodeContests problem, right or wrong, in the Alpaca format."""
-
-    instruction: str = Field(min_length=1, description="upstream's description")
-    input: str = Field(description="the first public tests, as many as the dataset's spec says")
-    output: str = Field(min_length=1, description="the solution, its line breaks included")
-    task_id: str = Field(
-        pattern=r"^[\s\S]+_(correct|incorrect)_(0|[1-9][0-9]*)$",
-        description="problem_id, is_correct, and the index in upstream's list of such solutions",
-    )
-    is_correct: bool
-    metadata: CodeContestsMetadata
-
-    @field_validator("is_correct")
-    @classmethod
-    def _agrees(cls, value: bool, info: ValidationInfo) -> bool:
-        task_id = info.data.get("task_id")
-        if task_id is not None and label_of(task_id) != value:
-            raise ValueError(f"task_id is {short(task_id)}")
-        return value
-
-    @field_validator("metadata")
-    @classmethod
-    def _same_problem(
-        cls, value: CodeContestsMetadata, info: ValidationInfo
-    ) -> CodeContestsMetadata:
-        task_id = info.data.get("task_id")
-        if task_id is not None and task_id.rsplit("_", 2)[0] != value.problem_id:
-            raise ValueError(f"problem_id is {short(value.problem_id)}, task_id {short(task_id)}")
-        return value
-
-
-def label_of(task_id: str) -> bool:
-    """What the task_id of a labelled record says about is_correct."""
-    return task_id.rsplit("_", 2)[1] == "correct"
+    instruction: str
+    input: str
+    output: str
+    task_id: str
+    if TYPE_CHECKING:
+        metadata: Any
 
 
 class Tests(Record):
@@ -171,6 +40,9 @@ class Tests(Record):
 
     input: list[str]
     output: list[str]
+
+
+TEST_KINDS = ("public_tests", "private_tests", "generated_tests")
 
 
 class EvaluationMetadata(Record):
@@ -193,18 +65,6 @@ class EvaluationRecord(Record):
     instruction: str = Field(min_length=1)
     input: str = Field(description="as in the rows")
     metadata: EvaluationMetadata
-
-
-AlpacaRecord = HumanEvalRecord | MbppRecord | Gsm8kRecord | CodeContestsRecord
-RECORD_OF_CONVERTER: dict[
-    str,
-    type[HumanEvalRecord] | type[MbppRecord] | type[Gsm8kRecord] | type[CodeContestsRecord],
-] = {
-    "humaneval": HumanEvalRecord,
-    "mbpp": MbppRecord,
-    "gsm8k": Gsm8kRecord,
-    "codecontests": CodeContestsRecord,
-}
 
 
 def is_labelled(record: type[Record]) -> bool:

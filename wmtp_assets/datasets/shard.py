@@ -25,13 +25,11 @@ from typing import IO, Any
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.converters import CONVERTERS
+from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.problem import Options, Problem
 from wmtp_assets.datasets.records import (
-    RECORD_OF_CONVERTER,
     SHARED,
     AlpacaRecord,
-    CodeContestsRecord,
     RowRenderer,
     render_line,
 )
@@ -123,7 +121,7 @@ def convert_shard(job: Job) -> Summary:
     job.folder.mkdir(parents=True)
     part = _Part(job)
     with part:
-        for problem in CONVERTERS[job.spec.converter].problems(job.path, job.options):
+        for problem in format_of(job.spec).problems(job.path, job.options):
             part.add(problem)
     summary = part.summary()
     replace_file(job.folder / SUMMARY, json.dumps(asdict(summary)).encode())
@@ -159,7 +157,7 @@ class _Part:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._counter = load_counter(job.tokenizer, job.tokenizer_sha256)
-        self._schema = twin_schema(RECORD_OF_CONVERTER[job.spec.converter])
+        self._schema = twin_schema(format_of(job.spec).record)
         self._render = RowRenderer(*SHARED)
         self._twin: list[dict[str, Any]] = []
         self._lengths = array("Q")
@@ -218,7 +216,7 @@ class _Part:
             problem.problem_id,
             records[0].metadata.difficulty if records else "",
             self._rows,
-            [r.is_correct if isinstance(r, CodeContestsRecord) else None for r in records],
+            [getattr(record, "is_correct", None) for record in records],
             [counts[-1] for counts in tokens],
         )
         self._files[PROBLEMS].write(json.dumps(vars(found), ensure_ascii=False).encode() + b"\n")

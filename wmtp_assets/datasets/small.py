@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.process import split_file
 from wmtp_assets.datasets.random_access import offsets_file, open_jsonl
-from wmtp_assets.datasets.records import RECORD_OF_CONVERTER, is_labelled
+from wmtp_assets.datasets.records import Record, is_labelled
 from wmtp_assets.datasets.twin import read_twin, twin_file
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document
@@ -37,13 +38,12 @@ def small_file(split: str) -> str:
     return f"{split}_small.jsonl"
 
 
-def read_strata(path: Path, converter: str) -> Iterator[tuple[str, Stratum]]:
+def read_strata(path: Path, record: type[Record]) -> Iterator[tuple[str, Stratum]]:
     """task_id and stratum of each row of a split, from its twin.
 
     Raises:
         InvalidInput: as :func:`read_twin`.
     """
-    record = RECORD_OF_CONVERTER[converter]
     columns = ["task_id", "problem_id", *(["is_correct"] if is_labelled(record) else [])]
     for batch in read_twin(path, record, columns):
         values = [batch.column(name).to_pylist() for name in columns]
@@ -109,15 +109,14 @@ def describe_sample(kept: Mapping[int, Stratum], rows: int) -> Document:
     return found
 
 
-def build_small(build: Build) -> Document:
+def build_small(build: Build[DatasetSpec]) -> Document:
     """Write the small split of every processed split; lines are taken over byte for byte.
 
     Raises:
         CorruptArtifact: if a processed file is not the one that was committed.
     """
     spec, store = build.artifact.spec, build.store
-    assert isinstance(spec, DatasetSpec)
-    processed = build.upstream(build.artifact.upstream[0])
+    processed = build.upstream("processed")
     splits: Document = {}
     for split in spec.processed_splits:
         store.verify_file(processed, offsets_file(split))
@@ -125,7 +124,7 @@ def build_small(build: Build) -> Document:
         twin = store.verify_file(processed, twin_file(split))
 
         def rows(twin: Path = twin) -> Iterator[tuple[str, Stratum]]:
-            return read_strata(twin, spec.converter)
+            return read_strata(twin, format_of(spec).record)
 
         kept = sample(rows, spec.small.limit(split), spec.small.seed)
         data = b"".join(lines.line(number) + b"\n" for number in kept)

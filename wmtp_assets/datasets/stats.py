@@ -16,7 +16,8 @@ from typing import Any
 from wmtp_assets.base.clock import utc_now
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.records import RECORD_OF_CONVERTER, is_labelled
+from wmtp_assets.datasets.format import format_of
+from wmtp_assets.datasets.records import Record, is_labelled
 from wmtp_assets.datasets.twin import TOKENS, read_twin, twin_file
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document, render
@@ -66,7 +67,7 @@ def histogram(values: Mapping[int, int]) -> list[int]:
     return [bars[bar] for bar in range(max(bars, default=-1) + 1)]
 
 
-def summarize_split(path: Path, converter: str, max_tokens: int) -> Document:
+def summarize_split(path: Path, record: type[Record], max_tokens: int) -> Document:
     """Counts and token distributions of one split, from its twin.
 
     Raises:
@@ -74,7 +75,6 @@ def summarize_split(path: Path, converter: str, max_tokens: int) -> Document:
     """
     import pyarrow.compute as pc
 
-    record = RECORD_OF_CONVERTER[converter]
     labelled = ["is_correct"] if is_labelled(record) else []
     flags = [*labelled, "is_duplicate", "is_contradicted"]
     counted = ["problem_id", "language", *flags]
@@ -144,17 +144,16 @@ def newest_summary(names: Iterable[str]) -> str | None:
     return max((name for name in names if name.endswith(SUFFIX)), default=None)
 
 
-def build_stats(build: Build) -> Document:
+def build_stats(build: Build[DatasetSpec]) -> Document:
     """Summarize the processed dataset; earlier summaries stay, equal content adds none."""
     spec = build.artifact.spec
-    assert isinstance(spec, DatasetSpec)
-    processed = build.upstream(build.artifact.upstream[0])
+    processed = build.upstream("processed")
     store = build.store
     document = store.manifest(processed).document
 
     def summarized(split: str) -> Document:
         path = store.verify_file(processed, twin_file(split))
-        return summarize_split(path, spec.converter, document["max_tokens"])
+        return summarize_split(path, format_of(spec).record, document["max_tokens"])
 
     body = render(summarize(spec, summarized, document))
     earlier = _earlier_summaries(build)

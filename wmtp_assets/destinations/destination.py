@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from wmtp_assets.base.progress import Progress, Say
-from wmtp_assets.catalogue.layout import TOP_FOLDERS
+from wmtp_assets.catalogue.artifact import TOP_FOLDERS
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, SentFile
 from wmtp_assets.destinations.outgoing import Outgoing

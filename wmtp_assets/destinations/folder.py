@@ -23,8 +23,8 @@ from dataclasses import replace
 from io import FileIO
 from pathlib import Path, PurePosixPath
 
+from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.catalogue.specs import relative_path
 from wmtp_assets.destinations.destination import (
     STALE,
     Advance,

@@ -17,10 +17,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from wmtp_assets.base.model import AssetName, RelativePath, Sha256, StrictModel, check_distinct
 from wmtp_assets.base.settings import Source
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.catalogue.layout import Kind
-from wmtp_assets.catalogue.specs import AssetName, RelativePath, Sha256, Spec, check_distinct
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.manifest import FileRecord, render
@@ -30,7 +29,7 @@ MAX_SIZE = 8 << 20
 """Bytes of the document; one of 130 files has 50 kB."""
 
 
-class SentFile(Spec):
+class SentFile(StrictModel):
     """A published file.
 
     Attributes:
@@ -49,7 +48,7 @@ class SentFile(Spec):
         return FileRecord(size=self.size, sha256=self.sha256)
 
 
-class SentArtifact(Spec):
+class SentArtifact(StrictModel):
     """A published artifact.
 
     Attributes:
@@ -58,14 +57,14 @@ class SentArtifact(Spec):
         files: path below the destination → file; its own manifest is one of them.
     """
 
-    kind: Kind
+    kind: AssetName
     version: str = Field(max_length=100)
     content_sha256: Sha256
     release: str | None = Field(default=None, max_length=100)
     files: dict[RelativePath, SentFile]
 
 
-class Listing(Spec):
+class Listing(StrictModel):
     """``MANIFEST.json``.
 
     Attributes:

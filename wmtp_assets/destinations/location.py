@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.catalogue.specs import relative_path
+from wmtp_assets.base.model import relative_path
 
 Scheme = Literal["s3", "file", "vessl"]
 

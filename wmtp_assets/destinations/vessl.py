@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.model import StrictModel
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.catalogue.specs import Spec
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.location import Location
@@ -49,7 +49,7 @@ ADVISORY, MANDATORY = 15 * 60, 10 * 60
 credentials that live shorter, a quarter and an eighth of their time."""
 
 
-class Volume(Spec):
+class Volume(StrictModel):
     """A volume's place, and credentials for it, as the helper prints them.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.catalogue.specs import Sha256, Spec
+from wmtp_assets.base.model import Sha256, StrictModel
 
 MAX_NAME = 100
 MAX_NOTE = 1000
@@ -32,7 +32,7 @@ def plain_text(text: str) -> str:
 PlainText = Annotated[str, AfterValidator(plain_text)]
 
 
-class Approval(Spec):
+class Approval(StrictModel):
     """One approval.
 
     Attributes:

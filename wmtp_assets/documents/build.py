@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.completion import State
 from wmtp_assets.documents.documents import Remembered, document_bytes, is_report, remembered_in
 from wmtp_assets.documents.facts import Facts, gather
 from wmtp_assets.documents.release import freeze, released
-from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.rules.findings import Rule
 from wmtp_assets.rules.results import last_results
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
 
+RulesOf = Callable[[Artifact[Any]], Sequence[Rule[Any]]]
+
 _FORMATS = {"md": "markdown", "json": "json"}
 
 
-def build_document(build: Build) -> Document:
+def no_rules(artifact: Artifact[Any]) -> tuple[Rule[Any], ...]:
+    """Of documents that say nothing about rules."""
+    return ()
+
+
+def build_document(build: Build[Any], rules_of: RulesOf = no_rules) -> Document:
     """Write a document from the manifests of what it is about.
+
+    Args:
+        rules_of: the rules that apply to an artifact.
 
     Raises:
         InvalidInput: as :func:`document_bytes`, and :func:`freeze` for a release.
@@ -31,7 +44,7 @@ def build_document(build: Build) -> Document:
     if artifact.kind == "release":
         data = freeze(facts, released(store, artifact))
     else:
-        remembered = remember(facts, build.say)
+        remembered = remember(facts, rules_of, build.say)
         data = document_bytes(facts, remembered)
         if is_report(artifact):
             more["states"] = remembered.states
@@ -45,12 +58,15 @@ def build_document(build: Build) -> Document:
     }
 
 
-def remember(facts: Facts, say: Say = silent) -> Remembered:
+def remember(facts: Facts, rules_of: RulesOf, say: Say = silent) -> Remembered:
     """What a report says that is made now: states of rules, and the approvals it has."""
     if not is_report(facts.about):
         return Remembered()
     store, about = facts.store, facts.about
-    states = {fact.key: _states(store, fact.artifact, fact.manifest) for fact in facts.there}
+    states = {
+        fact.key: _states(store, fact.artifact, fact.manifest, rules_of(fact.artifact))
+        for fact in facts.there
+    }
     try:
         document = store.manifest(about).document
         before = remembered_in(document, str(store.manifest_path(about)))
@@ -62,7 +78,9 @@ def remember(facts: Facts, say: Say = silent) -> Remembered:
     return Remembered(states, before.approvals)
 
 
-def _states(store: Store, artifact: Artifact, manifest: Manifest) -> dict[str, State]:
+def _states(
+    store: Store, artifact: Artifact[Any], manifest: Manifest, rules: Sequence[Rule[Any]]
+) -> dict[str, State]:
     """What is remembered about the blocking rules of an artifact, as it is now."""
     results = {
         result.rule: result
@@ -70,7 +88,7 @@ def _states(store: Store, artifact: Artifact, manifest: Manifest) -> dict[str, S
         if result.content_sha256 == manifest.content_sha256
     }
     states: dict[str, State] = {}
-    for rule in rules_of(artifact):
+    for rule in rules:
         result = results.get(rule.name)
         if result is not None and result.problem:
             states[rule.name] = "failed"

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
+from wmtp_assets.catalogue.specs import DTYPE_SUFFIXES, MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.configs import MODEL_FILES
 from wmtp_assets.documents.facts import Fact, Facts, heading
 from wmtp_assets.documents.markdown import NONE, code, escape, page, paragraph, shown, table
@@ -146,8 +146,8 @@ def _use(model: Fact, spec: ModelSpec | MicroSpec) -> Iterator[str]:
     yield ""
     yield _USE
     if isinstance(spec, ModelSpec) and spec.variants:
-        keys = spec.artifact_names[len(("raw", "tokenizer", "safetensors")) : -1]
-        for key, dtype in zip(keys, spec.variants, strict=True):
+        for dtype in spec.variants:
+            key = f"{spec.name}_{DTYPE_SUFFIXES[dtype]}"
             yield f"In {dtype} it is made by `{materialize_command(key)}`."
         yield ""
     yield from paragraph(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.catalogue.layout import TOP_FOLDERS, Kind
+from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec
 from wmtp_assets.documents.approvals import Approval
 from wmtp_assets.documents.facts import Fact, Facts, heading
@@ -38,10 +38,15 @@ class Item:
     """An item of the checklist: what it says, and the kinds of artifact that prove it."""
 
     title: str
-    kinds: tuple[Kind, ...]
+    kinds: tuple[str, ...]
+
+    def covers(self, artifact: Artifact[Any]) -> bool:
+        """Whether an artifact is among those that prove the item."""
+        return not self.kinds or artifact.kind in self.kinds
 
 
-_ALL: tuple[Kind, ...] = get_args(Kind)
+_ALL: tuple[str, ...] = ()
+"""Every kind."""
 
 CHECKLIST = (
     Item("Directories", _ALL),
@@ -133,7 +138,7 @@ def _evidence(item: Item, facts: Facts, states: States) -> str:
         found = Counter(state for fact in there for state in states.get(fact.key, {}).values())
         return ", ".join(f"{shown(found[state])} rules {state}" for state in get_args(State))
     size = human_bytes(sum(fact.size for fact in there))
-    absent = sum(artifact.kind in item.kinds for artifact in facts.absent)
+    absent = sum(item.covers(artifact) for artifact in facts.absent)
     more = f", {shown(absent)} optional ones not there" if absent else ""
     return f"{shown(len(there))} assets, {size}{more}"
 
@@ -154,7 +159,7 @@ def _artifacts(item: Item, facts: Facts, states: States) -> Iterator[str]:
             for fact in facts.of(*item.kinds)
         ),
     )
-    absent = [artifact.key for artifact in facts.absent if artifact.kind in item.kinds]
+    absent = [artifact.key for artifact in facts.absent if item.covers(artifact)]
     if absent:
         yield from paragraph(f"Optional, and not there: {', '.join(map(code, absent))}.")
 

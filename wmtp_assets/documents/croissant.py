@@ -9,8 +9,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.process import split_file
-from wmtp_assets.datasets.records import RECORD_OF_CONVERTER
 from wmtp_assets.datasets.twin import twin_file
 from wmtp_assets.documents.facts import SAMPLE, Fact, Facts
 from wmtp_assets.storage.manifest import Document, render
@@ -66,7 +66,7 @@ def croissant(facts: Facts) -> bytes:
     assert isinstance(spec, DatasetSpec)
     (processed,) = facts.of("processed")
     sample = f"{SAMPLE} " if facts.is_sample else ""
-    record = RECORD_OF_CONVERTER[spec.converter]
+    record = format_of(spec).record
     return render(
         {
             "@context": _CONTEXT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.documents.approvals import Approval, parse_approvals
 from wmtp_assets.documents.cards import card

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wmtp_assets.catalogue.layout import Artifact, Kind
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.datasets.stats import newest_summary
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage import manifest
@@ -86,9 +86,9 @@ class Facts:
     def is_sample(self) -> bool:
         return self.store.settings.source == "sample"
 
-    def of(self, *kinds: Kind) -> list[Fact]:
-        """Those of some kinds."""
-        return [fact for fact in self.there if fact.artifact.kind in kinds]
+    def of(self, *kinds: str) -> list[Fact]:
+        """Those of some kinds; of every kind where none is named."""
+        return [fact for fact in self.there if not kinds or fact.artifact.kind in kinds]
 
     def get(self, key: str) -> Fact | None:
         """The fact about an artifact, where it is there."""

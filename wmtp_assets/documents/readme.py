@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.catalogue.layout import SMALL, Artifact
+from wmtp_assets.catalogue.artifact import SMALL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, Use
 from wmtp_assets.documents.facts import SUMMARY, Facts, heading
 from wmtp_assets.documents.markdown import code, escape, page, paragraph, shown, table

@@ -15,9 +15,9 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
+from wmtp_assets.base.model import AssetName, Sha256, StrictModel
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.catalogue.layout import GENERATED, Artifact
-from wmtp_assets.catalogue.specs import AssetName, Sha256, Spec
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.facts import SAMPLE, Fact, Facts
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
@@ -28,7 +28,7 @@ from wmtp_assets.storage.store import Store, materialize_command
 NAME = "wmtp-storage"
 
 
-class Frozen(Spec):
+class Frozen(StrictModel):
     """An artifact as it was released.
 
     Attributes:
@@ -42,7 +42,7 @@ class Frozen(Spec):
     content_sha256: Sha256
 
 
-class Release(Spec):
+class Release(StrictModel):
     """``RELEASE.json``."""
 
     of: str = Field(description="which source it is of")
@@ -135,7 +135,7 @@ def _is_committed(
 
 def to_freeze(facts: Facts) -> list[Fact]:
     """The artifacts that a release freezes."""
-    return [fact for fact in facts.there if fact.artifact.kind not in GENERATED]
+    return [fact for fact in facts.there if not fact.artifact.is_generated]
 
 
 def frozen(fact: Fact) -> Frozen:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.completion import States
 from wmtp_assets.documents.documents import document_bytes, is_report, remembered_in
 from wmtp_assets.documents.facts import Facts, gather
 from wmtp_assets.documents.release import differences, parse_release, to_freeze
-from wmtp_assets.rules.findings import Report, Subject, require_regular
+from wmtp_assets.rules.findings import Report, Rule, Subject, require_regular
 from wmtp_assets.rules.results import last_results
 from wmtp_assets.storage.files import open_regular
 
@@ -135,3 +135,20 @@ def _check_states(subject: Subject, report: Report, facts: Facts, stated: States
                     found=said or "nothing",
                     place=f"{result.rule} of {fact.key}",
                 )
+
+
+RULES = (
+    Rule(
+        "current",
+        "The document is what is made of the artifacts as they are now, its copy at the root is "
+        "the same, and it hides no failed rule.",
+        ("card", "croissant", "document"),
+        check_current,
+    ),
+    Rule(
+        "release",
+        "Every artifact that is there has the content that was released under its version.",
+        ("release",),
+        check_release,
+    ),
+)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from wmtp_assets.base.errors import CorruptArtifact, DownloadError, MissingArtifact, StoreError
 from wmtp_assets.base.progress import Progress, human_bytes, human_seconds
-from wmtp_assets.catalogue.layout import INTERNAL, Artifact
+from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.pins import Lock, check_unchanged, pin_of, read_lock
@@ -30,11 +30,7 @@ from wmtp_assets.storage.files import BLOCK, HashedFile, open_regular
 from wmtp_assets.storage.manifest import Document, FileRecord
 from wmtp_assets.storage.store import Store, materialize_command
 
-
-def spec_of(artifact: Artifact) -> ModelSpec | DatasetSpec:
-    """The spec of a raw artifact."""
-    assert isinstance(artifact.spec, ModelSpec | DatasetSpec)
-    return artifact.spec
+Downloaded = ModelSpec | DatasetSpec
 
 
 def raw_name(file: RemoteFile) -> str:
@@ -43,7 +39,7 @@ def raw_name(file: RemoteFile) -> str:
 
 
 def known_files(
-    store: Store, artifact: Artifact, lock: Lock, revision: str | None = None
+    store: Store, artifact: Artifact[Downloaded], lock: Lock, revision: str | None = None
 ) -> RemoteRepository | None:
     """What is known of the wanted files without asking the hub.
 
@@ -54,7 +50,7 @@ def known_files(
     Args:
         revision: the commit that is wanted; None: the pinned one.
     """
-    spec = spec_of(artifact)
+    spec = artifact.spec
     pin = revision or pin_of(store.settings, spec, lock)
     if pin is None and not _is_offline(store):
         return None
@@ -77,7 +73,7 @@ def _is_offline(store: Store) -> bool:
     return store.settings.source == "hub" and is_offline_mode()
 
 
-def committed_files(store: Store, artifact: Artifact) -> RemoteRepository | None:
+def committed_files(store: Store, artifact: Artifact[Downloaded]) -> RemoteRepository | None:
     """What the hub announced of the committed raw files; None: nothing is committed, or damaged."""
     try:
         source = store.manifest(artifact).document["source"]
@@ -99,7 +95,7 @@ class Places:
     """
 
     store: Store
-    artifact: Artifact
+    artifact: Artifact[Downloaded]
     others: Sequence[Path] = ()
 
     @property
@@ -151,20 +147,17 @@ class Places:
         return None
 
 
-def build_raw(build: Build, others: Sequence[Path] = ()) -> Document:
+def build_raw(build: Build[Downloaded]) -> Document:
     """Bring the raw files of a model or dataset together, exactly as upstream has them.
-
-    Args:
-        others: folders with upstream's paths where files may be found.
 
     Raises:
         DownloadError: if a file cannot be had, or is not what the hub announced.
         StoreError: if it will not fit on the disk.
     """
     artifact, store = build.artifact, build.store
-    spec = spec_of(artifact)
+    spec = artifact.spec
     lock = read_lock(store.settings)
-    places = Places(store, artifact, others)
+    places = Places(store, artifact, build.others)
     known = known_files(store, artifact, lock, build.revision)
     _remove_other_partials(places, known)
     held: dict[str, Held] = {}
@@ -195,13 +188,13 @@ def build_raw(build: Build, others: Sequence[Path] = ()) -> Document:
     }
 
 
-def _find_all(build: Build, places: Places, known: RemoteRepository) -> dict[str, Held]:
+def _find_all(build: Build[Downloaded], places: Places, known: RemoteRepository) -> dict[str, Held]:
     progress = Progress(f"verifying {build.artifact.key}", known.size, build.say)
     found = {file.path: places.find(file, progress.advance, build.say) for file in known.files}
     return {path: held for path, held in found.items() if held is not None}
 
 
-def _committed_endpoint(store: Store, artifact: Artifact) -> str:
+def _committed_endpoint(store: Store, artifact: Artifact[Downloaded]) -> str:
     try:
         return store.manifest(artifact).document["source"]["endpoint"]
     except (MissingArtifact, CorruptArtifact, KeyError):
@@ -209,11 +202,11 @@ def _committed_endpoint(store: Store, artifact: Artifact) -> str:
 
 
 def _fetch_all(
-    build: Build, places: Places, known: RemoteRepository | None, held: dict[str, Held]
+    build: Build[Downloaded], places: Places, known: RemoteRepository | None, held: dict[str, Held]
 ) -> tuple[RemoteRepository, str]:
     """Ask the hub, and fetch what is not in ``held``; return what it announced, and its kind."""
     store, artifact = build.store, build.artifact
-    spec, retry = spec_of(artifact), materialize_command(artifact.key)
+    spec, retry = artifact.spec, materialize_command(artifact.key)
     lock = read_lock(store.settings)
     with open_endpoint(store.settings, spec.repository) as endpoint:
         pin = build.revision or pin_of(store.settings, spec, lock)
@@ -243,7 +236,7 @@ def _advice(store: Store) -> str:
 
 
 @contextmanager
-def _timed(build: Build, places: Places, remote: RemoteRepository) -> Iterator[None]:
+def _timed(build: Build[Downloaded], places: Places, remote: RemoteRepository) -> Iterator[None]:
     """Remember how fast the transfer was, for the next plan."""
     missing = sum(file.size - places.bytes_here(file) for file in remote.files)
     started = time.monotonic()
@@ -252,7 +245,7 @@ def _timed(build: Build, places: Places, remote: RemoteRepository) -> Iterator[N
         remember_rate(build.store, missing, time.monotonic() - started)
 
 
-def _check_space(build: Build, places: Places, remote: RemoteRepository) -> None:
+def _check_space(build: Build[Downloaded], places: Places, remote: RemoteRepository) -> None:
     """Say what is to be done; refuse what will not fit.
 
     Raises:
@@ -261,7 +254,7 @@ def _check_space(build: Build, places: Places, remote: RemoteRepository) -> None
     here = sum(map(places.bytes_here, remote.files))
     missing = remote.size - here
     free = shutil.disk_usage(build.store.internal).free
-    repository = spec_of(build.artifact).repository.id
+    repository = build.spec.repository.id
     count = len(remote.files)
     rate = last_rate(build.store)
     peak = remote.size + _replaced(build, remote)
@@ -274,14 +267,14 @@ def _check_space(build: Build, places: Places, remote: RemoteRepository) -> None
     _check_fits(build, places, remote)
 
 
-def _replaced(build: Build, remote: RemoteRepository) -> int:
+def _replaced(build: Build[Downloaded], remote: RemoteRepository) -> int:
     """Bytes of committed files that are kept as the generation before, beside the new ones."""
     before = committed_files(build.store, build.artifact)
     wanted = {file.key for file in remote.files}
     return sum(file.size for file in before.files if file.key not in wanted) if before else 0
 
 
-def _check_fits(build: Build, places: Places, remote: RemoteRepository) -> None:
+def _check_fits(build: Build[Downloaded], places: Places, remote: RemoteRepository) -> None:
     here = sum(map(places.bytes_here, remote.files))
     missing = remote.size - here
     copied = sum(map(places.bytes_to_copy, remote.files))
@@ -305,7 +298,7 @@ def _remove_other_partials(places: Places, remote: RemoteRepository | None) -> N
             path.unlink()
 
 
-def _place(build: Build, places: Places, file: RemoteFile, held: Held) -> None:
+def _place(build: Build[Downloaded], places: Places, file: RemoteFile, held: Held) -> None:
     """Put a verified file into the staging folder: by a link, or copied from another filesystem."""
     try:
         build.staged.place(raw_name(file), held.path, held.record, held.parts)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from wmtp_assets.base.errors import DownloadError, SpecError
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import INTERNAL
+from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.catalogue.specs import Repository
 
 if TYPE_CHECKING:

@@ -13,13 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from wmtp_assets.base.errors import DownloadError
-from wmtp_assets.catalogue.specs import (
-    DatasetSpec,
-    ModelSpec,
-    Repository,
-    check_distinct,
-    relative_path,
-)
+from wmtp_assets.base.model import check_distinct, relative_path
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import Endpoint
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.approvals import Approval, parse_approvals
 from wmtp_assets.documents.build import remember
 from wmtp_assets.documents.completion import body, body_sha256, checklist
 from wmtp_assets.documents.documents import document_bytes, is_report
 from wmtp_assets.documents.facts import gather
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store, materialize_command
 
@@ -37,7 +38,7 @@ def approve(store: Store, by: str, note: str = "", say: Say = silent) -> Approva
     with store.lock("approve", say):
         committed = store.read(report, name)
         facts = gather(store, report, store.read)
-        now = remember(facts, say)
+        now = remember(facts, rules_of, say)
         if document_bytes(facts, now) != committed:
             raise InvalidInput(
                 f"{store.path(report, name)} is not the report that is made now: artifacts changed "

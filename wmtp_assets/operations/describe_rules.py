@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import get_args
 
-from wmtp_assets.catalogue.layout import Catalogue, Kind
+from wmtp_assets.catalogue.artifact import Catalogue
+from wmtp_assets.kinds.registry import all_kinds, all_rules, kinds_of, load_catalogue, rules_of
 from wmtp_assets.operations.verify import EXIT_CODES
-from wmtp_assets.rules.apply import RULES, rules_of
 
 
 def describe_rules(catalogue: Catalogue) -> str:
@@ -16,16 +15,16 @@ def describe_rules(catalogue: Catalogue) -> str:
 
 
 def _tables(catalogue: Catalogue) -> Iterator[str]:
-    for kind in get_args(Kind):
-        artifacts = [artifact for artifact in catalogue if artifact.kind == kind]
+    for kind in all_kinds():
+        artifacts = catalogue.of_kind(kind)
         yield f"### {kind}"
         yield ""
         yield f"{', '.join(f'`{artifact.key}`' for artifact in artifacts)}."
         yield ""
         yield "| rule | what holds | when it does not |"
         yield "|---|---|---|"
-        for rule in RULES:
-            if kind not in rule.kinds:
+        for rule in all_rules():
+            if kind not in kinds_of(rule):
                 continue
             holding = [item for item in artifacts if rule in rules_of(item)]
             only = f" Only: {', '.join(item.key for item in holding)}." * (holding != artifacts)
@@ -44,4 +43,4 @@ def _exit_codes() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(describe_rules(Catalogue.load()), end="")
+    print(describe_rules(load_catalogue()), end="")

@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 from wmtp_assets.base.errors import LockHeld
 from wmtp_assets.base.progress import Say, human_bytes, silent
-from wmtp_assets.catalogue.layout import Artifact
-from wmtp_assets.rules.apply import apply_in_child, is_committed, rules_of
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.rules.apply import apply_in_child, is_committed
 from wmtp_assets.storage.files import names_below
 from wmtp_assets.storage.store import Store
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from wmtp_assets.base.child import ChildDied, Run, call
 from wmtp_assets.base.errors import InvalidInput, MissingArtifact, StoreError
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import replace_file
-from wmtp_assets.storage.manifest import Document, FileRecord, MadeWith, Manifest
+from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.store import Staged, Store, materialize_command
 
 
-def _build(build: Build, others: Sequence[Path], run: Run) -> Document:
+def _build(build: Build[Any], run: Run) -> Document:
     """Build what is downloaded in this process, and what parses files where ``run`` says."""
-    if build.artifact.kind == "raw":
-        from wmtp_assets.hub.download import build_raw
-
-        return build_raw(build, others)
-    staged = build.staged
+    kind, staged = kind_of(build.artifact), build.staged
+    if not kind.is_parsed:
+        return kind.build(build)
     try:
         document, files = run(
             _parse_and_build, build.store, build.artifact, staged.folder, say=build.say
@@ -37,40 +37,13 @@ def _build(build: Build, others: Sequence[Path], run: Run) -> Document:
 
 
 def _parse_and_build(
-    store: Store, artifact: Artifact, folder: Path, say: Say
+    store: Store, artifact: Artifact[Any], folder: Path, say: Say
 ) -> tuple[Document, dict[str, FileRecord]]:
     """Build into a staging folder; what the manifest shall say, and the files with their hashes."""
     staged = Staged(folder)
-    document = _run_builder(Build(store, artifact, staged, say))
+    document = kind_of(artifact).build(Build(store, artifact, staged, say))
     staged.write_pieces(artifact.pieces)
     return document, staged.files
-
-
-def _run_builder(build: Build) -> Document:
-    match build.artifact.kind:
-        case "tokenizer":
-            from wmtp_assets.checkpoints.tokenizer import build_tokenizer as builder
-        case "safetensors":
-            from wmtp_assets.checkpoints.convert import build_safetensors as builder
-        case "micro":
-            from wmtp_assets.checkpoints.micro import build_micro as builder
-        case "processed":
-            from wmtp_assets.datasets.process import build_processed as builder
-        case "pairs":
-            from wmtp_assets.datasets.pairs import build_pairs as builder
-        case "small":
-            from wmtp_assets.datasets.small import build_small as builder
-        case "stats":
-            from wmtp_assets.datasets.stats import build_stats as builder
-        case "tests":
-            from wmtp_assets.datasets.evaluation_tests import build_tests as builder
-        case "parameters":
-            from wmtp_assets.checkpoints.snapshot import build_snapshot as builder
-        case "card" | "croissant" | "document" | "release":
-            from wmtp_assets.documents.build import build_document as builder
-        case "raw":
-            raise AssertionError("raw files are downloaded, not parsed")
-    return builder(build)
 
 
 def _absent(store: Store, artifact: Artifact) -> list[Artifact]:
@@ -166,7 +139,7 @@ def build_staged(
         revision: upstream's commit, where it shall not be the one that the pin says now.
     """
     upstream = check_upstream(store, artifact, say)
-    document = _build(Build(store, artifact, staged, say, revision), others, run)
+    document = _build(Build(store, artifact, staged, say, revision, others), run)
     staged.write_pieces(artifact.pieces)
     if check_upstream(store, artifact, say) != upstream:
         raise StoreError(
@@ -177,15 +150,6 @@ def build_staged(
         "asset": artifact.key,
         "kind": artifact.kind,
         **document,
+        "made_with": kind_of(artifact).made_with(artifact.spec),
         "upstream": upstream,
-        "made_with": made_with(artifact),
     }
-
-
-def made_with(artifact: Artifact) -> Document:
-    """The builder's version, and the settings that decide about the content.
-
-    THE ONE PLACE: ``kinds`` will say both; until then every builder has version 1, and no setting
-    decides about the content.
-    """
-    return MadeWith(builder=1).model_dump()

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from wmtp_assets.base.child import Run, call
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, StoreError, WmtpError
 from wmtp_assets.base.progress import Progress, Say, silent
-from wmtp_assets.catalogue.layout import GENERATED, Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints.safetensors_file import Header, describe_tensors, read_header
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import is_committed
@@ -100,7 +100,7 @@ def _migrate(
     is_old = _is_old(artifact, manifest)
     if not is_old and upstream == manifest.document.get("upstream", {}):
         return "nothing to migrate"
-    if artifact.kind in GENERATED:
+    if artifact.is_generated:
         if not dry_run:
             materialize(store, artifact, say, run=run)
         return "to be made again" if dry_run else "made again"

@@ -7,22 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, WmtpError
-from wmtp_assets.catalogue.layout import Artifact, Kind
-from wmtp_assets.catalogue.specs import MicroSpec
-from wmtp_assets.hub.download import Places, known_files, spec_of
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.hub.download import Places, known_files
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.pins import pin_of, read_lock
 from wmtp_assets.hub.remote import MAIN, resolve
+from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.storage.store import Store
-
-ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
-
-SHARE: dict[Kind, float] = {"processed": 3.0, "pairs": 2.5, "tests": 1.5}
-"""Bytes of what is made from a dataset, as a multiple of its compressed parquet files; CodeContests
-has 7.6 GB of them, and about 20 GB of rows."""
-
-SCRATCH = 1.0
-"""Parts of a conversion that lie beside what is joined from them, as a multiple of that."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +80,15 @@ def with_upstream(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]
     """Artifacts and all they are made from, upstream first; optional ones only where needed."""
     wanted = {artifact.key for artifact in artifacts}
     for artifact in reversed([*store.catalogue]):
-        if artifact.key in wanted and artifact.kind != "parameters":
-            wanted.update(artifact.upstream)
+        if artifact.key in wanted:
+            needed = (store.catalogue[key] for key in artifact.upstream)
+            wanted |= {i.key for i in needed if not (artifact.is_summary and i.optional)}
     return [artifact for artifact in store.catalogue if artifact.key in wanted]
 
 
 def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
     """What one raw artifact needs; asks the hub where what is here does not say."""
-    spec = spec_of(artifact)
+    spec = artifact.spec
     lock = read_lock(store.settings)
     pin = pin_of(store.settings, spec, lock)
     problem = ""
@@ -126,13 +118,12 @@ def space_of(store: Store, artifacts: Sequence[Artifact], rows: Sequence[RawPlan
     made = staging = 0
     used = sum(row.here for row in rows)
     for artifact in artifacts:
-        committed = _committed_size(store, artifact)
+        committed, kind = _committed_size(store, artifact), kind_of(artifact)
         size = committed
         if size is None:
-            size = estimate(artifact, raw.get(f"{artifact.spec.name}_raw", 0))
-        scratch = SCRATCH * size if artifact.kind == "processed" else 0
-        staging = max(staging, round((committed or 0) + scratch))
-        if artifact.kind != "raw":
+            size = round(kind.size(artifact, raw.get(f"{artifact.spec.name}_raw", 0)))
+        staging = max(staging, round((committed or 0) + kind.scratch * size))
+        if not artifact.is_downloaded:
             made += size
             used += committed or 0
     return Space(sum(raw.values()), made, staging, used)
@@ -143,16 +134,3 @@ def _committed_size(store: Store, artifact: Artifact) -> int | None:
         return store.manifest(artifact).size
     except (MissingArtifact, CorruptArtifact, OSError):
         return None
-
-
-def estimate(artifact: Artifact, raw: int) -> int:
-    """Bytes of an artifact that was never made, at most about; upstream's checkpoints are float32.
-
-    Args:
-        raw: bytes of the raw files it is made from.
-    """
-    if isinstance(artifact.spec, MicroSpec):
-        return artifact.spec.max_bytes if artifact.kind == "micro" else 0
-    if artifact.dtype is not None:
-        return raw * ITEMSIZE[artifact.dtype] // 4
-    return round(raw * SHARE.get(artifact.kind, 0))

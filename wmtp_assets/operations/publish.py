@@ -11,7 +11,7 @@ from typing import Any
 
 from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.progress import Progress, Say, silent
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.destinations.changes import Plan, make_plan, read_published
 from wmtp_assets.destinations.destination import (
     Destination,

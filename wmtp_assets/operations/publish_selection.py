@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
-from wmtp_assets.catalogue.specs import MicroSpec
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.outgoing import Outgoing
 from wmtp_assets.documents.release import released
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.verify import verify
-from wmtp_assets.rules.apply import is_committed, rules_of
+from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.rules.findings import Rule, is_warning, stated
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
@@ -40,7 +40,7 @@ class Local:
 
 def is_local_small(artifact: Artifact) -> bool:
     """Whether it exists for tests on one machine: small splits, micro models and their cards."""
-    return artifact.kind == "small" or isinstance(artifact.spec, MicroSpec)
+    return artifact.is_local
 
 
 def to_publish(store: Store, *, include_local_small: bool = False) -> list[Artifact]:
@@ -109,10 +109,9 @@ def release_of(store: Store) -> str | None:
     Raises:
         CorruptArtifact, InvalidInput: as :func:`wmtp_assets.documents.release.released`.
     """
-    for artifact in store.catalogue:
-        if artifact.kind == "release":
-            release = released(store, artifact)
-            return release.version if release else None
+    for artifact in store.catalogue.of_kind("release"):
+        release = released(store, artifact)
+        return release.version if release else None
     return None
 
 

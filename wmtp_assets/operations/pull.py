@@ -17,7 +17,7 @@ from pathlib import Path
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, SpecError, StoreError
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE
-from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.changes import read_published
 from wmtp_assets.destinations.destination import Destination, read_on
 from wmtp_assets.destinations.errors import PublishError

@@ -19,9 +19,10 @@ from wmtp_assets.base.child import Run, call
 from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import build_staged
-from wmtp_assets.rules.apply import apply_in_child, rules_of
+from wmtp_assets.rules.apply import apply_in_child
 from wmtp_assets.rules.findings import Finding, Subject, stated
 from wmtp_assets.storage import manifest as manifests
 from wmtp_assets.storage.files import hash_file

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import to_be_made
 from wmtp_assets.operations.status import FileStatus, Status, files_status, status_of
-from wmtp_assets.rules.apply import rules_of
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.rules.results import last_results, signature
 from wmtp_assets.storage.manifest import Document, Manifest

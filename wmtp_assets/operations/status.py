@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.catalogue.layout import Artifact
-from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.rules.results import LastResult, Signature, last_results, signature
 from wmtp_assets.storage.manifest import Document, Manifest

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import GENERATED, TOP_FOLDERS, Artifact
-from wmtp_assets.rules.apply import ABSENT, apply_in_child, is_committed, rules_of
+from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
+from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.rules.apply import ABSENT, apply_in_child, is_committed
 from wmtp_assets.rules.findings import Finding, Outcome, Problem, Report
 from wmtp_assets.storage.files import names_below
 from wmtp_assets.storage.store import Store, materialize_command
@@ -87,8 +88,8 @@ def verify_release(
     Args:
         told, say: as for :func:`verify`.
     """
-    frozen = [artifact for artifact in store.catalogue if artifact.kind not in GENERATED]
-    release = [artifact for artifact in store.catalogue if artifact.kind == "release"]
+    frozen = [artifact for artifact in store.catalogue if not artifact.is_generated]
+    release = store.catalogue.of_kind("release")
     return verify(store, [*release, *frozen], told, say, only=("release", "sha256"))
 
 

@@ -1,198 +1,26 @@
-"""The rules there are, and how one is applied to an artifact.
+"""How a rule is applied to an artifact, here or in the child process, and what is remembered.
 
 The same rules serve Dagster's asset checks, ``wmtp verify`` and the tests.
 """
 
 from __future__ import annotations
 
-from typing import get_args
-
 from wmtp_assets.base.child import ChildDied, call
-from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
+from wmtp_assets.base.errors import (
+    BadLine,
+    CorruptArtifact,
+    InvalidInput,
+    MissingArtifact,
+    SpecError,
+)
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import Artifact, Kind
-from wmtp_assets.checkpoints.rules import checkpoint as models
-from wmtp_assets.checkpoints.rules import snapshot as parameters
-from wmtp_assets.datasets.jsonl import BadLine
-from wmtp_assets.datasets.rules import derived
-from wmtp_assets.datasets.rules import processed as datasets
-from wmtp_assets.documents import rules as documents
-from wmtp_assets.rules import sha256 as files
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.rules.findings import Finding, Outcome, Report, Rule, Subject, is_there
 from wmtp_assets.rules.results import Signature, remember, sign, signature
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
-_ALL: frozenset[Kind] = frozenset(get_args(Kind))
-_CHECKPOINTS: frozenset[Kind] = frozenset(("safetensors", "micro"))
-
-RULES = (
-    Rule(
-        "sha256",
-        "Every file has the size and SHA-256 it was committed with, and there is no other file.",
-        _ALL,
-        files.check_sha256,
-    ),
-    Rule(
-        "dtype",
-        "Every tensor has the declared dtype, read from the tensor headers.",
-        _CHECKPOINTS,
-        models.check_dtype,
-    ),
-    Rule(
-        "parameters",
-        "params.json, meta_adapter.yaml, config.json, metadata.json and the tensor shapes agree.",
-        _CHECKPOINTS,
-        models.check_parameters,
-    ),
-    Rule(
-        "tokenizer",
-        "The tokenizer is the pinned one, byte for byte, and a shared one is the other model's.",
-        frozenset(("tokenizer",)),
-        models.check_tokenizer,
-    ),
-    Rule(
-        "tokenizer",
-        "The tokenizer is the one the checkpoint was made with, shared ones are identical, and "
-        "the embedding has a row per piece.",
-        _CHECKPOINTS,
-        models.check_tokenizer_fits,
-    ),
-    Rule(
-        "value_head",
-        "A value head is recorded in metadata.json with its hash, and has shape [hidden_size, 1].",
-        _CHECKPOINTS,
-        models.check_recorded_value_head,
-    ),
-    Rule(
-        "micro_size",
-        "model.safetensors is smaller than the declared maximum.",
-        frozenset(("micro",)),
-        models.check_micro_size,
-    ),
-    Rule(
-        "schema",
-        "Every row is a record of the dataset's schema, its task_id agrees with problem and label, "
-        "and no task_id stands twice.",
-        frozenset(("processed", "small")),
-        datasets.check_schema,
-    ),
-    Rule(
-        "row_count",
-        "Upstream has the pinned number of rows, and each split those that were not dropped.",
-        frozenset(("processed",)),
-        datasets.check_row_count,
-    ),
-    Rule(
-        "upstream_counts",
-        "Problems, and correct and incorrect rows, are as many as upstream had when it was counted "
-        "(with no public tests in input).",
-        frozenset(("processed",)),
-        datasets.check_upstream_counts,
-        blocking=False,
-        applies=datasets.has_expected_counts,
-    ),
-    Rule(
-        "index",
-        "Offsets, Parquet twin and problem index say what the JSONL says, row by row.",
-        frozenset(("processed",)),
-        datasets.check_index,
-    ),
-    Rule(
-        "token_length",
-        "No row is longer than max_tokens, counted again, and the twin has the same counts.",
-        frozenset(("processed",)),
-        datasets.check_token_length,
-    ),
-    Rule(
-        "splits",
-        "No task_id and no problem stands in two splits.",
-        frozenset(("processed",)),
-        datasets.check_splits,
-        applies=datasets.has_several_splits,
-    ),
-    Rule(
-        "text_twins",
-        "No text stands in two splits, upper and lower case and punctuation aside.",
-        frozenset(("processed",)),
-        datasets.check_text_twins,
-        blocking=False,
-        applies=datasets.has_several_splits,
-    ),
-    Rule(
-        "contamination",
-        "No row of train shares 13 words in a row with a problem that is held out.",
-        frozenset(("processed",)),
-        datasets.check_contamination,
-        blocking=False,
-        applies=datasets.has_train_split,
-    ),
-    Rule(
-        "problems",
-        "Every problem is one of the raw split; that two have the same name upstream is a warning.",
-        frozenset(("processed",)),
-        datasets.check_problems,
-        applies=datasets.has_upstream_names,
-    ),
-    Rule(
-        "evaluation",
-        "The evaluation rows are what the raw problems give, one a problem.",
-        frozenset(("processed",)),
-        datasets.check_evaluation,
-        applies=datasets.has_evaluation,
-    ),
-    Rule(
-        "derivation",
-        "Every row is what the rule makes of the processed row at its place, and none is missing.",
-        frozenset(("pairs",)),
-        derived.check_pairs,
-    ),
-    Rule(
-        "derivation",
-        "The tests are those of the raw problems, all of them.",
-        frozenset(("tests",)),
-        derived.check_tests,
-    ),
-    Rule(
-        "membership",
-        "Small splits hold the rows that the seed chooses, and cover problems and labels.",
-        frozenset(("small",)),
-        derived.check_membership,
-    ),
-    Rule(
-        "recount",
-        "The newest summary equals one computed again from the rows.",
-        frozenset(("stats",)),
-        derived.check_recount,
-    ),
-    Rule(
-        "current",
-        "The snapshot holds the parameters of every model that is there, as they are now.",
-        frozenset(("parameters",)),
-        parameters.check_current,
-    ),
-    Rule(
-        "current",
-        "The document is what is made of the artifacts as they are now, its copy at the root is "
-        "the same, and it hides no failed rule.",
-        frozenset(("card", "croissant", "document")),
-        documents.check_current,
-    ),
-    Rule(
-        "release",
-        "Every artifact that is there has the content that was released under its version.",
-        frozenset(("release",)),
-        documents.check_release,
-    ),
-)
-
-
 ABSENT = "absent: it is optional, and was not materialized"
-
-
-def rules_of(artifact: Artifact) -> tuple[Rule, ...]:
-    """The rules that apply to ``artifact``."""
-    return tuple(rule for rule in RULES if artifact.kind in rule.kinds and rule.applies(artifact))
 
 
 def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome:
@@ -228,7 +56,7 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
 def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome:
     """:func:`apply_rule` in the child process: a file that ends it is a finding."""
     try:
-        return call(_apply_named, rule.name, store, artifact, say=say)
+        return call(apply_rule, rule, store, artifact, say=say)
     except ChildDied as error:
         file = error.reading.removeprefix(f"{store.root}/")
         report = Report(rule.name, artifact.key, repair_command(_owner(store, file, artifact).key))
@@ -252,11 +80,6 @@ def _owner(store: Store, file: str, artifact: Artifact) -> Artifact:
         if name != file and other.is_owner(name):
             return other
     return artifact
-
-
-def _apply_named(name: str, store: Store, artifact: Artifact, say: Say) -> Outcome:
-    (rule,) = (rule for rule in rules_of(artifact) if rule.name == name)
-    return apply_rule(rule, store, artifact, say)
 
 
 def is_committed(store: Store, artifact: Artifact) -> bool:

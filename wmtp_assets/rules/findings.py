@@ -8,14 +8,17 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from wmtp_assets.base.child import reading
 from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import Artifact, Kind
+from wmtp_assets.catalogue.artifact import Artifact, S
+from wmtp_assets.catalogue.specs import Spec
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
+
+R = TypeVar("R", bound=Spec)
 
 Problem = Literal["corrupt", "missing", "extra", "unreadable", "changing", "warning"]
 
@@ -92,13 +95,22 @@ def stated(document: Any, *keys: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(Generic[S]):
     """The artifact a rule is applied to; ``say`` receives lines of progress."""
 
     store: Store
-    artifact: Artifact
+    artifact: Artifact[S]
     manifest: Manifest
     say: Say = silent
+
+    @property
+    def spec(self) -> S:
+        """The spec of the artifact."""
+        return self.artifact.spec
+
+    def upstream(self, role: str) -> Artifact[Any]:
+        """What plays a role in making the artifact, such as ``raw``."""
+        return self.store.catalogue[self.artifact.roles[role]]
 
     def file(self, name: str) -> str:
         """The path of the artifact's file ``name`` below the root, for a finding."""
@@ -110,13 +122,13 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(Generic[R]):
     """A rule, and the kinds of artifact it applies to.
 
     Attributes:
         name: also the name of the Dagster asset check.
         statement: one sentence; what holds where there is no finding.
-        kinds: the kinds of artifact it applies to.
+        kinds: the kinds of artifact it applies to; empty: every one.
         check: yields findings through the :class:`Report` it is given.
         blocking: False: its findings are warnings, which stop nothing; upstream itself has them.
         applies: to which artifacts of those kinds; to the others there is nothing to say.
@@ -124,10 +136,15 @@ class Rule:
 
     name: str
     statement: str
-    kinds: frozenset[Kind]
-    check: Callable[[Subject, Report], None]
+    kinds: tuple[str, ...]
+    check: Callable[[Subject[R], Report], None]
     blocking: bool = True
-    applies: Callable[[Artifact], bool] = lambda artifact: True
+    applies: Callable[[Artifact[R]], bool] | None = None
+
+    def is_for(self, artifact: Artifact[Any]) -> bool:
+        """Whether the rule applies to ``artifact``."""
+        is_kind = not self.kinds or artifact.kind in self.kinds
+        return is_kind and (self.applies is None or self.applies(artifact))
 
 
 class _Nothing:
@@ -207,7 +224,7 @@ class Report:
         self._reading, self.owner = reading, artifact
         self.outcome = Outcome()
 
-    def reads(self, subject: Subject, name: str, of: Artifact | None = None) -> Path:
+    def reads(self, subject: Subject[Spec], name: str, of: Artifact[Spec] | None = None) -> Path:
         """Where the file ``name`` lies, of the subject unless another artifact is given.
 
         An error that interrupts the rule from here on is a finding about this file.
@@ -221,7 +238,9 @@ class Report:
         require_regular(path)
         return path
 
-    def goes_on_with(self, subject: Subject, name: str, of: Artifact | None = None) -> None:
+    def goes_on_with(
+        self, subject: Subject[Spec], name: str, of: Artifact[Spec] | None = None
+    ) -> None:
         """Say which of several files that are read by turns is read from here on."""
         owner = of or subject.artifact
         self._reading = f"{owner.base}/{name}"

@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wmtp_assets.base.clock import timestamp
-from wmtp_assets.catalogue.layout import Artifact
-from wmtp_assets.catalogue.specs import Spec
+from wmtp_assets.base.model import StrictModel
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.rules.findings import Outcome, is_warning
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.manifest import Manifest
@@ -23,7 +23,7 @@ Signature = dict[str, list[int]]
 """File → size in bytes, mtime in ns, inode."""
 
 
-class LastResult(Spec):
+class LastResult(StrictModel):
     """The last result of one rule.
 
     Attributes:

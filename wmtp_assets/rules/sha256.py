@@ -17,7 +17,7 @@ from pathlib import Path
 from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.base.settings import read_workers
-from wmtp_assets.rules.findings import Report, Subject
+from wmtp_assets.rules.findings import Report, Rule, Subject
 from wmtp_assets.storage import pieces
 from wmtp_assets.storage.files import hash_stream, names_below, open_regular
 from wmtp_assets.storage.manifest import FileRecord
@@ -248,3 +248,13 @@ def _is_tokenizer_beside(subject: Subject, name: str) -> bool:
     upstream = (subject.store.catalogue[key] for key in artifact.upstream)
     beside = (other for other in upstream if other.unit == artifact.unit)
     return subject.file(name) in {f"{other.base}/{TOKENIZER}" for other in beside}
+
+
+RULES = (
+    Rule(
+        "sha256",
+        "Every file has the size and SHA-256 it was committed with, and there is no other file.",
+        (),
+        check_sha256,
+    ),
+)

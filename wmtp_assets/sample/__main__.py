@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from wmtp_assets.base.settings import SOURCE_VARIABLE, read_settings
-from wmtp_assets.catalogue.layout import INTERNAL
+from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.sample.repositories import build_repositories
 from wmtp_assets.sample.server import serve
 

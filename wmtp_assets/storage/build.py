@@ -7,33 +7,42 @@ returns what the manifest shall say about them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic
 
 from wmtp_assets.base.progress import Say
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact, S
 from wmtp_assets.storage.store import Staged, Store
 
 
 @dataclass(frozen=True)
-class Build:
+class Build(Generic[S]):
     """One materialization in progress.
 
     Attributes:
+        others: folders where raw files may be found, under upstream's paths.
         revision: upstream's commit that is wanted; None: the pinned one.
     """
 
     store: Store
-    artifact: Artifact
+    artifact: Artifact[S]
     staged: Staged
     say: Say
     revision: str | None = None
+    others: Sequence[Path] = ()
+
+    @property
+    def spec(self) -> S:
+        """The spec of the artifact."""
+        return self.artifact.spec
 
     @property
     def scratch(self) -> Path:
         """A folder for what is done when the materialization is cut off; gone after a commit."""
         return self.store.scratch(self.artifact)
 
-    def upstream(self, key: str) -> Artifact:
-        """An upstream artifact by key."""
-        return self.store.catalogue[key]
+    def upstream(self, role: str) -> Artifact[Any]:
+        """What plays a role in making the artifact, such as ``raw``."""
+        return self.store.catalogue[self.artifact.roles[role]]

@@ -28,8 +28,8 @@ from typing import Any
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.model import RelativePath, Sha256, StrictModel, check_distinct
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.catalogue.specs import RelativePath, Sha256, Spec, check_distinct
 
 Document = dict[str, Any]
 
@@ -40,14 +40,14 @@ MAX_VALUES = 50_000
 """Values in it: it is written anew as often as it is read, to be compared."""
 
 
-class FileRecord(Spec):
+class FileRecord(StrictModel):
     """Size in bytes and SHA-256 of one file."""
 
     size: int = Field(ge=0, strict=True)
     sha256: Sha256
 
 
-class MadeWith(Spec):
+class MadeWith(StrictModel):
     """What made an artifact, apart from its spec and its upstream.
 
     Attributes:

@@ -23,8 +23,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.model import RelativePath, Sha256, StrictModel
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object
-from wmtp_assets.catalogue.specs import RelativePath, Sha256, Spec
 from wmtp_assets.storage.manifest import FileRecord, Manifest, content_sha256
 
 FORMAT = "wmtp-pieces/1"
@@ -53,7 +53,7 @@ class Piece:
     place: str = ""
 
 
-class Parts(Spec):
+class Parts(StrictModel):
     """A file cut into parts of equal size."""
 
     part_size: Annotated[int, Field(gt=0, strict=True)]
@@ -73,7 +73,7 @@ class Parts(Spec):
         ]
 
 
-class Tensors(Spec):
+class Tensors(StrictModel):
     """A checkpoint cut into its header and its tensors."""
 
     header: Sha256
@@ -97,7 +97,7 @@ Cut = Parts | Tensors
 """How one file is cut into pieces."""
 
 
-class _Document(Spec):
+class _Document(StrictModel):
     format: Literal["wmtp-pieces/1"]
     files: dict[RelativePath, Cut] = Field(min_length=1)
 

@@ -31,10 +31,10 @@ from wmtp_assets.base.errors import (
     StoreError,
     WrongRoot,
 )
+from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
-from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Catalogue
-from wmtp_assets.catalogue.specs import relative_path
+from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
 from wmtp_assets.storage import manifest, pieces
 from wmtp_assets.storage.exchange import exchange, is_cut_off, recover
 from wmtp_assets.storage.files import (

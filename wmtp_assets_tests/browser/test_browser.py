@@ -17,8 +17,7 @@ from playwright.sync_api import expect
 
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
-from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.browser.ui import CHROMIUM, Ui, opened
 from wmtp_assets_tests.pages import Copy
@@ -51,7 +50,7 @@ def made(ui: Ui) -> Ui:
 @pytest.fixture(scope="module")
 def store(ui: Ui) -> Store:
     """The storage root that is served."""
-    return Store(Settings("sample", ui.project.root), Catalogue.load())
+    return Store(Settings("sample", ui.project.root), load_catalogue())
 
 
 def test_lineage_shows_where_a_model_comes_from(made: Ui) -> None:
@@ -59,7 +58,7 @@ def test_lineage_shows_where_a_model_comes_from(made: Ui) -> None:
     made.upstream_of("micro_mtp")
     made.sees("upstream", "models", "micro", "multi-token-prediction", "Hugging Face", "PyTorch")
     made.sees("meta_llama_mtp_raw", "meta_llama_mtp_tokenizer", "meta_llama_mtp_safetensors")
-    made.sees(f"{len(rules_of(Catalogue.load()['micro_mtp']))} / 6 Passed", "sentencepiece")
+    made.sees(f"{len(rules_of(load_catalogue()['micro_mtp']))} / 6 Passed", "sentencepiece")
 
 
 @pytest.mark.parametrize(

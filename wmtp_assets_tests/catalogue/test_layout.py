@@ -11,32 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.catalogue.layout import (
-    GUESTS,
-    INTERNAL,
-    TOP_FOLDERS,
-    VALUE_HEAD,
-    Artifact,
-    Catalogue,
-    artifacts_of,
-)
+from wmtp_assets.catalogue.artifact import INTERNAL, TOP_FOLDERS, VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import (
-    AnySpec,
     DatasetSpec,
     MicroSpec,
     ModelSpec,
     SnapshotSpec,
+    Spec,
     TokenizerSpec,
     load_specs,
 )
+from wmtp_assets.kinds.registry import artifacts_of, expand, load_catalogue
 from wmtp_assets.storage.store import Store
 
-CATALOGUE = Catalogue.load()
+CATALOGUE = load_catalogue()
 
 SPECS = {spec.name: spec for spec in load_specs()}
 
 
-Kind = TypeVar("Kind", bound=AnySpec)
+Kind = TypeVar("Kind", bound=Spec)
 
 
 def spec_of(name: str, kind: type[Kind]) -> Kind:
@@ -225,7 +218,7 @@ def test_ownership_goes_by_whole_names(key: str, path: str, owned: bool) -> None
 @pytest.mark.parametrize(
     "key", [key for key in PATHS if PATHS[key][2] in (CHECKPOINT, MICRO_MODEL)]
 )
-@pytest.mark.parametrize("guest", GUESTS)
+@pytest.mark.parametrize("guest", [VALUE_HEAD])
 def test_guests_are_carried_over(key: str, guest: str) -> None:
     """Training writes its value head beside the checkpoint; no asset can make it again."""
     assert CATALOGUE[key].is_owner(guest)
@@ -264,7 +257,7 @@ def test_order_of_the_files_does_not_matter() -> None:
     """``datasets/`` sorts before ``models/``, yet is made from a model's tokenizer."""
     specs = load_specs()
     for order in (specs, specs[::-1]):
-        catalogue = Catalogue(order)
+        catalogue = expand(order)
         keys = [artifact.key for artifact in catalogue]
         for artifact in catalogue:
             assert all(keys.index(key) < keys.index(artifact.key) for key in artifact.upstream)
@@ -332,7 +325,7 @@ def test_upstream_is_what_is_read() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
-def test_names_of_a_family_are_those_of_its_spec(spec: AnySpec) -> None:
+def test_names_of_a_family_are_those_of_its_spec(spec: Spec) -> None:
     """Clashes are looked for among a spec's ``artifact_names``: none may be missing."""
     assert tuple(artifact.key for artifact in artifacts_of(spec)) == spec.artifact_names
 
@@ -341,7 +334,7 @@ def test_parent_that_nobody_declares() -> None:
     """Found when the graph is loaded, not after an hour of downloading."""
     orphan = MICRO.model_copy(update={"parent": "meta_lama_mtp"})
     with pytest.raises(SpecError) as error:
-        Catalogue([MODEL, orphan])
+        expand([MODEL, orphan])
     assert str(error.value) == (
         "micro_mtp: parent: no defs.yaml declares the model meta_lama_mtp; known: meta_llama_mtp"
     )
@@ -353,14 +346,14 @@ def test_parent_that_is_a_micro_model() -> None:
     with pytest.raises(
         SpecError, match=r"tiny: parent: no defs\.yaml declares the model micro_mtp;"
     ):
-        Catalogue([MODEL, MICRO, child])
+        expand([MODEL, MICRO, child])
 
 
 def test_tokenizer_that_nobody_declares() -> None:
     """As for a parent."""
     lost = DATASET.model_copy(update={"tokenizer": "llama_tokenizer"})
     with pytest.raises(SpecError, match="humaneval_processed is made from llama_tokenizer, which"):
-        Catalogue([MODEL, lost])
+        expand([MODEL, lost])
 
 
 def test_tests_exist_where_splits_are_for_evaluation() -> None:
@@ -379,7 +372,7 @@ def test_tokenizer_that_is_none(key: str) -> None:
     """Tokens can only be counted with a tokenizer; an asset of the dataset itself is a circle."""
     wrong = DATASET.model_copy(update={"tokenizer": key})
     with pytest.raises(SpecError, match=f"humaneval counts with {key}, which is no tokenizer"):
-        Catalogue([MODEL, MICRO, wrong])
+        expand([MODEL, MICRO, wrong])
 
 
 # -- what is shared, and what may be absent -------------------------------------------------------
@@ -390,7 +383,7 @@ def test_tokenizer_that_cannot_be_shared(owner: str) -> None:
     """Of a model that has none of its own nothing is known; a circle would prove nothing."""
     sharing = REWARD.model_copy(update={"tokenizer": TokenizerSpec(shared_with=owner)})
     with pytest.raises(SpecError) as error:
-        Catalogue([MODEL, REFERENCE, MICRO, sharing])
+        expand([MODEL, REFERENCE, MICRO, sharing])
     assert str(error.value) == (
         f"starling_rm: tokenizer.shared_with: {owner} is no model with a tokenizer of its own; "
         "those are: meta_llama_mtp"
@@ -477,11 +470,11 @@ def test_status_of_a_dataset_is_that_of_all_its_artifacts(name: str) -> None:
     ids=["micro model", "dataset", "shared tokenizer"],
 )
 def test_required_artifact_is_not_made_from_an_optional_one(
-    specs: list[AnySpec], key: str, upstream: str
+    specs: list[Spec], key: str, upstream: str
 ) -> None:
     """``make materialize`` leaves optional ones out, and would then fail far from the cause."""
     with pytest.raises(SpecError) as error:
-        Catalogue(specs)
+        expand(specs)
     assert str(error.value) == (
         f"{key} is made from {upstream}, which is optional: it may never be there"
     )
@@ -490,7 +483,7 @@ def test_required_artifact_is_not_made_from_an_optional_one(
 def test_optional_artifact_may_be_made_from_an_optional_one() -> None:
     """The parts of an optional model, and models that share its tokenizer; and the snapshot, which
     takes what is there, may be made from any."""
-    catalogue = Catalogue([OPTIONAL_MODEL, REWARD, SNAPSHOT])
+    catalogue = expand([OPTIONAL_MODEL, REWARD, SNAPSHOT])
     assert [item.key for item in catalogue if not item.optional] == ["parameter_snapshot"]
 
 

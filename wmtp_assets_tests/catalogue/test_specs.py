@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.model import relative_path
 from wmtp_assets.catalogue.specs import (
     DEFS_FOLDER,
     SPEC_OF_COMPONENT,
@@ -27,7 +28,6 @@ from wmtp_assets.catalogue.specs import (
     SplitSpec,
     load_spec,
     load_specs,
-    relative_path,
 )
 
 SHIPPED = sorted(DEFS_FOLDER.rglob("defs.yaml"))

@@ -34,7 +34,7 @@ from wmtp_assets.base.errors import (
     StoreError,
 )
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelFiles
 from wmtp_assets.checkpoints import convert as convert_module
 from wmtp_assets.checkpoints.configs import files_of

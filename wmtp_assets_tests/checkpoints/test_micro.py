@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from wmtp_assets import load_state_dict
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, SpecError, WmtpError
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.catalogue.specs import MicroShape, MicroSpec
 from wmtp_assets.checkpoints import micro as micro_module
 from wmtp_assets.checkpoints.families import META
@@ -32,6 +31,7 @@ from wmtp_assets.checkpoints.micro import (
     source_blocks,
 )
 from wmtp_assets.checkpoints.params import MetaParams
+from wmtp_assets.kinds.registry import expand
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, SAFETENSORS, TOKENIZER
@@ -583,7 +583,7 @@ def test_one_flipped_bit_in_an_unused_tensor(tiny_store: Store, name: str) -> No
 def with_micro(store: Store, spec: MicroSpec) -> Store:
     """The same root after an edit of the micro model's spec."""
     others = [other for other in store.catalogue.specs if other.name != spec.name]
-    return Store(Settings("sample", store.root), Catalogue([*others, spec]))
+    return Store(Settings("sample", store.root), expand([*others, spec]))
 
 
 def test_impossible_shape_is_refused_by_the_builder(tiny_store: Store) -> None:

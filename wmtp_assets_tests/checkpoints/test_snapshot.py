@@ -10,7 +10,7 @@ import yaml
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, SAFETENSORS, TOKENIZER, VARIANT
@@ -151,6 +151,6 @@ def test_families_are_together(tmp_path: Path) -> None:
 
 def test_sample_holds_every_model(good_root: Path) -> None:
     """The whole graph: as many models as there are checkpoints."""
-    store = Store(Settings("sample", good_root), Catalogue.load())
+    store = Store(Settings("sample", good_root), load_catalogue())
     checkpoints = [artifact.key for artifact in store.catalogue if artifact.dtype is not None]
     assert len(models(store)) == len(checkpoints) == 6

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, StoreError
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints import pipeline, source
 from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.storage.files import HashedFile

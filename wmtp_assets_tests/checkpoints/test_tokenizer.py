@@ -14,7 +14,6 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.base.settings import Source
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.catalogue.specs import ModelSpec, TokenizerSpec
 from wmtp_assets.checkpoints.tokenizer import (
     TokenizerFacts,
@@ -23,6 +22,7 @@ from wmtp_assets.checkpoints.tokenizer import (
     pinned_sha256,
     read_facts,
 )
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
@@ -143,7 +143,7 @@ def spec(sha256: str | None = None, vocab_size: int = 32_000) -> TokenizerSpec:
 
 def test_pins() -> None:
     """The hub's tokenizer is pinned by the spec, the sample's by the package that ships it."""
-    models = [found for found in Catalogue.load().specs if isinstance(found, ModelSpec)]
+    models = [found for found in load_catalogue().specs if isinstance(found, ModelSpec)]
     meta = next(found for found in models if found.name == "meta_llama_mtp")
     assert pinned_sha256(meta.tokenizer, "hub") == LLAMA
     assert pinned_sha256(meta.tokenizer, "sample") == MODEL_SHA256

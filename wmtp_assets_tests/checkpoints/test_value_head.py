@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
-from wmtp_assets.catalogue.layout import VALUE_HEAD
+from wmtp_assets.catalogue.artifact import VALUE_HEAD
 from wmtp_assets.checkpoints.value_head import (
     NO_VALUE_HEAD,
     check_value_head,

@@ -28,14 +28,14 @@ from safetensors.torch import save
 from wmtp_assets.base.child import directly
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
-from wmtp_assets.catalogue.specs import AnySpec, MicroShape, MicroSpec, ModelSpec, SnapshotSpec
+from wmtp_assets.catalogue.specs import MicroShape, MicroSpec, ModelSpec, SnapshotSpec, Spec
 from wmtp_assets.checkpoints import convert as convert_module
 from wmtp_assets.checkpoints import pipeline, safetensors_file
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
 from wmtp_assets.checkpoints.llama_config import llama_params
 from wmtp_assets.checkpoints.params import MetaParams
+from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.storage.files import HashedFile
@@ -245,10 +245,10 @@ def saved(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def store_of(root: Path, *specs: Mapping[str, Any] | AnySpec) -> Store:
+def store_of(root: Path, *specs: Mapping[str, Any] | Spec) -> Store:
     """An empty storage root with these specs."""
     parsed = [ModelSpec.model_validate(s) if isinstance(s, Mapping) else s for s in specs]
-    return Store(Settings("sample", root), Catalogue(parsed))
+    return Store(Settings("sample", root), expand(parsed))
 
 
 def make_store(root: Path, dtype: str = "float16", micro: MicroSpec | None = None) -> Store:

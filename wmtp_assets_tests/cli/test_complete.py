@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.artifact import Catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 
-KEYS = [artifact.key for artifact in Catalogue.load()]
-FOLDERS = {artifact.unit.split("/")[-1] for artifact in Catalogue.load()}
+KEYS = [artifact.key for artifact in load_catalogue()]
+FOLDERS = {artifact.unit.split("/")[-1] for artifact in load_catalogue()}
 WMTP = Path(sys.executable).with_name("wmtp")
 
 
@@ -62,7 +63,7 @@ def test_every_name_is_offered() -> None:
     assert len(offered) == len(set(offered))
     assert {*offered} == {*KEYS} | FOLDERS
     for name in offered:
-        assert Catalogue.load().select(name)
+        assert load_catalogue().select(name)
 
 
 def test_names_on_the_line_are_not_offered_again() -> None:
@@ -125,8 +126,8 @@ def test_it_is_fast() -> None:
         "from click.testing import CliRunner\n"
         "from wmtp_assets.cli.complete import complete_names\n"
         "from wmtp_assets.cli.main import cli\n"
-        "from wmtp_assets.catalogue.layout import Catalogue\n"
-        "Catalogue.load()\n"
+        "from wmtp_assets.catalogue.artifact import Catalogue\n"
+        "load_catalogue()\n"
         "heavy = ('torch', 'dagster', 'pyarrow', 'sentencepiece', 'numpy', 'huggingface_hub')\n"
         "print([m for m in heavy if m in sys.modules])"
     )

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.cli.main import cli
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.plan import plan_raw, space_of, with_upstream
 from wmtp_assets.sample.server import serve
@@ -85,7 +85,7 @@ def wmtp(environment: dict[str, str]) -> Wmtp:
 @pytest.fixture
 def hub_store(tmp_path: Path) -> Store:
     """The store that the commands use."""
-    return Store(Settings("hub", tmp_path / "storage"), Catalogue.load())
+    return Store(Settings("hub", tmp_path / "storage"), load_catalogue())
 
 
 def raw_file(store: Store, name: str = PARQUET) -> Path:

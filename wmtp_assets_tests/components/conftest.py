@@ -8,10 +8,10 @@ from functools import cache
 import dagster as dg
 import pytest
 
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.components.types import definitions_of
 from wmtp_assets.definitions import build_defs
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 
 Run = Callable[[dg.AssetSelection], dg.ExecuteInProcessResult]
@@ -20,7 +20,7 @@ Run = Callable[[dg.AssetSelection], dg.ExecuteInProcessResult]
 @cache
 def assets_and_checks() -> dg.Definitions:
     """The assets and checks, made once a process: they are immutable, and know no storage."""
-    return definitions_of(Catalogue.load())
+    return definitions_of(load_catalogue())
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import dagster as dg
 import pytest
 import yaml
 
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.checkpoints.configs import MODEL_FILES
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.components.artifacts import description_of
@@ -18,7 +17,7 @@ from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.components.types import definitions_of
 from wmtp_assets.datasets.records import CodeContestsRecord
 from wmtp_assets.definitions import build_defs, defs
-from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.conftest import Run, runner
 from wmtp_assets_tests.trees import damage, flip, remove_optional, tree
@@ -90,7 +89,7 @@ def test_checkpoint_lists_its_tensors(store: Store, run: Run) -> None:
 
 def test_descriptions_say_size_and_rules() -> None:
     """What it is for, what it takes, what holds: before anybody presses 'Materialize'."""
-    catalogue = Catalogue.load()
+    catalogue = load_catalogue()
     for artifact in catalogue:
         text = description_of(artifact)
         assert artifact.spec.description in text
@@ -158,7 +157,7 @@ def test_rows_are_shown(store: Store, run: Run) -> None:
 def test_every_asset_leads_to_its_definition() -> None:
     """'Where is this decided?' is answered with a file that is there."""
     graph = defs().resolve_asset_graph()
-    for artifact in Catalogue.load():
+    for artifact in load_catalogue():
         reference = graph.get(dg.AssetKey(artifact.key)).metadata["dagster/code_references"]
         assert isinstance(reference, dg.CodeReferencesMetadataValue)
         paths = {
@@ -174,7 +173,7 @@ def test_every_asset_leads_to_its_definition() -> None:
 def test_jobs_make_nothing_optional(name: str) -> None:
     """'Launch run' in the UI must not download 14 GB that nobody asked for."""
     keys = defs().get_repository_def().get_job(name).asset_layer.selected_asset_keys
-    artifacts = {artifact.key: artifact for artifact in Catalogue.load()}
+    artifacts = {artifact.key: artifact for artifact in load_catalogue()}
     made = [artifacts[key.to_user_string()] for key in keys]
     assert made != []
     assert not any(artifact.optional for artifact in made)
@@ -266,12 +265,12 @@ def test_tag_is_on_exactly_the_optional_assets() -> None:
     """``make materialize`` selects by it: one tag too many is a model that is silently not made."""
     tagged = {
         spec.key.to_user_string()
-        for asset in definitions_of(Catalogue.load()).assets or ()
+        for asset in definitions_of(load_catalogue()).assets or ()
         if isinstance(asset, dg.AssetsDefinition)
         for spec in asset.specs
         if spec.tags.get("optional") is not None
     }
-    assert tagged == {artifact.key for artifact in Catalogue.load() if artifact.optional}
+    assert tagged == {artifact.key for artifact in load_catalogue() if artifact.optional}
     assert len(tagged) == 11
 
 
@@ -280,21 +279,21 @@ def test_default_selection_is_what_is_required() -> None:
     line = next(line for line in MAKEFILE.read_text().splitlines() if line.startswith("SELECT ?="))
     selection = dg.AssetSelection.from_string(line.removeprefix("SELECT ?= "))
     storage = StorageResource(source="sample", root="/nowhere")
-    graph = build_defs(definitions_of(Catalogue.load()), storage).resolve_asset_graph()
+    graph = build_defs(definitions_of(load_catalogue()), storage).resolve_asset_graph()
     assert {key.to_user_string() for key in selection.resolve(graph)} == {
-        artifact.key for artifact in Catalogue.load() if not artifact.optional
+        artifact.key for artifact in load_catalogue() if not artifact.optional
     }
     assert len(selection.resolve(graph)) == 37
 
 
 def test_optional_assets_say_so_where_people_look() -> None:
     """In the UI a description is read before it is pressed 'Materialize all'."""
-    for asset in definitions_of(Catalogue.load()).assets or ():
+    for asset in definitions_of(load_catalogue()).assets or ():
         if isinstance(asset, dg.SourceAsset):
             continue
         assert isinstance(asset, dg.AssetsDefinition)
         for spec in asset.specs:
-            is_optional = Catalogue.load()[spec.key.to_user_string()].optional
+            is_optional = load_catalogue()[spec.key.to_user_string()].optional
             text = spec.description or ""
             assert text.startswith("Optional: made only when it is asked for. ") == is_optional
 
@@ -357,4 +356,4 @@ def test_instance_of_the_other_source_is_refused(
 def _only(key: str) -> dg.Definitions:
     from wmtp_assets.components.artifacts import asset_of
 
-    return dg.Definitions(assets=[asset_of(Catalogue.load()[key])])
+    return dg.Definitions(assets=[asset_of(load_catalogue()[key])])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.components.artifacts import DERIVED
 from wmtp_assets.definitions import AUTOMATION_VARIABLE, automation, defs
+from wmtp_assets.kinds.registry import load_catalogue
 
 
 class Graph:
@@ -88,7 +88,7 @@ def test_derived_assets_have_the_condition_and_no_others() -> None:
         if graph.get(key).automation_condition is not None
     }
     assert having == {
-        artifact.key for artifact in Catalogue.load() if artifact.upstream and not artifact.optional
+        artifact.key for artifact in load_catalogue() if artifact.upstream and not artifact.optional
     }
 
 

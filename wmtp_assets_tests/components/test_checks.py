@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from wmtp_assets.catalogue.layout import Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.components.checks import result_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
-from wmtp_assets.rules.apply import ABSENT, apply_rule, rules_of
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
+from wmtp_assets.rules.apply import ABSENT, apply_rule
 from wmtp_assets.rules.findings import Finding, Outcome
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.conftest import Run, assets_and_checks
@@ -366,7 +367,7 @@ def inflict(store: Store, artifact: Artifact, wanted: Damage) -> None:
 def test_every_check_has_a_damage() -> None:
     """A check that was never seen to fail may be one that cannot."""
     pairs = {
-        (artifact.key, rule.name) for artifact in Catalogue.load() for rule in rules_of(artifact)
+        (artifact.key, rule.name) for artifact in load_catalogue() for rule in rules_of(artifact)
     }
     assert pairs == DAMAGES.keys()
 

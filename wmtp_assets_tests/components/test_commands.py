@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from wmtp_assets.catalogue.layout import TOP_FOLDERS
+from wmtp_assets.catalogue.artifact import TOP_FOLDERS
 from wmtp_assets.components.instance import prepare_instance
 from wmtp_assets.definitions import defs
 from wmtp_assets.storage.store import Store

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import wmtp_assets
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.published import PUBLISHED
+from wmtp_assets.kinds.registry import load_catalogue
 
 PACKAGE = Path(wmtp_assets.__file__).parent
 MODULE = ["-m", "wmtp_assets.definitions"]
@@ -62,10 +62,10 @@ def test_definitions_load_without_heavy_libraries() -> None:
     assert heavy == []
     repositories = {
         f"upstream/{spec.repository.id}"
-        for spec in Catalogue.load().specs
+        for spec in load_catalogue().specs
         if isinstance(spec, ModelSpec | DatasetSpec)
     }
-    artifacts = {artifact.key for artifact in Catalogue.load()}
+    artifacts = {artifact.key for artifact in load_catalogue()}
     assert sorted(keys) == sorted(artifacts | repositories | PUBLISHED.keys())
 
 

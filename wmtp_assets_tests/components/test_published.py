@@ -10,12 +10,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.components.published import GROUP, PUBLISHED, PublishResource, published_assets
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.components.types import definitions_of
 from wmtp_assets.definitions import build_defs, defs
 from wmtp_assets.destinations.listing import MANIFEST
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.publish_selection import is_local_small
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.trees import damage, flip, remove_optional
@@ -153,7 +153,7 @@ def test_without_a_destination_it_says_what_to_set(send: Send) -> None:
 def test_published_assets_stand_in_the_lineage() -> None:
     """Downstream of what they send, in a group of their own, and in no job."""
     graph = defs().resolve_asset_graph()
-    catalogue = Catalogue.load()
+    catalogue = load_catalogue()
     parents = set()
     for name in PUBLISHED:
         node = graph.get(dg.AssetKey(name))

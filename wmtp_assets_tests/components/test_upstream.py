@@ -11,13 +11,13 @@ import dagster as dg
 import pytest
 from huggingface_hub import constants
 
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.hub import remote
 from wmtp_assets.hub.endpoint import Endpoint
 from wmtp_assets.hub.pins import Lock, repository_key
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.sample.server import serve
 from wmtp_assets_tests.command import run_wmtp
 from wmtp_assets_tests.components.conftest import assets_and_checks
@@ -63,14 +63,14 @@ def test_selections_mean_what_they_did() -> None:
         "mbpp_raw",
         "mbpp_processed",
     }
-    assert keys_of("*") == {artifact.key for artifact in Catalogue.load()}
+    assert keys_of("*") == {artifact.key for artifact in load_catalogue()}
 
 
 def test_every_raw_asset_has_its_repository() -> None:
     """Lineage in the UI starts where the bytes come from."""
     storage = StorageResource(source="sample", root="/nowhere")
     graph = build_defs(assets_and_checks(), storage).resolve_asset_graph()
-    for artifact in Catalogue.load():
+    for artifact in load_catalogue():
         if artifact.kind == "raw" and isinstance(artifact.spec, ModelSpec | DatasetSpec):
             (parent,) = graph.get(dg.AssetKey(artifact.key)).parent_keys
             assert parent.to_user_string() == f"upstream/{artifact.spec.repository.id}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.contests import commit_raw, commit_tokenizer, make, small_repository
 from wmtp_assets_tests.trees import link_tree
@@ -24,7 +24,7 @@ def bare_store(empty_store: Store) -> Store:
 def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with the small repository, processed, and its tests; for reading only."""
     root = tmp_path_factory.mktemp("small") / "storage"
-    store = Store(Settings("sample", root), Catalogue.load())
+    store = Store(Settings("sample", root), load_catalogue())
     commit_tokenizer(store)
     commit_raw(store, small_repository())
     for part in ("processed", "tests"):

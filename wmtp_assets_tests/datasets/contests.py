@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from wmtp_assets.base.child import directly
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.code_contests import Language, schema
 from wmtp_assets.sample.tokenizer import MODEL_PATH

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sentencepiece import SentencePieceProcessor
+from wmtp_assets.datasets.converters import CONVERTERS
 
 from wmtp_assets.base.child import directly
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.datasets.converters import CONVERTERS
 from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.problem import Options
 from wmtp_assets.operations.materialize import materialize

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
+from wmtp_assets.datasets.converters import CONVERTERS
 
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.datasets.converters import CONVERTERS
 from wmtp_assets.datasets.records import (
     RECORD_OF_CONVERTER,
     CodeContestsRecord,

@@ -19,11 +19,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from wmtp_assets.datasets.converters import CONVERTERS
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.base.settings import WORKERS_VARIABLE
 from wmtp_assets.datasets import process
-from wmtp_assets.datasets.converters import CONVERTERS
 from wmtp_assets.datasets.shard import read_summary
 from wmtp_assets.sample.repositories import repository_folder
 from wmtp_assets.storage.manifest import Manifest
@@ -142,7 +142,7 @@ CHILD = """
     from pathlib import Path
     from wmtp_assets.base.child import directly
     from wmtp_assets.datasets import process
-    from wmtp_assets.catalogue.layout import Catalogue
+    from wmtp_assets.catalogue.artifact import Catalogue
     from wmtp_assets.operations.materialize import materialize
     from wmtp_assets.base.settings import Settings
     from wmtp_assets.storage.store import Store
@@ -156,7 +156,7 @@ CHILD = """
                 print(child.pid, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store = Store(Settings("sample", Path(root)), Catalogue.load())
+    store = Store(Settings("sample", Path(root)), load_catalogue())
     materialize(store, store.catalogue["codecontests_processed"], say, run=directly)
 """
 

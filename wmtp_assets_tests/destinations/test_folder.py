@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.destinations import destination as destinations
 from wmtp_assets.destinations import folder as module
 from wmtp_assets.destinations import generation
@@ -26,6 +25,7 @@ from wmtp_assets.destinations.folder import STAGING, Folder
 from wmtp_assets.destinations.listing import MANIFEST, SentFile, parse_listing
 from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.destinations.s3 import S3
+from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations import publish as publishing
 from wmtp_assets.operations.publish import Options, plan_publication, publish
 from wmtp_assets.operations.publish_selection import is_newer
@@ -121,7 +121,7 @@ def test_nothing_is_deleted_unless_asked_for(tree_store: Store, mounted: Path) -
 def without(store: Store, key: str) -> Store:
     """The store of a checkout whose catalogue does not have an artifact any more."""
     gone = store.catalogue[key].spec
-    return Store(store.settings, Catalogue([s for s in CATALOGUE.specs if s is not gone]))
+    return Store(store.settings, expand([s for s in CATALOGUE.specs if s is not gone]))
 
 
 def test_what_this_checkout_does_not_know_stays_published(tree_store: Store, mounted: Path) -> None:
@@ -540,7 +540,7 @@ def test_file_that_changes_while_it_is_sent(
 KILLED = """
 import os, sys
 from pathlib import Path
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.publish import destination as destinations
 from wmtp_assets.publish import folder as module
 from wmtp_assets.publish import publish as publishing
@@ -548,7 +548,7 @@ from wmtp_assets.destinations.destination import Stopped
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
-store = Store(Settings("sample", Path(sys.argv[1])), Catalogue.load())
+store = Store(Settings("sample", Path(sys.argv[1])), load_catalogue())
 left = [int(sys.argv[3])]
 def count(what):
     def call(*args):

@@ -704,7 +704,7 @@ def test_pull_goes_on_where_it_was_cut(
 KILLED = """
 import os, sys
 from pathlib import Path
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.publish import destination, s3
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.operations.publish import publish
@@ -722,7 +722,7 @@ def count(**kwargs):
     left[0] -= 1
 client.meta.events.register(f"before-call.s3.{operation}", count)
 there = S3(client, bucket, "tree", f"s3://{bucket}/tree", Journal(Path(journal)), 1_000_000)
-publish(Store(Settings("sample", Path(root)), Catalogue.load()), None, there)
+publish(Store(Settings("sample", Path(root)), load_catalogue()), None, there)
 """
 
 

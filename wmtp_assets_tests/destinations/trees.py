@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.destinations.destination import Destination
 from wmtp_assets.documents.facts import gather
 from wmtp_assets.documents.release import freeze
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.pull import Pulled, choose, pull, read_listing, require_room
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.store import Store
@@ -22,7 +22,7 @@ MODEL, DATASET, OTHER, RELEASE = (
     "storage_release",
 )
 
-CATALOGUE = Catalogue.load()
+CATALOGUE = load_catalogue()
 """Read once: it takes longer than most of these tests."""
 
 LARGE = "models_v2/meta-llama-mtp/raw/7B_1T_4/consolidated.pth"

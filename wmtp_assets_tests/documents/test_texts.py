@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import wmtp_assets.documents
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.catalogue.specs import SPEC_OF_COMPONENT
 from wmtp_assets.cli.main import cli
 from wmtp_assets.destinations.location import parse_url
@@ -19,7 +18,7 @@ from wmtp_assets.documents.documents import document_bytes
 from wmtp_assets.documents.facts import gather
 from wmtp_assets.documents.markdown import code, escape, shown
 from wmtp_assets.documents.migration import COMMANDS
-from wmtp_assets.rules.apply import rules_of
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 
 MODULES = sorted(
@@ -99,7 +98,7 @@ def test_readme_lists_every_artifact(store: Store) -> None:
 
 def test_every_command_of_the_migration_notes_exists() -> None:
     """Somebody will type them instead of a script that is gone."""
-    catalogue = Catalogue.load()
+    catalogue = load_catalogue()
     keys = {artifact.key for artifact in catalogue}
     for commands in COMMANDS.values():
         for command in commands:

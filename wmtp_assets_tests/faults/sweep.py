@@ -27,11 +27,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wmtp_assets.base.errors import StoreError, WmtpError
-from wmtp_assets.catalogue.layout import INTERNAL, VALUE_HEAD
+from wmtp_assets.catalogue.artifact import INTERNAL, VALUE_HEAD
 from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.kinds.registry import all_rules
 from wmtp_assets.operations.gc import collect
 from wmtp_assets.operations.migrate import migrate
-from wmtp_assets.rules.apply import RULES, apply_rule
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage import files
 from wmtp_assets.storage import store as stores
 from wmtp_assets.storage.store import Store
@@ -51,7 +52,7 @@ from wmtp_assets_tests.storage.test_store import (
 )
 from wmtp_assets_tests.trees import as_the_version_before, damage
 
-SHA256 = next(rule for rule in RULES if rule.name == "sha256")
+SHA256 = next(rule for rule in all_rules() if rule.name == "sha256")
 KILL = "SIGKILL"
 ASIDE = ".wmtp-old"
 CHANGED = (KILL, "ENOSPC", "EIO")

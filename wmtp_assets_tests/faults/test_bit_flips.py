@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, load_specs
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.kinds.registry import expand, rules_of
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Finding
 from wmtp_assets.sample import humaneval, mbpp
 from wmtp_assets.storage.files import PART
@@ -62,7 +63,7 @@ def small_catalogue() -> Catalogue:
     specs = [spec for spec in load_specs() if isinstance(spec, DatasetSpec)]
     datasets = [unpinned(spec) for spec in specs if spec.status == "required"]
     parsed = [ModelSpec.model_validate(model) for model in models]
-    return Catalogue([*parsed, tiny.micro_spec(), tiny.SNAPSHOT, *datasets])
+    return expand([*parsed, tiny.micro_spec(), tiny.SNAPSHOT, *datasets])
 
 
 def some_rows(build: Callable[[Path], None], folder: Path) -> dict[str, bytes]:

@@ -17,8 +17,9 @@ from pyarrow import Table
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, load_specs
+from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
@@ -65,7 +66,7 @@ def small_store(root: Path) -> Store:
     )
     model = ModelSpec.model_validate(tiny.META_MODEL)
     specs = [model, tiny.micro_spec(), tiny.SNAPSHOT, dataset]
-    return Store(Settings("sample", root), Catalogue(specs))
+    return Store(Settings("sample", root), expand(specs))
 
 
 def commit_upstream(store: Store, generation: int) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.catalogue.layout import INTERNAL, Artifact
+from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.results import sign
 from wmtp_assets.storage import exchange, manifest

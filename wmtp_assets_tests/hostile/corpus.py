@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_assets.base.errors import WmtpError
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import apply_in_child, rules_of
+from wmtp_assets.rules.apply import apply_in_child
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import FileRecord

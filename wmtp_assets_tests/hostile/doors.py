@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wmtp_assets.base.settings import Settings
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
@@ -53,9 +54,8 @@ def unpinned_store(root: Path) -> Store:
 
 def contests_store(root: Path) -> Store:
     """A small CodeContests and all that is made of it."""
-    from wmtp_assets.catalogue.layout import Catalogue
 
-    store = Store(Settings("sample", root), Catalogue.load())
+    store = Store(Settings("sample", root), load_catalogue())
     contests.commit_tokenizer(store)
     contests.commit_raw(store, contests.small_repository())
     for part in ("processed", "pairs", "small", "stats", "tests"):

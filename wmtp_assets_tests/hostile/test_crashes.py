@@ -10,9 +10,10 @@ import pytest
 
 from wmtp_assets.base import child
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import apply_in_child, rules_of
+from wmtp_assets.rules.apply import apply_in_child
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.hostile.doors import meta_store

@@ -436,7 +436,7 @@ class Fault:
     transferred: int = 0
     left: int | None = None
     again: int | None = SIZE
-    kind: Kind = "fault"
+    kind: str = "fault"
     before: Before = "an older commit"
     token: str = ""
     is_gated: bool = False

@@ -17,13 +17,13 @@ import pytest
 
 from wmtp_assets.base.errors import DownloadError, StoreError
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository, SplitSpec, load_specs
 from wmtp_assets.hub.download import Places
 from wmtp_assets.hub.endpoint import Endpoint
 from wmtp_assets.hub.pins import Lock, repository_key
 from wmtp_assets.hub.remote import RemoteFile, resolve, wanted_files
 from wmtp_assets.hub.transfer import Transfer, verify_held
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.index import index_repository, read_index
 from wmtp_assets.sample.repositories import index_path
@@ -99,7 +99,7 @@ def endpoint(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def hub_store(tmp_path: Path) -> Store:
     """An empty root of the source ``hub``."""
-    return Store(Settings("hub", tmp_path / "storage"), Catalogue.load())
+    return Store(Settings("hub", tmp_path / "storage"), load_catalogue())
 
 
 def make(store: Store, key: str) -> None:
@@ -169,11 +169,11 @@ def test_sample_needs_no_network(tmp_path: Path, variable: str, value: str) -> N
     """Behind a proxy, or told to stay offline, the client must still reach the loopback server."""
     script = (
         "from pathlib import Path\n"
-        "from wmtp_assets.catalogue.layout import Catalogue\n"
+        "from wmtp_assets.catalogue.artifact import Catalogue\n"
         "from wmtp_assets.operations.materialize import materialize\n"
         "from wmtp_assets.base.settings import Settings\n"
         "from wmtp_assets.storage.store import Store\n"
-        f"store = Store(Settings('sample', Path({str(tmp_path)!r})), Catalogue.load())\n"
+        f"store = Store(Settings('sample', Path({str(tmp_path)!r})), load_catalogue())\n"
         "materialize(store, store.catalogue['humaneval_raw'])\n"
         "import huggingface_hub.utils._http as http\n"
         "assert http._GLOBAL_CLIENT_FACTORY is http.default_client_factory\n"
@@ -431,11 +431,11 @@ WITHOUT_NETWORK = """
 import sys
 from pathlib import Path
 from wmtp_assets.base.errors import WmtpError
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
-store = Store(Settings("hub", Path(sys.argv[1])), Catalogue.load())
+store = Store(Settings("hub", Path(sys.argv[1])), load_catalogue())
 try:
     materialize(store, store.catalogue["humaneval_raw"], print)
 except WmtpError as error:

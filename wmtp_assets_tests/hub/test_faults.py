@@ -19,9 +19,10 @@ from huggingface_hub.utils import _http
 
 from wmtp_assets.base.errors import DownloadError
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.hub import endpoint, remote, transfer
 from wmtp_assets.hub.pins import Lock, repository_key
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.server import serve
 from wmtp_assets.storage.store import Store
@@ -48,11 +49,11 @@ DOCS = Path(__file__).parents[2] / "docs/downloads.md"
 MATERIALIZE = """
 import sys
 from pathlib import Path
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
-store = Store(Settings("hub", Path(sys.argv[1])), Catalogue.load())
+store = Store(Settings("hub", Path(sys.argv[1])), load_catalogue())
 materialize(store, store.catalogue[sys.argv[2]])
 """
 
@@ -122,7 +123,7 @@ def play(tmp_path: Path, slept: list[float], monkeypatch: pytest.MonkeyPatch) ->
         upstream = stack.enter_context(serve(write_hub(tmp_path / "hub", CONTENT)))
 
         def set_stage(fault: Fault) -> Stage:
-            store = Store(Settings("hub", tmp_path / "storage"), Catalogue.load())
+            store = Store(Settings("hub", tmp_path / "storage"), load_catalogue())
             name = "meta_llama_mtp" if fault.is_gated else "humaneval"
             artifact = store.catalogue[f"{name}_raw"]
             hub = stack.enter_context(faulty_hub(upstream))
@@ -214,7 +215,7 @@ def test_fault(fault: Fault, play: Play, monkeypatch: pytest.MonkeyPatch, tmp_pa
             command = [sys.executable, "-c", MATERIALIZE, str(store.root), artifact.key]
             subprocess.run(command, check=True, env={**os.environ})
         else:
-            store = Store(store.settings, Catalogue.load())
+            store = Store(store.settings, load_catalogue())
             materialize(store, store.catalogue[artifact.key])
         assert stage.hub.payload == fault.again
     assert stage.left() == {}

@@ -8,10 +8,11 @@ import pytest
 
 from wmtp_assets.base.errors import InvalidInput, MissingArtifact
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.operations.approve import approve
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.rules.cases import apply
 from wmtp_assets_tests.trees import link_tree, tree
@@ -24,7 +25,7 @@ def applied_root(good_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """A storage root where every rule was applied, and the report made after that."""
     root = tmp_path_factory.mktemp("applied") / "storage"
     link_tree(good_root, root)
-    store = Store(Settings("sample", root), Catalogue.load())
+    store = Store(Settings("sample", root), load_catalogue())
     report = store.catalogue["completion_report"]
     for key in report.upstream:
         for rule in rules_of(store.catalogue[key]):
@@ -99,7 +100,7 @@ def test_name_is_no_markup(store: Store, report: Artifact) -> None:
 def test_report_that_is_not_verified_needs_a_note(good_root: Path, tmp_path: Path) -> None:
     """A signature under 'not verified' is given by mistake, or for a reason."""
     link_tree(good_root, tmp_path / "unverified")
-    store = Store(Settings("sample", tmp_path / "unverified"), Catalogue.load())
+    store = Store(Settings("sample", tmp_path / "unverified"), load_catalogue())
     report = store.catalogue["completion_report"]
     with pytest.raises(
         InvalidInput, match=r"not every item has passed: Directories \(not verified\)"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.operations.gc import ALWAYS, STALE, Garbage, What, collect
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
@@ -126,10 +126,11 @@ def test_generation_of_an_asset_that_no_spec_declares_is_kept(store: Store) -> N
 @contextmanager
 def held_by_another_process(store: Store, name: str) -> Iterator[None]:
     script = (
-        "import sys; from pathlib import Path; from wmtp_assets.catalogue.layout import Catalogue;"
+        "import sys; from pathlib import Path;"
+        "from wmtp_assets.kinds.registry import load_catalogue;"
         "from wmtp_assets.base.settings import Settings;"
         "from wmtp_assets.storage.store import Store\n"
-        "store = Store(Settings('sample', Path(sys.argv[1])), Catalogue.load())\n"
+        "store = Store(Settings('sample', Path(sys.argv[1])), load_catalogue())\n"
         "with store.lock(sys.argv[2]):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

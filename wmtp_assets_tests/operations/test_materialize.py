@@ -15,7 +15,8 @@ import pytest
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, StoreError
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations import materialize as module
 from wmtp_assets.operations.materialize import check_upstream, materialize
 from wmtp_assets.storage.build import Build
@@ -23,8 +24,8 @@ from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.trees import damage, flip, link_tree, reseal, tree
 
-KEYS = [artifact.key for artifact in Catalogue.load()]
-MADE_FROM_SOMETHING = [artifact.key for artifact in Catalogue.load() if artifact.upstream]
+KEYS = [artifact.key for artifact in load_catalogue()]
+MADE_FROM_SOMETHING = [artifact.key for artifact in load_catalogue() if artifact.upstream]
 
 
 def remove(store: Store, *keys: str) -> None:
@@ -120,7 +121,7 @@ def test_dagster_reads_the_told_command_as_meant(empty_store: Store) -> None:
 
 def test_optional_artifacts_are_asked_for_by_name_only() -> None:
     """13 GB more for a variant, 27 for a reward model: nothing else may ask for them."""
-    catalogue = Catalogue.load()
+    catalogue = load_catalogue()
     optional = {item.key for item in catalogue if item.optional}
     assert "meta_llama_mtp_bf16" in optional
     assert {f"starling_rm_{part}" for part in ("raw", "tokenizer", "safetensors")} <= optional
@@ -334,7 +335,7 @@ def test_scratch_is_kept_until_the_commit(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
@@ -343,7 +344,7 @@ def say(line):
     if "shard 3 of 5" in line:
         os.kill(os.getpid(), signal.SIGKILL)
 
-store = Store(Settings("sample", Path(sys.argv[1])), Catalogue.load())
+store = Store(Settings("sample", Path(sys.argv[1])), load_catalogue())
 materialize(store, store.catalogue["codecontests_processed"], say)
 """
 
@@ -410,7 +411,7 @@ def dated_root(
     """A root made from nothing under ``SOURCE_DATE_EPOCH``."""
     root = tmp_path_factory.mktemp("dated") / "storage"
     link_tree(sample_folder, root / INTERNAL / "hub")
-    store = Store(Settings("sample", root), Catalogue.load())
+    store = Store(Settings("sample", root), load_catalogue())
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("SOURCE_DATE_EPOCH", "1769860800")
         for artifact in store.catalogue:
@@ -421,9 +422,9 @@ def dated_root(
 @pytest.mark.parametrize("key", KEYS)
 def test_everything_made_elsewhere_is_the_same(good_root: Path, dated_root: Path, key: str) -> None:
     """Another machine, another day, an empty root: the version is that of the content alone."""
-    artifact = Catalogue.load()[key]
+    artifact = load_catalogue()[key]
     one, two = (
-        Store(Settings("sample", root), Catalogue.load()).manifest(artifact)
+        Store(Settings("sample", root), load_catalogue()).manifest(artifact)
         for root in (good_root, dated_root)
     )
     assert one.document["created_at"] != two.document["created_at"]
@@ -438,7 +439,7 @@ def test_everything_made_elsewhere_is_the_same(good_root: Path, dated_root: Path
 @pytest.mark.parametrize("key", KEYS)
 def test_date_can_be_set(dated_root: Path, key: str) -> None:
     """With ``SOURCE_DATE_EPOCH`` not even the manifest differs between two machines."""
-    store = Store(Settings("sample", dated_root), Catalogue.load())
+    store = Store(Settings("sample", dated_root), load_catalogue())
     document = store.manifest(store.catalogue[key]).document
     assert document["created_at"] == "2026-01-31T12:00:00Z"
 

@@ -12,12 +12,13 @@ import pytest
 
 from wmtp_assets.base.child import directly
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import GENERATED, Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.migrate import Migration, migrate
 from wmtp_assets.operations.repair import find_damage, repair
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage import manifest as manifests
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
@@ -38,7 +39,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     store = tiny.store_of(tmp_path / "storage", model, tiny.micro_spec(), tiny.SNAPSHOT)
     tiny.commit_raw(store, tiny.random_tensors(tiny.params()), in_parts=True)
     for artifact in store.catalogue:
-        if artifact.kind not in ("raw", *GENERATED):
+        if artifact.kind != "raw" and not artifact.is_generated:
             tiny.make(store, artifact.key)
     tiny.make(store, *(item.key for item in store.catalogue if item.kind == "parameters"))
     return store
@@ -113,7 +114,7 @@ def test_migrated_is_what_is_made_now(made: Store) -> None:
     assert tree(made.root / "models_v2").items() >= payload.items()  # also the same inodes
     assert findings(made) == []
     for artifact in there(made):
-        if artifact.kind not in GENERATED:
+        if not artifact.is_generated:
             assert made.manifest(artifact).made_with is None
             assert made.manifest(artifact).document["created_at"] == times[artifact.key]
     assert {*states(made).values()} == {"nothing to migrate"}

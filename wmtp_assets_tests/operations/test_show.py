@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.operations.show import details_of
 from wmtp_assets.operations.status import status_of
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.trees import damage, flip, reseal, tree
 
-KEYS = [artifact.key for artifact in Catalogue.load()]
+KEYS = [artifact.key for artifact in load_catalogue()]
 
 
 @pytest.mark.parametrize("key", KEYS)

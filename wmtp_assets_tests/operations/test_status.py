@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.datasets import comparing as rows
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.status import Status, status_of
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.rules import test_processed
 from wmtp_assets_tests.rules.cases import (

@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 import pytest
 
-from wmtp_assets.catalogue.layout import DOCUMENTS
+from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.checkpoints.configs import files_of
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations import verify as module
 from wmtp_assets.operations.verify import (
     EXIT_CODES,
@@ -20,7 +21,7 @@ from wmtp_assets.operations.verify import (
     strays,
     verify,
 )
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Problem, Report
 from wmtp_assets.storage.store import Store, materialize_command
 from wmtp_assets_tests.rules.cases import untouched
@@ -178,7 +179,9 @@ def test_damage_stays_in_its_artifact(store: Store) -> None:
     tells of all of them cannot be believed."""
     damage(store.path(store.catalogue["humaneval_stats"], "metadata.json"), flip(20))
     wrong = {artifact for artifact, _, problem in found(run(store)) if problem != "warning"}
-    summaries = {artifact.key for artifact in store.catalogue if artifact.kind in DOCUMENTS}
+    summaries = {
+        artifact.key for artifact in store.catalogue if isinstance(artifact.spec, DocumentSpec)
+    }
     assert wrong == {"humaneval_stats", *summaries}
 
 

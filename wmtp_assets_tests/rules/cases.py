@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from wmtp_assets.catalogue.layout import TOP_FOLDERS, Artifact, Kind
+from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import describe_tensors, read_header
 from wmtp_assets.datasets.comparing import spec_of
@@ -32,13 +32,14 @@ from wmtp_assets.datasets.random_access import offsets_file
 from wmtp_assets.datasets.records import RECORD_OF_CONVERTER, is_labelled, problem_of, render_row
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, twin_file, twin_rows, twin_schema
-from wmtp_assets.rules.apply import RULES, apply_rule, rules_of
+from wmtp_assets.kinds.registry import all_rules, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Finding, Outcome, Problem, Rule
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 from wmtp_assets_tests.trees import damage, hash_once, rewrite_pieces
 
-KEY: dict[Kind, str] = {
+KEY: dict[str, str] = {
     "raw": "humaneval_raw",
     "tokenizer": "meta_llama_mtp_tokenizer",
     "safetensors": "meta_llama_mtp_safetensors",
@@ -67,7 +68,7 @@ KEY_OF_RULE = {
 """Where a rule does not apply to HumanEval: an artifact that it applies to."""
 
 
-def key_of(rule: str, kind: Kind) -> str:
+def key_of(rule: str, kind: str) -> str:
     """An artifact of ``kind`` on which the rule has something to compare."""
     return KEY_OF_RULE.get(rule, KEY[kind])
 
@@ -95,7 +96,7 @@ class Case:
 
     name: str
     rule: str
-    kind: Kind
+    kind: str
     damage: Damage
     file: str
     place: str
@@ -163,7 +164,7 @@ def file_of_checkpoint(artifact: Artifact) -> str:
 
 STATEMENT = {
     (rule.name, kind): re.escape(rule.statement.removesuffix("."))
-    for rule in RULES
+    for rule in all_rules()
     for kind in rule.kinds
 }
 """What a finding expects of a file that cannot be read."""

@@ -18,12 +18,13 @@ from typing import IO, Any
 import pyarrow.parquet as pq
 import pytest
 
-from wmtp_assets.catalogue.layout import TOP_FOLDERS, Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.datasets.comparing import NEEDS_PYARROW
+from wmtp_assets.kinds.registry import all_rules, load_catalogue, rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.status import status_of
 from wmtp_assets.operations.verify import Verdict, exit_code
-from wmtp_assets.rules.apply import RULES, apply_rule, first_findings, rules_of
+from wmtp_assets.rules.apply import apply_rule, first_findings
 from wmtp_assets.rules.findings import (
     MAX_FINDINGS,
     MAX_TEXT,
@@ -62,7 +63,7 @@ CASES = [
     *test_snapshot.CASES,
     *test_documents.CASES,
 ]
-PAIRS = [(rule.name, kind) for rule in RULES for kind in sorted(rule.kinds)]
+PAIRS = [(rule.name, kind) for rule in all_rules() for kind in sorted(rule.kinds)]
 WARNINGS = {
     ("codecontests_processed", "text_twins"): 1,
     ("codecontests_processed", "problems"): 1,
@@ -115,7 +116,7 @@ def test_pairs_are_those_of_the_design() -> None:
 
 def test_only_what_upstream_itself_has_is_a_warning() -> None:
     """Any other rule that did not block would let damage through."""
-    assert [rule.name for rule in RULES if not rule.blocking] == [
+    assert [rule.name for rule in all_rules() if not rule.blocking] == [
         "upstream_counts",
         "text_twins",
         "contamination",
@@ -124,7 +125,7 @@ def test_only_what_upstream_itself_has_is_a_warning() -> None:
 
 def test_no_artifact_has_two_rules_of_one_name() -> None:
     """The name is the check's in Dagster, and the file's in which the result is remembered."""
-    for artifact in Catalogue.load():
+    for artifact in load_catalogue():
         names = [rule.name for rule in rules_of(artifact)]
         assert len(names) == len(set(names)) > 0
 
@@ -587,11 +588,11 @@ from wmtp_assets_tests.light import HIDDEN
 from wmtp_assets.rules.apply import apply_rule, rules_of
 from wmtp_assets.operations.status import status_of
 from wmtp_assets.operations.verify import exit_code, strays, verify
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
 
-store = Store(Settings("sample", Path(sys.argv[1])), Catalogue.load())
+store = Store(Settings("sample", Path(sys.argv[1])), load_catalogue())
 verdicts = verify(store, store.catalogue, lambda verdict: None)
 rows = [
     [verdict.rule, verdict.artifact, len(verdict.outcome.findings), verdict.outcome.skipped]
@@ -642,7 +643,7 @@ def test_rules_need_only_the_light_libraries(store: Store, tmp_path: Path) -> No
         if rule.name not in needing
     ]
     assert applied == expected
-    assert {rule for rule, _ in applied} == {rule.name for rule in RULES} - needing.keys()
+    assert {rule for rule, _ in applied} == {rule.name for rule in all_rules()} - needing.keys()
     assert warnings == {}
     assert {rule: skipped for rule, _, _, skipped in rows if skipped} == needing
     assert set(states) == {"", "not verified"}

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Finding
 from wmtp_assets.sample import code_contests
 from wmtp_assets.sample.index import index_repository, read_index, write_index
@@ -42,7 +43,7 @@ def little_root(good_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """:func:`good_root` with a CodeContests of 46 problems and 133 rows, for reading only."""
     root = tmp_path_factory.mktemp("little") / "storage"
     link_tree(good_root, root)
-    store = Store(Settings("sample", root), Catalogue.load())
+    store = Store(Settings("sample", root), load_catalogue())
     repository = repository_folder(root / INTERNAL / "hub", "dataset", "deepmind/code_contests")
     index = read_index(index_path(repository))
     assert index is not None
@@ -62,7 +63,7 @@ def little(little_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A copy to damage; results of rules are not made durable, there are thousands."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     link_tree(little_root, tmp_path / "storage")
-    return Store(Settings("sample", tmp_path / "storage"), Catalogue.load())
+    return Store(Settings("sample", tmp_path / "storage"), load_catalogue())
 
 
 def mangled(data: bytes, chance: random.Random) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints.rules import checkpoint as models
 from wmtp_assets.datasets import comparing as rows
 from wmtp_assets.operations.materialize import materialize

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.catalogue.layout import INTERNAL, Artifact, Kind
+from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
 from wmtp_assets.checkpoints.configs import MODEL_FILES, files_of
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.operations.verify import Verdict, exit_code
@@ -41,7 +41,7 @@ HASH = "SHA-256 [0-9a-f]{64}"
 BARE_HASH = "[0-9a-f]{64}"
 SUMS = "safetensors/SHA256SUMS"
 CHECKPOINT = MODEL_FILES.checkpoint
-ONE_FILE: dict[Kind, str] = {
+ONE_FILE: dict[str, str] = {
     "raw": "raw/openai_humaneval/test-00000-of-00001.parquet",
     "tokenizer": "tokenizer_config.json",
     "safetensors": "configs/params.json",
@@ -63,7 +63,7 @@ GENERATED_FILES = ("card", "croissant", "document", "release")
 """Kinds that own one name in a folder of others: a file beside it is a stray of ``wmtp verify``."""
 
 
-def one_file(store: Store, kind: Kind) -> tuple[Artifact, str]:
+def one_file(store: Store, kind: str) -> tuple[Artifact, str]:
     """An artifact of a kind and the name of a file of it."""
     artifact = store.catalogue[KEY[kind]]
     path = next(store.folder(artifact).glob(ONE_FILE[kind]))
@@ -243,9 +243,7 @@ def test_flipped_bit_in_a_raw_checkpoint_is_found(store: Store, key: str, name: 
 
 @pytest.mark.parametrize("kind", KEY)
 @pytest.mark.parametrize("by", [-7, 7])
-def test_truncated_and_extended_file_is_found_by_its_size(
-    store: Store, kind: Kind, by: int
-) -> None:
+def test_truncated_and_extended_file_is_found_by_its_size(store: Store, kind: str, by: int) -> None:
     """The sizes say at once what happened: a copy that was cut off, a log line appended."""
     artifact, name = one_file(store, kind)
     size = store.path(artifact, name).stat().st_size
@@ -255,7 +253,7 @@ def test_truncated_and_extended_file_is_found_by_its_size(
 
 
 @pytest.mark.parametrize("kind", KEY)
-def test_emptied_file_is_found(store: Store, kind: Kind) -> None:
+def test_emptied_file_is_found(store: Store, kind: str) -> None:
     """What a full disk leaves behind."""
     artifact, name = one_file(store, kind)
     size = store.path(artifact, name).stat().st_size
@@ -265,7 +263,7 @@ def test_emptied_file_is_found(store: Store, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KEY)
-def test_missing_file_is_found(store: Store, kind: Kind) -> None:
+def test_missing_file_is_found(store: Store, kind: str) -> None:
     """It has an exit code of its own: the bytes that are there may be good."""
     artifact, name = one_file(store, kind)
     store.path(artifact, name).unlink()
@@ -274,7 +272,7 @@ def test_missing_file_is_found(store: Store, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KEY if kind not in GENERATED_FILES])
-def test_extra_file_is_found(store: Store, kind: Kind) -> None:
+def test_extra_file_is_found(store: Store, kind: str) -> None:
     """A file beside the others is read by whoever globs the folder, and nothing vouches for it."""
     artifact, name = one_file(store, kind)
     extra = f"{name}.orig"
@@ -302,7 +300,7 @@ def link(path: Path) -> None:
     ids=["symbolic link", "named pipe", "folder"],
 )
 def test_what_is_no_regular_file_is_found(
-    store: Store, kind: Kind, make: Callable[[Path], None], mode: str
+    store: Store, kind: str, make: Callable[[Path], None], mode: str
 ) -> None:
     """A link may lead to another file tomorrow, and whoever opens a pipe waits for ever."""
     artifact, name = one_file(store, kind)
@@ -317,7 +315,7 @@ def test_what_is_no_regular_file_is_found(
 
 
 @pytest.mark.parametrize("kind", KEY)
-def test_link_to_the_very_same_bytes_is_found(store: Store, tmp_path: Path, kind: Kind) -> None:
+def test_link_to_the_very_same_bytes_is_found(store: Store, tmp_path: Path, kind: str) -> None:
     """Its content is right now; the place it leads to is outside every rule."""
     artifact, name = one_file(store, kind)
     path = store.path(artifact, name)
@@ -563,7 +561,7 @@ ABOUT_ROLES: dict[str, tuple[dict[str, Any], str, str, str]] = {
 }
 """Edit of metadata.json → place, expected and found of the finding."""
 
-CHECKPOINTS: tuple[Kind, ...] = ("safetensors", "micro")
+CHECKPOINTS: tuple[str, ...] = ("safetensors", "micro")
 
 CASES = [
     *(
@@ -659,9 +657,7 @@ def edit_pieces(
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 @pytest.mark.parametrize("of", ["header", "tensor"])
-def test_pieces_of_other_bytes_are_not_blamed_on_the_file(
-    store: Store, kind: Kind, of: str
-) -> None:
+def test_pieces_of_other_bytes_are_not_blamed_on_the_file(store: Store, kind: str, of: str) -> None:
     """The file is the committed one, as a whole; what contradicts it is said to be wrong."""
     artifact = store.catalogue[KEY[kind]]
     checkpoint = files_of(artifact).checkpoint

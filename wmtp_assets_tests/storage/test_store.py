@@ -41,8 +41,9 @@ from wmtp_assets.base.errors import (
 )
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import Settings, Source
-from wmtp_assets.catalogue.layout import INTERNAL, Catalogue
+from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.catalogue.specs import ModelFiles, ModelSpec, Repository, TokenizerSpec
+from wmtp_assets.kinds.registry import expand
 from wmtp_assets.storage import exchange, manifest
 from wmtp_assets.storage import files as files_module
 from wmtp_assets.storage import store as store_module
@@ -73,7 +74,7 @@ CHECK = ["sha256sum", "--strict"] if shutil.which("sha256sum") else ["shasum", "
 
 
 def open_store(root: Path, source: Source = "sample") -> Store:
-    return Store(Settings(source, root), Catalogue([SPEC]))
+    return Store(Settings(source, root), expand([SPEC]))
 
 
 def commit(store: Store, key: str, files: Files, say: Say = silent, **document: Any) -> Manifest:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.util import find_spec
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, read_small
+from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.base.yaml_file import read_yaml
-from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact
+from wmtp_assets.catalogue.artifact import VALUE_HEAD
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.configs import (
     MODEL_FILES,
@@ -35,44 +34,24 @@ from wmtp_assets.checkpoints.tokenizer import (
     read_facts,
 )
 from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, check_value_head
-from wmtp_assets.datasets.comparing import read_document
-from wmtp_assets.rules.findings import Report, Subject, is_there
+from wmtp_assets.rules.findings import Report, Rule, Subject, is_there
+from wmtp_assets.rules.reading import has_library, read_document, read_file
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document
 
-NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece"
+ModelSubject = Subject[ModelSpec | MicroSpec]
 
 
-def _header(subject: Subject, report: Report) -> Header:
+def _header(subject: ModelSubject, report: Report) -> Header:
     return read_header(report.reads(subject, files_of(subject.artifact).checkpoint))
 
 
-def _family(subject: Subject) -> Family:
+def _family(subject: ModelSubject) -> Family:
     spec = subject.artifact.spec
-    assert isinstance(spec, ModelSpec | MicroSpec)
     return FAMILIES[subject.store.catalogue.family(spec)]
 
 
-def _small(
-    subject: Subject,
-    report: Report,
-    name: str,
-    of: Artifact | None = None,
-    max_size: int = MAX_SIZE,
-) -> bytes:
-    """A small file of the subject, unless another artifact is given.
-
-    Raises:
-        InvalidInput: if it is larger.
-    """
-    path = report.reads(subject, name, of)
-    try:
-        return read_small(path, max_size)
-    except ValueError as error:
-        raise InvalidInput(f"{name}: {error}") from error
-
-
-def check_dtype(subject: Subject, report: Report) -> None:
+def check_dtype(subject: ModelSubject, report: Report) -> None:
     """Every tensor has the artifact's dtype, and every label says so."""
     declared, files = subject.artifact.dtype, files_of(subject.artifact)
     header = _header(subject, report)
@@ -96,13 +75,13 @@ def check_dtype(subject: Subject, report: Report) -> None:
         report.require(subject.file(file), expected=declared, found=found, place=field)
 
 
-def check_parameters(subject: Subject, report: Report) -> None:
+def check_parameters(subject: ModelSubject, report: Report) -> None:
     """``params.json``, ``meta_adapter.yaml``, ``config.json``, ``metadata.json`` and the tensors
     describe the same model."""
     spec, files = subject.artifact.spec, files_of(subject.artifact)
     tied = isinstance(spec, MicroSpec)
     header = _header(subject, report)
-    params = parse_params(_small(subject, report, files.params), files.params)
+    params = parse_params(read_file(subject, report, files.params), files.params)
     _check_shapes(subject, report, _family(subject).tensor_shapes(params, tied), header.shapes)
     report.note(n_params=header.n_params, tensors=len(header.entries), params=params.model_dump())
     report.require(
@@ -134,7 +113,7 @@ def check_parameters(subject: Subject, report: Report) -> None:
 
 
 def _check_shapes(
-    subject: Subject,
+    subject: ModelSubject,
     report: Report,
     expected: dict[str, tuple[int, ...]],
     found: dict[str, tuple[int, ...]],
@@ -159,7 +138,7 @@ def _described(header: Header) -> Document:
     }
 
 
-def _description(subject: Subject) -> Document:
+def _description(subject: ModelSubject) -> Document:
     """What ``metadata.json`` says, in the form of :func:`_described`.
 
     One of the version before has the hashes of the tensors, too; nothing relies on them.
@@ -178,24 +157,26 @@ def _description(subject: Subject) -> Document:
     }
 
 
-def _check_params_upstream(subject: Subject, report: Report, params: MetaParams) -> Document | None:
+def _check_params_upstream(
+    subject: ModelSubject, report: Report, params: MetaParams
+) -> Document | None:
     """``params.json`` is what upstream's parameters are, or what the micro spec makes of them.
 
     Returns:
         Upstream's ``config.json``; None where the family has none, or upstream is not here.
     """
     spec = subject.artifact.spec
-    upstream = subject.store.catalogue[subject.artifact.upstream[0]]
-    name = f"raw/{spec.parameters_file}" if isinstance(spec, ModelSpec) else MODEL_FILES.params
+    is_micro = isinstance(spec, MicroSpec)
+    upstream = subject.upstream("safetensors" if is_micro else "raw")
+    name = MODEL_FILES.params if is_micro else f"raw/{spec.parameters_file}"
     if not is_there(subject.store.path(upstream, name)):
         report.note(upstream=f"{upstream.key} is not here: not compared")
         return None
-    data = _small(subject, report, name, upstream)
+    data = read_file(subject, report, name, upstream)
     config: Document | None = None
-    if isinstance(spec, ModelSpec):
+    if not is_micro:
         expected, config = parse_parameters(spec, data, name)
     else:
-        assert isinstance(spec, MicroSpec)
         parent = parse_params(data, name)
         if _family(subject) is not META:
             config = read_document(subject, report, MODEL_FILES.config, upstream)
@@ -211,13 +192,12 @@ def _check_params_upstream(subject: Subject, report: Report, params: MetaParams)
     return config
 
 
-def check_tokenizer(subject: Subject, report: Report) -> None:
+def check_tokenizer(subject: Subject[ModelSpec], report: Report) -> None:
     """The tokenizer is the pinned one, byte for byte, with the vocabulary the spec asks for; one
     that is shared is identical with the other model's."""
     spec, store = subject.artifact.spec, subject.store
-    assert isinstance(spec, ModelSpec)
     required = store.catalogue.tokenizer(spec)
-    data = _small(subject, report, "tokenizer.model", max_size=MAX_MODEL)
+    data = read_file(subject, report, "tokenizer.model", max_size=MAX_MODEL)
     pinned = pinned_sha256(required, store.settings.source)
     found = hashlib.sha256(data).hexdigest()
     file = subject.file("tokenizer.model")
@@ -226,8 +206,7 @@ def check_tokenizer(subject: Subject, report: Report) -> None:
         report.add(file, expected=f"SHA-256 {pinned}", found=f"SHA-256 {found}")
         return
     _check_sharing(subject, report, "tokenizer.model", found)
-    if find_spec("sentencepiece") is None:
-        report.skip(NEEDS_SENTENCEPIECE)
+    if not has_library(report, "sentencepiece"):
         return
     report.reads(subject, "tokenizer.model")
     facts = read_facts(data, file)
@@ -240,7 +219,7 @@ def check_tokenizer(subject: Subject, report: Report) -> None:
     )
 
 
-def _check_sharing(subject: Subject, report: Report, name: str, found: str) -> None:
+def _check_sharing(subject: ModelSubject, report: Report, name: str, found: str) -> None:
     """``metadata.json`` names the model that the tokenizer is shared with, and theirs is the same.
 
     Args:
@@ -248,7 +227,6 @@ def _check_sharing(subject: Subject, report: Report, name: str, found: str) -> N
         found: its SHA-256.
     """
     spec = subject.artifact.spec
-    assert isinstance(spec, ModelSpec | MicroSpec)
     owner = subject.store.catalogue.shared_tokenizer(spec)
     shared_with = owner.spec.folder if owner else None
     report.note(shared_with=shared_with)
@@ -272,18 +250,18 @@ def _check_sharing(subject: Subject, report: Report, name: str, found: str) -> N
         )
 
 
-def check_tokenizer_fits(subject: Subject, report: Report) -> None:
+def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
     """The tokenizer beside the checkpoint is the one it was made with, its vocabulary has as many
     pieces as the embedding has rows, and a shared one is identical with the other model's."""
     files, family = files_of(subject.artifact), _family(subject)
     shape = _header(subject, report).shapes.get(family.embedding)
     rows = shape[0] if shape else None
     is_own = isinstance(subject.artifact.spec, MicroSpec)
-    tokenizer = subject.store.catalogue[subject.artifact.upstream[1]]
+    tokenizer = subject.upstream("tokenizer")
     data = (
-        _small(subject, report, files.tokenizer, max_size=MAX_MODEL)
+        read_file(subject, report, files.tokenizer, max_size=MAX_MODEL)
         if is_own
-        else _small(subject, report, "tokenizer.model", tokenizer, MAX_MODEL)
+        else read_file(subject, report, "tokenizer.model", tokenizer, MAX_MODEL)
     )
     found = hashlib.sha256(data).hexdigest()
     committed = subject.stated("sha256", "tokenizer")
@@ -296,8 +274,7 @@ def check_tokenizer_fits(subject: Subject, report: Report) -> None:
         )
         return
     _check_sharing(subject, report, files.tokenizer, found)
-    if find_spec("sentencepiece") is None:
-        report.skip(NEEDS_SENTENCEPIECE)
+    if not has_library(report, "sentencepiece"):
         return
     report.reads(subject, files.tokenizer)
     facts = read_facts(data, files.tokenizer)
@@ -317,7 +294,7 @@ def check_tokenizer_fits(subject: Subject, report: Report) -> None:
         )
 
 
-def check_recorded_value_head(subject: Subject, report: Report) -> None:
+def check_recorded_value_head(subject: ModelSubject, report: Report) -> None:
     """A value head beside the checkpoint is recorded in ``metadata.json``, is the recorded one, and
     has shape [hidden_size, 1]; where none is recorded, none is there."""
     artifact, stated_one = subject.artifact, subject.stated("value_head")
@@ -372,10 +349,9 @@ def check_recorded_value_head(subject: Subject, report: Report) -> None:
         )
 
 
-def check_micro_size(subject: Subject, report: Report) -> None:
+def check_micro_size(subject: Subject[MicroSpec], report: Report) -> None:
     """``model.safetensors`` is smaller than the spec's ``max_bytes``."""
     spec = subject.artifact.spec
-    assert isinstance(spec, MicroSpec)
     size = report.reads(subject, MODEL_FILES.checkpoint).stat().st_size
     if size >= spec.max_bytes:
         report.add(
@@ -384,3 +360,46 @@ def check_micro_size(subject: Subject, report: Report) -> None:
             found=f"{size} bytes",
         )
     report.note(bytes=size, max_bytes=spec.max_bytes)
+
+
+_CHECKPOINTS = ("safetensors", "micro")
+
+RULES = (
+    Rule(
+        "dtype",
+        "Every tensor has the declared dtype, read from the tensor headers.",
+        _CHECKPOINTS,
+        check_dtype,
+    ),
+    Rule(
+        "parameters",
+        "params.json, meta_adapter.yaml, config.json, metadata.json and the tensor shapes agree.",
+        _CHECKPOINTS,
+        check_parameters,
+    ),
+    Rule(
+        "tokenizer",
+        "The tokenizer is the pinned one, byte for byte, and a shared one is the other model's.",
+        ("tokenizer",),
+        check_tokenizer,
+    ),
+    Rule(
+        "tokenizer",
+        "The tokenizer is the one the checkpoint was made with, shared ones are identical, and "
+        "the embedding has a row per piece.",
+        _CHECKPOINTS,
+        check_tokenizer_fits,
+    ),
+    Rule(
+        "value_head",
+        "A value head is recorded in metadata.json with its hash, and has shape [hidden_size, 1].",
+        _CHECKPOINTS,
+        check_recorded_value_head,
+    ),
+    Rule(
+        "micro_size",
+        "model.safetensors is smaller than the declared maximum.",
+        ("micro",),
+        check_micro_size,
+    ),
+)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import yaml
 
 from wmtp_assets.base.yaml_file import read_yaml
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import SnapshotSpec
 from wmtp_assets.checkpoints.snapshot import DEFAULTS, defaults_bytes, models_there
-from wmtp_assets.rules.findings import Report, Subject
+from wmtp_assets.rules.findings import Report, Rule, Subject
 
 
-def check_current(subject: Subject, report: Report) -> None:
+def check_current(subject: Subject[SnapshotSpec], report: Report) -> None:
     """``defaults.yaml`` equals, byte for byte, one made again from the models that are there."""
     store = subject.store
 
@@ -33,3 +34,13 @@ def check_current(subject: Subject, report: Report) -> None:
     report.require(file, expected=yaml.safe_load(expected), found=read_yaml(path))
     if len(report.outcome.findings) == before:
         report.add(file, expected="the file as it is made", found="the same values, edited by hand")
+
+
+RULES = (
+    Rule(
+        "current",
+        "The snapshot holds the parameters of every model that is there, as they are now.",
+        ("parameters",),
+        check_current,
+    ),
+)

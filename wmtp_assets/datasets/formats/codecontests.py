@@ -10,21 +10,78 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import short
+from wmtp_assets.datasets.format import Format
 from wmtp_assets.datasets.parquet import read_batches, read_rows, read_table, rows_of, values_of
 from wmtp_assets.datasets.problem import Options, Problem, naming
 from wmtp_assets.datasets.records import (
-    CodeContestsMetadata,
-    CodeContestsRecord,
+    TEST_KINDS,
+    AlpacaRecord,
     EvaluationMetadata,
     EvaluationRecord,
+    Record,
     Tests,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class CodeContestsMetadata(Record):
+    """Which problem of CodeContests a solution belongs to, and what upstream says about both."""
+
+    source: str = Field(min_length=1, description="the contest site, in lower case, or 'unknown'")
+    difficulty: str = Field(
+        min_length=1, description="upstream's name in lower case; 'unknown': upstream has none"
+    )
+    has_tests: bool = Field(description="whether upstream has tests of any kind for the problem")
+    problem_id: str = Field(
+        min_length=1, description="upstream's name; with '#2', … where another problem has it too"
+    )
+    language: Literal["python", "python3"] = Field(description="python is Python 2")
+
+
+class CodeContestsRecord(AlpacaRecord):
+    """A solution of a CodeContests problem, right or wrong, in the Alpaca format."""
+
+    instruction: str = Field(min_length=1, description="upstream's description")
+    input: str = Field(description="the first public tests, as many as the dataset's spec says")
+    output: str = Field(min_length=1, description="the solution, its line breaks included")
+    task_id: str = Field(
+        pattern=r"^[\s\S]+_(correct|incorrect)_(0|[1-9][0-9]*)$",
+        description="problem_id, is_correct, and the index in upstream's list of such solutions",
+    )
+    is_correct: bool
+    metadata: CodeContestsMetadata
+
+    @field_validator("is_correct")
+    @classmethod
+    def _agrees(cls, value: bool, info: ValidationInfo) -> bool:
+        task_id = info.data.get("task_id")
+        if task_id is not None and label_of(task_id) != value:
+            raise ValueError(f"task_id is {short(task_id)}")
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _same_problem(
+        cls, value: CodeContestsMetadata, info: ValidationInfo
+    ) -> CodeContestsMetadata:
+        task_id = info.data.get("task_id")
+        if task_id is not None and task_id.rsplit("_", 2)[0] != value.problem_id:
+            raise ValueError(f"problem_id is {short(value.problem_id)}, task_id {short(task_id)}")
+        return value
+
+
+def label_of(task_id: str) -> bool:
+    """What the task_id of a labelled record says about is_correct."""
+    return task_id.rsplit("_", 2)[1] == "correct"
+
 
 _TESTS = "struct<input: list<string>, output: list<string>>"
 _SOLUTIONS = "struct<language: list<int64>, solution: list<string>>"
@@ -60,8 +117,6 @@ DIFFICULTIES = (
     *"abcdefghijklmnopqrstuv",
 )
 """Upstream's names in lower case, by number; UNKNOWN_SOURCE and UNKNOWN_DIFFICULTY: 'unknown'."""
-
-TEST_KINDS = ("public_tests", "private_tests", "generated_tests")
 
 OTHER_LANGUAGE = "other_language"
 EMPTY = "empty"
@@ -335,3 +390,15 @@ def _lists(
             rows = [row for row, count in enumerate(lengths[0]) for _ in range(count)]
             raise InvalidInput(f"{path}: row {first + rows[place]}: {name!r} holds a null")
     return flat, lengths[0]
+
+
+FORMAT = Format(
+    CodeContestsRecord,
+    COLUMNS,
+    convert_batch,
+    problem_ids=problem_ids,
+    nullable=NULLABLE,
+    batch=BATCH,
+    count_samples=count_solutions,
+    read_evaluations=read_evaluations,
+)

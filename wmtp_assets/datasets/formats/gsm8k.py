@@ -2,18 +2,76 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, ValidationInfo, field_validator
+
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import short
+from wmtp_assets.datasets.format import Format
 from wmtp_assets.datasets.parquet import count_parquet_rows, rows_of
 from wmtp_assets.datasets.problem import Options, Problem, naming
-from wmtp_assets.datasets.records import Gsm8kMetadata, Gsm8kRecord, final_answer
+from wmtp_assets.datasets.records import AlpacaRecord, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_FINAL_ANSWER = re.compile(r"#### (-?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?) *")
+
+
+def final_answer(answer: str) -> str:
+    """The number on the last line of a GSM8K answer, ``#### 1,250``, without its commas.
+
+    That is what upstream's own evaluation compares, as text (``dataset.py`` in
+    https://github.com/openai/grade-school-math).
+
+    Raises:
+        ValueError: if the last line, and only that, is not such a line.
+    """
+    *steps, last = answer.rstrip("\n").split("\n")
+    found = _FINAL_ANSWER.fullmatch(last)
+    if found is None or any("####" in step for step in steps):
+        raise ValueError(f"must end with one line '#### NUMBER', ends with {short(last)}")
+    return found[1].replace(",", "")
+
+
+class Gsm8kMetadata(Record):
+    """What GSM8K says about a problem beside the Alpaca fields."""
+
+    source: str = Field(description="name of the dataset")
+    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
+    has_tests: bool = Field(description="always false: the final answer decides")
+    final_answer: str = Field(
+        pattern=r"^-?[0-9]+(\.[0-9]+)?$",
+        description="the number that output ends with, without commas, as text: exact",
+    )
+
+
+class Gsm8kRecord(AlpacaRecord):
+    """One GSM8K problem in the Alpaca format."""
+
+    instruction: str = Field(min_length=1, description="upstream's question")
+    input: str = Field(max_length=0, description="always empty")
+    output: str = Field(
+        min_length=1, description="upstream's answer: steps with <<48/2=24>>, and '#### 24'"
+    )
+    task_id: str = Field(
+        pattern=r"^gsm8k/[a-z]+/(0|[1-9][0-9]*)$", description="split, and row from 0"
+    )
+    metadata: Gsm8kMetadata
+
+    @field_validator("metadata")
+    @classmethod
+    def _same_answer(cls, value: Gsm8kMetadata, info: ValidationInfo) -> Gsm8kMetadata:
+        output = info.data.get("output")
+        if output is not None and final_answer(output) != value.final_answer:
+            raise ValueError(f"final_answer is {short(value.final_answer)}, not that of output")
+        return value
+
 
 COLUMNS = {"question": "string", "answer": "string"}
 
@@ -71,3 +129,6 @@ def convert_row(row: dict[str, Any], task_id: str, answer: str) -> Gsm8kRecord:
             source="gsm8k", difficulty="unknown", has_tests=False, final_answer=answer
         ),
     )
+
+
+FORMAT = Format(Gsm8kRecord, COLUMNS, convert_batch, problem_ids=problem_ids)

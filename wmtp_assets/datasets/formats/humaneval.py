@@ -4,7 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from wmtp_assets.datasets.records import HumanEvalMetadata, HumanEvalRecord
+from pydantic import Field
+
+from wmtp_assets.datasets.format import Format, row_by_row
+from wmtp_assets.datasets.records import AlpacaRecord, Record
+
+
+class HumanEvalMetadata(Record):
+    """What HumanEval says about a problem beside the Alpaca fields."""
+
+    source: str = Field(description="name of the dataset")
+    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
+    has_tests: bool
+    entry_point: str = Field(min_length=1, description="name of the function under test")
+    test: str = Field(min_length=1, description="Python source that defines check(candidate)")
+
+
+class HumanEvalRecord(AlpacaRecord):
+    """One HumanEval problem in the Alpaca format."""
+
+    instruction: str = Field(min_length=1, description="upstream's prompt: signature and docstring")
+    input: str = Field(max_length=0, description="always empty")
+    output: str = Field(min_length=1, description="upstream's canonical_solution")
+    task_id: str = Field(pattern=r"^HumanEval/[0-9]+$", description="as upstream")
+    metadata: HumanEvalMetadata
+
 
 COLUMNS = {
     "task_id": "string",
@@ -34,3 +58,6 @@ def convert_row(row: dict[str, Any]) -> HumanEvalRecord:
             test=row["test"],
         ),
     )
+
+
+FORMAT = Format(HumanEvalRecord, COLUMNS, row_by_row(convert_row))

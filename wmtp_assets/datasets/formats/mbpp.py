@@ -4,7 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from wmtp_assets.datasets.records import MbppMetadata, MbppRecord
+from pydantic import Field
+
+from wmtp_assets.datasets.format import Format, row_by_row
+from wmtp_assets.datasets.records import AlpacaRecord, Record
+
+
+class MbppMetadata(Record):
+    """What MBPP says about a problem beside the Alpaca fields."""
+
+    source: str = Field(description="name of the dataset")
+    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
+    has_tests: bool
+    test_list: list[str] = Field(min_length=1, description="assertions")
+    test_setup_code: str = Field(description="Python source to run before them; may be empty")
+    challenge_test_list: list[str] = Field(description="harder assertions; may be empty")
+
+
+class MbppRecord(AlpacaRecord):
+    """One MBPP problem in the Alpaca format."""
+
+    instruction: str = Field(min_length=1, description="upstream's text")
+    input: str = Field(max_length=0, description="always empty")
+    output: str = Field(min_length=1, description="upstream's code, its line breaks included")
+    task_id: str = Field(pattern=r"^[0-9]+$", description="upstream's number")
+    metadata: MbppMetadata
+
 
 COLUMNS = {
     "task_id": "int32",
@@ -36,3 +61,6 @@ def convert_row(row: dict[str, Any]) -> MbppRecord:
             challenge_test_list=row["challenge_test_list"],
         ),
     )
+
+
+FORMAT = Format(MbppRecord, COLUMNS, row_by_row(convert_row))

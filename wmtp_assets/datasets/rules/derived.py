@@ -10,14 +10,13 @@ from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.datasets import pairs
 from wmtp_assets.datasets.comparing import (
+    DatasetSubject,
     check_schema_file,
     compare_lines,
-    has_pyarrow,
     raw_problems,
-    read_document,
-    spec_of,
 )
 from wmtp_assets.datasets.evaluation_tests import tests_file, tests_lines
+from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.jsonl import read_lines
 from wmtp_assets.datasets.pairs import pair_lines, pairs_file
 from wmtp_assets.datasets.process import split_file
@@ -33,20 +32,21 @@ from wmtp_assets.datasets.small import (
 )
 from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
 from wmtp_assets.datasets.twin import twin_file
-from wmtp_assets.rules.findings import Report, Subject, stated
+from wmtp_assets.rules.findings import Report, Rule, stated
+from wmtp_assets.rules.reading import has_library, read_document
 from wmtp_assets.storage.manifest import Document, render
 
 
-def check_pairs(subject: Subject, report: Report) -> None:
+def check_pairs(subject: DatasetSubject, report: Report) -> None:
     """Every line of the pairs is the one that the processed row at its place gives."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
-    spec = spec_of(subject.artifact)
-    processed = subject.store.catalogue[subject.artifact.upstream[0]]
+    spec = subject.spec
+    processed = subject.upstream("processed")
     rows: dict[str, int] = {}
     for split in spec.processed_splits:
         twin = report.reads(subject, twin_file(split), processed)
-        wanted = pair_lines(twin, spec.converter)
+        wanted = pair_lines(twin, format_of(spec).record)
         name = pairs_file(split)
         lines = read_lines(report.reads(subject, name))
         source = (processed, twin_file(split))
@@ -58,7 +58,7 @@ def check_pairs(subject: Subject, report: Report) -> None:
     report.note(rows=rows)
 
 
-def _check_counts(subject: Subject, report: Report, splits: dict[str, Document]) -> None:
+def _check_counts(subject: DatasetSubject, report: Report, splits: dict[str, Document]) -> None:
     """The manifest says how many rows there are in each split, and in all."""
     file = subject.file(subject.artifact.manifest)
     total = sum(next(iter(split.values())) for split in splits.values())
@@ -66,21 +66,21 @@ def _check_counts(subject: Subject, report: Report, splits: dict[str, Document])
     report.require(file, expected=total, found=subject.stated("rows"), place="rows")
 
 
-def check_tests(subject: Subject, report: Report) -> None:
+def check_tests(subject: DatasetSubject, report: Report) -> None:
     """The tests are those of the raw problems, all of them."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
-    raw = subject.store.catalogue[subject.artifact.upstream[0]]
+    raw = subject.upstream("raw")
     problems = raw_problems(subject, report)
     splits: dict[str, Document] = {}
-    for split in spec_of(subject.artifact).processed_splits:
+    for split in subject.spec.processed_splits:
         name = tests_file(split)
         lines = read_lines(report.reads(subject, name), MAX_EVALUATION)
         count = compare_lines(
             subject,
             report,
             name,
-            tests_lines(problems.of(split)),
+            tests_lines(subject.spec, problems.of(split)),
             lines,
             (raw, raw.manifest),
             "upstream problem",
@@ -90,19 +90,19 @@ def check_tests(subject: Subject, report: Report) -> None:
     report.note(problems={split: item["problems"] for split, item in splits.items()})
 
 
-def check_membership(subject: Subject, report: Report) -> None:
+def check_membership(subject: DatasetSubject, report: Report) -> None:
     """Small splits hold the rows that the seed chooses, and cover the problems and labels."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
-    spec = spec_of(subject.artifact)
-    processed = subject.store.catalogue[subject.artifact.upstream[0]]
+    spec = subject.spec
+    processed = subject.upstream("processed")
     splits: dict[str, Document] = {}
     for split in spec.processed_splits:
         twin = report.reads(subject, twin_file(split), processed)
         limit = spec.small.limit(split)
 
         def rows() -> Iterator[tuple[str, Stratum]]:
-            return read_strata(twin, spec.converter)  # noqa: B023 -- called in this turn only
+            return read_strata(twin, format_of(spec).record)  # noqa: B023 -- called in this turn only
 
         kept = sample(rows, limit, spec.small.seed)
         strata = Counter(stratum for _, stratum in rows())
@@ -121,7 +121,7 @@ def check_membership(subject: Subject, report: Report) -> None:
 
 
 def _check_coverage(
-    subject: Subject, report: Report, split: str, strata: Counter[Stratum], limit: int
+    subject: DatasetSubject, report: Report, split: str, strata: Counter[Stratum], limit: int
 ) -> None:
     """As many problems as there is room for, and every label, stand in a small split."""
     name = small_file(split)
@@ -156,9 +156,9 @@ def _check_coverage(
         )
 
 
-def check_recount(subject: Subject, report: Report) -> None:
+def check_recount(subject: DatasetSubject, report: Report) -> None:
     """The newest summary equals one that is computed again from the processed rows."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
     newest = newest_summary(subject.manifest.files)
     if newest is None:
@@ -181,14 +181,14 @@ def check_recount(subject: Subject, report: Report) -> None:
     report.note(summary=newest, rows=rows)
 
 
-def _recounted(subject: Subject, report: Report) -> Document:
+def _recounted(subject: DatasetSubject, report: Report) -> Document:
     """The summary of the processed rows as they are now.
 
     Raises:
         InvalidInput: if the processed dataset's manifest does not say what belongs in a summary.
     """
-    spec = spec_of(subject.artifact)
-    processed = subject.store.catalogue[subject.artifact.upstream[0]]
+    spec = subject.spec
+    processed = subject.upstream("processed")
     report.reads(subject, processed.manifest, processed)
     document = subject.store.manifest(processed).document
     fields = [("max_tokens",), ("tokenizer", "sha256")]
@@ -203,6 +203,34 @@ def _recounted(subject: Subject, report: Report) -> Document:
 
     def summarized(split: str) -> Document:
         path = report.reads(subject, twin_file(split), processed)
-        return summarize_split(path, spec.converter, document["max_tokens"])
+        return summarize_split(path, format_of(spec).record, document["max_tokens"])
 
     return summarize(spec, summarized, document)
+
+
+RULES = (
+    Rule(
+        "derivation",
+        "Every row is what the rule makes of the processed row at its place, and none is missing.",
+        ("pairs",),
+        check_pairs,
+    ),
+    Rule(
+        "derivation",
+        "The tests are those of the raw problems, all of them.",
+        ("tests",),
+        check_tests,
+    ),
+    Rule(
+        "membership",
+        "Small splits hold the rows that the seed chooses, and cover problems and labels.",
+        ("small",),
+        check_membership,
+    ),
+    Rule(
+        "recount",
+        "The newest summary equals one computed again from the rows.",
+        ("stats",),
+        check_recount,
+    ),
+)

@@ -18,22 +18,20 @@ from pydantic import ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import MAX_SIZE, check_values, parse_object
-from wmtp_assets.catalogue.layout import Artifact
-from wmtp_assets.checkpoints.rules.checkpoint import NEEDS_SENTENCEPIECE
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.comparing import (
+    DatasetSubject,
     check_schema_file,
     columns_of,
     compare_lines,
     count_rows,
     first_error,
-    has_pyarrow,
     progress_of,
     raw_problems,
     rows_of_split,
-    spec_of,
 )
-from wmtp_assets.datasets.converters import CONVERTERS
-from wmtp_assets.datasets.formats.codecontests import count_solutions, read_evaluations
+from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.jsonl import count_lines, read_lines
 from wmtp_assets.datasets.overlap import NGRAM, ngram_index, ngrams, normalized, words
 from wmtp_assets.datasets.parquet import count_parquet_rows
@@ -47,7 +45,6 @@ from wmtp_assets.datasets.process import (
 )
 from wmtp_assets.datasets.random_access import offsets_file, pack_offsets
 from wmtp_assets.datasets.records import (
-    RECORD_OF_CONVERTER,
     SHARED,
     EvaluationRecord,
     Record,
@@ -61,7 +58,8 @@ from wmtp_assets.datasets.shard import MAX_EVALUATION
 from wmtp_assets.datasets.small import small_file
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
-from wmtp_assets.rules.findings import Report, Subject, is_there
+from wmtp_assets.rules.findings import Report, Rule, is_there
+from wmtp_assets.rules.reading import has_library
 from wmtp_assets.storage.store import Store
 
 if TYPE_CHECKING:
@@ -70,19 +68,19 @@ if TYPE_CHECKING:
 TRAIN = "train"
 
 
-def _split_files(subject: Subject) -> dict[str, str]:
+def _split_files(subject: DatasetSubject) -> dict[str, str]:
     """Split → file name in the artifact."""
-    name = small_file if subject.artifact.kind == "small" else split_file
-    return {split: name(split) for split in spec_of(subject.artifact).processed_splits}
+    name = small_file if "processed" in subject.artifact.roles else split_file
+    return {split: name(split) for split in subject.spec.processed_splits}
 
 
 # -- schema ----------------------------------------------------------------------------------------
 
 
-def check_schema(subject: Subject, report: Report) -> None:
+def check_schema(subject: DatasetSubject, report: Report) -> None:
     """Every row is a record of the dataset's schema, and no task_id stands twice."""
-    spec = spec_of(subject.artifact)
-    record = RECORD_OF_CONVERTER[spec.converter]
+    spec = subject.spec
+    record = format_of(spec).record
     rows = 0
     for name in _split_files(subject).values():
         once = _Once(report, subject.file(name))
@@ -98,7 +96,7 @@ def check_schema(subject: Subject, report: Report) -> None:
             if row is not None:
                 once.add(number, row)
     report.note(rows=rows)
-    if subject.artifact.kind == "processed":
+    if SCHEMA in subject.manifest.files:
         check_schema_file(subject, report, SCHEMA, record, FORMAT)
         if spec.evaluation:
             _check_evaluation_schema(subject, report)
@@ -116,7 +114,7 @@ def _canonical(line: bytes, record: type[Record], render: RowRenderer) -> dict[s
 
 
 def _validated(
-    subject: Subject,
+    subject: DatasetSubject,
     report: Report,
     name: str,
     number: int,
@@ -166,8 +164,8 @@ class _Once:
             )
 
 
-def _check_evaluation_schema(subject: Subject, report: Report) -> None:
-    for split in spec_of(subject.artifact).evaluation:
+def _check_evaluation_schema(subject: DatasetSubject, report: Report) -> None:
+    for split in subject.spec.evaluation:
         name = evaluation_file(split)
         for number, line in read_lines(report.reads(subject, name), MAX_EVALUATION):
             _validated(subject, report, name, number, line, EvaluationRecord, MAX_EVALUATION)
@@ -177,7 +175,7 @@ def _check_evaluation_schema(subject: Subject, report: Report) -> None:
 # -- row counts ------------------------------------------------------------------------------------
 
 
-def check_row_count(subject: Subject, report: Report) -> None:
+def check_row_count(subject: DatasetSubject, report: Report) -> None:
     """Each split has the rows of upstream that were not dropped; upstream has those pinned."""
     file = subject.file(subject.artifact.manifest)
     counts: dict[str, int] = {}
@@ -207,7 +205,7 @@ def check_row_count(subject: Subject, report: Report) -> None:
     report.note(rows=counts)
 
 
-def _dropped(subject: Subject, report: Report, split: str) -> Counter[str]:
+def _dropped(subject: DatasetSubject, report: Report, split: str) -> Counter[str]:
     """How many samples the manifest says were left out, by reason."""
     reasons = subject.stated("splits", split, "dropped")
     numbers: list[Any] = list(reasons.values()) if isinstance(reasons, dict) else [None]
@@ -223,18 +221,18 @@ def _dropped(subject: Subject, report: Report, split: str) -> Counter[str]:
 
 
 def _upstream(
-    subject: Subject, report: Report, split: str
+    subject: DatasetSubject, report: Report, split: str
 ) -> tuple[int | None, int | None, int | None]:
     """Rows, samples, and samples in other languages: as pinned, or as the raw files have them.
 
     None: not known here.
     """
-    store, spec = subject.store, spec_of(subject.artifact)
-    has_solutions = spec.converter == "codecontests"
+    store, spec = subject.store, subject.spec
+    count_samples = format_of(spec).count_samples
     pinned = spec.splits[split].rows
-    if pinned is not None and not has_solutions:
+    if pinned is not None and count_samples is None:
         return pinned, pinned, None
-    raw = store.catalogue[subject.artifact.upstream[0]]
+    raw = subject.upstream("raw")
     if find_spec("pyarrow") is None or not is_there(store.manifest_path(raw)):
         report.note(upstream="not counted again: needs pyarrow and the raw files")
         return pinned, None, None
@@ -247,24 +245,24 @@ def _upstream(
         raise InvalidInput(str(error)) from error
     paths = [report.reads(subject, f"raw/{name}", raw) for name in files]
     rows = sum(count_parquet_rows(path) for path in paths)
-    if not has_solutions:
+    if count_samples is None:
         return rows, rows, None
-    counts = [count_solutions(path) for path in paths]
+    counts = [count_samples(path) for path in paths]
     return pinned or rows, sum(c[0] for c in counts), sum(c[1] for c in counts)
 
 
-def has_expected_counts(artifact: Artifact) -> bool:
+def has_expected_counts(artifact: Artifact[DatasetSpec]) -> bool:
     """Whether somebody counted the rows of the real dataset."""
-    return any(split.expected for split in spec_of(artifact).splits.values())
+    return any(split.expected for split in artifact.spec.splits.values())
 
 
-def check_upstream_counts(subject: Subject, report: Report) -> None:
+def check_upstream_counts(subject: DatasetSubject, report: Report) -> None:
     """Problems, and correct and incorrect rows, are those that upstream had when it was counted."""
-    spec = spec_of(subject.artifact)
+    spec = subject.spec
     if subject.stated("source", "endpoint") == "sample":
         report.note(not_compared="the counts are those of the real hub; this is the sample")
         return
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
     with_tests = spec.public_tests > 0
     if with_tests:
@@ -296,22 +294,21 @@ def check_upstream_counts(subject: Subject, report: Report) -> None:
 # -- tokens ----------------------------------------------------------------------------------------
 
 
-def _counter(subject: Subject, report: Report) -> TokenCounter:
+def _counter(subject: DatasetSubject, report: Report) -> TokenCounter:
     """The counter of the tokenizer asset the spec names."""
-    tokenizer = subject.store.catalogue[spec_of(subject.artifact).tokenizer]
+    tokenizer = subject.store.catalogue[subject.spec.tokenizer]
     path = report.reads(subject, "tokenizer.model", tokenizer)
     return TokenCounter(subject.store.read(tokenizer, "tokenizer.model"), str(path))
 
 
-def check_token_length(subject: Subject, report: Report) -> None:
+def check_token_length(subject: DatasetSubject, report: Report) -> None:
     """instruction + input + output of every row, counted again, are within ``max_tokens``, and the
     twin has the same counts."""
-    if find_spec("sentencepiece") is None:
-        report.skip(NEEDS_SENTENCEPIECE)
+    if not has_library(report, "sentencepiece"):
         return
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
-    limit = spec_of(subject.artifact).max_tokens
+    limit = subject.spec.max_tokens
     counter = _counter(subject, report)
     longest = 0
     for split, name in _split_files(subject).items():
@@ -352,19 +349,19 @@ def _count_column(counter: TokenCounter, column: pa.Array) -> list[int]:
 # -- between splits --------------------------------------------------------------------------------
 
 
-def has_several_splits(artifact: Artifact) -> bool:
+def has_several_splits(artifact: Artifact[DatasetSpec]) -> bool:
     """Whether there is anything to compare between splits."""
-    return len(spec_of(artifact).processed_splits) > 1
+    return len(artifact.spec.processed_splits) > 1
 
 
-def has_train_split(artifact: Artifact) -> bool:
+def has_train_split(artifact: Artifact[DatasetSpec]) -> bool:
     """Whether anybody trains on the rows."""
-    return TRAIN in spec_of(artifact).processed_splits
+    return TRAIN in artifact.spec.processed_splits
 
 
-def check_splits(subject: Subject, report: Report) -> None:
+def check_splits(subject: DatasetSubject, report: Report) -> None:
     """No task_id and no problem stands in two splits, evaluation rows included."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
     names = _split_files(subject)
     largest_last = sorted(names, key=lambda split: count_rows(subject, report, split))
@@ -388,7 +385,7 @@ def check_splits(subject: Subject, report: Report) -> None:
             if not is_last:
                 owner.setdefault(("task_id", task_id), split)
             owner.setdefault(("problem", problem_id), split)
-    for split in spec_of(subject.artifact).evaluation:
+    for split in subject.spec.evaluation:
         file = subject.file(evaluation_file(split))
         for line, problem_id, _ in _evaluated(subject, report, split):
             other = owner.setdefault(("problem", problem_id), split)
@@ -397,7 +394,9 @@ def check_splits(subject: Subject, report: Report) -> None:
     report.note(rows=dict(counts))
 
 
-def _evaluated(subject: Subject, report: Report, split: str) -> Iterator[tuple[int, str, str]]:
+def _evaluated(
+    subject: DatasetSubject, report: Report, split: str
+) -> Iterator[tuple[int, str, str]]:
     """Line number, problem_id and instruction of each evaluation row; what is none is skipped, the
     rule ``schema`` finds it."""
     path = report.reads(subject, evaluation_file(split))
@@ -419,10 +418,10 @@ def _tell_shared(report: Report, file: str, line: int, what: str, other: str, fo
     )
 
 
-def check_text_twins(subject: Subject, report: Report) -> None:
+def check_text_twins(subject: DatasetSubject, report: Report) -> None:
     """No instruction stands in two splits, white space, case and punctuation aside; evaluation rows
     included."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
     first: dict[bytes, tuple[str, str]] = {}
 
@@ -444,7 +443,7 @@ def check_text_twins(subject: Subject, report: Report) -> None:
         for line, problem_id, task_id, instruction in _first_rows(subject, report, split):
             seen.add(problem_id)
             compare(split, name, line, task_id, instruction)
-        if split in spec_of(subject.artifact).evaluation:
+        if split in subject.spec.evaluation:
             for line, problem_id, instruction in _evaluated(subject, report, split):
                 if problem_id not in seen:  # it has no row
                     compare(split, evaluation_file(split), line, problem_id, instruction)
@@ -452,7 +451,7 @@ def check_text_twins(subject: Subject, report: Report) -> None:
 
 
 def _first_rows(
-    subject: Subject, report: Report, split: str
+    subject: DatasetSubject, report: Report, split: str
 ) -> Iterator[tuple[int, str, str, str]]:
     """Line number, problem_id, task_id and instruction of the first row of each problem."""
     columns = ["problem_id", "task_id", "instruction"]
@@ -465,9 +464,9 @@ def _first_rows(
             last = problem_id
 
 
-def check_contamination(subject: Subject, report: Report) -> None:
+def check_contamination(subject: DatasetSubject, report: Report) -> None:
     """No row of ``train`` shares :data:`NGRAM` words in a row with an evaluation problem."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
     texts: list[tuple[str, str]] = []
     compared = []
@@ -506,13 +505,12 @@ def _held_out(store: Store) -> list[tuple[Artifact, str]]:
     """The splits that models are compared on, and the artifacts they stand in."""
     return [
         (artifact, split)
-        for artifact in store.catalogue
-        if artifact.kind == "processed"
-        for split in spec_of(artifact).held_out
+        for artifact in store.catalogue.of_kind("processed")
+        for split in artifact.spec.held_out
     ]
 
 
-def _words_of_train(subject: Subject, report: Report) -> Iterator[tuple[int, str, str]]:
+def _words_of_train(subject: DatasetSubject, report: Report) -> Iterator[tuple[int, str, str]]:
     """Line number, task_id and the words of instruction and output of each row of ``train``.
 
     Of an instruction that stands in many rows, all but the first have only the last words: what
@@ -531,18 +529,18 @@ def _words_of_train(subject: Subject, report: Report) -> Iterator[tuple[int, str
 # -- index and twin --------------------------------------------------------------------------------
 
 
-def check_index(subject: Subject, report: Report) -> None:
+def check_index(subject: DatasetSubject, report: Report) -> None:
     """Offsets, Parquet twin and problem index say what the JSONL says."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
     counts = {}
-    for split in spec_of(subject.artifact).processed_splits:
+    for split in subject.spec.processed_splits:
         _check_offsets(subject, report, split)
         counts[split] = _check_twin(subject, report, split)
     report.note(problems=counts)
 
 
-def _check_offsets(subject: Subject, report: Report, split: str) -> None:
+def _check_offsets(subject: DatasetSubject, report: Report, split: str) -> None:
     name = offsets_file(split)
     with report.reads(subject, name).open("rb") as file:
         position = 0
@@ -565,10 +563,10 @@ def _check_offsets(subject: Subject, report: Report, split: str) -> None:
             )
 
 
-def _check_twin(subject: Subject, report: Report, split: str) -> int:
+def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
     """Compare every row of the twin with its line; return the number of problems."""
-    spec = spec_of(subject.artifact)
-    record = RECORD_OF_CONVERTER[spec.converter]
+    spec = subject.spec
+    record = format_of(spec).record
     columns = twin_schema(record).names
     fields = list(record.model_fields)
     render = RowRenderer(*SHARED)
@@ -629,7 +627,7 @@ def _check_twin(subject: Subject, report: Report, split: str) -> int:
     return problems
 
 
-def _columns(subject: Subject, report: Report, split: str) -> list[str]:
+def _columns(subject: DatasetSubject, report: Report, split: str) -> list[str]:
     """The columns that a twin has."""
     import pyarrow.parquet as pq
 
@@ -637,7 +635,7 @@ def _columns(subject: Subject, report: Report, split: str) -> list[str]:
 
 
 def _twin_rows(
-    subject: Subject, report: Report, split: str, columns: list[str]
+    subject: DatasetSubject, report: Report, split: str, columns: list[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, *values in rows_of_split(subject, report, split, columns):
         yield line, dict(zip(columns, values, strict=True))
@@ -674,14 +672,14 @@ class _Compared:
 # -- names ---------------------------------------------------------------------------------------
 
 
-def has_upstream_names(artifact: Artifact) -> bool:
+def has_upstream_names(artifact: Artifact[DatasetSpec]) -> bool:
     """Whether problems are called by upstream's names, which may repeat."""
-    return CONVERTERS[spec_of(artifact).converter].problem_ids is not None
+    return format_of(artifact.spec).problem_ids is not None
 
 
-def check_problems(subject: Subject, report: Report) -> None:
+def check_problems(subject: DatasetSubject, report: Report) -> None:
     """Every problem is one of the raw split; a name that several have is a warning."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
     raw = raw_problems(subject, report)
     for split, name in _split_files(subject).items():
@@ -714,17 +712,17 @@ def check_problems(subject: Subject, report: Report) -> None:
 # -- evaluation rows -------------------------------------------------------------------------------
 
 
-def has_evaluation(artifact: Artifact) -> bool:
+def has_evaluation(artifact: Artifact[DatasetSpec]) -> bool:
     """Whether there are evaluation rows."""
-    return bool(spec_of(artifact).evaluation)
+    return bool(artifact.spec.evaluation)
 
 
-def check_evaluation(subject: Subject, report: Report) -> None:
+def check_evaluation(subject: DatasetSubject, report: Report) -> None:
     """The evaluation rows are what the raw problems give, one a problem."""
-    if not has_pyarrow(report):
+    if not has_library(report, "pyarrow"):
         return
-    spec = spec_of(subject.artifact)
-    raw = subject.store.catalogue[subject.artifact.upstream[0]]
+    spec = subject.spec
+    raw = subject.upstream("raw")
     problems = raw_problems(subject, report)
     counts = {}
     for split in spec.evaluation:
@@ -732,7 +730,7 @@ def check_evaluation(subject: Subject, report: Report) -> None:
 
         def expected(split: str = split) -> Iterator[bytes]:
             for shard, ids in problems.of(split):
-                for problem in read_evaluations(shard.path, spec.public_tests, ids):
+                for problem in format_of(spec).evaluations(shard.path, spec.public_tests, ids):
                     yield render_line(problem)
 
         path: Path = report.reads(subject, name)
@@ -742,3 +740,80 @@ def check_evaluation(subject: Subject, report: Report) -> None:
             subject, report, name, expected(), lines, source, "upstream problem"
         )
     report.note(problems=counts)
+
+
+_PROCESSED = ("processed",)
+
+RULES = (
+    Rule(
+        "schema",
+        "Every row is a record of the dataset's schema, its task_id agrees with problem and label, "
+        "and no task_id stands twice.",
+        ("processed", "small"),
+        check_schema,
+    ),
+    Rule(
+        "row_count",
+        "Upstream has the pinned number of rows, and each split those that were not dropped.",
+        _PROCESSED,
+        check_row_count,
+    ),
+    Rule(
+        "upstream_counts",
+        "Problems, and correct and incorrect rows, are as many as upstream had when it was counted "
+        "(with no public tests in input).",
+        _PROCESSED,
+        check_upstream_counts,
+        blocking=False,
+        applies=has_expected_counts,
+    ),
+    Rule(
+        "index",
+        "Offsets, Parquet twin and problem index say what the JSONL says, row by row.",
+        _PROCESSED,
+        check_index,
+    ),
+    Rule(
+        "token_length",
+        "No row is longer than max_tokens, counted again, and the twin has the same counts.",
+        _PROCESSED,
+        check_token_length,
+    ),
+    Rule(
+        "splits",
+        "No task_id and no problem stands in two splits.",
+        _PROCESSED,
+        check_splits,
+        applies=has_several_splits,
+    ),
+    Rule(
+        "text_twins",
+        "No text stands in two splits, upper and lower case and punctuation aside.",
+        _PROCESSED,
+        check_text_twins,
+        blocking=False,
+        applies=has_several_splits,
+    ),
+    Rule(
+        "contamination",
+        "No row of train shares 13 words in a row with a problem that is held out.",
+        _PROCESSED,
+        check_contamination,
+        blocking=False,
+        applies=has_train_split,
+    ),
+    Rule(
+        "problems",
+        "Every problem is one of the raw split; that two have the same name upstream is a warning.",
+        _PROCESSED,
+        check_problems,
+        applies=has_upstream_names,
+    ),
+    Rule(
+        "evaluation",
+        "The evaluation rows are what the raw problems give, one a problem.",
+        _PROCESSED,
+        check_evaluation,
+        applies=has_evaluation,
+    ),
+)

@@ -10,7 +10,7 @@ from pathlib import Path
 from wmtp_assets.base.errors import LockHeld, StoreError, WmtpError
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.settings import ROOT_VARIABLE
-from wmtp_assets.catalogue.layout import TOP_FOLDERS
+from wmtp_assets.catalogue.artifact import TOP_FOLDERS
 from wmtp_assets.hub.download import known_files
 from wmtp_assets.hub.pins import read_lock
 from wmtp_assets.operations.doctor.condition import Condition
@@ -103,7 +103,7 @@ def _needed(store: Store) -> int | None:
     required = [artifact for artifact in store.catalogue if not artifact.optional]
     if store.settings.source == "sample":
         return 0 if all(is_committed(store, item) for item in required) else SAMPLE
-    raw = [artifact for artifact in required if artifact.kind == "raw"]
+    raw = [artifact for artifact in required if artifact.is_downloaded]
     lock = read_lock(store.settings)
     if not all(known_files(store, item, lock) for item in raw):
         return None

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import VALUE_HEAD, Artifact, Kind
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.checkpoints.configs import (
     MODEL_FILES,
     TOKENIZER_CONFIG,
@@ -27,7 +27,7 @@ from wmtp_assets.checkpoints.configs import (
 )
 from wmtp_assets.checkpoints.rules import checkpoint as models
 from wmtp_assets.checkpoints.value_head import record_value_head
-from wmtp_assets.rules.apply import RULES
+from wmtp_assets.kinds.registry import all_rules
 from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
@@ -54,13 +54,15 @@ from wmtp_assets_tests.trees import damage, flip
 CHECKPOINT, TOKENIZER = MODEL_FILES.checkpoint, MODEL_FILES.tokenizer
 PARAMS, ADAPTER, CONFIG = MODEL_FILES.params, MODEL_FILES.adapter, MODEL_FILES.config
 NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece"
-CHECKPOINTS: tuple[Kind, ...] = ("safetensors", "micro")
+CHECKPOINTS: tuple[str, ...] = ("safetensors", "micro")
 WIDTH = {"safetensors": 640, "micro": 512}
 EMBEDDING = "tensor tok_embeddings.weight"
 TYPE = "torch_dtype"
 RAW_PARAMS, RAW_CONFIG = "raw/7B_1T_4/params.json", "raw/config.json"
-STATED = {rule.name: rule.statement[:-1] for rule in RULES if "tokenizer" in rule.kinds}
-STATEMENT = {rule.name: rule.statement[:-1] for rule in RULES if rule.kinds & set(CHECKPOINTS)}
+STATED = {rule.name: rule.statement[:-1] for rule in all_rules() if "tokenizer" in rule.kinds}
+STATEMENT = {
+    rule.name: rule.statement[:-1] for rule in all_rules() if rule.kinds & set(CHECKPOINTS)
+}
 SHA256 = "SHA-256 [0-9a-f]{64}"
 MICRO_SHAPE = {
     "dim": 512,
@@ -274,7 +276,7 @@ for _kind in CHECKPOINTS:
 
 def parameters(
     name: str,
-    kind: Kind,
+    kind: str,
     damage: Damage,
     file: str,
     place: str,
@@ -1091,7 +1093,7 @@ def say_recorded(store: Store, artifact: Artifact) -> None:
 def value_head(
     name: str, key: str, damage: Damage, file: str, expected: str, found: str, **more: Any
 ) -> Case:
-    kind: Kind = "micro" if key.startswith("micro") else "safetensors"
+    kind: str = "micro" if key.startswith("micro") else "safetensors"
     return Case(name, "value_head", kind, damage, file, "", expected, found, key=key, **more)
 
 
@@ -1301,7 +1303,7 @@ def test_the_largest_allowed_size_is_not_reached(store: Store) -> None:
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 @pytest.mark.parametrize("name", [CONFIG, ADAPTER])
-def test_every_field_of_a_config_is_compared(store: Store, kind: Kind, name: str) -> None:
+def test_every_field_of_a_config_is_compared(store: Store, kind: str, name: str) -> None:
     """The training code reads these files; a field that nobody compares is one that drifts."""
     artifact = store.catalogue[KEY[kind]]
     path = store.path(artifact, name)
@@ -1330,7 +1332,7 @@ def test_true_is_not_one(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
-def test_model_verifies_without_what_it_was_made_from(store: Store, kind: Kind) -> None:
+def test_model_verifies_without_what_it_was_made_from(store: Store, kind: str) -> None:
     """A model is copied to a laptop without its 13 GB of raw files; the copy describes itself."""
     artifact = store.catalogue[KEY[kind]]
     for path in store.folder(store.catalogue["meta_llama_mtp_raw"]).glob("raw*/**/*"):
@@ -1410,7 +1412,7 @@ def no_sentencepiece(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["tokenizer", *CHECKPOINTS])
 @pytest.mark.usefixtures("no_sentencepiece")
-def test_without_sentencepiece_the_rule_is_skipped_and_says_why(store: Store, kind: Kind) -> None:
+def test_without_sentencepiece_the_rule_is_skipped_and_says_why(store: Store, kind: str) -> None:
     """'Passed' would be a lie, and a traceback no help: the reason names the remedy."""
     artifact = store.catalogue[KEY[kind]]
     outcome = apply(store, artifact, "tokenizer")

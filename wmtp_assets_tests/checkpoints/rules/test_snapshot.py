@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints.configs import MODEL_FILES
 from wmtp_assets.checkpoints.snapshot import DEFAULTS
+from wmtp_assets.kinds.registry import all_rules
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import RULES
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints.rules.test_checkpoint import bomb
 from wmtp_assets_tests.rules.cases import (
@@ -30,7 +30,7 @@ from wmtp_assets_tests.rules.cases import (
 )
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
-STATEMENT = next(rule.statement[:-1] for rule in RULES if rule.name == "current")
+STATEMENT = next(rule.statement[:-1] for rule in all_rules() if rule.name == "current")
 ADAPTER = MODEL_FILES.adapter
 MODEL = "../models_v2/micro-mtp"
 SOME = r"\{.*\}"

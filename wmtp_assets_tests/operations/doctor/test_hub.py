@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import constants
 
 from wmtp_assets.base.settings import Settings, Source
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.doctor.condition import Condition
 from wmtp_assets.operations.doctor.hub import hub
 from wmtp_assets.storage.store import Store
@@ -60,7 +60,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def conditions(tmp_path: Path, source: Source = "hub") -> dict[str, Condition]:
-    store = Store(Settings(source, tmp_path), Catalogue.load())
+    store = Store(Settings(source, tmp_path), load_catalogue())
     found = {item.topic: item for item in hub(store)}
     assert TOKEN not in str(found)
     for item in found.values():

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.hub.pins import Lock
+from wmtp_assets.kinds.registry import expand, load_catalogue
 from wmtp_assets.operations.doctor import storage
 from wmtp_assets.operations.doctor.condition import Condition
 from wmtp_assets.storage import exchange
@@ -55,7 +55,7 @@ def test_root_of_the_other_source(store: Store) -> None:
 def test_root_that_is_a_file(tmp_path: Path) -> None:
     """A typing error in WMTP_STORAGE_ROOT."""
     (tmp_path / "file").write_text("x")
-    found = storage.filesystem(Store(Settings("sample", tmp_path / "file"), Catalogue.load()))
+    found = storage.filesystem(Store(Settings("sample", tmp_path / "file"), load_catalogue()))
     assert (found.state, found.says) == ("error", f"{tmp_path / 'file'} is not a folder")
 
 
@@ -73,7 +73,7 @@ def test_root_on_two_filesystems(tmp_path: Path) -> None:
     if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is one filesystem only")
     (tmp_path / "models_v2").symlink_to(other)
-    found = storage.filesystem(Store(Settings("sample", tmp_path), Catalogue.load()))
+    found = storage.filesystem(Store(Settings("sample", tmp_path), load_catalogue()))
     assert found.state == "error"
     assert f"{tmp_path / 'models_v2'} is on another filesystem" in found.says
 
@@ -108,7 +108,7 @@ def test_sample_is_as_large_as_is_said(store: Store, sample_folder: Path) -> Non
 
 def test_real_source_needs_what_the_hub_says(tmp_path: Path) -> None:
     """Doctor does not ask it: that is what plan is for."""
-    found = storage.disk(Store(Settings("hub", tmp_path), Catalogue.load()))
+    found = storage.disk(Store(Settings("hub", tmp_path), load_catalogue()))
     assert found.state == "ok"
     assert found.says.endswith("wmtp plan asks it")
 
@@ -135,7 +135,7 @@ def test_real_source_that_is_locked(
         else spec
         for spec in store.catalogue.specs
     ]
-    real = Store(Settings("hub", tmp_path / "real"), Catalogue(specs))
+    real = Store(Settings("hub", tmp_path / "real"), expand(specs))
     monkeypatch.setattr(storage, "read_lock", lambda settings: Lock(tmp_path / "lock", known))
     monkeypatch.setattr(
         "wmtp_assets.operations.plan.read_lock", lambda settings: storage.read_lock(settings)
@@ -148,10 +148,10 @@ def test_real_source_that_is_locked(
 HOLD = """
 import sys
 from pathlib import Path
-from wmtp_assets.catalogue.layout import Catalogue
+from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
-with Store(Settings("sample", Path(sys.argv[1])), Catalogue.load()).lock(sys.argv[2]):
+with Store(Settings("sample", Path(sys.argv[1])), load_catalogue()).lock(sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()
 """

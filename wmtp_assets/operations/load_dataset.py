@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from wmtp_assets.base.errors import CorruptArtifact, SpecError
 from wmtp_assets.base.settings import Settings, read_settings
-from wmtp_assets.catalogue.layout import Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.twin import twin_file
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def load_dataset(name: str, split: str, root: str | Path | None = None) -> Datas
     settings = read_settings()
     if root is not None:
         settings = Settings(settings.source, Path(root))
-    store = Store(settings, Catalogue.load())
+    store = Store(settings, load_catalogue())
     specs = {spec.name: spec for spec in store.catalogue.specs if isinstance(spec, DatasetSpec)}
     if name not in specs:
         raise SpecError(f"{name!r} is no dataset; known: {', '.join(specs)}")

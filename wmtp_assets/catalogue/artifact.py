@@ -1,0 +1,186 @@
+"""The artifact as data: where its files lie, which of them it owns, and what it is made from.
+
+Nothing here touches the disk, and nothing asks for the kind of an artifact: what follows from it,
+``kinds/`` writes into the artifact. Paths are relative to the storage root, in POSIX form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Self, TypeVar
+
+from wmtp_assets.base.errors import SpecError
+from wmtp_assets.catalogue.specs import (
+    DatasetSpec,
+    DType,
+    FamilyName,
+    MicroSpec,
+    ModelSpec,
+    Spec,
+    TokenizerSpec,
+)
+
+SMALL = "datasets_local_small"
+TOP_FOLDERS = ("models_v2", "datasets_v2", SMALL, "configs", "docs")
+
+VALUE_HEAD = "safetensors/value_head.safetensors"
+"""What training puts beside the files of a checkpoint: nobody here writes it, a commit keeps it."""
+
+INTERNAL = ".wmtp"
+"""Staging, locks, previous generations, verification times and the sample hub's files."""
+
+S = TypeVar("S", bound=Spec, covariant=True)
+
+
+@dataclass(frozen=True)
+class Artifact(Generic[S]):
+    """One asset as it lies on disk.
+
+    Attributes:
+        key: the Dagster asset key.
+        kind: name of its module in ``kinds/``.
+        spec: what its ``defs.yaml`` says.
+        group: of the asset in the web UI.
+        base: folder, relative to the root, that is exchanged as a whole when the asset commits.
+            Paths in the manifest are relative to it.
+        manifest: the manifest's file name inside ``base``.
+        owns: names inside ``base`` that belong to this asset; empty: all of ``base``. Everything
+            else in ``base`` belongs to someone else and is carried over.
+        roles: what it is made from: role → asset key, such as ``raw`` → ``mbpp_raw``.
+        dtype: of the tensors, declared; None: it has none.
+        optional: made only when it is asked for; whatever needs it does without.
+        copied: files of its own that are copied to the root when it is made.
+        guests: files that training may put among its own; a commit keeps them.
+        recorded: keys of its manifest that say what people recorded; a commit keeps them.
+        is_downloaded: its files are upstream's.
+        is_local: it exists for tests on one machine, and is published only when asked for.
+        is_generated: it says what other artifacts are; a release freezes those, and not it.
+        is_summary: it is made of whatever is there: of optional artifacts only those that are.
+        section: what ``sections`` of the spec say for its kind, parsed; None: the kind has none.
+    """
+
+    key: str
+    kind: str
+    spec: S
+    group: str
+    base: str
+    manifest: str = "metadata.json"
+    owns: tuple[str, ...] = ()
+    roles: Mapping[str, str] = field(default_factory=dict, hash=False)
+    dtype: DType | None = None
+    optional: bool = False
+    copied: tuple[str, ...] = ()
+    guests: tuple[str, ...] = ()
+    recorded: tuple[str, ...] = ()
+    is_downloaded: bool = False
+    is_local: bool = False
+    is_generated: bool = False
+    is_summary: bool = False
+    section: Any = field(default=None, hash=False)
+
+    def in_section(self, section: Any) -> Self:
+        """The same artifact with the section of its spec that is about its kind."""
+        return replace(self, section=section)
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Keys of the assets it is made from."""
+        return tuple(self.roles.values())
+
+    @property
+    def pieces(self) -> str:
+        """The name, beside the manifest, of the file with the hashes of pieces of large files."""
+        return self.manifest.replace("metadata", "pieces")
+
+    @property
+    def unit(self) -> str:
+        """The folder below ``models_v2/`` and the like: one lock covers all commits in it."""
+        return "/".join(self.base.split("/")[:2])
+
+    def is_owner(self, path: str) -> bool:
+        """Whether ``path``, relative to ``base``, belongs to this asset."""
+        top = path.split("/", 1)[0]
+        return not self.owns or top in self.owns or path in (self.manifest, self.pieces)
+
+    def is_carried_over(self, path: str) -> bool:
+        """Whether a commit keeps the file at ``path``, relative to ``base``, as it is."""
+        return path in self.guests or not self.is_owner(path)
+
+
+class Catalogue:
+    """Every artifact there is, by asset key, upstream first.
+
+    Args:
+        specs: what is declared.
+        artifacts: what ``kinds/`` made of it.
+    """
+
+    def __init__(self, specs: Sequence[Spec], artifacts: Iterable[Artifact[Any]]) -> None:
+        self.specs = tuple(specs)
+        self._by_key = {artifact.key: artifact for artifact in artifacts}
+
+    def __iter__(self) -> Iterator[Artifact[Any]]:
+        return iter(self._by_key.values())
+
+    def __getitem__(self, key: str) -> Artifact[Any]:
+        return self._by_key[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._by_key
+
+    def of_kind(self, kind: str) -> list[Artifact[Any]]:
+        """The artifacts of a kind."""
+        return [artifact for artifact in self if artifact.kind == kind]
+
+    def downstream(self, artifact: Artifact[Any]) -> list[Artifact[Any]]:
+        """What is made from ``artifact``."""
+        return [other for other in self if artifact.key in other.upstream]
+
+    @property
+    def models(self) -> dict[str, ModelSpec]:
+        """The full-size models by name."""
+        return {spec.name: spec for spec in self.specs if isinstance(spec, ModelSpec)}
+
+    @property
+    def datasets(self) -> dict[str, DatasetSpec]:
+        """The datasets by name."""
+        return {spec.name: spec for spec in self.specs if isinstance(spec, DatasetSpec)}
+
+    def root_of(self, spec: ModelSpec | MicroSpec) -> ModelSpec:
+        """The full-size model that a model's bytes come from: its parent's, or itself."""
+        return self.models[spec.parent] if isinstance(spec, MicroSpec) else spec
+
+    def family(self, spec: ModelSpec | MicroSpec) -> FamilyName:
+        """The naming scheme of a model's tensors."""
+        return self.root_of(spec).family
+
+    def tokenizer(self, spec: ModelSpec) -> TokenizerSpec:
+        """The facts about a model's tokenizer, its own or those of the one it is shared with."""
+        owner = spec.tokenizer.shared_with or spec.name
+        return self.models[owner].tokenizer
+
+    def shared_tokenizer(self, spec: ModelSpec | MicroSpec) -> Artifact[ModelSpec] | None:
+        """The tokenizer of another model that a model's tokenizer is identical with."""
+        shared = spec.parent if isinstance(spec, MicroSpec) else spec.tokenizer.shared_with
+        return self[f"{shared}_tokenizer"] if shared is not None else None
+
+    def select(self, name: str) -> tuple[Artifact[Any], ...]:
+        """The artifacts that ``name`` means: an asset key, or a folder name with all it holds.
+
+        Raises:
+            SpecError: if there is none.
+        """
+        if name in self._by_key:
+            return (self._by_key[name],)
+        found = tuple(
+            artifact
+            for artifact in self
+            if name in (artifact.spec.folder, artifact.base, artifact.unit.split("/")[-1])
+        )
+        if not found:
+            raise SpecError(
+                f"{name!r} is neither an asset nor a folder; known assets: "
+                + ", ".join(self._by_key)
+            )
+        return found

@@ -1,0 +1,90 @@
+"""What every module of this folder says about its kind of artifact, in ``KIND``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from wmtp_assets.base.model import StrictModel
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import Spec
+from wmtp_assets.datasets.records import Record
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Store
+
+S = TypeVar("S", bound=Spec)
+
+Before = Sequence[Artifact[Any]]
+"""The artifacts that are made before those of a spec, upstream first."""
+
+
+@dataclass(frozen=True)
+class Rows(Generic[S]):
+    """How a kind that holds rows shows them.
+
+    Attributes:
+        file: split → its file.
+        record: what a row is; None: the columns are not shown.
+    """
+
+    file: Callable[[str], str]
+    record: Callable[[S], type[Record]] | None = None
+
+
+@dataclass(frozen=True)
+class Kind(Generic[S]):
+    """One kind of artifact.
+
+    Attributes:
+        name: that of its module; manifests and ``wmtp status`` say it.
+        specs: the types of spec that may have artifacts of this kind.
+        artifacts: a spec, and what is made before → its artifacts of this kind.
+        build: makes one; see :mod:`wmtp_assets.storage.build`.
+        version: of the builder; raised when the same upstream content becomes other bytes.
+        fields: the fields of the spec that decide about the bytes, with dots into nested ones.
+        words: what it is, in one sentence, for the web UI.
+        tags: storage kinds as the web UI shows them, at most three.
+        size: artifact, and bytes of the raw files that its spec names → bytes it takes, about.
+        is_bound: ``size`` is an upper bound.
+        scratch: bytes beside it while it is made, as a multiple of its own.
+        is_parsed: the builder parses files, and so runs in the child process.
+        section: the model of its section in a spec's ``sections``; None: it has none.
+        rows: how its rows are shown; None: it holds none.
+        pictures: store, artifact and manifest → names and SVGs of what is better seen than read.
+    """
+
+    name: str
+    specs: tuple[type[S], ...]
+    artifacts: Callable[[S, Before], Iterator[Artifact[S]]]
+    build: Callable[[Build[S]], Document]
+    words: str
+    tags: tuple[str, ...]
+    version: int = 1
+    fields: tuple[str, ...] = ()
+    size: Callable[[Artifact[S], int], float] = lambda artifact, raw: 0
+    is_bound: bool = False
+    scratch: float = 0.0
+    is_parsed: bool = True
+    section: type[StrictModel] | None = None
+    rows: Rows[S] | None = None
+    pictures: Callable[[Store, Artifact[S], Document], Iterable[tuple[str, bytes]]] | None = None
+
+    def made_with(self, spec: S) -> Document:
+        """What a manifest says about the making: version of the builder, and settings."""
+        said = spec.model_dump(mode="json")
+        settings = {field: _at(said, field.split(".")) for field in self.fields}
+        if self.section is not None and self.name in said["sections"]:
+            settings["section"] = said["sections"][self.name]
+        return {"builder": self.version, "settings": settings}
+
+
+def _at(document: Any, path: Sequence[str]) -> Any:
+    """What is at a path of keys; ``*``: of every member; None: nothing is."""
+    if not path or not isinstance(document, dict):
+        return None if path else document
+    key, *rest = path
+    if key == "*":
+        return {name: _at(value, rest) for name, value in document.items()}
+    return _at(document.get(key), rest)

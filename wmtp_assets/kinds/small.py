@@ -1,0 +1,37 @@
+"""The small splits of a dataset, for laptops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wmtp_assets.catalogue.artifact import SMALL, Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.format import format_of
+from wmtp_assets.datasets.small import build_small, small_file
+from wmtp_assets.kinds.kind import Before, Kind, Rows
+
+
+def artifacts(spec: DatasetSpec, before: Before) -> Iterator[Artifact[DatasetSpec]]:
+    """``<name>_small``: a folder of its own below ``datasets_local_small/``."""
+    yield Artifact(
+        f"{spec.name}_small",
+        "small",
+        spec,
+        "small",
+        f"{SMALL}/{spec.folder}_small",
+        roles={"processed": f"{spec.name}_processed"},
+        optional=spec.is_optional,
+        is_local=True,
+    )
+
+
+KIND = Kind[DatasetSpec](
+    "small",
+    (DatasetSpec,),
+    artifacts,
+    build_small,
+    words="A seeded sample over problems and labels, not the head of the file.",
+    tags=("json", "jsonl"),
+    fields=("small",),
+    rows=Rows(small_file, lambda spec: format_of(spec).record),
+)

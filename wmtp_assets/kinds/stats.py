@@ -1,0 +1,55 @@
+"""Counts and token distributions of a dataset, one summary per content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.stats import build_stats
+from wmtp_assets.documents import pictures
+from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Store
+
+DRAWN: Mapping[str, Callable[[Document], bytes | None]] = {
+    "token_lengths": pictures.token_lengths,
+    "labels": pictures.labels,
+    "difficulties": pictures.difficulties,
+}
+
+
+def artifacts(spec: DatasetSpec, before: Before) -> Iterator[Artifact[DatasetSpec]]:
+    """``<name>_stats``: ``stats/``."""
+    yield Artifact(
+        f"{spec.name}_stats",
+        "stats",
+        spec,
+        "datasets",
+        f"{spec.unit}/stats",
+        roles={"processed": f"{spec.name}_processed"},
+        optional=spec.is_optional,
+    )
+
+
+def draw(
+    store: Store, artifact: Artifact[DatasetSpec], document: Document
+) -> Iterable[tuple[str, bytes]]:
+    """Token lengths, labels and difficulties of the newest summary."""
+    summary = parse_object(store.read(artifact, document["summary"]))
+    for name, picture_of in DRAWN.items():
+        picture = picture_of(summary)
+        if picture is not None:
+            yield name, picture
+
+
+KIND = Kind[DatasetSpec](
+    "stats",
+    (DatasetSpec,),
+    artifacts,
+    build_stats,
+    words="Counts and token distributions, one summary per content.",
+    tags=("json",),
+    pictures=draw,
+)
