@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,9 +13,11 @@ from wmtp_assets.base.settings import Settings
 from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.pages import PROJECT, Block, Copy, blocks_of, pages
+from wmtp_assets_tests.trees import damage
 
 DATASET = PROJECT / "docs/adding-a-dataset.md"
 MODEL = PROJECT / "docs/adding-a-model.md"
+DOCUMENT = PROJECT / "docs/adding-a-document.md"
 
 
 @pytest.fixture
@@ -32,7 +35,9 @@ def test_marks_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in pages() if page not in (DATASET, MODEL)], ids=lambda page: page.name
+    "page",
+    [page for page in pages() if page not in (DATASET, MODEL, DOCUMENT)],
+    ids=lambda page: page.name,
 )
 def test_commands_of_a_page(copy: Copy, page: Path) -> None:
     """The first thing a newcomer does is to copy them; the damage that a page makes is found."""
@@ -105,3 +110,43 @@ def test_adding_a_model(copy: Copy) -> None:
     defaults = (copy.root / "configs/defaults.yaml").read_text()
     assert "pocket-llama:" in defaults
     assert "nano-ref:" in defaults
+
+
+MAKE_REPORT = """
+from wmtp_assets.base.settings import read_settings
+from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.storage.store import Store
+
+store = Store(read_settings(), load_catalogue())
+materialize(store, store.catalogue["completion_report"])
+"""
+
+
+def test_adding_a_document(copy: Copy) -> None:
+    """One module with its template and one spec, no other file: the document is made, every rule
+    of it holds, and the report lists it. A manifest that changes makes it out of date."""
+    blocks = blocks_of(DOCUMENT)
+    assert [block.file for block in blocks] == [
+        "wmtp_assets/documents/of_storage/licences.jinja",
+        "wmtp_assets/documents/of_storage/licences.py",
+        "wmtp_assets/defs/reports/licences/defs.yaml",
+        "",
+    ]
+    output = "".join(map(copy.do, blocks))
+    assert "2 rules applied, 0 failed" in output
+    said = (copy.root / "docs/licences.md").read_text()
+    assert output.endswith(said)
+    raw = [item for item in load_catalogue() if item.kind == "raw"]
+    assert [line.split(" | ")[0] for line in said.split("\n") if line.startswith("| `")] == [
+        f"| `{item.key}`" for item in raw
+    ]
+    assert "| `mbpp_raw` | `google-research-datasets/mbpp` | CC-BY-4.0 | " in said
+    copy.run(f"python - <<'EOF'\n{MAKE_REPORT}EOF")
+    listed = (copy.root / "docs/phase1_completion_report.md").read_text()
+    assert "| `licences` | 1 file, " in listed
+    damage(copy.root / "docs/licences.md", lambda data: data.replace(b"CC-BY-4.0", b"MIT", 1))
+    found = copy.run("wmtp verify licences || echo exit code $?").stdout
+    assert "exit code 1" in found
+    assert "licences current: FAILED" in found
+    assert re.search(r"expected \| `codecontests_raw` .* CC-BY-4\.0 .*, found .* MIT ", found)

@@ -352,37 +352,20 @@ class SnapshotSpec(Spec):
         return self.folder
 
 
-DocumentName = Literal["readme", "inventory", "migration", "release", "report"]
-
-DOCUMENT_FILES: Mapping[DocumentName, str] = {
-    "readme": "README.md",
-    "inventory": "phase1_asset_inventory.md",
-    "migration": "migration_notes.md",
-    "release": "RELEASE.json",
-    "report": "phase1_completion_report.md",
-}
-"""The file of each document below ``docs/``, in the order in which they are made."""
-
-
 class DocumentSpec(Spec):
     """A document that is generated from the artifacts: asset <name>."""
 
     folder: str = Field(default="docs", pattern="^docs$")
     order: int = Field(default=100, description="where it stands in lists of documents")
-    document: DocumentName
+    document: AssetName = Field(description="module of documents/of_storage/ that makes it")
 
     @property
     def unit(self) -> str:
         return self.folder
 
     @property
-    def file(self) -> str:
-        """The document's file in its folder."""
-        return DOCUMENT_FILES[self.document]
-
-    @property
     def place(self) -> str:
-        return f"folder {self.folder}/{self.file}"
+        return f"folder {self.folder}/{self.document}"
 
 
 SPEC_OF_COMPONENT: dict[str, type[Spec]] = {

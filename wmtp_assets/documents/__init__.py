@@ -1,1 +1,5 @@
-"""Documents that are generated from manifests and specs. No number in them is written by hand."""
+"""Documents that are generated from manifests and specs. No number in them is written by hand.
+
+``card`` and ``croissant`` describe one model or dataset; those in ``of_storage/`` describe all of
+them. A document is a module with ``DOCUMENT`` and, where it is Markdown, a template beside it.
+"""

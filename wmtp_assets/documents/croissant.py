@@ -12,6 +12,7 @@ from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.process import split_file
 from wmtp_assets.datasets.twin import twin_file
+from wmtp_assets.documents.document import DocumentType
 from wmtp_assets.documents.facts import SAMPLE, Fact, Facts
 from wmtp_assets.storage.manifest import Document, render
 
@@ -62,8 +63,7 @@ _TYPES = {str: "sc:Text", bool: "sc:Boolean", int: "sc:Integer", float: "sc:Floa
 
 def croissant(facts: Facts) -> bytes:
     """The document: its files with hashes, and a record set per split."""
-    spec = facts.about.spec
-    assert isinstance(spec, DatasetSpec)
+    spec: DatasetSpec = facts.about.spec
     (processed,) = facts.of("processed")
     sample = f"{SAMPLE} " if facts.is_sample else ""
     record = format_of(spec).record
@@ -149,3 +149,6 @@ def _type_of(annotation: Any) -> tuple[str, bool]:
     if get_origin(annotation) in (UnionType,):
         annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
     return _TYPES.get(annotation, _TYPES[str]), False
+
+
+DOCUMENT = DocumentType("croissant.json", croissant)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.datasets.stats import newest_summary
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage import manifest
-from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.store import Store
 
 Read = Callable[[Artifact, str], bytes]
@@ -69,30 +70,48 @@ class Fact:
         value = self.stated(*keys)
         return list(value) if isinstance(value, list | dict) else []
 
+    def pairs(self, *keys: str) -> list[tuple[str, Any]]:
+        """The keys of the object that the manifest has at ``keys``, with what is there."""
+        value = self.stated(*keys)
+        return list(value.items()) if isinstance(value, dict) else []
+
     def file(self, name: str) -> FileRecord | None:
         return self.manifest.files.get(name)
+
+    @property
+    def checkpoint(self) -> FileRecord | None:
+        """The file with the tensors, of a model."""
+        return self.file(files_of(self.artifact).checkpoint)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a document is made from: the artifacts it is about that are there, in their order."""
+    """What a document is made from.
+
+    Attributes:
+        about: the document.
+        there: the artifacts it is about that are there, in their order.
+        remembered: what its manifest says besides, and no other manifest.
+    """
 
     store: Store
     about: Artifact
     there: tuple[Fact, ...]
     read: Read
+    remembered: Document = field(default_factory=dict)
 
     @property
     def is_sample(self) -> bool:
         return self.store.settings.source == "sample"
 
     def of(self, *kinds: str) -> list[Fact]:
-        """Those of some kinds; of every kind where none is named."""
-        return [fact for fact in self.there if not kinds or fact.artifact.kind in kinds]
+        """Those of some kinds."""
+        return [fact for fact in self.there if fact.artifact.kind in kinds]
 
-    def get(self, key: str) -> Fact | None:
-        """The fact about an artifact, where it is there."""
-        return next((fact for fact in self.there if fact.key == key), None)
+    def upstream(self, fact: Fact, role: str) -> Fact | None:
+        """What an artifact is made from in a role, where it is there."""
+        key = fact.artifact.roles.get(role)
+        return next((item for item in self.there if item.key == key), None)
 
     @property
     def absent(self) -> list[Artifact]:
@@ -101,7 +120,7 @@ class Facts:
         return [self.store.catalogue[key] for key in self.about.upstream if key not in keys]
 
 
-def gather(store: Store, about: Artifact, read: Read) -> Facts:
+def gather(store: Store, about: Artifact, read: Read, remembered: Document | None = None) -> Facts:
     """The facts for a document.
 
     Raises:
@@ -113,22 +132,10 @@ def gather(store: Store, about: Artifact, read: Read) -> Facts:
         for artifact in upstream
         if store.manifest_path(artifact).is_file()
     )
-    return Facts(store, about, there, read)
+    return Facts(store, about, there, read, remembered or {})
 
 
 SAMPLE = (
     "Of the sample: small models with random weights and generated problems, "
     "made by the code that makes the real ones."
 )
-
-
-def heading(facts: Facts, title: str) -> list[str]:
-    """The first lines of a document."""
-    first = [f"> {SAMPLE}", ""] if facts.is_sample else []
-    return [
-        *first,
-        f"# {title}",
-        "",
-        "Made by wmtp_assets from manifests and specs; do not edit.",
-        "",
-    ]

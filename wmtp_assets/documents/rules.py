@@ -5,12 +5,10 @@ from __future__ import annotations
 from itertools import takewhile
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.documents.completion import States
-from wmtp_assets.documents.documents import document_bytes, is_report, remembered_in
+from wmtp_assets.documents.document import document_of
 from wmtp_assets.documents.facts import Facts, gather
-from wmtp_assets.documents.release import differences, parse_release, to_freeze
+from wmtp_assets.documents.of_storage.release import differences, parse_release, to_freeze
 from wmtp_assets.rules.findings import Report, Rule, Subject, require_regular
-from wmtp_assets.rules.results import last_results
 from wmtp_assets.storage.files import open_regular
 
 
@@ -22,18 +20,14 @@ def check_current(subject: Subject, report: Report) -> None:
     """
     facts = _facts(subject, report)
     report.goes_on_with(subject, subject.artifact.manifest)
-    remembered = remembered_in(
-        subject.manifest.document if is_report(subject.artifact) else {},
-        str(subject.store.manifest_path(subject.artifact)),
-    )
-    expected = document_bytes(facts, remembered)
+    document = document_of(subject.artifact)
+    expected = document.make(facts)
     (name,) = subject.artifact.owns
     found = report.reads(subject, name).read_bytes()
     report.note(artifacts=len(facts.there))
     _compare(subject, report, name, expected, found)
     _check_copies(subject, report, found)
-    if is_report(subject.artifact):
-        _check_states(subject, report, facts, remembered.states)
+    document.check(subject, report, facts)
 
 
 def check_release(subject: Subject, report: Report) -> None:
@@ -85,7 +79,7 @@ def _facts(subject: Subject, report: Report) -> Facts:
         if store.manifest_path(artifact).is_file():
             report.reads(subject, artifact.manifest, artifact)
             store.manifest(artifact)
-    return gather(store, subject.artifact, read)
+    return gather(store, subject.artifact, read, subject.manifest.document)
 
 
 def _compare(subject: Subject, report: Report, name: str, expected: bytes, found: bytes) -> None:
@@ -118,23 +112,6 @@ def _check_copies(subject: Subject, report: Report, found: bytes) -> None:
             continue
         if not same:
             report.add(name, expected=f"a copy of {subject.file(name)}", found="another file")
-
-
-def _check_states(subject: Subject, report: Report, facts: Facts, stated: States) -> None:
-    (name,) = subject.artifact.owns
-    for fact in facts.there:
-        for result in last_results(subject.store, fact.artifact):
-            said = stated.get(fact.key, {}).get(result.rule)
-            now = "failed" if result.problem else "passed"
-            if result.content_sha256 != fact.manifest.content_sha256 or said == now:
-                continue
-            if "failed" in (said, now):
-                report.add(
-                    subject.file(name),
-                    expected=f"{now}, as of {result.at}",
-                    found=said or "nothing",
-                    place=f"{result.rule} of {fact.key}",
-                )
 
 
 RULES = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
-from wmtp_assets.documents.build import build_document
+from wmtp_assets.documents.document import build_document
 from wmtp_assets.kinds.kind import Before, Kind
 
 Model = ModelSpec | MicroSpec

@@ -4,34 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DocumentSpec
-from wmtp_assets.documents.build import build_document
+from wmtp_assets.documents.document import build_document, load_document
 from wmtp_assets.kinds.kind import Before, Kind
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document
 
 
-def artifact_of(spec: DocumentSpec, kind: str, before: Before) -> Artifact[DocumentSpec]:
-    """A document about all artifacts that are no documents; the report is about those too."""
+def artifacts_of_kind(
+    kind: str, spec: DocumentSpec, before: Before
+) -> Iterator[Artifact[DocumentSpec]]:
+    """``<name>``: one file below ``docs/``, about all artifacts before it, if it is of a kind.
+
+    Raises:
+        SpecError: if there is no document of the name.
+    """
+    try:
+        document = load_document(spec.document)
+    except SpecError as error:
+        raise SpecError(f"{spec.declared_in or spec.name}: attributes.document: {error}") from error
+    if document.kind != kind:
+        return
     about = [
         item
         for item in before
-        if spec.document == "report" or not isinstance(item.spec, DocumentSpec)
+        if document.is_of_documents or not isinstance(item.spec, DocumentSpec)
     ]
-    return Artifact(
+    yield Artifact(
         spec.name,
         kind,
         spec,
         "reports",
         spec.unit,
-        manifest=f"{spec.file.split('.')[0]}.metadata.json",
-        owns=(spec.file,),
+        manifest=f"{document.file.split('.')[0]}.metadata.json",
+        owns=(document.file,),
         roles={item.key: item.key for item in about},
         optional=spec.is_optional,
-        copied=(spec.file,) if spec.document in ("readme", "release") else (),
-        recorded=("approvals",) if kind == "document" else (),
+        copied=(document.file,) if document.is_copied_to_root else (),
+        recorded=document.recorded,
         is_generated=True,
         is_summary=True,
     )
@@ -39,8 +52,7 @@ def artifact_of(spec: DocumentSpec, kind: str, before: Before) -> Artifact[Docum
 
 def artifacts(spec: DocumentSpec, before: Before) -> Iterator[Artifact[DocumentSpec]]:
     """``<name>``: one file below ``docs/``; that of the release is a kind of its own."""
-    if spec.document != "release":
-        yield artifact_of(spec, "document", before)
+    return artifacts_of_kind("document", spec, before)
 
 
 def build(build: Build[DocumentSpec]) -> Document:

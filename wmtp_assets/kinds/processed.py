@@ -37,13 +37,16 @@ def _check_format(spec: DatasetSpec) -> None:
     try:
         format_ = format_of(spec)
     except SpecError as error:
-        raise SpecError(f"{where}: {error}") from error
+        raise SpecError(f"{where}: attributes.{error}") from error
     if spec.evaluation and format_.read_evaluations is None:
-        raise SpecError(f"{where}: evaluation: {spec.converter} has no tests of its own to write")
+        raise SpecError(
+            f"{where}: attributes.evaluation: {spec.converter} has no tests of its own to write"
+        )
     counts = any(split.expected for split in spec.splits.values())
     if counts and not is_labelled(format_.record):
         raise SpecError(
-            f"{where}: expected: rows of {spec.converter} do not say if they are correct"
+            f"{where}: attributes.splits: expected: rows of {spec.converter} do not say if they "
+            "are correct"
         )
 
 

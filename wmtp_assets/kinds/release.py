@@ -6,15 +6,14 @@ from collections.abc import Iterator
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DocumentSpec
-from wmtp_assets.documents.build import build_document
-from wmtp_assets.kinds.document import artifact_of
+from wmtp_assets.documents.document import build_document
+from wmtp_assets.kinds.document import artifacts_of_kind
 from wmtp_assets.kinds.kind import Before, Kind
 
 
 def artifacts(spec: DocumentSpec, before: Before) -> Iterator[Artifact[DocumentSpec]]:
     """``<name>``: ``docs/RELEASE.json``, and its copy at the root."""
-    if spec.document == "release":
-        yield artifact_of(spec, "release", before)
+    yield from artifacts_of_kind("release", spec, before)
 
 
 KIND = Kind[DocumentSpec](

@@ -11,10 +11,8 @@ from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.approvals import Approval, parse_approvals
-from wmtp_assets.documents.build import remember
-from wmtp_assets.documents.completion import body, body_sha256, checklist
-from wmtp_assets.documents.documents import document_bytes, is_report
-from wmtp_assets.documents.facts import gather
+from wmtp_assets.documents.document import facts_now
+from wmtp_assets.documents.of_storage.report import DOCUMENT, body, body_sha256, checklist
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store, materialize_command
@@ -22,7 +20,7 @@ from wmtp_assets.storage.store import Store, materialize_command
 
 def report_of(artifacts: Iterable[Artifact]) -> Artifact:
     """The completion report among the artifacts of a catalogue."""
-    return next(artifact for artifact in artifacts if is_report(artifact))
+    return next(artifact for artifact in artifacts if DOCUMENT.file in artifact.owns)
 
 
 def approve(store: Store, by: str, note: str = "", say: Say = silent) -> Approval:
@@ -37,22 +35,21 @@ def approve(store: Store, by: str, note: str = "", say: Say = silent) -> Approva
     (name,) = report.owns
     with store.lock("approve", say):
         committed = store.read(report, name)
-        facts = gather(store, report, store.read)
-        now = remember(facts, rules_of, say)
-        if document_bytes(facts, now) != committed:
+        facts = facts_now(store, report, rules_of, say)
+        if DOCUMENT.make(facts) != committed:
             raise InvalidInput(
                 f"{store.path(report, name)} is not the report that is made now: artifacts changed "
                 "or rules were applied since. Make it, read it, and approve that: "
                 + materialize_command(report.key)
             )
-        states = checklist(facts, now.states)
+        states = checklist(facts)
         open_items = [f"{item} ({state})" for item, state in states.items() if state != "passed"]
         if open_items and not note:
             raise InvalidInput(
                 f"{store.path(report, name)}: not every item has passed: {', '.join(open_items)}. "
                 "Run wmtp verify and make the report again, or say with --note why it is approved"
             )
-        sha256 = body_sha256(body(facts, now.states))
+        sha256 = body_sha256(body(facts))
         approval = _approval(by, note, sha256)
         where = str(store.manifest_path(report))
         before = parse_approvals(store.manifest(report).document.get("approvals"), where)

@@ -12,7 +12,7 @@ from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.outgoing import Outgoing
-from wmtp_assets.documents.release import released
+from wmtp_assets.documents.of_storage.release import released
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.verify import verify
 from wmtp_assets.rules.apply import is_committed
@@ -107,7 +107,7 @@ def release_of(store: Store) -> str | None:
     """The version of the release that is committed here; None: nothing was released.
 
     Raises:
-        CorruptArtifact, InvalidInput: as :func:`wmtp_assets.documents.release.released`.
+        CorruptArtifact, InvalidInput: as :func:`wmtp_assets.documents.of_storage.release.released`.
     """
     for artifact in store.catalogue.of_kind("release"):
         release = released(store, artifact)

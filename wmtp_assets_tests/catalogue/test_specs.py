@@ -29,6 +29,7 @@ from wmtp_assets.catalogue.specs import (
     load_spec,
     load_specs,
 )
+from wmtp_assets.kinds.registry import artifacts_of, load_catalogue
 
 SHIPPED = sorted(DEFS_FOLDER.rglob("defs.yaml"))
 REMOVED = object()
@@ -172,6 +173,24 @@ def test_unknown_field(write: Write, name: str) -> None:
     assert str(error.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("name", ["card", "facts", "heading", "readm"])
+def test_unknown_document(write: Write, name: str) -> None:
+    """A document of one model is none of the storage, and a misspelt one is told what there is."""
+    path = write("storage_readme", {"document": name})
+    known = "inventory, migration, readme, release, report"
+    with pytest.raises(SpecError, match=rf"no document '{name}'; known are: {known}$") as error:
+        load_catalogue(path.parent)
+    assert str(error.value).startswith(f"{path}: attributes.document: ")
+
+
+@pytest.mark.parametrize("name", ["../rules", "Readme", "", "of_storage.readme"])
+def test_document_is_a_name(write: Write, name: str) -> None:
+    """It is imported: it names a module of one folder, and no path."""
+    path = write("storage_readme", {"document": name})
+    with pytest.raises(SpecError, match=r"attributes\.document: "):
+        load_spec(path)
+
+
 @pytest.mark.parametrize(
     ("name", "field"),
     [
@@ -245,7 +264,6 @@ def test_missing_field(write: Write, name: str, field: str) -> None:
         ("micro_mtp", "max_bytes", -1),
         ("micro_mtp", "shape.n_heads", 0),
         ("micro_mtp", "shape.ffn_dim_multiplier", 0),
-        ("humaneval", "converter", "mbbp"),
         ("humaneval", "splits", {}),
         ("humaneval", "splits.test.files", []),
         ("humaneval", "splits.test.rows", -1),
@@ -255,7 +273,6 @@ def test_missing_field(write: Write, name: str, field: str) -> None:
         ("humaneval", "uses", []),
         ("humaneval", "uses", ["evaluation", "training"]),
         ("humaneval", "splits.test.held_out", "maybe"),
-        ("codecontests", "converter", "code_contests"),
         ("codecontests", "public_tests", -1),
         ("codecontests", "public_tests", 1.5),
         ("codecontests", "evaluation", "test"),
@@ -354,12 +371,6 @@ CONTRADICTIONS: dict[str, tuple[str, dict[str, object], str, str]] = {
         "",
         "evaluation: no processed split valid",
     ),
-    "evaluation rows of a dataset without tests": (
-        "mbpp",
-        {"evaluation": ["test"]},
-        "",
-        "evaluation: mbpp has no tests of its own to write",
-    ),
     "a variant that is the model": (
         "meta_llama_mtp",
         {"variants": ["float16"]},
@@ -414,7 +425,49 @@ def test_names_of_variants(write: Write) -> None:
     spec = load_spec(
         write("meta_llama_mtp", {"dtype": "float32", "variants": ["float16", "bfloat16"]})
     )
-    assert spec.artifact_names[3:5] == ("meta_llama_mtp_fp16", "meta_llama_mtp_bf16")
+    keys = [artifact.key for artifact in artifacts_of(spec)]
+    assert keys[3:5] == ["meta_llama_mtp_fp16", "meta_llama_mtp_bf16"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("humaneval", {"converter": "mbbp"}, "converter: 'mbbp' is not a known format"),
+        ("codecontests", {"converter": "code_contests"}, "converter: 'code_contests' is not a"),
+        (
+            "mbpp",
+            {"evaluation": ["test"]},
+            "evaluation: mbpp has no tests of its own to write",
+        ),
+        (
+            "mbpp",
+            {"splits.train.expected": {"problems": 374, "correct": 374, "incorrect": 0}},
+            "splits: expected: rows of mbpp do not say if they are correct",
+        ),
+    ],
+)
+def test_what_a_format_cannot_give(
+    write: Write, name: str, changes: dict[str, object], said: str
+) -> None:
+    """Formats are found by name when the specs are expanded: the file and the field are named."""
+    path = write(name, changes)
+    with pytest.raises(SpecError) as error:
+        artifacts_of(load_spec(path))
+    assert str(error.value).startswith(f"{path}: attributes.{said}")
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"tiny": {"rows": 3}}, "sections.tiny: no kind of artifact has this section; known: none"),
+    ],
+)
+def test_section_that_no_kind_has(write: Write, sections: dict[str, object], said: str) -> None:
+    """A typo in a section would be settings that nobody reads."""
+    path = write("humaneval", {"sections": sections})
+    with pytest.raises(SpecError) as error:
+        artifacts_of(load_spec(path))
+    assert str(error.value) == f"{path}: {said}"
 
 
 def test_every_wrong_field_is_named(write: Write) -> None:
@@ -510,10 +563,10 @@ def test_artifact_of_tests_is_for_evaluation(
 ) -> None:
     """Tests are written for whoever evaluates; the spec alone decides, and names it for the lookup
     of clashes too."""
-    names = load_spec(write("codecontests", changes)).artifact_names
+    names = [artifact.key for artifact in artifacts_of(load_spec(write("codecontests", changes)))]
     tests = ["tests"] * has_tests
     parts = ("raw", "processed", "pairs", "small", "stats", *tests, "croissant")
-    assert names == tuple(f"codecontests_{part}" for part in parts)
+    assert names == [f"codecontests_{part}" for part in parts]
 
 
 def test_counts_that_are_expected_of_codecontests() -> None:
@@ -793,7 +846,7 @@ def test_declared_twice(
     first = write("meta_llama_mtp", folder="1")
     second = write(name, changes, folder="2")
     with pytest.raises(SpecError) as error:
-        load_specs(tmp_path)
+        load_catalogue(tmp_path)
     assert str(error.value) == f"{second}: {claim!r} is already declared by {first}"
 
 

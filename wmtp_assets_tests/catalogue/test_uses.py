@@ -9,7 +9,7 @@ import pytest
 import wmtp_assets
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.specs import DatasetSpec, Use, load_specs
-from wmtp_assets.datasets.records import RECORD_OF_CONVERTER
+from wmtp_assets.datasets.format import load_format
 
 TABLE: dict[str, tuple[str, ...]] = {
     "verifiable_critic": ("codecontests",),
@@ -89,7 +89,7 @@ DATASETS = {spec.name: spec for spec in load_specs() if isinstance(spec, Dataset
 def test_only_labelled_rows_are_for_the_verifiable_critic() -> None:
     """It learns from right and wrong solutions: rows that do not say which would teach it noise."""
     for name, spec in DATASETS.items():
-        is_labelled = "is_correct" in RECORD_OF_CONVERTER[spec.converter].model_fields
+        is_labelled = "is_correct" in load_format(spec.converter).record.model_fields
         assert ("verifiable_critic" in spec.uses) == is_labelled, name
 
 

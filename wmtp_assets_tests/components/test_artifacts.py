@@ -15,7 +15,7 @@ from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.components.artifacts import description_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.components.types import definitions_of
-from wmtp_assets.datasets.records import CodeContestsRecord
+from wmtp_assets.datasets.formats.codecontests import CodeContestsRecord
 from wmtp_assets.definitions import build_defs, defs
 from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store

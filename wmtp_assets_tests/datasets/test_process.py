@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sentencepiece import SentencePieceProcessor
-from wmtp_assets.datasets.converters import CONVERTERS
 
 from wmtp_assets.base.child import directly
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.problem import Options
 from wmtp_assets.operations.materialize import materialize
@@ -265,7 +265,7 @@ def test_tokenizer_that_is_none_is_refused_by_path(store: Store) -> None:
 def test_converter_is_usable_alone(good_root: Path) -> None:
     """From a notebook: a path, without a store."""
     path = good_root / "datasets_v2/humaneval" / PARQUET
-    problems = list(CONVERTERS["humaneval"].problems(path, Options()))
+    problems = list(load_format("humaneval").problems(path, Options()))
     ids = [f"HumanEval/{number}" for number in range(164)]
     assert [(problem.row, problem.problem_id) for problem in problems] == [*enumerate(ids)]
     assert [[record.task_id for record in problem.records] for problem in problems] == [

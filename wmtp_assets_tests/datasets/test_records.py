@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -10,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
-from wmtp_assets.datasets.converters import CONVERTERS
 
 from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.datasets import formats
+from wmtp_assets.datasets.format import load_format
+from wmtp_assets.datasets.formats.codecontests import CodeContestsRecord
+from wmtp_assets.datasets.formats.humaneval import HumanEvalMetadata, HumanEvalRecord
 from wmtp_assets.datasets.records import (
-    RECORD_OF_CONVERTER,
-    CodeContestsRecord,
+    AlpacaRecord,
     EvaluationRecord,
-    HumanEvalMetadata,
-    HumanEvalRecord,
     Record,
     render_line,
     schema_document,
@@ -192,9 +193,15 @@ def test_schema_is_a_json_schema_that_says_where_rows_come_from() -> None:
     assert schema["source"] == {"repository": "owner/name", "revision": "0" * 40}
 
 
-def test_every_converter_has_a_record() -> None:
-    """A converter without one would fail only when its rows are verified."""
-    assert CONVERTERS.keys() == RECORD_OF_CONVERTER.keys()
+@pytest.mark.parametrize("name", [module.name for module in iter_modules(formats.__path__)])
+def test_every_format_has_a_record(name: str) -> None:
+    """A format without one would fail only when its rows are verified."""
+    record = load_format(name).record
+    assert issubclass(record, AlpacaRecord)
+    assert [*record.model_fields][:4] == ["instruction", "input", "output", "task_id"]
+    assert {"difficulty", "has_tests"} <= record.model_fields[
+        "metadata"
+    ].annotation.model_fields.keys()
 
 
 @settings(deadline=None)

@@ -19,11 +19,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from wmtp_assets.datasets.converters import CONVERTERS
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.base.settings import WORKERS_VARIABLE
 from wmtp_assets.datasets import process
+from wmtp_assets.datasets.format import load_format
+from wmtp_assets.datasets.formats import codecontests
 from wmtp_assets.datasets.shard import read_summary
 from wmtp_assets.sample.repositories import repository_folder
 from wmtp_assets.storage.manifest import Manifest
@@ -75,7 +76,15 @@ PACKED: dict[str, tuple[int, int, dict[str, Any]]] = {
 }
 
 
+@pytest.fixture
+def formats_anew() -> Iterator[None]:
+    """What a test made of a format is forgotten behind it."""
+    yield
+    load_format.cache_clear()
+
+
 @pytest.mark.parametrize("name", PACKED)
+@pytest.mark.usefixtures("formats_anew")
 def test_bytes_do_not_depend_on_how_upstream_packs_its_rows(
     good_root: Path,
     sample_tables: dict[str, pa.Table],
@@ -89,8 +98,9 @@ def test_bytes_do_not_depend_on_how_upstream_packs_its_rows(
     of the twin.
     """
     count, batch, options = PACKED[name]
-    converter = replace(CONVERTERS["codecontests"], batch=batch)
-    monkeypatch.setitem(CONVERTERS, "codecontests", converter)
+    converter = replace(load_format("codecontests"), batch=batch)
+    monkeypatch.setattr(codecontests, "FORMAT", converter)
+    load_format.cache_clear()
     commit_raw(bare_store, in_shards(sample_tables, count), **options)
     made = make(bare_store)
     reference = Store(replace(bare_store.settings, root=good_root), bare_store.catalogue)

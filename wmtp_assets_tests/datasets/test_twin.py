@@ -16,8 +16,10 @@ from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.datasets import twin
+from wmtp_assets.datasets.formats.codecontests import CodeContestsRecord
+from wmtp_assets.datasets.formats.humaneval import HumanEvalRecord
+from wmtp_assets.datasets.formats.mbpp import MbppRecord
 from wmtp_assets.datasets.jsonl import read_jsonl
-from wmtp_assets.datasets.records import CodeContestsRecord, HumanEvalRecord, MbppRecord
 from wmtp_assets.datasets.twin import ROW_GROUP, TwinWriter, read_twin, twin_rows, twin_schema
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.storage.files import HashedFile, hash_file

@@ -8,7 +8,7 @@ from pathlib import Path
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.destinations.destination import Destination
 from wmtp_assets.documents.facts import gather
-from wmtp_assets.documents.release import freeze
+from wmtp_assets.documents.of_storage.release import freeze
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.pull import Pulled, choose, pull, read_listing, require_room
 from wmtp_assets.storage.files import replace_file

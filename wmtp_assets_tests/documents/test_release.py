@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.documents.release import parse_release
+from wmtp_assets.documents.of_storage.release import parse_release
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import wmtp_assets.documents
 from wmtp_assets.catalogue.specs import SPEC_OF_COMPONENT
 from wmtp_assets.cli.main import cli
 from wmtp_assets.destinations.location import parse_url
 from wmtp_assets.documents import pictures
-from wmtp_assets.documents.build import remember
-from wmtp_assets.documents.documents import document_bytes
-from wmtp_assets.documents.facts import gather
-from wmtp_assets.documents.markdown import code, escape, shown
-from wmtp_assets.documents.migration import COMMANDS
+from wmtp_assets.documents.document import document_of, facts_now
+from wmtp_assets.documents.markdown import FOLDER, code, environment, escape, shown
+from wmtp_assets.documents.of_storage.migration import COMMANDS
 from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 
-MODULES = sorted(
-    {*Path(wmtp_assets.documents.__file__).parent.glob("*.py")} - {Path(pictures.__file__)}
-)
+MODULES = sorted({*FOLDER.rglob("*.py")} - {Path(pictures.__file__)})
 """All but pictures, whose numbers are colours and inches."""
 
 NAMES = re.compile(
@@ -49,6 +46,38 @@ def test_no_number_is_written_by_hand(path: Path) -> None:
         assert not re.search(r"\d", NAMES.sub("", text)), text
 
 
+TEMPLATES = sorted(
+    str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.jinja")
+)
+
+
+def source_of(template: str) -> str:
+    return (FOLDER / f"{template}.jinja").read_text()
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_no_number_is_written_in_a_template(template: str) -> None:
+    """Nor in its text, nor in what it prints."""
+    for line, kind, text in environment().lex(source_of(template)):
+        if kind in ("data", "string"):
+            assert not re.search(r"\d", NAMES.sub("", text)), (line, text)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_templates_leave_escaping_to_the_filter(template: str) -> None:
+    """Markdown put together with raw text would be escaped as HTML, or not at all: texts are only
+    joined to become code, and blocks of text are not kept."""
+    from jinja2 import nodes
+
+    tree = environment().parse(source_of(template))
+    of_code = [item.node for item in tree.find_all(nodes.Filter) if item.name == "code"]
+    sliced = [item.node for item in of_code if isinstance(item, nodes.Getitem)]
+    for joined in tree.find_all(nodes.Concat):
+        assert joined in [*of_code, *sliced]
+    kept = (nodes.Macro, nodes.CallBlock, nodes.AssignBlock, nodes.ScopedEvalContextModifier)
+    assert [*tree.find_all(kept)] == []
+
+
 HOSTILE = "a|b`c<script>&amp;[x](http://e.vil)*_~#\\\n\x1b[31m www.e.vil me@e.vil"
 
 
@@ -66,13 +95,64 @@ def test_text_of_a_manifest_is_no_markup() -> None:
     ]
 
 
+def test_value_without_a_filter_is_escaped() -> None:
+    """A template cannot forget to; what is no value, and a filter that would not, are errors."""
+    from jinja2 import TemplateAssertionError, UndefinedError
+
+    def printed(source: str) -> str:
+        return environment().from_string(source).render(value=HOSTILE, values=[HOSTILE] * 2)
+
+    assert printed("{{ value }}") == printed("{{ value|shown }}") == escape(HOSTILE)
+    assert printed("{{ value|code }}") == code(HOSTILE)
+    assert printed("{{ values|join }}") == f"{escape(HOSTILE)}, {escape(HOSTILE)}"
+    assert printed("{% filter paragraph %}{{ value }}{% endfilter %}") == f"{escape(HOSTILE)}\n"
+    for template in ("{{ value|safe }}", "{{ value|e }}"):
+        with pytest.raises(TemplateAssertionError, match="No filter named"):
+            printed(template)
+    with pytest.raises(UndefinedError):
+        printed("{{ values.missing }}")
+
+
+def hostile(value: Any) -> Any:
+    """A JSON value with every text in it replaced."""
+    if isinstance(value, dict):
+        return {f"{key}{HOSTILE}" if key == "train" else key: hostile(value[key]) for key in value}
+    if isinstance(value, list):
+        return [hostile(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def test_no_document_prints_markup_of_a_manifest(store: Store) -> None:
+    """Whatever a manifest says: it is on one line, and in its cell."""
+    literal = {str(escape(HOSTILE)), str(code(HOSTILE))}
+    wrapped = {text.split(" ", 1)[0] for text in literal}
+    for artifact in store.catalogue:
+        if artifact.kind not in ("card", "document"):
+            continue
+        facts = facts_now(store, artifact, rules_of)
+        there = [
+            replace(fact, manifest=replace(fact.manifest, document=hostile(fact.manifest.document)))
+            for fact in facts.there
+        ]
+        text = document_of(artifact).make(replace(facts, there=tuple(there))).decode()
+        assert any(item in text for item in wrapped)
+        assert "\x1b" not in text
+        assert "script>" not in text
+        assert not re.search(r"(?<!\\)\[x|[^\\]`c&lt|www\.|me@", text)
+        before = document_of(artifact).make(facts).decode()
+        columns = [len(re.findall(r"(?<!\\)\|", line)) for line in text.split("\n")]
+        assert {*columns} == {len(re.findall(r"(?<!\\)\|", line)) for line in before.split("\n")}, (
+            artifact.key
+        )
+
+
 def test_same_storage_same_bytes(store: Store) -> None:
     """A document that differs from itself would be out of date for ever."""
     for artifact in store.catalogue:
         if artifact.kind in ("card", "croissant", "document"):
-            facts = gather(store, artifact, store.read)
-            data = document_bytes(facts, remember(facts))
-            assert data == document_bytes(facts, remember(facts))
+            make = document_of(artifact).make
+            data = make(facts_now(store, artifact, rules_of))
+            assert data == make(facts_now(store, artifact, rules_of))
             assert data == store.read(artifact, artifact.owns[0])
             assert re.search(rb"20\d\d-\d\d-\d\dT", data) is None
 
@@ -124,13 +204,13 @@ def test_every_command_of_the_migration_notes_exists() -> None:
 
 def test_checklist_is_that_of_the_plan(store: Store) -> None:
     """An item that is left out looks like one that is done; every artifact proves at least one."""
-    from wmtp_assets.documents.completion import CHECKLIST
+    from wmtp_assets.documents.of_storage.report import CHECKLIST
 
     assert [item.title for item in CHECKLIST] == [
         *("Directories", "Raw files", "Conversions", "Micro models", "Datasets", "Small sets"),
         *("Statistics", "Integrity", "Documents"),
     ]
     for artifact in store.catalogue:
-        assert sum(artifact.kind in item.kinds for item in CHECKLIST) == 3
+        assert sum(item.holds(artifact) for item in CHECKLIST) == 3
         assert rules_of(artifact)
     assert "wmtp_assets.components.GeneratedDocument" in SPEC_OF_COMPONENT

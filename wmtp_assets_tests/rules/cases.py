@@ -25,14 +25,14 @@ import yaml
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import describe_tensors, read_header
-from wmtp_assets.datasets.comparing import spec_of
+from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.process import split_file
 from wmtp_assets.datasets.random_access import offsets_file
-from wmtp_assets.datasets.records import RECORD_OF_CONVERTER, is_labelled, problem_of, render_row
+from wmtp_assets.datasets.records import is_labelled, problem_of, render_row
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, twin_file, twin_rows, twin_schema
-from wmtp_assets.kinds.registry import all_rules, rules_of
+from wmtp_assets.kinds.registry import all_rules, kinds_of, rules_of
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Finding, Outcome, Problem, Rule
 from wmtp_assets.storage import manifest
@@ -165,7 +165,7 @@ def file_of_checkpoint(artifact: Artifact) -> str:
 STATEMENT = {
     (rule.name, kind): re.escape(rule.statement.removesuffix("."))
     for rule in all_rules()
-    for kind in rule.kinds
+    for kind in kinds_of(rule)
 }
 """What a finding expects of a file that cannot be read."""
 
@@ -423,8 +423,8 @@ def rows_of(store: Store, artifact: Artifact, split: str) -> Rows:
 
 def _index_of(store: Store, artifact: Artifact, rows: Rows) -> tuple[bytes, bytes, int]:
     """Twin and problem index of rows, and how many problems they have."""
-    record = RECORD_OF_CONVERTER[spec_of(artifact).converter]
-    tokenizer = store.catalogue[spec_of(artifact).tokenizer]
+    record = load_format(artifact.spec.converter).record
+    tokenizer = store.catalogue[artifact.spec.tokenizer]
     counter = _counter(store.read(tokenizer, "tokenizer.model"))
     tokens = list(zip(*(counter.count([row[text] for row in rows]) for text in TEXTS), strict=True))
     twin: Rows = []

@@ -19,8 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
-from wmtp_assets.datasets.comparing import NEEDS_PYARROW
-from wmtp_assets.kinds.registry import all_rules, load_catalogue, rules_of
+from wmtp_assets.kinds.registry import all_rules, kinds_of, load_catalogue, rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.status import status_of
 from wmtp_assets.operations.verify import Verdict, exit_code
@@ -36,6 +35,7 @@ from wmtp_assets.rules.findings import (
     differences,
     is_warning,
 )
+from wmtp_assets.rules.reading import NEEDS
 from wmtp_assets.rules.results import last_results
 from wmtp_assets.storage.manifest import parse
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
@@ -63,7 +63,7 @@ CASES = [
     *test_snapshot.CASES,
     *test_documents.CASES,
 ]
-PAIRS = [(rule.name, kind) for rule in all_rules() for kind in sorted(rule.kinds)]
+PAIRS = [(rule.name, kind) for rule in all_rules() for kind in sorted(kinds_of(rule))]
 WARNINGS = {
     ("codecontests_processed", "text_twins"): 1,
     ("codecontests_processed", "problems"): 1,
@@ -632,7 +632,7 @@ def test_rules_need_only_the_light_libraries(store: Store, tmp_path: Path) -> No
                 "membership",
                 "recount",
             ),
-            NEEDS_PYARROW,
+            NEEDS["pyarrow"],
         ),
     }
     applied = [(rule, artifact) for rule, artifact, _, skipped in rows if not skipped]

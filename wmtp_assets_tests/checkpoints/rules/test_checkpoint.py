@@ -27,7 +27,7 @@ from wmtp_assets.checkpoints.configs import (
 )
 from wmtp_assets.checkpoints.rules import checkpoint as models
 from wmtp_assets.checkpoints.value_head import record_value_head
-from wmtp_assets.kinds.registry import all_rules
+from wmtp_assets.kinds.registry import all_rules, kinds_of
 from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
@@ -59,9 +59,9 @@ WIDTH = {"safetensors": 640, "micro": 512}
 EMBEDDING = "tensor tok_embeddings.weight"
 TYPE = "torch_dtype"
 RAW_PARAMS, RAW_CONFIG = "raw/7B_1T_4/params.json", "raw/config.json"
-STATED = {rule.name: rule.statement[:-1] for rule in all_rules() if "tokenizer" in rule.kinds}
+STATED = {rule.name: rule.statement[:-1] for rule in all_rules() if "tokenizer" in kinds_of(rule)}
 STATEMENT = {
-    rule.name: rule.statement[:-1] for rule in all_rules() if rule.kinds & set(CHECKPOINTS)
+    rule.name: rule.statement[:-1] for rule in all_rules() if {*kinds_of(rule)} & {*CHECKPOINTS}
 }
 SHA256 = "SHA-256 [0-9a-f]{64}"
 MICRO_SHAPE = {

@@ -22,8 +22,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sentencepiece import SentencePieceProcessor
-from wmtp_assets.datasets.converters import CONVERTERS
 
+from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.formats.codecontests import (
     COLUMNS,
     LANGUAGES,
@@ -542,7 +542,7 @@ def test_converter_is_usable_alone(good_root: Path) -> None:
     """From a notebook: a path and options, without a store."""
     path = next((good_root / FOLDER / "raw/data").glob("test-*"))
     ids = [f"t{number}" for number in range(12)]
-    converter = CONVERTERS["codecontests"]
+    converter = load_format("codecontests")
     problems = list(converter.problems(path, Options(problem_ids=ids)))
     assert [(found.row, found.problem_id) for found in problems] == [*enumerate(ids)]
     assert {found.evaluation for found in problems} == {None}

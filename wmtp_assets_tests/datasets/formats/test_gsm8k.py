@@ -14,11 +14,11 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.datasets.converters import CONVERTERS
-from wmtp_assets.datasets.formats.gsm8k import COLUMNS, problem_ids
+from wmtp_assets.datasets.format import load_format
+from wmtp_assets.datasets.formats.gsm8k import COLUMNS, Gsm8kRecord, final_answer, problem_ids
 from wmtp_assets.datasets.jsonl import read_jsonl
 from wmtp_assets.datasets.problem import Options
-from wmtp_assets.datasets.records import Gsm8kRecord, final_answer, schema_document
+from wmtp_assets.datasets.records import schema_document
 from wmtp_assets.sample import gsm8k
 from wmtp_assets.storage.store import Store
 
@@ -143,7 +143,7 @@ def convert(*paths: Path) -> list[str]:
     return [
         problem.problem_id
         for path, mine in zip(paths, ids, strict=True)
-        for problem in CONVERTERS["gsm8k"].problems(path, Options(problem_ids=mine))
+        for problem in load_format("gsm8k").problems(path, Options(problem_ids=mine))
     ]
 
 

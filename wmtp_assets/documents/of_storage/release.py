@@ -18,6 +18,7 @@ from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifa
 from wmtp_assets.base.model import AssetName, Sha256, StrictModel
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.documents.document import DocumentType
 from wmtp_assets.documents.facts import SAMPLE, Fact, Facts
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
@@ -218,3 +219,15 @@ def freeze(facts: Facts, before: Release | None) -> bytes:
             for key in sorted(entries, key=lambda key: order.index(key) if key in order else -1)
         },
     ).render()
+
+
+def release_now(facts: Facts) -> bytes:
+    """The document, with what was released before.
+
+    Raises:
+        InvalidInput, CorruptArtifact: as :func:`freeze` and :func:`released`.
+    """
+    return freeze(facts, released(facts.store, facts.about))
+
+
+DOCUMENT = DocumentType("RELEASE.json", release_now, kind="release", is_copied_to_root=True)

@@ -1,0 +1,64 @@
+"""The model card in a model's folder: ``README.md``, with the front matter that the hub reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from wmtp_assets.catalogue.specs import ModelSpec
+from wmtp_assets.checkpoints.configs import MODEL_FILES
+from wmtp_assets.documents.document import DocumentType
+from wmtp_assets.documents.facts import Facts
+from wmtp_assets.documents.markdown import Markdown, render
+
+_HUB_LICENSES = {
+    "Llama 2 Community License": "llama2",
+    "Apache-2.0": "apache-2.0",
+    "CC-BY-NC-4.0": "cc-by-nc-4.0",
+}
+"""What the hub calls a licence; another is ``other``, with its name."""
+
+
+def card(facts: Facts) -> bytes:
+    """The model card."""
+    spec = facts.about.spec
+    catalogue = facts.store.catalogue
+    (model,) = facts.of("safetensors", "micro")
+    origin = catalogue.root_of(spec)
+    return render(
+        "card",
+        facts=facts,
+        model=model,
+        name=MODEL_FILES.checkpoint,
+        repository=origin.repository,
+        front_matter=Markdown(yaml.safe_dump(_front_matter(facts, origin), **_YAML).rstrip("\n")),
+        variants=[
+            artifact
+            for artifact in catalogue
+            if artifact.spec == spec and artifact.dtype not in (None, model.artifact.dtype)
+        ],
+    )
+
+
+_YAML: dict[str, Any] = {"sort_keys": False, "allow_unicode": True}
+
+
+def _front_matter(facts: Facts, origin: ModelSpec) -> dict[str, Any]:
+    """What the hub reads; ``origin`` is the model that the bytes come from."""
+    name = origin.repository.license
+    license = _HUB_LICENSES.get(name, "other")
+    return {
+        "license": license,
+        **({"license_name": name} if license == "other" else {}),
+        "base_model": origin.repository.id,
+        "library_name": "safetensors" if origin.family == "meta_mtp" else "transformers",
+        "tags": [
+            "wmtp",
+            *(("micro",) if origin is not facts.about.spec else ()),
+            *(("sample",) if facts.is_sample else ()),
+        ],
+    }
+
+
+DOCUMENT = DocumentType("README.md", card)
