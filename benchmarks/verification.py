@@ -62,6 +62,7 @@ def generate(root: Path, size: int) -> None:
         ]
         with staged.create(files_of(checkpoint).checkpoint, in_parts=False) as file:
             written = write_checkpoint(file, entries, {}, lambda entry: _data(entry, block))
+        staged.cuts[files_of(checkpoint).checkpoint] = written.cut()
         staged.write_sha256sums("safetensors/")
         store.commit(checkpoint, staged, {"checkpoint": written.describe()})
     with store.stage(rows) as staged:

@@ -6,16 +6,21 @@ A copy shares its files with the original through hard links: whoever changes a 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.storage import manifest
-from wmtp_assets.storage.files import BLOCK, hash_file
-from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage import files as files_module
+from wmtp_assets.storage import manifest, pieces
+from wmtp_assets.storage.files import BLOCK, hash_file, hash_pieces
+from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.pieces import Cut, Parts, Tensors
 from wmtp_assets.storage.store import Store
 
 
@@ -93,6 +98,7 @@ def reseal(store: Store, artifact: Artifact, **changes: Any) -> None:
     ``changes`` replace keys of the document.
     """
     path = store.manifest_path(artifact)
+    rewrite_pieces(store, artifact)
     document = {**store.manifest(artifact).document, **changes}
     del document["self_sha256"]
     names = list(document.pop("manifest")["files"])
@@ -105,3 +111,66 @@ def reseal(store: Store, artifact: Artifact, **changes: Any) -> None:
         }
     path.unlink()
     path.write_bytes(manifest.seal(document, files, created_at, None))
+
+
+def rewrite_pieces(store: Store, artifact: Artifact) -> None:
+    """Make ``pieces.json`` right for the files that lie there now; the manifest is not touched."""
+    path = store.path(artifact, artifact.pieces)
+    if not path.exists():
+        return
+    cuts: dict[str, Cut] = {}
+    committed = store.manifest(artifact).files
+    for name, cut in json.loads(path.read_bytes())["files"].items():
+        file = store.path(artifact, name)
+        if file.is_file() and hash_once(file) == committed[name]:
+            cuts[name] = (Tensors if "tensors" in cut else Parts).model_validate(cut)
+            continue
+        try:
+            header = read_header(file)
+        except (InvalidInput, OSError):
+            if file.is_file() and (parts := part_hashes(file))[1:]:
+                cuts[name] = Parts(part_size=files_module.PART, sha256=parts)
+            continue
+        hashes = hash_pieces(file, header.piece_sizes)[1]
+        pairs = zip(header.entries, hashes[1:], strict=True)
+        if rows := [(entry.name, entry.size, sha256) for entry, sha256 in pairs]:
+            cuts[name] = Tensors(header=hashes[0], tensors=rows)
+    if cuts:
+        damage(path, lambda data: pieces.render(cuts))
+
+
+def part_hashes(path: Path) -> list[str]:
+    """The SHA-256 of each part of a file."""
+    return hash_pieces(path, [files_module.PART] * -(-path.stat().st_size // files_module.PART))[1]
+
+
+def as_the_version_before(store: Store, artifact: Artifact) -> Manifest:
+    """Give an artifact the form in which the version before committed it: the inverse of a
+    migration. What is made from it must be given that form later.
+
+    The hashes of pieces are in the manifest; there is no ``pieces.json``.
+    """
+    before = store.manifest(artifact)
+    document = json.loads(json.dumps(before.description))
+    document.pop("made_with", None)
+    for key in document.get("upstream", ()):
+        upstream = store.catalogue[key]
+        document["upstream"][key] = store.manifest(upstream).content_sha256
+    files = pieces.payload(before.files, artifact.pieces)
+    if len(files) < len(before.files):
+        path = store.path(artifact, artifact.pieces)
+        parts = {}
+        for name, cut in json.loads(path.read_bytes())["files"].items():
+            if "tensors" in cut:
+                document["checkpoint"]["header_sha256"] = cut["header"]
+                for tensor, _, sha256 in cut["tensors"]:
+                    document["checkpoint"]["tensors"][tensor]["sha256"] = sha256
+            else:
+                parts[name] = cut["sha256"]
+        if parts:
+            document["parts"] = {"size": files_module.PART, "sha256": parts}
+        path.unlink()
+    path = store.manifest_path(artifact)
+    path.unlink()
+    path.write_bytes(manifest.seal(document, files, before.document["created_at"], None))
+    return store.manifest(artifact)

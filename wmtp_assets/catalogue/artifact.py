@@ -89,6 +89,11 @@ class Artifact(Generic[S]):
         return tuple(self.roles.values())
 
     @property
+    def pieces(self) -> str:
+        """The name, beside the manifest, of the file with the hashes of pieces of large files."""
+        return self.manifest.replace("metadata", "pieces")
+
+    @property
     def unit(self) -> str:
         """The folder below ``models_v2/`` and the like: one lock covers all commits in it."""
         return "/".join(self.base.split("/")[:2])
@@ -96,7 +101,7 @@ class Artifact(Generic[S]):
     def is_owner(self, path: str) -> bool:
         """Whether ``path``, relative to ``base``, belongs to this asset."""
         top = path.split("/", 1)[0]
-        return not self.owns or top in self.owns or path == self.manifest
+        return not self.owns or top in self.owns or path in (self.manifest, self.pieces)
 
     def is_carried_over(self, path: str) -> bool:
         """Whether a commit keeps the file at ``path``, relative to ``base``, as it is."""

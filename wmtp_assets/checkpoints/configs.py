@@ -135,7 +135,8 @@ def write_configs(
     written: WrittenCheckpoint,
     upstream: Document | None,
 ) -> None:
-    """Stage SHA256SUMS, params.json, meta_adapter.yaml and config.json beside the checkpoint.
+    """Stage SHA256SUMS, params.json, meta_adapter.yaml and config.json beside the checkpoint, and
+    say which pieces it consists of.
 
     Args:
         upstream: the ``config.json`` whose other fields are kept; None: the family has none.
@@ -144,6 +145,7 @@ def write_configs(
     family = FAMILIES[build.store.catalogue.family(spec)]
     dtype = checkpoint_dtype({entry.dtype for entry, _ in written.tensors})
     tied = family.is_tied({entry.name for entry, _ in written.tensors})
+    build.staged.cuts[files.checkpoint] = written.cut()
     build.staged.write(files.params, params_bytes(params))
     build.staged.write(files.adapter, yaml_bytes(adapter_document(spec.folder, params, dtype)))
     config = render(llama_config(params, dtype, tied, upstream))

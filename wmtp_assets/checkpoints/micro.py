@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, SpecError
 from wmtp_assets.base.progress import Progress
@@ -33,6 +33,7 @@ from wmtp_assets.checkpoints.safetensors_file import (
 )
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.pieces import HEADER, tensor_place
 from wmtp_assets.storage.store import repair_command
 
 if TYPE_CHECKING:
@@ -197,13 +198,15 @@ def cut(
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def verified_reader(path: Path, header: Header, hashes: Mapping[str, str], key: str) -> ReadTensor:
+def verified_reader(
+    path: Path, header: Header, hashes: Mapping[str, str] | None, key: str
+) -> ReadTensor:
     """A function that reads one tensor of a safetensors file and checks its hash.
 
     Args:
         path: the file.
         header: its header.
-        hashes: name → SHA-256 of the tensor's data, from the manifest.
+        hashes: name → SHA-256 of the tensor's data; None: the file was verified as a whole.
         key: the asset the file belongs to, for the error.
     """
     import torch
@@ -217,10 +220,11 @@ def verified_reader(path: Path, header: Header, hashes: Mapping[str, str], key: 
             file.seek(header.begins[name])
             count = file.readinto(buffer)
         found = hashlib.sha256(buffer).hexdigest()
-        if count != entry.size or found != hashes.get(name):
+        expected = hashes.get(name) if hashes is not None else found
+        if count != entry.size or found != expected:
             raise CorruptArtifact(
                 f"{path}: tensor {name} is damaged: SHA-256 {found}, but {key} was committed with "
-                f"{hashes.get(name)}. Repair it with: {repair_command(key)}"
+                f"{expected}. Repair it with: {repair_command(key)}"
             )
         dtype: torch.dtype = getattr(torch, DTYPE_NAMES[entry.dtype])
         return torch.frombuffer(buffer, dtype=dtype).reshape(entry.shape)
@@ -230,25 +234,32 @@ def verified_reader(path: Path, header: Header, hashes: Mapping[str, str], key: 
 
 def parent_header(
     build: Build[MicroSpec], parent: Artifact[ModelSpec]
-) -> tuple[Path, Header, Mapping[str, str]]:
+) -> tuple[Path, Header, Mapping[str, str] | None]:
     """Path, header and per-tensor hashes of the parent's checkpoint.
+
+    Without hashes of its tensors the file is verified as a whole, and None is returned in their
+    place.
 
     Raises:
         CorruptArtifact: if the header is not the committed one.
     """
     key = parent.key
     path = build.store.path(parent, MODEL_FILES.checkpoint)
-    described: Any = build.store.manifest(parent).document["checkpoint"]
+    pieces = build.store.pieces(parent).get(MODEL_FILES.checkpoint, [])
+    hashes = {piece.place: piece.sha256 for piece in pieces}
+    if HEADER not in hashes:
+        build.store.verify_file(parent, MODEL_FILES.checkpoint)
+        return path, read_header(path), None
     try:
         header = read_header(path)
     except (InvalidInput, FileNotFoundError) as error:
         raise CorruptArtifact(f"{error}. Repair it with: {repair_command(key)}") from error
-    if header.sha256 != described["header_sha256"]:
+    if header.sha256 != hashes[HEADER]:
         raise CorruptArtifact(
             f"{path}: the header is damaged: SHA-256 {header.sha256}, but {key} was committed with "
-            f"{described['header_sha256']}. Repair it with: {repair_command(key)}"
+            f"{hashes[HEADER]}. Repair it with: {repair_command(key)}"
         )
-    return path, header, {name: row["sha256"] for name, row in described["tensors"].items()}
+    return path, header, {name: hashes.get(tensor_place(name), "") for name in header.begins}
 
 
 def build_micro(build: Build[MicroSpec]) -> Document:

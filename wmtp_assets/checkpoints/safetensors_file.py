@@ -26,6 +26,7 @@ from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import check_values, no_duplicates, short
 from wmtp_assets.checkpoints.pipeline import ahead
 from wmtp_assets.storage.files import HashedFile
+from wmtp_assets.storage.pieces import Tensors
 
 MAX_HEADER = 16 << 20
 MAX_TENSORS = 20_000
@@ -94,6 +95,11 @@ class Header:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name → shape."""
         return {entry.name: entry.shape for entry in self.entries}
+
+    @property
+    def piece_sizes(self) -> list[int]:
+        """Bytes of the pieces of the file: what is before the data, then each tensor."""
+        return [self.data_start, *(entry.size for entry in self.entries)]
 
     @property
     def n_params(self) -> int:
@@ -229,18 +235,26 @@ class WrittenCheckpoint:
     tensors: tuple[tuple[TensorEntry, str], ...]
 
     def describe(self) -> dict[str, Any]:
-        """As a JSON document; dtypes by torch's names."""
-        return {
-            "header_sha256": self.header_sha256,
-            "tensors": {
-                entry.name: {
-                    "dtype": DTYPE_NAMES[entry.dtype],
-                    "shape": list(entry.shape),
-                    "sha256": sha256,
-                }
-                for entry, sha256 in self.tensors
-            },
+        """As a JSON document, in file order; dtypes by torch's names."""
+        return describe_tensors(entry for entry, _ in self.tensors)
+
+    def cut(self) -> Tensors:
+        """The pieces it consists of."""
+        rows = [(entry.name, entry.size, sha256) for entry, sha256 in self.tensors]
+        return Tensors(header=self.header_sha256, tensors=rows)
+
+
+def describe_tensors(entries: Iterable[TensorEntry]) -> dict[str, Any]:
+    """What ``metadata.json`` says about a checkpoint's tensors; dtypes by torch's names."""
+    return {
+        "tensors": {
+            entry.name: {
+                "dtype": DTYPE_NAMES.get(entry.dtype, entry.dtype),
+                "shape": list(entry.shape),
+            }
+            for entry in entries
         }
+    }
 
 
 def write_checkpoint(

@@ -24,7 +24,7 @@ def _build(build: Build[Any], run: Run) -> Document:
     if not kind.is_parsed:
         return kind.build(build)
     try:
-        document, files, parts = run(
+        document, files = run(
             _parse_and_build, build.store, build.artifact, staged.folder, say=build.say
         )
     except ChildDied as error:
@@ -33,17 +33,17 @@ def _build(build: Build[Any], run: Run) -> Document:
             f"memory, that file is hostile or damaged: wmtp verify {build.artifact.spec.folder}"
         ) from error
     staged.files.update(files)
-    staged.parts.update(parts)
     return document
 
 
 def _parse_and_build(
     store: Store, artifact: Artifact[Any], folder: Path, say: Say
-) -> tuple[Document, dict[str, FileRecord], dict[str, list[str]]]:
+) -> tuple[Document, dict[str, FileRecord]]:
     """Build into a staging folder; what the manifest shall say, and the files with their hashes."""
     staged = Staged(folder)
     document = kind_of(artifact).build(Build(store, artifact, staged, say))
-    return document, staged.files, staged.parts
+    staged.write_pieces(artifact.pieces)
+    return document, staged.files
 
 
 def _absent(store: Store, artifact: Artifact) -> list[Artifact]:
@@ -140,6 +140,7 @@ def build_staged(
     """
     upstream = check_upstream(store, artifact, say)
     document = _build(Build(store, artifact, staged, say, revision, others), run)
+    staged.write_pieces(artifact.pieces)
     if check_upstream(store, artifact, say) != upstream:
         raise StoreError(
             f"{artifact.key} was not committed: what it is made from was committed anew "

@@ -28,6 +28,7 @@ from wmtp_assets.rules.findings import Finding, Subject, stated
 from wmtp_assets.storage import manifest as manifests
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
+from wmtp_assets.storage.pieces import payload
 from wmtp_assets.storage.store import Staged, Store, materialize_command
 
 
@@ -137,8 +138,9 @@ def repair(store: Store, damage: Damage, say: Say = silent, run: Run = call) -> 
             ) from error
         if manifest is None:
             _require_on_disk(store, artifact, staged)
-            names: Sequence[str] = [artifact.manifest]
-            document |= staged.describe_parts() | _recorded(store, artifact)
+            pieces = {artifact.pieces} & staged.files.keys()
+            names: Sequence[str] = [*pieces, artifact.manifest]
+            document |= _recorded(store, artifact)
             data = manifests.seal(document, staged.files, timestamp(), None)
             (staged.folder / artifact.manifest).write_bytes(data)
         else:
@@ -171,8 +173,11 @@ def _require_same(store: Store, damage: Damage, manifest: Manifest, staged: Stag
 
 
 def _require_on_disk(store: Store, artifact: Artifact, staged: Staged) -> None:
-    """The files beside a damaged manifest are those that are made now."""
-    for name, record in staged.files.items():
+    """The files beside a damaged manifest are those that are made now.
+
+    The hashes of their pieces follow from them, and may be missing: the version before had none.
+    """
+    for name, record in payload(staged.files, artifact.pieces).items():
         if _record_of(store.path(artifact, name)) != record:
             raise CorruptArtifact(
                 f"{artifact.key} was not repaired, and nothing was touched: its manifest is "

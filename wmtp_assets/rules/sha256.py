@@ -1,31 +1,31 @@
 """The rule of hashes: every byte on disk is a byte that was committed.
 
-A file is verified in pieces, side by side: a checkpoint by its header and its tensors, a large file
-by its parts, any other as a whole. The pieces and the size cover every byte; what is damaged has a
-name.
+A file is verified in pieces, side by side, where ``pieces.json`` has their hashes, else as a whole.
+The pieces and the size cover every byte; what is damaged has a name. A manifest of the version
+before has hashes of pieces in itself; they are not used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from math import prod
 from pathlib import Path
 
+from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.base.settings import read_workers
-from wmtp_assets.checkpoints.configs import files_of
-from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
 from wmtp_assets.rules.findings import Report, Rule, Subject
+from wmtp_assets.storage import pieces
 from wmtp_assets.storage.files import hash_stream, names_below, open_regular
 from wmtp_assets.storage.manifest import FileRecord
-from wmtp_assets.storage.store import repair_command
+from wmtp_assets.storage.pieces import Piece
+from wmtp_assets.storage.store import materialize_command, repair_command
 
 SUMS = "SHA256SUMS"
+TOKENIZER = "tokenizer.model"
 MAX_SUMS = 1 << 20
 """Bytes that ``SHA256SUMS`` may have more than it should, and is still compared line by line."""
 
@@ -37,112 +37,96 @@ def check_sha256(subject: Subject, report: Report) -> None:
     """
     expected = subject.manifest.files
     there = [name for name, record in expected.items() if _is_there(subject, report, name, record)]
-    pieces = [piece for name in there for piece in pieces_of(subject, name, expected[name])]
-    progress = Progress(f"hashing {subject.artifact.key}", subject.manifest.size, subject.say)
     damaged = {*expected} - {*there}
-    remedy = repair_command(subject.artifact.key)
+    known = _known_pieces(subject, report, there, damaged)
+    read = [piece for name in there for piece in known.get(name) or [_whole(subject, name)]]
+    progress = Progress(f"hashing {subject.artifact.key}", subject.manifest.size, subject.say)
+    wrong: dict[str, dict[Piece, str | OSError]] = {}
     with ThreadPoolExecutor(read_workers()) as pool:
-        largest_first = sorted(pieces, key=lambda piece: piece.begin - piece.end)
+        largest_first = sorted(read, key=lambda piece: piece.begin - piece.end)
         hashes = {piece: pool.submit(_hash, subject, piece) for piece in largest_first}
-        for piece in pieces:
+        for piece in read:
             found = hashes[piece].result()
             progress.advance(piece.end - piece.begin)
-            if found == piece.sha256 or (isinstance(found, OSError) and piece.file in damaged):
-                continue
-            damaged.add(piece.file)
-            if isinstance(found, FileNotFoundError):
-                report.add(
-                    subject.file(piece.file),
-                    expected="a file",
-                    found="nothing",
-                    problem="missing",
-                    remedy=remedy,
-                )
-            elif isinstance(found, OSError):
-                report.add(
-                    subject.file(piece.file),
-                    expected="readable",
-                    found=found.strerror,
-                    place=piece.place,
-                    problem="unreadable",
-                    remedy=remedy,
-                )
-            else:
-                report.add(
-                    subject.file(piece.file),
-                    expected=f"SHA-256 {piece.sha256}",
-                    found=f"SHA-256 {found}",
-                    place=piece.place,
-                    remedy=remedy,
-                )
+            if found != piece.sha256:
+                wrong.setdefault(piece.file, {})[piece] = found
+    for name, found in wrong.items():
+        damaged.add(_report(subject, report, name, found))
     _check_no_other(subject, report)
     _check_sums(subject, report, there)
     _check_roles(subject, report)
     report.note(
         files=len(there),
         bytes=sum(expected[name].size for name in there),
-        pieces=len(pieces),
+        pieces=len(read),
         content_sha256=subject.manifest.content_sha256,
         damaged=sorted(damaged),
     )
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Some bytes of a file, and the SHA-256 they must have.
+def _known_pieces(
+    subject: Subject, report: Report, there: Container[str], damaged: set[str]
+) -> Mapping[str, Sequence[Piece]]:
+    """The pieces of the large files; none where they are not the committed ones.
 
-    Attributes:
-        begin, end: the first byte, and the one behind the last.
-        place: what they are, for a finding; empty: the file as a whole.
+    Damage of the file that has them is found like that of any file. One that was committed and
+    contradicts the manifest is a finding here, and ``damaged`` gets its name.
     """
-
-    file: str
-    begin: int
-    end: int
-    sha256: str
-    place: str = ""
-
-
-def pieces_of(subject: Subject, name: str, record: FileRecord) -> list[Piece]:
-    """The pieces of a file, as the manifest has them; together they are all of it."""
-    if name == files_of(subject.artifact).checkpoint:
-        pieces = list(_tensors(subject, name, record))
-    else:
-        pieces = list(_parts(subject, name, record))
-    is_all = (
-        bool(pieces)
-        and (pieces[0].begin, pieces[-1].end) == (0, record.size)
-        and all(piece.begin <= piece.end for piece in pieces)
-        and all(one.end == other.begin for one, other in pairwise(pieces))
-    )
-    return pieces if is_all else [Piece(name, 0, record.size, record.sha256)]
-
-
-def _tensors(subject: Subject, name: str, record: FileRecord) -> Iterator[Piece]:
-    """The header of a checkpoint and its tensors, in file order; none where nothing says so."""
-    tensors = subject.stated("checkpoint", "tensors")
+    store, artifact = subject.store, subject.artifact
+    record = subject.manifest.files.get(artifact.pieces)
+    if record is None or artifact.pieces not in there:
+        return {}
+    path = store.path(artifact, artifact.pieces)
     try:
-        sizes = {
-            tensor: prod(entry["shape"]) * ITEM_SIZE[DTYPE_CODES[entry["dtype"]]]
-            for tensor, entry in tensors.items()
-        }
-        end = record.size - sum(sizes.values())
-        yield Piece(name, 0, end, str(subject.stated("checkpoint", "header_sha256")), "the header")
-        for tensor, size in sizes.items():
-            sha256 = str(tensors[tensor]["sha256"])
-            yield Piece(name, end, end + size, sha256, f"tensor {tensor}")
-            end += size
-    except (AttributeError, KeyError, TypeError):
-        return
+        pieces.require_small(record, str(path))
+        with open_regular(path) as file:
+            data = file.read(record.size)
+        if hashlib.sha256(data).hexdigest() == record.sha256:
+            return pieces.parse(data, subject.manifest.files, str(path))
+    except OSError:
+        pass
+    except CorruptArtifact as error:
+        damaged.add(artifact.pieces)
+        report.add(
+            subject.file(artifact.pieces),
+            expected="the pieces of the artifact's files",
+            found=error,
+            remedy=materialize_command(artifact.key),
+        )
+    return {}
 
 
-def _parts(subject: Subject, name: str, record: FileRecord) -> Iterator[Piece]:
-    hashes, width = subject.stated("parts", "sha256", name), subject.stated("parts", "size")
-    if not isinstance(hashes, list) or type(width) is not int or width < 1:
-        return
-    for begin, sha256 in zip(range(0, record.size, width), hashes, strict=False):
-        end = min(begin + width, record.size)
-        yield Piece(name, begin, end, str(sha256), f"bytes {begin} to {end}")
+def _whole(subject: Subject, name: str) -> Piece:
+    record = subject.manifest.files[name]
+    return Piece(name, 0, record.size, record.sha256)
+
+
+def _report(
+    subject: Subject, report: Report, name: str, wrong: Mapping[Piece, str | OSError]
+) -> str:
+    """Add a finding for each wrong piece of a file; return which file is damaged.
+
+    That is the one with the hashes of the pieces where the file as a whole is the committed one.
+    """
+    owner, remedy = name, repair_command(subject.artifact.key)
+    whole = _whole(subject, name)
+    is_read = not any(isinstance(found, OSError) for found in wrong.values())
+    if is_read and whole not in wrong and _hash(subject, whole) == whole.sha256:
+        owner, remedy = subject.artifact.pieces, materialize_command(subject.artifact.key)
+    add = partial(report.add, subject.file(owner), remedy=remedy)
+    for number, (piece, found) in enumerate(wrong.items()):
+        if owner != name:
+            place = f"{name}, {piece.place}"
+            add(expected=f"SHA-256 {found}", found=f"SHA-256 {piece.sha256}", place=place)
+        elif not isinstance(found, OSError):
+            expected = f"SHA-256 {piece.sha256}"
+            add(expected=expected, found=f"SHA-256 {found}", place=piece.place)
+        elif number == 0 and isinstance(found, FileNotFoundError):
+            add(expected="a file", found="nothing", problem="missing")
+        elif number == 0:
+            found = found.strerror
+            add(expected="readable", found=found, place=piece.place, problem="unreadable")
+    return owner
 
 
 def _is_there(subject: Subject, report: Report, name: str, record: FileRecord) -> bool:
@@ -211,7 +195,7 @@ def _check_sums(subject: Subject, report: Report, there: Container[str]) -> None
         expected = {
             name.removeprefix(folder): record.sha256
             for name, record in files.items()
-            if name.startswith(folder) and name != sums
+            if name.startswith(folder) and name not in (sums, subject.artifact.pieces)
         }
         canonical = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(expected.items()))
         path = report.reads(subject, sums)
@@ -254,8 +238,16 @@ def _check_roles(subject: Subject, report: Report) -> None:
             report.require(
                 file, expected=record.sha256, found=hashes.get(role), place=f"sha256.{role}"
             )
-        elif name != files_of(subject.artifact).tokenizer:
+        elif not isinstance(name, str) or not _is_tokenizer_beside(subject, name):
             report.add(file, expected="a file of the artifact", found=name, place=f"files.{role}")
+
+
+def _is_tokenizer_beside(subject: Subject, name: str) -> bool:
+    """Whether ``name`` is the tokenizer of the same model, which is another artifact's file."""
+    artifact = subject.artifact
+    upstream = (subject.store.catalogue[key] for key in artifact.upstream)
+    beside = (other for other in upstream if other.unit == artifact.unit)
+    return subject.file(name) in {f"{other.base}/{TOKENIZER}" for other in beside}
 
 
 RULES = (

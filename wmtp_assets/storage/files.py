@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -99,6 +99,32 @@ def hash_stream(
         hasher.update(buffer[:count])
         advance(count)
     return hasher.record()
+
+
+def hash_pieces(
+    path: Path, sizes: Iterable[int], advance: Callable[[int], None] = lambda size: None
+) -> tuple[FileRecord, list[str]]:
+    """Size and SHA-256 of a regular file, and the SHA-256 of each piece, in one pass.
+
+    Args:
+        sizes: bytes of the pieces, from the file's beginning.
+
+    Raises:
+        OSError: as :func:`open_regular`.
+    """
+    whole, hashes = Hasher(), list[str]()
+    buffer = memoryview(bytearray(BLOCK))
+    with open_regular(path) as file:
+        for size in sizes:
+            piece = Hasher()
+            while count := file.readinto(buffer[: size - piece.size]):
+                whole.update(buffer[:count])
+                piece.update(buffer[:count])
+                advance(count)
+            hashes.append(piece.record().sha256)
+        while count := file.readinto(buffer):
+            whole.update(buffer[:count])
+    return whole.record(), hashes
 
 
 def fsync_folder(path: Path) -> None:

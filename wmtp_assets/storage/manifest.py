@@ -6,10 +6,15 @@ folder). Whatever else it says about the artifact, it holds
 - ``manifest.files``: path (relative to the manifest's folder) → ``size`` in bytes and ``sha256``;
 - ``manifest.content_sha256``: SHA-256 over the lines ``<sha256>  <path>\\n`` in path order, that is
   over what ``sha256sum`` prints for the files: the artifact's version;
+- ``made_with``: version of the builder that made it, and the settings that decided about the
+  content; a manifest without it, as the version before wrote them, does not say;
 - ``created_at``: when this content was first made, UTC;
 - ``self_sha256``: SHA-256 of the document's own canonical form (keys sorted, no white space)
   without this key. The file's bytes must also be exactly what :func:`render` makes of the document,
   so that every single bit of a manifest is covered.
+
+Hashes of the pieces of large files are not in the manifest but in a file that it lists: see
+:mod:`wmtp_assets.storage.pieces`.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.base.model import RelativePath, Sha256, StrictModel, check_distinct
@@ -42,16 +47,39 @@ class FileRecord(StrictModel):
     sha256: Sha256
 
 
+class MadeWith(StrictModel):
+    """What made an artifact, apart from its spec and its upstream.
+
+    Attributes:
+        builder: version of the builder; changes only when its output does.
+        settings: the settings that decided about the content.
+    """
+
+    builder: int = Field(ge=1, strict=True)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+
 _FILES = TypeAdapter(dict[RelativePath, FileRecord])
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A parsed manifest."""
+    """A parsed manifest.
+
+    Attributes:
+        made_with: None: the manifest does not say.
+    """
 
     document: Document
     files: Mapping[str, FileRecord]
     content_sha256: str
+    made_with: MadeWith | None = None
+
+    @property
+    def description(self) -> Document:
+        """What it says apart from its files, its time and its own hash."""
+        sealed = ("created_at", "manifest", "self_sha256")
+        return {key: value for key, value in self.document.items() if key not in sealed}
 
     @property
     def size(self) -> int:
@@ -130,6 +158,8 @@ def parse(data: bytes, where: str) -> Manifest:
         if not isinstance(document["created_at"], str):
             raise TypeError("created_at is not a string")
         found = _self_sha256(document)
+        made_with = document.get("made_with")
+        made_with = MadeWith.model_validate(made_with) if made_with is not None else None
         is_rendered = render(document) == data
     except ValidationError as error:
         raise CorruptArtifact(f"{where}: not a manifest: {error.errors()[0]['msg']}") from error
@@ -140,4 +170,4 @@ def parse(data: bytes, where: str) -> Manifest:
             f"{where}: the manifest was changed after it was written: "
             f"its own SHA-256 should be {stated}, but is {found}"
         )
-    return Manifest(document, files, content)
+    return Manifest(document, files, content, made_with)

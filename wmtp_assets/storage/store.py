@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import stat
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -34,7 +35,7 @@ from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
-from wmtp_assets.storage import manifest
+from wmtp_assets.storage import manifest, pieces
 from wmtp_assets.storage.exchange import exchange, is_cut_off, recover
 from wmtp_assets.storage.files import (
     DISK_FULL,
@@ -49,6 +50,7 @@ from wmtp_assets.storage.files import (
     write_new,
 )
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
+from wmtp_assets.storage.pieces import Cut, Piece, cut_parts
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _REFUSED = {*_READ_ONLY, *DISK_FULL, errno.EXDEV, errno.EIO, errno.ENOTDIR}
@@ -63,6 +65,7 @@ class Staged:
         self.folder = folder
         self.files: dict[str, FileRecord] = {}
         self.parts: dict[str, list[str]] = {}
+        self.cuts: dict[str, Cut] = {}
 
     def create(
         self,
@@ -75,8 +78,8 @@ class Staged:
 
         Args:
             advance: told the bytes of each write, and a negative number when it starts over.
-            in_parts: hash each :data:`PART` bytes of it too; False: the manifest will have other
-                hashes of what it consists of.
+            in_parts: hash each :data:`PART` bytes of it too; False: :attr:`cuts` will have other
+                pieces of it.
         """
         target = self.folder / relative_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,10 +102,11 @@ class Staged:
         self.files[path] = record
         self.parts[path] = parts
 
-    def describe_parts(self) -> Document:
-        """What a manifest says about the parts of large files; empty where none is large."""
-        large = {path: parts for path, parts in sorted(self.parts.items()) if len(parts) > 1}
-        return {"parts": {"size": PART, "sha256": large}} if large else {}
+    def write_pieces(self, name: str) -> None:
+        """Write the hashes of pieces, where some file has several and ``name`` is not staged."""
+        cuts = {**cut_parts(PART, self.parts), **self.cuts}
+        if cuts and name not in self.files:
+            self.write(name, pieces.render(cuts))
 
     def write(self, path: str, data: bytes) -> None:
         """Write a small file whole."""
@@ -215,7 +219,7 @@ class Store:
         """A large file of a committed artifact, and a function that verifies a part of it.
 
         The function takes the first byte and the end of what is about to be read. It hashes the
-        parts that hold it, where the manifest has their hashes, else the whole file, each once, and
+        pieces that hold it, where there are hashes of them, else the whole file, each once, and
         raises as :meth:`read` does.
 
         Raises:
@@ -227,34 +231,54 @@ class Store:
         with self._explained(artifact, path), open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
         self._compare(artifact, path, f"{record.size} bytes", f"{size} bytes")
-        parts = self.manifest(artifact).document.get("parts", {})
-        hashes = parts.get("sha256", {}).get(name)
-        width = parts["size"] if hashes else max(record.size, 1)
-        if hashes and len(hashes) != -(-record.size // width):
-            hashes, width = None, max(record.size, 1)
+        unread = self.pieces(artifact).get(name) or [Piece(name, 0, record.size, record.sha256)]
+        begins = [piece.begin for piece in unread]
         verified: set[int] = set()
 
         def verify(begin: int, end: int) -> None:
-            for part in range(begin // width, -(-end // width)):
-                if part in verified:
+            first = max(bisect_right(begins, begin) - 1, 0)
+            for number in range(first, bisect_left(begins, end)):
+                piece = unread[number]
+                if number in verified or piece.end <= begin:
                     continue
-                if hashes:
-                    self._verify_part(artifact, path, part * width, width, hashes[part])
+                if piece.place:
+                    self._verify_piece(artifact, path, piece)
                 else:
                     progress = Progress(f"verifying {name}", record.size, say)
                     self.verify_file(artifact, name, progress.advance)
-                verified.add(part)
+                verified.add(number)
 
         return path, verify
 
-    def _verify_part(
-        self, artifact: Artifact, path: Path, begin: int, size: int, expected: str
-    ) -> None:
+    def _verify_piece(self, artifact: Artifact, path: Path, piece: Piece) -> None:
         with self._explained(artifact, path), open_regular(path) as file:
-            file.seek(begin)
-            found = hash_stream(file, size)
-        what = f"{path}, bytes {begin} to {begin + found.size},"
-        self._compare(artifact, what, f"SHA-256 {expected}", f"SHA-256 {found.sha256}")
+            file.seek(piece.begin)
+            found = hash_stream(file, piece.end - piece.begin)
+        what = f"{path}, bytes {piece.begin} to {piece.begin + found.size},"
+        self._compare(artifact, what, f"SHA-256 {piece.sha256}", f"SHA-256 {found.sha256}")
+
+    def pieces(self, artifact: Artifact) -> dict[str, list[Piece]]:
+        """The pieces of each large file of a committed artifact, and their hashes.
+
+        Empty where there are none, or where the manifest itself has them, as the version before
+        wrote it: such a file is trusted after it was hashed as a whole.
+
+        Raises:
+            MissingArtifact, CorruptArtifact: as :meth:`read`, or where the pieces are not those of
+                the artifact's files.
+        """
+        committed = self.manifest(artifact)
+        record = committed.files.get(artifact.pieces)
+        if record is None:
+            return {}
+        where = str(self.path(artifact, artifact.pieces))
+        pieces.require_small(record, where)
+        try:
+            return pieces.parse(self.read(artifact, artifact.pieces), committed.files, where)
+        except (MissingArtifact, CorruptArtifact):
+            if self.manifest(artifact).files == committed.files:
+                raise
+            return self.pieces(artifact)
 
     def _record(self, artifact: Artifact, name: str) -> FileRecord:
         record = self.manifest(artifact).files.get(name)
@@ -469,13 +493,22 @@ class Store:
         return self.internal / "scratch" / artifact.key
 
     def commit(
-        self, artifact: Artifact, staged: Staged, description: Document, say: Say = silent
+        self,
+        artifact: Artifact,
+        staged: Staged,
+        description: Document,
+        say: Say = silent,
+        created_at: str = "",
     ) -> Manifest:
         """Write the manifest and exchange the staging folder with the committed one.
+
+        Args:
+            created_at: when the content was first made; empty: now.
 
         Raises:
             ValueError: if a file was staged that belongs to another asset.
         """
+        staged.write_pieces(artifact.pieces)
         for name in staged.files:
             if artifact.is_carried_over(name):
                 raise ValueError(f"{artifact.key} does not own {name}")
@@ -490,8 +523,7 @@ class Store:
                 said, kept = previous.document, artifact.recorded
                 recorded = {k: said[k] for k in kept if k in said and k in description}
                 description = {**description, **recorded}
-            description = {**description, **staged.describe_parts()}
-            data = manifest.seal(description, staged.files, timestamp(), previous)
+            data = manifest.seal(description, staged.files, created_at or timestamp(), previous)
             sealed = manifest.parse(data, str(self.manifest_path(artifact)))
             if target.is_dir():
                 made = previous.files.keys() if previous else frozenset()

@@ -37,6 +37,7 @@ from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelFiles
 from wmtp_assets.checkpoints import convert as convert_module
+from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.convert import cast, convert
 from wmtp_assets.checkpoints.pipeline import Extent
 from wmtp_assets.checkpoints.source import read_source
@@ -492,17 +493,20 @@ def test_hashes_are_those_of_the_bytes(store: Store) -> None:
     header = json.loads(content[8:start])
     del header["__metadata__"]
     described = document["checkpoint"]
-    assert described["header_sha256"] == hashlib.sha256(content[:start]).hexdigest()
+    assert described.keys() == {"tensors"}
     assert described["tensors"].keys() == header.keys()
+    first, *others = store.pieces(artifact)[files_of(artifact).checkpoint]
+    sha256 = hashlib.sha256(content[:start]).hexdigest()
+    assert (first.place, first.begin, first.end, first.sha256) == ("the header", 0, start, sha256)
+    assert len(others) == len(header)
     covered = 0
-    for name, entry in header.items():
+    for (name, entry), piece in zip(header.items(), others, strict=True):
         begin, end = entry["data_offsets"]
         data = content[start + begin : start + end]
-        assert described["tensors"][name] == {
-            "dtype": "float16",
-            "shape": entry["shape"],
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
+        assert described["tensors"][name] == {"dtype": "float16", "shape": entry["shape"]}
+        assert piece.place == f"tensor {name}"
+        assert (piece.begin, piece.end) == (start + begin, start + end)
+        assert piece.sha256 == hashlib.sha256(data).hexdigest()
         covered += len(data)
     assert start + covered == len(content)
     folder = store.folder(artifact)
@@ -635,9 +639,9 @@ def parted(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr("wmtp_assets.storage.store.PART", PART)
     monkeypatch.setattr("wmtp_assets.checkpoints.torch_zip.TAIL", 4 * PART)
     tiny.commit_raw(store, GOOD, in_parts=True)
-    parts = store.manifest(store.catalogue[RAW]).document["parts"]
-    assert parts["size"] == PART
-    assert len(parts["sha256"][f"raw/{tiny.CHECKPOINT}"]) == -(-len(GOOD) // PART)
+    parts = store.pieces(store.catalogue[RAW])[f"raw/{tiny.CHECKPOINT}"]
+    assert parts[0].end == PART
+    assert len(parts) == -(-len(GOOD) // PART)
     return store
 
 

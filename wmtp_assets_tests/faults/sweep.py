@@ -26,11 +26,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.base.errors import StoreError, WmtpError
 from wmtp_assets.catalogue.artifact import INTERNAL, VALUE_HEAD
 from wmtp_assets.checkpoints.value_head import record_value_head
 from wmtp_assets.kinds.registry import all_rules
+from wmtp_assets.operations.gc import collect
+from wmtp_assets.operations.migrate import migrate
 from wmtp_assets.rules.apply import apply_rule
+from wmtp_assets.storage import files
+from wmtp_assets.storage import store as stores
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.storage.test_store import (
     NEW,
@@ -46,7 +50,7 @@ from wmtp_assets_tests.storage.test_store import (
     quick_commits,
     staging,
 )
-from wmtp_assets_tests.trees import damage
+from wmtp_assets_tests.trees import as_the_version_before, damage
 
 SHA256 = next(rule for rule in all_rules() if rule.name == "sha256")
 KILL = "SIGKILL"
@@ -210,6 +214,22 @@ def recover(store: Store) -> None:
     store.recover(store.catalogue[RAW])
 
 
+def furnish_before(store: Store) -> None:
+    """An artifact in parts, as the version before committed it."""
+    files.PART = stores.PART = 4
+    furnish(store)
+    as_the_version_before(store, store.catalogue[RAW])
+
+
+def migrate_raw(store: Store) -> None:
+    """Migrate; where it is done, clear what a killed run left, as ``wmtp gc`` does."""
+    for item in migrate(store, [store.catalogue[RAW]]):
+        if item.problem:
+            raise StoreError(item.problem)
+        if item.state == "nothing to migrate":
+            list(collect(store, ("staging",)))
+
+
 PATHS = {
     "first": CommitPath(RAW, lambda store: store.claim(), lambda store: commit(store, RAW, OLD)),
     "replacing": CommitPath(RAW, furnish, commit_new),
@@ -222,6 +242,7 @@ PATHS = {
         furnish,
         lambda store: record_value_head(store, store.catalogue[SAFETENSORS], 2, "run-1"),
     ),
+    "migrate": CommitPath(RAW, furnish_before, migrate_raw),
     "repair": CommitPath(RAW, damage_some, repair, is_stepwise=True),
     "recover the old": CommitPath(RAW, cut_off_first, recover, is_native=False),
     "recover the new": CommitPath(RAW, cut_off_second, recover, is_native=False),

@@ -39,6 +39,7 @@ LEAST_CHANGING = {
     "nested": 45,
     "nested, three renames": 45,
     "amend": 15,
+    "migrate": 80,
     "repair": 60,
     "recover the old": 10,
     "recover the new": 20,

@@ -24,7 +24,7 @@ import yaml
 
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.checkpoints.configs import files_of
-from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, read_header
+from wmtp_assets.checkpoints.safetensors_file import describe_tensors, read_header
 from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.process import split_file
@@ -37,7 +37,7 @@ from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Finding, Outcome, Problem, Rule
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
-from wmtp_assets_tests.trees import damage, hash_once
+from wmtp_assets_tests.trees import damage, hash_once, rewrite_pieces
 
 KEY: dict[str, str] = {
     "raw": "humaneval_raw",
@@ -196,10 +196,12 @@ def untouched(store: Store) -> dict[str, tuple[int, ...]]:
 
 def seal(store: Store, artifact: Artifact, **changes: Any) -> None:
     """As ``trees.reseal``, and with ``SHA256SUMS`` made right too."""
+    rewrite_pieces(store, artifact)
     names = list(store.manifest(artifact).files)
     for sums in (name for name in names if Path(name).name == "SHA256SUMS"):
         folder = sums.removesuffix("SHA256SUMS")
-        others = sorted(name for name in names if name.startswith(folder) and name != sums)
+        no_line = (sums, artifact.pieces)
+        others = sorted(name for name in names if name.startswith(folder) and name not in no_line)
         text = "".join(
             f"{hash_once(store.path(artifact, name)).sha256}  {name.removeprefix(folder)}\n"
             for name in others
@@ -528,13 +530,5 @@ def change_header(data: bytes, change: Callable[[dict[str, Any]], None]) -> byte
 def redescribe(store: Store, artifact: Artifact) -> None:
     """Seal, with a description of the checkpoint's header that is right."""
     header = read_header(store.path(artifact, files_of(artifact).checkpoint))
-    tensors = {
-        entry.name: {
-            "dtype": DTYPE_NAMES.get(entry.dtype, entry.dtype),
-            "shape": list(entry.shape),
-            "sha256": "0" * 64,
-        }
-        for entry in header.entries
-    }
-    checkpoint = {"header_sha256": header.sha256, "tensors": tensors}
+    checkpoint = describe_tensors(header.entries)
     seal(store, artifact, checkpoint=checkpoint, n_params=header.n_params)

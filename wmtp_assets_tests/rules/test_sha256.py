@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -23,8 +24,17 @@ from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Finding, Problem
 from wmtp_assets.sample import code_contests
 from wmtp_assets.storage.files import PART, hash_file, open_regular
-from wmtp_assets.storage.store import Store, repair_command
-from wmtp_assets_tests.rules.cases import KEY, Case, Damage, apply, edit_manifest, rule_of
+from wmtp_assets.storage.store import Store, materialize_command, repair_command
+from wmtp_assets_tests.rules.cases import (
+    KEY,
+    Case,
+    Damage,
+    apply,
+    document_of,
+    edit_manifest,
+    rule_of,
+    seal_as,
+)
 from wmtp_assets_tests.trees import damage, flip, reseal, tree
 
 HASH = "SHA-256 [0-9a-f]{64}"
@@ -142,6 +152,9 @@ def small_files() -> list[tuple[str, str]]:
         ("ref_sheared_llama_raw", "raw/pytorch_model.bin.index.json"),
         ("ref_sheared_llama_raw", "raw/tokenizer.model"),
         ("starling_rm_raw", "raw/config.json"),
+        *((f"{key}_raw", "raw.pieces.json") for key in models),
+        *((f"{key}_safetensors", "pieces.json") for key in models),
+        *((key, "pieces.json") for key in ("meta_llama_mtp_bf16", "micro_mtp", "micro_ref")),
         *((f"{key}_tokenizer", name) for key in models for name in tokenizer),
         *((f"{key}_safetensors", name) for key in models for name in model),
         *((f"{key}_safetensors", BESIDE) for key in ("ref_sheared_llama", "starling_rm")),
@@ -218,7 +231,7 @@ def test_flipped_bit_in_a_raw_checkpoint_is_found(store: Store, key: str, name: 
     path = store.path(artifact, name)
     manifest = store.manifest(artifact)
     size = manifest.files[name].size
-    expected = manifest.document["parts"]["sha256"][name][-1]
+    expected = store.pieces(artifact)[name][-1].sha256
     begin = (size - 1) // PART * PART
     damage(path, flip(-1))
     found = hashlib.sha256(path.read_bytes()[begin:]).hexdigest()
@@ -624,6 +637,83 @@ def test_role_of_a_tokenizer_of_another_asset_is_left_to_its_rule(store: Store) 
     assert apply(store, artifact, "tokenizer").findings != []
 
 
+# -- hashes of pieces that contradict the manifest -------------------------------------------------
+
+
+PIECES = "pieces.json"
+
+
+def edit_pieces(
+    store: Store, artifact: Artifact, change: Callable[[dict[str, Any]], object]
+) -> None:
+    """Change ``pieces.json``, with a manifest that knows the new one."""
+    path = store.path(artifact, PIECES)
+    document = json.loads(path.read_bytes())
+    change(document)
+    text = json.dumps(document, separators=(",", ":")) + "\n"
+    damage(path, lambda data: text.encode())
+    seal_as(store, artifact, document_of(store, artifact), list(store.manifest(artifact).files))
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+@pytest.mark.parametrize("of", ["header", "tensor"])
+def test_pieces_of_other_bytes_are_not_blamed_on_the_file(store: Store, kind: str, of: str) -> None:
+    """The file is the committed one, as a whole; what contradicts it is said to be wrong."""
+    artifact = store.catalogue[KEY[kind]]
+    checkpoint = files_of(artifact).checkpoint
+    right = {piece.place: piece.sha256 for piece in store.pieces(artifact)[checkpoint]}
+    place = "the header" if of == "header" else "tensor norm.weight"
+
+    def change(document: dict[str, Any]) -> None:
+        cut = document["files"][checkpoint]
+        if of == "header":
+            cut["header"] = "0" * 64
+        else:
+            row = next(row for row in cut["tensors"] if row[0] == "norm.weight")
+            row[2] = "0" * 64
+
+    edit_pieces(store, artifact, change)
+    assert findings(store, artifact) == [
+        finding(
+            artifact,
+            PIECES,
+            f"SHA-256 {right[place]}",
+            f"SHA-256 {'0' * 64}",
+            place=f"{checkpoint}, {place}",
+            remedy=materialize_command(artifact.key),
+        )
+    ]
+    assert apply(store, artifact, "sha256").evidence["damaged"] == [PIECES]
+
+
+def test_pieces_that_do_not_fit_are_a_finding_and_the_file_is_read_whole(store: Store) -> None:
+    """A list that does not cover the file exactly once would leave bytes unread."""
+    artifact = store.catalogue["micro_mtp"]
+
+    def repeat(document: dict[str, Any]) -> None:
+        tensors = document["files"][CHECKPOINT]["tensors"]
+        tensors.append(tensors[0])
+
+    edit_pieces(store, artifact, repeat)
+    damage(store.path(artifact, CHECKPOINT), flip(-1))
+    first, second = findings(store, artifact)
+    assert (first.file, first.place) == (f"{artifact.base}/{PIECES}", "")
+    assert "a tensor's name is repeated" in first.found
+    assert first.remedy == materialize_command(artifact.key)
+    assert (second.file, second.place) == (f"{artifact.base}/{CHECKPOINT}", "")
+    evidence = apply(store, artifact, "sha256").evidence
+    assert evidence["damaged"] == [PIECES, CHECKPOINT]
+
+
+def test_flipped_bit_in_damaged_pieces_is_found_with_that_of_the_file(store: Store) -> None:
+    """Without trusted pieces the file is hashed whole; it is found all the same."""
+    artifact = store.catalogue["micro_mtp"]
+    damage(store.path(artifact, PIECES), flip(40))
+    damage(store.path(artifact, CHECKPOINT), flip(-1))
+    found = {item.file: item.place for item in findings(store, artifact)}
+    assert found == {f"{artifact.base}/{name}": "" for name in (PIECES, CHECKPOINT)}
+
+
 # -- what was read, and what cannot be read --------------------------------------------------------
 
 
@@ -632,9 +722,9 @@ def test_evidence_says_how_much_was_read(store: Store) -> None:
     artifact = store.catalogue["micro_mtp"]
     manifest = store.manifest(artifact)
     assert apply(store, artifact, "sha256").evidence == {
-        "files": 7,
+        "files": 8,
         "bytes": manifest.size,
-        "pieces": 6 + 1 + len(manifest.document["checkpoint"]["tensors"]),
+        "pieces": 7 + 1 + len(manifest.document["checkpoint"]["tensors"]),
         "content_sha256": manifest.content_sha256,
         "damaged": [],
     }

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import itertools
+import json
 import os
 import select
 import shutil
@@ -49,7 +50,7 @@ from wmtp_assets.storage import store as store_module
 from wmtp_assets.storage.files import BLOCK, HashedFile, hash_file, replace_file
 from wmtp_assets.storage.manifest import FileRecord, Manifest
 from wmtp_assets.storage.store import Staged, Store
-from wmtp_assets_tests.trees import damage, flip
+from wmtp_assets_tests.trees import as_the_version_before, damage, flip
 
 RAW, TOKENIZER, SAFETENSORS = "tiny_raw", "tiny_tokenizer", "tiny_safetensors"
 VARIANT = "tiny_bf16"
@@ -1225,19 +1226,29 @@ class Reads:
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_parts_of_large_files_are_in_the_manifest(store: Store) -> None:
-    """Of a file of one part the whole hash says all there is to say."""
-    manifest = commit_in_parts(store, {"raw/long": LONG, "raw/one": LONG[:WIDTH], "raw/none": b""})
-    assert manifest.document["parts"] == {
-        "size": WIDTH,
-        "sha256": {
-            "raw/long": [
-                hashlib.sha256(LONG[begin : begin + WIDTH]).hexdigest()
-                for begin in range(0, len(LONG), WIDTH)
-            ]
-        },
+def test_parts_of_large_files_are_beside_the_manifest(store: Store) -> None:
+    """In a file that the content hash covers. Of a file of one part the whole hash says all there
+    is to say."""
+    artifact = store.catalogue[RAW]
+    one = commit_in_parts(store, {"raw/one": LONG[:WIDTH]})
+    assert one.files.keys() == {"raw/one"}
+    assert store.pieces(artifact) == {}
+    files = {"raw/long": LONG, "raw/one": LONG[:WIDTH], "raw/none": b""}
+    both = commit_in_parts(store, files)
+    assert both.files.keys() == {*files, "raw.pieces.json"}
+    data = (store.folder(artifact) / "raw.pieces.json").read_bytes()
+    assert both.files["raw.pieces.json"] == record_of(data)
+    hashes = [
+        hashlib.sha256(LONG[begin : begin + WIDTH]).hexdigest()
+        for begin in range(0, len(LONG), WIDTH)
+    ]
+    assert json.loads(data) == {
+        "format": "wmtp-pieces/1",
+        "files": {"raw/long": {"part_size": WIDTH, "sha256": hashes}},
     }
-    assert "parts" not in commit_in_parts(store, {"raw/one": LONG[:WIDTH]}).document
+    assert "parts" not in both.document
+    commit_in_parts(store, {"raw/one": LONG[:WIDTH]})
+    assert not (store.folder(artifact) / "raw.pieces.json").exists()
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -1310,19 +1321,39 @@ def test_without_parts_the_whole_file_is_read_once(
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("change", [lambda parts: parts[:-1], lambda parts: [*parts, "0" * 64]])
-def test_a_list_of_another_length_is_no_list_of_the_parts(
-    store: Store, monkeypatch: pytest.MonkeyPatch, change: Callable[[list[str]], list[str]]
+def test_parts_in_a_manifest_of_the_version_before_are_not_trusted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A manifest of another version of this project may cut files otherwise: hash the whole."""
-    stated = commit_in_parts(store, {"raw/long": LONG}).document["parts"]
+    """The content hash does not cover them: the file is hashed as a whole, once."""
+    commit_in_parts(store, {"raw/long": LONG})
     artifact = store.catalogue[RAW]
-    hashes = {name: change(parts) for name, parts in stated["sha256"].items()}
-    store.amend(artifact, {"parts": {**stated, "sha256": hashes}})
+    assert "parts" in as_the_version_before(store, artifact).document
     _, verify = store.open_verified(artifact, "raw/long")
     reads = Reads(monkeypatch)
     verify(26, 27)
+    verify(0, 8)
     assert reads.sizes == [len(LONG)]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("change", [lambda parts: parts[:-1], lambda parts: [*parts, "0" * 64]])
+def test_a_list_of_another_length_is_no_list_of_the_parts(
+    store: Store, change: Callable[[list[str]], list[str]]
+) -> None:
+    """Pieces that do not cover the file exactly are refused, although the manifest knows them."""
+    commit_in_parts(store, {"raw/long": LONG})
+    artifact = store.catalogue[RAW]
+    path = store.path(artifact, artifact.pieces)
+    document = json.loads(path.read_bytes())
+    document["files"]["raw/long"]["sha256"] = change(document["files"]["raw/long"]["sha256"])
+    data = (json.dumps(document, separators=(",", ":")) + "\n").encode()
+    path.write_bytes(data)
+    committed = store.manifest(artifact)
+    files = {**committed.files, artifact.pieces: record_of(data)}
+    sealed = manifest.seal(committed.description, files, "2026-01-01T00:00:00Z", None)
+    store.manifest_path(artifact).write_bytes(sealed)
+    with pytest.raises(CorruptArtifact, match=r"not the pieces .* parts of 8 bytes"):
+        store.open_verified(artifact, "raw/long")
 
 
 @pytest.mark.usefixtures("small_parts")

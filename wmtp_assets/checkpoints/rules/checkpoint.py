@@ -21,7 +21,12 @@ from wmtp_assets.checkpoints.families import FAMILIES, META, Family
 from wmtp_assets.checkpoints.llama_config import llama_config
 from wmtp_assets.checkpoints.micro import micro_params
 from wmtp_assets.checkpoints.params import MetaParams, parse_params
-from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, Header, read_header
+from wmtp_assets.checkpoints.safetensors_file import (
+    DTYPE_NAMES,
+    Header,
+    describe_tensors,
+    read_header,
+)
 from wmtp_assets.checkpoints.tokenizer import (
     MAX_MODEL,
     config_bytes,
@@ -129,27 +134,20 @@ def _described(header: Header) -> Document:
     """What ``metadata.json`` must say about a checkpoint, as far as its header tells."""
     return {
         "n_params": header.n_params,
-        "checkpoint": {
-            "header_sha256": header.sha256,
-            "tensors": {
-                entry.name: {
-                    "dtype": DTYPE_NAMES.get(entry.dtype, entry.dtype),
-                    "shape": list(entry.shape),
-                }
-                for entry in header.entries
-            },
-        },
+        "checkpoint": describe_tensors(header.entries),
     }
 
 
 def _description(subject: ModelSubject) -> Document:
-    """What ``metadata.json`` says, in the form of :func:`_described`."""
+    """What ``metadata.json`` says, in the form of :func:`_described`.
+
+    One of the version before has the hashes of the tensors, too; nothing relies on them.
+    """
     tensors = subject.stated("checkpoint", "tensors")
     rows = tensors.items() if isinstance(tensors, dict) else ()
     return {
         "n_params": subject.stated("n_params"),
         "checkpoint": {
-            "header_sha256": subject.stated("checkpoint", "header_sha256"),
             "tensors": {
                 name: {key: value for key, value in row.items() if key != "sha256"}
                 for name, row in rows

@@ -20,8 +20,10 @@ from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.document import DocumentType
 from wmtp_assets.documents.facts import SAMPLE, Fact, Facts
+from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
-from wmtp_assets.storage.manifest import render
+from wmtp_assets.storage.manifest import FileRecord, render
+from wmtp_assets.storage.pieces import payload
 from wmtp_assets.storage.store import Store, materialize_command
 
 NAME = "wmtp-storage"
@@ -139,12 +141,23 @@ def to_freeze(facts: Facts) -> list[Fact]:
 
 def frozen(fact: Fact) -> Frozen:
     """What a release says of an artifact."""
+    return _frozen(fact, fact.files)
+
+
+def _frozen(fact: Fact, files: Mapping[str, FileRecord]) -> Frozen:
     return Frozen(
         version=str(fact.version),
-        size=fact.size,
-        files=len(fact.files),
-        content_sha256=fact.content_sha256,
+        size=sum(record.size for record in files.values()),
+        files=len(files),
+        content_sha256=manifest.content_sha256(files),
     )
+
+
+def _is_released(fact: Fact, was: Frozen) -> bool:
+    """Whether an artifact is as it was released, also by the version before, whose releases do not
+    count the file with the hashes of pieces: that one follows from the others."""
+    before = payload(fact.files, fact.artifact.pieces)
+    return was in (frozen(fact), _frozen(fact, before))
 
 
 def differences(facts: Facts, release: Release) -> Iterator[Difference]:
@@ -160,7 +173,7 @@ def differences(facts: Facts, release: Release) -> Iterator[Difference]:
                 again,
                 is_frozen=False,
             )
-        elif was != now:
+        elif not _is_released(fact, was):
             name = fact.artifact.spec.name
             yield Difference(
                 fact.key,

@@ -1,0 +1,48 @@
+"""``wmtp migrate``: bring manifests of the version before into the form of this one."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import click
+
+from wmtp_assets.cli.common import json_option, open_store, print_json, print_line, progress, select
+from wmtp_assets.cli.complete import complete_names
+from wmtp_assets.operations.migrate import Migration, migrate
+
+_SILENT = ("nothing to migrate", "absent")
+
+
+@click.command("migrate")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
+@click.option("--dry-run", is_flag=True, help="Read and compare everything; write nothing.")
+@json_option
+@click.pass_context
+def migrate_command(
+    context: click.Context, names: tuple[str, ...], dry_run: bool, as_json: bool
+) -> None:
+    """Bring manifests of the version before into the form of this one, proven from the bytes.
+
+    NAME is an asset key or a folder name; without one, all. Every byte is read and compared with
+    the old manifest; then pieces.json, with the hashes of tensors and of parts of large files, and
+    the new manifest are committed. The files stay as they are. Documents, which are made of
+    manifests alone, are made again. What cannot be proven is reported and left alone.
+
+    Exits with 0 when everything was migrated, 1 when something was not.
+    """
+    store = open_store()
+    done: list[Migration] = []
+    with progress() as say:
+        for item in migrate(store, select(store, names), say, dry_run=dry_run):
+            done.append(item)
+            if not as_json and item.state not in _SILENT:
+                print_line(f"{item.artifact}: {item.state}")
+                if item.problem:
+                    print_line(f"  {item.problem}")
+    code = int(any(item.problem for item in done))
+    if as_json:
+        print_json(store.settings, exit_code=code, artifacts=done)
+    else:
+        counts = Counter(item.state for item in done)
+        print_line("; ".join(f"{count} {state}" for state, count in counts.items()))
+    context.exit(code)

@@ -1,0 +1,260 @@
+"""Bringing manifests of the version before into the form of this one, from the bytes alone.
+
+The version before had the hashes of pieces (of a checkpoint's tensors, of a large file's parts) in
+the manifest itself, where the content hash did not cover them. Here every byte is read once more,
+compared with what the old manifest says, and hashed in pieces on the way; ``pieces.json`` and the
+new manifest are then committed like any artifact. The files themselves are only linked. Nothing is
+converted or fetched again; the documents, which are made of manifests alone, are made again.
+
+A new content hash of an upstream artifact replaces the old one in the manifests of what was made
+from it, where that is the content it was made from. What made an artifact stays unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wmtp_assets.base.child import Run, call
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, StoreError, WmtpError
+from wmtp_assets.base.progress import Progress, Say, silent
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.checkpoints.safetensors_file import Header, describe_tensors, read_header
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import is_committed
+from wmtp_assets.rules.findings import as_text, differences, stated
+from wmtp_assets.storage import files, pieces
+from wmtp_assets.storage.manifest import Document, FileRecord, Manifest, content_sha256
+from wmtp_assets.storage.pieces import Cut, Parts, Tensors
+from wmtp_assets.storage.store import Store, materialize_command, repair_command
+
+State = Literal[
+    "migrated",
+    "made again",
+    "to be migrated",
+    "to be made again",
+    "nothing to migrate",
+    "absent",
+    "not migrated",
+]
+
+
+@dataclass(frozen=True)
+class Migration:
+    """What became of one artifact.
+
+    Attributes:
+        problem: why it was not migrated, and what to do.
+    """
+
+    artifact: str
+    state: State
+    problem: str = ""
+
+
+def migrate(
+    store: Store,
+    artifacts: Iterable[Artifact],
+    say: Say = silent,
+    run: Run = call,
+    *,
+    dry_run: bool = False,
+) -> Iterator[Migration]:
+    """Migrate artifacts, upstream first, and say of each what was done.
+
+    Args:
+        run: where documents are made again.
+        dry_run: read and compare everything, and write nothing.
+    """
+    planned: dict[str, str] = {}
+    for artifact in artifacts:
+        try:
+            yield Migration(artifact.key, _migrate(store, artifact, planned, say, run, dry_run))
+        except WmtpError as error:
+            yield Migration(artifact.key, "not migrated", str(error))
+
+
+def _migrate(
+    store: Store,
+    artifact: Artifact,
+    planned: dict[str, str],
+    say: Say,
+    run: Run,
+    dry_run: bool,
+) -> State:
+    """Migrate one artifact.
+
+    Args:
+        planned: content hashes that artifacts would have had this not been a dry run.
+    """
+    store.recover(artifact, say)
+    if not is_committed(store, artifact):
+        return "absent"
+    try:
+        manifest = store.manifest(artifact)
+    except CorruptArtifact as error:
+        raise CorruptArtifact(f"{error}. Repair it with: {repair_command(artifact.key)}") from error
+    upstream = _upstream_now(store, artifact, manifest, planned)
+    is_old = _is_old(artifact, manifest)
+    if not is_old and upstream == manifest.document.get("upstream", {}):
+        return "nothing to migrate"
+    if artifact.is_generated:
+        if not dry_run:
+            materialize(store, artifact, say, run=run)
+        return "to be made again" if dry_run else "made again"
+    cuts = prove(store, artifact, manifest, say)
+    if dry_run:
+        planned[artifact.key] = _content_with(artifact, manifest, cuts) if is_old else ""
+        return "to be migrated"
+    _write(store, artifact, manifest, cuts if is_old else {}, upstream, say)
+    return "migrated"
+
+
+def _is_old(artifact: Artifact, manifest: Manifest) -> bool:
+    """Whether the artifact has pieces, but no file with their hashes."""
+    is_large = any(record.size > files.PART for record in manifest.files.values())
+    described = pieces.described_before(manifest.document)
+    return artifact.pieces not in manifest.files and (described or is_large)
+
+
+def _upstream_now(
+    store: Store, artifact: Artifact, manifest: Manifest, planned: Mapping[str, str]
+) -> Any:
+    """What the manifest says it was made from, with the content hashes of migrated artifacts.
+
+    One that was made from other content than is there says so still.
+    """
+    made_from = manifest.document.get("upstream", {})
+    now = dict(made_from)
+    for key in made_from.keys() & {*artifact.upstream}:
+        upstream = store.catalogue[key]
+        try:
+            there = store.manifest(upstream)
+        except WmtpError:  # it is said where that one is migrated
+            continue
+        if made_from[key] == pieces.content_before(there, upstream.pieces):
+            now[key] = planned.get(key) or there.content_sha256
+    return now
+
+
+def prove(
+    store: Store, artifact: Artifact, manifest: Manifest, say: Say = silent
+) -> dict[str, Cut]:
+    """Read every byte of an artifact and compare it with a manifest of the version before.
+
+    Returns:
+        The files that have several pieces, with the hashes that were found.
+
+    Raises:
+        CorruptArtifact: naming the file, if it is not the committed one, or if what the manifest
+            says about its pieces is not so; and the command that helps.
+    """
+    progress = Progress(f"proving {artifact.key}", manifest.size, say)
+    cuts: dict[str, Cut] = {}
+    found: Document = {}
+    parts: dict[str, list[str]] = {}
+    for name, record in manifest.files.items():
+        path = store.path(artifact, name)
+        try:
+            header = read_header(path) if name == _checkpoint(manifest) else None
+            sizes = header.piece_sizes if header else _part_sizes(record.size)
+            read, hashes = files.hash_pieces(path, sizes, progress.advance)
+        except (OSError, InvalidInput) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CorruptArtifact(
+                f"{path} cannot be read: {reason}. Repair it with: {repair_command(artifact.key)}"
+            ) from error
+        if read != record:
+            raise CorruptArtifact(
+                f"{path} is damaged: {read.size} bytes with SHA-256 {read.sha256}, but "
+                f"{artifact.key} was committed with {record.size} bytes with SHA-256 "
+                f"{record.sha256}. Repair it with: {repair_command(artifact.key)}"
+            )
+        if header:
+            cuts[name], described = _checkpoint_pieces(header, hashes)
+            found |= described
+        elif len(hashes) > 1:
+            cuts[name] = Parts(part_size=files.PART, sha256=hashes)
+            parts[name] = hashes
+    if stated(manifest.document, "checkpoint", "header_sha256") is not None:
+        found.setdefault("checkpoint", None)
+    if "parts" in manifest.document:
+        found["parts"] = {"size": files.PART, "sha256": parts}
+    said = {key: manifest.document.get(key) for key in found}
+    for place, expected, stated_there in differences(found, said):
+        raise CorruptArtifact(
+            f"{store.manifest_path(artifact)} says at {place}: {as_text(stated_there)}, but the "
+            f"files, which are the committed ones, have {as_text(expected)}. To have a manifest "
+            f"that is right: {materialize_command(artifact.key)}"
+        )
+    return cuts
+
+
+def _checkpoint(manifest: Manifest) -> Any:
+    """The name of the file whose tensors a manifest of the version before describes."""
+    if stated(manifest.document, "checkpoint", "header_sha256") is None:
+        return None
+    return stated(manifest.document, "files", "checkpoint")
+
+
+def _part_sizes(size: int) -> list[int]:
+    return [min(files.PART, size - begin) for begin in range(0, size, files.PART)]
+
+
+def _checkpoint_pieces(header: Header, hashes: Sequence[str]) -> tuple[Tensors, Document]:
+    """The pieces of a checkpoint, and how the version before described them in the manifest."""
+    described = describe_tensors(header.entries)
+    rows = []
+    for entry, sha256 in zip(header.entries, hashes[1:], strict=True):
+        rows.append((entry.name, entry.size, sha256))
+        described["tensors"][entry.name]["sha256"] = sha256
+    checkpoint = {"header_sha256": hashes[0], **described}
+    return (
+        Tensors(header=hashes[0], tensors=rows),
+        {"n_params": header.n_params, "checkpoint": checkpoint},
+    )
+
+
+def _content_with(artifact: Artifact, manifest: Manifest, cuts: Mapping[str, Cut]) -> str:
+    """The content hash that the artifact will have."""
+    data = pieces.render(cuts)
+    record = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return content_sha256({**manifest.files, artifact.pieces: record})
+
+
+def _write(
+    store: Store,
+    artifact: Artifact,
+    manifest: Manifest,
+    cuts: Mapping[str, Cut],
+    upstream: Document,
+    say: Say,
+) -> None:
+    """Commit the same files with their pieces; without any, replace the manifest alone.
+
+    Raises:
+        StoreError: if the artifact was committed anew since it was read, or the disk refuses.
+    """
+    description = manifest.description
+    if "upstream" in description:
+        description["upstream"] = upstream
+    description.pop("parts", None)
+    if stated(description, "checkpoint", "header_sha256") is not None:
+        tensors = description["checkpoint"]["tensors"].items()
+        described = {name: {"dtype": row["dtype"], "shape": row["shape"]} for name, row in tensors}
+        description["checkpoint"] = {"tensors": described}
+    with store.stage(artifact, say) as staged:
+        if store.manifest(artifact).files != manifest.files:
+            raise StoreError(
+                f"{artifact.key} was not migrated: it was committed anew meanwhile. Run again: "
+                f"wmtp migrate {artifact.key}"
+            )
+        if not cuts:
+            store.amend(artifact, {"upstream": upstream})
+            return
+        for name, record in manifest.files.items():
+            staged.place(name, store.path(artifact, name), record, [])
+        staged.cuts.update(cuts)
+        store.commit(artifact, staged, description, say, manifest.document["created_at"])
