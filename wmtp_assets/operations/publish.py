@@ -1,408 +1,186 @@
-"""Publishing: everything that can fail first, then the payload, then names, then the manifest."""
+"""What is published: the artifacts of a selection, and the files of each."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from wmtp_assets.base.clock import timestamp
-from wmtp_assets.base.progress import Progress, Say, silent
-from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.destinations.changes import Plan, make_plan, read_published
-from wmtp_assets.destinations.destination import (
-    Destination,
-    How,
-    Stopped,
-    Units,
-    comparing,
-    each,
-)
+from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.journal import key_of, write_rate
-from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact, SentFile
 from wmtp_assets.destinations.outgoing import Outgoing
-from wmtp_assets.operations.publish_selection import (
-    is_newer,
-    read_local,
-    release_of,
-    require_rules,
-    to_publish,
-)
+from wmtp_assets.documents.of_storage.release import released
+from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.operations.verify import verify
 from wmtp_assets.rules.apply import is_committed
+from wmtp_assets.rules.findings import Rule, is_warning, stated
+from wmtp_assets.storage import manifest
+from wmtp_assets.storage.files import open_regular
+from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to publish.
+class Local:
+    """An artifact as it is committed here."""
 
-    Attributes:
-        how: how files are compared that are published already, and those that were sent.
-        delete: remove files of ours that are no longer wanted; else they are left.
-        downgrade: an older release may replace a newer one.
-        overwrite: a file of ours may replace one that no publication put there, and a value head
-            that is published and not here is published no longer.
-        drop: keys of artifacts that shall be published no longer.
-    """
-
-    how: How = "hash"
-    delete: bool = False
-    downgrade: bool = False
-    overwrite: bool = False
-    drop: tuple[str, ...] = ()
+    artifact: Artifact
+    version: str
+    content_sha256: str
+    files: tuple[Outgoing, ...]
 
 
-DEFAULT = Options()
+def is_local_small(artifact: Artifact) -> bool:
+    """Whether it exists for tests on one machine: small splits, micro models and their cards."""
+    return artifact.is_local
 
 
-@dataclass(frozen=True)
-class Done:
-    """What was published.
-
-    Attributes:
-        payload: bytes of files that were sent.
-        is_written: ``MANIFEST.json`` was; False: all was published before.
-        deleted: paths of files that were removed.
-    """
-
-    plan: Plan
-    listing: Listing
-    payload: int
-    seconds: float
-    is_written: bool
-    deleted: tuple[str, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """For a report."""
-        return {
-            **self.plan.as_json(),
-            "artifacts": {local.artifact.key: local.content_sha256 for local in self.plan.locals},
-            "release": self.listing.release,
-            "sent_bytes": self.payload,
-            "seconds": round(self.seconds, 3),
-            "manifest_written": self.is_written,
-            "deleted": list(self.deleted),
-        }
+def to_publish(store: Store, *, include_local_small: bool = False) -> list[Artifact]:
+    """What is published where nothing is named: all that is committed, but what is for tests on one
+    machine."""
+    return [
+        artifact
+        for artifact in store.catalogue
+        if is_committed(store, artifact) and (include_local_small or not is_local_small(artifact))
+    ]
 
 
-def plan_publication(
-    store: Store,
-    artifacts: Sequence[Artifact] | None,
-    destination: Destination,
-    options: Options = DEFAULT,
-    *,
-    include_local_small: bool = False,
-    say: Say = silent,
-) -> Plan:
-    """What :func:`publish` would do; nothing is written.
-
-    Args:
-        artifacts: what is published; None: all that is committed, but, unless
-            ``include_local_small``, not what exists for tests on one machine.
+def named(
+    store: Store, names: Iterable[str], *, include_local_small: bool = False
+) -> list[Artifact]:
+    """The artifacts that are named; of a folder the optional ones only where they are there, and
+    what exists for tests on one machine only where there is nothing else.
 
     Raises:
-        MissingArtifact, CorruptArtifact: if an artifact is not there, or its manifest was changed.
-        PublishError: as :func:`wmtp_assets.destinations.changes.make_plan`.
+        SpecError: for an unknown name.
     """
-    if artifacts is None:
-        missing = [a.key for a in store.catalogue if not a.optional and not is_committed(store, a)]
-        if missing:
-            say(f"not materialized here, and so not sent: {', '.join(missing)}")
-        chosen = to_publish(store, include_local_small=include_local_small)
-    else:
-        chosen = artifacts
-    chosen = [artifact for artifact in chosen if artifact.key not in options.drop]
-    if not chosen and not options.drop:
-        raise PublishError(_nothing(store))
-    plan = make_plan(
-        destination,
-        [read_local(store, artifact) for artifact in chosen],
-        store.settings.source,
-        release_of(store),
-        options.how,
-        drop=options.drop,
-        downgrade=options.downgrade,
-        overwrite=options.overwrite,
-        say=say,
-    )
-    if artifacts is None:
-        _say_kept(store, plan, say)
-    return plan
+    wanted: set[str] = set()
+    for name in names:
+        found = store.catalogue.select(name)
+        with_small = include_local_small or all(map(is_local_small, found))
+        wanted |= {
+            artifact.key
+            for artifact in found
+            if artifact.key == name
+            or (
+                (not artifact.optional or is_committed(store, artifact))
+                and (with_small or not is_local_small(artifact))
+            )
+        }
+    return [artifact for artifact in store.catalogue if artifact.key in wanted]
 
 
-def _nothing(store: Store) -> str:
-    """Why there is nothing to publish, and what to do."""
-    if to_publish(store, include_local_small=True):
-        return (
-            f"under {store.root} are only small splits and micro models, which exist for tests on "
-            "one machine: there is nothing else to publish. If they shall be published: wmtp "
-            "publish --include-local-small --to URL"
-        )
-    return (
-        f"nothing of what is meant is materialized under {store.root}: there is nothing to "
-        "publish. Make it: make materialize, or make materialize SELECT='+NAME' for what is "
-        "optional"
-    )
+def read_local(store: Store, artifact: Artifact) -> Local:
+    """The committed artifact and its files.
 
-
-def _say_kept(store: Store, plan: Plan, say: Say) -> None:
-    """Say what stays published although it is not here."""
-    known = {artifact.key: artifact for artifact in store.catalogue}
-    kept = [key for key in plan.others if key in known and not is_committed(store, known[key])]
-    unknown = [key for key in plan.others if key not in known]
-    if kept:
-        say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
-    if unknown:
-        say(
-            f"published, not known to this version of the project, and kept as it is: "
-            f"{', '.join(unknown)}. To publish it no longer: --drop {unknown[0]}"
-        )
-
-
-def publish(
-    store: Store,
-    artifacts: Sequence[Artifact] | None,
-    destination: Destination,
-    options: Options = DEFAULT,
-    *,
-    include_local_small: bool = False,
-    say: Say = silent,
-) -> Done:
-    """Send what is new or changed, verify it, and write ``MANIFEST.json``.
-
-    Every rule is applied first to the artifacts of which something is sent. Until all payload is
-    there, a failure leaves the destination as it was; what was sent is kept out of sight, and the
-    next call goes on with it.
-
-    Args, Raises: as :func:`plan_publication`; and
-        PublishError: if a rule does not hold, a file changes while it is read, somebody else
-            publishes meanwhile, or the destination refuses.
+    Raises:
+        MissingArtifact: if it is not materialized.
+        CorruptArtifact: if its manifest was changed, or what it records beside is none.
     """
-
-    def waiting(line: str) -> None:
-        say(f"{destination.name}: {line}")
-
-    with store.lock(f"publish-{key_of(destination.key)}", waiting):
-        plan = plan_publication(
-            store, artifacts, destination, options, include_local_small=include_local_small, say=say
-        )
-        sending = {file.artifact for file in plan.outgoing}
-        chosen = [local.artifact for local in plan.locals if local.artifact.key in sending]
-        require_rules(store, chosen, say)
-        started, before = time.monotonic(), destination.payload
-        sent = _send(destination, plan, say)
-        listing = _listing(plan, sent, downgrade=options.downgrade)
-        is_written = listing is not plan.before.listing
-        deleted: tuple[str, ...] = ()
-        is_held = is_written or bool(sent) or (options.delete and bool(plan.extra))
-        with destination.hold() if is_held else nullcontext():
-            if sent:
-                _commit(destination, plan, sent, options.how, say)
-            seconds, payload = time.monotonic() - started, destination.payload - before
-            if is_written:
-                write_rate(store, destination.key, payload, seconds)
-                _write_manifest(destination, plan.before.data, listing, sent)
-            elif sent:  # what was damaged lies there again
-                _require_as_before(destination, plan.before.data, "Run again")
-            if options.delete and plan.extra:
-                data = listing.render() if is_written else plan.before.data
-                _require_as_before(destination, data, "Nothing was deleted; run again")
-                deleted = _delete(destination, plan, say)
-                listing = listing.model_copy(update={"retired": {}})
-                destination.write_manifest(listing.render())
-                _require_manifest(destination, listing)
-                is_written = True
-        destination.finish([file.path for local in plan.locals for file in local.files])
-        return Done(plan, listing, payload, seconds, is_written, deleted)
+    store.manifest(artifact)  # says what is wrong where there is none
+    path = store.manifest_path(artifact)
+    with open_regular(path) as file:
+        data = file.read(manifest.MAX_SIZE + 1)
+    committed = manifest.parse(data, str(path))
+    own = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    records = {**committed.files, **_value_head(store, artifact, committed), artifact.manifest: own}
+    files = [
+        Outgoing(artifact.key, f"{artifact.base}/{name}", store.path(artifact, name), record)
+        for name, record in records.items()
+    ]
+    files += [
+        Outgoing(artifact.key, name, store.root / name, committed.files[name])
+        for name in artifact.copied
+    ]
+    return Local(
+        artifact,
+        str(artifact.spec.version),
+        committed.content_sha256,
+        tuple(files),
+    )
 
 
-def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]:
-    """Stage what is to be sent, and read back what is staged, where nobody did."""
-    if not plan.outgoing:
+def _value_head(
+    store: Store, artifact: Artifact, committed: manifest.Manifest
+) -> dict[str, FileRecord]:
+    """The value head that training put beside the checkpoint and the manifest records; it may be
+    none."""
+    record = stated(committed.document, "value_head")
+    if VALUE_HEAD not in artifact.guests or stated(record, "path") != VALUE_HEAD:
         return {}
-    destination.prepare(plan.size)
-    sent = _stage(destination, plan.outgoing, say)
-    advance = comparing("comparing what was sent", sent, say)
-
-    def one(path: str) -> None:
-        if not destination.is_staged(path, sent[path], advance):
-            raise PublishError(
-                f"{path} does not lie at {destination.name} as it was sent: "
-                f"{_described(sent, path)}. Nothing was published; run again"
-            )
-
-    each(one, sent)
-    return sent
-
-
-def _described(sent: Mapping[str, SentFile], path: str) -> str:
-    return f"{sent[path].size} bytes with SHA-256 {sent[path].sha256}"
-
-
-def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
-    progress = Progress("publishing", sum(file.record.size for file in outgoing), say)
-    largest_first = sorted(outgoing, key=lambda file: -file.record.size)
-    stage, advance = destination.stage, progress.advance
-    with ThreadPoolExecutor(destination.streams) as pool:
-        tasks = {pool.submit(stage, file, advance): file for file in largest_first}
-        try:
-            wait(tasks, return_when=FIRST_EXCEPTION)
-            if any(task.done() and task.exception() for task in tasks):
-                destination.stop()
-        except BaseException:  # a person's Ctrl-C: the parts on their way arrive, no more begin
-            destination.stop()
-            pool.shutdown(cancel_futures=True)
-            raise
-        pool.shutdown(cancel_futures=any(task.done() and task.exception() for task in tasks))
-    errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
-    if errors:  # others stopped because of one, which says why
-        raise min(errors, key=lambda error: isinstance(error, Stopped))
-    return {file.path: task.result() for task, file in tasks.items()}
-
-
-def _commit(
-    destination: Destination, plan: Plan, sent: Mapping[str, SentFile], how: How, say: Say
-) -> None:
-    """Put every file in its place, what describes others behind the others; then compare all."""
-    _require_as_before(
-        destination,
-        plan.before.data,
-        "Nothing of this was published; run again: what was sent is kept",
-    )
-    say(f"all is there; {len(sent)} files get their names at {destination.name}")
-    advance = comparing("comparing what is in its place", sent, say)
-
-    def compare(path: str) -> None:
-        if not destination.is_placed(path, sent[path], how, advance):
-            raise PublishError(
-                f"{path} does not lie at {destination.name} as it was sent: "
-                f"{_described(sent, path)}. Run again"
-            )
-
-    with _naming():
-        destination.commit(_by_unit(plan, sent), _ours(plan))
-        each(compare, sent)
-
-
-def _ours(plan: Plan) -> set[str]:
-    """The paths of all files that are published, were, or will be."""
-    before = plan.before.listing
-    there = {*before.files, *before.retired} if before else set[str]()
-    return there | {file.path for local in plan.locals for file in local.files}
-
-
-def _by_unit(plan: Plan, sent: Mapping[str, SentFile]) -> Units:
-    """The sent files by the folder that is exchanged as a whole, those at the root last."""
-    units: dict[str, dict[str, SentFile]] = {}
-    for local in plan.locals:
-        unit = local.artifact.unit
-        for file in local.files:
-            if file.path in sent:
-                folder = unit if file.path.startswith(f"{unit}/") else ""
-                units.setdefault(folder, {})[file.path] = sent[file.path]
-    return {unit: units[unit] for unit in sorted(units, key=lambda unit: not unit)}
-
-
-@contextmanager
-def _naming() -> Iterator[None]:
-    """Say what is there while files have new names and ``MANIFEST.json`` the old ones."""
+    path = store.path(artifact, VALUE_HEAD)
     try:
-        yield
-    except PublishError as error:
-        raise PublishError(
-            f"while files were put in their places: {error}. {MANIFEST} names those from before, "
-            "and wmtp pull refuses those that changed, until a publication has gone through"
+        size = path.lstat().st_size
+        return {VALUE_HEAD: FileRecord(size=size, sha256=stated(record, "sha256"))}
+    except (OSError, ValueError) as error:
+        raise CorruptArtifact(
+            f"{path} is recorded in {artifact.manifest}, but is not there as recorded. Put it "
+            f"back, or: wmtp value-head {artifact.spec.folder} --forget"
         ) from error
 
 
-def _require_as_before(destination: Destination, data: bytes, remedy: str) -> None:
-    """``MANIFEST.json`` must have these bytes still."""
-    if read_published(destination).data != data:
-        raise PublishError(
-            f"{destination.name} was published to by somebody else meanwhile. {remedy}"
-        )
+def release_of(store: Store) -> str | None:
+    """The version of the release that is committed here; None: nothing was released.
 
-
-def _write_manifest(
-    destination: Destination, before: bytes, listing: Listing, sent: Mapping[str, SentFile]
-) -> None:
-    """Write it where it is as before; then look once more whether all that it names anew is so."""
-    with _naming() if sent else nullcontext():
-        _require_as_before(destination, before, "Run again")
-        destination.write_manifest(listing.render())
-    _require_manifest(destination, listing)
-
-    def compare(path: str) -> None:
-        if not destination.is_same(path, sent[path], "stated"):
-            raise PublishError(
-                f"{path} does not lie at {destination.name} any more as {MANIFEST} says since a "
-                "moment ago: somebody else publishes there. Run again when that is over"
-            )
-
-    each(compare, sent)
-
-
-def _delete(destination: Destination, plan: Plan, say: Say) -> tuple[str, ...]:
-    """Delete what is no longer wanted, where it is what was published; the paths that were."""
-    deleted: list[str] = []
-    for path, file in plan.extra.items():
-        if destination.is_same(path, file, "hash"):
-            destination.delete(path)
-            deleted.append(path)
-        else:
-            say(
-                f"{path} does not lie at {destination.name} as it was published: what lies there, "
-                "if anything does, is kept, and counts as ours no longer"
-            )
-    return tuple(deleted)
-
-
-def _require_manifest(destination: Destination, listing: Listing) -> None:
-    if read_published(destination).listing != listing:
-        raise PublishError(
-            f"{destination.name}/{MANIFEST} is not what was written: somebody else publishes "
-            "there, or it is damaged. Run again"
-        )
-
-
-def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = False) -> Listing:
-    """What ``MANIFEST.json`` shall say: the same object as before where it says that already.
-
-    What is published with the same content already stays of a newer release that it came from.
+    Raises:
+        CorruptArtifact, InvalidInput: as :func:`wmtp_assets.documents.of_storage.release.released`.
     """
-    before = plan.before.listing
-    files = {**plan.kept, **sent}
-    artifacts = {key: before.artifacts[key] for key in plan.others} if before else {}
-    for local in plan.locals:
-        new = SentArtifact(
-            kind=local.artifact.kind,
-            version=local.version,
-            content_sha256=local.content_sha256,
-            release=plan.release,
-            files={file.path: files[file.path] for file in local.files},
-        )
-        old = before.artifacts.get(local.artifact.key) if before else None
-        is_same = old is not None and old.content_sha256 == new.content_sha256
-        newer = old.release if old and is_same and not downgrade else None
-        if newer and is_newer(newer, plan.release):
-            new = new.model_copy(update={"release": newer})
-        artifacts[local.artifact.key] = new
-    release = None
-    if any(local.artifact.kind == "release" for local in plan.locals):
-        release = plan.release
-    elif before and any(artifacts[key].kind == "release" for key in plan.others):
-        release = before.release
-    listing = Listing(
-        source=plan.source,
-        release=release,
-        published_at=timestamp(),
-        artifacts={key: artifacts[key] for key in sorted(artifacts)},
-        retired={path: plan.extra[path] for path in sorted(plan.extra)},
+    for artifact in store.catalogue.of_kind("release"):
+        release = released(store, artifact)
+        return release.version if release else None
+    return None
+
+
+def is_newer(version: str, than: str | None) -> bool:
+    """Whether a release's version is higher: numbers as numbers; ``-rc1`` is before what it leads
+    to, ``+build`` means nothing, and no release is the lowest."""
+    if than is None:
+        return True
+    return _order(version) > _order(than)
+
+
+def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
+    main, _, rest = version.partition("+")[0].partition("-")
+    numbers = [int(number) for number in re.findall(r"[0-9]{1,9}", main)]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    words = re.findall(r"[0-9]{1,9}|[A-Za-z]+", rest)
+    return (
+        numbers,
+        not rest,
+        [(not word.isdigit(), int(word) if word.isdigit() else 0, word) for word in words],
     )
-    if before and listing == before.model_copy(update={"published_at": listing.published_at}):
-        return before
-    return listing
+
+
+def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent) -> None:
+    """Apply every rule to the artifacts, now.
+
+    Raises:
+        PublishError: naming the first that does not hold, or could not be applied for want of a
+            library; warnings stop nothing.
+    """
+    asked_for = {artifact.key for artifact in artifacts}
+    verdicts = verify(store, artifacts, lambda verdict: None, say, asked_for=asked_for)
+    failed = [verdict for verdict in verdicts if not is_warning(verdict.outcome)]
+    if failed:
+        first = failed[0]
+        finding = first.outcome.findings[0]
+        more = f" ({len(failed) - 1} more rules fail)" if len(failed) > 1 else ""
+        raise PublishError(
+            f"nothing was sent: {first.artifact} does not pass the rule {first.rule}: {finding}"
+            f"{more}. Remedy: {finding.remedy}"
+        )
+    blocking = {(item.key, rule.name) for item in artifacts for rule in _blocking(item)}
+    for verdict in verdicts:
+        if verdict.outcome.skipped and (verdict.artifact, verdict.rule) in blocking:
+            raise PublishError(
+                f"nothing was sent: the rule {verdict.rule} was not applied to {verdict.artifact}, "
+                f"so nobody knows whether it holds: {verdict.outcome.skipped}"
+            )
+
+
+def _blocking(artifact: Artifact) -> Iterator[Rule]:
+    return (rule for rule in rules_of(artifact) if rule.blocking)
