@@ -1,30 +1,32 @@
-"""A mounted folder as a destination.
+"""``file:///mounted/folder``: a mounted folder, which is a second storage root of the same layout.
 
-Payload is written into ``.wmtp-staging/`` there and fsynced. Then the folder of each model and data
-set is exchanged for one that has the new files (:mod:`wmtp_assets.destinations.generation`); where
-the filesystem cannot do that, they are renamed to their places one by one. A staged file that was
-left by a killed run is gone on with: what it holds is compared part by part.
+Payload is staged in its ``.wmtp/staging/`` and fsynced. Then the folder of each model and data set
+is exchanged, under its lock, for one that holds the staged files and hard links to those that stay,
+as a commit in our own root does. Where that cannot be, files are renamed to their places one by
+one. What a killed run staged is compared chunk by chunk, and only what is missing is written.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
-import re
 import shutil
+import socket
 import stat
 import sys
 import time
+import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path, PurePosixPath
 
+from wmtp_assets.base.errors import LackingFilesystem, LockHeld, SpecError, StoreError
 from wmtp_assets.base.model import relative_path
-from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.progress import Say, human_bytes, silent
+from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.destinations.destination import (
     STALE,
     Advance,
@@ -36,9 +38,10 @@ from wmtp_assets.destinations.destination import (
     may_be_ours,
 )
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.generation import mount_points, replace_in_one_step, tidy
 from wmtp_assets.destinations.listing import MANIFEST, SentFile
+from wmtp_assets.destinations.location import Location
 from wmtp_assets.destinations.outgoing import Outgoing, Reading
+from wmtp_assets.storage.exchange import recover
 from wmtp_assets.storage.files import (
     BLOCK,
     DISK_FULL,
@@ -47,45 +50,50 @@ from wmtp_assets.storage.files import (
     hash_file,
     names_below,
     open_regular,
+    replace_file,
     write_new,
 )
+from wmtp_assets.storage.filesystem import UNSUPPORTED, has_mounts, lacking, mount_points
+from wmtp_assets.storage.linked import replace_linked
+from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.store import Store, drop_shared
 
-STAGING = ".wmtp-staging"
-"""Beside ``MANIFEST.json``: what is on its way. Readers ignore it."""
-
-LOCK = "lock"
-"""In there: held while files get their names."""
+FORM = "file:///mounted/folder"
 
 NEXT = "next"
-"""In the folder of an owner in there: the next generation of a folder, while it is built."""
+"""In a publisher's staging folder: the next folder of an artifact, while it is built."""
 
-_OWNER, _STAGED = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{64}")
-"""Names of folders in there, one per owner, and of files in those: nothing else is ours."""
-
-_NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF))
+_REFUSED = UNSUPPORTED | DISK_FULL | {errno.EACCES, errno.EBUSY, errno.ENAMETOOLONG, errno.ENOENT}
+"""Why a folder is not exchanged and its files are renamed, which needs no room: no hard links (to
+files of others), a mount point, a folder that would get another owner, a file that is gone."""
 
 
 class Folder:
     """A :class:`~wmtp_assets.destinations.destination.Destination` on a mounted filesystem.
 
     Args:
-        root: the folder; it must be there.
-        owner: who publishes; what is staged is gone on with by the same only.
-        part_size: bytes of a part.
+        second: the folder as a storage root; it must be there.
+        owner: who publishes; only the same resumes what was staged.
+        part_size: bytes of a chunk.
     """
 
     streams = 1
     largest = sys.maxsize
 
-    def __init__(self, root: Path, owner: str = "", part_size: int = PART) -> None:
-        self.name = self.key = f"file://{root}"
-        self.root = root
-        self.staging = root / STAGING / hashlib.sha256(owner.encode()).hexdigest()[:16]
+    def __init__(self, second: Store, owner: str = "", part_size: int = PART) -> None:
+        self.root = second.root
+        self.name = self.key = f"file://{self.root}"
+        publisher = hashlib.sha256(owner.encode()).hexdigest()[:16]
+        self.staging = second.internal / "staging" / f"publish-{publisher}"
         self.payload = 0
+        self._second = second
         self._part_size = part_size
         self._is_stopped = False
         self._changed: set[Path] = set()
         self._in_place: set[str] = set()
+        self._say: Say = silent
+
+    # -- reading ---------------------------------------------------------------------------------
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         self._require_root()
@@ -108,18 +116,10 @@ class Folder:
                         found[path.relative_to(self.root).as_posix()] = path.lstat().st_size
         return found
 
-    def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
-        target = self._place(file.path)
-        with self._explained("read"):
-            status = target.lstat()
-            is_alike = stat.S_ISREG(status.st_mode) and status.st_size == file.record.size
-            return is_alike and hash_file(target, advance) == file.record
-
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         self._require_root()
-        target = self._place(path)
         try:
-            with self._explained("read"), open_regular(target) as file:
+            with self._explained("read"), open_regular(self._place(path)) as file:
                 file.seek(start)
                 while block := file.read(BLOCK):
                     yield block
@@ -128,43 +128,79 @@ class Folder:
                 raise NotThere(f"{self.name} has no {path}") from error
             raise
 
+    def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
+        return self._is(self._place(file.path), file.record, advance)
+
     def is_same(
         self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
     ) -> bool:
-        target = self._place(path)
-        try:
-            status = target.lstat()
-            if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
-                return False
-            if how in ("size", "stated"):
-                advance(file.size)
-                return True
-            return hash_file(target, advance) == file.record
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise PublishError(f"cannot read {target}: {error.strerror}") from error
+        is_read = how not in ("size", "stated")
+        return self._is(self._place(path), file.record, advance, is_read)
 
-    def prepare(self, size: int) -> None:
+    def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
+        is_read = path not in self._in_place
+        place = self._staged(path) if is_read else self._place(path)
+        return self._is(place, file.record, advance, is_read)
+
+    def is_placed(
+        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
+    ) -> bool:
+        return self.is_same(path, file, "size", advance)  # it was read where it was staged
+
+    def _is(self, path: Path, record: FileRecord, advance: Advance, is_read: bool = True) -> bool:
+        """Whether a regular file of this size lies there and, if it is read, with this hash."""
+        with self._explained("read"):
+            try:
+                status = path.lstat()
+                if not stat.S_ISREG(status.st_mode) or status.st_size != record.size:
+                    return False
+                if is_read:
+                    return hash_file(path, advance) == record
+            except FileNotFoundError:
+                return False
+        advance(record.size)
+        return True
+
+    # -- staging ---------------------------------------------------------------------------------
+
+    def prepare(self, size: int, say: Say = silent) -> None:
         self._require_root()
-        self._is_stopped = False
+        self._is_stopped, self._say = False, say
         with self._explained("write to", is_staging=True):
             self._require_real_staging()
+            try:
+                self._second.claim()
+            except StoreError as error:
+                raise PublishError(f"{self.name} is somebody's storage root: {error}") from error
             self.staging.mkdir(parents=True, exist_ok=True)
-            for owner in self._owners():
-                self._tidy(owner)
-            there = 0
-            for path, status in self._staged_files():
-                if time.time() - status.st_mtime > STALE:
-                    path.unlink(missing_ok=True)
-                elif path.parent == self.staging:
-                    there += status.st_size
+            there = self._clear_stale()
             free = shutil.disk_usage(self.root).free
+            lacks = lacking(self.staging)
         if size > free + there:
             raise PublishError(
                 f"{self.name} has no room: {human_bytes(size)} to send, {human_bytes(free)} free. "
                 "Nothing was sent; free some space there and run again"
             )
+        if lacks:
+            say(
+                f"the filesystem of {self.name} has no {' and no '.join(lacks)}: files get their "
+                f"names one by one, {MANIFEST} last, and readers may see old and new ones together "
+                "until then. Nobody else may publish there at the same time: nothing would notice"
+            )
+
+    def _clear_stale(self) -> int:
+        """Remove what nobody resumed for :data:`STALE` seconds; bytes that we have staged."""
+        there = 0
+        for path in self.staging.parent.glob("publish-*/*"):
+            with suppress(FileNotFoundError):
+                status, is_mine = path.lstat(), path.parent == self.staging
+                is_unfinished = is_mine and stat.S_ISDIR(status.st_mode)
+                if is_unfinished or time.time() - status.st_mtime > STALE:
+                    if not path.parent.is_symlink():
+                        _discard(path)
+                elif is_mine:
+                    there += status.st_size
+        return there
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         self._require_going_on(file)
@@ -178,7 +214,7 @@ class Folder:
                     staged.unlink()
             descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             with FileIO(descriptor, "r+") as target:
-                os.utime(descriptor)  # gone on with: STALE counts from now
+                os.utime(descriptor)  # resumed: STALE counts from now
                 there = os.fstat(descriptor).st_size
                 for number, data, _ in reading.parts():
                     self._require_going_on(file)
@@ -201,8 +237,7 @@ class Folder:
         try:
             if target.lstat().st_size != file.record.size:
                 return None
-            reading = Reading(replace(file, local=target), self._part_size)
-            found = reading.describe()
+            found = Reading(replace(file, local=target), self._part_size).describe()
             with open_regular(target) as there:
                 os.fsync(there.fileno())
         except (OSError, PublishError):
@@ -215,59 +250,33 @@ class Folder:
     def stop(self) -> None:
         self._is_stopped = True
 
+    # -- names -----------------------------------------------------------------------------------
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         self._require_root()
         self._require_real_staging()
-        path = self.root / STAGING / LOCK
-        with self._explained("write to"):
-            descriptor = self._lock(path)
-        try:
+        with self._locked("publishing", wait=False):
             yield
-        finally:
-            with suppress(OSError):  # the lock ends with its file closed, wherever that lies
-                path.unlink()
-            with suppress(OSError):
-                os.close(descriptor)
-            with suppress(OSError):  # something is staged
-                path.parent.rmdir()
 
-    def _lock(self, path: Path) -> int:
-        """The lock's open file; a filesystem that knows no locks goes without."""
-        while True:
-            path.parent.mkdir(exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(descriptor), path.lstat()):
-                    return descriptor
-            except FileNotFoundError:
-                pass  # whoever held it has removed it: the next one is another file
-            except BlockingIOError:
-                os.close(descriptor)
-                raise PublishError(
-                    f"somebody else gives files their names at {self.name} now. Nothing of this "
-                    "was published; run again in a minute: what was sent is kept"
-                ) from None
-            except OSError as error:
-                if error.errno in _NO_LOCKS:
-                    return descriptor
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
-
-    def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
-        if path in self._in_place:
-            advance(file.size)
-            return True
-        with self._explained("read"):
-            return hash_file(self._staged(path), advance) == file.record
-
-    def is_placed(
-        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
-    ) -> bool:
-        advance(file.size)
-        return self.is_same(path, file, "size")  # its bytes were read where they were staged
+    @contextmanager
+    def _locked(self, name: str, *, wait: bool) -> Iterator[None]:
+        """Hold a lock of the second root; a filesystem without locks does without."""
+        with ExitStack() as held:
+            with self._explained("write to"):
+                try:
+                    held.enter_context(self._second.lock(name, self._say, wait=wait))
+                except LackingFilesystem:
+                    pass
+                except LockHeld as error:
+                    raise PublishError(
+                        f"somebody else gives files their names at {self.name} now ({error}). "
+                        "Nothing of this was published; run again in a minute: what was sent is "
+                        "kept"
+                    ) from None
+                except StoreError as error:  # says how to mend a root of ours
+                    raise error.__cause__ or error from None
+            yield
 
     def commit(self, units: Units, ours: Collection[str]) -> None:
         with self._explained("write to"):
@@ -275,28 +284,47 @@ class Folder:
                 paths = [path for path in files if path not in self._in_place]
                 for path in paths:
                     self._require_inside(self._place(path))
-                if paths and not (unit and self._exchange(unit, paths, ours)):
-                    self._rename(paths)
+                with self._locked(unit, wait=True) if unit else nullcontext():
+                    if paths and not (unit and self._replace(unit, paths, ours)):
+                        self._rename(paths)
 
-    def _exchange(self, unit: str, paths: Collection[str], ours: Collection[str]) -> bool:
-        """Give all staged files of a folder their names in one step; False where that cannot be."""
-        staged = {path.removeprefix(f"{unit}/"): self._staged(path) for path in paths}
+    def _replace(self, unit: str, paths: Collection[str], ours: Collection[str]) -> bool:
+        """Give all staged files of a folder their names in one step; False where that cannot be:
+        nothing has changed then."""
+        current, mine = self._place(unit), {*ours, *paths}
+        files = {path.removeprefix(f"{unit}/"): self._staged(path) for path in paths}
         try:
-            is_done = replace_in_one_step(self.root, unit, self.staging / NEXT, staged, ours)
-            for path in staged.values() if is_done else ():
-                path.unlink()
-            return is_done
+            recover(current)
+            if not replace_linked(self.root, current, self.staging / NEXT, files, mine):
+                return False
+        except OSError as error:
+            if error.errno in _REFUSED:
+                return False
+            raise
         finally:
-            tidy(self.staging / NEXT, self.root)
-            self._changed.update(self._place(unit).parents)
+            self._changed.update((current, *current.parents))
+            self._keep_late(unit, files)
+        for staged in files.values():
+            staged.unlink()
+        return True
 
-    def _tidy(self, owner: Path) -> None:
-        """Remove what is left of generations; what another builds there now stays."""
-        is_left = owner == self.staging
-        with suppress(FileNotFoundError):
-            is_left = is_left or time.time() - (owner / NEXT).lstat().st_mtime > STALE
-        if is_left:
-            tidy(owner / NEXT, self.root)
+    def _keep_late(self, unit: str, replaced: Collection[str]) -> None:
+        """Remove what an exchange left; what others wrote there meanwhile is kept, and said."""
+        old = self.staging / NEXT
+        if not old.is_dir() or has_mounts(old):
+            return
+        for folder, _, _ in os.walk(old):
+            Path(folder).chmod(0o700)
+        drop_shared(old, self._place(unit))
+        for name in replaced:
+            (old / name).unlink(missing_ok=True)
+        if not any(names_below(old, lambda error: None)):
+            _discard(old)
+            return
+        kept = self._second.internal / "previous" / f"{PurePosixPath(unit).name}-{uuid.uuid4()}"
+        kept.parent.mkdir(exist_ok=True)
+        old.rename(kept)
+        self._say(f"{unit} was written to while it was exchanged: that is kept in {kept}")
 
     def _rename(self, paths: Collection[str]) -> None:
         for path in (name for names in describing_last(paths) for name in names):
@@ -323,85 +351,28 @@ class Folder:
         self._require_inside(target)
         with self._explained("delete from"):
             target.unlink(missing_ok=True)
-            for parent in target.parents:
-                if parent == self.root:
-                    break
-                try:
-                    parent.rmdir()
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                        raise
-                    break
+        with suppress(OSError):  # the first that is not empty ends it
+            for parent in target.relative_to(self.root).parents[:-1]:
+                (self.root / parent).rmdir()
 
     def finish(self, paths: Collection[str]) -> None:
         # what cannot be tidied up now is the next publication's to remove
         with suppress(OSError, PublishError):
-            if (self.root / STAGING).is_dir():
+            if self.staging.is_dir():
                 with self.hold():
-                    self._tidy(self.staging)
-                    self._remove_staging([*paths, MANIFEST])
+                    for path in [*map(self._staged, [*paths, MANIFEST]), self.staging / NEXT]:
+                        _discard(path)
+                    self.staging.rmdir()  # what is staged of other files stays
+                    self.staging.parent.rmdir()
 
-    def _require_real_staging(self) -> None:
-        """Refuse a link in the place of the staging folder: what it leads to is not ours."""
-        with self._explained("reach"):
-            place = self._link_in_staging()
-        if place is not None:
-            raise PublishError(
-                f"{place} is a link or a file, and should be a folder that publications alone "
-                "write: files of others could be changed. Nothing was sent; move it away, then run "
-                "again"
-            )
-
-    def _link_in_staging(self) -> Path | None:
-        for folder in (self.root / STAGING, self.staging):
-            with suppress(FileNotFoundError):
-                if not stat.S_ISDIR(folder.lstat().st_mode):
-                    return folder
-        return None
-
-    def _owners(self) -> Iterator[Path]:
-        """The folders of those who publish here; nothing else that lies beside them."""
-        for owner in _listed(self.root / STAGING):
-            with suppress(FileNotFoundError):
-                if _OWNER.fullmatch(owner.name) and stat.S_ISDIR(owner.lstat().st_mode):
-                    yield owner
-
-    def _staged_files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """The files that publications staged, by their names; nothing else that lies there."""
-        for owner in self._owners():
-            for path in _listed(owner):
-                with suppress(FileNotFoundError):
-                    status = path.lstat()
-                    if _STAGED.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
-                        yield path, status
-
-    def _remove_staging(self, paths: Collection[str] | None = None) -> None:
-        """Remove what we staged of these files; None: of all."""
-        names = None if paths is None else {self._staged(path).name for path in paths}
-        with suppress(OSError):
-            if self._link_in_staging() is not None:
-                return
-            for path, _ in self._staged_files():
-                if path.parent == self.staging and (names is None or path.name in names):
-                    path.unlink()
-            self.staging.rmdir()
-            self.staging.parent.rmdir()  # refused where somebody else's are in there
-
-    def _require_one_disk(self, folders: Collection[str]) -> None:
-        """Refuse a mount among folders of ours: no staged file can be renamed into it."""
-        with self._explained("reach"):
-            root = self.root.resolve()
-            places = {(root / folder).resolve() for folder in folders} - {root}
-        for mount in mount_points():
-            if mount in places and root in mount.parents:
-                raise PublishError(
-                    f"{mount} is a mount of its own in {self.name}: no file can be renamed into it "
-                    f"from {STAGING}. Nothing was sent; publish to a folder of one disk, or "
-                    "unmount it"
-                )
+    # -- places ----------------------------------------------------------------------------------
 
     def _place(self, path: str) -> Path:
         return self.root / relative_path(path)
+
+    def _staged(self, path: str) -> Path:
+        """Where a file is staged, whatever its content; two places never share one."""
+        return self.staging / hashlib.sha256(path.encode()).hexdigest()
 
     def _require_inside(self, target: Path) -> None:
         """Refuse a place that a link leads out of the folder."""
@@ -410,18 +381,38 @@ class Folder:
                 f"{target} is reached through a link that leads out of {self.name}: take it away"
             )
 
-    def _staged(self, path: str) -> Path:
-        """Where a file is staged, whatever its content; two places never share one."""
-        return self.staging / hashlib.sha256(path.encode()).hexdigest()
-
     def _require_root(self) -> None:
         with self._explained("reach"):
             is_there = self.root.is_dir()
         if not is_there:
             raise PublishError(
-                f"{self.name}: there is no such folder. Is the volume mounted? If it shall be new, "
+                f"{self.name}: there is no such folder. Is the volume mounted? If it is to be new, "
                 f"make it: mkdir -p {self.root}"
             )
+
+    def _require_real_staging(self) -> None:
+        """Refuse a link in the place of the staging folder: what it leads to is not ours."""
+        for folder in (self.staging.parents[1], self.staging.parent, self.staging):
+            with self._explained("reach"), suppress(FileNotFoundError):
+                if not stat.S_ISDIR(folder.lstat().st_mode):
+                    raise PublishError(
+                        f"{folder} is a link or a file, and should be a folder that publications "
+                        "alone write: files of others could be changed. Nothing was sent; move it "
+                        "away, then run again"
+                    )
+
+    def _require_one_disk(self, folders: Collection[str]) -> None:
+        """Refuse a mount among folders of ours: no staged file can be renamed into it."""
+        with self._explained("reach"):
+            root = self.root.resolve()
+            places = {(root / folder).resolve() for folder in (*folders, INTERNAL)} - {root}
+        for mount in mount_points():
+            if mount in places and root in mount.parents:
+                raise PublishError(
+                    f"{mount} is a mount of its own in {self.name}: no file can be renamed into it "
+                    "from another disk. Nothing was sent; publish to a folder of one disk, or "
+                    "unmount it"
+                )
 
     @contextmanager
     def _explained(self, verb: str, *, is_staging: bool = False) -> Iterator[None]:
@@ -438,7 +429,10 @@ class Folder:
                 free = shutil.disk_usage(self.root).free
                 left = "what was staged and has no name yet is kept"
                 if is_staging:
-                    self._remove_staging()
+                    with suppress(OSError, PublishError):
+                        self._require_real_staging()
+                        _discard(self.staging)
+                        self.staging.parent.rmdir()  # refused where somebody else's are in there
                     left = "nothing was published, and what was staged is removed"
                 raise PublishError(
                     f"{self.name} is full ({error.strerror}, {human_bytes(free)} were free): "
@@ -451,11 +445,50 @@ class Folder:
             ) from error
 
 
-def _listed(folder: Path) -> list[Path]:
-    """What is in a folder; others may remove it meanwhile."""
-    with suppress(FileNotFoundError):
-        return sorted(folder.iterdir())
-    return []
+def problem(location: Location) -> str:
+    """What a URL of this scheme lacks; empty: nothing."""
+    return "" if location.host in ("", "localhost") else "names no absolute folder"
+
+
+def connect(
+    store: Store, location: Location, endpoint_url: str | None = None, *, is_read: bool = False
+) -> Folder:
+    """The destination ``file:///mounted/folder``.
+
+    Raises:
+        SpecError: if it and the storage root lie in each other, and it is written to.
+    """
+    place = Path("/", location.path)
+    folder, root = place.resolve(), store.root.resolve()
+    if not is_read and (folder == root or root in folder.parents or folder in root.parents):
+        raise SpecError(
+            f"{location} and the storage root {store.root} lie in each other: publish to another "
+            "folder"
+        )
+    return Folder(second_root(store, place), "" if is_read else _publisher(store))
+
+
+def second_root(store: Store, folder: Path) -> Store:
+    """A mounted folder as a storage root for the same artifacts."""
+    return Store(replace(store.settings, root=folder), store.catalogue)
+
+
+def _publisher(store: Store) -> str:
+    """Who publishes from this root: two containers may have equal names and equal paths."""
+    path = store.internal / "publish" / "id"
+    with suppress(OSError):
+        if not path.exists():
+            replace_file(path, uuid.uuid4().hex.encode())
+        return f"{socket.gethostname()}:{store.root}:{path.read_text()}"
+    return f"{socket.gethostname()}:{store.root}"
+
+
+def _discard(path: Path) -> None:
+    """Remove what was staged, but no disk that somebody mounted there."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    elif not has_mounts(path):
+        shutil.rmtree(path)
 
 
 def _write(target: FileIO, begin: int, data: bytes) -> None:

@@ -1,4 +1,8 @@
-"""Publishing: everything that can fail first, then the payload, then names, then the manifest."""
+"""Sending a plan: the payload, then names, then ``MANIFEST.json``.
+
+Until all payload is there, a failure leaves the destination as it was; what was sent is kept out of
+sight, and the next call resumes there.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,7 @@ from typing import Any
 
 from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.progress import Progress, Say, silent
-from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.destinations.changes import Plan, make_plan, read_published
+from wmtp_assets.destinations.changes import Plan, is_newer, read_published
 from wmtp_assets.destinations.destination import (
     Destination,
     How,
@@ -22,17 +25,9 @@ from wmtp_assets.destinations.destination import (
     each,
 )
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.journal import key_of, write_rate
+from wmtp_assets.destinations.journal import write_rate
 from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact, SentFile
 from wmtp_assets.destinations.outgoing import Outgoing
-from wmtp_assets.operations.publish_selection import (
-    is_newer,
-    read_local,
-    release_of,
-    require_rules,
-    to_publish,
-)
-from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.store import Store
 
 
@@ -89,142 +84,54 @@ class Done:
         }
 
 
-def plan_publication(
+def transmit(
     store: Store,
-    artifacts: Sequence[Artifact] | None,
     destination: Destination,
+    plan: Plan,
     options: Options = DEFAULT,
-    *,
-    include_local_small: bool = False,
-    say: Say = silent,
-) -> Plan:
-    """What :func:`publish` would do; nothing is written.
-
-    Args:
-        artifacts: what is published; None: all that is committed, but, unless
-            ``include_local_small``, not what exists for tests on one machine.
-
-    Raises:
-        MissingArtifact, CorruptArtifact: if an artifact is not there, or its manifest was changed.
-        PublishError: as :func:`wmtp_assets.destinations.changes.make_plan`.
-    """
-    if artifacts is None:
-        missing = [a.key for a in store.catalogue if not a.optional and not is_committed(store, a)]
-        if missing:
-            say(f"not materialized here, and so not sent: {', '.join(missing)}")
-        chosen = to_publish(store, include_local_small=include_local_small)
-    else:
-        chosen = artifacts
-    chosen = [artifact for artifact in chosen if artifact.key not in options.drop]
-    if not chosen and not options.drop:
-        raise PublishError(_nothing(store))
-    plan = make_plan(
-        destination,
-        [read_local(store, artifact) for artifact in chosen],
-        store.settings.source,
-        release_of(store),
-        options.how,
-        drop=options.drop,
-        downgrade=options.downgrade,
-        overwrite=options.overwrite,
-        say=say,
-    )
-    if artifacts is None:
-        _say_kept(store, plan, say)
-    return plan
-
-
-def _nothing(store: Store) -> str:
-    """Why there is nothing to publish, and what to do."""
-    if to_publish(store, include_local_small=True):
-        return (
-            f"under {store.root} are only small splits and micro models, which exist for tests on "
-            "one machine: there is nothing else to publish. If they shall be published: wmtp "
-            "publish --include-local-small --to URL"
-        )
-    return (
-        f"nothing of what is meant is materialized under {store.root}: there is nothing to "
-        "publish. Make it: make materialize, or make materialize SELECT='+NAME' for what is "
-        "optional"
-    )
-
-
-def _say_kept(store: Store, plan: Plan, say: Say) -> None:
-    """Say what stays published although it is not here."""
-    known = {artifact.key: artifact for artifact in store.catalogue}
-    kept = [key for key in plan.others if key in known and not is_committed(store, known[key])]
-    unknown = [key for key in plan.others if key not in known]
-    if kept:
-        say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
-    if unknown:
-        say(
-            f"published, not known to this version of the project, and kept as it is: "
-            f"{', '.join(unknown)}. To publish it no longer: --drop {unknown[0]}"
-        )
-
-
-def publish(
-    store: Store,
-    artifacts: Sequence[Artifact] | None,
-    destination: Destination,
-    options: Options = DEFAULT,
-    *,
-    include_local_small: bool = False,
     say: Say = silent,
 ) -> Done:
     """Send what is new or changed, verify it, and write ``MANIFEST.json``.
 
-    Every rule is applied first to the artifacts of which something is sent. Until all payload is
-    there, a failure leaves the destination as it was; what was sent is kept out of sight, and the
-    next call goes on with it.
+    Args:
+        store: there the rate is remembered.
 
-    Args, Raises: as :func:`plan_publication`; and
-        PublishError: if a rule does not hold, a file changes while it is read, somebody else
-            publishes meanwhile, or the destination refuses.
+    Raises:
+        PublishError: if a file changes while it is read, somebody else publishes meanwhile, or the
+            destination refuses.
     """
-
-    def waiting(line: str) -> None:
-        say(f"{destination.name}: {line}")
-
-    with store.lock(f"publish-{key_of(destination.key)}", waiting):
-        plan = plan_publication(
-            store, artifacts, destination, options, include_local_small=include_local_small, say=say
-        )
-        sending = {file.artifact for file in plan.outgoing}
-        chosen = [local.artifact for local in plan.locals if local.artifact.key in sending]
-        require_rules(store, chosen, say)
-        started, before = time.monotonic(), destination.payload
-        sent = _send(destination, plan, say)
-        listing = _listing(plan, sent, downgrade=options.downgrade)
-        is_written = listing is not plan.before.listing
-        deleted: tuple[str, ...] = ()
-        is_held = is_written or bool(sent) or (options.delete and bool(plan.extra))
-        with destination.hold() if is_held else nullcontext():
-            if sent:
-                _commit(destination, plan, sent, options.how, say)
-            seconds, payload = time.monotonic() - started, destination.payload - before
-            if is_written:
-                write_rate(store, destination.key, payload, seconds)
-                _write_manifest(destination, plan.before.data, listing, sent)
-            elif sent:  # what was damaged lies there again
-                _require_as_before(destination, plan.before.data, "Run again")
-            if options.delete and plan.extra:
-                data = listing.render() if is_written else plan.before.data
-                _require_as_before(destination, data, "Nothing was deleted; run again")
-                deleted = _delete(destination, plan, say)
-                listing = listing.model_copy(update={"retired": {}})
-                destination.write_manifest(listing.render())
-                _require_manifest(destination, listing)
-                is_written = True
-        destination.finish([file.path for local in plan.locals for file in local.files])
-        return Done(plan, listing, payload, seconds, is_written, deleted)
+    started, before = time.monotonic(), destination.payload
+    sent = _send(destination, plan, say)
+    listing = _listing(plan, sent, downgrade=options.downgrade)
+    is_written = listing is not plan.before.listing
+    deleted: tuple[str, ...] = ()
+    is_held = is_written or bool(sent) or (options.delete and bool(plan.extra))
+    with destination.hold() if is_held else nullcontext():
+        if sent:
+            _commit(destination, plan, sent, options.how, say)
+        seconds, payload = time.monotonic() - started, destination.payload - before
+        if is_written:
+            write_rate(store, destination.key, payload, seconds)
+            _write_manifest(destination, plan.before.data, listing, sent)
+        elif sent:  # what was damaged lies there again
+            _require_as_before(destination, plan.before.data, "Run again")
+        if options.delete and plan.extra:
+            data = listing.render() if is_written else plan.before.data
+            _require_as_before(destination, data, "Nothing was deleted; run again")
+            deleted = _delete(destination, plan, say)
+            listing = listing.model_copy(update={"retired": {}})
+            destination.write_manifest(listing.render())
+            _require_manifest(destination, listing)
+            is_written = True
+    destination.finish([file.path for local in plan.locals for file in local.files])
+    return Done(plan, listing, payload, seconds, is_written, deleted)
 
 
 def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]:
     """Stage what is to be sent, and read back what is staged, where nobody did."""
     if not plan.outgoing:
         return {}
-    destination.prepare(plan.size)
+    destination.prepare(plan.size, say)
     sent = _stage(destination, plan.outgoing, say)
     advance = comparing("comparing what was sent", sent, say)
 

@@ -1,17 +1,19 @@
-"""What is published: the artifacts of a selection, and the files of each."""
+"""``wmtp publish``: which artifacts are sent, that every rule holds on them, and the sending."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
+from wmtp_assets.destinations.changes import Plan, make_plan
+from wmtp_assets.destinations.destination import Destination
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.outgoing import Outgoing
+from wmtp_assets.destinations.journal import key_of
+from wmtp_assets.destinations.outgoing import Local, Outgoing
+from wmtp_assets.destinations.sending import DEFAULT, Done, Options, transmit
 from wmtp_assets.documents.of_storage.release import released
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.verify import verify
@@ -21,16 +23,6 @@ from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
-
-
-@dataclass(frozen=True)
-class Local:
-    """An artifact as it is committed here."""
-
-    artifact: Artifact
-    version: str
-    content_sha256: str
-    files: tuple[Outgoing, ...]
 
 
 def is_local_small(artifact: Artifact) -> bool:
@@ -134,27 +126,6 @@ def release_of(store: Store) -> str | None:
     return None
 
 
-def is_newer(version: str, than: str | None) -> bool:
-    """Whether a release's version is higher: numbers as numbers; ``-rc1`` is before what it leads
-    to, ``+build`` means nothing, and no release is the lowest."""
-    if than is None:
-        return True
-    return _order(version) > _order(than)
-
-
-def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
-    main, _, rest = version.partition("+")[0].partition("-")
-    numbers = [int(number) for number in re.findall(r"[0-9]{1,9}", main)]
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    words = re.findall(r"[0-9]{1,9}|[A-Za-z]+", rest)
-    return (
-        numbers,
-        not rest,
-        [(not word.isdigit(), int(word) if word.isdigit() else 0, word) for word in words],
-    )
-
-
 def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent) -> None:
     """Apply every rule to the artifacts, now.
 
@@ -184,3 +155,110 @@ def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent
 
 def _blocking(artifact: Artifact) -> Iterator[Rule]:
     return (rule for rule in rules_of(artifact) if rule.blocking)
+
+
+def plan_publication(
+    store: Store,
+    artifacts: Sequence[Artifact] | None,
+    destination: Destination,
+    options: Options = DEFAULT,
+    *,
+    include_local_small: bool = False,
+    say: Say = silent,
+) -> Plan:
+    """What :func:`publish` would do; nothing is written.
+
+    Args:
+        artifacts: what is published; None: all that is committed, but, unless
+            ``include_local_small``, not what exists for tests on one machine.
+
+    Raises:
+        MissingArtifact, CorruptArtifact: if an artifact is not there, or its manifest was changed.
+        PublishError: as :func:`wmtp_assets.destinations.changes.make_plan`.
+    """
+    if artifacts is None:
+        missing = [a.key for a in store.catalogue if not a.optional and not is_committed(store, a)]
+        if missing:
+            say(f"not materialized here, and so not sent: {', '.join(missing)}")
+        chosen = to_publish(store, include_local_small=include_local_small)
+    else:
+        chosen = artifacts
+    chosen = [artifact for artifact in chosen if artifact.key not in options.drop]
+    if not chosen and not options.drop:
+        raise PublishError(_nothing(store))
+    plan = make_plan(
+        destination,
+        [read_local(store, artifact) for artifact in chosen],
+        store.settings.source,
+        release_of(store),
+        options.how,
+        drop=options.drop,
+        downgrade=options.downgrade,
+        overwrite=options.overwrite,
+        say=say,
+    )
+    if artifacts is None:
+        _say_kept(store, plan, say)
+    return plan
+
+
+def _nothing(store: Store) -> str:
+    """Why there is nothing to publish, and what to do."""
+    if to_publish(store, include_local_small=True):
+        return (
+            f"under {store.root} are only small splits and micro models, which exist for tests on "
+            "one machine: there is nothing else to publish. If they shall be published: wmtp "
+            "publish --include-local-small --to URL"
+        )
+    return (
+        f"nothing of what is meant is materialized under {store.root}: there is nothing to "
+        "publish. Make it: make materialize, or make materialize SELECT='+NAME' for what is "
+        "optional"
+    )
+
+
+def _say_kept(store: Store, plan: Plan, say: Say) -> None:
+    """Say what stays published although it is not here."""
+    known = {artifact.key: artifact for artifact in store.catalogue}
+    kept = [key for key in plan.others if key in known and not is_committed(store, known[key])]
+    unknown = [key for key in plan.others if key not in known]
+    if kept:
+        say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
+    if unknown:
+        say(
+            f"published, not known to this version of the project, and kept as it is: "
+            f"{', '.join(unknown)}. To publish it no longer: --drop {unknown[0]}"
+        )
+
+
+def publish(
+    store: Store,
+    artifacts: Sequence[Artifact] | None,
+    destination: Destination,
+    options: Options = DEFAULT,
+    *,
+    include_local_small: bool = False,
+    say: Say = silent,
+) -> Done:
+    """Send what is new or changed, verify it, and write ``MANIFEST.json``.
+
+    Every rule is applied first to the artifacts of which something is sent. Until all payload is
+    there, a failure leaves the destination as it was; what was sent is kept out of sight, and the
+    next call goes on with it.
+
+    Args, Raises: as :func:`plan_publication`; and
+        PublishError: if a rule does not hold, a file changes while it is read, somebody else
+            publishes meanwhile, or the destination refuses.
+    """
+
+    def waiting(line: str) -> None:
+        say(f"{destination.name}: {line}")
+
+    with store.lock(f"publish-{key_of(destination.key)}", waiting):
+        plan = plan_publication(
+            store, artifacts, destination, options, include_local_small=include_local_small, say=say
+        )
+        sending = {file.artifact for file in plan.outgoing}
+        chosen = [local.artifact for local in plan.locals if local.artifact.key in sending]
+        require_rules(store, chosen, say)
+        return transmit(store, destination, plan, options, say)

@@ -22,7 +22,7 @@ from wmtp_assets.destinations import destination as destinations
 from wmtp_assets.destinations import s3
 from wmtp_assets.destinations.destination import How
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.listing import MANIFEST, parse_listing
 from wmtp_assets.destinations.open import open_destination
@@ -704,8 +704,8 @@ def test_pull_goes_on_where_it_was_cut(
 KILLED = """
 import os, sys
 from pathlib import Path
-from wmtp_assets.catalogue.artifact import Catalogue
-from wmtp_assets.publish import destination, s3
+from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.destinations import destination, s3
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.destinations.s3 import S3
