@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from wmtp_assets.operations.publish_selection import named
+from wmtp_assets.operations.publish import named
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.settings import Settings
