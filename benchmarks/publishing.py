@@ -33,7 +33,7 @@ from typing import Any
 
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.destinations.location import Location
-from wmtp_assets.destinations.s3 import open_s3
+from wmtp_assets.destinations.s3 import connect
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.storage.store import Store
@@ -115,7 +115,7 @@ def run(recipe: str, root: Path, url: str) -> None:
                 s3.upload_file(str(path), "benchmark", f"plain/{artifact.base}/{name}")
                 payload += path.stat().st_size
     else:
-        destination = open_s3(store, Location("s3", "benchmark", "tree"), url)
+        destination = connect(store, Location("s3", "benchmark", "tree"), url)
         started = time.perf_counter()
         payload = publish(store, artifacts, destination).payload
     seconds = time.perf_counter() - started

@@ -45,6 +45,10 @@ class LockHeld(StoreError):
     """Another process holds a lock that nobody wants to wait for."""
 
 
+class LackingFilesystem(StoreError):
+    """The filesystem of a storage root has no file locks, hard links or renames of folders."""
+
+
 class DamagedRecord(InvalidInput):
     """The bytes of a record have another checksum than the archive says."""
 

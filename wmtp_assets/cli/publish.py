@@ -19,10 +19,10 @@ from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.destinations.changes import STATES, Plan
 from wmtp_assets.destinations.destination import How
 from wmtp_assets.destinations.journal import read_rate
+from wmtp_assets.destinations.location import forms
 from wmtp_assets.destinations.open import open_destination
-from wmtp_assets.operations.publish import Done, Options, plan_publication
+from wmtp_assets.operations.publish import Done, Options, named, plan_publication
 from wmtp_assets.operations.publish import publish as send
-from wmtp_assets.operations.publish_selection import named
 
 endpoint_option = click.option(
     "--endpoint-url",
@@ -38,7 +38,7 @@ endpoint_option = click.option(
     "url",
     required=True,
     metavar="URL",
-    help="s3://bucket/prefix, file:///mounted/folder or vessl://storage/volume/path",
+    help=f"{forms()}.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; write nothing.")
 @click.option("--include-local-small", is_flag=True, help="Also small splits and micro models.")

@@ -15,6 +15,7 @@ from wmtp_assets.cli.common import (
 )
 from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.cli.publish import endpoint_option
+from wmtp_assets.destinations.location import forms
 from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.operations.pull import choose, pull, read_listing, require_room
 
@@ -26,7 +27,7 @@ from wmtp_assets.operations.pull import choose, pull, read_listing, require_room
     "url",
     required=True,
     metavar="URL",
-    help="Where it was published: s3://…, file:///… or vessl://…",
+    help=f"Where it was published: {forms()}.",
 )
 @endpoint_option
 @json_option

@@ -13,6 +13,7 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.artifacts import OPTIONAL_TAG, OWNERS, plain_failures
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.destinations.location import forms
 from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.operations.publish import DEFAULT, Done, publish
 from wmtp_assets.rules.apply import is_committed
@@ -25,7 +26,7 @@ class PublishResource(dg.ConfigurableResource):
     """Where artifacts are published.
 
     Attributes:
-        url: ``s3://``, ``file://`` or ``vessl://``; it holds no secrets. Empty: nowhere.
+        url: as ``wmtp publish --to`` takes it; it holds no secrets. Empty: nowhere.
     """
 
     url: str = ""
@@ -43,8 +44,8 @@ class PublishResource(dg.ConfigurableResource):
         """
         if not self.url:
             raise SpecError(
-                f"{PUBLISH_VARIABLE} is not set: where to publish is not known. Set it to "
-                "s3://bucket/prefix, file:///mounted/folder or vessl://storage/volume/path before "
+                f"{PUBLISH_VARIABLE} is not set: where to publish is not known. Set it to one of "
+                f"{forms()} before "
                 "make ui or dagster asset materialize is started; or, without Dagster: "
                 "wmtp publish --to URL"
             )

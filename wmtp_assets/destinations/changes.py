@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +21,7 @@ from wmtp_assets.destinations.listing import (
     SentFile,
     parse_listing,
 )
-from wmtp_assets.destinations.outgoing import Outgoing
-from wmtp_assets.operations.publish_selection import Local, is_newer
+from wmtp_assets.destinations.outgoing import Local, Outgoing
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.manifest import FileRecord
 
@@ -294,6 +294,27 @@ def _require_heads(name: str, listing: Listing, locals_: Sequence[Local]) -> Non
 
 def _is_older(release: str | None, than: str) -> bool:
     return release != than and is_newer(than, release)
+
+
+def is_newer(version: str, than: str | None) -> bool:
+    """Whether a release's version is higher: numbers as numbers; ``-rc1`` is before what it leads
+    to, ``+build`` means nothing, and no release is the lowest."""
+    if than is None:
+        return True
+    return _order(version) > _order(than)
+
+
+def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
+    main, _, rest = version.partition("+")[0].partition("-")
+    numbers = [int(number) for number in re.findall(r"[0-9]{1,9}", main)]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    words = re.findall(r"[0-9]{1,9}|[A-Za-z]+", rest)
+    return (
+        numbers,
+        not rest,
+        [(not word.isdigit(), int(word) if word.isdigit() else 0, word) for word in words],
+    )
 
 
 def _require_size(destination: Destination, locals_: Sequence[Local]) -> None:

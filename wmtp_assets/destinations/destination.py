@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
-from wmtp_assets.base.progress import Progress, Say
+from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, SentFile
@@ -109,10 +109,14 @@ class Destination(Protocol):
         """
         ...
 
-    def prepare(self, size: int) -> None:
+    def prepare(self, size: int, say: Say = silent) -> None:
         """Require that ``size`` bytes more may be written, before the first of them is sent; remove
         what we left more than :data:`STALE` seconds ago. Called under the lock of the destination:
-        what is remembered of it is read here."""
+        what is remembered of it is read here.
+
+        Args:
+            say: told what the destination lacks of what is promised.
+        """
         ...
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:

@@ -9,6 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NoReturn
 
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import SentFile, composite
 from wmtp_assets.storage.files import PART, open_regular
@@ -37,6 +38,16 @@ class Outgoing:
     def part_size(self, least: int = PART) -> int:
         """Bytes of each part but the last."""
         return least * max(1, -(-self.record.size // (least * MAX_PARTS)))
+
+
+@dataclass(frozen=True)
+class Local:
+    """An artifact as it is committed here."""
+
+    artifact: Artifact
+    version: str
+    content_sha256: str
+    files: tuple[Outgoing, ...]
 
 
 class Reading:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from typing import Any
 
+from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
     READINGS,
@@ -48,6 +50,11 @@ from wmtp_assets.storage.files import PART, Hasher
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer.patience import complete
+
+FORM = "s3://bucket/prefix"
+
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+"""Names of buckets, old ones too."""
 
 PARTS = 8
 """Parts that are on their way at the same time: so many times 16 MiB are in memory."""
@@ -203,7 +210,7 @@ class S3:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    def prepare(self, size: int) -> None:
+    def prepare(self, size: int, say: Say = silent) -> None:
         self._is_stopped = False
         self._journal.load()
         # what cannot be tidied up now is the next publication's to abort
@@ -508,7 +515,14 @@ def _raise_first(running: list[Future[None]]) -> None:
         task.result()
 
 
-def open_s3(store: Store, location: Location, endpoint_url: str | None) -> S3:
+def problem(location: Location) -> str:
+    """What a URL of this scheme lacks; empty: nothing."""
+    return "" if BUCKET.fullmatch(location.host) else "names no bucket"
+
+
+def connect(
+    store: Store, location: Location, endpoint_url: str | None = None, *, is_read: bool = False
+) -> S3:
     """The destination ``s3://bucket/prefix``, with the credentials of the environment or a profile.
 
     Raises:

@@ -21,11 +21,13 @@ from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.location import Location
-from wmtp_assets.destinations.s3 import S3
+from wmtp_assets.destinations.s3 import BUCKET, S3
 from wmtp_assets.destinations.s3_client import import_boto3, make_client, read_checksum
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART
 from wmtp_assets.storage.store import Store
+
+FORM = "vessl://storage/volume/path"
 
 MAKE = (
     "Make one: python3 -m venv ~/.vessl-venv && ~/.vessl-venv/bin/pip install vessl && "
@@ -123,7 +125,7 @@ def ask(location: Location, kind: str = "write") -> Volume:
         PublishError: if it cannot be run, has no ``vessl``, or VESSL refuses.
     """
     python = read_interpreter()
-    command = [python, "-I", str(HELPER), location.host, location.volume, kind]
+    command = [python, "-I", str(HELPER), location.host, location.path.partition("/")[0], kind]
     try:
         done = subprocess.run(
             command,
@@ -206,17 +208,30 @@ def _credentials(first: Volume, renew: Callable[[], Volume]) -> Any:
     )
 
 
-def open_vessl(store: Store, location: Location, kind: str = "write", part_size: int = PART) -> S3:
-    """The destination ``vessl://storage/volume/path``.
+def problem(location: Location) -> str:
+    """What a URL of this scheme lacks; empty: nothing."""
+    if not BUCKET.fullmatch(location.host):
+        return "names no storage"
+    return "" if location.path else "names no volume"
 
-    Args:
-        kind: ``read`` where nothing is written.
+
+def connect(
+    store: Store,
+    location: Location,
+    endpoint_url: str | None = None,
+    *,
+    is_read: bool = False,
+    part_size: int = PART,
+) -> S3:
+    """The destination ``vessl://storage/volume/path``.
 
     Raises:
         SpecError, PublishError: as :func:`ask` and
             :func:`wmtp_assets.destinations.s3_client.make_client`.
     """
     boto3, checksum = import_boto3(), read_checksum()
+    kind = "read" if is_read else "write"
+    _, _, path = location.path.partition("/")
     volume = ask(location, kind)
     from botocore.credentials import CredentialProvider, CredentialResolver
     from botocore.session import get_session
@@ -239,6 +254,6 @@ def open_vessl(store: Store, location: Location, kind: str = "write", part_size:
         region=region,
         path_style=volume.path_style,
     )
-    prefix = "/".join(filter(None, (volume.path.strip("/"), location.path)))
+    prefix = "/".join(filter(None, (volume.path.strip("/"), path)))
     journal = Journal.of(store, str(location))
     return S3(client, volume.bucket, prefix, str(location), journal, part_size, checksum)

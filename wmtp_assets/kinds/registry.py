@@ -15,7 +15,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-import wmtp_assets
 from wmtp_assets import kinds
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
@@ -31,6 +30,8 @@ from wmtp_assets.catalogue.specs import (
 )
 from wmtp_assets.kinds.kind import Kind
 from wmtp_assets.rules.findings import Rule
+
+PACKAGE = Path(__file__).parents[1]
 
 
 @cache
@@ -59,13 +60,12 @@ def kind_of(artifact: Artifact[Any]) -> Kind[Any]:
 @cache
 def all_rules() -> tuple[Rule[Any], ...]:
     """Every rule: those about all kinds first, then room by room."""
-    package = wmtp_assets.__name__
-    rooms = [room.name for room in pkgutil.iter_modules(wmtp_assets.__path__) if room.ispkg]
-    places = [f"{package}.rules", *(f"{package}.{room}.rules" for room in rooms), kinds.__name__]
+    rooms = [room.name for room in pkgutil.iter_modules([str(PACKAGE)]) if room.ispkg]
+    places = ["rules", *(f"{room}.rules" for room in rooms), "kinds"]
     return tuple(
         rule
         for place in places
-        for module in _modules(place)
+        for module in _modules(f"{PACKAGE.name}.{place}")
         for rule in getattr(module, "RULES", ())
     )
 
@@ -76,8 +76,8 @@ def _modules(name: str) -> Iterator[Any]:
     The room above it is not imported for that: ``components/`` needs Dagster.
     """
     _, *folders, last = name.split(".")
-    above = [str(Path(path, *folders)) for path in wmtp_assets.__path__]
-    if last not in {module.name for module in pkgutil.iter_modules(above)}:
+    above = str(Path(PACKAGE, *folders))
+    if last not in {module.name for module in pkgutil.iter_modules([above])}:
         return
     package = import_module(name)
     yield package

@@ -13,7 +13,10 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+from wmtp_assets.storage.files import fsync_folder
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -57,7 +60,7 @@ def exchange_at_once(new: Path, current: Path) -> bool:
     return code == 0
 
 
-def exchange(new: Path, current: Path) -> None:
+def exchange(new: Path, current: Path) -> bool:
     """Make ``current`` what ``new`` is now, and ``new`` what ``current`` was.
 
     A reader sees the old folder or the new one; in the fallback it may for a moment see none.
@@ -66,7 +69,7 @@ def exchange(new: Path, current: Path) -> None:
         OSError: as :func:`exchange_at_once`.
     """
     if exchange_at_once(new, current):
-        return
+        return True
     aside = _aside(current)
     current.rename(aside)
     try:
@@ -80,6 +83,32 @@ def exchange(new: Path, current: Path) -> None:
         current.rename(new)
         aside.rename(current)
         raise
+    return True
+
+
+def install(new: Path, current: Path, swap: Callable[[Path, Path], bool] = exchange) -> bool:
+    """Put a finished folder in the place of ``current``, durably; what was there is ``new`` then.
+
+    The files in it are flushed already. ``current`` may be absent.
+
+    Args:
+        swap: :func:`exchange`, or :func:`exchange_at_once` where a reader must never find nothing.
+
+    Returns:
+        Whether it was done, as ``swap`` says.
+
+    Raises:
+        OSError: if the system refuses; no name has changed then, unless only its flush failed.
+    """
+    for folder, _, _ in os.walk(new):
+        fsync_folder(Path(folder))
+    if not current.is_dir():
+        current.parent.mkdir(parents=True, exist_ok=True)
+        new.rename(current)
+    elif not swap(new, current):
+        return False
+    fsync_folder(current.parent)
+    return True
 
 
 def is_atomic(folder: Path) -> bool:

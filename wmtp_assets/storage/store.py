@@ -26,6 +26,7 @@ from wmtp_assets.base.child import reading
 from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.errors import (
     CorruptArtifact,
+    LackingFilesystem,
     LockHeld,
     MissingArtifact,
     StoreError,
@@ -36,7 +37,7 @@ from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
 from wmtp_assets.storage import manifest, pieces
-from wmtp_assets.storage.exchange import exchange, is_cut_off, recover
+from wmtp_assets.storage.exchange import install, is_cut_off, recover
 from wmtp_assets.storage.files import (
     DISK_FULL,
     PART,
@@ -49,6 +50,7 @@ from wmtp_assets.storage.files import (
     replace_file,
     write_new,
 )
+from wmtp_assets.storage.filesystem import LOCKS, UNSUPPORTED, lacking
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.pieces import Cut, Piece, cut_parts
 
@@ -325,12 +327,13 @@ class Store:
 
         Raises:
             LockHeld: if another process holds it and ``wait`` is False.
+            LackingFilesystem: if the filesystem has no locks.
             StoreError: if the root cannot be written.
             OSError: if the disk is full.
         """
         path = self.internal / "locks" / f"{name.replace('/', '--')}.lock"
         holder = path.with_suffix(".json")
-        lock = FileLock(path)
+        lock = FileLock(path, fallback_to_soft=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -342,6 +345,8 @@ class Store:
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise
+            if error.errno in UNSUPPORTED - _READ_ONLY:
+                raise self._lacks([LOCKS]) from error
             raise self._refused(name, error) from error
         with ExitStack() as at_end:
             at_end.callback(lock.release)
@@ -432,12 +437,14 @@ class Store:
 
         Raises:
             StoreError: if the disk is full or refuses (what is committed stays), something lies
-                where a folder must be, the root belongs to the other source, or it spreads over two
-                filesystems.
+                where a folder must be, the root belongs to the other source, it spreads over two
+                filesystems, or the filesystem lacks what a commit needs.
         """
         with self._explained_refusal(artifact):
             self.require_place(artifact)
             self.claim()
+            if lacks := lacking(self.internal):
+                raise self._lacks(lacks)
             with self.lock(artifact.key, say):
                 parent = self.internal / "staging" / artifact.key
                 shutil.rmtree(parent, ignore_errors=True)
@@ -469,6 +476,15 @@ class Store:
                     f"no commit is atomic ({error}). Keep the storage root on one filesystem"
                 ) from error
             raise self._refused(artifact.key, error) from error
+
+    def _lacks(self, what: Collection[str]) -> LackingFilesystem:
+        """The error for a root on a filesystem that lacks something."""
+        return LackingFilesystem(
+            f"the filesystem of {self.root} has no {' and no '.join(what)}, so no commit there is "
+            "safe. Nothing was changed; keep the storage root on a local disk (ext4, xfs, btrfs "
+            f"or APFS): export {ROOT_VARIABLE}=/path/on/it, and run this again. A folder there can "
+            "still be published to: wmtp publish --to file://FOLDER"
+        )
 
     def _refused(self, what: str, error: OSError) -> StoreError:
         """The error for a person whose disk refuses something."""
@@ -529,17 +545,10 @@ class Store:
                 made = previous.files.keys() if previous else frozenset()
                 _carry_over(artifact, target, staged.folder, made, say)
             write_new(staged.folder / artifact.manifest, data)
-            for folder, _, _ in os.walk(staged.folder):
-                fsync_folder(Path(folder))
-            if target.is_dir():
-                exchange(staged.folder, target)
-                fsync_folder(target.parent)
+            install(staged.folder, target)
+            if staged.folder.is_dir():
                 is_same = previous is not None and previous.content_sha256 == sealed.content_sha256
                 self._keep_previous(artifact, staged.folder, is_same)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                staged.folder.rename(target)
-                fsync_folder(target.parent)
         return sealed
 
     def amend(self, artifact: Artifact, changes: Document) -> Manifest:
@@ -612,7 +621,7 @@ class Store:
 
     def _keep_previous(self, artifact: Artifact, old: Path, is_same: bool) -> None:
         """Keep what the artifact was; of the same content the committed copy is enough."""
-        _drop_shared(old, self.folder(artifact))
+        drop_shared(old, self.folder(artifact))
         if is_same or not old.exists():
             return
         kept = self.previous(artifact)
@@ -702,7 +711,7 @@ def _carry_over(
                 say(f"kept {path}, which is no file of {artifact.key}; move it elsewhere")
 
 
-def _drop_shared(old: Path, current: Path) -> None:
+def drop_shared(old: Path, current: Path) -> None:
     """Remove from ``old`` the names of files that ``current`` holds too, and empty folders."""
     for path in list(_files_below(old)):
         try:

@@ -16,7 +16,7 @@ from wmtp_assets.components.types import definitions_of
 from wmtp_assets.definitions import build_defs, defs
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.kinds.registry import load_catalogue
-from wmtp_assets.operations.publish_selection import is_local_small
+from wmtp_assets.operations.publish import is_local_small
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 

@@ -14,13 +14,17 @@ import pytest
 
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.destinations import s3_client
-from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.destinations.s3_client import make_client
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations.front import Front, serve_front
-from wmtp_assets_tests.destinations.trees import CATALOGUE, make_store
+from wmtp_assets_tests.destinations.trees import (
+    CATALOGUE,
+    at,
+    make_store,
+)
 
 PART = 1_000_000
 """Bytes of a part in these tests: a file of 3,000,000 bytes has three."""
@@ -52,7 +56,7 @@ def mounted(tmp_path: Path) -> Path:
 @pytest.fixture
 def folder(mounted: Path) -> Folder:
     """The same as a destination."""
-    return Folder(mounted, part_size=PART)
+    return at(mounted, part_size=PART)
 
 
 @pytest.fixture(scope="session")

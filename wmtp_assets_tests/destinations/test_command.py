@@ -18,7 +18,7 @@ from wmtp_assets.base.settings import Settings
 from wmtp_assets.cli.main import cli
 from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, parse_listing
-from wmtp_assets.operations.publish_selection import named
+from wmtp_assets.operations.publish import named
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations.trees import (
     CATALOGUE,
@@ -143,7 +143,7 @@ def test_ctrl_c_says_what_is_waited_for_and_the_second_ends_at_once(
 
 SLOW = """
 import signal, sys, time
-from wmtp_assets.publish import folder
+from wmtp_assets.destinations import file as folder
 from wmtp_assets.cli.main import main
 write = folder._write
 def slow(*args):

@@ -10,25 +10,26 @@ import threading
 import time
 from io import FileIO
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from wmtp_assets.base.errors import WrongRoot
 from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.destinations import destination as destinations
-from wmtp_assets.destinations import folder as module
-from wmtp_assets.destinations import generation
+from wmtp_assets.destinations import file as module
+from wmtp_assets.destinations import sending as publishing
+from wmtp_assets.destinations.changes import is_newer
 from wmtp_assets.destinations.destination import Stopped
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.folder import STAGING, Folder
+from wmtp_assets.destinations.file import NEXT, Folder
 from wmtp_assets.destinations.listing import MANIFEST, SentFile, parse_listing
 from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.kinds.registry import expand
-from wmtp_assets.operations import publish as publishing
 from wmtp_assets.operations.publish import Options, plan_publication, publish
-from wmtp_assets.operations.publish_selection import is_newer
+from wmtp_assets.storage import filesystem, linked
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.base.test_child import wait_until
@@ -41,12 +42,16 @@ from wmtp_assets_tests.destinations.trees import (
     OTHER,
     RELEASE,
     ROWS,
+    STAGING,
+    at,
     commit,
     files_below,
     make_store,
     random_bytes,
     release,
 )
+from wmtp_assets_tests.storage.filesystems import Lack, play
+from wmtp_assets_tests.storage.test_linked import REFUSALS, Refuse, refuse_exchange, refuse_links
 from wmtp_assets_tests.trees import damage, flip, tree
 
 FILE = SentFile(size=1, sha256="0" * 64, part_size=1, composite=f"{'A' * 43}=-1")
@@ -54,14 +59,14 @@ FILE = SentFile(size=1, sha256="0" * 64, part_size=1, composite=f"{'A' * 43}=-1"
 
 def publish_all(store: Store, mounted: Path, owner: str = "", **options: Any) -> Folder:
     """Publish to a folder; the destination, which says how much was sent."""
-    destination = Folder(mounted, owner, PART)
+    destination = at(mounted, owner, PART)
     publish(store, None, destination, Options(**options))
     return destination
 
 
 def states(store: Store, mounted: Path) -> dict[str, int]:
     """State → number of files of a plan."""
-    plan = plan_publication(store, None, Folder(mounted, part_size=PART))
+    plan = plan_publication(store, None, at(mounted, part_size=PART))
     return {state: count["files"] for state, count in plan.count().items() if count["files"]}
 
 
@@ -130,7 +135,7 @@ def test_what_this_checkout_does_not_know_stays_published(tree_store: Store, mou
     publish_all(tree_store, mounted)
     older = without(tree_store, DATASET)
     said: list[str] = []
-    done = publish(older, None, Folder(mounted), Options(delete=True), say=said.append)
+    done = publish(older, None, at(mounted), Options(delete=True), say=said.append)
     assert done.deleted == ()
     assert any(f"and kept as it is: {DATASET}. To publish it no longer" in line for line in said)
     assert torn(mounted) == []
@@ -142,13 +147,13 @@ def test_what_is_dropped_lies_there_until_it_is_deleted(tree_store: Store, mount
     publish_all(tree_store, mounted)
     older = without(tree_store, DATASET)
     refused(older, mounted, "nobody cannot be dropped: it is not published at", drop=("nobody",))
-    publish(older, [], Folder(mounted), Options(drop=(DATASET,)))
+    publish(older, [], at(mounted), Options(drop=(DATASET,)))
     assert (mounted / ROWS).exists()
     listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
     assert listing.artifacts.keys() == {MODEL}
     assert ROWS in listing.retired
-    publish(tree_store, None, Folder(mounted))
-    done = publish(tree_store, None, Folder(mounted), Options(drop=(DATASET,), delete=True))
+    publish(tree_store, None, at(mounted))
+    done = publish(tree_store, None, at(mounted), Options(drop=(DATASET,), delete=True))
     assert ROWS in done.as_json()["deleted"]
     assert done.as_json()["dropped"] == [DATASET]
     assert not (mounted / "datasets_v2").exists()
@@ -162,7 +167,7 @@ def test_what_is_not_here_stays_published(tree_store: Store, mounted: Path, tmp_
     less = Store(Settings("sample", tmp_path / "less"), CATALOGUE)
     commit(less, OTHER, {"raw/rows": b"rows"})
     said: list[str] = []
-    done = publish(less, None, Folder(mounted), Options(delete=True), say=said.append)
+    done = publish(less, None, at(mounted), Options(delete=True), say=said.append)
     assert done.deleted == ()
     assert any(f"kept as it is: {DATASET}, {MODEL}" in line for line in said), said
     there = parse_listing((mounted / MANIFEST).read_bytes(), "")
@@ -178,7 +183,7 @@ def test_what_somebody_wrote_over_is_not_deleted(tree_store: Store, mounted: Pat
     written = mounted / "models_v2/meta-llama-mtp/raw/empty"
     written.write_bytes(b"written later by a person")
     said: list[str] = []
-    done = publish(tree_store, None, Folder(mounted), Options(delete=True), say=said.append)
+    done = publish(tree_store, None, at(mounted), Options(delete=True), say=said.append)
     assert done.deleted == ()
     assert written.read_bytes() == b"written later by a person"
     assert any("counts as ours no longer" in line for line in said)
@@ -189,11 +194,9 @@ def test_local_small_only_when_asked_for(tree_store: Store, mounted: Path) -> No
     """Small splits and micro models are for tests on one machine."""
     commit(tree_store, "mbpp_small", {"train.jsonl": b""})
     commit(tree_store, "micro_mtp", {"safetensors/model.safetensors": b"x"})
-    keys = {
-        local.artifact.key for local in plan_publication(tree_store, None, Folder(mounted)).locals
-    }
+    keys = {local.artifact.key for local in plan_publication(tree_store, None, at(mounted)).locals}
     assert keys == {MODEL, DATASET}
-    plan = plan_publication(tree_store, None, Folder(mounted), include_local_small=True)
+    plan = plan_publication(tree_store, None, at(mounted), include_local_small=True)
     assert {local.artifact.key for local in plan.locals} - keys == {"mbpp_small", "micro_mtp"}
 
 
@@ -220,13 +223,16 @@ def test_by_size_a_flipped_bit_is_not_seen(tree_store: Store, mounted: Path) -> 
 
 def refused(store: Store, mounted: Path, message: str, **options: Any) -> None:
     """The publication is refused with a message on one line, and nothing there was touched."""
-    before = tree(mounted)
+
+    def theirs() -> object:
+        return {name: row for name, row in tree(mounted).items() if not name.startswith(".wmtp/")}
+
+    before = theirs()
     with pytest.raises(PublishError) as error:
         publish_all(store, mounted, **options)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-    left = {name: row for name, row in tree(mounted).items() if not name.startswith(STAGING)}
-    assert left == before
+    assert theirs() == before
 
 
 def test_artifact_that_fails_a_rule(tree_store: Store, mounted: Path) -> None:
@@ -256,7 +262,7 @@ def test_newer_artifact_of_a_tree_that_was_not_released_anew(
     newer = make_store(tmp_path / "newer")
     commit(newer, DATASET, {"raw/data.parquet": b"newer", "raw/LICENSE": b"MIT\n"})
     newer = release(newer, "v3.0.0")
-    publish(newer, [newer.catalogue[DATASET]], Folder(mounted))
+    publish(newer, [newer.catalogue[DATASET]], at(mounted))
     listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
     assert listing.release == "v1.0.0"
     assert {key: item.release for key, item in listing.artifacts.items()} == {
@@ -265,7 +271,7 @@ def test_newer_artifact_of_a_tree_that_was_not_released_anew(
         RELEASE: "v1.0.0",
     }
     refused(older, mounted, "holds release v3.0.0, and here is release v1.0.0: it would go back")
-    publish(older, [older.catalogue[MODEL]], Folder(mounted))
+    publish(older, [older.catalogue[MODEL]], at(mounted))
     publish_all(older, mounted, downgrade=True)
     assert publish_all(older, mounted).payload == 0
 
@@ -278,7 +284,7 @@ def test_equal_content_stays_of_the_newer_release(
     newer = release(make_store(tmp_path / "newer"), "v3.0.0")
 
     def of(store: Store, **options: Any) -> str | None:
-        publish(store, [store.catalogue[DATASET]], Folder(mounted), Options(**options))
+        publish(store, [store.catalogue[DATASET]], at(mounted), Options(**options))
         listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
         return listing.artifacts[DATASET].release
 
@@ -292,11 +298,11 @@ def test_release_is_published_only_with_its_document(tree_store: Store, mounted:
     """A selection of a released tree is no release: another machine was refused because of one of
     which no RELEASE.json was there. When the document is dropped, nor is it one any more."""
     released = release(tree_store, "v2.0.0")
-    publish(released, [released.catalogue[DATASET]], Folder(mounted))
+    publish(released, [released.catalogue[DATASET]], at(mounted))
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").release is None
     publish_all(released, mounted)
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").release == "v2.0.0"
-    publish(released, [], Folder(mounted), Options(drop=(RELEASE,)))
+    publish(released, [], at(mounted), Options(drop=(RELEASE,)))
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").release is None
 
 
@@ -372,7 +378,7 @@ def test_name_that_differs_in_case_only(tree_store: Store, mounted: Path, name: 
 
 def test_name_that_another_published_artifact_has(tree_store: Store, mounted: Path) -> None:
     """It need not lie there any more to be in the way: the other artifact is published."""
-    publish(tree_store, [tree_store.catalogue[MODEL]], Folder(mounted))
+    publish(tree_store, [tree_store.catalogue[MODEL]], at(mounted))
     listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
     theirs = listing.artifacts[MODEL].model_copy(update={"files": {ROWS.upper(): FILE}})
     changed = listing.model_copy(update={"artifacts": {**listing.artifacts, "their_raw": theirs}})
@@ -405,17 +411,18 @@ def test_file_of_somebody_else_in_a_place_of_ours(tree_store: Store, mounted: Pa
     assert torn(mounted) == []
 
 
-@pytest.mark.parametrize("owner", ["", "/owner"])
+@pytest.mark.parametrize("above", [0, 1, 2])
 def test_staging_folder_that_is_a_link(
-    tree_store: Store, mounted: Path, tmp_path: Path, owner: str
+    tree_store: Store, mounted: Path, tmp_path: Path, above: int
 ) -> None:
     """What it leads to is not ours to write, nor to tidy up."""
     thesis = tmp_path / "home/sub/thesis.tex"
     thesis.parent.mkdir(parents=True)
     thesis.write_text("x")
     os.utime(thesis, (1, 1))
-    place = Folder(mounted).staging if owner else mounted / STAGING
-    place.parent.mkdir(exist_ok=True)
+    staging = at(mounted).staging
+    place = (staging, *staging.parents)[above]
+    place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(tmp_path / "home")
     with pytest.raises(PublishError, match="is a link or a file, and should be a folder"):
         publish_all(tree_store, mounted)
@@ -424,16 +431,18 @@ def test_staging_folder_that_is_a_link(
 
 
 def test_only_what_was_staged_is_tidied_up(tree_store: Store, mounted: Path) -> None:
-    """By its name; what else somebody put there stays."""
-    owner = Folder(mounted).staging
-    owner.mkdir(parents=True)
-    names = ["a" * 64, "notes.txt", "folder/" + "b" * 64]
-    for name in names:
-        (owner / name).parent.mkdir(exist_ok=True)
-        (owner / name).write_bytes(b"x")
-        os.utime(owner / name, (1, 1))
+    """A commit in that root stages beside publications, and a link leads elsewhere: both stay."""
+    old = at(mounted, "another").staging / ("a" * 64)
+    commits = at(mounted).staging.parent / "meta_llama_mtp_raw/1/raw/weights"
+    elsewhere = mounted / "theirs" / ("b" * 64)
+    for path in (old, commits, elsewhere):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+        os.utime(path, (1, 1))
+    (commits.parents[3] / "publish-0").symlink_to(elsewhere.parent)
     publish_all(tree_store, mounted)
-    assert files_below(owner).keys() == {*names[1:]}
+    assert not old.exists()
+    assert commits.read_bytes() == elsewhere.read_bytes() == b"x"
 
 
 def test_what_is_not_on_our_way_need_not_be_readable(
@@ -446,7 +455,7 @@ def test_what_is_not_on_our_way_need_not_be_readable(
     scandir = os.scandir
 
     def refuse(path: Any = ".") -> Any:
-        if Path(os.fsdecode(path)).name in closed:
+        if not isinstance(path, int) and Path(os.fsdecode(path)).name in closed:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return scandir(path)
 
@@ -508,7 +517,7 @@ def test_read_only_folder(
     real = Path.mkdir
 
     def mkdir(self: Path, *args: object, **kwargs: object) -> None:
-        if self.name == STAGING:
+        if self.name == INTERNAL:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
         real(self, *args, **kwargs)  # type: ignore[arg-type]
 
@@ -540,13 +549,10 @@ def test_file_that_changes_while_it_is_sent(
 KILLED = """
 import os, sys
 from pathlib import Path
-from wmtp_assets.catalogue.artifact import Catalogue
-from wmtp_assets.publish import destination as destinations
-from wmtp_assets.publish import folder as module
-from wmtp_assets.publish import publish as publishing
-from wmtp_assets.destinations.destination import Stopped
-from wmtp_assets.operations.publish import publish
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.base.settings import Settings
+from wmtp_assets.destinations import file as module
+from wmtp_assets.operations.publish import publish
 from wmtp_assets.storage.store import Store
 store = Store(Settings("sample", Path(sys.argv[1])), load_catalogue())
 left = [int(sys.argv[3])]
@@ -558,10 +564,11 @@ def count(what):
         return what(*args)
     return call
 if sys.argv[4] == "exchange":
-    module.replace_in_one_step = count(module.replace_in_one_step)
+    module.replace_linked = count(module.replace_linked)
 else:
     module._write = count(module._write)
-publish(store, None, module.Folder(Path(sys.argv[2]), part_size=1_000_000))
+second = Store(Settings("sample", Path(sys.argv[2])), store.catalogue)
+publish(store, None, module.Folder(second, part_size=1_000_000))
 """
 
 
@@ -580,7 +587,7 @@ def test_killed(tree_store: Store, mounted: Path, phase: str, after: int) -> Non
     assert subprocess.run(command, check=False).returncode == -9
     assert not (mounted / MANIFEST).exists()
     there = files_below(mounted)
-    placed = {name for name in there if not name.startswith(STAGING)}
+    placed = {name for name in there if not name.startswith(".wmtp")}
     assert placed == (set() if phase == "write" else PATHS_OF_MODEL)
     again = publish_all(tree_store, mounted)
     sizes = sum(map(len, files_below(tree_store.root).values()))
@@ -595,8 +602,8 @@ def test_another_selection_forgets_nothing(tree_store: Store, mounted: Path) -> 
     """What is half sent of a model is gone on with after a data set was published."""
     command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
     subprocess.run(command, check=False)
-    publish(tree_store, [tree_store.catalogue[DATASET]], Folder(mounted, part_size=PART))
-    destination = Folder(mounted, part_size=PART)
+    publish(tree_store, [tree_store.catalogue[DATASET]], at(mounted, part_size=PART))
+    destination = at(mounted, part_size=PART)
     publish(tree_store, [tree_store.catalogue[MODEL]], destination)
     manifest = tree_store.manifest_path(tree_store.catalogue[MODEL])
     assert destination.payload == 1_000_000 + manifest.stat().st_size
@@ -634,7 +641,7 @@ def test_what_was_staged_long_ago_is_removed(tree_store: Store, mounted: Path) -
     (staged,) = (path for path in (mounted / STAGING).rglob("*") if path.is_file())
     week = time.time() - 8 * 24 * 3600
     os.utime(staged, (week, week))
-    Folder(mounted).prepare(0)
+    at(mounted).prepare(0)
     assert not staged.exists()
 
 
@@ -660,10 +667,257 @@ def test_somebody_else_publishes_meanwhile(
 
 def test_artifact_that_was_added(tree_store: Store, mounted: Path) -> None:
     """A selection adds to what is published, and changes nothing else."""
-    publish(tree_store, [tree_store.catalogue[MODEL]], Folder(mounted))
+    publish(tree_store, [tree_store.catalogue[MODEL]], at(mounted))
     commit(tree_store, OTHER, {"raw/rows": b"rows"})
-    publish(tree_store, [tree_store.catalogue[OTHER]], Folder(mounted))
+    publish(tree_store, [tree_store.catalogue[OTHER]], at(mounted))
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL, OTHER}
+
+
+# -- a second store --------------------------------------------------------------------------------
+
+
+def test_it_is_a_storage_root(tree_store: Store, mounted: Path) -> None:
+    """Whoever mounts it can verify it as he verifies his own."""
+    publish_all(tree_store, mounted)
+    second = Store(Settings("sample", mounted), CATALOGUE)
+    assert second.check_source()
+    for key in (MODEL, DATASET):
+        artifact = second.catalogue[key]
+        assert second.manifest(artifact) == tree_store.manifest(artifact)
+        for name in second.manifest(artifact).files:
+            second.verify_file(artifact, name)
+    with pytest.raises(WrongRoot, match="holds artifacts of the source 'sample'"):
+        Store(Settings("hub", mounted), CATALOGUE).claim()
+
+
+def test_root_of_the_other_source(tree_store: Store, mounted: Path) -> None:
+    """Also one of which nothing is published, or not any more."""
+    Store(Settings("hub", mounted), CATALOGUE).claim()
+    refused(tree_store, mounted, "is somebody's storage root: ")
+
+
+def test_commit_there_is_waited_for(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A root that is published to can be somebody's own: its folders have one lock."""
+    said: list[str] = []
+    second = Store(Settings("sample", mounted), CATALOGUE)
+    unit = second.catalogue[MODEL].unit
+    with second.lock(unit):
+        thread = threading.Thread(
+            target=lambda: publish(tree_store, None, at(mounted), say=said.append), daemon=True
+        )
+        thread.start()
+        wait_until(lambda: any(f"waiting for {unit}: held by" in line for line in said))
+        assert not (mounted / unit).exists()
+    thread.join(30)
+    assert torn(mounted) == []
+
+
+LACKS: list[tuple[Lack, str]] = [
+    ("flock", "file locks (flock)"),
+    ("link", "hard links"),
+    ("rename", "renames of folders"),
+]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.parametrize(("lack", "what"), LACKS)
+def test_mount_that_lacks_something(
+    tree_store: Store,
+    mounted: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lack: Lack,
+    what: str,
+    code: int,
+) -> None:
+    """Object-store mounts and FUSE: new, changed and unchanged files are published all the same,
+    nothing twice, and it is said what is lost, and who must see to it now."""
+    said: list[str] = []
+    play(monkeypatch, lack, code, mounted)
+    publish(tree_store, None, at(mounted), say=said.append)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": b"newer", "raw/empty": b""})
+    destination = at(mounted)
+    publish(tree_store, None, destination, say=said.append)
+    manifest = tree_store.manifest_path(tree_store.catalogue[MODEL])
+    assert destination.payload == 5 + manifest.stat().st_size
+    assert torn(mounted) == []
+    assert not (mounted / STAGING).exists()
+    lost = [line for line in said if "the filesystem of file://" in line]
+    assert len(lost) == 2
+    assert f"has no {what}: files get their names one by one, MANIFEST.json last" in lost[0]
+    assert "Nobody else may publish there at the same time" in lost[0]
+    publish_all(tree_store, mounted, delete=True)
+
+
+@pytest.mark.parametrize(("refuse", "code"), REFUSALS)
+def test_what_cannot_be_exchanged_gets_its_names_one_by_one(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch, refuse: Refuse, code: int
+) -> None:
+    """Publishing needs no more of a folder than renames of files."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(3_000_000, 5)})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "lacking", lambda folder: [])
+        refuse(patch, code)
+        publish_all(tree_store, mounted)
+    assert torn(mounted) == []
+    assert (mounted / LARGE).read_bytes() == (tree_store.root / LARGE).read_bytes()
+    assert not (mounted / STAGING).exists()
+
+
+def test_failing_disk_is_no_reason_to_go_another_way(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "lacking", lambda folder: [])
+    refuse_links(monkeypatch, errno.EIO)
+    with pytest.raises(PublishError, match="Input/output error"):
+        publish_all(tree_store, mounted)
+
+
+def test_what_somebody_wrote_during_an_exchange_is_kept(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that training put there, and a published file that it wrote anew, in those
+    milliseconds: they lose their names, are kept in ``.wmtp/previous/``, and that is said."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": b"newer", "raw/empty": b""})
+    exchange = linked.exchange_at_once
+    said: list[str] = []
+
+    def late(new: Path, current: Path) -> bool:
+        (current / "raw/late").write_bytes(b"checkpoint")
+        (current / "anew").write_bytes(b"written anew")
+        (current / "anew").replace(current / "raw/empty")
+        return exchange(new, current)
+
+    monkeypatch.setattr(linked, "exchange_at_once", late)
+    publish(tree_store, None, at(mounted), say=said.append)
+    (kept,) = (mounted / ".wmtp/previous").iterdir()
+    assert files_below_all(kept) == {"raw/late": b"checkpoint", "raw/empty": b"written anew"}
+    assert any(
+        "was written to while it was exchanged" in line and str(kept) in line for line in said
+    )
+    assert torn(mounted) == []
+    assert not (mounted / STAGING).exists()
+
+
+def files_below_all(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: no ``except`` clause of the program runs."""
+
+
+def kill(*args: object) -> NoReturn:
+    raise Killed
+
+
+def test_what_never_came_to_its_place_is_not_published(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run was killed before the exchange: its new files have no names, and the next run, which
+    may have another generation, does not give them any."""
+    publish_all(tree_store, mounted)
+    before = files_below(mounted)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": b"newer", "raw/added": b"added"})
+    unfinished = at(mounted).staging / NEXT
+    with monkeypatch.context() as patch:
+        patch.setattr(linked, "exchange_at_once", kill)
+        patch.setattr(Folder, "_keep_late", lambda *args: None)
+        with pytest.raises(Killed):
+            publish_all(tree_store, mounted)
+    assert (unfinished / "raw/added").exists()
+    assert files_below(mounted) == before
+    at(mounted).prepare(0)
+    assert not unfinished.exists()
+    assert files_below(mounted) == before
+    publish_all(tree_store, mounted)
+    assert torn(mounted) == []
+    added = "models_v2/meta-llama-mtp/raw/added"
+    assert (mounted / added).read_bytes() == b"added"
+    assert files_below(mounted).keys() == before.keys() | {added}
+
+
+def test_published_file_is_not_written_into(tree_store: Store, mounted: Path) -> None:
+    """A killed run can leave a staged name of it: the next generation was written through that
+    name into what readers read."""
+    publish_all(tree_store, mounted)
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(2_000_000, 5)})
+    destination = at(mounted)
+    destination.prepare(0)
+    before = (mounted / LARGE).read_bytes()
+    destination._staged(LARGE).hardlink_to(mounted / LARGE)
+    with (mounted / LARGE).open("rb") as reader:
+        publish_all(tree_store, mounted)
+        assert reader.read() == before
+    assert torn(mounted) == []
+
+
+@pytest.mark.parametrize("is_exchanged", [True, False])
+def test_staged_names_are_gone_when_it_is_published(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch, is_exchanged: bool
+) -> None:
+    """Killed behind MANIFEST.json: the next run has nothing to send, and tidies up all the same."""
+    finish = Folder.finish
+    monkeypatch.setattr(Folder, "finish", lambda self, paths: None)
+    if not is_exchanged:
+        refuse_exchange(monkeypatch, errno.EINVAL)
+    publish_all(tree_store, mounted)
+    assert (mounted / STAGING).exists()
+    monkeypatch.setattr(Folder, "finish", finish)
+    assert publish_all(tree_store, mounted).payload == 0
+    assert not (mounted / STAGING).exists()
+
+
+def leftover(mounted: Path, owner: str, age: float = 0.0) -> Path:
+    """What another publisher is building, or left, that long ago."""
+    new = at(mounted, owner).staging / NEXT
+    (new / "raw").mkdir(parents=True)
+    (new / "raw/added").write_bytes(b"never published")
+    os.utime(new, (time.time() - age, time.time() - age))
+    return new
+
+
+def test_what_another_builds_now_is_left(tree_store: Store, mounted: Path) -> None:
+    """Only what nobody went on with for a week is removed, and nothing of it gets a name."""
+    fresh, old = leftover(mounted, "a"), leftover(mounted, "b", 8 * 24 * 3600)
+    publish_all(tree_store, mounted, "another machine")
+    assert fresh.exists()
+    assert not old.exists()
+    assert not list(mounted.rglob("models_v2/**/added"))
+
+
+def test_next_folder_of_a_killed_run_is_removed_by_a_run_that_sends_nothing(
+    tree_store: Store, mounted: Path
+) -> None:
+    """Nor does it hold up anybody that its folders may not be written to."""
+    publish_all(tree_store, mounted)
+    leftover(mounted, "")
+    publish_all(tree_store, mounted)
+    assert not (mounted / STAGING).exists()
+    destination, late = at(mounted), leftover(mounted, "")
+    (late / "raw").chmod(0o500)
+    destination._keep_late("models_v2/meta-llama-mtp", ["raw/added"])
+    assert not late.exists()
+
+
+def test_names_are_durable_before_the_manifest(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that a run gave that was cut off: its folders may not have been flushed."""
+    flushed: list[Path] = []
+    monkeypatch.setattr(module, "fsync_folder", flushed.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write_manifest", kill)
+        with pytest.raises(Killed):
+            publish_all(tree_store, mounted)
+    assert flushed == []
+    assert publish_all(tree_store, mounted).payload == 0
+    assert {mounted, mounted / "models_v2", (mounted / LARGE).parent} <= set(flushed)
+    assert flushed[-1] == mounted
 
 
 # -- two at once -----------------------------------------------------------------------------------
@@ -672,14 +926,14 @@ def test_artifact_that_was_added(tree_store: Store, mounted: Path) -> None:
 def torn(mounted: Path) -> list[str]:
     """Files that do not lie there as MANIFEST.json says."""
     listing = parse_listing((mounted / MANIFEST).read_bytes(), "")
-    return [p for p, f in listing.files.items() if not Folder(mounted).is_same(p, f, "hash")]
+    return [p for p, f in listing.files.items() if not at(mounted).is_same(p, f, "hash")]
 
 
 def test_two_that_give_names_at_once(
     tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second is refused before it names anything, and goes on when the first is done."""
-    other, exchange = make_store(tmp_path / "other", 10), Folder._exchange
+    other, exchange = make_store(tmp_path / "other", 10), Folder._replace
     said: list[str] = []
 
     def overtaken(self: Folder, *args: Any) -> bool:
@@ -690,7 +944,7 @@ def test_two_that_give_names_at_once(
             said[0] = str(error.value)
         return exchange(self, *args)
 
-    monkeypatch.setattr(Folder, "_exchange", overtaken)
+    monkeypatch.setattr(Folder, "_replace", overtaken)
     publish_all(tree_store, mounted)
     assert "somebody else gives files their names" in said[0]
     assert torn(mounted) == []
@@ -709,7 +963,7 @@ def test_from_one_root_the_second_waits(
 
     def overlapping(*args: Any) -> object:
         monkeypatch.setattr(publishing, "_send", send)
-        other = Folder(mounted, part_size=PART)
+        other = at(mounted, part_size=PART)
         second = threading.Thread(
             target=lambda: publish(tree_store, None, other, say=said.append), daemon=True
         )
@@ -731,8 +985,8 @@ def test_from_one_root_the_second_waits(
 
 def test_lock_of_a_killed_run_is_no_obstacle(tree_store: Store, mounted: Path) -> None:
     """The file alone holds nothing."""
-    (mounted / STAGING).mkdir()
-    (mounted / STAGING / "lock").touch()
+    (mounted / ".wmtp/locks").mkdir(parents=True)
+    (mounted / ".wmtp/locks/publishing.lock").touch()
     publish_all(tree_store, mounted)
     assert not (mounted / STAGING).exists()
 
@@ -745,15 +999,12 @@ def test_where_there_are_no_locks_the_manifest_decides(
     commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
     other, write = make_store(tmp_path / "other", 10), publishing._write_manifest
 
-    def refuse(*args: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
     def overtaken(*args: Any) -> None:
         monkeypatch.setattr(publishing, "_write_manifest", write)
         publish_all(other, mounted, "another machine")
         write(*args)
 
-    monkeypatch.setattr(module, "fcntl", SimpleNamespace(flock=refuse, LOCK_EX=2, LOCK_NB=4))
+    play(monkeypatch, "flock", errno.ENOLCK, mounted)
     monkeypatch.setattr(publishing, "_write_manifest", overtaken)
     with pytest.raises(PublishError, match=r"while files were put.*by somebody else meanwhile"):
         publish_all(tree_store, mounted)
@@ -774,10 +1025,7 @@ def test_somebody_publishes_while_a_damaged_file_is_sent_again(
         commit_all(*args)
         publish_all(other, mounted, "another machine")
 
-    def no_lock(*args: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(module, "fcntl", SimpleNamespace(flock=no_lock, LOCK_EX=2, LOCK_NB=4))
+    play(monkeypatch, "flock", errno.ENOLCK, mounted)
     monkeypatch.setattr(publishing, "_commit", late)
     with pytest.raises(PublishError, match=r"by somebody else meanwhile\. Run again"):
         publish_all(tree_store, mounted)
@@ -875,7 +1123,7 @@ def test_comparing_says_how_far_it_is(
 
     def send() -> list[str]:
         said.clear()
-        publish(tree_store, None, Folder(mounted, part_size=PART), Options(how), say=said.append)  # type: ignore[arg-type]
+        publish(tree_store, None, at(mounted, part_size=PART), Options(how), say=said.append)  # type: ignore[arg-type]
         return [line for line in said if line.startswith("comparing")]
 
     assert [line.split(":")[0] for line in send()] == [
@@ -914,7 +1162,7 @@ def test_folder_of_ours_that_is_a_mount(
     """It was found when files got their names: an invalid cross-device link, and no remedy. What is
     mounted elsewhere is no obstacle, nor that the folder itself is a mount."""
     listed = tmp_path / "mountinfo"
-    monkeypatch.setattr(generation, "MOUNTS", listed)
+    monkeypatch.setattr(filesystem, "MOUNTS", listed)
 
     def mount(*places: Path) -> None:
         lines = [f"36 35 98:0 / {place} rw - ext4 /dev/x rw\n" for place in places]

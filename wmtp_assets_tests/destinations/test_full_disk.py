@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from wmtp_assets.destinations import folder as module
+from wmtp_assets.destinations import file as module
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.folder import Folder
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations.trees import (
     MODEL,
+    at,
     commit,
     files_below,
     make_store,
@@ -44,7 +44,7 @@ def blind() -> Iterator[None]:
 def attempt(store: Store, disk: Path) -> str:
     """Publish; the message, or nothing."""
     try:
-        publish(store, None, Folder(disk, part_size=1_000_000))
+        publish(store, None, at(disk, part_size=1_000_000))
     except PublishError as error:
         return str(error)
     return ""

@@ -13,10 +13,10 @@ from wmtp_assets.destinations.location import Location, parse_url
     [
         ("s3://bucket", Location("s3", "bucket", "")),
         ("s3://bucket/a/b/", Location("s3", "bucket", "a/b")),
-        ("file:///mnt/a%20b/", Location("file", "", "/mnt/a b")),
-        ("file://localhost/mnt", Location("file", "", "/mnt")),
-        ("vessl://storage/volume", Location("vessl", "storage", "", "volume")),
-        ("vessl://storage/volume/a/b", Location("vessl", "storage", "a/b", "volume")),
+        ("file:///mnt/a%20b/", Location("file", "", "mnt/a b")),
+        ("file://localhost/mnt", Location("file", "localhost", "mnt")),
+        ("vessl://storage/volume", Location("vessl", "storage", "volume")),
+        ("vessl://storage/volume/a/b", Location("vessl", "storage", "volume/a/b")),
     ],
 )
 def test_forms(url: str, location: Location) -> None:
@@ -27,7 +27,7 @@ def test_forms(url: str, location: Location) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("gs://bucket/x", "gs:// is no destination that is known; use one of: s3://"),
+        ("gs://bucket/x", "gs:// is no destination that is known; use one of: file://"),
         ("/mnt/volume", "'/mnt/volume' is no destination that is known"),
         ("s3://key:s3cr3t@bucket/x", "has no user name, password"),
         ("s3://bucket/x?X-Amz-Signature=s3cr3t", "has no user name, password"),

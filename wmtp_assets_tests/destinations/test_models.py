@@ -17,16 +17,19 @@ from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.checkpoints.params import MetaParams
 from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.listing import MANIFEST
-from wmtp_assets.operations import publish_selection as selection
+from wmtp_assets.operations import publish as selection
 from wmtp_assets.operations.publish import Options, publish
 from wmtp_assets.operations.pull import choose, pull, read_listing
 from wmtp_assets.operations.verify import Verdict, exit_code, verify
 from wmtp_assets.rules.findings import Finding, Outcome, Problem
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
-from wmtp_assets_tests.destinations.trees import files_below
+from wmtp_assets_tests.destinations.trees import (
+    at,
+    files_below,
+)
 from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.trees import damage, link_tree, reseal
 
@@ -81,7 +84,7 @@ def test_value_head_that_was_trained_again(
     head.unlink()
     save_file({"weight": torch.zeros(32, 1)}, head)
     record_value_head(model_store, artifact, 32, "stage-2")
-    destination = Folder(folder.root)
+    destination = at(folder.root)
     publish(model_store, artifacts(model_store), destination)
     expected = head.stat().st_size + model_store.manifest_path(artifact).stat().st_size
     assert destination.payload == expected

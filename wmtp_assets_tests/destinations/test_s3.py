@@ -21,7 +21,7 @@ from wmtp_assets.base.errors import SpecError, StoreError, WmtpError
 from wmtp_assets.destinations import s3
 from wmtp_assets.destinations.destination import How
 from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.folder import Folder
+from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.listing import MANIFEST, parse_listing
 from wmtp_assets.destinations.open import open_destination

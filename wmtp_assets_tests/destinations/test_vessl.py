@@ -26,7 +26,7 @@ from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.destinations.location import parse_url
 from wmtp_assets.destinations.open import open_destination
-from wmtp_assets.destinations.vessl import Volume, ask, open_vessl
+from wmtp_assets.destinations.vessl import Volume, ask, connect
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.pull import read_listing
 from wmtp_assets.storage.store import Store
@@ -112,7 +112,7 @@ def test_credentials_are_renewed_before_they_expire(
     """In the middle of an upload: the server never sees one that has expired."""
     monkeypatch.setattr(s3, "PARTS", 1)
     calls = stub(lives=(2, 3600))
-    destination = open_vessl(tree_store, LOCATION, part_size=300_000)
+    destination = connect(tree_store, LOCATION, part_size=300_000)
     expires = time.monotonic() + 2
 
     def slowly(request: Request) -> Answer | None:
@@ -176,7 +176,7 @@ def test_place_of_a_volume(
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     for region, expected in (("eu-north-1", "eu-north-1"), (None, "ap-northeast-2")):
         stub(region=region, endpoint=None)
-        meta = open_vessl(tree_store, LOCATION)._client.meta
+        meta = connect(tree_store, LOCATION)._client.meta
         assert meta.region_name == expected
         assert meta.endpoint_url == f"https://s3.{expected}.amazonaws.com"
         assert meta.config.s3["addressing_style"] == "path"

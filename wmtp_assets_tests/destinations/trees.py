@@ -7,11 +7,12 @@ from pathlib import Path
 
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.destinations.destination import Destination
+from wmtp_assets.destinations.file import Folder
 from wmtp_assets.documents.facts import gather
 from wmtp_assets.documents.of_storage.release import freeze
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.pull import Pulled, choose, pull, read_listing, require_room
-from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.files import PART, replace_file
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 
@@ -27,6 +28,15 @@ CATALOGUE = load_catalogue()
 
 LARGE = "models_v2/meta-llama-mtp/raw/7B_1T_4/consolidated.pth"
 ROWS = "datasets_v2/humaneval/raw/data.parquet"
+
+
+STAGING = ".wmtp/staging"
+"""Where a publication stages, below a mounted folder."""
+
+
+def at(folder: Path, owner: str = "", part_size: int = PART) -> Folder:
+    """A mounted folder as a destination."""
+    return Folder(Store(Settings("sample", folder), CATALOGUE), owner, part_size)
 
 
 def random_bytes(size: int, seed: int = 1) -> bytes:

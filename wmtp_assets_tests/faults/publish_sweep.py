@@ -11,11 +11,19 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from wmtp_assets.destinations.folder import STAGING, Folder
+from wmtp_assets.destinations import sending as publishing
+from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.listing import MANIFEST
-from wmtp_assets.operations import publish as publishing
 from wmtp_assets.operations.publish import plan_publication, publish
-from wmtp_assets_tests.destinations.trees import DATASET, MODEL, commit, make_store, release
+from wmtp_assets_tests.destinations.trees import (
+    DATASET,
+    MODEL,
+    STAGING,
+    at,
+    commit,
+    make_store,
+    release,
+)
 from wmtp_assets_tests.faults.sweep import KILL, Call, Sweep, Traced, main
 from wmtp_assets_tests.storage.test_store import Tree, bytes_of, quick_commits
 
@@ -51,7 +59,7 @@ class PublishSweep(Sweep):
             self.new = self.state()
 
     def _open(self, root: Path) -> Folder:
-        return Folder(root, "one machine")
+        return at(root, "one machine")
 
     def _stage(self, destination: Folder) -> None:
         plan = plan_publication(self.store, None, destination)
@@ -72,7 +80,7 @@ class PublishSweep(Sweep):
     def state(self) -> Tree:
         """Everything below the root but what is staged."""
         found = bytes_of(self.root)
-        return {name: data for name, data in found.items() if not name.startswith(STAGING)}
+        return {name: data for name, data in found.items() if not name.startswith(".wmtp/")}
 
     def examine(self, call: Call, fault: str, traced: Traced) -> Iterator[str]:
         found = self.state()

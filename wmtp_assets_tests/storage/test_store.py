@@ -536,12 +536,12 @@ def in_fresh_process(statement: str, folder: Path, command: Sequence[str] = ()) 
     A new interpreter has no threads of other tests, and forks fast. ``command`` runs it.
     """
     body = (
-        "import contextlib, pathlib, sys; from wmtp_assets_tests import test_store as t\n"
+        "import contextlib, pathlib, sys; from wmtp_assets_tests.storage import test_store as t\n"
         f"folder = pathlib.Path(sys.argv[1])\n{statement}"
     )
     done = subprocess.run(
         [*command, sys.executable, "-c", body, str(folder)],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )

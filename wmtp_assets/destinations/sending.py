@@ -1,0 +1,315 @@
+"""Sending a plan: the payload, then names, then ``MANIFEST.json``.
+
+Until all payload is there, a failure leaves the destination as it was; what was sent is kept out of
+sight, and the next call resumes there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from wmtp_assets.base.clock import timestamp
+from wmtp_assets.base.progress import Progress, Say, silent
+from wmtp_assets.destinations.changes import Plan, is_newer, read_published
+from wmtp_assets.destinations.destination import (
+    Destination,
+    How,
+    Stopped,
+    Units,
+    comparing,
+    each,
+)
+from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.journal import write_rate
+from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact, SentFile
+from wmtp_assets.destinations.outgoing import Outgoing
+from wmtp_assets.storage.store import Store
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to publish.
+
+    Attributes:
+        how: how files are compared that are published already, and those that were sent.
+        delete: remove files of ours that are no longer wanted; else they are left.
+        downgrade: an older release may replace a newer one.
+        overwrite: a file of ours may replace one that no publication put there, and a value head
+            that is published and not here is published no longer.
+        drop: keys of artifacts that shall be published no longer.
+    """
+
+    how: How = "hash"
+    delete: bool = False
+    downgrade: bool = False
+    overwrite: bool = False
+    drop: tuple[str, ...] = ()
+
+
+DEFAULT = Options()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was published.
+
+    Attributes:
+        payload: bytes of files that were sent.
+        is_written: ``MANIFEST.json`` was; False: all was published before.
+        deleted: paths of files that were removed.
+    """
+
+    plan: Plan
+    listing: Listing
+    payload: int
+    seconds: float
+    is_written: bool
+    deleted: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a report."""
+        return {
+            **self.plan.as_json(),
+            "artifacts": {local.artifact.key: local.content_sha256 for local in self.plan.locals},
+            "release": self.listing.release,
+            "sent_bytes": self.payload,
+            "seconds": round(self.seconds, 3),
+            "manifest_written": self.is_written,
+            "deleted": list(self.deleted),
+        }
+
+
+def transmit(
+    store: Store,
+    destination: Destination,
+    plan: Plan,
+    options: Options = DEFAULT,
+    say: Say = silent,
+) -> Done:
+    """Send what is new or changed, verify it, and write ``MANIFEST.json``.
+
+    Args:
+        store: there the rate is remembered.
+
+    Raises:
+        PublishError: if a file changes while it is read, somebody else publishes meanwhile, or the
+            destination refuses.
+    """
+    started, before = time.monotonic(), destination.payload
+    sent = _send(destination, plan, say)
+    listing = _listing(plan, sent, downgrade=options.downgrade)
+    is_written = listing is not plan.before.listing
+    deleted: tuple[str, ...] = ()
+    is_held = is_written or bool(sent) or (options.delete and bool(plan.extra))
+    with destination.hold() if is_held else nullcontext():
+        if sent:
+            _commit(destination, plan, sent, options.how, say)
+        seconds, payload = time.monotonic() - started, destination.payload - before
+        if is_written:
+            write_rate(store, destination.key, payload, seconds)
+            _write_manifest(destination, plan.before.data, listing, sent)
+        elif sent:  # what was damaged lies there again
+            _require_as_before(destination, plan.before.data, "Run again")
+        if options.delete and plan.extra:
+            data = listing.render() if is_written else plan.before.data
+            _require_as_before(destination, data, "Nothing was deleted; run again")
+            deleted = _delete(destination, plan, say)
+            listing = listing.model_copy(update={"retired": {}})
+            destination.write_manifest(listing.render())
+            _require_manifest(destination, listing)
+            is_written = True
+    destination.finish([file.path for local in plan.locals for file in local.files])
+    return Done(plan, listing, payload, seconds, is_written, deleted)
+
+
+def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]:
+    """Stage what is to be sent, and read back what is staged, where nobody did."""
+    if not plan.outgoing:
+        return {}
+    destination.prepare(plan.size, say)
+    sent = _stage(destination, plan.outgoing, say)
+    advance = comparing("comparing what was sent", sent, say)
+
+    def one(path: str) -> None:
+        if not destination.is_staged(path, sent[path], advance):
+            raise PublishError(
+                f"{path} does not lie at {destination.name} as it was sent: "
+                f"{_described(sent, path)}. Nothing was published; run again"
+            )
+
+    each(one, sent)
+    return sent
+
+
+def _described(sent: Mapping[str, SentFile], path: str) -> str:
+    return f"{sent[path].size} bytes with SHA-256 {sent[path].sha256}"
+
+
+def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
+    progress = Progress("publishing", sum(file.record.size for file in outgoing), say)
+    largest_first = sorted(outgoing, key=lambda file: -file.record.size)
+    stage, advance = destination.stage, progress.advance
+    with ThreadPoolExecutor(destination.streams) as pool:
+        tasks = {pool.submit(stage, file, advance): file for file in largest_first}
+        try:
+            wait(tasks, return_when=FIRST_EXCEPTION)
+            if any(task.done() and task.exception() for task in tasks):
+                destination.stop()
+        except BaseException:  # a person's Ctrl-C: the parts on their way arrive, no more begin
+            destination.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+        pool.shutdown(cancel_futures=any(task.done() and task.exception() for task in tasks))
+    errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    if errors:  # others stopped because of one, which says why
+        raise min(errors, key=lambda error: isinstance(error, Stopped))
+    return {file.path: task.result() for task, file in tasks.items()}
+
+
+def _commit(
+    destination: Destination, plan: Plan, sent: Mapping[str, SentFile], how: How, say: Say
+) -> None:
+    """Put every file in its place, what describes others behind the others; then compare all."""
+    _require_as_before(
+        destination,
+        plan.before.data,
+        "Nothing of this was published; run again: what was sent is kept",
+    )
+    say(f"all is there; {len(sent)} files get their names at {destination.name}")
+    advance = comparing("comparing what is in its place", sent, say)
+
+    def compare(path: str) -> None:
+        if not destination.is_placed(path, sent[path], how, advance):
+            raise PublishError(
+                f"{path} does not lie at {destination.name} as it was sent: "
+                f"{_described(sent, path)}. Run again"
+            )
+
+    with _naming():
+        destination.commit(_by_unit(plan, sent), _ours(plan))
+        each(compare, sent)
+
+
+def _ours(plan: Plan) -> set[str]:
+    """The paths of all files that are published, were, or will be."""
+    before = plan.before.listing
+    there = {*before.files, *before.retired} if before else set[str]()
+    return there | {file.path for local in plan.locals for file in local.files}
+
+
+def _by_unit(plan: Plan, sent: Mapping[str, SentFile]) -> Units:
+    """The sent files by the folder that is exchanged as a whole, those at the root last."""
+    units: dict[str, dict[str, SentFile]] = {}
+    for local in plan.locals:
+        unit = local.artifact.unit
+        for file in local.files:
+            if file.path in sent:
+                folder = unit if file.path.startswith(f"{unit}/") else ""
+                units.setdefault(folder, {})[file.path] = sent[file.path]
+    return {unit: units[unit] for unit in sorted(units, key=lambda unit: not unit)}
+
+
+@contextmanager
+def _naming() -> Iterator[None]:
+    """Say what is there while files have new names and ``MANIFEST.json`` the old ones."""
+    try:
+        yield
+    except PublishError as error:
+        raise PublishError(
+            f"while files were put in their places: {error}. {MANIFEST} names those from before, "
+            "and wmtp pull refuses those that changed, until a publication has gone through"
+        ) from error
+
+
+def _require_as_before(destination: Destination, data: bytes, remedy: str) -> None:
+    """``MANIFEST.json`` must have these bytes still."""
+    if read_published(destination).data != data:
+        raise PublishError(
+            f"{destination.name} was published to by somebody else meanwhile. {remedy}"
+        )
+
+
+def _write_manifest(
+    destination: Destination, before: bytes, listing: Listing, sent: Mapping[str, SentFile]
+) -> None:
+    """Write it where it is as before; then look once more whether all that it names anew is so."""
+    with _naming() if sent else nullcontext():
+        _require_as_before(destination, before, "Run again")
+        destination.write_manifest(listing.render())
+    _require_manifest(destination, listing)
+
+    def compare(path: str) -> None:
+        if not destination.is_same(path, sent[path], "stated"):
+            raise PublishError(
+                f"{path} does not lie at {destination.name} any more as {MANIFEST} says since a "
+                "moment ago: somebody else publishes there. Run again when that is over"
+            )
+
+    each(compare, sent)
+
+
+def _delete(destination: Destination, plan: Plan, say: Say) -> tuple[str, ...]:
+    """Delete what is no longer wanted, where it is what was published; the paths that were."""
+    deleted: list[str] = []
+    for path, file in plan.extra.items():
+        if destination.is_same(path, file, "hash"):
+            destination.delete(path)
+            deleted.append(path)
+        else:
+            say(
+                f"{path} does not lie at {destination.name} as it was published: what lies there, "
+                "if anything does, is kept, and counts as ours no longer"
+            )
+    return tuple(deleted)
+
+
+def _require_manifest(destination: Destination, listing: Listing) -> None:
+    if read_published(destination).listing != listing:
+        raise PublishError(
+            f"{destination.name}/{MANIFEST} is not what was written: somebody else publishes "
+            "there, or it is damaged. Run again"
+        )
+
+
+def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = False) -> Listing:
+    """What ``MANIFEST.json`` shall say: the same object as before where it says that already.
+
+    What is published with the same content already stays of a newer release that it came from.
+    """
+    before = plan.before.listing
+    files = {**plan.kept, **sent}
+    artifacts = {key: before.artifacts[key] for key in plan.others} if before else {}
+    for local in plan.locals:
+        new = SentArtifact(
+            kind=local.artifact.kind,
+            version=local.version,
+            content_sha256=local.content_sha256,
+            release=plan.release,
+            files={file.path: files[file.path] for file in local.files},
+        )
+        old = before.artifacts.get(local.artifact.key) if before else None
+        is_same = old is not None and old.content_sha256 == new.content_sha256
+        newer = old.release if old and is_same and not downgrade else None
+        if newer and is_newer(newer, plan.release):
+            new = new.model_copy(update={"release": newer})
+        artifacts[local.artifact.key] = new
+    release = None
+    if any(local.artifact.kind == "release" for local in plan.locals):
+        release = plan.release
+    elif before and any(artifacts[key].kind == "release" for key in plan.others):
+        release = before.release
+    listing = Listing(
+        source=plan.source,
+        release=release,
+        published_at=timestamp(),
+        artifacts={key: artifacts[key] for key in sorted(artifacts)},
+        retired={path: plan.extra[path] for path in sorted(plan.extra)},
+    )
+    if before and listing == before.model_copy(update={"published_at": listing.published_at}):
+        return before
+    return listing
