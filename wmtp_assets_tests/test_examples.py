@@ -9,6 +9,7 @@ from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import FOLDER, examples_of
 
 
+@pytest.mark.long
 def test_examples_are_what_is_made(store: Store) -> None:
     """Whoever reads them decides whether to trust the real ones. If this fails because a document
     was changed on purpose: ``make examples``."""

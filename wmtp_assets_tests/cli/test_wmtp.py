@@ -252,6 +252,7 @@ def test_exit_codes_add_up(wmtp: Wmtp, store: Store) -> None:
     assert wmtp("verify").returncode == 3
 
 
+@pytest.mark.long
 def test_stray_file_is_found(wmtp: Wmtp, root: Path) -> None:
     """A forgotten copy beside the artifacts is not what anybody verified: exit code 2."""
     (root / "models_v2/micro-mtp/model.old.safetensors").write_bytes(b"x")
@@ -268,6 +269,7 @@ def test_empty_root(tmp_path: Path) -> None:
     assert "0 of 37 artifacts, 0 of 11 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
 
 
+@pytest.mark.long
 def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     """The ordinary one: all good; the optional ones are shown, and missed by who asks for them."""
     remove_optional(store)

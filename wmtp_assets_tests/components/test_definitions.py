@@ -72,7 +72,10 @@ def test_definitions_load_without_heavy_libraries() -> None:
 
 @pytest.mark.parametrize(
     ("family", "component"),
-    [("reports/parameter_snapshot", "ParameterSnapshot"), ("models/micro_mtp", None)],
+    [
+        ("reports/parameter_snapshot", "ParameterSnapshot"),
+        pytest.param("models/micro_mtp", None, marks=pytest.mark.long),
+    ],
     ids=["the only one of its type", "one of several"],
 )
 def test_unknown_field_is_named_with_its_file(

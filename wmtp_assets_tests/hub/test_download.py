@@ -163,8 +163,8 @@ def test_file_that_changed_on_the_hub_is_refused(
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("HTTP_PROXY", "http://127.0.0.1:9"),
-        ("ALL_PROXY", "http://127.0.0.1:9"),
+        pytest.param("HTTP_PROXY", "http://127.0.0.1:9", marks=pytest.mark.long),
+        pytest.param("ALL_PROXY", "http://127.0.0.1:9", marks=pytest.mark.long),
         ("HF_HUB_OFFLINE", "1"),
     ],
 )

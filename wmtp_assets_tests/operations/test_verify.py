@@ -174,6 +174,7 @@ def test_different_damages_add_up(store: Store) -> None:
     )
 
 
+@pytest.mark.long
 def test_damage_stays_in_its_artifact(store: Store) -> None:
     """The others can still be used; saying that all is bad would cost a day of downloads. Only what
     tells of all of them cannot be believed."""
@@ -268,6 +269,7 @@ def test_links_and_pipes_are_strays_too(store: Store, tmp_path: Path) -> None:
     assert found == {"models_v2/again", "datasets_v2/pipe"}
 
 
+@pytest.mark.long
 def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
     """Or they would be counted twice, with two remedies."""
     for key, name in (

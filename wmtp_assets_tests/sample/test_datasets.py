@@ -471,6 +471,7 @@ def test_amounts_are_those_of_a_small_upstream(contests: dict[str, list[Row]]) -
         assert sum(labels) / len(labels) < max(labels) < 200
 
 
+@pytest.mark.long
 def test_correct_solutions_are_correct(contests: dict[str, list[Row]]) -> None:
     """Labels that mean nothing would make every measure of them meaningless; one of each problem.
 
@@ -492,6 +493,7 @@ def test_correct_solutions_are_correct(contests: dict[str, list[Row]]) -> None:
     assert checked >= 20
 
 
+@pytest.mark.long
 def test_python3_solutions_are_python(contests: dict[str, list[Row]]) -> None:
     """Upstream's were run by a judge; text that does not parse would be a defect of our own."""
     for row in contests["train"][::4]:
@@ -544,6 +546,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
     """Commits and every artifact made from the sample depend on it; other hash seeds, other paths.
 
@@ -567,6 +570,7 @@ def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
     assert len(first) == 5 + 6
 
 
+@pytest.mark.long
 def test_larger_sets_follow_from_the_same_recipe(tmp_path: Path) -> None:
     """Benchmarks ask for their own size; what a problem says must not depend on the shards."""
     (tmp_path / "one").mkdir()
