@@ -9,7 +9,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 TEXT = (TESTS.parent / "docs/guarantees.md").read_text()
 ROWS = [line for line in TEXT.splitlines() if line.startswith("| **")]
-NAMED = re.compile(r"`([a-z_/]+\.py)::(test_\w+)`")
+NAMED = re.compile(r"`([a-z0-9_/]+\.py)::(test_\w+)`")
 
 
 def functions(path: Path) -> set[str]:
