@@ -22,6 +22,11 @@ def quick(cases: Iterable[T], is_quick: Callable[[T], bool] | Collection[T]) -> 
     return [case if case in chosen else _long(case) for case in cases]
 
 
+def first_of_each(cases: Iterable[T], group: Callable[[T], object]) -> list[T]:
+    """The first case of each group."""
+    return [*{group(case): case for case in reversed([*cases])}.values()]
+
+
 def _long(case: Any) -> Any:
     values = case if isinstance(case, tuple) else (case,)
     return pytest.param(*values, marks=pytest.mark.long)

@@ -130,6 +130,7 @@ def test_no_artifact_has_two_rules_of_one_name() -> None:
         assert len(names) == len(set(names)) > 0
 
 
+@pytest.mark.long
 def test_good_artifacts_pass_every_rule(store: Store) -> None:
     """And nothing is written into them: the same files with the same bytes, inode by inode.
 

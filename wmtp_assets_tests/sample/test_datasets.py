@@ -141,6 +141,7 @@ def test_mbpp_keeps_crlf(mbpp_folder: Path) -> None:
     assert sum("\r\n" in value for value in code) == 972
 
 
+@pytest.mark.long
 def test_mbpp_is_what_datasets_expects(mbpp_folder: Path, tmp_path: Path) -> None:
     """The card must name every split's files; one that datasets rejects in part is wrong."""
     loaded, messages = load_with_datasets(mbpp_folder, tmp_path)
@@ -298,6 +299,7 @@ def test_contests_shards_have_several_row_groups(contests_folder: Path) -> None:
             assert file.metadata.row_group(0).column(0).compression == "UNCOMPRESSED"
 
 
+@pytest.mark.long
 def test_contests_are_what_datasets_expects(contests_folder: Path, tmp_path: Path) -> None:
     """The numbers of source, difficulty and language mean something only by these names."""
     loaded, messages = load_with_datasets(contests_folder, tmp_path)
