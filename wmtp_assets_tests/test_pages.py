@@ -129,6 +129,7 @@ materialize(store, store.catalogue["completion_report"])
 """
 
 
+@pytest.mark.long
 def test_adding_a_document(copy: Copy) -> None:
     """One module with its template and one spec, no other file: the document is made, every rule
     of it holds, and the report lists it. A manifest that changes makes it out of date."""

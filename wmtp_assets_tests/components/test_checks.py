@@ -409,6 +409,7 @@ def test_failed_check_stops_downstream(store: Store, run: Run, key: str, check: 
     }
 
 
+@pytest.mark.long
 def test_checks_alone_pass_on_a_good_tree(run: Run) -> None:
     """The scheduled job runs all checks and materializes nothing."""
     result = run(dg.AssetSelection.all_asset_checks())

@@ -145,12 +145,8 @@ def test_tests_alone_on_the_command_line(shell: Shell, store: Store) -> None:
 @pytest.mark.parametrize(
     ("key", "everything"),
     [
-        ("micro_mtp", EVERYTHING_FOR_MICRO),
-        pytest.param(
-            "codecontests_tests",
-            "codecontests_raw,codecontests_tests",
-            marks=pytest.mark.long,
-        ),
+        pytest.param("micro_mtp", EVERYTHING_FOR_MICRO, marks=pytest.mark.long),
+        ("codecontests_tests", "codecontests_raw,codecontests_tests"),
     ],
 )
 def test_missing_upstream_on_the_command_line(

@@ -34,6 +34,7 @@ from wmtp_assets_tests.rules.cases import (
     edit_split_row,
     edit_twin,
     elsewhere,
+    key_of,
     long_line,
     remove,
     rewrite,
@@ -906,12 +907,13 @@ CASES = [*PAIRS, *TESTS, *MEMBERSHIP, *RECOUNT]
 
 
 def is_quick(case: Case) -> bool:
-    """Not a line of 100 MB; of CodeContests' pairs the first case, for they have most rows."""
-    is_small = case in FIRST or case.key != "codecontests_pairs"
-    return is_small and "100 MB" not in case.name
+    """Not a line of 100 MB; of CodeContests the first case of each file and problem, for it
+    has most rows."""
+    is_large = "codecontests" in (case.key or key_of(case.rule, case.kind))
+    return (not is_large or case in FIRST) and "100 MB" not in case.name
 
 
-FIRST = first_of_each(CASES, lambda case: (case.rule, case.key))
+FIRST = first_of_each(CASES, lambda case: (case.rule, case.key, case.file, case.problem))
 
 
 @pytest.mark.parametrize("case", quick(CASES, is_quick), ids=str)

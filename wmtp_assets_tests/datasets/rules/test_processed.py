@@ -46,6 +46,7 @@ from wmtp_assets_tests.rules.cases import (
     edit_twin_row,
     elsewhere,
     insert,
+    key_of,
     long_line,
     remove,
     rewrite,
@@ -1446,12 +1447,13 @@ CASES = [
 
 
 def is_quick(case: Case) -> bool:
-    """Not a line of 100 MB; of CodeContests the first case of each rule, for it has most rows."""
-    is_small = case in FIRST or case.key != CODE_CONTESTS
-    return is_small and "100 MB" not in case.name
+    """Not a line of 100 MB; of CodeContests the first case of each rule and file, for it has most
+    rows."""
+    key = case.key or key_of(case.rule, case.kind)
+    return (key != CODE_CONTESTS or case in FIRST) and "100 MB" not in case.name
 
 
-FIRST = first_of_each(CASES, lambda case: (case.rule, case.key))
+FIRST = first_of_each(CASES, lambda case: (case.rule, case.key, case.file))
 
 
 @pytest.mark.parametrize("case", quick(CASES, is_quick), ids=str)
