@@ -3,7 +3,6 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 SELECT ?= not tag:optional=true
-FAULTS ?= full
 
 # In Dagster a bare '+a' is a and one layer upstream, '*a' all of it: here both mean all.
 SELECTION = $(shell echo '$(SELECT)' | sed -E 's/(^|,)[+]+([a-z0-9_]+)/\1*\2/g; s/(^|,)[*]([a-z]+:)/\1+\2/g; s/([a-z0-9_]+)[+]+(,|$$)/\1*\2/g')
@@ -12,15 +11,18 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-browser test-faults examples pictures check clean
+.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-all test-full examples pictures check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
 	@echo "make ui                                 web UI and daemon on http://127.0.0.1:3000"
 	@echo "make status | verify                    what is there | is every byte right"
-	@echo "make test | check                       tests | ruff, pyright, dg check"
+	@echo "make test | check                       quick tests, 6 minutes | ruff, pyright, dg check"
+	@echo "make test-all                           test, test-long, test-browser and test-faults"
+	@echo "make test-long                          what test leaves out: long tables, pages, processes"
 	@echo "make test-browser                       the web UI, in Chromium"
-	@echo "make test-faults                        crashes, full disks, flipped bits [FAULTS=short: a part]"
+	@echo "make test-faults                        some crashes, full disks, flipped bits"
+	@echo "make test-full                          all of these faults; writes docs/long-tests.md"
 	@echo "make examples | pictures                write docs/examples/ | docs/pictures/ anew"
 
 .venv/installed: pyproject.toml constraints.txt
@@ -46,13 +48,21 @@ ui: install
 	@$(ENVIRONMENT) dagster dev --host 127.0.0.1 --port 3000
 
 test: install
-	$(BIN)/pytest -n auto --dist worksteal -m 'not browser and not faults'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not browser and not faults and not long'
+
+test-long: install
+	$(BIN)/pytest -n auto --dist worksteal -m 'long and not browser and not faults'
 
 test-browser: install
 	$(BIN)/pytest -rs -m browser
 
 test-faults: install
-	WMTP_FAULTS=$(FAULTS) $(BIN)/pytest -rs -n auto --dist worksteal -m faults
+	$(BIN)/pytest -rs -n auto --dist worksteal -m faults
+
+test-all: test test-long test-browser test-faults
+
+test-full: install
+	$(BIN)/python -m wmtp_assets_tests.full
 
 examples: install
 	$(BIN)/python -m wmtp_assets_tests.examples

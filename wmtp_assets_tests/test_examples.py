@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from wmtp_assets.documents.facts import SAMPLE
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import FOLDER, examples_of
 
 
+@pytest.mark.long
 def test_examples_are_what_is_made(store: Store) -> None:
     """Whoever reads them decides whether to trust the real ones. If this fails because a document
     was changed on purpose: ``make examples``."""

@@ -13,6 +13,7 @@ from wmtp_assets.base.settings import Settings
 from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.pages import PROJECT, Block, Copy, blocks_of, pages
+from wmtp_assets_tests.quick import quick
 from wmtp_assets_tests.trees import damage
 
 DATASET = PROJECT / "docs/adding-a-dataset.md"
@@ -36,7 +37,10 @@ def test_marks_are_known() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in pages() if page not in (DATASET, MODEL, DOCUMENT)],
+    quick(
+        [page for page in pages() if page not in (DATASET, MODEL, DOCUMENT)],
+        [PROJECT / "README.md"],
+    ),
     ids=lambda page: page.name,
 )
 def test_commands_of_a_page(copy: Copy, page: Path) -> None:
@@ -65,6 +69,7 @@ def take_away(copy: Copy, blocks: list[Block], name: str) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+@pytest.mark.long
 def test_adding_a_dataset(copy: Copy) -> None:
     """GSM8K is taken out of a copy, and the page puts it back: its assets are made, every rule
     holds, and the code is the project's own, but for the sample, which is shorter in the page."""
@@ -89,6 +94,7 @@ def test_adding_a_dataset(copy: Copy) -> None:
             assert path.read_bytes() == (PROJECT / name).read_bytes(), name
 
 
+@pytest.mark.long
 def test_adding_a_model(copy: Copy) -> None:
     """A full model with its sample repository, and a micro model from one file: made, verified, and
     in the parameter snapshot."""
@@ -123,6 +129,7 @@ materialize(store, store.catalogue["completion_report"])
 """
 
 
+@pytest.mark.long
 def test_adding_a_document(copy: Copy) -> None:
     """One module with its template and one spec, no other file: the document is made, every rule
     of it holds, and the report lists it. A manifest that changes makes it out of date."""

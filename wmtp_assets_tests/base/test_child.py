@@ -250,6 +250,7 @@ def reading_only(path: str, say: Say) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no limit of memory elsewhere")
+@pytest.mark.long
 def test_too_much_memory_is_told(tmp_path: Path) -> None:
     """A file that asks for 25 GB gets 4, and says so."""
     with pytest.raises(ChildDied, match=r"x\.parquet ended with more than 4"):

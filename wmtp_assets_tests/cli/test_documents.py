@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
 from wmtp_assets_tests.trees import damage, flip
@@ -27,6 +29,7 @@ def test_approve(wmtp: Wmtp, store: Store) -> None:
     assert said["sha256"] in store.read(report, report.owns[0]).decode()
 
 
+@pytest.mark.long
 def test_verify_release(wmtp: Wmtp, store: Store) -> None:
     """A copy elsewhere is what was released, or it is said where not; no document matters."""
     damage(store.path(store.catalogue["storage_readme"], "README.md"), flip(9))

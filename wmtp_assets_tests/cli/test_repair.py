@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
@@ -86,6 +88,7 @@ def test_repair_of_what_is_not_there(tmp_path: Path, wmtp: Wmtp) -> None:
     assert wmtp("repair", "nonsense").returncode == 64
 
 
+@pytest.mark.long
 def test_gc_says_what_it_would_do_and_does_it(wmtp: Wmtp, store: Store) -> None:
     """The generation before goes when the committed one was read whole and is right."""
     changed, key = respec(store, "humaneval", max_tokens=200), "humaneval_processed"

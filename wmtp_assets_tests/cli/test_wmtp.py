@@ -20,6 +20,7 @@ from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
 from wmtp_assets_tests.light import light_environment
+from wmtp_assets_tests.quick import quick
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
@@ -61,6 +62,7 @@ def test_status_after_verify_says_when(wmtp: Wmtp) -> None:
     assert (row["state"], row["problem"]) == ("committed", "")
 
 
+@pytest.mark.long
 def test_verify_good_tree(wmtp: Wmtp, root: Path) -> None:
     """Exit code 0 means that every rule was applied to every byte and holds; nothing is written."""
     before = {path: row for path, row in tree(root).items() if not path.startswith(INTERNAL)}
@@ -150,14 +152,17 @@ def test_verify_codecontests(wmtp: Wmtp) -> None:
 
 @pytest.mark.parametrize(
     ("key", "file", "names", "rule", "code"),
-    [
-        ("codecontests_tests", "valid_tests.json", ["codecontests_tests"], "sha256", 1),
-        ("codecontests_tests", "valid_tests.json", ["codecontests_pairs"], "", 0),
-        ("codecontests_processed", "index/train.offsets", ["codecontests"], "index", 1),
-        ("codecontests_processed", "index/train.parquet", ["codecontests"], "index", 1),
-        ("codecontests_processed", "processed/valid_eval.jsonl", ["codecontests"], "schema", 1),
-        ("codecontests_small", "train_small.jsonl", ["codecontests_small"], "schema", 1),
-    ],
+    quick(
+        [
+            ("codecontests_tests", "valid_tests.json", ["codecontests_tests"], "sha256", 1),
+            ("codecontests_tests", "valid_tests.json", ["codecontests_pairs"], "", 0),
+            ("codecontests_processed", "index/train.offsets", ["codecontests"], "index", 1),
+            ("codecontests_processed", "index/train.parquet", ["codecontests"], "index", 1),
+            ("codecontests_processed", "processed/valid_eval.jsonl", ["codecontests"], "schema", 1),
+            ("codecontests_small", "train_small.jsonl", ["codecontests_small"], "schema", 1),
+        ],
+        lambda row: row[0] != "codecontests_processed",
+    ),
 )
 def test_damaged_codecontests(
     wmtp: Wmtp, store: Store, key: str, file: str, names: list[str], rule: str, code: int
@@ -252,6 +257,7 @@ def test_exit_codes_add_up(wmtp: Wmtp, store: Store) -> None:
     assert wmtp("verify").returncode == 3
 
 
+@pytest.mark.long
 def test_stray_file_is_found(wmtp: Wmtp, root: Path) -> None:
     """A forgotten copy beside the artifacts is not what anybody verified: exit code 2."""
     (root / "models_v2/micro-mtp/model.old.safetensors").write_bytes(b"x")
@@ -268,6 +274,7 @@ def test_empty_root(tmp_path: Path) -> None:
     assert "0 of 37 artifacts, 0 of 11 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
 
 
+@pytest.mark.long
 def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     """The ordinary one: all good; the optional ones are shown, and missed by who asks for them."""
     remove_optional(store)
@@ -350,7 +357,7 @@ def put_value_head(store: Store, key: str, *shape: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("key", FOLDERS)
+@pytest.mark.parametrize("key", quick(FOLDERS, ["micro_ref"]))
 def test_value_head_is_recorded(wmtp: Wmtp, store: Store, key: str) -> None:
     """Before: a finding with the command. After it: its hash is compared as every other one is."""
     folder, width = FOLDERS[key]

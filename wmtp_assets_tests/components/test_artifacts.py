@@ -330,6 +330,7 @@ def test_snapshot_is_made_of_what_is_there(
     )
 
 
+@pytest.mark.long
 def test_optional_model_is_made_when_it_is_asked_for(store: Store, run: Run) -> None:
     """By name, with its checks; the snapshot, which is not asked for, is then out of date."""
     remove_optional(store)

@@ -23,6 +23,7 @@ from wmtp_assets.rules.apply import ABSENT, apply_rule
 from wmtp_assets.rules.findings import Finding, Outcome
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.conftest import Run, assets_and_checks
+from wmtp_assets_tests.quick import first_of_each, quick
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
 
@@ -372,7 +373,11 @@ def test_every_check_has_a_damage() -> None:
     assert pairs == DAMAGES.keys()
 
 
-@pytest.mark.parametrize(("key", "check"), DAMAGES, ids=lambda value: value)
+@pytest.mark.parametrize(
+    ("key", "check"),
+    quick(DAMAGES, first_of_each(DAMAGES, lambda pair: pair[1])),
+    ids=lambda value: value,
+)
 def test_failed_check_stops_downstream(store: Store, run: Run, key: str, check: str) -> None:
     """The check fails, the run fails, and nothing is made from the damaged artifact."""
     artifact = store.catalogue[key]
@@ -404,6 +409,7 @@ def test_failed_check_stops_downstream(store: Store, run: Run, key: str, check: 
     }
 
 
+@pytest.mark.long
 def test_checks_alone_pass_on_a_good_tree(run: Run) -> None:
     """The scheduled job runs all checks and materializes nothing."""
     result = run(dg.AssetSelection.all_asset_checks())
@@ -477,6 +483,7 @@ def test_checks_of_absent_optional_assets_pass_and_say_so(store: Store, run: Run
     assert not run(dg.AssetSelection.checks_for_assets("humaneval_stats")).success
 
 
+@pytest.mark.long
 def test_integrity_job_passes_without_the_optional_assets(
     store: Store, instance: dg.DagsterInstance
 ) -> None:

@@ -102,6 +102,7 @@ def statuses(url: str) -> list[str]:
     return [run["status"] for run in data["runsOrError"]["results"]]
 
 
+@pytest.mark.long
 def test_literal_commands_share_one_instance(shell: Shell, project: Path, root: Path) -> None:
     """What one command did, every other shows: in an activated shell and in a plain one. That
     ``dagster dev`` does too is seen in the browser."""
@@ -124,6 +125,7 @@ def test_literal_commands_share_one_instance(shell: Shell, project: Path, root: 
         assert statuses(url) == ["SUCCESS", "SUCCESS"]
 
 
+@pytest.mark.long
 def test_tests_alone_on_the_command_line(shell: Shell, store: Store) -> None:
     """Evaluation needs upstream's tests and no conversion: two assets from nothing, with their
     checks; in the log stands what was written and how many problems it has."""
@@ -143,7 +145,7 @@ def test_tests_alone_on_the_command_line(shell: Shell, store: Store) -> None:
 @pytest.mark.parametrize(
     ("key", "everything"),
     [
-        ("micro_mtp", EVERYTHING_FOR_MICRO),
+        pytest.param("micro_mtp", EVERYTHING_FOR_MICRO, marks=pytest.mark.long),
         ("codecontests_tests", "codecontests_raw,codecontests_tests"),
     ],
 )
@@ -198,6 +200,7 @@ def test_make_selects_everything_upstream(select: str, selection: str, count: in
     assert len(dg.AssetSelection.from_coercible(selection.split(",")).resolve(whole())) == count
 
 
+@pytest.mark.long
 def test_integrity_job_exits_non_zero(shell: Shell, store: Store) -> None:
     """Cron and CI see a damaged artifact by the exit code; the pages run it on a good tree."""
     damage(store.path(store.catalogue["humaneval_small"], "test_small.jsonl"), flip(9))
@@ -206,6 +209,7 @@ def test_integrity_job_exits_non_zero(shell: Shell, store: Store) -> None:
     assert "humaneval_small: sha256" in bad.stderr
 
 
+@pytest.mark.long
 def test_each_source_has_its_instance(shell: Shell, project: Path) -> None:
     """Activating the real source selects another instance; forgetting to is refused."""
     entered = shell("source activate.sh && echo $DAGSTER_HOME", WMTP_SOURCE="hub")

@@ -1,8 +1,7 @@
-"""Loading the definitions: complete, cheap, and on the right floor."""
+"""Loading the definitions, the command and the package: complete and cheap."""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
@@ -31,21 +30,6 @@ HEAVY = [
     "numpy",
 ]
 
-FLOOR = {
-    "definitions": 6,
-    "components": 4,
-    "cli": 3,
-    "checkpoints": 2,
-    "data": 2,
-    "health": 2,
-    "hub": 2,
-    "integrity": 2,
-    "materialize": 2,
-    "publish": 2,
-    "reports": 2,
-}
-"""As docs/architecture.md has it; modules that are not named are on floor 1."""
-
 
 def test_definitions_load_without_heavy_libraries() -> None:
     """Every CLI call and the code server load them; torch alone costs seconds and 300 MB."""
@@ -72,7 +56,10 @@ def test_definitions_load_without_heavy_libraries() -> None:
 
 @pytest.mark.parametrize(
     ("family", "component"),
-    [("reports/parameter_snapshot", "ParameterSnapshot"), ("models/micro_mtp", None)],
+    [
+        ("reports/parameter_snapshot", "ParameterSnapshot"),
+        pytest.param("models/micro_mtp", None, marks=pytest.mark.long),
+    ],
     ids=["the only one of its type", "one of several"],
 )
 def test_unknown_field_is_named_with_its_file(
@@ -108,66 +95,37 @@ def test_unknown_field_is_named_with_its_file(
         assert f"{place}attributes.colour" in output
 
 
-def test_wmtp_loads_without_dagster() -> None:
-    """The command runs on training machines that have the base package only; what makes documents
-    is loaded to make one."""
-    script = (
-        "import sys, wmtp_assets.cli.main\n"
-        "print([m for m in sys.modules if 'dagster' in m or m in ('jinja2', 'markupsafe')])"
+LOADED = """
+import sys
+{first}
+print("\\n", [name for name in {names} if name in sys.modules], {more})
+"""
+
+
+def loaded_by(first: str, more: str = "''") -> str:
+    """Which heavy modules a new interpreter has when it did ``first``; and what ``more`` is."""
+    script = LOADED.format(
+        first=first, names=["dagster", "jinja2", "markupsafe", *HEAVY], more=more
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    return done.stdout.splitlines()[-1].strip()
 
 
-LIGHT = """
-import sys, wmtp_assets
-heavy = [name for name in {heavy} if name in sys.modules]
-print(heavy, sorted(wmtp_assets.__all__))
-"""
+@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"], ["status"]], ids=" ".join)
+def test_wmtp_loads_without_dagster_and_heavy_libraries(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command runs on training machines that have the base package only, and answers fast; what
+    makes documents is loaded to make one."""
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(tmp_path))
+    command = f"from wmtp_assets.cli.main import cli; cli({arguments}, standalone_mode=False)"
+    assert loaded_by(command) == "[]"
 
 
 def test_package_imports_nothing_heavy() -> None:
     """Training code and notebooks import it for one function; each pays for what it calls only."""
-    script = LIGHT.format(heavy=["dagster", *HEAVY])
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
     names = ["JsonLines", "load_dataset", "load_state_dict", "open_jsonl", "usable_for"]
-    assert done.stdout == f"[] {names}\n"
+    assert loaded_by("import wmtp_assets", "sorted(wmtp_assets.__all__)") == f"[] {names}"
     assert all(hasattr(wmtp_assets, name) for name in names)
-
-
-def _modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
-
-
-def _imports(path: Path) -> set[str]:
-    """Every module that a file imports, also inside functions."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
-
-
-def _floor(module: str) -> int:
-    parts = module.split(".")
-    return FLOOR.get(parts[1], 1) if len(parts) > 1 else 1
-
-
-@pytest.mark.parametrize("path", _modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_only_go_down(path: Path) -> None:
-    """Pure functions stay usable from a notebook only as long as nothing pulls Dagster in."""
-    module = "wmtp_assets." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
-    if path.parent == PACKAGE and path.name == "__init__.py":
-        return
-    floor = _floor(module)
-    imports = _imports(path)
-    if floor < 4:
-        assert not {name for name in imports if name.split(".")[0] == "dagster"}
-    above = {name for name in imports if name.startswith("wmtp_assets.") and _floor(name) > floor}
-    assert not above

@@ -70,6 +70,7 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     return data.description or ""
 
 
+@pytest.mark.long
 def test_all_three_are_the_whole_storage(store: Store, volume: Path, send: Send) -> None:
     """Models, datasets, and only by name what is for one machine; nothing is sent twice."""
     remove_optional(store)

@@ -42,6 +42,7 @@ from wmtp_assets_tests.hub.faults import (
     soundly,
     write_hub,
 )
+from wmtp_assets_tests.quick import quick
 
 HUMANEVAL = dg.AssetKey(["upstream", *OPEN.id.split("/")])
 CONTESTS = dg.AssetKey(["upstream", *SPECS["codecontests"].repository.id.split("/")])
@@ -240,7 +241,11 @@ def bytes_below(folder: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 @pytest.mark.parametrize("is_trusted", [True, False], ids=["trusted", "not trusted"])
-@pytest.mark.parametrize(("what", "succeeds", "make"), SECRETS, ids=[row[0] for row in SECRETS])
+@pytest.mark.parametrize(
+    ("what", "succeeds", "make"),
+    quick(SECRETS, lambda row: row[0] in ("success", "redirect")),
+    ids=[row[0] for row in SECRETS],
+)
 def test_planted_token_is_nowhere(
     hubs: tuple[FaultyHub, FaultyHub],
     instance: dg.DagsterInstance,

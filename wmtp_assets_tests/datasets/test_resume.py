@@ -39,6 +39,7 @@ from wmtp_assets_tests.datasets.contests import (
     small_repository,
     table,
 )
+from wmtp_assets_tests.quick import quick
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, tree
 
@@ -83,7 +84,7 @@ def formats_anew() -> Iterator[None]:
     load_format.cache_clear()
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", quick(PACKED, ["one shard, one row group"]))
 @pytest.mark.usefixtures("formats_anew")
 def test_bytes_do_not_depend_on_how_upstream_packs_its_rows(
     good_root: Path,

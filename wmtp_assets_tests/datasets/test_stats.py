@@ -23,6 +23,7 @@ from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.contests import make, processed_path
 from wmtp_assets_tests.datasets.rows import read_jsonl
+from wmtp_assets_tests.quick import quick
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip
 
@@ -131,7 +132,7 @@ SPLITS = {
 }
 
 
-@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("name", quick(SPLITS, ["mbpp", "humaneval"]))
 def test_summary_is_a_recount_of_the_rows(good_root: Path, store: Store, name: str) -> None:
     """Every number again, from the lines and sentencepiece alone; a full line is near no limit."""
     stats = store.catalogue[f"{name}_stats"]

@@ -92,6 +92,7 @@ def test_forgetting_changes_no_count(
     assert small.is_memoised
 
 
+@pytest.mark.long
 def test_thousands_of_texts_at_once_are_counted_alike(good_root: Path) -> None:
     """Real solutions share most of their lines, and each must count in each of them."""
     path = good_root / "datasets_v2/codecontests/processed/train.jsonl"

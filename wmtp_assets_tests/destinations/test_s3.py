@@ -1080,6 +1080,7 @@ def test_endpoints_that_are_refused(tree_store: Store, front: Front, url: str) -
         open_destination(tree_store, "s3://bucket-x/tree", url)
 
 
+@pytest.mark.long
 def test_endpoint_with_a_password(
     tree_store: Store, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_volume_is_published_to(
     assert not any(b"planted" in data for data in left)
 
 
+@pytest.mark.long
 def test_credentials_are_renewed_before_they_expire(
     tree_store: Store, stub: Stub, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:

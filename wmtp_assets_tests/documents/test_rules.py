@@ -342,6 +342,7 @@ def test_damage_is_found(store: Store, case: Case) -> None:
     case.check(store)
 
 
+@pytest.mark.long
 def test_report_stays_right_while_rules_are_applied(store: Store) -> None:
     """Checks run every night: what was 'not verified' may have passed since, and nobody has to
     make the report again for that."""

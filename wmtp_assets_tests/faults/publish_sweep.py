@@ -2,7 +2,7 @@
 
 Run as a program, as :mod:`wmtp_assets_tests.faults.sweep` is, which does the work::
 
-    python -m wmtp_assets_tests.faults.publish_sweep PATH FOLDER STRIDE
+    python -m wmtp_assets_tests.faults.publish_sweep PATH FOLDER STRIDE BY
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Faults at every system call of a commit, by strace: what the program cannot see, let alone mock.
+"""Faults at every system call of a commit: it is killed there, or the call fails.
 
 Run as a program, in a process that has no threads and imports no torch, and so forks fast::
 
-    python -m wmtp_assets_tests.faults.sweep PATH FOLDER STRIDE
+    python -m wmtp_assets_tests.faults.sweep PATH FOLDER STRIDE BY
 
-For each point the committed state is made anew, a forked child attaches strace to itself, and does
-the commit with one of its system calls killed or failing. It prints what happened as JSON.
+For each point the committed state is made anew, and a forked child does the commit with one fault.
+``BY`` says who injects it: ``strace``, which sees what the program cannot, let alone mock; or
+``python``, where Python calls the system, which is quick and needs no strace. It prints what
+happened as JSON.
 """
 
 from __future__ import annotations
@@ -23,8 +25,11 @@ import traceback
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from wmtp_assets.base.errors import StoreError, WmtpError
 from wmtp_assets.catalogue.artifact import INTERNAL, VALUE_HEAD
@@ -35,7 +40,9 @@ from wmtp_assets.operations.migrate import migrate
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage import files
 from wmtp_assets.storage import store as stores
+from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.faults.calls import Calls
 from wmtp_assets_tests.storage.test_store import (
     NEW,
     OLD,
@@ -46,6 +53,7 @@ from wmtp_assets_tests.storage.test_store import (
     Tree,
     bytes_of,
     commit,
+    contents,
     open_store,
     quick_commits,
     staging,
@@ -156,7 +164,11 @@ def furnish(store: Store) -> None:
     unit = store.root / "models_v2/tiny"
     (unit / VALUE_HEAD).write_bytes(HEAD)
     (unit / "notes.txt").write_bytes(b"mine")
+    (unit / "deep/er").mkdir(parents=True)
+    (unit / "deep/er/notes.txt").write_bytes(b"mine, too")
     (unit / "link").symlink_to("raw/7B/weights")
+    (unit / "folder-link").symlink_to("raw", target_is_directory=True)
+    (unit / "dangling").symlink_to("nowhere")
 
 
 def commit_new(store: Store) -> None:
@@ -335,19 +347,56 @@ def run_traced(work: Callable[[], object], log: Path, injected: Sequence[str]) -
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     strace.communicate()
-    with open(result, "rb") as file:  # noqa: PTH123 -- a descriptor
-        error, _, message = file.read().decode().partition("\n")
     os.close(ready)
     os.close(tell_go)
     if not is_attached:
+        os.close(result)
         raise NotTraceableError(said.strip())
+    return _traced(status, result, log)
+
+
+def run_called(work: Callable[[], object], log: Path, injected: Sequence[str]) -> Traced:
+    """Do ``work`` in a forked child, with faults where Python calls the system."""
+    result, tell_result = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with log.open("w") as file, pytest.MonkeyPatch.context() as monkeypatch:
+            Calls(file, injected).install(monkeypatch)
+            _do_and_exit(work, tell_result)
+    os.close(tell_result)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return _traced(status, result, log)
+
+
+def _traced(status: int, result: int, log: Path) -> Traced:
+    with open(result, "rb") as file:
+        error, _, message = file.read().decode().partition("\n")
     return Traced(status, error, message, log.read_text(errors="replace").splitlines())
+
+
+RUNS = {"strace": run_traced, "python": run_called}
+"""Who injects the faults → how it is done."""
+
+
+@contextmanager
+def halved_writes() -> Iterator[None]:
+    """Every file is written in two halves, so that a fault at the second leaves half a file."""
+    real_write = HashedFile.write
+
+    def write(file: HashedFile, data: bytes | memoryview) -> int:
+        half = len(data) // 2
+        return real_write(file, data[:half]) + real_write(file, data[half:])
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(HashedFile, "write", write)
+        yield
 
 
 def _do_and_exit(work: Callable[[], object], tell: int) -> None:
     code = 1
     try:
-        work()
+        with halved_writes():
+            work()
         code = 0
     except (OSError, WmtpError) as error:
         os.write(tell, f"{type(error).__name__}\n{error}".encode())
@@ -410,14 +459,20 @@ class Sweep(ABC):
     Args:
         original: the tree before.
         root: where its copies are made.
-        log: of strace.
+        log: of the system calls.
         is_native: False: the system has no exchange of folders.
+
+    Attributes:
+        by: who injects the faults, of :data:`RUNS`.
     """
+
+    by = "strace"
 
     def __init__(self, original: Path, root: Path, log: Path, *, is_native: bool) -> None:
         self.original, self.root, self.log = original, root, log
         self.is_native = is_native
         self.swept = Swept()
+        self.turned: list[bool] = []
         self.new: Tree = {}
 
     @abstractmethod
@@ -443,7 +498,7 @@ class Sweep(ABC):
         always = ["fsync:retval=0"]
         if not self.is_native:
             always.append("renameat2:error=ENOSYS")
-        return run_traced(self.work, self.log, [*always, *injected])
+        return RUNS[self.by](self.work, self.log, [*always, *injected])
 
     def run(self, stride: int) -> Swept:
         """Inject every fault, or of those away from the exchange each ``stride``-th."""
@@ -457,6 +512,8 @@ class Sweep(ABC):
         self.swept.possible = len(points)
         for call, fault in chosen(points, stride):
             self._inject(call, fault)
+        if self.turned != sorted(self.turned):
+            self.swept.problems.append("it has more than one turning point")
         return self.swept
 
     def _points(self, calls: Sequence[Call]) -> Iterator[tuple[Call, str]]:
@@ -468,7 +525,10 @@ class Sweep(ABC):
     def _inject(self, call: Call, fault: str) -> None:
         what = f"signal={fault}" if fault == KILL else f"error={fault}"
         traced = self._run(f"{call.name}:{what}:when={call.number}")
+        new = self.swept.states["new"]
         problems = [*self._missed(call, fault, traced), *self.examine(call, fault, traced)]
+        if fault == KILL:
+            self.turned.append(self.swept.states["new"] > new)
         self.swept.problems += [f"{fault} at {call.line}: {problem}" for problem in problems]
         self.swept.points[f"{call.name} {fault}"] += 1
 
@@ -494,7 +554,7 @@ class CommitSweep(Sweep):
         before, self.store = open_store(folder / "original"), open_store(folder / "storage")
         log = folder / "strace.log"
         super().__init__(before.root, self.store.root, log, is_native=path.is_native)
-        self.path = path
+        self.path, self.artifact = path, self.store.catalogue[path.key]
         with quick_commits():
             path.prepare(before)
             self.copy()
@@ -502,8 +562,26 @@ class CommitSweep(Sweep):
             if not path.is_native:
                 self.store.recover(self.store.catalogue[RAW])
             self.old = self.state()
+            self.kept = self._owned()
             path.work(self.store)
             self.new = self.state()
+            self.kept |= self._owned()
+
+    def copy(self) -> None:
+        """And remember which files there are, whatever is in them."""
+        super().copy()
+        self.inodes = self._inodes()
+
+    def _inodes(self) -> dict[str, int]:
+        found = contents(self.root)
+        return {name: inode for name, (inode, _) in found.items() if not name.startswith(".")}
+
+    def _owned(self) -> set[str]:
+        """The artifact's files, and those of its generation before."""
+        previous = {*bytes_of(self.store.internal / "previous" / self.path.key)}
+        if not self.store.manifest_path(self.artifact).exists():
+            return previous
+        return previous | {*self.store.manifest(self.artifact).files, self.artifact.manifest}
 
     def work(self) -> object:
         return self.path.work(self.store)
@@ -544,6 +622,9 @@ class CommitSweep(Sweep):
                 yield "nothing was raised, but it is not the new one"
             if traced.error == "unexpected":
                 yield traced.message
+            is_kept = state == "old" and self.old == self.before and not is_killed
+            if is_kept and self._inodes() != self.inodes:
+                yield "it is the old one, but files were written anew"
             if state == "new" or (state == "old" and not self.path.is_stepwise):
                 yield from self._findings()
             if not is_killed and traced.status:
@@ -555,8 +636,12 @@ class CommitSweep(Sweep):
                 return
             if self.state() != self.new:
                 yield f"the next try made {_difference(self.state(), self.old, self.new)}"
-            if left := [*staging(self.store), *self._superseded()]:
+            units = [path for path in (self.root / "models_v2").iterdir() if path.name != "tiny"]
+            if left := [*staging(self.store), *self._superseded(), *units]:
                 yield f"the next try left {left}"
+            kept = bytes_of(self.store.internal / "previous" / self.path.key).keys()
+            if not kept <= self.kept:
+                yield f"the generation before has files of others: {kept - self.kept}"
             yield from self._findings()
 
     def _is_between(self, found: Tree) -> bool:
@@ -606,7 +691,7 @@ def _difference(found: Tree, old: Tree, new: Tree) -> str:
 
 def main(sweep: Callable[[str, Path], Sweep]) -> None:
     """Sweep what the first argument names, and print what happened, or why it could not be."""
-    name, folder, stride = sys.argv[1:]
+    name, folder, stride, Sweep.by = sys.argv[1:]
     os.environ["SOURCE_DATE_EPOCH"] = "1000"
     try:
         print(json.dumps(vars(sweep(name, Path(folder)).run(int(stride)))))

@@ -57,6 +57,7 @@ def checkpoint(store: Store) -> Artifact:
     return store.catalogue[tiny.SAFETENSORS]
 
 
+@pytest.mark.long
 def test_crash_is_a_finding_and_the_other_rules_are_applied(store: Store) -> None:
     """It names the file, the signal and the remedy."""
     artifact = checkpoint(store)

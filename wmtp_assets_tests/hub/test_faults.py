@@ -43,6 +43,7 @@ from wmtp_assets_tests.hub.faults import (
     soundly,
     write_hub,
 )
+from wmtp_assets_tests.quick import quick
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import tree
 
@@ -178,7 +179,27 @@ def run_killed(stage: Stage) -> None:
     stage.hub.released.set()
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+QUICK = (
+    "none",
+    "cut once, at byte 1,000,000",
+    "cut once, and Range ignored: 200 and the whole file",
+    "wrong bytes of the right size",
+    "truncated: Content-Length is that of the whole file",
+    "longer than announced",
+    "content changed under the same commit: against wmtp.lock",
+    "401, the token is bad",
+    "403, gated, the account has no access",
+    "404, the revision",
+    "429 with Retry-After, twice",
+    "503 for ever",
+    "redirect to another host, which gets no token",
+    "no network",
+)
+
+
+@pytest.mark.parametrize(
+    "fault", quick(FAULTS, lambda fault: fault.name in QUICK), ids=lambda fault: fault.name
+)
 def test_fault(fault: Fault, play: Play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What the table in the docs says is what happens: people decide by it whether to trust a
     mirror and whether to run again; and after every failure a sound hub is all that is needed."""

@@ -274,11 +274,17 @@ def copy(tmp_path: Path) -> Copy:
 @pytest.mark.parametrize(
     ("added", "keys", "rule"),
     [
-        (MODEL, ["pocket_raw", "pocket_tokenizer", "pocket_safetensors", "pocket_card"], "dtype"),
-        (
+        pytest.param(
+            MODEL,
+            ["pocket_raw", "pocket_tokenizer", "pocket_safetensors", "pocket_card"],
+            "dtype",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
             DATASET,
             ["judged_raw", "judged_processed", "judged_pairs", "judged_small", "judged_stats"],
             "index",
+            marks=pytest.mark.long,
         ),
         (RULE, ["mbpp_stats"], "blank"),
         (KIND, ["mbpp_titles"], "titles"),
@@ -295,6 +301,7 @@ def test_what_is_added_works(
     assert any(rule in names for names in said.values())
 
 
+@pytest.mark.long
 def test_added_kind_is_in_the_graph_and_in_the_command(copy: Copy, root: Path) -> None:
     """Dagster and ``wmtp`` know it without being told; its section reaches the builder."""
     copy.add(KIND)
@@ -324,6 +331,7 @@ print(json.dumps([catalogue["mbpp_titles"].section.words, catalogue["gsm8k_title
     assert all(" " not in title for title in titles)
 
 
+@pytest.mark.long
 def test_rule_that_is_added_finds_damage(copy: Copy, root: Path) -> None:
     """It is applied to the bytes, and not only listed."""
     copy.add(RULE)

@@ -388,6 +388,7 @@ def manifests(store: Store) -> dict[str, bytes]:
     return {item.key: store.manifest_path(item).read_bytes() for item in store.catalogue}
 
 
+@pytest.mark.long
 def test_everything_made_twice_is_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A re-run that changes nothing makes nothing downstream stale, on any later day.
 
@@ -420,6 +421,7 @@ def dated_root(
 
 
 @pytest.mark.parametrize("key", KEYS)
+@pytest.mark.long
 def test_everything_made_elsewhere_is_the_same(good_root: Path, dated_root: Path, key: str) -> None:
     """Another machine, another day, an empty root: the version is that of the content alone."""
     artifact = load_catalogue()[key]
@@ -437,6 +439,7 @@ def test_everything_made_elsewhere_is_the_same(good_root: Path, dated_root: Path
 
 
 @pytest.mark.parametrize("key", KEYS)
+@pytest.mark.long
 def test_date_can_be_set(dated_root: Path, key: str) -> None:
     """With ``SOURCE_DATE_EPOCH`` not even the manifest differs between two machines."""
     store = Store(Settings("sample", dated_root), load_catalogue())

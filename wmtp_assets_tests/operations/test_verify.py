@@ -136,6 +136,7 @@ def test_absent_optional_artifacts_count_only_when_asked_for(empty_store: Store)
     assert exit_code(verdicts) == 2
 
 
+@pytest.mark.long
 def test_good_tree_without_optional_artifacts_is_good(store: Store) -> None:
     """What ``make materialize`` makes is whole, and leaves nothing that belongs to nobody."""
     remove_optional(store)
@@ -162,6 +163,7 @@ def test_named_artifacts_only(store: Store) -> None:
     assert exit_code(run(store, "humaneval_small", "humaneval_stats")) == 2
 
 
+@pytest.mark.long
 def test_different_damages_add_up(store: Store) -> None:
     """One run tells everything that is wrong, in every artifact."""
     small, stats = store.catalogue["humaneval_small"], store.catalogue["humaneval_stats"]
@@ -174,6 +176,7 @@ def test_different_damages_add_up(store: Store) -> None:
     )
 
 
+@pytest.mark.long
 def test_damage_stays_in_its_artifact(store: Store) -> None:
     """The others can still be used; saying that all is bad would cost a day of downloads. Only what
     tells of all of them cannot be believed."""
@@ -268,6 +271,7 @@ def test_links_and_pipes_are_strays_too(store: Store, tmp_path: Path) -> None:
     assert found == {"models_v2/again", "datasets_v2/pipe"}
 
 
+@pytest.mark.long
 def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
     """Or they would be counted twice, with two remedies."""
     for key, name in (

@@ -141,6 +141,7 @@ def test_mbpp_keeps_crlf(mbpp_folder: Path) -> None:
     assert sum("\r\n" in value for value in code) == 972
 
 
+@pytest.mark.long
 def test_mbpp_is_what_datasets_expects(mbpp_folder: Path, tmp_path: Path) -> None:
     """The card must name every split's files; one that datasets rejects in part is wrong."""
     loaded, messages = load_with_datasets(mbpp_folder, tmp_path)
@@ -298,6 +299,7 @@ def test_contests_shards_have_several_row_groups(contests_folder: Path) -> None:
             assert file.metadata.row_group(0).column(0).compression == "UNCOMPRESSED"
 
 
+@pytest.mark.long
 def test_contests_are_what_datasets_expects(contests_folder: Path, tmp_path: Path) -> None:
     """The numbers of source, difficulty and language mean something only by these names."""
     loaded, messages = load_with_datasets(contests_folder, tmp_path)
@@ -471,6 +473,7 @@ def test_amounts_are_those_of_a_small_upstream(contests: dict[str, list[Row]]) -
         assert sum(labels) / len(labels) < max(labels) < 200
 
 
+@pytest.mark.long
 def test_correct_solutions_are_correct(contests: dict[str, list[Row]]) -> None:
     """Labels that mean nothing would make every measure of them meaningless; one of each problem.
 
@@ -492,6 +495,7 @@ def test_correct_solutions_are_correct(contests: dict[str, list[Row]]) -> None:
     assert checked >= 20
 
 
+@pytest.mark.long
 def test_python3_solutions_are_python(contests: dict[str, list[Row]]) -> None:
     """Upstream's were run by a judge; text that does not parse would be a defect of our own."""
     for row in contests["train"][::4]:
@@ -544,6 +548,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
     """Commits and every artifact made from the sample depend on it; other hash seeds, other paths.
 
@@ -567,6 +572,7 @@ def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
     assert len(first) == 5 + 6
 
 
+@pytest.mark.long
 def test_larger_sets_follow_from_the_same_recipe(tmp_path: Path) -> None:
     """Benchmarks ask for their own size; what a problem says must not depend on the shards."""
     (tmp_path / "one").mkdir()

@@ -150,6 +150,7 @@ def test_feed_forward_follows_from_params() -> None:
     assert rounded_up == meta_mtp.FEED_FORWARD
 
 
+@pytest.mark.long
 def test_checkpoint_is_metas(model: Path) -> None:
     """A plain dict of float32 tensors under Meta's names, which float16 can hold.
 
@@ -528,6 +529,7 @@ build_repositories(Path(sys.argv[1]), [
 """
 
 
+@pytest.mark.long
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
     """Commits, hashes and every artifact made from the sample depend on it.
 

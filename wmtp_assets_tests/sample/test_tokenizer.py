@@ -25,6 +25,7 @@ PROCESSOR = SentencePieceProcessor(model_file=str(MODEL_PATH))
 PIECES = [PROCESSOR.id_to_piece(i) for i in range(PROCESSOR.get_piece_size())]
 
 
+@pytest.mark.long
 def test_recipe_makes_the_committed_model(tmp_path: Path) -> None:
     """A committed binary is only trustworthy if anyone can make it again, bit for bit.
 

@@ -1,7 +1,7 @@
-"""The store: a commit is old or new, never half, whatever fails and wherever it fails.
+"""The store: a commit is old or new, never half.
 
-Faults are injected at every system call, not at random: random ones almost never hit the two or
-three that matter.
+What happens when it is killed or fails at any of its system calls is seen in
+``faults/test_crash_sweep.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import errno
 import functools
 import hashlib
 import io
-import itertools
 import json
 import os
 import select
@@ -399,56 +398,6 @@ def test_staging_of_a_killed_run_is_removed(store: Store) -> None:
     assert "raw/half" not in bytes_of(store.root / "models_v2/tiny")
 
 
-OS_CALLS = ("open", "mkdir", "rename", "replace", "link", "unlink", "rmdir", "fsync")
-CLEANING = ("open", "unlink", "rmdir")
-
-
-class Fault:
-    """Does ``act`` at one of the system calls of a commit.
-
-    Attributes:
-        call: the call it was done at; empty: there were fewer.
-    """
-
-    def __init__(self, at: int, act: Callable[[], None], is_native: bool = True) -> None:
-        self.at, self.act, self.is_native = at, act, is_native
-        self.call = ""
-
-    def _reach(self, call: str) -> None:
-        self.at -= 1
-        if self.at == -1:
-            self.call = call
-            self.act()
-
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def counted(call: str, real: Callable[..., Any]) -> Callable[..., Any]:
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                self._reach(call)
-                return real(*args, **kwargs)
-
-            return wrapper
-
-        real_write, real_native = HashedFile.write, exchange._native
-
-        def write(file: HashedFile, data: bytes) -> int:
-            half = len(data) // 2
-            real_write(file, data[:half])
-            self._reach("write")
-            return half + real_write(file, data[half:])
-
-        def native(first: Path, second: Path) -> int:
-            self._reach("exchange")
-            code = real_native(first, second) if self.is_native else errno.ENOSYS
-            self._reach("exchanged")
-            return code
-
-        for call in OS_CALLS:
-            monkeypatch.setattr(os, call, counted(call, getattr(os, call)))
-        monkeypatch.setattr(io, "open", counted("create", io.open))
-        monkeypatch.setattr(HashedFile, "write", write)
-        monkeypatch.setattr(exchange, "_native", native)
-
-
 def run_and_exit(work: Callable[[], None]) -> NoReturn:
     """Do ``work`` in a forked process and end it."""
     code = 1
@@ -473,12 +422,6 @@ def kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def commit_new_with(fault: Fault, store: Store) -> None:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        fault.install(monkeypatch)
-        commit(store, RAW, NEW)
-
-
 Tree = dict[str, bytes | str]
 
 
@@ -489,45 +432,6 @@ def quick_commits() -> Iterator[None]:
         monkeypatch.setattr(os, "fsync", lambda descriptor: None)
         monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000")
         yield
-
-
-def make_generations(folder: Path) -> tuple[Store, Tree, Tree]:
-    """A furnished root, and what its model's folder holds before and after the new commit."""
-    store, after = open_store(folder / "storage"), open_store(folder / "after")
-    unit = furnish(store)
-    commit(store, RAW, OLD, version=2)
-    shutil.copytree(store.root, after.root, symlinks=True)
-    commit(after, RAW, NEW)
-    return store, bytes_of(unit), bytes_of(after.root / "models_v2/tiny")
-
-
-def kill_everywhere(folder: Path, is_native: bool) -> None:
-    """What must hold when a commit is killed at any of its system calls."""
-    store, old, new = make_generations(folder)
-    turned = []
-    for at in itertools.count():
-        copy = open_store(folder / "copy")
-        models = copy.root / "models_v2"
-        shutil.copytree(store.root, copy.root, symlinks=True)
-        fault = Fault(at, kill_self, is_native)
-        status = in_child(functools.partial(commit_new_with, fault, copy))
-        if not is_native:
-            copy.recover(copy.catalogue[RAW])
-        assert bytes_of(models / "tiny") in (old, new), at
-        turned.append(bytes_of(models / "tiny") == new)
-        commit(copy, RAW, NEW)
-        assert bytes_of(models / "tiny") == new, at
-        assert [path.name for path in models.iterdir()] == ["tiny"], at
-        assert staging(copy) == [], at
-        kept = bytes_of(copy.internal / "previous" / RAW)
-        assert kept.keys() <= {*old, *new} - {*STRANGERS}, at
-        shutil.rmtree(copy.root)
-        if status == 0:
-            break
-        assert status == -signal.SIGKILL, at
-    assert len(turned) > 60
-    assert turned == sorted(turned), "the commit has more than one turning point"
-    assert turned[-1]
 
 
 def in_fresh_process(statement: str, folder: Path, command: Sequence[str] = ()) -> None:
@@ -548,63 +452,8 @@ def in_fresh_process(statement: str, folder: Path, command: Sequence[str] = ()) 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("is_native", [True, False], ids=["exchange", "three renames"])
-def test_killed_at_every_system_call(tmp_path: Path, is_native: bool) -> None:
-    """SIGKILL, a power cut or a reboot at any point: the old artifact or the new one.
-
-    Also: what others own is there, the next run needs no help, and it leaves nothing behind.
-    """
-    in_fresh_process(
-        f"with t.quick_commits():\n    t.kill_everywhere(folder, {is_native})", tmp_path
-    )
-
-
 def raise_error(code: int) -> NoReturn:
     raise OSError(code, os.strerror(code))
-
-
-def fail_everywhere(folder: Path, code: int, is_native: bool) -> None:
-    """What must hold when any system call of a commit fails with ``code``."""
-    store, old, new = make_generations(folder)
-    for at in itertools.count():
-        copy = open_store(folder / "copy")
-        models = copy.root / "models_v2"
-        shutil.copytree(store.root, copy.root, symlinks=True)
-        before = contents(models)
-        fault = Fault(at, functools.partial(raise_error, code), is_native)
-        failed: Exception | None = None
-        try:
-            commit_new_with(fault, copy)
-        except (OSError, StoreError) as error:
-            failed = error
-        found = bytes_of(models / "tiny")
-        assert found in (old, new), fault.call
-        assert found == new or failed is not None, fault.call
-        assert found == new or contents(models) == before, fault.call
-        if code == errno.ENOSPC and failed:
-            assert isinstance(failed, StoreError), fault.call
-            assert str(copy.root) in str(failed)
-        if fault.call not in CLEANING:
-            assert staging(copy) == [], fault.call
-        commit(copy, RAW, NEW)
-        assert bytes_of(models / "tiny") == new
-        assert staging(copy) == []
-        shutil.rmtree(copy.root)
-        if not fault.call:
-            assert failed is None
-            break
-    assert at > 60
-
-
-@pytest.mark.parametrize("is_native", [True, False], ids=["exchange", "three renames"])
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
-def test_error_at_every_system_call(tmp_path: Path, code: int, is_native: bool) -> None:
-    """A full or failing disk: the old artifact or the new one, never the old one in silence.
-
-    A full disk is an error for people, and the staging folder is removed to make room.
-    """
-    with quick_commits():
-        fail_everywhere(tmp_path, code, is_native)
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["first", "replacing"])
