@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+
+import pytest
+
+from wmtp_assets.datasets.rules import processed
+from wmtp_assets.rules import apply, reading
 
 HIDDEN = (
     "dagster",
@@ -37,3 +44,13 @@ def light_environment(folder: Path) -> dict[str, str]:
     (folder / "sitecustomize.py").write_text(SITE)
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path}
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
+    """Rules see a machine on which these are not installed."""
+
+    def find(name: str) -> ModuleSpec | None:
+        return None if name in libraries else importlib.util.find_spec(name)
+
+    for module in (apply, reading, processed):
+        monkeypatch.setattr(module, "find_spec", find)

