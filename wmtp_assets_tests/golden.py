@@ -1,7 +1,8 @@
 """``python -m wmtp_assets_tests.golden ROOT``: write ``golden.json`` anew from a storage root.
 
 The table has, for every artifact of the sample, the version of its builder, its settings, what it
-was made from, and what came out. Run it after a builder's version was raised, or the sample changed.
+was made from, and what came out. Run it after a builder's version was raised, or the sample
+changed.
 """
 
 from __future__ import annotations

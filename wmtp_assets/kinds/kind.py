@@ -74,7 +74,8 @@ class Kind(Generic[S]):
     def made_with(self, spec: S) -> Document:
         """What a manifest says about the making: version of the builder, and settings."""
         said = spec.model_dump(mode="json")
-        settings = {field: _at(said, field.split(".")) for field in self.fields}
+        fields = (field.split(".") for field in self.fields)
+        settings = {".".join(path): _at(said, path) for path in fields if path[0] in said}
         if self.section is not None and self.name in said["sections"]:
             settings["section"] = said["sections"][self.name]
         return {"builder": self.version, "settings": settings}

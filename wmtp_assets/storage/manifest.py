@@ -64,16 +64,19 @@ _FILES = TypeAdapter(dict[RelativePath, FileRecord])
 
 @dataclass(frozen=True)
 class Manifest:
-    """A parsed manifest.
-
-    Attributes:
-        made_with: None: the manifest does not say.
-    """
+    """A parsed manifest."""
 
     document: Document
     files: Mapping[str, FileRecord]
     content_sha256: str
-    made_with: MadeWith | None = None
+
+    @property
+    def made_with(self) -> MadeWith | None:
+        """What made it; None: the manifest does not say, or not as this version does."""
+        try:
+            return MadeWith.model_validate(self.document.get("made_with"))
+        except ValidationError:
+            return None
 
     @property
     def description(self) -> Document:
@@ -158,8 +161,6 @@ def parse(data: bytes, where: str) -> Manifest:
         if not isinstance(document["created_at"], str):
             raise TypeError("created_at is not a string")
         found = _self_sha256(document)
-        made_with = document.get("made_with")
-        made_with = MadeWith.model_validate(made_with) if made_with is not None else None
         is_rendered = render(document) == data
     except ValidationError as error:
         raise CorruptArtifact(f"{where}: not a manifest: {error.errors()[0]['msg']}") from error
@@ -170,4 +171,4 @@ def parse(data: bytes, where: str) -> Manifest:
             f"{where}: the manifest was changed after it was written: "
             f"its own SHA-256 should be {stated}, but is {found}"
         )
-    return Manifest(document, files, content, made_with)
+    return Manifest(document, files, content)

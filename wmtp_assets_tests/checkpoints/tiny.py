@@ -37,7 +37,7 @@ from wmtp_assets.checkpoints.llama_config import llama_params
 from wmtp_assets.checkpoints.params import MetaParams
 from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Staged, Store
@@ -116,7 +116,7 @@ META_MODEL: dict[str, Any] = {
         "params": "7B_1T_4/params.json",
         "tokenizer": "tokenizer.model",
     },
-    "tokenizer": {"vocab_size": 32_000},
+    "tokenizer": {"vocab_size": 32_000, "sample_sha256": MODEL_SHA256},
 }
 LLAMA_MODEL = META_MODEL | {"family": "llama", "files": LLAMA_FILES}
 REWARD_MODEL = META_MODEL | {

@@ -126,7 +126,7 @@ def test_it_is_fast() -> None:
         "from click.testing import CliRunner\n"
         "from wmtp_assets.cli.complete import complete_names\n"
         "from wmtp_assets.cli.main import cli\n"
-        "from wmtp_assets.catalogue.artifact import Catalogue\n"
+        "from wmtp_assets.kinds.registry import load_catalogue\n"
         "load_catalogue()\n"
         "heavy = ('torch', 'dagster', 'pyarrow', 'sentencepiece', 'numpy', 'huggingface_hub')\n"
         "print([m for m in heavy if m in sys.modules])"
@@ -142,11 +142,12 @@ def test_malformed_spec_completes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     import click
 
     from wmtp_assets.base.errors import SpecError
+    from wmtp_assets.cli import complete
     from wmtp_assets.cli.complete import complete_names
     from wmtp_assets.cli.show import show
 
     def broken() -> Catalogue:
         raise SpecError("defs.yaml: broken")
 
-    monkeypatch.setattr(Catalogue, "load", broken)
+    monkeypatch.setattr(complete, "load_catalogue", broken)
     assert complete_names(click.Context(show), show.params[0], "") == []

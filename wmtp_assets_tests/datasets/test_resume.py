@@ -153,7 +153,7 @@ CHILD = """
     from pathlib import Path
     from wmtp_assets.base.child import directly
     from wmtp_assets.datasets import process
-    from wmtp_assets.catalogue.artifact import Catalogue
+    from wmtp_assets.kinds.registry import load_catalogue
     from wmtp_assets.operations.materialize import materialize
     from wmtp_assets.base.settings import Settings
     from wmtp_assets.storage.store import Store

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.datasets.formats.codecontests import CodeContestsRecord
 from wmtp_assets.datasets.records import problem_of
 from wmtp_assets.datasets.stats import distribution, histogram, newest_summary, summarize_split
 from wmtp_assets.operations.materialize import materialize
@@ -161,7 +162,7 @@ def test_rows_near_the_limit_are_those_a_template_makes_too_long(contests: Store
     totals = [sum(row.values()) for row in pq.read_table(rows, columns=columns).to_pylist()]
     (total,) = set(totals)
     for limit, near in ((total, 12), (total + 63, 12), (total + 64, 0)):
-        assert summarize_split(rows, "codecontests", limit)["near_limit"]["rows"] == near
+        assert summarize_split(rows, CodeContestsRecord, limit)["near_limit"]["rows"] == near
 
 
 class Days:

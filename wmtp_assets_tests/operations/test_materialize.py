@@ -335,7 +335,7 @@ def test_scratch_is_kept_until_the_commit(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from wmtp_assets.catalogue.artifact import Catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.datasets import comparing as rows
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.status import Status, status_of
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.rules import test_processed
+from wmtp_assets_tests.light import hide
 from wmtp_assets_tests.rules.cases import (
     apply,
     edit_manifest,
@@ -302,7 +302,7 @@ def test_result_of_a_rule_that_is_no_more_does_not_count(store: Store, micro: Ar
 
 def test_skipped_rules_leave_it_unverified(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without sentencepiece only a part can be verified, and a part is not all."""
-    monkeypatch.setattr(rows, "find_spec", lambda name: None)
+    hide(monkeypatch, "pyarrow", "sentencepiece")
     stats = store.catalogue["humaneval_stats"]
     verify(store, stats)
     assert status_of(store, stats).problem == "not verified"

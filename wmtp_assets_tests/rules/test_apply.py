@@ -40,7 +40,7 @@ from wmtp_assets.rules.results import last_results
 from wmtp_assets.storage.manifest import parse
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 from wmtp_assets_tests.checkpoints.rules import test_checkpoint, test_snapshot
-from wmtp_assets_tests.datasets.rules import test_derived, test_processed
+from wmtp_assets_tests.datasets.rules import test_processed, test_views
 from wmtp_assets_tests.documents import test_rules as test_documents
 from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.light import light_environment
@@ -60,7 +60,7 @@ CASES = [
     *test_sha256.CASES,
     *test_checkpoint.CASES,
     *test_processed.CASES,
-    *test_derived.CASES,
+    *test_views.CASES,
     *test_snapshot.CASES,
     *test_documents.CASES,
 ]
@@ -590,10 +590,10 @@ import json, sys
 from pathlib import Path
 
 from wmtp_assets_tests.light import HIDDEN
-from wmtp_assets.rules.apply import apply_rule, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.operations.status import status_of
 from wmtp_assets.operations.verify import exit_code, strays, verify
-from wmtp_assets.catalogue.artifact import Catalogue
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
 
