@@ -142,12 +142,12 @@ def test_malformed_spec_completes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     import click
 
     from wmtp_assets.base.errors import SpecError
-    from wmtp_assets.cli import complete
     from wmtp_assets.cli.complete import complete_names
     from wmtp_assets.cli.show import show
+    from wmtp_assets.kinds import registry
 
     def broken() -> Catalogue:
         raise SpecError("defs.yaml: broken")
 
-    monkeypatch.setattr(complete, "load_catalogue", broken)
+    monkeypatch.setattr(registry, "load_catalogue", broken)
     assert complete_names(click.Context(show), show.params[0], "") == []
