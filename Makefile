@@ -74,6 +74,7 @@ check: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 	@$(ENVIRONMENT) dg check yaml
 	@$(ENVIRONMENT) dg check defs
 

@@ -110,13 +110,13 @@ def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoi
     server = import_module("wmtp_assets.sample.server")
     wanted = [
         r
-        for r in repositories.REPOSITORIES
+        for r in repositories.all_repositories()
         if (r.repo_type, r.repo_id) == (repository.type, repository.id)
     ]
     if not wanted:
         raise SpecError(
             f"the sample hub has no {repository.type} {repository.id}; it has "
-            + ", ".join(r.repo_id for r in repositories.REPOSITORIES)
+            + ", ".join(r.repo_id for r in repositories.all_repositories())
             + ". Use WMTP_SOURCE=hub for others"
         )
     folder = settings.root / INTERNAL / "hub"

@@ -15,6 +15,8 @@ from enum import Enum, IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wmtp_assets.sample.repository import SampleRepository
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -1620,3 +1622,6 @@ def _clike(
         lines.append("    cin >> cases;")
     lines += [f"    while (cases--) {solve}();", "    return 0;", "}"]
     return [line.rstrip(" ") for line in lines]
+
+
+REPOSITORY = SampleRepository("dataset", "deepmind/code_contests", 2, build)

@@ -14,6 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from wmtp_assets.sample.repository import SampleRepository
+
 ROWS = {"train": 7473, "test": 1319}
 """Upstream's, as its card says."""
 
@@ -272,3 +274,6 @@ def _debt(draw: _Draw) -> Problem:
 
 
 _TEMPLATES: tuple[Callable[[_Draw], Problem], ...] = (_boxes, _halves, _percent, _wages)
+
+
+REPOSITORY = SampleRepository("dataset", "openai/gsm8k", 1, build)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wmtp_assets.sample.repository import SampleRepository
+
 COLUMNS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
 
 PARQUET = "openai_humaneval/test-00000-of-00001.parquet"
@@ -65,3 +67,6 @@ def build(folder: Path) -> None:
     path.parent.mkdir(parents=True)
     pq.write_table(table, path, compression="none")
     (folder / "README.md").write_text(CARD, encoding="utf-8")
+
+
+REPOSITORY = SampleRepository("dataset", "openai/openai_humaneval", 1, build)

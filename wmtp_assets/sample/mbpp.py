@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.sample.repository import SampleRepository
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,3 +147,6 @@ def read_rows() -> list[dict[str, Any]]:
             "install the package again"
         )
     return [json.loads(line) for line in rows.splitlines()]
+
+
+REPOSITORY = SampleRepository("dataset", "google-research-datasets/mbpp", 1, build)

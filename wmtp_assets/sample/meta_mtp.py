@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wmtp_assets.sample.pth import write_pth
+from wmtp_assets.sample.repository import SampleRepository
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.sample.weights import generate, rope_frequencies
 
@@ -90,3 +91,6 @@ def tensor_shapes(
         "output.weight": (vocab_size, dim),
         "rope.freqs": (head_dim // 2,),
     }
+
+
+REPOSITORY = SampleRepository("model", "facebook/multi-token-prediction", 2, build)

@@ -8,55 +8,32 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from pkgutil import iter_modules
 
 from filelock import BaseFileLock, FileLock
 
-from wmtp_assets.sample import (
-    code_contests,
-    gsm8k,
-    humaneval,
-    mbpp,
-    meta_mtp,
-    sheared_llama,
-    starling_rm,
-)
+from wmtp_assets import sample
 from wmtp_assets.sample.index import index_repository, read_index, write_index
+from wmtp_assets.sample.repository import RepoType, SampleRepository
 
-RepoType = Literal["model", "dataset"]
-
-
-@dataclass(frozen=True)
-class SampleRepository:
-    """One repository of the sample hub.
-
-    Attributes:
-        repo_type: as ``huggingface_hub`` has it.
-        repo_id: ``owner/name``, the real repository's.
-        recipe: version of what ``build`` writes; raise it with every change of the bytes, so that
-            folders made by the former recipe are made anew.
-        build: writes the repository's files below an existing, empty folder; the same bytes
-            every time.
-    """
-
-    repo_type: RepoType
-    repo_id: str
-    recipe: int
-    build: Callable[[Path], None]
+__all__ = ["RepoType", "SampleRepository", "all_repositories", "build_repositories"]
 
 
-REPOSITORIES = (
-    SampleRepository("model", "facebook/multi-token-prediction", 2, meta_mtp.build),
-    SampleRepository("model", "princeton-nlp/Sheared-LLaMA-2.7B", 1, sheared_llama.build),
-    SampleRepository("model", "berkeley-nest/Starling-RM-7B-alpha", 1, starling_rm.build),
-    SampleRepository("dataset", "openai/openai_humaneval", 1, humaneval.build),
-    SampleRepository("dataset", "google-research-datasets/mbpp", 1, mbpp.build),
-    SampleRepository("dataset", "openai/gsm8k", 1, gsm8k.build),
-    SampleRepository("dataset", "deepmind/code_contests", 2, code_contests.build),
-)
+@cache
+def all_repositories() -> tuple[SampleRepository, ...]:
+    """The repository of each module of this folder that has one, models first; a new repository is
+    a new module."""
+    modules = [
+        import_module(module.name)
+        for module in iter_modules(sample.__path__, f"{sample.__name__}.")
+        if not module.name.endswith("__main__")
+    ]
+    found = [module.REPOSITORY for module in modules if hasattr(module, "REPOSITORY")]
+    return tuple(sorted(found, key=lambda repository: repository.repo_type != "model"))
 
 
 def repository_folder(folder: Path, repo_type: RepoType, repo_id: str) -> Path:
@@ -75,9 +52,9 @@ def lock_repositories(folder: Path) -> BaseFileLock:
 
 
 def build_repositories(
-    folder: Path, repositories: Sequence[SampleRepository] = REPOSITORIES
+    folder: Path, repositories: Sequence[SampleRepository] | None = None
 ) -> None:
-    """Make those of ``repositories`` that are not yet complete below ``folder``.
+    """Make those of ``repositories``, or of all, that are not yet complete below ``folder``.
 
     Each is built under another name and renamed, then its index is written: a crash leaves a
     repository that counts as missing. Processes that do this at the same time wait for each other.
@@ -86,6 +63,7 @@ def build_repositories(
         CorruptArtifact: if an index is not one.
         OSError: if a file cannot be written.
     """
+    repositories = all_repositories() if repositories is None else repositories
     if all(_is_complete(folder, repository) for repository in repositories):
         return
     folder.mkdir(parents=True, exist_ok=True)

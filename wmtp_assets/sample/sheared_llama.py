@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.sample.llama import trunk_shapes, write_config
 from wmtp_assets.sample.pth import write_pth
+from wmtp_assets.sample.repository import SampleRepository
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.sample.weights import generate, rope_frequencies
 
@@ -96,3 +97,6 @@ def assign_shards(config: Mapping[str, Any]) -> dict[str, str]:
     keys = list(tensor_shapes(config))
     cut = keys.index(f"model.layers.{config['num_hidden_layers'] - 2}.mlp.gate_proj.weight")
     return {key: SHARDS[place >= cut] for place, key in enumerate(keys)}
+
+
+REPOSITORY = SampleRepository("model", "princeton-nlp/Sheared-LLaMA-2.7B", 1, build)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.sample.llama import trunk_shapes, write_config
 from wmtp_assets.sample.pth import write_pth
+from wmtp_assets.sample.repository import SampleRepository
 from wmtp_assets.sample.weights import generate
 
 if TYPE_CHECKING:
@@ -94,3 +95,6 @@ def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def original(key: str) -> str:
     """The key under which the tensor stands in the file for the first time."""
     return TRUNK + key.removeprefix(TWIN) if key.startswith(TWIN) else key
+
+
+REPOSITORY = SampleRepository("model", "berkeley-nest/Starling-RM-7B-alpha", 1, build)

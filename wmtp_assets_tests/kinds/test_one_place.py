@@ -15,11 +15,19 @@ from typing import Any
 import pytest
 
 import wmtp_assets
+from wmtp_assets_tests.pages import blocks_of
 
 PACKAGE = Path(wmtp_assets.__file__).parent
 
 Added = dict[str, str]
 """Path below the package → text of a new file."""
+
+
+def added_by(page: str) -> Added:
+    """The files that a page of docs/ says to write."""
+    blocks = blocks_of(PACKAGE.parent / "docs" / page)
+    return {block.file.removeprefix("wmtp_assets/"): block.text for block in blocks if block.file}
+
 
 MODEL: Added = {
     "defs/models/pocket/defs.yaml": """
@@ -122,94 +130,8 @@ DATASET: Added = {
         ''',
 }
 
-RULE: Added = {
-    "datasets/rules/blank.py": '''
-        """No summary is blank."""
-
-        from __future__ import annotations
-
-        from wmtp_assets.catalogue.specs import DatasetSpec
-        from wmtp_assets.rules.findings import Report, Rule, Subject
-
-
-        def check_blank(subject: Subject[DatasetSpec], report: Report) -> None:
-            """Every file of the artifact has more than white space in it."""
-            for name in subject.manifest.files:
-                if not report.reads(subject, name).read_bytes().strip():
-                    report.add(subject.file(name), expected="something", found="nothing")
-
-
-        RULES = (Rule("blank", "No summary is blank.", ("stats",), check_blank),)
-        '''
-}
-
-KIND: Added = {
-    "kinds/titles.py": '''
-        """The first words of every problem of a split: a kind that nobody thought of."""
-
-        from __future__ import annotations
-
-        from collections.abc import Iterator
-
-        from wmtp_assets.base.model import StrictModel
-        from wmtp_assets.base.strict_json import parse_object
-        from wmtp_assets.catalogue.artifact import Artifact
-        from wmtp_assets.catalogue.specs import DatasetSpec
-        from wmtp_assets.datasets.jsonl import read_lines
-        from wmtp_assets.datasets.process import split_file
-        from wmtp_assets.kinds.kind import Before, Kind
-        from wmtp_assets.rules.findings import Report, Rule, Subject
-        from wmtp_assets.storage.build import Build
-        from wmtp_assets.storage.manifest import Document
-
-
-        class Section(StrictModel):
-            """Its own section of a spec."""
-
-            words: int = 3
-
-
-        def artifacts(spec: DatasetSpec, before: Before) -> Iterator[Artifact[DatasetSpec]]:
-            yield Artifact(
-                f"{spec.name}_titles",
-                "titles",
-                spec,
-                "datasets",
-                f"{spec.unit}/titles",
-                roles={"processed": f"{spec.name}_processed"},
-                optional=spec.is_optional,
-            )
-
-
-        def build(build: Build[DatasetSpec]) -> Document:
-            processed = build.upstream("processed")
-            for split in build.spec.processed_splits:
-                path = build.store.verify_file(processed, split_file(split))
-                rows = (parse_object(line) for _, line in read_lines(path))
-                words = build.artifact.section.words
-                titles = (" ".join(row["instruction"].split()[:words]) for row in rows)
-                build.staged.write(f"{split}.txt", "\\n".join(titles).encode())
-            return {"version": build.spec.version}
-
-
-        def check_titles(subject: Subject[DatasetSpec], report: Report) -> None:
-            for split in subject.spec.processed_splits:
-                report.reads(subject, f"{split}.txt")
-
-
-        KIND = Kind[DatasetSpec](
-            "titles",
-            (DatasetSpec,),
-            artifacts,
-            build,
-            words="The first words of every problem.",
-            tags=("text",),
-            section=Section,
-        )
-
-        RULES = (Rule("titles", "Every split has its titles.", ("titles",), check_titles),)
-        '''
-}
+RULE: Added = added_by("adding-a-rule.md")
+KIND: Added = added_by("adding-a-kind.md")
 
 MAKE = """
 import json, sys

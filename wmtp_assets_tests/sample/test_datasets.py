@@ -25,7 +25,7 @@ from wmtp_assets.catalogue.specs import DatasetSpec, load_specs
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.sample import code_contests, gsm8k, mbpp
 from wmtp_assets.sample.code_contests import PLACES, PYTHON_LANGUAGES, Language, Odd
-from wmtp_assets.sample.repositories import REPOSITORIES
+from wmtp_assets.sample.repositories import all_repositories
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 
 Row = dict[str, Any]
@@ -94,7 +94,9 @@ def load_with_datasets(folder: Path, cache: Path) -> tuple[Row, str]:
 
 def test_all_are_registered() -> None:
     """A repository that nobody serves cannot be downloaded."""
-    ids = {repository.repo_id for repository in REPOSITORIES if repository.repo_type == "dataset"}
+    ids = {
+        repository.repo_id for repository in all_repositories() if repository.repo_type == "dataset"
+    }
     assert ids == {spec.repository.id for spec in load_specs() if isinstance(spec, DatasetSpec)}
 
 

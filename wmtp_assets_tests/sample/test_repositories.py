@@ -28,8 +28,8 @@ from wmtp_assets.sample import humaneval, meta_mtp, repositories, sheared_llama,
 from wmtp_assets.sample.index import index_repository
 from wmtp_assets.sample.pth import DType, write_pth
 from wmtp_assets.sample.repositories import (
-    REPOSITORIES,
     SampleRepository,
+    all_repositories,
     build_repositories,
     index_path,
     repository_folder,
@@ -610,7 +610,7 @@ FILES = {"a.txt": b"a", "b/c.bin": b"c" * 100}
 def test_registry_names_the_repositories_the_specs_name() -> None:
     """Two repositories of one id would overwrite each other; one that is missing cannot be served,
     and one that no spec names is built for nobody."""
-    ids = [(repository.repo_type, repository.repo_id) for repository in REPOSITORIES]
+    ids = [(repository.repo_type, repository.repo_id) for repository in all_repositories()]
     assert len(set(ids)) == len(ids)
     assert set(ids) == {
         (spec.repository.type, spec.repository.id)
