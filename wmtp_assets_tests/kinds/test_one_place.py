@@ -63,7 +63,7 @@ DATASET: Added = {
           converter: judged
           repository: {id: openai/openai_humaneval, type: dataset, license: MIT, size: 84 kB}
           splits:
-            train: {files: [openai_humaneval/test-00000-of-00001.parquet], rows: 164}
+            solutions: {files: [openai_humaneval/test-00000-of-00001.parquet], rows: 164}
           uses: [verifiable_critic]
         """,
     "datasets/formats/judged.py": '''
