@@ -21,13 +21,13 @@ from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
 
 
-def _announced(document: Document, name: str) -> dict[str, str]:
-    """The hash that the hub announced for a raw file."""
+def _announced(document: Document, name: str) -> str:
+    """The hash that the hub announced for a raw file; of what we add beside it there is none."""
     announced = stated(document, "source", "announced", name.removeprefix("raw/"))
     if not name.startswith("raw/") or not isinstance(announced, dict):
-        return {}
+        return "none"
     kind = "sha256" if "sha256" in announced else "git_sha1"
-    return {"announced": f"{kind} {announced.get(kind)}"}
+    return f"{kind} {announced.get(kind)}"
 
 
 def describe(
@@ -73,7 +73,7 @@ def describe(
             "dtypes": _table(_dtypes(document)),
             "tensors": _table(_tensors(document)),
         }
-    metadata["files"] = _table(_files(manifest))
+    metadata["files"] = _table(_files(artifact, manifest))
     return metadata
 
 
@@ -92,15 +92,12 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _files(manifest: Manifest) -> Iterable[Row]:
-    """Name, bytes and SHA-256 of each file, and what the hub announced."""
+def _files(artifact: Artifact[Any], manifest: Manifest) -> Iterable[Row]:
+    """Name, bytes and SHA-256 of each file, and of upstream's what the hub announced."""
     for name, record in manifest.files.items():
-        yield {
-            "file": name,
-            "bytes": record.size,
-            "sha256": record.sha256,
-            **_announced(manifest.document, name),
-        }
+        row: Row = {"file": name, "bytes": record.size, "sha256": record.sha256}
+        announced = {"announced": _announced(manifest.document, name)}
+        yield {**row, **(announced if artifact.is_downloaded else {})}
 
 
 SAMPLE_ROWS = 3

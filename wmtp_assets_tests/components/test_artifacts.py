@@ -13,6 +13,7 @@ import yaml
 from wmtp_assets.checkpoints.configs import MODEL_FILES
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.components.artifacts import description_of
+from wmtp_assets.components.metadata import describe
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.components.types import definitions_of
 from wmtp_assets.datasets.formats.codecontests import CodeContestsRecord
@@ -358,3 +359,10 @@ def _only(key: str) -> dg.Definitions:
     from wmtp_assets.components.artifacts import asset_of
 
     return dg.Definitions(assets=[asset_of(load_catalogue()[key])])
+
+
+def test_every_artifact_can_be_described(store: Store) -> None:
+    """A table whose rows differ in their fields fails the run after everything was made."""
+    for artifact in store.catalogue:
+        said = describe(store, artifact, store.manifest(artifact), 1.0)
+        assert said["files"].value, artifact.key

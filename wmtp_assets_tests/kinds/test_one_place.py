@@ -76,7 +76,7 @@ DATASET: Added = {
         from typing import Any
 
         from wmtp_assets.datasets.format import Format
-        from wmtp_assets.datasets.parquet import rows_of
+        from wmtp_assets.datasets.parquet import count_parquet_rows, rows_of
         from wmtp_assets.datasets.problem import Options, Problem
         from wmtp_assets.datasets.records import AlpacaRecord, Record
 
@@ -126,7 +126,12 @@ DATASET: Added = {
                 yield Problem(number, problem, records)
 
 
-        FORMAT = Format(JudgedRecord, COLUMNS, convert_batch)
+        def count_samples(path: Path) -> tuple[int, int]:
+            """Two solutions a row, none in another language."""
+            return 2 * count_parquet_rows(path), 0
+
+
+        FORMAT = Format(JudgedRecord, COLUMNS, convert_batch, count_samples=count_samples)
         ''',
 }
 
