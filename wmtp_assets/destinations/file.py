@@ -134,8 +134,7 @@ class Folder:
     def is_same(
         self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
     ) -> bool:
-        is_read = how not in ("size", "stated")
-        return self._is(self._place(path), file.record, advance, is_read)
+        return self._is(self._place(path), file.record, advance, how not in ("size", "stated"))
 
     def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         is_read = path not in self._in_place
@@ -465,12 +464,8 @@ def connect(
             f"{location} and the storage root {store.root} lie in each other: publish to another "
             "folder"
         )
-    return Folder(second_root(store, place), "" if is_read else _publisher(store))
-
-
-def second_root(store: Store, folder: Path) -> Store:
-    """A mounted folder as a storage root for the same artifacts."""
-    return Store(replace(store.settings, root=folder), store.catalogue)
+    second = Store(replace(store.settings, root=place), store.catalogue)
+    return Folder(second, "" if is_read else _publisher(store))
 
 
 def _publisher(store: Store) -> str:

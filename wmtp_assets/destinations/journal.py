@@ -62,22 +62,18 @@ def key_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _folder(store: Store) -> Path:
-    return store.internal / "publish"
-
-
-def _rate(store: Store, key: str) -> Path:
-    return _folder(store) / f"{key_of(key)}.rate.json"
+def _place(store: Store, key: str, suffix: str) -> Path:
+    return store.internal / "publish" / f"{key_of(key)}{suffix}"
 
 
 def write_rate(store: Store, key: str, size: int, seconds: float) -> None:
     """Keep the throughput of a publication of ``size`` bytes to the destination ``key``."""
-    remember_rate(_rate(store, key), size, seconds)
+    remember_rate(_place(store, key, ".rate.json"), size, seconds)
 
 
 def read_rate(store: Store, key: str) -> float | None:
     """Bytes a second of the last publication to ``key``; None: there was none."""
-    return last_rate(_rate(store, key))
+    return last_rate(_place(store, key, ".rate.json"))
 
 
 class Journal:
@@ -96,7 +92,7 @@ class Journal:
     @classmethod
     def of(cls, store: Store, key: str) -> Journal:
         """The journal of the destination ``key``."""
-        return cls(_folder(store) / f"{key_of(key)}.jsonl")
+        return cls(_place(store, key, ".jsonl"))
 
     def load(self) -> None:
         """Read the file again: another process may have written it before this one had the lock."""

@@ -6,7 +6,6 @@ error of ours, and the error itself into no chain.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.loopback import is_loopback
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import NotThere
 from wmtp_assets.destinations.errors import PublishError
@@ -206,7 +206,7 @@ def make_client(
     url = urlsplit(client.meta.endpoint_url)
     if "@" in url.netloc:
         raise _bad_endpoint(client.meta.endpoint_url)
-    if url.scheme != "https" and not _is_loopback(url.hostname or ""):
+    if url.scheme != "https" and not is_loopback(url.hostname or ""):
         raise SpecError(
             f"{url.scheme}://{url.hostname}: plain http is only for loopback; use https, so that "
             "nobody on the way can read or change what is sent"
@@ -272,13 +272,6 @@ def _host(url: str) -> str:
         return as_text(parts.hostname or "") + (f":{parts.port}" if parts.port else "")
     except ValueError:
         return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def code_of(error: BaseException) -> str:
