@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -182,7 +182,7 @@ def make_plan(
     keys = {local.artifact.key for local in locals_}
     others = [key for key in artifacts if key not in keys and key not in drop]
     staying = {*files, *(path for key in others for path in artifacts[key].files)}
-    _require_size(destination, locals_)
+    _require_size(destination, files.values())
     retired = listing.retired if listing else {}
     extra = {p: file for p, file in {**retired, **published}.items() if p not in staying}
     there = destination.names(files)
@@ -298,15 +298,14 @@ def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
     )
 
 
-def _require_size(destination: Destination, locals_: Sequence[Local]) -> None:
-    for local in locals_:
-        for file in local.files:
-            if file.record.size > destination.largest:
-                raise PublishError(
-                    f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} "
-                    f"takes no file of more than {human_bytes(destination.largest)}. Nothing was "
-                    f"sent; publish without {local.artifact.key}, or to a folder"
-                )
+def _require_size(destination: Destination, files: Iterable[Outgoing]) -> None:
+    for file in files:
+        if file.record.size > destination.largest:
+            raise PublishError(
+                f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} takes no "
+                f"file of more than {human_bytes(destination.largest)}. Nothing was sent; publish "
+                f"without {file.artifact}, or to a folder"
+            )
 
 
 def _require_ours(destination: Destination, files: Sequence[Outgoing], say: Say) -> None:

@@ -30,6 +30,7 @@ from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.destinations.destination import (
     STALE,
     Advance,
+    Destination,
     How,
     NotThere,
     Stopped,
@@ -68,8 +69,8 @@ _REFUSED = UNSUPPORTED | DISK_FULL | {errno.EACCES, errno.EBUSY, errno.ENAMETOOL
 files of others), a mount point, a folder that would get another owner, a file that is gone."""
 
 
-class Folder:
-    """A :class:`~wmtp_assets.destinations.destination.Destination` on a mounted filesystem.
+class Folder(Destination):
+    """A destination on a mounted filesystem.
 
     Args:
         second: the folder as a storage root; it must be there.
@@ -85,10 +86,8 @@ class Folder:
         self.name = self.key = f"file://{self.root}"
         publisher = hashlib.sha256(owner.encode()).hexdigest()[:16]
         self.staging = second.internal / "staging" / f"publish-{publisher}"
-        self.payload = 0
         self._second = second
         self._part_size = part_size
-        self._is_stopped = False
         self._changed: set[Path] = set()
         self._in_place: set[str] = set()
         self._say: Say = silent
@@ -246,9 +245,6 @@ class Folder:
         self._changed.update(target.parents)  # who was cut off may not have flushed its name
         return found
 
-    def stop(self) -> None:
-        self._is_stopped = True
-
     # -- names -----------------------------------------------------------------------------------
 
     @contextmanager
@@ -382,12 +378,11 @@ class Folder:
 
     def _require_root(self) -> None:
         with self._explained("reach"):
-            is_there = self.root.is_dir()
-        if not is_there:
-            raise PublishError(
-                f"{self.name}: there is no such folder. Is the volume mounted? If it is to be new, "
-                f"make it: mkdir -p {self.root}"
-            )
+            if not self.root.is_dir():
+                raise PublishError(
+                    f"{self.name}: there is no such folder. Is the volume mounted? If it is to be "
+                    f"new, make it: mkdir -p {self.root}"
+                )
 
     def _require_real_staging(self) -> None:
         """Refuse a link in the place of the staging folder: what it leads to is not ours."""

@@ -105,7 +105,7 @@ class Journal:
                 try:
                     self._apply(json.loads(line))
                 except (ValueError, KeyError, TypeError):
-                    continue  # the process was killed while it wrote this line
+                    continue  # empty, or the process was killed while it wrote this line
 
     def _apply(self, event: dict[str, Any]) -> None:
         path = event["path"]
@@ -136,24 +136,15 @@ class Journal:
             self._apply(event)
             if self._path is None:
                 return
-            line = json.dumps(event).encode() + b"\n"
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("ab") as file:
-                    file.write(b"\n" * self._is_torn(file.tell()) + line)
+                with self._path.open("ab") as file:  # the last line there may have no end
+                    file.write(b"\n" + json.dumps(event).encode() + b"\n")
             except OSError as error:
                 raise StoreError(
                     f"{self._path} cannot be written ({error.strerror}): nobody would know what "
                     "was sent. Make it possible, and run again"
                 ) from error
-
-    def _is_torn(self, size: int) -> bool:
-        """Whether the last line of the file has no end."""
-        if not size or self._path is None:
-            return False
-        with self._path.open("rb") as file:
-            file.seek(-1, 2)
-            return file.read(1) != b"\n"
 
     def begin(
         self,
@@ -179,8 +170,9 @@ class Journal:
 
     def part(self, path: str, number: int, sha256: str, etag: str) -> None:
         """A part arrived."""
-        event = {"event": "part", "path": path, "number": number, "sha256": sha256, "etag": etag}
-        self._write(event)
+        self._write(
+            {"event": "part", "path": path, "number": number, "sha256": sha256, "etag": etag}
+        )
 
     def complete(self, path: str) -> None:
         """A file was put in its place."""

@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from wmtp_assets.base.progress import Say, silent
@@ -21,6 +21,7 @@ from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
     READINGS,
     Advance,
+    Destination,
     How,
     NotThere,
     Stopped,
@@ -69,8 +70,9 @@ READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
 
 
-class S3:
-    """A :class:`~wmtp_assets.destinations.destination.Destination` below a prefix of a bucket.
+class S3(Destination):
+    """A destination below a prefix of a bucket. S3 has no locks: ``MANIFEST.json`` is written under
+    a condition.
 
     Args:
         client: of boto3.
@@ -96,7 +98,6 @@ class S3:
     ) -> None:
         self.name = name
         self.key = f"{client.meta.endpoint_url} s3://{bucket}/{prefix}"
-        self.payload = 0
         self._client, self._bucket, self._journal = client, bucket, journal
         self._prefix = f"{prefix}/" if prefix else ""
         self._part_size = part_size
@@ -105,7 +106,6 @@ class S3:
         self._pool = ThreadPoolExecutor(PARTS)
         self._slots = threading.BoundedSemaphore(PARTS)
         self._lock = threading.Lock()
-        self._is_stopped = False
         self._in_place: set[str] = set()
         self._condition: dict[str, str] = {}
 
@@ -263,8 +263,11 @@ class S3:
                 if self._is_stopped:
                     self._slots.release()
                     raise Stopped(f"{file.path} was not sent whole: another part failed")
-                arguments = file.path, upload.upload_id, number, data, digest, advance
-                running.append(self._pool.submit(self._send, *arguments))
+                running.append(
+                    self._pool.submit(
+                        self._send, file.path, upload.upload_id, number, data, digest, advance
+                    )
+                )
         except PublishError:
             _raise_first(running)
             raise
@@ -389,20 +392,9 @@ class S3:
         stated = base64.b64encode(digest).decode()
         return {"ChecksumSHA256": stated} if self._algorithm else {}
 
-    def stop(self) -> None:
-        self._is_stopped = True
-
-    def hold(self) -> AbstractContextManager[None]:
-        return nullcontext()  # S3 has no locks; write_manifest is conditional
-
     def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         advance(file.size)
         return True  # the server compared each part with its SHA-256
-
-    def is_placed(
-        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
-    ) -> bool:
-        return self.is_same(path, file, "full" if how == "full" else "hash", advance)
 
     def commit(self, units: Units, ours: Collection[str]) -> None:
         files = {path: file for unit in units.values() for path, file in unit.items()}

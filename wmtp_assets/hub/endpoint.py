@@ -52,8 +52,8 @@ class Endpoint:
     @property
     def token_name(self) -> str:
         """Where the token comes from, for people."""
-        names = [name for name in TOKEN_VARIABLES if name.read()]
-        return names[0] if names else "the login of huggingface_hub (hf auth login)"
+        login = "the login of huggingface_hub (hf auth login)"
+        return next((name for name in TOKEN_VARIABLES if name.read()), login)
 
     def why_no_token(self) -> str:
         """Why none is sent, for people."""
