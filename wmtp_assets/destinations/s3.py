@@ -244,12 +244,11 @@ class S3(Destination):
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         reading = Reading(file, self._part_size)
-        if (found := self._find(file, reading.part_size)) is not None:
-            advance(file.record.size)
+        if (found := self._find(file, reading.part_size, advance)) is not None:
             return found
         upload = self._go_on(file, reading.part_size)
-        if upload is None and (found := self._find(file, reading.part_size)) is not None:
-            advance(file.record.size)  # it was completed, and we were cut off before we knew
+        # it may have been completed, and we were cut off before we knew
+        if upload is None and (found := self._find(file, reading.part_size, advance)) is not None:
             return found
         upload = upload or self._begin(file, reading.part_size)
         there = dict(upload.parts)
@@ -274,7 +273,7 @@ class S3(Destination):
         _raise_first(running)
         return reading.sent()
 
-    def _find(self, file: Outgoing, part_size: int) -> SentFile | None:
+    def _find(self, file: Outgoing, part_size: int, advance: Advance) -> SentFile | None:
         """The file, if the journal and the object say that it was put in its place."""
         upload = self._journal.uploads.get(file.path)
         if upload is None or not upload.is_complete:
@@ -290,6 +289,7 @@ class S3(Destination):
             )
             if self.is_same(file.path, sent, "hash"):
                 self._in_place.add(file.path)
+                advance(file.record.size)
                 return sent
         self._journal.forget(file.path)
         return None

@@ -123,14 +123,15 @@ def _ask(
     api = HfApi(endpoint=endpoint.url, token=endpoint.token())
     if files_metadata and repository.gated and endpoint.kind != "sample":
         _patiently(lambda: api.auth_check(repository.id, repo_type=repository.type))
-    ask = partial(
-        api.dataset_info if repository.type == "dataset" else api.model_info,
-        repository.id,
-        revision=revision,
-        timeout=ANSWER_TIMEOUT,
-        files_metadata=files_metadata,
+    info = _patiently(
+        partial(
+            api.dataset_info if repository.type == "dataset" else api.model_info,
+            repository.id,
+            revision=revision,
+            timeout=ANSWER_TIMEOUT,
+            files_metadata=files_metadata,
+        )
     )
-    info = _patiently(ask)
     if not info.sha or not is_commit(info.sha):
         raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
     return info.sha, {sibling.rfilename: sibling for sibling in info.siblings or []}
