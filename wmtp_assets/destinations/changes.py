@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,7 +17,6 @@ from wmtp_assets.destinations.listing import (
     MANIFEST,
     MAX_SIZE,
     Listing,
-    SentArtifact,
     SentFile,
     parse_listing,
 )
@@ -102,13 +101,13 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """The counts, what is dropped, and each file that is not the same."""
-        changed = [item for item in self.items if item.state != "same"]
         return {
             "states": self.count(),
             "dropped": list(self.dropped),
             "files": [
                 {"path": i.path, "state": i.state, "artifact": i.artifact, "bytes": i.size}
-                for i in changed
+                for i in self.items
+                if i.state != "same"
             ],
         }
 
@@ -167,8 +166,13 @@ def make_plan(
     if listing is not None and not overwrite:
         _require_heads(destination.name, listing, locals_)
     files = {file.path: file for local in locals_ for file in local.files}
+    artifacts = listing.artifacts if listing else {}
     published = listing.files if listing else {}
-    same = {path: published[path] for path in files if _is_equal(files[path], published.get(path))}
+    same = {
+        path: published[path]
+        for path, file in files.items()
+        if path in published and published[path].record == file.record
+    }
     advance = comparing(f"comparing with {destination.name}", same, say)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         answers = pool.map(lambda path: destination.is_same(path, same[path], how, advance), same)
@@ -176,9 +180,9 @@ def make_plan(
     for path in same.keys() - confirmed:
         say(f"{path} does not lie at {destination.name} as it was published: it is sent again")
     keys = {local.artifact.key for local in locals_}
-    others = [k for k in (listing.artifacts if listing else {}) if k not in keys and k not in drop]
-    staying = {*files, *(p for key in others for p in _artifact_files(listing, key))}
-    _require_size(destination, locals_)
+    others = [key for key in artifacts if key not in keys and key not in drop]
+    staying = {*files, *(path for key in others for path in artifacts[key].files)}
+    _require_size(destination, files.values())
     retired = listing.retired if listing else {}
     extra = {p: file for p, file in {**retired, **published}.items() if p not in staying}
     there = destination.names(files)
@@ -186,8 +190,13 @@ def make_plan(
     if not overwrite:
         unknown = there.keys() - published.keys() - retired.keys()
         _require_ours(destination, [files[path] for path in files if path in unknown], say)
-    items = [_item(file, published, same, confirmed) for file in files.values()]
-    owners = {path: key for key in drop for path in _artifact_files(listing, key)}
+    states: dict[str, State] = dict.fromkeys(published, "changed")
+    states |= {path: "same" if path in confirmed else "damaged" for path in same}
+    items = [
+        Item(path, states.get(path, "new"), file.artifact, file.record.size)
+        for path, file in files.items()
+    ]
+    owners = {path: key for key in drop for path in artifacts[key].files}
     items += [Item(path, "extra", owners.get(path, ""), f.size) for path, f in extra.items()]
     return Plan(
         source,
@@ -201,26 +210,6 @@ def make_plan(
         tuple(others),
         extra,
     )
-
-
-def _artifact_files(listing: Listing | None, key: str) -> Mapping[str, SentFile]:
-    return listing.artifacts[key].files if listing else {}
-
-
-def _is_equal(file: Outgoing, published: SentFile | None) -> bool:
-    return published is not None and published.record == file.record
-
-
-def _item(
-    file: Outgoing,
-    published: Mapping[str, SentFile],
-    same: Mapping[str, SentFile],
-    confirmed: set[str],
-) -> Item:
-    state: State = "changed" if file.path in published else "new"
-    if file.path in same:
-        state = "same" if file.path in confirmed else "damaged"
-    return Item(file.path, state, file.artifact, file.record.size)
 
 
 def _require_source(name: str, listing: Listing | None, source: Source) -> None:
@@ -244,27 +233,25 @@ def _require_published(name: str, listing: Listing | None, drop: Collection[str]
 def _require_successor(
     name: str, listing: Listing, locals_: Sequence[Local], release: str | None
 ) -> None:
-    """Neither the tree nor an artifact whose content changes goes back to an older release."""
+    """Neither the tree nor an artifact whose content, or value head, changes goes back to an older
+    release."""
     what, newer = name, listing.release
     for local in locals_:
         before = listing.artifacts.get(local.artifact.key)
-        if before is None or _is_same_content(before, local):
+        if before is None or (
+            before.content_sha256 == local.content_sha256
+            and _heads(before.files, local) == _heads(_records(local), local)
+        ):
             continue
         if before.release and (newer is None or is_newer(before.release, newer)):
             what, newer = f"{local.artifact.key} at {name}", before.release
-    if newer is not None and _is_older(release, newer):
+    if newer is not None and release != newer and is_newer(newer, release):
         here = f"release {as_text(release)}" if release else "nothing released"
         raise PublishError(
             f"{what} holds release {as_text(newer)}, and here is {here}: it would go "
             "back. Publish from the machine that has the newer release, to another place, or with "
             "--downgrade if it shall go back"
         )
-
-
-def _is_same_content(before: SentArtifact, local: Local) -> bool:
-    """Whether an artifact is published as it is here, with the same value head if it has one."""
-    same = before.content_sha256 == local.content_sha256
-    return same and _heads(before.files, local) == _heads(_records(local), local)
 
 
 def _records(local: Local) -> dict[str, FileRecord]:
@@ -292,16 +279,10 @@ def _require_heads(name: str, listing: Listing, locals_: Sequence[Local]) -> Non
             )
 
 
-def _is_older(release: str | None, than: str) -> bool:
-    return release != than and is_newer(than, release)
-
-
 def is_newer(version: str, than: str | None) -> bool:
     """Whether a release's version is higher: numbers as numbers; ``-rc1`` is before what it leads
     to, ``+build`` means nothing, and no release is the lowest."""
-    if than is None:
-        return True
-    return _order(version) > _order(than)
+    return than is None or _order(version) > _order(than)
 
 
 def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
@@ -317,15 +298,14 @@ def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
     )
 
 
-def _require_size(destination: Destination, locals_: Sequence[Local]) -> None:
-    for local in locals_:
-        for file in local.files:
-            if file.record.size > destination.largest:
-                raise PublishError(
-                    f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} "
-                    f"takes no file of more than {human_bytes(destination.largest)}. Nothing was "
-                    f"sent; publish without {local.artifact.key}, or to a folder"
-                )
+def _require_size(destination: Destination, files: Iterable[Outgoing]) -> None:
+    for file in files:
+        if file.record.size > destination.largest:
+            raise PublishError(
+                f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} takes no "
+                f"file of more than {human_bytes(destination.largest)}. Nothing was sent; publish "
+                f"without {file.artifact}, or to a folder"
+            )
 
 
 def _require_ours(destination: Destination, files: Sequence[Outgoing], say: Say) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
 
 from wmtp_assets.base.progress import Progress, Say, silent
@@ -55,7 +55,7 @@ class Stopped(PublishError):
 
 
 class Destination(Protocol):
-    """Where a tree is published.
+    """Where a tree is published; what is one inherits from it.
 
     All methods raise :class:`PublishError` where the destination refuses.
 
@@ -70,8 +70,9 @@ class Destination(Protocol):
     name: str
     key: str
     streams: int
-    payload: int
+    payload: int = 0
     largest: int
+    _is_stopped = False
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         """Path → bytes of what lies there, published or not, of ours or not, and may be in the way
@@ -129,12 +130,12 @@ class Destination(Protocol):
 
     def stop(self) -> None:
         """Let the calls of :meth:`stage` that run elsewhere end soon."""
-        ...
+        self._is_stopped = True
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep others from giving names meanwhile, where the destination can; raises
         :class:`PublishError` where somebody else does so now."""
-        ...
+        return nullcontext()
 
     def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         """Whether what was staged is the given file, before any file gets its name; True where the
@@ -155,7 +156,7 @@ class Destination(Protocol):
     ) -> bool:
         """Whether a file that was just put in its place is the given one; where naming moves what
         :meth:`is_staged` read, that is compared by its size, else by its hash at least."""
-        ...
+        return self.is_same(path, file, "full" if how == "full" else "hash", advance)
 
     def write_manifest(self, data: bytes) -> None:
         """Put ``MANIFEST.json`` in its place, and make all before it durable; where the destination

@@ -30,6 +30,7 @@ from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.destinations.destination import (
     STALE,
     Advance,
+    Destination,
     How,
     NotThere,
     Stopped,
@@ -68,8 +69,8 @@ _REFUSED = UNSUPPORTED | DISK_FULL | {errno.EACCES, errno.EBUSY, errno.ENAMETOOL
 files of others), a mount point, a folder that would get another owner, a file that is gone."""
 
 
-class Folder:
-    """A :class:`~wmtp_assets.destinations.destination.Destination` on a mounted filesystem.
+class Folder(Destination):
+    """A destination on a mounted filesystem.
 
     Args:
         second: the folder as a storage root; it must be there.
@@ -85,10 +86,8 @@ class Folder:
         self.name = self.key = f"file://{self.root}"
         publisher = hashlib.sha256(owner.encode()).hexdigest()[:16]
         self.staging = second.internal / "staging" / f"publish-{publisher}"
-        self.payload = 0
         self._second = second
         self._part_size = part_size
-        self._is_stopped = False
         self._changed: set[Path] = set()
         self._in_place: set[str] = set()
         self._say: Say = silent
@@ -134,8 +133,7 @@ class Folder:
     def is_same(
         self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
     ) -> bool:
-        is_read = how not in ("size", "stated")
-        return self._is(self._place(path), file.record, advance, is_read)
+        return self._is(self._place(path), file.record, advance, how not in ("size", "stated"))
 
     def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         is_read = path not in self._in_place
@@ -246,9 +244,6 @@ class Folder:
         self._in_place.add(file.path)
         self._changed.update(target.parents)  # who was cut off may not have flushed its name
         return found
-
-    def stop(self) -> None:
-        self._is_stopped = True
 
     # -- names -----------------------------------------------------------------------------------
 
@@ -383,12 +378,11 @@ class Folder:
 
     def _require_root(self) -> None:
         with self._explained("reach"):
-            is_there = self.root.is_dir()
-        if not is_there:
-            raise PublishError(
-                f"{self.name}: there is no such folder. Is the volume mounted? If it is to be new, "
-                f"make it: mkdir -p {self.root}"
-            )
+            if not self.root.is_dir():
+                raise PublishError(
+                    f"{self.name}: there is no such folder. Is the volume mounted? If it is to be "
+                    f"new, make it: mkdir -p {self.root}"
+                )
 
     def _require_real_staging(self) -> None:
         """Refuse a link in the place of the staging folder: what it leads to is not ours."""
@@ -465,12 +459,8 @@ def connect(
             f"{location} and the storage root {store.root} lie in each other: publish to another "
             "folder"
         )
-    return Folder(second_root(store, place), "" if is_read else _publisher(store))
-
-
-def second_root(store: Store, folder: Path) -> Store:
-    """A mounted folder as a storage root for the same artifacts."""
-    return Store(replace(store.settings, root=folder), store.catalogue)
+    second = Store(replace(store.settings, root=place), store.catalogue)
+    return Folder(second, "" if is_read else _publisher(store))
 
 
 def _publisher(store: Store) -> str:

@@ -62,22 +62,18 @@ def key_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _folder(store: Store) -> Path:
-    return store.internal / "publish"
-
-
-def _rate(store: Store, key: str) -> Path:
-    return _folder(store) / f"{key_of(key)}.rate.json"
+def _place(store: Store, key: str, suffix: str) -> Path:
+    return store.internal / "publish" / f"{key_of(key)}{suffix}"
 
 
 def write_rate(store: Store, key: str, size: int, seconds: float) -> None:
     """Keep the throughput of a publication of ``size`` bytes to the destination ``key``."""
-    remember_rate(_rate(store, key), size, seconds)
+    remember_rate(_place(store, key, ".rate.json"), size, seconds)
 
 
 def read_rate(store: Store, key: str) -> float | None:
     """Bytes a second of the last publication to ``key``; None: there was none."""
-    return last_rate(_rate(store, key))
+    return last_rate(_place(store, key, ".rate.json"))
 
 
 class Journal:
@@ -96,7 +92,7 @@ class Journal:
     @classmethod
     def of(cls, store: Store, key: str) -> Journal:
         """The journal of the destination ``key``."""
-        return cls(_folder(store) / f"{key_of(key)}.jsonl")
+        return cls(_place(store, key, ".jsonl"))
 
     def load(self) -> None:
         """Read the file again: another process may have written it before this one had the lock."""
@@ -109,7 +105,7 @@ class Journal:
                 try:
                     self._apply(json.loads(line))
                 except (ValueError, KeyError, TypeError):
-                    continue  # the process was killed while it wrote this line
+                    continue  # empty, or the process was killed while it wrote this line
 
     def _apply(self, event: dict[str, Any]) -> None:
         path = event["path"]
@@ -140,24 +136,15 @@ class Journal:
             self._apply(event)
             if self._path is None:
                 return
-            line = json.dumps(event).encode() + b"\n"
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("ab") as file:
-                    file.write(b"\n" * self._is_torn(file.tell()) + line)
+                with self._path.open("ab") as file:  # the last line there may have no end
+                    file.write(b"\n" + json.dumps(event).encode() + b"\n")
             except OSError as error:
                 raise StoreError(
                     f"{self._path} cannot be written ({error.strerror}): nobody would know what "
                     "was sent. Make it possible, and run again"
                 ) from error
-
-    def _is_torn(self, size: int) -> bool:
-        """Whether the last line of the file has no end."""
-        if not size or self._path is None:
-            return False
-        with self._path.open("rb") as file:
-            file.seek(-1, 2)
-            return file.read(1) != b"\n"
 
     def begin(
         self,
@@ -183,8 +170,9 @@ class Journal:
 
     def part(self, path: str, number: int, sha256: str, etag: str) -> None:
         """A part arrived."""
-        event = {"event": "part", "path": path, "number": number, "sha256": sha256, "etag": etag}
-        self._write(event)
+        self._write(
+            {"event": "part", "path": path, "number": number, "sha256": sha256, "etag": etag}
+        )
 
     def complete(self, path: str) -> None:
         """A file was put in its place."""

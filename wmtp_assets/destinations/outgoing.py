@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import FileIO
+from io import BufferedReader
 from pathlib import Path
 from typing import NoReturn
 
@@ -112,19 +112,15 @@ class Reading:
             f"Nothing was published. Run: {repair_command(self.file.artifact)}"
         )
 
-    def _open(self) -> FileIO:
+    def _open(self) -> BufferedReader:
         try:
-            return open_regular(self.file.local)
+            return BufferedReader(open_regular(self.file.local))
         except OSError as error:
             self._refuse(f"it cannot be opened ({error.strerror})")
 
-    def _read(self, source: FileIO, size: int) -> bytes:
+    def _read(self, source: BufferedReader, size: int) -> bytes:
         """``size`` bytes, or as many as there are."""
-        pieces: list[bytes] = []
         try:
-            while size and (piece := source.read(size)):
-                pieces.append(piece)
-                size -= len(piece)
+            return source.read(size)
         except OSError as error:
             self._refuse(f"it cannot be read ({error.strerror})")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from wmtp_assets.base.progress import Say, silent
@@ -21,6 +21,7 @@ from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
     READINGS,
     Advance,
+    Destination,
     How,
     NotThere,
     Stopped,
@@ -37,10 +38,11 @@ from wmtp_assets.destinations.location import Location
 from wmtp_assets.destinations.outgoing import Outgoing, Reading
 from wmtp_assets.destinations.s3_client import (
     ATTEMPTS,
+    DAMAGED,
     Checksum,
+    Refused,
     code_of,
     explained,
-    is_damaged_on_the_way,
     make_client,
     open_session,
     read_checksum,
@@ -68,8 +70,9 @@ READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
 
 
-class S3:
-    """A :class:`~wmtp_assets.destinations.destination.Destination` below a prefix of a bucket.
+class S3(Destination):
+    """A destination below a prefix of a bucket. S3 has no locks: ``MANIFEST.json`` is written under
+    a condition.
 
     Args:
         client: of boto3.
@@ -95,16 +98,14 @@ class S3:
     ) -> None:
         self.name = name
         self.key = f"{client.meta.endpoint_url} s3://{bucket}/{prefix}"
-        self.payload = 0
         self._client, self._bucket, self._journal = client, bucket, journal
         self._prefix = f"{prefix}/" if prefix else ""
         self._part_size = part_size
         self._mode: Checksum = checksum
-        self._has_checksums = checksum == "sha256"
+        self._algorithm = {"ChecksumAlgorithm": "SHA256"} if checksum == "sha256" else {}
         self._pool = ThreadPoolExecutor(PARTS)
         self._slots = threading.BoundedSemaphore(PARTS)
         self._lock = threading.Lock()
-        self._is_stopped = False
         self._in_place: set[str] = set()
         self._condition: dict[str, str] = {}
 
@@ -229,25 +230,25 @@ class S3:
 
     def _is_aborted(self, path: str) -> bool:
         """Abort what we began for a path, if anything; whether nothing of it is left."""
-        from botocore.exceptions import ClientError
-
         upload = self._journal.uploads.get(path)
-        if upload is None or upload.is_complete:
-            return True
-        try:
-            self._client.abort_multipart_upload(**self._at(path), UploadId=upload.upload_id)
-        except ClientError as error:
-            return code_of(error) == "NoSuchUpload"
+        if upload is not None and not upload.is_complete:
+            try:
+                self._abort(path, upload)
+            except Refused:
+                return False
         return True
+
+    def _abort(self, path: str, upload: Upload) -> None:
+        identity = {**self._at(path), "UploadId": upload.upload_id}
+        self._unless_gone(lambda: self._client.abort_multipart_upload(**identity))
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         reading = Reading(file, self._part_size)
-        if (found := self._find(file, reading.part_size)) is not None:
-            advance(file.record.size)
+        if (found := self._find(file, reading.part_size, advance)) is not None:
             return found
         upload = self._go_on(file, reading.part_size)
-        if upload is None and (found := self._find(file, reading.part_size)) is not None:
-            advance(file.record.size)  # it was completed, and we were cut off before we knew
+        # it may have been completed, and we were cut off before we knew
+        if upload is None and (found := self._find(file, reading.part_size, advance)) is not None:
             return found
         upload = upload or self._begin(file, reading.part_size)
         there = dict(upload.parts)
@@ -261,15 +262,18 @@ class S3:
                 if self._is_stopped:
                     self._slots.release()
                     raise Stopped(f"{file.path} was not sent whole: another part failed")
-                arguments = file.path, upload.upload_id, number, data, digest, advance
-                running.append(self._pool.submit(self._send, *arguments))
+                running.append(
+                    self._pool.submit(
+                        self._send, file.path, upload.upload_id, number, data, digest, advance
+                    )
+                )
         except PublishError:
             _raise_first(running)
             raise
         _raise_first(running)
         return reading.sent()
 
-    def _find(self, file: Outgoing, part_size: int) -> SentFile | None:
+    def _find(self, file: Outgoing, part_size: int, advance: Advance) -> SentFile | None:
         """The file, if the journal and the object say that it was put in its place."""
         upload = self._journal.uploads.get(file.path)
         if upload is None or not upload.is_complete:
@@ -285,6 +289,7 @@ class S3:
             )
             if self.is_same(file.path, sent, "hash"):
                 self._in_place.add(file.path)
+                advance(file.record.size)
                 return sent
         self._journal.forget(file.path)
         return None
@@ -297,7 +302,7 @@ class S3:
             return None
         identity = {**self._at(file.path), "UploadId": upload.upload_id}
         if not upload.is_of(file.record.sha256, file.record.size, part_size, self._mode):
-            self._unless_gone(lambda: self._client.abort_multipart_upload(**identity))
+            self._abort(file.path, upload)
             self._journal.forget(file.path)
             return None
         pages = self._client.get_paginator("list_parts").paginate(**identity)
@@ -320,23 +325,19 @@ class S3:
 
     def _unless_gone(self, ask: Callable[[], Any]) -> Any:
         """What the server answers about an upload; None: it has no such upload."""
-        from botocore.exceptions import ClientError
-
-        with explained(self.name, self._bucket):
-            try:
+        try:
+            with explained(self.name, self._bucket):
                 return ask()
-            except ClientError as error:
-                if code_of(error) != "NoSuchUpload":
-                    raise
-                return None
+        except Refused as error:
+            if error.code != "NoSuchUpload":
+                raise
+            return None
 
     def _begin(self, file: Outgoing, part_size: int) -> Upload:
         with explained(self.name, self._bucket):
-            algorithm = {"ChecksumAlgorithm": "SHA256"} if self._has_checksums else {}
-            begun = self._client.create_multipart_upload(**self._at(file.path), **algorithm)
-            upload_id = begun["UploadId"]
-        record = file.record
-        self._journal.begin(file.path, upload_id, record.sha256, record.size, part_size, self._mode)
+            begun = self._client.create_multipart_upload(**self._at(file.path), **self._algorithm)
+            identity = begun["UploadId"], file.record.sha256, file.record.size
+        self._journal.begin(file.path, *identity, part_size, self._mode)
         return self._journal.uploads[file.path]
 
     def _send(
@@ -355,27 +356,26 @@ class S3:
 
     def _upload(self, path: str, upload_id: str, number: int, data: bytes, digest: bytes) -> str:
         """Send a part, again where other bytes arrived; what the server calls it."""
-        from botocore.exceptions import ClientError
-
         attempt = 0
-        with explained(self.name, self._bucket):
-            while True:
-                attempt += 1
-                self._count(len(data))
-                try:
+        while True:
+            attempt += 1
+            with self._lock:
+                self.payload += len(data)
+            try:
+                with explained(self.name, self._bucket):
                     answer = self._client.upload_part(
                         **self._at(path),
                         UploadId=upload_id,
                         PartNumber=number,
                         Body=data,
                         **self._checksum(digest),
-                        **({"ChecksumAlgorithm": "SHA256"} if self._has_checksums else {}),
+                        **self._algorithm,
                     )
                     self._require_compared(answer, digest)
                     return answer["ETag"]
-                except ClientError as error:
-                    if attempt == ATTEMPTS or not is_damaged_on_the_way(error):
-                        raise
+            except Refused as error:
+                if attempt == ATTEMPTS or error.code not in DAMAGED:
+                    raise
 
     def _require_compared(self, answer: Mapping[str, Any], digest: bytes) -> None:
         """A server that passes over the checksum would take any bytes: it must say it back."""
@@ -389,28 +389,12 @@ class S3:
 
     def _checksum(self, digest: bytes) -> dict[str, str]:
         """How a request says the SHA-256 of its body, where its signature does not."""
-        if not self._has_checksums:
-            return {}
-        return {"ChecksumSHA256": base64.b64encode(digest).decode()}
-
-    def _count(self, size: int) -> None:
-        with self._lock:
-            self.payload += size
-
-    def stop(self) -> None:
-        self._is_stopped = True
-
-    def hold(self) -> AbstractContextManager[None]:
-        return nullcontext()  # S3 has no locks; write_manifest is conditional
+        stated = base64.b64encode(digest).decode()
+        return {"ChecksumSHA256": stated} if self._algorithm else {}
 
     def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         advance(file.size)
         return True  # the server compared each part with its SHA-256
-
-    def is_placed(
-        self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
-    ) -> bool:
-        return self.is_same(path, file, "full" if how == "full" else "hash", advance)
 
     def commit(self, units: Units, ours: Collection[str]) -> None:
         files = {path: file for unit in units.values() for path, file in unit.items()}
@@ -419,8 +403,6 @@ class S3:
 
     def _complete(self, path: str, file: SentFile) -> None:
         """Complete the upload of a file: from then on it lies in its place."""
-        from botocore.exceptions import ClientError
-
         if path in self._in_place:
             return
         upload = self._journal.uploads[path]
@@ -428,17 +410,17 @@ class S3:
             {"PartNumber": number, "ETag": etag, **self._checksum(bytes.fromhex(sha256))}
             for number, (sha256, etag) in sorted(upload.parts.items())
         ]
-        with explained(self.name, self._bucket):
-            try:
+        try:
+            with explained(self.name, self._bucket):
                 answer = self._client.complete_multipart_upload(
                     **self._at(path), UploadId=upload.upload_id, MultipartUpload={"Parts": parts}
                 )
                 stated = answer.get("ChecksumSHA256")
-            except ClientError as error:
-                # it was completed, and the answer was lost
-                if code_of(error) != "NoSuchUpload" or not self.is_same(path, file, "hash"):
-                    raise
-                stated = None
+        except Refused as error:
+            # it was completed, and the answer was lost
+            if error.code != "NoSuchUpload" or not self.is_same(path, file, "hash"):
+                raise
+            stated = None
         if stated is not None and not _is_checksum(stated, file):
             raise PublishError(
                 f"{path} does not lie at {self.name} as it was sent: its checksum is "
@@ -447,21 +429,17 @@ class S3:
         self._journal.complete(path)
 
     def write_manifest(self, data: bytes) -> None:
-        from botocore.exceptions import ClientError
-
-        with explained(self.name, self._bucket):
-            try:
-                self._put_manifest(data, self._condition)
-            except ClientError as error:
-                code = code_of(error)
-                if self._condition and code in ("NotImplemented", "501"):
-                    self._put_manifest(data, {})  # it knows no conditions
-                elif not self._condition or code not in _OVERTAKEN:
-                    raise
-                elif not self._has_manifest(data):  # else it was written, and asked again
-                    raise PublishError(
-                        f"{self.name}/{MANIFEST} was written by somebody else meanwhile. Run again"
-                    ) from None
+        try:
+            self._put_manifest(data, self._condition)
+        except Refused as error:
+            if self._condition and error.code in ("NotImplemented", "501"):
+                self._put_manifest(data, {})  # it knows no conditions
+            elif not self._condition or error.code not in _OVERTAKEN:
+                raise
+            elif not self._has_manifest(data):  # else it was written, and asked again
+                raise PublishError(
+                    f"{self.name}/{MANIFEST} was written by somebody else meanwhile. Run again"
+                ) from None
 
     def _has_manifest(self, data: bytes) -> bool:
         try:
@@ -470,13 +448,14 @@ class S3:
             return False
 
     def _put_manifest(self, data: bytes, condition: Mapping[str, str]) -> None:
-        self._client.put_object(
-            **self._at(MANIFEST),
-            Body=data,
-            ContentType="application/json",
-            **self._checksum(hashlib.sha256(data).digest()),
-            **condition,
-        )
+        with explained(self.name, self._bucket):
+            self._client.put_object(
+                **self._at(MANIFEST),
+                Body=data,
+                ContentType="application/json",
+                **self._checksum(hashlib.sha256(data).digest()),
+                **condition,
+            )
 
     def delete(self, path: str) -> None:
         with explained(self.name, self._bucket):

@@ -6,7 +6,6 @@ error of ours, and the error itself into no chain.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.loopback import is_loopback
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import NotThere
 from wmtp_assets.destinations.errors import PublishError
@@ -27,20 +27,12 @@ CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 CONNECTIONS = 32
 
 _ABSENT = frozenset(("NoSuchKey", "404", "NotFound"))
-_NO_BUCKET = frozenset(("NoSuchBucket",))
-_EXPIRED = frozenset(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"))
-_UNKNOWN = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"))
-_REDIRECTED = frozenset(
-    ("301", "302", "303", "307", "308", "PermanentRedirect", "TemporaryRedirect", "Redirect")
-)
-_FORBIDDEN = frozenset(("AccessDenied", "403", "Forbidden", "AllAccessDisabled"))
 _UNSUPPORTED = frozenset(("NotImplemented", "InvalidRequest", "InvalidArgument", "501"))
-_BUSY = frozenset(
-    ("SlowDown", "ServiceUnavailable", "InternalError", "Throttling", "503", "500", "502", "504")
-)
-_DAMAGED = frozenset(
+DAMAGED = frozenset(
     ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
 )
+"""Codes of an answer that says that other bytes arrived than were sent: they may be sent again."""
+
 _UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What the library raises of fields that are missing, or hold no number or no time."""
 
@@ -53,6 +45,83 @@ KEPT = "What was sent or fetched is kept"
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 REGION = "AWS_DEFAULT_REGION, or the region of the profile in ~/.aws/config"
 ENDPOINT = "--endpoint-url, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile"
+
+
+_HEAD = "400 Head"
+"""Stands for the code 400 of a request that is answered without a body."""
+
+_EXPLANATIONS = {
+    code: text
+    for codes, text in (
+        (
+            ("NoSuchBucket", *_ABSENT),
+            "there is no bucket {bucket}. Look at the name and the endpoint, or make it",
+        ),
+        (
+            (
+                *("301", "302", "303", "307", "308"),
+                *("PermanentRedirect", "TemporaryRedirect", "Redirect"),
+            ),
+            "this endpoint redirects ({code}); is it an S3 server? Look at "
+            f"{ENDPOINT}, and at {REGION}",
+        ),
+        (
+            ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"),
+            f"the credentials have expired ({{code}}). {KEPT}: renew them, and run again",
+        ),
+        (
+            ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"),
+            f"the server does not accept the credentials ({{code}}): look at {CREDENTIALS}",
+        ),
+        (
+            ("AuthorizationHeaderMalformed",),
+            "the server does not accept the signature ({code}); mostly because the bucket is in "
+            f"another region. Look at {REGION}, then at {CREDENTIALS}",
+        ),
+        (
+            ("RequestTimeTooSkewed",),
+            "this machine's clock and the server's differ too much ({code}). "
+            f"{KEPT}: set the clock, and run again",
+        ),
+        (
+            (_HEAD,),
+            "the server refuses {operation} (400), and cannot say why. Mostly the credentials have "
+            f"expired, or the bucket is in another region. {KEPT}: renew them, look at {REGION}, "
+            "and run again",
+        ),
+        (
+            ("AccessDenied", "403", "Forbidden", "AllAccessDisabled"),
+            "the credentials do not permit {operation} ({code}). Ask for the right to list, read, "
+            "write and delete below it, and to abort multipart uploads",
+        ),
+        (
+            (
+                *("SlowDown", "ServiceUnavailable", "InternalError", "Throttling"),
+                *("500", "502", "503", "504"),
+            ),
+            f"the server is busy or broken ({{code}}, {ATTEMPTS} times). {KEPT}: run again",
+        ),
+        (
+            DAMAGED,
+            f"other bytes arrive than are sent ({{code}}, {ATTEMPTS} times). {KEPT}, but for "
+            "those: do not trust this line, or what is in between",
+        ),
+    )
+    for code in codes
+}
+"""What a code means, and what to do; every other is a refusal that nobody knows."""
+
+
+class Refused(PublishError):
+    """The server refuses.
+
+    Attributes:
+        code: of its answer; empty: it has none.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def import_boto3() -> Any:
@@ -137,7 +206,7 @@ def make_client(
     url = urlsplit(client.meta.endpoint_url)
     if "@" in url.netloc:
         raise _bad_endpoint(client.meta.endpoint_url)
-    if url.scheme != "https" and not _is_loopback(url.hostname or ""):
+    if url.scheme != "https" and not is_loopback(url.hostname or ""):
         raise SpecError(
             f"{url.scheme}://{url.hostname}: plain http is only for loopback; use https, so that "
             "nobody on the way can read or change what is sent"
@@ -205,22 +274,10 @@ def _host(url: str) -> str:
         return ""
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def code_of(error: BaseException) -> str:
     """The code of an answer that refuses; empty: there was no answer."""
     response = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code") or "")
-
-
-def is_damaged_on_the_way(error: BaseException) -> bool:
-    """Whether other bytes arrived than were sent, so that they may be sent again."""
-    return code_of(error) in _DAMAGED
 
 
 @contextmanager
@@ -233,6 +290,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
 
     Raises:
         NotThere: if there is no such file.
+        Refused: for every other answer that refuses.
         PublishError: for every other error of the client.
     """
     from botocore.exceptions import BotoCoreError, ClientError
@@ -245,8 +303,9 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         code = code_of(error)
         if code in _ABSENT and path:
             raise NotThere(f"{name} has no {path}") from None
-        code = code or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-        raise PublishError(_explain(name, bucket, as_text(code), error.operation_name)) from None
+        said = code or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+        text = _explain(name, bucket, as_text(said), error.operation_name)
+        raise Refused(text, code) from None
     except (BotoCoreError, ResponseParserError, HTTPError, *_UNREADABLE) as error:
         host = _host(getattr(error, "kwargs", {}).get("endpoint_url", ""))
         raise PublishError(
@@ -257,45 +316,9 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
 
 
 def _explain(name: str, bucket: str, code: str, operation: str) -> str:
-    if code in _NO_BUCKET | _ABSENT:
-        return f"{name}: there is no bucket {bucket}. Look at the name and the endpoint, or make it"
-    if code in _REDIRECTED:
-        return (
-            f"{name}: this endpoint redirects ({code}); is it an S3 server? Look at {ENDPOINT}, "
-            f"and at {REGION}"
-        )
-    if code in _EXPIRED:
-        return f"{name}: the credentials have expired ({code}). {KEPT}: renew them, and run again"
-    if code in _UNKNOWN:
-        return f"{name}: the server does not accept the credentials ({code}): look at {CREDENTIALS}"
-    if code == "AuthorizationHeaderMalformed":
-        return (
-            f"{name}: the server does not accept the signature ({code}); mostly because the bucket "
-            f"is in another region. Look at {REGION}, then at {CREDENTIALS}"
-        )
-    if code == "RequestTimeTooSkewed":
-        return (
-            f"{name}: this machine's clock and the server's differ too much ({code}). {KEPT}: set "
-            "the clock, and run again"
-        )
-    if code == "400" and operation.startswith("Head"):
-        return (
-            f"{name}: the server refuses {operation} (400), and cannot say why. Mostly the "
-            f"credentials have expired, or the bucket is in another region. {KEPT}: renew them, "
-            f"look at {REGION}, and run again"
-        )
-    if code in _FORBIDDEN:
-        return (
-            f"{name}: the credentials do not permit {operation} ({code}). Ask for the right to "
-            "list, read, write and delete below it, and to abort multipart uploads"
-        )
-    if code in _BUSY:
-        return f"{name}: the server is busy or broken ({code}, {ATTEMPTS} times). {KEPT}: run again"
-    if code in _DAMAGED:
-        return (
-            f"{name}: other bytes arrive than are sent ({code}, {ATTEMPTS} times). {KEPT}, but for "
-            "those: do not trust this line, or what is in between"
-        )
     is_old = code in _UNSUPPORTED and CHECKSUM_VARIABLE.read() != "signature"
     hint = f", with {CHECKSUM_VARIABLE}=signature" if is_old else ""
-    return f"{name}: the server refuses {operation} ({code or 'no code'}). {KEPT}: run again{hint}"
+    unknown = f"the server refuses {{operation}} ({{code}}). {KEPT}: run again{hint}"
+    known = _HEAD if code == "400" and operation.startswith("Head") else code
+    text = _EXPLANATIONS.get(known, unknown)
+    return f"{name}: " + text.format(bucket=bucket, code=code or "no code", operation=operation)

@@ -7,7 +7,7 @@ sight, and the next call resumes there.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -135,19 +135,30 @@ def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]
     sent = _stage(destination, plan.outgoing, say)
     advance = comparing("comparing what was sent", sent, say)
 
-    def one(path: str) -> None:
-        if not destination.is_staged(path, sent[path], advance):
-            raise PublishError(
-                f"{path} does not lie at {destination.name} as it was sent: "
-                f"{_described(sent, path)}. Nothing was published; run again"
-            )
-
-    each(one, sent)
+    _require_each(
+        sent,
+        lambda path, file: destination.is_staged(path, file, advance),
+        lambda file: f"{_as_sent(destination, file)}. Nothing was published; run again",
+    )
     return sent
 
 
-def _described(sent: Mapping[str, SentFile], path: str) -> str:
-    return f"{sent[path].size} bytes with SHA-256 {sent[path].sha256}"
+def _require_each(
+    files: Mapping[str, SentFile],
+    is_right: Callable[[str, SentFile], bool],
+    problem: Callable[[SentFile], str],
+) -> None:
+    """Compare all files, several at a time, and say what is wrong with one that is not right."""
+
+    def require(path: str) -> None:
+        if not is_right(path, files[path]):
+            raise PublishError(f"{path} does not lie at {problem(files[path])}")
+
+    each(require, files)
+
+
+def _as_sent(destination: Destination, file: SentFile) -> str:
+    return f"{destination.name} as it was sent: {file.size} bytes with SHA-256 {file.sha256}"
 
 
 def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
@@ -183,16 +194,13 @@ def _commit(
     say(f"all is there; {len(sent)} files get their names at {destination.name}")
     advance = comparing("comparing what is in its place", sent, say)
 
-    def compare(path: str) -> None:
-        if not destination.is_placed(path, sent[path], how, advance):
-            raise PublishError(
-                f"{path} does not lie at {destination.name} as it was sent: "
-                f"{_described(sent, path)}. Run again"
-            )
-
     with _naming():
         destination.commit(_by_unit(plan, sent), _ours(plan))
-        each(compare, sent)
+        _require_each(
+            sent,
+            lambda path, file: destination.is_placed(path, file, how, advance),
+            lambda file: f"{_as_sent(destination, file)}. Run again",
+        )
 
 
 def _ours(plan: Plan) -> set[str]:
@@ -242,15 +250,14 @@ def _write_manifest(
         _require_as_before(destination, before, "Run again")
         destination.write_manifest(listing.render())
     _require_manifest(destination, listing)
-
-    def compare(path: str) -> None:
-        if not destination.is_same(path, sent[path], "stated"):
-            raise PublishError(
-                f"{path} does not lie at {destination.name} any more as {MANIFEST} says since a "
-                "moment ago: somebody else publishes there. Run again when that is over"
-            )
-
-    each(compare, sent)
+    _require_each(
+        sent,
+        lambda path, file: destination.is_same(path, file, "stated"),
+        lambda file: (
+            f"{destination.name} any more as {MANIFEST} says since a moment ago: somebody else "
+            "publishes there. Run again when that is over"
+        ),
+    )
 
 
 def _delete(destination: Destination, plan: Plan, say: Say) -> tuple[str, ...]:

@@ -99,21 +99,6 @@ class Volume(StrictModel):
         }
 
 
-def read_interpreter() -> str:
-    """The interpreter that has the ``vessl`` package.
-
-    Raises:
-        SpecError: if none is named.
-    """
-    python = PYTHON_VARIABLE.read()
-    if not python:
-        raise SpecError(
-            f"{PYTHON_VARIABLE} names no Python with the vessl package, whose pins are not ours. "
-            f"{MAKE}"
-        )
-    return python
-
-
 def ask(location: Location, kind: str = "write") -> Volume:
     """Ask VESSL for credentials of a volume.
 
@@ -124,7 +109,12 @@ def ask(location: Location, kind: str = "write") -> Volume:
         SpecError: if no interpreter is named.
         PublishError: if it cannot be run, has no ``vessl``, or VESSL refuses.
     """
-    python = read_interpreter()
+    python = PYTHON_VARIABLE.read()
+    if not python:
+        raise SpecError(
+            f"{PYTHON_VARIABLE} names no Python with the vessl package, whose pins are not ours. "
+            f"{MAKE}"
+        )
     command = [python, "-I", str(HELPER), location.host, location.path.partition("/")[0], kind]
     try:
         done = subprocess.run(

@@ -8,7 +8,7 @@ upper bound; ``wmtp_assets_tests/hub/test_client.py`` lists it, and says what br
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO, cast
 
 from httpx2 import (
@@ -119,8 +119,7 @@ def download(
         )
 
 
-@contextmanager
-def careful_connections(check: Callable[[Request], None]) -> Iterator[None]:
+def careful_connections(check: Callable[[Request], None]) -> AbstractContextManager[None]:
     """The client shows each request to ``check`` first, and does not wait forever."""
 
     def make() -> Client:
@@ -130,15 +129,12 @@ def careful_connections(check: Callable[[Request], None]) -> Iterator[None]:
         client.timeout = Timeout(CLIENT_TIMEOUT)
         return client
 
-    with _clients(make):
-        yield
+    return _clients(make)
 
 
-@contextmanager
-def direct_connections() -> Iterator[None]:
+def direct_connections() -> AbstractContextManager[None]:
     """The client connects directly: neither a proxy nor HF_HUB_OFFLINE is in the way."""
-    with _clients(lambda: Client(follow_redirects=True, timeout=None, trust_env=False)):
-        yield
+    return _clients(lambda: Client(follow_redirects=True, timeout=None, trust_env=False))
 
 
 @contextmanager

@@ -181,13 +181,12 @@ def _check_space(build: Build[Downloaded], places: Places, remote: RemoteReposit
         StoreError: with bytes to fetch, bytes here and bytes free.
     """
     missing = places.missing(remote.files)
-    repository = build.spec.repository.id
     count = len(remote.files)
     rate = last_rate(download_rate(build.store))
     peak = remote.size + _replaced(build, remote)
     took = f" (about {human_seconds(missing / rate)} at the last rate)" if rate and missing else ""
     build.say(
-        f"{repository} at {remote.commit}: {count} file{'s' * (count != 1)}, "
+        f"{build.spec.repository.id} at {remote.commit}: {count} file{'s' * (count != 1)}, "
         f"{human_bytes(remote.size)}; {human_bytes(missing)} to download{took}, "
         f"{human_bytes(remote.size - missing)} here; peak disk {human_bytes(peak)}, "
         f"{human_bytes(free_space(build.store))} free"

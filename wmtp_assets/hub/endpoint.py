@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from wmtp_assets.base.errors import DownloadError, SpecError
+from wmtp_assets.base.loopback import is_loopback
 from wmtp_assets.base.settings import (
     ENDPOINT_VARIABLE,
     TOKEN_VARIABLES,
@@ -52,21 +52,14 @@ class Endpoint:
     @property
     def token_name(self) -> str:
         """Where the token comes from, for people."""
-        names = [name for name in TOKEN_VARIABLES if name.read()]
-        return names[0] if names else "the login of huggingface_hub (hf auth login)"
+        login = "the login of huggingface_hub (hf auth login)"
+        return next((name for name in TOKEN_VARIABLES if name.read()), login)
 
     def why_no_token(self) -> str:
         """Why none is sent, for people."""
         if self.is_trusted:
             return "HF_TOKEN is not set, and nobody is logged in (hf auth login)"
         return f"{self.url} is not trusted with one; to send it there: {TRUST_VARIABLE}={self.url}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
@@ -82,7 +75,7 @@ def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
         raise SpecError(f"HF_ENDPOINT={url!r} is not a URL such as {OFFICIAL}")
     if parts.username or parts.password:
         raise SpecError("HF_ENDPOINT must not hold a user name or password; use HF_TOKEN")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise SpecError(
             f"HF_ENDPOINT={url!r}: plain http is only for loopback; use https, so that nobody on "
             "the way can read or change what is downloaded"
@@ -126,7 +119,7 @@ def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoi
 
 
 def _refuse_plain_http(request: Request) -> None:
-    if request.url.scheme != "https" and not _is_loopback(request.url.host):
+    if request.url.scheme != "https" and not is_loopback(request.url.host):
         raise DownloadError(
             f"the hub redirects to {request.url.scheme}://{request.url.host}, which is not https. "
             "Do not trust this endpoint"

@@ -123,14 +123,15 @@ def _ask(
     api = HfApi(endpoint=endpoint.url, token=endpoint.token())
     if files_metadata and repository.gated and endpoint.kind != "sample":
         _patiently(lambda: api.auth_check(repository.id, repo_type=repository.type))
-    ask = partial(
-        api.dataset_info if repository.type == "dataset" else api.model_info,
-        repository.id,
-        revision=revision,
-        timeout=ANSWER_TIMEOUT,
-        files_metadata=files_metadata,
+    info = _patiently(
+        partial(
+            api.dataset_info if repository.type == "dataset" else api.model_info,
+            repository.id,
+            revision=revision,
+            timeout=ANSWER_TIMEOUT,
+            files_metadata=files_metadata,
+        )
     )
-    info = _patiently(ask)
     if not info.sha or not is_commit(info.sha):
         raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
     return info.sha, {sibling.rfilename: sibling for sibling in info.siblings or []}
@@ -252,35 +253,32 @@ def explained(
             f"or put the files in place: wmtp adopt PATH.{again}"
         ) from error
     except HfHubHTTPError as error:
-        status = status_of(error)
-        if status == 401:
-            what = (
-                f"refuses the token in {endpoint.token_name} (401): it is wrong or expired. Set "
-                "another in HF_TOKEN"
-                if endpoint.token()
-                else f"wants a token (401), and none was sent: {endpoint.why_no_token()}"
-            )
-            raise DownloadError(f"{repository.id}: {url} {what}.{again}") from error
-        if status == 407:
-            raise DownloadError(
-                f"{repository.id}: the proxy in HTTPS_PROXY or HTTP_PROXY wants a user name and "
-                f"password (407) before it lets {url} through.{again}"
-            ) from error
-        if status == 416:
-            raise DownloadError(
-                f"{repository.id} at {revision}: a file ends at {url} before its announced size is "
-                f"reached (416). Do not trust this endpoint.{again}"
-            ) from error
-        raise DownloadError(
-            f"{repository.id}: {url} answers {status or 'with an error'}: {first_line(error)}."
-            f"{again}"
-        ) from error
-    except (HTTPError, OSError) as error:
-        is_local = isinstance(error, OSError) and error.errno is not None
-        if is_local and not isinstance(error, ConnectionError):
+        match status_of(error):
+            case 401 if endpoint.token():
+                what = (
+                    f": {url} refuses the token in {endpoint.token_name} (401): it is wrong or "
+                    "expired. Set another in HF_TOKEN"
+                )
+            case 401:
+                what = f": {url} wants a token (401), and none was sent: {endpoint.why_no_token()}"
+            case 407:
+                what = (
+                    ": the proxy in HTTPS_PROXY or HTTP_PROXY wants a user name and password (407) "
+                    f"before it lets {url} through"
+                )
+            case 416:
+                what = (
+                    f" at {revision}: a file ends at {url} before its announced size is reached "
+                    "(416). Do not trust this endpoint"
+                )
+            case status:
+                what = f": {url} answers {status or 'with an error'}: {first_line(error)}"
+        raise DownloadError(f"{repository.id}{what}.{again}") from error
+    # the last four: of an answer that is no JSON, or another one
+    except (HTTPError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        is_of_the_line = isinstance(error, ConnectionError)
+        if isinstance(error, OSError) and error.errno is not None and not is_of_the_line:
             raise
-        raise DownloadError(f"{repository.id}: {_unreachable(url, error)}.{again}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # no JSON, or another
         raise DownloadError(f"{repository.id}: {_unreachable(url, error)}.{again}") from error
 
 
@@ -288,13 +286,14 @@ def _unreachable(url: str, error: Exception) -> str:
     from wmtp_assets.hub.client import ConnectError, ProxyError, TimeoutException
 
     text = f"{type(error).__name__}: {first_line(error)}"
-    if isinstance(error, ProxyError):
-        return f"the proxy in HTTPS_PROXY or HTTP_PROXY does not let {url} through: {text}"
-    if isinstance(error, ConnectError):
-        return f"no connection to {url}: {text}. Check the network, HTTPS_PROXY and HF_ENDPOINT"
-    if isinstance(error, TimeoutException):
-        return f"{url} does not answer in time: {text}"
-    return f"{url} did not answer as a hub does: {text}. Check the network and HF_ENDPOINT"
+    said = {
+        ProxyError: f"the proxy in HTTPS_PROXY or HTTP_PROXY does not let {url} through: {text}",
+        ConnectError: f"no connection to {url}: {text}. Check the network, HTTPS_PROXY and "
+        "HF_ENDPOINT",
+        TimeoutException: f"{url} does not answer in time: {text}",
+        Exception: f"{url} did not answer as a hub does: {text}. Check the network and HF_ENDPOINT",
+    }
+    return next(what for kind, what in said.items() if isinstance(error, kind))
 
 
 def first_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.base.progress import Say, silent
@@ -18,7 +18,7 @@ from wmtp_assets.documents.of_storage.release import released
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.verify import verify
 from wmtp_assets.rules.apply import is_committed
-from wmtp_assets.rules.findings import Rule, is_warning, stated
+from wmtp_assets.rules.findings import is_warning, stated
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
 from wmtp_assets.storage.manifest import FileRecord
@@ -79,20 +79,12 @@ def read_local(store: Store, artifact: Artifact) -> Local:
     committed = manifest.parse(data, str(path))
     own = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
     records = {**committed.files, **_value_head(store, artifact, committed), artifact.manifest: own}
-    files = [
-        Outgoing(artifact.key, f"{artifact.base}/{name}", store.path(artifact, name), record)
-        for name, record in records.items()
-    ]
-    files += [
-        Outgoing(artifact.key, name, store.root / name, committed.files[name])
-        for name in artifact.copied
-    ]
-    return Local(
-        artifact,
-        str(artifact.spec.version),
-        committed.content_sha256,
-        tuple(files),
+    by_path = {f"{artifact.base}/{name}": record for name, record in records.items()}
+    by_path |= {name: committed.files[name] for name in artifact.copied}
+    files = tuple(
+        Outgoing(artifact.key, path, store.root / path, record) for path, record in by_path.items()
     )
+    return Local(artifact, str(artifact.spec.version), committed.content_sha256, files)
 
 
 def _value_head(
@@ -137,24 +129,22 @@ def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent
     verdicts = verify(store, artifacts, lambda verdict: None, say, asked_for=asked_for)
     failed = [verdict for verdict in verdicts if not is_warning(verdict.outcome)]
     if failed:
-        first = failed[0]
+        first, *others = failed
         finding = first.outcome.findings[0]
-        more = f" ({len(failed) - 1} more rules fail)" if len(failed) > 1 else ""
+        more = f" ({len(others)} more rules fail)" if others else ""
         raise PublishError(
             f"nothing was sent: {first.artifact} does not pass the rule {first.rule}: {finding}"
             f"{more}. Remedy: {finding.remedy}"
         )
-    blocking = {(item.key, rule.name) for item in artifacts for rule in _blocking(item)}
+    blocking = {
+        (item.key, rule.name) for item in artifacts for rule in rules_of(item) if rule.blocking
+    }
     for verdict in verdicts:
         if verdict.outcome.skipped and (verdict.artifact, verdict.rule) in blocking:
             raise PublishError(
                 f"nothing was sent: the rule {verdict.rule} was not applied to {verdict.artifact}, "
                 f"so nobody knows whether it holds: {verdict.outcome.skipped}"
             )
-
-
-def _blocking(artifact: Artifact) -> Iterator[Rule]:
-    return (rule for rule in rules_of(artifact) if rule.blocking)
 
 
 def plan_publication(
@@ -250,11 +240,9 @@ def publish(
         PublishError: if a rule does not hold, a file changes while it is read, somebody else
             publishes meanwhile, or the destination refuses.
     """
-
-    def waiting(line: str) -> None:
-        say(f"{destination.name}: {line}")
-
-    with store.lock(f"publish-{key_of(destination.key)}", waiting):
+    with store.lock(
+        f"publish-{key_of(destination.key)}", lambda line: say(f"{destination.name}: {line}")
+    ):
         plan = plan_publication(
             store, artifacts, destination, options, include_local_small=include_local_small, say=say
         )

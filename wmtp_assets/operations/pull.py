@@ -152,8 +152,13 @@ def pull(
         if artifact.copied:
             fsync_folder(store.root)
         shutil.rmtree(store.scratch(artifact), ignore_errors=True)
-    content = described.content_sha256
-    return Pulled(artifact.key, len(described.files), described.size, arrival.fetched, content)
+    return Pulled(
+        artifact.key,
+        len(described.files),
+        described.size,
+        arrival.fetched,
+        described.content_sha256,
+    )
 
 
 @dataclass(frozen=True)
