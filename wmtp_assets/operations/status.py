@@ -12,6 +12,9 @@ from wmtp_assets.rules.results import LastResult, Signature, last_results, signa
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store, materialize_command
 
+_UNREAD = {MissingArtifact: "absent", CorruptArtifact: "damaged"}
+"""What is so of an artifact without a manifest to read."""
+
 
 @dataclass(frozen=True)
 class Status:
@@ -47,20 +50,12 @@ def status_of(store: Store, artifact: Artifact) -> Status:
     """The status of one artifact: manifest, file sizes and times, remembered results of rules."""
     try:
         manifest = store.manifest(artifact)
-    except MissingArtifact:
-        problem = "optional, not materialized" if artifact.optional else "not materialized"
+    except (MissingArtifact, CorruptArtifact, OSError) as error:
+        state = _UNREAD.get(type(error), "unreadable")
+        absent = "optional, not materialized" if artifact.optional else "not materialized"
+        problem = absent if state == "absent" else str(error)
         return Status(
-            artifact.key, artifact.kind, "absent", problem=problem, optional=artifact.optional
-        )
-    except CorruptArtifact as error:
-        problem = str(error)
-        return Status(
-            artifact.key, artifact.kind, "damaged", problem=problem, optional=artifact.optional
-        )
-    except OSError as error:
-        problem = str(error)
-        return Status(
-            artifact.key, artifact.kind, "unreadable", problem=problem, optional=artifact.optional
+            artifact.key, artifact.kind, state, problem=problem, optional=artifact.optional
         )
     document = manifest.document
     names = {rule.name for rule in rules_of(artifact)}
@@ -169,12 +164,9 @@ def _problem(
 def _stale(store: Store, artifact: Artifact, manifest: Manifest) -> str:
     """Whether an upstream artifact has other content than the one this was made from."""
     for key in artifact.upstream:
-        try:
-            content = store.manifest(store.catalogue[key]).content_sha256
-        except (MissingArtifact, CorruptArtifact, OSError):
-            continue
+        there = store.find_manifest(store.catalogue[key])
         made_from = stated(manifest.document, "upstream", key)
-        if made_from != content:
+        if there is not None and made_from != there.content_sha256:
             how = (
                 f"from another {key} than is there now" if made_from else f"before {key} was there"
             )

@@ -165,6 +165,13 @@ class Store:
             data = file.read(manifest.MAX_SIZE + 1)
         return manifest.parse(data, str(path))
 
+    def find_manifest(self, artifact: Artifact) -> Manifest | None:
+        """As :meth:`manifest`; None where it is missing, damaged or cannot be read."""
+        try:
+            return self.manifest(artifact)
+        except (MissingArtifact, CorruptArtifact, OSError):
+            return None
+
     def path(self, artifact: Artifact, name: str) -> Path:
         """Where the file ``name`` of the artifact lies."""
         return self.folder(artifact) / name
