@@ -9,7 +9,7 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.rules.results import LastResult, Signature, last_results, signature
-from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command
 
 _UNREAD = {MissingArtifact: "absent", CorruptArtifact: "damaged"}
@@ -66,6 +66,7 @@ def status_of(store: Store, artifact: Artifact) -> Status:
     }
     now = signature(store, artifact, manifest)
     problem = _problem(artifact, manifest, now, results) or _stale(store, artifact, manifest)
+    is_real = stated(document, "source", "endpoint") not in (None, "sample")
     all_applied = results.keys() == names
     return Status(
         name=artifact.key,
@@ -76,7 +77,7 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         rows=document.get("rows"),
         source=stated(document, "source", "repo"),
         revision=stated(document, "source", "revision"),
-        pinned=_pinned(document),
+        pinned=stated(document, "source", "pinned") if is_real else None,
         endpoint=stated(document, "source", "endpoint"),
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
         problem=problem or ("" if all_applied else "not verified"),
@@ -133,11 +134,6 @@ def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:
         file = f"{artifact.base}/{name}"
         rows.append(FileStatus(artifact.key, file, record.size, read_at, problem))
     return rows
-
-
-def _pinned(document: Document) -> bool | None:
-    is_real = stated(document, "source", "endpoint") not in (None, "sample")
-    return stated(document, "source", "pinned") if is_real else None
 
 
 def _problem(
