@@ -109,11 +109,11 @@ def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:
         manifest = store.manifest(artifact)
     except (MissingArtifact, CorruptArtifact, OSError) as error:
         is_absent = isinstance(error, MissingArtifact)
-        problem = "not materialized" if is_absent else "the manifest is damaged or unreadable"
         if is_absent and artifact.optional:
-            problem = ""
+            return []
+        problem = "not materialized" if is_absent else "the manifest is damaged or unreadable"
         file = f"{artifact.base}/{artifact.manifest}"
-        return [FileStatus(artifact.key, file, 0, None, problem)] if problem else []
+        return [FileStatus(artifact.key, file, 0, None, problem)]
     results = {result.rule: result for result in last_results(store, artifact)}
     last, now = results.get("sha256"), signature(store, artifact, manifest)
     rows = []
@@ -131,8 +131,9 @@ def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:
         elif last is not None and name in last.damaged:
             problem = "damaged"
         read_at = last.at if last and was is not None and was == now.get(name) else None
-        file = f"{artifact.base}/{name}"
-        rows.append(FileStatus(artifact.key, file, record.size, read_at, problem))
+        rows.append(
+            FileStatus(artifact.key, f"{artifact.base}/{name}", record.size, read_at, problem)
+        )
     return rows
 
 

@@ -18,7 +18,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
@@ -47,6 +46,7 @@ from wmtp_assets.storage.files import (
     hash_stream,
     names_below,
     open_regular,
+    raise_it,
     replace_file,
     write_new,
 )
@@ -682,13 +682,9 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
 def _files_below(folder: Path) -> Iterator[PurePosixPath]:
     """What :func:`names_below` finds, relative to ``folder``."""
-    for path in names_below(folder, _raise):
+    for path in names_below(folder, raise_it):
         yield PurePosixPath(path.relative_to(folder).as_posix())
 
 
