@@ -163,12 +163,9 @@ class _Child:
         try:
             return with_child()
         except (EOFError, ConnectionError) as error:
-            raise self._died() from error
-
-    def _died(self) -> ChildDied:
-        code = self._process.wait()
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return ChildDied(_read_note(self._note), cause)
+            code = self._process.wait()
+            cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise ChildDied(_read_note(self._note), cause) from error
 
     def end(self) -> None:
         self._process.kill()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 
 def relative_path(path: str) -> str:
@@ -51,6 +51,16 @@ AssetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 FolderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+def first_problem(error: ValidationError, *above: str) -> str:
+    """``place: message`` of the first thing that a document is refused for.
+
+    Args:
+        above: keys that lead to the document.
+    """
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, (*above, *problem['loc'])))}: {problem['msg']}"
 
 
 class StrictModel(BaseModel):

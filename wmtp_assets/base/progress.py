@@ -141,26 +141,22 @@ class Progress:
     def advance(self, size: int) -> None:
         """Count ``size`` more bytes; a negative size takes back what has to be done again."""
         with self._lock:
-            self._advance(size)
-
-    def _advance(self, size: int) -> None:
-        was_at_end = self._is_at_end
-        self._done += size
-        if self._bar is not None:
-            self._bar(self._done)
-            return
-        self._is_at_end = self._done >= self._total
-        now = self._clock()
-        step = 20 * self._done // self._total if self._total else 20
-        is_due = now - self._last >= (10 if step == self._last_step else 1)
-        if self._done <= 0 or not (is_due or (self._is_at_end and not was_at_end)):
-            return
-        if now - self._started < self._quiet:
-            return
-        self._last, self._last_step = now, step
-        total = max(self._total, 1)
-        self._say(
-            f"{self._name}: {human_bytes(self._done)} of {human_bytes(self._total)} "
-            f"({100 * self._done // total} %), "
-            + pace(self._done, self._done / total, now - self._started, human_bytes)
-        )
+            was_at_end = self._is_at_end
+            self._done += size
+            if self._bar is not None:
+                self._bar(self._done)
+                return
+            self._is_at_end = self._done >= self._total
+            now = self._clock()
+            step = 20 * self._done // self._total if self._total else 20
+            is_due = now - self._last >= (10 if step == self._last_step else 1)
+            is_quiet = self._done <= 0 or now - self._started < self._quiet
+            if is_quiet or not (is_due or (self._is_at_end and not was_at_end)):
+                return
+            self._last, self._last_step = now, step
+            total = max(self._total, 1)
+            self._say(
+                f"{self._name}: {human_bytes(self._done)} of {human_bytes(self._total)} "
+                f"({100 * self._done // total} %), "
+                + pace(self._done, self._done / total, now - self._started, human_bytes)
+            )

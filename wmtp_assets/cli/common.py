@@ -19,10 +19,20 @@ from rich.text import Text
 from wmtp_assets.base.progress import Say, Terminal, silent
 from wmtp_assets.base.settings import Settings, read_settings
 from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+one_name = click.argument("name", shell_complete=complete_names)
+any_names = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
+some_names = click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names
+)
+selection_argument = click.argument(
+    "selection", nargs=-1, metavar="[SELECTION]...", shell_complete=complete_names
+)
 
 NONE = "-"
 """A cell of a table where there is nothing to say."""

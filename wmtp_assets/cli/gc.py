@@ -6,7 +6,7 @@ import click
 
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.cli.common import json_option, open_store, print_json, print_line, progress
-from wmtp_assets.operations.gc import ALWAYS, Garbage, What, collect, summary
+from wmtp_assets.operations.gc import ALWAYS, What, collect, summary
 
 
 @click.command()
@@ -32,10 +32,6 @@ def gc(dry_run: bool, unfinished: bool, quarantine: bool, as_json: bool) -> None
         print_json(store.settings, dry_run=dry_run, garbage=found)
         return
     for item in found:
-        print_line(_line(item, dry_run))
+        state = f"kept: {item.kept}" if item.kept else "to be removed" if dry_run else "removed"
+        print_line(f"{item.what} {item.name}, {human_bytes(item.size)}: {state}")
     print_line(summary(found, dry_run=dry_run))
-
-
-def _line(item: Garbage, dry_run: bool) -> str:
-    state = f"kept: {item.kept}" if item.kept else "to be removed" if dry_run else "removed"
-    return f"{item.what} {item.name}, {human_bytes(item.size)}: {state}"

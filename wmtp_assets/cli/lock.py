@@ -6,14 +6,13 @@ from collections.abc import Iterable
 
 import click
 
-from wmtp_assets.cli.common import json_option, open_store, print_json, select
-from wmtp_assets.cli.complete import complete_names
+from wmtp_assets.cli.common import any_names, json_option, open_store, print_json, select
 from wmtp_assets.hub.pins import pins_path
 from wmtp_assets.operations.pin import Row, pin
 
 
 @click.command("lock")
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
+@any_names
 @click.option("--update", is_flag=True, help="Move to the head of main, and print what changes.")
 @json_option
 def lock(names: tuple[str, ...], update: bool, as_json: bool) -> None:

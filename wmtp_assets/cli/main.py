@@ -52,12 +52,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = USAGE
-    except (SpecError, WrongRoot) as error:
-        errors.print(f"wmtp: {error}", markup=False, highlight=False)
-        code = USAGE
     except WmtpError as error:
         errors.print(f"wmtp: {error}", markup=False, highlight=False)
-        code = 1
+        code = USAGE if isinstance(error, SpecError | WrongRoot) else 1
     except Exception:
         traceback.print_exc()
         errors.print("wmtp: this is a defect of the program", markup=False, highlight=False)

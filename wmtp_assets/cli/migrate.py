@@ -6,15 +6,22 @@ from collections import Counter
 
 import click
 
-from wmtp_assets.cli.common import json_option, open_store, print_json, print_line, progress, select
-from wmtp_assets.cli.complete import complete_names
+from wmtp_assets.cli.common import (
+    any_names,
+    json_option,
+    open_store,
+    print_json,
+    print_line,
+    progress,
+    select,
+)
 from wmtp_assets.operations.migrate import Migration, migrate
 
 _SILENT = ("nothing to migrate", "absent")
 
 
 @click.command("migrate")
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
+@any_names
 @click.option("--dry-run", is_flag=True, help="Read and compare everything; write nothing.")
 @json_option
 @click.pass_context

@@ -13,15 +13,15 @@ from wmtp_assets.cli.common import (
     print_line,
     print_table,
     select,
+    selection_argument,
 )
-from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.operations.plan import Plan, RawPlan, make_plan
 
 NUMBERS = ("files", "size", "here", "to download", "time")
 
 
 @click.command()
-@click.argument("selection", nargs=-1, metavar="[SELECTION]...", shell_complete=complete_names)
+@selection_argument
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),

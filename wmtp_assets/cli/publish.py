@@ -14,8 +14,8 @@ from wmtp_assets.cli.common import (
     print_json,
     print_line,
     progress,
+    selection_argument,
 )
-from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.destinations.changes import STATES, Plan
 from wmtp_assets.destinations.destination import How
 from wmtp_assets.destinations.journal import read_rate
@@ -32,7 +32,7 @@ endpoint_option = click.option(
 
 
 @click.command()
-@click.argument("selection", nargs=-1, metavar="[SELECTION]...", shell_complete=complete_names)
+@selection_argument
 @click.option(
     "--to",
     "url",

@@ -12,8 +12,8 @@ from wmtp_assets.cli.common import (
     print_json,
     print_line,
     progress,
+    some_names,
 )
-from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.cli.publish import endpoint_option
 from wmtp_assets.destinations.location import forms
 from wmtp_assets.destinations.open import open_destination
@@ -21,7 +21,7 @@ from wmtp_assets.operations.pull import choose, pull, read_listing, require_room
 
 
 @click.command("pull")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names)
+@some_names
 @click.option(
     "--from",
     "url",

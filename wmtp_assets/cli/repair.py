@@ -13,13 +13,13 @@ from wmtp_assets.cli.common import (
     print_line,
     progress,
     select,
+    some_names,
 )
-from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.operations.repair import repair_one
 
 
 @click.command("repair")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names)
+@some_names
 @click.option("--dry-run", is_flag=True, help="Say what is damaged; touch nothing.")
 @json_option
 @click.pass_context

@@ -9,20 +9,20 @@ import click
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.cli.common import (
     json_option,
+    one_name,
     open_store,
     print_json,
     print_line,
     print_table,
     select,
 )
-from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.operations.show import Details, details_of
 
 STYLES = {"ok": "", "failed": "red", "outdated": "yellow", "not applied": "dim"}
 
 
 @click.command()
-@click.argument("name", shell_complete=complete_names)
+@one_name
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show what NAME is for, where it lies, its files, source, lineage, rules and commands.

@@ -7,6 +7,7 @@ import click
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.cli.common import (
     NONE,
+    any_names,
     json_option,
     open_store,
     print_json,
@@ -14,7 +15,6 @@ from wmtp_assets.cli.common import (
     print_table,
     select,
 )
-from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.operations.status import FileStatus, Status, files_status, status_of
 
 TITLES = ("name", "kind", "size", "dtype", "rows", "source", "revision", "verified", "problem")
@@ -22,7 +22,7 @@ STYLES = {"committed": "", "absent": "dim"}
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
+@any_names
 @click.option("--files", "by_file", is_flag=True, help="A line per file: when was it last read?")
 @json_option
 def status(names: tuple[str, ...], by_file: bool, as_json: bool) -> None:

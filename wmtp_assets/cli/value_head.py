@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
-from wmtp_assets.cli.common import json_option, open_store, print_json, print_line
-from wmtp_assets.cli.complete import complete_names
+from wmtp_assets.cli.common import json_option, one_name, open_store, print_json, print_line
 from wmtp_assets.operations.value_head import set_value_head
 
 
 @click.command("value-head")
-@click.argument("name", shell_complete=complete_names)
+@one_name
 @click.option("--stage1-checkpoint-id", help="The run and step of stage 1 that trained it.")
 @click.option("--forget", is_flag=True, help="Record that there is none; no file is touched.")
 @json_option

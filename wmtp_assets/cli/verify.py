@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from wmtp_assets.cli.common import (
+    any_names,
     json_option,
     open_store,
     print_json,
@@ -12,7 +13,6 @@ from wmtp_assets.cli.common import (
     progress,
     select,
 )
-from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.operations.verify import (
     Verdict,
     exit_code,
@@ -29,7 +29,7 @@ SHOWN = 10
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
+@any_names
 @click.option("--release", is_flag=True, help="Only: is it, byte for byte, what was released?")
 @json_option
 @click.pass_context

@@ -73,10 +73,11 @@ def alert(instance: dg.DagsterInstance, record: RunRecord, root: str) -> dict[st
             "check": evaluation.check_name,
             "problem": _short(evaluation.description or "failed"),
         }
-        for evaluation in _evaluations(instance, run.run_id)
+        for event in _events(instance, run.run_id, DagsterEventType.ASSET_CHECK_EVALUATION)
+        for evaluation in (event.asset_check_evaluation_data,)
         if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR
     ]
-    errors = [] if checks else [*_errors(instance, run.run_id)] or [*_end(instance, run.run_id)]
+    errors = [] if checks else [*_errors(instance, run.run_id)]
     lines = [f"{check['asset']} {check['check']}: {check['problem']}" for check in checks] + errors
     more = f"\n… {len(lines) - MAX_CHECKS} more" if len(lines) > MAX_CHECKS else ""
     title = f"wmtp_assets: {run.job_name} failed ({root}, run {run.run_id})"
@@ -90,27 +91,25 @@ def alert(instance: dg.DagsterInstance, record: RunRecord, root: str) -> dict[st
     }
 
 
-def _evaluations(instance: dg.DagsterInstance, run_id: str) -> Iterable[dg.AssetCheckEvaluation]:
-    for entry in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION):
-        if entry.dagster_event is not None:
-            yield entry.dagster_event.asset_check_evaluation_data
+def _events(
+    instance: dg.DagsterInstance, run_id: str, kind: DagsterEventType
+) -> list[dg.DagsterEvent]:
+    entries = instance.all_logs(run_id, of_type=kind)
+    return [entry.dagster_event for entry in entries if entry.dagster_event is not None]
 
 
 def _errors(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
-    for entry in instance.all_logs(run_id, of_type=DagsterEventType.STEP_FAILURE):
-        if entry.dagster_event is None:
-            continue
-        data = entry.dagster_event.step_failure_data
+    """What failed steps say; where none did, what is said of the run as a whole: it could not
+    start, or its process was killed."""
+    steps = _events(instance, run_id, DagsterEventType.STEP_FAILURE)
+    for event in steps:
+        data = event.step_failure_data
         said = data.user_failure_data and data.user_failure_data.description
         message = said or (data.error.message if data.error else "failed")
-        yield f"{entry.dagster_event.step_key}: {_short(message)}"
-
-
-def _end(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
-    """What is said of the run as a whole: it could not start, or its process was killed."""
-    for entry in instance.all_logs(run_id, of_type=DagsterEventType.RUN_FAILURE):
-        if entry.dagster_event is not None and entry.dagster_event.message:
-            yield _short(entry.dagster_event.message)
+        yield f"{event.step_key}: {_short(message)}"
+    for event in () if steps else _events(instance, run_id, DagsterEventType.RUN_FAILURE):
+        if event.message:
+            yield _short(event.message)
 
 
 def _short(text: str) -> str:

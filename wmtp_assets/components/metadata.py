@@ -113,9 +113,12 @@ def _table(rows: Iterable[Row]) -> dg.TableMetadataValue | dg.TextMetadataValue:
 def _tensors(document: Document) -> Iterable[Row]:
     """Name, dtype, shape and bytes of each tensor, in file order."""
     for name, tensor in document["checkpoint"]["tensors"].items():
-        size = tensor_bytes(tensor)
-        shape = " x ".join(map(str, tensor["shape"]))
-        yield {"name": name, "dtype": tensor["dtype"], "shape": shape, "bytes": size}
+        yield {
+            "name": name,
+            "dtype": tensor["dtype"],
+            "shape": " x ".join(map(str, tensor["shape"])),
+            "bytes": tensor_bytes(tensor),
+        }
 
 
 def _dtypes(document: Document) -> Iterable[Row]:
@@ -157,7 +160,6 @@ def _cut(value: Any) -> Any:
 
 def _columns(record: type[Record]) -> dg.TableSchema:
     """The fields of a row, with their types and descriptions."""
-    fields = record.model_fields.items()
     return dg.TableSchema(
         [
             dg.TableColumn(
@@ -165,6 +167,6 @@ def _columns(record: type[Record]) -> dg.TableSchema:
                 type=getattr(info.annotation, "__name__", str(info.annotation)),
                 description=info.description,
             )
-            for name, info in fields
+            for name, info in record.model_fields.items()
         ]
     )

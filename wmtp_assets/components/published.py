@@ -10,14 +10,14 @@ from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.settings import PUBLISH_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Spec
 from wmtp_assets.components.artifacts import OPTIONAL_TAG, OWNERS, plain_failures
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.destinations.location import forms
 from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.operations.publish import DEFAULT, Done, publish
 from wmtp_assets.rules.apply import is_committed
-from wmtp_assets.storage.store import Store, materialize_command
+from wmtp_assets.storage.store import materialize_command
 
 GROUP = "published"
 
@@ -52,23 +52,24 @@ class PublishResource(dg.ConfigurableResource):
         return self.url
 
 
-def _model(artifact: Artifact[Any]) -> bool:
-    return artifact.is_summary or isinstance(artifact.spec, ModelSpec)
-
-
-def _dataset(artifact: Artifact[Any]) -> bool:
-    is_dataset = isinstance(artifact.spec, DatasetSpec) and not artifact.is_local
-    return artifact.is_summary or is_dataset
-
-
-def _local(artifact: Artifact[Any]) -> bool:
-    return artifact.is_local
+def _is_shared(artifact: Artifact[Any], spec: type[Spec]) -> bool:
+    """Whether it is about everything, or of such a spec and no artifact for local tests."""
+    return artifact.is_summary or (isinstance(artifact.spec, spec) and not artifact.is_local)
 
 
 PUBLISHED: Mapping[str, tuple[Callable[[Artifact[Any]], bool], str]] = {
-    "published_models": (_model, "The full-size models, with snapshot, documents and release."),
-    "published_datasets": (_dataset, "The datasets, with snapshot, documents and release."),
-    "published_small": (_local, "Micro models and small splits, for tests over there."),
+    "published_models": (
+        lambda artifact: _is_shared(artifact, ModelSpec),
+        "The full-size models, with snapshot, documents and release.",
+    ),
+    "published_datasets": (
+        lambda artifact: _is_shared(artifact, DatasetSpec),
+        "The datasets, with snapshot, documents and release.",
+    ),
+    "published_small": (
+        lambda artifact: artifact.is_local,
+        "Micro models and small splits, for tests over there.",
+    ),
 }
 """Asset → which artifacts it sends, and its description."""
 
@@ -115,9 +116,9 @@ def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.Asse
         with plain_failures():
             url = destination.require_url()
             store = storage.open(context.instance)
-            done = publish(
-                store, _here(store, artifacts), open_destination(store, url), say=context.log.info
-            )
+            # optional ones only where they were made
+            here = [item for item in artifacts if not item.optional or is_committed(store, item)]
+            done = publish(store, here, open_destination(store, url), say=context.log.info)
         yield dg.MaterializeResult(
             metadata=_describe(url, done), data_version=dg.DataVersion(_content(done))
         )
@@ -130,11 +131,6 @@ def _others(context: dg.AssetExecutionContext) -> list[str]:
     not send gigabytes that nobody named."""
     chosen = context.run.asset_selection or context.job_def.asset_layer.executable_asset_keys
     return sorted({key.to_user_string() for key in chosen} - PUBLISHED.keys())
-
-
-def _here(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]:
-    """Those that are to be sent: optional ones only where they were made."""
-    return [item for item in artifacts if not item.optional or is_committed(store, item)]
 
 
 def _content(done: Done) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.base.model import Sha256, StrictModel
+from wmtp_assets.base.model import Sha256, StrictModel, first_problem
 
 MAX_NAME = 100
 MAX_NOTE = 1000
@@ -60,9 +60,7 @@ def parse_approvals(stated: Any, where: str) -> list[Approval]:
     try:
         return _APPROVALS.validate_python([] if stated is None else stated, strict=False)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, ("approvals", *problem["loc"])))
         raise InvalidInput(
-            f"{where}: {place}: {problem['msg']}; to begin without approvals, take the file away "
-            "and make the report again"
+            f"{where}: {first_problem(error, 'approvals')}; to begin without approvals, take the "
+            "file away and make the report again"
         ) from error

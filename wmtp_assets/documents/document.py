@@ -30,14 +30,6 @@ def no_rules(artifact: Artifact[Any]) -> tuple[Rule[Any], ...]:
     return ()
 
 
-def _nothing(facts: Facts, rules_of: RulesOf, say: Say) -> Document:
-    return {}
-
-
-def _no_finding(subject: Subject, report: Report, facts: Facts) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class DocumentType:
     """A document: the one object that its module exports, as ``DOCUMENT``.
@@ -60,8 +52,8 @@ class DocumentType:
     is_copied_to_root: bool = False
     is_of_documents: bool = False
     recorded: tuple[str, ...] = ()
-    remember: Callable[[Facts, RulesOf, Say], Document] = _nothing
-    check: Callable[[Subject, Report, Facts], None] = _no_finding
+    remember: Callable[[Facts, RulesOf, Say], Document] = lambda facts, rules_of, say: {}
+    check: Callable[[Subject, Report, Facts], None] = lambda subject, report, facts: None
 
 
 def document_names() -> tuple[str, ...]:

@@ -57,6 +57,8 @@ def token_lengths(summary: Document) -> bytes:
     Args:
         summary: as :func:`wmtp_assets.datasets.stats.summarize` makes it.
     """
+    from matplotlib.ticker import MaxNLocator
+
     limit = summary["max_tokens"]
     splits = summary["splits"]
     longest = max((len(said["histogram"]["rows"]) for said in splits.values()), default=0)
@@ -69,7 +71,7 @@ def token_lengths(summary: Document) -> bytes:
             most = said["tokens"]["total"]["max"]
             plot.set_title(f"{split}: {said['rows']:,} rows, longest {most:,}")
             plot.set_xlim(0, max(limit, width * longest) * 1.18)
-            plot.yaxis.set_major_locator(_locator(3))
+            plot.yaxis.set_major_locator(MaxNLocator(3, integer=True))
             plot.grid(axis="y", color=GRID, linewidth=0.6)
             plot.set_axisbelow(True)
         axes[0].annotate(
@@ -171,12 +173,6 @@ def _figure(rows: int, height: float) -> Iterator[tuple[Figure, Sequence[Axes]]]
     with rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, height * rows + 0.3))
         yield figure, [*figure.subplots(rows, sharex=True, squeeze=False)[:, 0]]
-
-
-def _locator(bins: int) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(bins, integer=True)
 
 
 def _svg(figure: Figure) -> bytes:

@@ -49,9 +49,10 @@ def check_release(subject: Subject, report: Report) -> None:
             place=f"artifacts.{item.key}",
             remedy=item.remedy,
         )
-    there = {fact.key for fact in facts.there}
+    there, catalogue = {fact.key for fact in facts.there}, subject.store.catalogue
     for key in release.artifacts:
-        if key not in there and not _is_optional(subject, key):
+        is_optional = key in catalogue and catalogue[key].optional
+        if key not in there and not is_optional:
             report.add(
                 file,
                 expected="an artifact that is there, as it was released",
@@ -60,10 +61,6 @@ def check_release(subject: Subject, report: Report) -> None:
                 problem="missing",
             )
     _check_copies(subject, report, data)
-
-
-def _is_optional(subject: Subject, key: str) -> bool:
-    return any(item.key == key and item.optional for item in subject.store.catalogue)
 
 
 def _facts(subject: Subject, report: Report) -> Facts:

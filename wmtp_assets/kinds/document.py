@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import Artifact
@@ -10,8 +11,6 @@ from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.documents.document import build_document, load_document
 from wmtp_assets.kinds.kind import Before, Kind
 from wmtp_assets.kinds.registry import rules_of
-from wmtp_assets.storage.build import Build
-from wmtp_assets.storage.manifest import Document
 
 
 def artifacts_of_kind(
@@ -50,21 +49,11 @@ def artifacts_of_kind(
     )
 
 
-def artifacts(spec: DocumentSpec, before: Before) -> Iterator[Artifact[DocumentSpec]]:
-    """``<name>``: one file below ``docs/``; that of the release is a kind of its own."""
-    return artifacts_of_kind("document", spec, before)
-
-
-def build(build: Build[DocumentSpec]) -> Document:
-    """Write the document; a report also says which rules held."""
-    return build_document(build, rules_of)
-
-
 KIND = Kind[DocumentSpec](
     "document",
     (DocumentSpec,),
-    artifacts,
-    build,
+    partial(artifacts_of_kind, "document"),  # that of the release is a kind of its own
+    partial(build_document, rules_of=rules_of),  # a report also says which rules held
     words="Generated from the artifacts' manifests; no number in it is written by hand.",
     tags=("markdown",),
     fields=("document",),

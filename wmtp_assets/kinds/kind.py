@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from wmtp_assets.base.model import StrictModel
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.catalogue.specs import Spec
+from wmtp_assets.catalogue.specs import DatasetSpec, Spec
 from wmtp_assets.datasets.records import Record
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document
@@ -79,6 +79,42 @@ class Kind(Generic[S]):
         if self.section is not None and self.name in said["sections"]:
             settings["section"] = said["sections"][self.name]
         return {"builder": self.version, "settings": settings}
+
+
+def of_dataset(
+    kind: str,
+    *made_from: str,
+    below: str = "",
+    has: Callable[[DatasetSpec], bool] = lambda spec: True,
+    manifest: str = Artifact.manifest,
+    owns: tuple[str, ...] = (),
+    is_generated: bool = False,
+) -> Callable[[DatasetSpec, Before], Iterator[Artifact[DatasetSpec]]]:
+    """``<name>_<kind>`` of a dataset, as :attr:`Kind.artifacts` makes it.
+
+    Args:
+        made_from: kinds of the same dataset that it is made from, each in the role of its name.
+        below: its folder in that of the dataset; empty: that itself.
+        has: which datasets have it.
+        manifest, owns, is_generated: as :class:`Artifact` has them.
+    """
+
+    def artifacts(spec: DatasetSpec, before: Before) -> Iterator[Artifact[DatasetSpec]]:
+        if has(spec):
+            yield Artifact(
+                f"{spec.name}_{kind}",
+                kind,
+                spec,
+                "datasets",
+                f"{spec.unit}/{below}".removesuffix("/"),
+                manifest=manifest,
+                owns=owns,
+                roles={role: f"{spec.name}_{role}" for role in made_from},
+                optional=spec.is_optional,
+                is_generated=is_generated,
+            )
+
+    return artifacts
 
 
 def _at(document: Any, path: Sequence[str]) -> Any:

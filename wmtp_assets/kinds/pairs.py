@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.pairs import build_pairs, pairs_file
-from wmtp_assets.kinds.kind import Before, Kind, Rows
-
-
-def artifacts(spec: DatasetSpec, before: Before) -> Iterator[Artifact[DatasetSpec]]:
-    """``<name>_pairs``: ``pairs/``."""
-    yield Artifact(
-        f"{spec.name}_pairs",
-        "pairs",
-        spec,
-        "datasets",
-        f"{spec.unit}/pairs",
-        roles={"processed": f"{spec.name}_processed"},
-        optional=spec.is_optional,
-    )
-
+from wmtp_assets.kinds.kind import Kind, Rows, of_dataset
 
 KIND = Kind[DatasetSpec](
     "pairs",
     (DatasetSpec,),
-    artifacts,
+    of_dataset("pairs", "processed", below="pairs"),
     build_pairs,
     words="The view that training reads: prompt, response, is_correct.",
     tags=("json", "jsonl"),

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from wmtp_assets import kinds
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.model import first_problem
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import (
     DEFS_FOLDER,
@@ -165,9 +166,8 @@ def _sections(spec: Spec, known: Mapping[str, Kind[Any]]) -> dict[str, Any]:
         try:
             parsed[name] = model.model_validate(spec.sections.get(name, {}))
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(["sections", name, *map(str, first["loc"])])
-            raise SpecError(f"{_where(spec)}: {field}: {first['msg']}") from error
+            problem = first_problem(error, "sections", name)
+            raise SpecError(f"{_where(spec)}: {problem}") from error
     return parsed
 
 

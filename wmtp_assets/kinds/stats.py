@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.stats import build_stats
 from wmtp_assets.documents import pictures
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.kinds.kind import Kind, of_dataset
 from wmtp_assets.storage.manifest import Document
 from wmtp_assets.storage.store import Store
 
@@ -18,19 +18,6 @@ DRAWN: Mapping[str, Callable[[Document], bytes | None]] = {
     "labels": pictures.labels,
     "difficulties": pictures.difficulties,
 }
-
-
-def artifacts(spec: DatasetSpec, before: Before) -> Iterator[Artifact[DatasetSpec]]:
-    """``<name>_stats``: ``stats/``."""
-    yield Artifact(
-        f"{spec.name}_stats",
-        "stats",
-        spec,
-        "datasets",
-        f"{spec.unit}/stats",
-        roles={"processed": f"{spec.name}_processed"},
-        optional=spec.is_optional,
-    )
 
 
 def draw(
@@ -47,7 +34,7 @@ def draw(
 KIND = Kind[DatasetSpec](
     "stats",
     (DatasetSpec,),
-    artifacts,
+    of_dataset("stats", "processed", below="stats"),
     build_stats,
     words="Counts and token distributions, one summary per content.",
     tags=("json",),

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.model import first_problem
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.approvals import Approval, parse_approvals
@@ -63,6 +64,4 @@ def _approval(by: str, note: str, sha256: str) -> Approval:
     try:
         return Approval(by=by, at=timestamp(), sha256=sha256, note=note)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise InvalidInput(f"--{place}: {problem['msg']}; give plain text on one line") from error
+        raise InvalidInput(f"--{first_problem(error)}; give plain text on one line") from error

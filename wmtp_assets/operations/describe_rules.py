@@ -8,38 +8,30 @@ from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.kinds.registry import all_kinds, all_rules, kinds_of, load_catalogue, rules_of
 from wmtp_assets.operations.verify import EXIT_CODES
 
+_EXIT_CODES = """### Exit codes of `wmtp verify`
+
+| problem | code |
+|---|---|"""
+
 
 def describe_rules(catalogue: Catalogue) -> str:
     """A table per kind of artifact, and the exit codes, as Markdown."""
-    return "\n".join([*_tables(catalogue), *_exit_codes(), ""])
+    codes = (f"| {problem} | {code} |" for problem, code in EXIT_CODES.items())
+    return "\n".join([*_tables(catalogue), _EXIT_CODES, *codes, ""])
 
 
 def _tables(catalogue: Catalogue) -> Iterator[str]:
     for kind in all_kinds():
         artifacts = catalogue.of_kind(kind)
-        yield f"### {kind}"
-        yield ""
-        yield f"{', '.join(f'`{artifact.key}`' for artifact in artifacts)}."
-        yield ""
-        yield "| rule | what holds | when it does not |"
-        yield "|---|---|---|"
-        for rule in all_rules():
-            if kind not in kinds_of(rule):
-                continue
+        yield f"### {kind}\n"
+        yield f"{', '.join(f'`{artifact.key}`' for artifact in artifacts)}.\n"
+        yield "| rule | what holds | when it does not |\n|---|---|---|"
+        for rule in (rule for rule in all_rules() if kind in kinds_of(rule)):
             holding = [item for item in artifacts if rule in rules_of(item)]
             only = f" Only: {', '.join(item.key for item in holding)}." * (holding != artifacts)
             effect = "stops what is downstream" if rule.blocking else "warns"
             yield f"| `{rule.name}` | {rule.statement}{only} | {effect} |"
         yield ""
-
-
-def _exit_codes() -> Iterator[str]:
-    yield "### Exit codes of `wmtp verify`"
-    yield ""
-    yield "| problem | code |"
-    yield "|---|---|"
-    for problem, code in EXIT_CODES.items():
-        yield f"| {problem} | {code} |"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, WmtpError
+from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.hub.download import known_files, places_of
 from wmtp_assets.hub.endpoint import open_endpoint
@@ -163,19 +163,12 @@ def space_of(store: Store, artifacts: Sequence[Artifact], rows: Sequence[RawPlan
     made = staging = 0
     used = sum(row.here for row in rows)
     for artifact in artifacts:
-        committed, kind = _committed_size(store, artifact), kind_of(artifact)
-        size = committed
-        if size is None:
-            size = round(kind.size(artifact, raw.get(f"{artifact.spec.name}_raw", 0)))
-        staging = max(staging, round((committed or 0) + kind.scratch * size))
+        manifest, kind = store.find_manifest(artifact), kind_of(artifact)
+        committed = manifest.size if manifest else 0
+        guess = kind.size(artifact, raw.get(f"{artifact.spec.name}_raw", 0))
+        size = committed if manifest else round(guess)
+        staging = max(staging, round(committed + kind.scratch * size))
         if not artifact.is_downloaded:
             made += size
-            used += committed or 0
+            used += committed
     return Space(sum(raw.values()), made, staging, used)
-
-
-def _committed_size(store: Store, artifact: Artifact) -> int | None:
-    try:
-        return store.manifest(artifact).size
-    except (MissingArtifact, CorruptArtifact, OSError):
-        return None

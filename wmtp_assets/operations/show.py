@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.kinds.registry import rules_of
@@ -69,12 +68,8 @@ class Details:
 
 def details_of(store: Store, artifact: Artifact) -> Details:
     """What is known about an artifact; where there is no manifest, what its spec says."""
-    try:
-        manifest = store.manifest(artifact)
-    except (MissingArtifact, CorruptArtifact, OSError):
-        manifest = None
+    manifest = store.find_manifest(artifact)
     document = manifest.document if manifest else {}
-    downstream = [item for item in store.catalogue if artifact.key in item.upstream]
     return Details(
         name=artifact.key,
         description=artifact.spec.description,
@@ -85,7 +80,9 @@ def details_of(store: Store, artifact: Artifact) -> Details:
         source=_source(artifact, document),
         facts=_facts(artifact, document),
         upstream={key: status_of(store, store.catalogue[key]).state for key in artifact.upstream},
-        downstream={item.key: status_of(store, item).state for item in downstream},
+        downstream={
+            item.key: status_of(store, item).state for item in store.catalogue.downstream(artifact)
+        },
         rules=_rules(store, artifact, manifest),
         commands={
             "make": materialize_command(",".join(to_be_made(store, artifact))),

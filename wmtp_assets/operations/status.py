@@ -9,8 +9,11 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.rules.results import LastResult, Signature, last_results, signature
-from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command
+
+_UNREAD = {MissingArtifact: "absent", CorruptArtifact: "damaged"}
+"""What is so of an artifact without a manifest to read."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,12 @@ def status_of(store: Store, artifact: Artifact) -> Status:
     """The status of one artifact: manifest, file sizes and times, remembered results of rules."""
     try:
         manifest = store.manifest(artifact)
-    except MissingArtifact:
-        problem = "optional, not materialized" if artifact.optional else "not materialized"
+    except (MissingArtifact, CorruptArtifact, OSError) as error:
+        state = _UNREAD.get(type(error), "unreadable")
+        absent = "optional, not materialized" if artifact.optional else "not materialized"
+        problem = absent if state == "absent" else str(error)
         return Status(
-            artifact.key, artifact.kind, "absent", problem=problem, optional=artifact.optional
-        )
-    except CorruptArtifact as error:
-        problem = str(error)
-        return Status(
-            artifact.key, artifact.kind, "damaged", problem=problem, optional=artifact.optional
-        )
-    except OSError as error:
-        problem = str(error)
-        return Status(
-            artifact.key, artifact.kind, "unreadable", problem=problem, optional=artifact.optional
+            artifact.key, artifact.kind, state, problem=problem, optional=artifact.optional
         )
     document = manifest.document
     names = {rule.name for rule in rules_of(artifact)}
@@ -71,6 +66,7 @@ def status_of(store: Store, artifact: Artifact) -> Status:
     }
     now = signature(store, artifact, manifest)
     problem = _problem(artifact, manifest, now, results) or _stale(store, artifact, manifest)
+    is_real = stated(document, "source", "endpoint") not in (None, "sample")
     all_applied = results.keys() == names
     return Status(
         name=artifact.key,
@@ -81,7 +77,7 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         rows=document.get("rows"),
         source=stated(document, "source", "repo"),
         revision=stated(document, "source", "revision"),
-        pinned=_pinned(document),
+        pinned=stated(document, "source", "pinned") if is_real else None,
         endpoint=stated(document, "source", "endpoint"),
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
         problem=problem or ("" if all_applied else "not verified"),
@@ -113,11 +109,11 @@ def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:
         manifest = store.manifest(artifact)
     except (MissingArtifact, CorruptArtifact, OSError) as error:
         is_absent = isinstance(error, MissingArtifact)
-        problem = "not materialized" if is_absent else "the manifest is damaged or unreadable"
         if is_absent and artifact.optional:
-            problem = ""
+            return []
+        problem = "not materialized" if is_absent else "the manifest is damaged or unreadable"
         file = f"{artifact.base}/{artifact.manifest}"
-        return [FileStatus(artifact.key, file, 0, None, problem)] if problem else []
+        return [FileStatus(artifact.key, file, 0, None, problem)]
     results = {result.rule: result for result in last_results(store, artifact)}
     last, now = results.get("sha256"), signature(store, artifact, manifest)
     rows = []
@@ -135,14 +131,10 @@ def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:
         elif last is not None and name in last.damaged:
             problem = "damaged"
         read_at = last.at if last and was is not None and was == now.get(name) else None
-        file = f"{artifact.base}/{name}"
-        rows.append(FileStatus(artifact.key, file, record.size, read_at, problem))
+        rows.append(
+            FileStatus(artifact.key, f"{artifact.base}/{name}", record.size, read_at, problem)
+        )
     return rows
-
-
-def _pinned(document: Document) -> bool | None:
-    is_real = stated(document, "source", "endpoint") not in (None, "sample")
-    return stated(document, "source", "pinned") if is_real else None
 
 
 def _problem(
@@ -169,12 +161,9 @@ def _problem(
 def _stale(store: Store, artifact: Artifact, manifest: Manifest) -> str:
     """Whether an upstream artifact has other content than the one this was made from."""
     for key in artifact.upstream:
-        try:
-            content = store.manifest(store.catalogue[key]).content_sha256
-        except (MissingArtifact, CorruptArtifact, OSError):
-            continue
+        there = store.find_manifest(store.catalogue[key])
         made_from = stated(manifest.document, "upstream", key)
-        if made_from != content:
+        if there is not None and made_from != there.content_sha256:
             how = (
                 f"from another {key} than is there now" if made_from else f"before {key} was there"
             )

@@ -34,10 +34,8 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
     if artifact.optional and not is_committed(store, artifact):
         return Outcome(skipped=ABSENT)
     for _ in range(3):
-        try:
-            before = signature(store, artifact, store.manifest(artifact))
-        except (MissingArtifact, CorruptArtifact, OSError):
-            before = {}
+        first = store.find_manifest(artifact)
+        before = signature(store, artifact, first) if first else {}
         outcome, manifest = _apply_once(rule, store, artifact, say)
         if manifest is None and not before:
             return outcome
@@ -67,11 +65,9 @@ def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = sile
             expected="a file that can be read",
             found=f"reading it ended with {error.cause}",
         )
-        try:
-            manifest = store.manifest(artifact)
-        except (MissingArtifact, CorruptArtifact, OSError):
-            return report.outcome
-        _remember(store, artifact, manifest, rule, report.outcome, {}, say)
+        manifest = store.find_manifest(artifact)
+        if manifest is not None:
+            _remember(store, artifact, manifest, rule, report.outcome, {}, say)
         return report.outcome
 
 

@@ -15,8 +15,9 @@ from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact, S
 from wmtp_assets.catalogue.specs import Spec
+from wmtp_assets.storage.build import InStore
 from wmtp_assets.storage.manifest import Manifest
-from wmtp_assets.storage.store import Store, materialize_command, repair_command
+from wmtp_assets.storage.store import materialize_command, repair_command
 
 R = TypeVar("R", bound=Spec)
 
@@ -95,22 +96,11 @@ def stated(document: Any, *keys: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Subject(Generic[S]):
+class Subject(InStore[S]):
     """The artifact a rule is applied to; ``say`` receives lines of progress."""
 
-    store: Store
-    artifact: Artifact[S]
     manifest: Manifest
     say: Say = silent
-
-    @property
-    def spec(self) -> S:
-        """The spec of the artifact."""
-        return self.artifact.spec
-
-    def upstream(self, role: str) -> Artifact[Any]:
-        """What plays a role in making the artifact, such as ``raw``."""
-        return self.store.catalogue[self.artifact.roles[role]]
 
     def file(self, name: str) -> str:
         """The path of the artifact's file ``name`` below the root, for a finding."""

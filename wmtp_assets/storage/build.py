@@ -18,7 +18,24 @@ from wmtp_assets.storage.store import Staged, Store
 
 
 @dataclass(frozen=True)
-class Build(Generic[S]):
+class InStore(Generic[S]):
+    """An artifact and the store that it is in, as builders and rules are given it."""
+
+    store: Store
+    artifact: Artifact[S]
+
+    @property
+    def spec(self) -> S:
+        """The spec of the artifact."""
+        return self.artifact.spec
+
+    def upstream(self, role: str) -> Artifact[Any]:
+        """What plays a role in making the artifact, such as ``raw``."""
+        return self.store.catalogue[self.artifact.roles[role]]
+
+
+@dataclass(frozen=True)
+class Build(InStore[S]):
     """One materialization in progress.
 
     Attributes:
@@ -26,23 +43,12 @@ class Build(Generic[S]):
         revision: upstream's commit that is wanted; None: the pinned one.
     """
 
-    store: Store
-    artifact: Artifact[S]
     staged: Staged
     say: Say
     revision: str | None = None
     others: Sequence[Path] = ()
 
     @property
-    def spec(self) -> S:
-        """The spec of the artifact."""
-        return self.artifact.spec
-
-    @property
     def scratch(self) -> Path:
         """A folder for what is done when the materialization is cut off; gone after a commit."""
         return self.store.scratch(self.artifact)
-
-    def upstream(self, role: str) -> Artifact[Any]:
-        """What plays a role in making the artifact, such as ``raw``."""
-        return self.store.catalogue[self.artifact.roles[role]]

@@ -260,6 +260,11 @@ class HashedFile:
         self._done(self._hasher.record())
 
 
+def raise_it(error: OSError) -> NoReturn:
+    """What :func:`names_below` and :func:`os.walk` are given where no error may be passed over."""
+    raise error
+
+
 def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
     """Every file, symbolic link and special file below ``folder``; ``unreadable`` gets the errors.
 

@@ -11,10 +11,9 @@ import shutil
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NoReturn
 
 from wmtp_assets.storage.exchange import exchange_at_once, install
-from wmtp_assets.storage.files import names_below
+from wmtp_assets.storage.files import names_below, raise_it
 from wmtp_assets.storage.filesystem import has_mounts
 
 
@@ -39,7 +38,7 @@ def replace_linked(
     """
     if not _is_only_ours(root, current, ours):
         return False
-    staying = {p.relative_to(current).as_posix(): p for p in names_below(current, _raise)}
+    staying = {p.relative_to(current).as_posix(): p for p in names_below(current, raise_it)}
     for name, source in {**staying, **files}.items():
         (new / name).parent.mkdir(parents=True, exist_ok=True)
         os.link(source, new / name, follow_symlinks=False)
@@ -59,7 +58,7 @@ def _is_only_ours(root: Path, current: Path, ours: Collection[str]) -> bool:
     device = current.parent.stat().st_dev
     files = {root / path for path in ours}
     folders = {parent for path in files for parent in path.parents}
-    for parent, inner, names in os.walk(current, onerror=_raise):
+    for parent, inner, names in os.walk(current, onerror=raise_it):
         folder = Path(parent)
         if (
             folder not in folders
@@ -88,7 +87,3 @@ def _keep_rights(old: Path, new: Path) -> None:
     if wanted.st_mode & stat.S_ISGID:
         os.chown(new, -1, wanted.st_gid)
         new.chmod(stat.S_IMODE(new.stat().st_mode) | stat.S_ISGID | (wanted.st_mode & 0o070))
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error

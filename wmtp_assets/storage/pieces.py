@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact
-from wmtp_assets.base.model import RelativePath, Sha256, StrictModel
+from wmtp_assets.base.model import RelativePath, Sha256, StrictModel, first_problem
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object
 from wmtp_assets.storage.manifest import FileRecord, Manifest, content_sha256
 
@@ -130,8 +130,7 @@ def parse(data: bytes, files: Mapping[str, FileRecord], where: str) -> dict[str,
             raise ValueError("written in another form than this project writes")
         return {path: _pieces(path, files[path].size, cut) for path, cut in document.files.items()}
     except ValidationError as error:
-        problem = error.errors()[0]
-        reason = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        reason = first_problem(error)
     except KeyError as error:
         reason = f"{error.args[0]} is not a file of the manifest"
     except ValueError as error:

@@ -18,7 +18,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
@@ -47,6 +46,7 @@ from wmtp_assets.storage.files import (
     hash_stream,
     names_below,
     open_regular,
+    raise_it,
     replace_file,
     write_new,
 )
@@ -164,6 +164,13 @@ class Store:
         with self._explained(artifact, path, missing), open_regular(path) as file:
             data = file.read(manifest.MAX_SIZE + 1)
         return manifest.parse(data, str(path))
+
+    def find_manifest(self, artifact: Artifact) -> Manifest | None:
+        """As :meth:`manifest`; None where it is missing, damaged or cannot be read."""
+        try:
+            return self.manifest(artifact)
+        except (MissingArtifact, CorruptArtifact, OSError):
+            return None
 
     def path(self, artifact: Artifact, name: str) -> Path:
         """Where the file ``name`` of the artifact lies."""
@@ -675,13 +682,9 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
 def _files_below(folder: Path) -> Iterator[PurePosixPath]:
     """What :func:`names_below` finds, relative to ``folder``."""
-    for path in names_below(folder, _raise):
+    for path in names_below(folder, raise_it):
         yield PurePosixPath(path.relative_to(folder).as_posix())
 
 

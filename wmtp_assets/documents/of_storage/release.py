@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
-from wmtp_assets.base.model import AssetName, Sha256, StrictModel
+from wmtp_assets.base.model import AssetName, Sha256, StrictModel, first_problem
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.document import DocumentType
@@ -82,9 +82,7 @@ def parse_release(data: bytes, where: str) -> Release:
     try:
         return Release.model_validate(parse_object(data))
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise InvalidInput(f"{where}: {place}: {problem['msg']}") from error
+        raise InvalidInput(f"{where}: {first_problem(error)}") from error
     except ValueError as error:
         raise InvalidInput(f"{where}: {error}") from error
 

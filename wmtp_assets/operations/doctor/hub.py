@@ -10,6 +10,7 @@ from wmtp_assets.base.settings import TRUST_VARIABLE
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import OFFICIAL, Endpoint, open_endpoint
 from wmtp_assets.operations.doctor.condition import Condition
+from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.store import Store
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
@@ -27,8 +28,12 @@ def hub(store: Store) -> Iterator[Condition]:
         with open_endpoint(store.settings, repositories[0]) as endpoint:
             yield _endpoint(endpoint)
             if is_offline_mode():
-                says = "HF_HUB_OFFLINE is set: nothing is asked or downloaded"
-                yield Condition("token", "warning", says, "to download: unset HF_HUB_OFFLINE")
+                yield Condition(
+                    "token",
+                    "warning",
+                    "HF_HUB_OFFLINE is set: nothing is asked or downloaded",
+                    "to download: unset HF_HUB_OFFLINE",
+                )
             else:
                 yield _token(endpoint, [item for item in repositories if item.gated])
     except SpecError as error:
@@ -57,22 +62,38 @@ def _token(endpoint: Endpoint, gated: list[Repository]) -> Condition:
     token = endpoint.token()
     if not token:
         pages = ", ".join(repository.page for repository in gated)
-        says = f"no token is sent: {endpoint.why_no_token()}; gated: {pages}"
-        remedy = f"accept the licence there, and set HF_TOKEN to a token from {TOKENS_PAGE}"
-        return Condition("token", "warning", says, remedy)
+        return Condition(
+            "token",
+            "warning",
+            f"no token is sent: {endpoint.why_no_token()}; gated: {pages}",
+            f"accept the licence there, and set HF_TOKEN to a token from {TOKENS_PAGE}",
+        )
     origin = f"a token, from {endpoint.token_name}"
     answer, status = _ask(endpoint, token)
     if status in (401, 403):
-        says = f"{endpoint.url} refuses {origin} ({status}): it is wrong or expired"
-        return Condition("token", "error", says, f"make a new one: {TOKENS_PAGE}")
+        return Condition(
+            "token",
+            "error",
+            f"{endpoint.url} refuses {origin} ({status}): it is wrong or expired",
+            f"make a new one: {TOKENS_PAGE}",
+        )
     if answer is None:
-        says = f"{origin}; {endpoint.url} could not be asked what it may do"
-        return Condition("token", "warning", says, "check the network and HTTPS_PROXY")
-    role = _role(answer)
+        return Condition(
+            "token",
+            "warning",
+            f"{origin}; {endpoint.url} could not be asked what it may do",
+            "check the network and HTTPS_PROXY",
+        )
+    role = stated(answer, "auth", "accessToken", "role")
     if role == "write":
-        says = f"{origin}, may write; reading is all that is needed"
-        return Condition("token", "warning", says, f"make one that may only read: {TOKENS_PAGE}")
-    return Condition("token", "ok", f"{origin}, scope {role}")
+        return Condition(
+            "token",
+            "warning",
+            f"{origin}, may write; reading is all that is needed",
+            f"make one that may only read: {TOKENS_PAGE}",
+        )
+    known = role if role in ("read", "fineGrained") else "unknown"
+    return Condition("token", "ok", f"{origin}, scope {known}")
 
 
 def _ask(endpoint: Endpoint, token: str) -> tuple[Any, int]:
@@ -85,9 +106,3 @@ def _ask(endpoint: Endpoint, token: str) -> tuple[Any, int]:
         return None, status_of(error)
     except (HTTPError, DownloadError, OSError, ValueError):
         return None, 0
-
-
-def _role(answer: Any) -> str:
-    for key in ("auth", "accessToken", "role"):
-        answer = answer.get(key) if isinstance(answer, dict) else None
-    return answer if answer in ("read", "write", "fineGrained") else "unknown"

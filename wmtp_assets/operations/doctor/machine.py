@@ -45,8 +45,12 @@ def python(found: tuple[int, ...]) -> Condition:
     """
     if found < PYTHON:
         wanted = ".".join(map(str, PYTHON))
-        says = f"Python {'.'.join(map(str, found))} is older than {wanted}"
-        return Condition("python", "error", says, f"make install PYTHON=python{wanted}")
+        return Condition(
+            "python",
+            "error",
+            f"Python {'.'.join(map(str, found))} is older than {wanted}",
+            f"make install PYTHON=python{wanted}",
+        )
     return Condition("python", "ok", f"Python {platform.python_version()}")
 
 
@@ -62,9 +66,8 @@ def library(name: str) -> Condition:
             name, "warning", f"{name} is not installed; needed for {NEEDED_FOR[name]}", PLATFORM
         )
     if _numbers(found) < _numbers(FLOORS[name]):
-        says = f"{name} {found} is older than {FLOORS[name]}"
-        if name == "torch":
-            says += ", and loading a hostile file with it is not safe"
+        unsafe = ", and loading a hostile file with it is not safe" if name == "torch" else ""
+        says = f"{name} {found} is older than {FLOORS[name]}{unsafe}"
         return Condition(name, "error", says, PLATFORM)
     build = f", {_torch_build(Path(spec.origin))}" if name == "torch" and spec.origin else ""
     return Condition(name, "ok", f"{name} {found}{build}")

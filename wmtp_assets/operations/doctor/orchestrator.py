@@ -17,6 +17,7 @@ import yaml
 
 from wmtp_assets.base.settings import HOME_VARIABLE, SOURCE_VARIABLE, Settings, project_folder
 from wmtp_assets.operations.doctor.condition import Condition
+from wmtp_assets.rules.findings import stated
 
 PORT = 3000
 """Of ``make ui`` and ``dagster dev``."""
@@ -38,11 +39,13 @@ def instance(settings: Settings, environment: Mapping[str, str] = os.environ) ->
     if not owner:
         return Condition("instance", "warning", f"no Dagster instance in {marker.parent}", remedy)
     if owner != settings.source:
-        says = (
+        return Condition(
+            "instance",
+            "error",
             f"the Dagster instance in {marker.parent} keeps the history of the source {owner!r}, "
-            f"but {SOURCE_VARIABLE} is {settings.source!r}"
+            f"but {SOURCE_VARIABLE} is {settings.source!r}",
+            remedy.removesuffix("; make install"),
         )
-        return Condition("instance", "error", says, remedy.removesuffix("; make install"))
     return Condition("instance", "ok", f"{marker.parent}, source {owner}")
 
 
@@ -52,9 +55,8 @@ def _base(home: Path) -> Path:
         document: Any = yaml.safe_load((home / "dagster.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError):
         return home
-    for key in ("local_artifact_storage", "config", "base_dir"):
-        document = document.get(key) if isinstance(document, dict) else None
-    return home / document if isinstance(document, str) else home
+    base = stated(document, "local_artifact_storage", "config", "base_dir")
+    return home / base if isinstance(base, str) else home
 
 
 def server(port: int = PORT) -> Condition:
@@ -62,9 +64,11 @@ def server(port: int = PORT) -> Condition:
     addresses = sorted(_listening(port))
     reachable = [address for address in addresses if not ip_address(address).is_loopback]
     if reachable:
-        says = f"something listens on {reachable[0]}:{port}; Dagster's web UI has no authentication"
         return Condition(
-            "server", "warning", says, "stop it, and start it with: make ui (it binds 127.0.0.1)"
+            "server",
+            "warning",
+            f"something listens on {reachable[0]}:{port}; Dagster's web UI has no authentication",
+            "stop it, and start it with: make ui (it binds 127.0.0.1)",
         )
     where = f"127.0.0.1:{port} only" if addresses else f"nothing listens on port {port}"
     return Condition("server", "ok", where)
@@ -93,8 +97,7 @@ def _address(text: str) -> str:
     data = bytes.fromhex(text)
     words = [data[begin : begin + 4][::-1] for begin in range(0, len(data), 4)]
     address = ip_address(b"".join(words))
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _own_addresses() -> list[str]:

@@ -23,6 +23,16 @@ from wmtp_assets.storage.store import Store
 SAMPLE = 1_700_000_000
 """Bytes of the whole sample with its hub, rounded up: the table in docs/graph.md, and 0.6 GB."""
 
+_LEFTOVERS = (
+    (("staging", "temporary"), "of crashed runs", "wmtp gc"),
+    (
+        ("unfinished",),
+        "that an interrupted run goes on with",
+        "materialize again; if you never will: wmtp gc --unfinished",
+    ),
+)
+"""Classes of garbage, whose it is, and what to do."""
+
 
 def storage(store: Store) -> Iterator[Condition]:
     """Everything about the root."""
@@ -49,17 +59,26 @@ def filesystem(store: Store) -> Condition:
     """Whether the root can be written, and is one filesystem."""
     there = _nearest(store.root)
     if not there.is_dir():
-        says = f"{there} is not a folder"
-        return Condition("root", "error", says, f"set {ROOT_VARIABLE} to a folder")
+        return Condition(
+            "root", "error", f"{there} is not a folder", f"set {ROOT_VARIABLE} to a folder"
+        )
     if not os.access(there, os.W_OK | os.X_OK):
-        says = f"{there} cannot be written: wmtp status works, materializing does not"
-        return Condition("root", "error", says, f"chown or chmod it, or set {ROOT_VARIABLE}")
+        return Condition(
+            "root",
+            "error",
+            f"{there} cannot be written: wmtp status works, materializing does not",
+            f"chown or chmod it, or set {ROOT_VARIABLE}",
+        )
     device = there.stat().st_dev
     folders = [store.internal, *(store.root / top for top in TOP_FOLDERS)]
     other = [folder for folder in folders if folder.exists() and folder.stat().st_dev != device]
     if other:
-        says = f"{other[0]} is on another filesystem than {there}, so that no commit is atomic"
-        return Condition("root", "error", says, "keep the storage root on one filesystem")
+        return Condition(
+            "root",
+            "error",
+            f"{other[0]} is on another filesystem than {there}, so that no commit is atomic",
+            "keep the storage root on one filesystem",
+        )
     new = "" if store.root.exists() else ", which is not there yet"
     return Condition("root", "ok", f"{store.root}{new}, source {store.settings.source}")
 
@@ -72,11 +91,10 @@ def atomic(store: Store) -> Condition:
             return Condition("exchange", "ok", f"two folders are exchanged in one step in {there}")
     except OSError as error:
         return Condition("exchange", "error", f"{there}: {error}", "mend the filesystem")
-    says = f"the filesystem of {there} cannot exchange folders: a commit takes three renames"
     return Condition(
         "exchange",
         "warning",
-        says,
+        f"the filesystem of {there} cannot exchange folders: a commit takes three renames",
         "readers may see no folder for a moment; prefer ext4, xfs, btrfs or APFS",
     )
 
@@ -89,12 +107,19 @@ def disk(store: Store) -> Condition:
     except (WmtpError, OSError) as error:
         return Condition("disk", "warning", f"{human_bytes(free)} free; {error}", "wmtp plan")
     if needed is None:
-        says = f"{human_bytes(free)} free; what is needed only the hub knows: wmtp plan asks it"
-        return Condition("disk", "ok", says)
+        return Condition(
+            "disk",
+            "ok",
+            f"{human_bytes(free)} free; what is needed only the hub knows: wmtp plan asks it",
+        )
     says = f"{human_bytes(free)} free, {human_bytes(needed)} more needed"
     if needed > free:
-        remedy = f"free some space, or set {ROOT_VARIABLE} to a larger disk; wmtp plan has details"
-        return Condition("disk", "error", says, remedy)
+        return Condition(
+            "disk",
+            "error",
+            says,
+            f"free some space, or set {ROOT_VARIABLE} to a larger disk; wmtp plan has details",
+        )
     return Condition("disk", "ok", says)
 
 
@@ -121,8 +146,12 @@ def locks(store: Store) -> Iterator[Condition]:
                 pass
         except LockHeld as error:
             held += 1
-            remedy = "wait for it; if it hangs, end that process: the lock ends with it"
-            yield Condition("locks", "warning", str(error), remedy)
+            yield Condition(
+                "locks",
+                "warning",
+                str(error),
+                "wait for it; if it hangs, end that process: the lock ends with it",
+            )
         except (StoreError, OSError) as error:
             held += 1
             yield Condition("locks", "warning", f"{folder}: {error}", "mend its permissions")
@@ -133,7 +162,6 @@ def locks(store: Store) -> Iterator[Condition]:
 
 def leftovers(store: Store) -> Iterator[Condition]:
     """What crashed and interrupted runs left."""
-    found = []
     try:
         found = [
             item
@@ -143,17 +171,11 @@ def leftovers(store: Store) -> Iterator[Condition]:
     except OSError as error:
         yield Condition("leftovers", "warning", str(error), "mend its permissions")
         return
-    crashed = [item for item in found if item.what != "unfinished"]
-    unfinished = [item for item in found if item.what == "unfinished"]
-    if crashed:
-        size = human_bytes(sum(item.size for item in crashed))
-        names = ", ".join(item.name for item in crashed[:5])
-        yield Condition("leftovers", "warning", f"{size} of crashed runs: {names}", "wmtp gc")
-    if unfinished:
-        size = human_bytes(sum(item.size for item in unfinished))
-        names = ", ".join(item.name for item in unfinished[:5])
-        says = f"{size} that an interrupted run goes on with: {names}"
-        remedy = "materialize again; if you never will: wmtp gc --unfinished"
-        yield Condition("leftovers", "warning", says, remedy)
+    for classes, whose, remedy in _LEFTOVERS:
+        items = [item for item in found if item.what in classes]
+        if items:
+            size = human_bytes(sum(item.size for item in items))
+            names = ", ".join(item.name for item in items[:5])
+            yield Condition("leftovers", "warning", f"{size} {whose}: {names}", remedy)
     if not found:
         yield Condition("leftovers", "ok", "nothing was left by crashed runs")
