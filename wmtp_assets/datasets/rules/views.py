@@ -44,12 +44,13 @@ def check_pairs(subject: DatasetSubject, report: Report) -> None:
     rows: dict[str, int] = {}
     for split in spec.processed_splits:
         twin = report.reads(subject, twin_file(split), processed)
-        wanted = pair_lines(twin, format_of(spec).record)
-        name = pairs_file(split)
-        lines = read_lines(report.reads(subject, name))
-        source = (processed, twin_file(split))
         rows[split] = compare_lines(
-            subject, report, name, wanted, lines, source, "row of the processed split"
+            subject,
+            report,
+            pairs_file(split),
+            pair_lines(twin, format_of(spec).record),
+            (processed, twin_file(split)),
+            "row of the processed split",
         )
     check_schema_file(subject, report, "schema.json", PairRecord, pairs.FORMAT)
     _check_counts(subject, report, {split: {"rows": count} for split, count in rows.items()})
@@ -70,16 +71,14 @@ def check_tests(subject: DatasetSubject, report: Report) -> None:
     problems = raw_problems(subject, report)
     splits: dict[str, Document] = {}
     for split in subject.spec.processed_splits:
-        name = tests_file(split)
-        lines = read_lines(report.reads(subject, name), MAX_EVALUATION)
         count = compare_lines(
             subject,
             report,
-            name,
+            tests_file(split),
             tests_lines(subject.spec, problems.of(split)),
-            lines,
             (raw, raw.manifest),
             "upstream problem",
+            MAX_EVALUATION,
         )
         splits[split] = {"problems": max(count - 2, 0)}
     _check_counts(subject, report, splits)
@@ -103,11 +102,14 @@ def check_membership(subject: DatasetSubject, report: Report) -> None:
         full = open_jsonl(report.reads(subject, split_file(split), processed))
         if strata.total() != len(full):
             raise InvalidInput(f"{len(full)} rows, but its twin has {strata.total()}")
-        wanted = (full.line(number) + b"\n" for number in kept)
-        name = small_file(split)
-        path = report.reads(subject, name)
-        source = (processed, split_file(split))
-        compare_lines(subject, report, name, wanted, read_lines(path), source, "row of the sample")
+        compare_lines(
+            subject,
+            report,
+            small_file(split),
+            (full.line(number) + b"\n" for number in kept),
+            (processed, split_file(split)),
+            "row of the sample",
+        )
         _check_coverage(subject, report, split, strata, limit)
         splits[split] = describe_sample(kept, len(full))
     _check_counts(subject, report, splits)
