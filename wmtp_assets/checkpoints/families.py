@@ -75,22 +75,21 @@ class Family:
     def part_of(self, name: str) -> str:
         """The part of the model that one of our tensors belongs to: embedding, attention,
         feed-forward, extra heads, norms, output or value head."""
-        named = {
+        block = self.block
+        whole = {
             self.embedding: "embedding",
             self.output: "output",
             self.norm: "norms",
             self.value_head: "value head",
         }
-        if name in named:
-            return named[name]
+        in_block = {
+            **dict.fromkeys((block.attention_norm, block.feed_forward_norm), "norms"),
+            **dict.fromkeys((block.gate, block.up, block.down), "feed-forward"),
+        }
         if self.extra_heads and name.startswith(f"{self.extra_heads}."):
             return "extra heads"
         role = name.removeprefix(f"{self.layers}.").partition(".")[2].removesuffix(".weight")
-        if role in (self.block.attention_norm, self.block.feed_forward_norm):
-            return "norms"
-        if role in (self.block.gate, self.block.up, self.block.down):
-            return "feed-forward"
-        return "attention"
+        return whole.get(name) or in_block.get(role, "attention")
 
     def blocks(self, params: MetaParams) -> tuple[str, ...]:
         """Name prefixes of all transformer blocks."""

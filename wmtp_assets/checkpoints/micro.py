@@ -54,36 +54,40 @@ def micro_params(parent: MetaParams, spec: MicroSpec) -> MetaParams:
     """
     shape = spec.shape
     params = parent.model_copy(update=shape.model_dump())
-    for field, limit in (
-        ("dim", parent.dim),
-        ("n_heads", parent.n_heads),
-        ("n_kv_heads", parent.kv_heads),
-    ):
-        if getattr(shape, field) > limit:
-            raise SpecError(
-                f"{spec.name}: shape.{field} is {getattr(shape, field)}, {spec.parent} has {limit}"
+    heads, kv_heads = params.n_heads, params.kv_heads
+    limits = {"dim": parent.dim, "n_heads": parent.n_heads, "n_kv_heads": parent.kv_heads}
+    problems = [
+        *(
+            (
+                getattr(shape, field) > limit,
+                f"shape.{field} is {getattr(shape, field)}, {spec.parent} has {limit}",
             )
-    if params.dim % params.n_heads or params.head_dim != parent.head_dim:
-        raise SpecError(
-            f"{spec.name}: shape.dim {params.dim} with shape.n_heads {params.n_heads} cuts heads "
-            f"apart: {spec.parent} has heads of {parent.head_dim} channels"
-        )
-    if params.n_heads * parent.kv_heads != params.kv_heads * parent.n_heads:
-        raise SpecError(
-            f"{spec.name}: shape.n_heads {params.n_heads} on shape.n_kv_heads {params.kv_heads}; "
-            f"{spec.parent} has {parent.n_heads} on {parent.kv_heads}, and whole groups are cut"
-        )
-    if params.n_trunk < 1 or params.n_trunk > parent.n_trunk:
-        raise SpecError(
-            f"{spec.name}: shape.n_layers {shape.n_layers} asks for {params.n_trunk} trunk layers, "
-            f"{spec.parent} has {parent.n_trunk}"
-        )
-    if shape.ffn_dim_multiplier > parent.intermediate_size:
-        raise SpecError(
-            f"{spec.name}: shape.ffn_dim_multiplier is {shape.ffn_dim_multiplier:g}, a factor of "
-            "about 1"
-        )
-    if params.intermediate_size > parent.intermediate_size:
+            for field, limit in limits.items()
+        ),
+        (
+            params.dim % heads != 0 or params.head_dim != parent.head_dim,
+            f"shape.dim {params.dim} with shape.n_heads {heads} cuts heads apart: {spec.parent} "
+            f"has heads of {parent.head_dim} channels",
+        ),
+        (
+            heads * parent.kv_heads != kv_heads * parent.n_heads,
+            f"shape.n_heads {heads} on shape.n_kv_heads {kv_heads}; {spec.parent} has "
+            f"{parent.n_heads} on {parent.kv_heads}, and whole groups are cut",
+        ),
+        (
+            not 1 <= params.n_trunk <= parent.n_trunk,
+            f"shape.n_layers {shape.n_layers} asks for {params.n_trunk} trunk layers, "
+            f"{spec.parent} has {parent.n_trunk}",
+        ),
+        (
+            shape.ffn_dim_multiplier > parent.intermediate_size,
+            f"shape.ffn_dim_multiplier is {shape.ffn_dim_multiplier:g}, a factor of about 1",
+        ),
+    ]
+    for is_wrong, problem in problems:
+        if is_wrong:
+            raise SpecError(f"{spec.name}: {problem}")
+    if params.intermediate_size > parent.intermediate_size:  # of a factor that is one
         raise SpecError(
             f"{spec.name}: shape.multiple_of and shape.ffn_dim_multiplier make a feed-forward size "
             f"of {params.intermediate_size}, {spec.parent} has {parent.intermediate_size}"

@@ -4,7 +4,7 @@ tests."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from functools import partial
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import parse_object, read_small
@@ -93,10 +93,7 @@ def check_membership(subject: DatasetSubject, report: Report) -> None:
     for split in spec.processed_splits:
         twin = report.reads(subject, twin_file(split), processed)
         limit = spec.small.limit(split)
-
-        def rows() -> Iterator[tuple[str, Stratum]]:
-            return read_strata(twin, format_of(spec).record)  # noqa: B023 -- called in this turn only
-
+        rows = partial(read_strata, twin, format_of(spec).record)
         kept = sample(rows, limit, spec.small.seed)
         strata = Counter(stratum for _, stratum in rows())
         full = open_jsonl(report.reads(subject, split_file(split), processed))
