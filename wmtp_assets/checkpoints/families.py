@@ -113,15 +113,17 @@ class Family:
             names.attention_norm: (dim,),
             names.feed_forward_norm: (dim,),
         }
-        shapes: dict[str, tuple[int, ...]] = {self.embedding: (params.vocab_size, dim)}
-        for prefix in self.blocks(params):
-            shapes |= {f"{prefix}.{name}.weight": shape for name, shape in block.items()}
-        shapes[self.norm] = (dim,)
-        if not tied:
-            shapes[self.output] = (params.vocab_size, dim)
-        if self.value_head:
-            shapes[self.value_head] = (1, dim)
-        return shapes
+        return {
+            self.embedding: (params.vocab_size, dim),
+            **{
+                f"{prefix}.{name}.weight": shape
+                for prefix in self.blocks(params)
+                for name, shape in block.items()
+            },
+            self.norm: (dim,),
+            **({} if tied else {self.output: (params.vocab_size, dim)}),
+            **({self.value_head: (1, dim)} if self.value_head else {}),
+        }
 
     def is_tied(self, names: Collection[str]) -> bool:
         """Whether the output matrix is the embedding: a tied file leaves it out."""

@@ -101,10 +101,8 @@ def source_blocks(family: Family, parent: MetaParams, micro: MetaParams) -> dict
     A single trunk layer is the parent's last (the next-token head); several are evenly spaced, the
     first and the last included. Extra heads come from the extra heads of the same number.
     """
-    if micro.n_trunk == 1:
-        trunk = [parent.n_trunk - 1]
-    else:
-        trunk = [i * (parent.n_trunk - 1) // (micro.n_trunk - 1) for i in range(micro.n_trunk)]
+    last, gaps = parent.n_trunk - 1, micro.n_trunk - 1
+    trunk = [i * last // gaps for i in range(micro.n_trunk)] if gaps else [last]
     layers, heads = family.layers, family.extra_heads
     return {f"{layers}.{i}": f"{layers}.{source}" for i, source in enumerate(trunk)} | {
         f"{heads}.{i}": f"{heads}.{i}" for i in range(micro.n_extra_heads)
@@ -284,11 +282,8 @@ def build_micro(build: Build[MicroSpec]) -> Document:
     )
     params = micro_params(parent_params, spec)
     family = FAMILIES[store.catalogue.family(spec)]
-    config = None
-    if family is not META:
-        where = str(store.path(parent, MODEL_FILES.config))
-        config = parse_config(store.read(parent, MODEL_FILES.config), where)
-
+    where = str(store.path(parent, MODEL_FILES.config))
+    config = None if family is META else parse_config(store.read(parent, MODEL_FILES.config), where)
     path, header, hashes = parent_header(build, parent)
     read = verified_reader(path, header, hashes, parent.key)
     total = sum(entry.size for entry in header.entries)

@@ -97,10 +97,10 @@ def encodes_lines_independently(processor: SentencePieceProcessor) -> bool:
     nothing is normalized.
     """
     ids = range(processor.vocab_size())
-    if not any(map(processor.is_byte, ids)) or any(map(processor.is_unused, ids)):
-        return False
-    if any("\n" in processor.id_to_piece(token) for token in ids):
-        return False
-    if processor.encode("x y", out_type=str)[0][:1] != SPACE:
-        return False
-    return all(processor.decode(processor.encode(probe)) == probe for probe in _PROBES)
+    return (
+        any(map(processor.is_byte, ids))
+        and not any(map(processor.is_unused, ids))
+        and not any("\n" in processor.id_to_piece(token) for token in ids)
+        and processor.encode("x y", out_type=str)[0][:1] == SPACE
+        and all(processor.decode(processor.encode(probe)) == probe for probe in _PROBES)
+    )

@@ -182,10 +182,11 @@ def _recounted(subject: DatasetSubject, report: Report) -> Document:
     processed = subject.upstream("processed")
     report.reads(subject, processed.manifest, processed)
     document = subject.store.manifest(processed).document
-    fields = [("max_tokens",), ("tokenizer", "sha256")]
-    fields += [
-        ("splits", split, key) for split in spec.processed_splits for key in OF_THE_CONVERSION
-    ]
+    fields = (
+        ("max_tokens",),
+        ("tokenizer", "sha256"),
+        *(("splits", split, key) for split in spec.processed_splits for key in OF_THE_CONVERSION),
+    )
     for keys in fields:
         if stated(document, *keys) is None:
             raise InvalidInput(f"no field {'.'.join(keys)}")
