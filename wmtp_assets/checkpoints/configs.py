@@ -26,32 +26,29 @@ class CheckpointFiles:
     Attributes:
         folder: of ``model.safetensors`` and its ``SHA256SUMS``, with a slash; empty: the base.
         tokenizer: may lie in another artifact.
+        beside: where transformers looks for ``config.json``; written for the families it can load.
     """
 
     folder: str
-    configs: str
+    checkpoint: str
     tokenizer: str
+    params: str
+    adapter: str
+    config: str
+    beside: str
 
-    @property
-    def checkpoint(self) -> str:
-        return f"{self.folder}model.safetensors"
-
-    @property
-    def params(self) -> str:
-        return f"{self.configs}params.json"
-
-    @property
-    def adapter(self) -> str:
-        return f"{self.configs}meta_adapter.yaml"
-
-    @property
-    def config(self) -> str:
-        return f"{self.configs}config.json"
-
-    @property
-    def beside(self) -> str:
-        """Where transformers looks for ``config.json``; written for the families it can load."""
-        return f"{self.folder}config.json"
+    @classmethod
+    def within(cls, folder: str, configs: str, tokenizer: str) -> CheckpointFiles:
+        """Of the folders of the tensors and of the configs, and the path of the tokenizer."""
+        return cls(
+            folder=folder,
+            checkpoint=f"{folder}model.safetensors",
+            tokenizer=tokenizer,
+            params=f"{configs}params.json",
+            adapter=f"{configs}meta_adapter.yaml",
+            config=f"{configs}config.json",
+            beside=f"{folder}config.json",
+        )
 
     def by_role(self) -> dict[str, str]:
         """Role in ``metadata.json`` → path."""
@@ -64,10 +61,10 @@ class CheckpointFiles:
         }
 
 
-MODEL_FILES = CheckpointFiles("safetensors/", "configs/", "tokenizer/tokenizer.model")
+MODEL_FILES = CheckpointFiles.within("safetensors/", "configs/", "tokenizer/tokenizer.model")
 """In the folder of a model."""
 
-VARIANT_FILES = CheckpointFiles("", "", "../tokenizer/tokenizer.model")
+VARIANT_FILES = CheckpointFiles.within("", "", "../tokenizer/tokenizer.model")
 """In the folder of a variant, which holds nothing else."""
 
 TOKENIZER_CONFIG = "tokenizer/tokenizer_config.json"

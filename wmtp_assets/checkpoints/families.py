@@ -75,22 +75,21 @@ class Family:
     def part_of(self, name: str) -> str:
         """The part of the model that one of our tensors belongs to: embedding, attention,
         feed-forward, extra heads, norms, output or value head."""
-        named = {
+        block = self.block
+        whole = {
             self.embedding: "embedding",
             self.output: "output",
             self.norm: "norms",
             self.value_head: "value head",
         }
-        if name in named:
-            return named[name]
+        in_block = {
+            **dict.fromkeys((block.attention_norm, block.feed_forward_norm), "norms"),
+            **dict.fromkeys((block.gate, block.up, block.down), "feed-forward"),
+        }
         if self.extra_heads and name.startswith(f"{self.extra_heads}."):
             return "extra heads"
         role = name.removeprefix(f"{self.layers}.").partition(".")[2].removesuffix(".weight")
-        if role in (self.block.attention_norm, self.block.feed_forward_norm):
-            return "norms"
-        if role in (self.block.gate, self.block.up, self.block.down):
-            return "feed-forward"
-        return "attention"
+        return whole.get(name) or in_block.get(role, "attention")
 
     def blocks(self, params: MetaParams) -> tuple[str, ...]:
         """Name prefixes of all transformer blocks."""
@@ -114,15 +113,17 @@ class Family:
             names.attention_norm: (dim,),
             names.feed_forward_norm: (dim,),
         }
-        shapes: dict[str, tuple[int, ...]] = {self.embedding: (params.vocab_size, dim)}
-        for prefix in self.blocks(params):
-            shapes |= {f"{prefix}.{name}.weight": shape for name, shape in block.items()}
-        shapes[self.norm] = (dim,)
-        if not tied:
-            shapes[self.output] = (params.vocab_size, dim)
-        if self.value_head:
-            shapes[self.value_head] = (1, dim)
-        return shapes
+        return {
+            self.embedding: (params.vocab_size, dim),
+            **{
+                f"{prefix}.{name}.weight": shape
+                for prefix in self.blocks(params)
+                for name, shape in block.items()
+            },
+            self.norm: (dim,),
+            **({} if tied else {self.output: (params.vocab_size, dim)}),
+            **({self.value_head: (1, dim)} if self.value_head else {}),
+        }
 
     def is_tied(self, names: Collection[str]) -> bool:
         """Whether the output matrix is the embedding: a tied file leaves it out."""

@@ -54,36 +54,40 @@ def micro_params(parent: MetaParams, spec: MicroSpec) -> MetaParams:
     """
     shape = spec.shape
     params = parent.model_copy(update=shape.model_dump())
-    for field, limit in (
-        ("dim", parent.dim),
-        ("n_heads", parent.n_heads),
-        ("n_kv_heads", parent.kv_heads),
-    ):
-        if getattr(shape, field) > limit:
-            raise SpecError(
-                f"{spec.name}: shape.{field} is {getattr(shape, field)}, {spec.parent} has {limit}"
+    heads, kv_heads = params.n_heads, params.kv_heads
+    limits = {"dim": parent.dim, "n_heads": parent.n_heads, "n_kv_heads": parent.kv_heads}
+    problems = [
+        *(
+            (
+                getattr(shape, field) > limit,
+                f"shape.{field} is {getattr(shape, field)}, {spec.parent} has {limit}",
             )
-    if params.dim % params.n_heads or params.head_dim != parent.head_dim:
-        raise SpecError(
-            f"{spec.name}: shape.dim {params.dim} with shape.n_heads {params.n_heads} cuts heads "
-            f"apart: {spec.parent} has heads of {parent.head_dim} channels"
-        )
-    if params.n_heads * parent.kv_heads != params.kv_heads * parent.n_heads:
-        raise SpecError(
-            f"{spec.name}: shape.n_heads {params.n_heads} on shape.n_kv_heads {params.kv_heads}; "
-            f"{spec.parent} has {parent.n_heads} on {parent.kv_heads}, and whole groups are cut"
-        )
-    if params.n_trunk < 1 or params.n_trunk > parent.n_trunk:
-        raise SpecError(
-            f"{spec.name}: shape.n_layers {shape.n_layers} asks for {params.n_trunk} trunk layers, "
-            f"{spec.parent} has {parent.n_trunk}"
-        )
-    if shape.ffn_dim_multiplier > parent.intermediate_size:
-        raise SpecError(
-            f"{spec.name}: shape.ffn_dim_multiplier is {shape.ffn_dim_multiplier:g}, a factor of "
-            "about 1"
-        )
-    if params.intermediate_size > parent.intermediate_size:
+            for field, limit in limits.items()
+        ),
+        (
+            params.dim % heads != 0 or params.head_dim != parent.head_dim,
+            f"shape.dim {params.dim} with shape.n_heads {heads} cuts heads apart: {spec.parent} "
+            f"has heads of {parent.head_dim} channels",
+        ),
+        (
+            heads * parent.kv_heads != kv_heads * parent.n_heads,
+            f"shape.n_heads {heads} on shape.n_kv_heads {kv_heads}; {spec.parent} has "
+            f"{parent.n_heads} on {parent.kv_heads}, and whole groups are cut",
+        ),
+        (
+            not 1 <= params.n_trunk <= parent.n_trunk,
+            f"shape.n_layers {shape.n_layers} asks for {params.n_trunk} trunk layers, "
+            f"{spec.parent} has {parent.n_trunk}",
+        ),
+        (
+            shape.ffn_dim_multiplier > parent.intermediate_size,
+            f"shape.ffn_dim_multiplier is {shape.ffn_dim_multiplier:g}, a factor of about 1",
+        ),
+    ]
+    for is_wrong, problem in problems:
+        if is_wrong:
+            raise SpecError(f"{spec.name}: {problem}")
+    if params.intermediate_size > parent.intermediate_size:  # of a factor that is one
         raise SpecError(
             f"{spec.name}: shape.multiple_of and shape.ffn_dim_multiplier make a feed-forward size "
             f"of {params.intermediate_size}, {spec.parent} has {parent.intermediate_size}"
@@ -97,10 +101,8 @@ def source_blocks(family: Family, parent: MetaParams, micro: MetaParams) -> dict
     A single trunk layer is the parent's last (the next-token head); several are evenly spaced, the
     first and the last included. Extra heads come from the extra heads of the same number.
     """
-    if micro.n_trunk == 1:
-        trunk = [parent.n_trunk - 1]
-    else:
-        trunk = [i * (parent.n_trunk - 1) // (micro.n_trunk - 1) for i in range(micro.n_trunk)]
+    last, gaps = parent.n_trunk - 1, micro.n_trunk - 1
+    trunk = [i * last // gaps for i in range(micro.n_trunk)] if gaps else [last]
     layers, heads = family.layers, family.extra_heads
     return {f"{layers}.{i}": f"{layers}.{source}" for i, source in enumerate(trunk)} | {
         f"{heads}.{i}": f"{heads}.{i}" for i in range(micro.n_extra_heads)
@@ -280,11 +282,8 @@ def build_micro(build: Build[MicroSpec]) -> Document:
     )
     params = micro_params(parent_params, spec)
     family = FAMILIES[store.catalogue.family(spec)]
-    config = None
-    if family is not META:
-        where = str(store.path(parent, MODEL_FILES.config))
-        config = parse_config(store.read(parent, MODEL_FILES.config), where)
-
+    where = str(store.path(parent, MODEL_FILES.config))
+    config = None if family is META else parse_config(store.read(parent, MODEL_FILES.config), where)
     path, header, hashes = parent_header(build, parent)
     read = verified_reader(path, header, hashes, parent.key)
     total = sum(entry.size for entry in header.entries)

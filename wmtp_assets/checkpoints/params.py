@@ -45,10 +45,12 @@ class MetaParams(StrictModel):
 
     @model_validator(mode="after")
     def _divides(self) -> MetaParams:
-        if self.dim % self.n_heads:
-            raise ValueError(f"dim {self.dim} is no multiple of n_heads {self.n_heads}")
-        if self.n_heads % self.kv_heads:
-            raise ValueError(f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.kv_heads}")
+        for name, value, by, divisor in (
+            ("dim", self.dim, "n_heads", self.n_heads),
+            ("n_heads", self.n_heads, "n_kv_heads", self.kv_heads),
+        ):
+            if value % divisor:
+                raise ValueError(f"{name} {value} is no multiple of {by} {divisor}")
         if self.n_trunk < 1:
             raise ValueError(
                 f"n_layers {self.n_layers} leaves no layer beside {self.n_future_tokens - 1} "

@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -76,17 +75,30 @@ class Extent:
             yield Extent(self.path, self.begin + offset, size, self.what)
 
 
-class _Reader:
-    """Open files and reused buffers."""
+def read_extents(extents: Iterable[Extent], kept: int = 1) -> Generator[memoryview, None, None]:
+    """The bytes of each extent, in order, :data:`READS` reads ahead.
 
-    def __init__(self, buffers: int) -> None:
-        self._buffers = [memoryview(bytearray(BLOCK)) for _ in range(buffers)]
-        self._files: dict[Path, int] = {}
+    Args:
+        extents: of at most :data:`BLOCK` bytes each.
+        kept: how many views, the newest included, are valid at a time.
 
-    def read(self, numbered: tuple[int, Extent]) -> memoryview:
+    Raises:
+        InvalidInput: if a file ends early.
+        OSError: if it cannot be read.
+    """
+    buffers = [memoryview(bytearray(BLOCK)) for _ in range(READS + kept)]
+    files: dict[Path, int] = {}
+
+    def opened() -> Iterator[tuple[int, Extent]]:
+        for number, extent in enumerate(extents):
+            if extent.path not in files:
+                files[extent.path] = os.open(extent.path, os.O_RDONLY)
+            yield number, extent
+
+    def read(numbered: tuple[int, Extent]) -> memoryview:
         number, extent = numbered
-        view = self._buffers[number % len(self._buffers)][: extent.size]
-        descriptor = self._files[extent.path]
+        view = buffers[number % len(buffers)][: extent.size]
+        descriptor = files[extent.path]
         filled = 0
         while filled < extent.size:
             try:
@@ -101,33 +113,8 @@ class _Reader:
             os.posix_fadvise(descriptor, extent.begin, extent.size, os.POSIX_FADV_DONTNEED)
         return view
 
-    def open(self, path: Path) -> None:
-        """Open a file, once."""
-        if path not in self._files:
-            self._files[path] = os.open(path, os.O_RDONLY)
-
-    def close(self) -> None:
-        for descriptor in self._files.values():
+    try:
+        yield from map_ahead(read, opened(), READS)
+    finally:
+        for descriptor in files.values():
             os.close(descriptor)
-
-
-def read_extents(extents: Iterable[Extent], kept: int = 1) -> Generator[memoryview, None, None]:
-    """The bytes of each extent, in order, :data:`READS` reads ahead.
-
-    Args:
-        extents: of at most :data:`BLOCK` bytes each.
-        kept: how many views, the newest included, are valid at a time.
-
-    Raises:
-        InvalidInput: if a file ends early.
-        OSError: if it cannot be read.
-    """
-    reader = _Reader(READS + kept)
-
-    def opened() -> Iterator[tuple[int, Extent]]:
-        for number, extent in enumerate(extents):
-            reader.open(extent.path)
-            yield number, extent
-
-    with closing(reader):
-        yield from map_ahead(reader.read, opened(), READS)

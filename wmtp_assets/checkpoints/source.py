@@ -78,14 +78,13 @@ def _read_index(path: Path, files: ModelFiles) -> dict[str, str]:
             shard_of[name] = str(folder / relative_path(shard))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: not an index of shards: {error}") from error
-    named = set(shard_of.values())
     for name, shard in shard_of.items():
         if shard not in files.shards:
             raise InvalidInput(
                 f"{path}: {short(name)} is in {short(shard)}, which is none of the shards of the "
                 f"spec: {', '.join(files.shards)}"
             )
-    unused = [shard for shard in files.shards if shard not in named]
+    unused = [shard for shard in files.shards if shard not in shard_of.values()]
     if unused:
         raise InvalidInput(f"{path}: names no tensor of {unused[0]}, a shard of the spec")
     return shard_of

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
+from operator import mul
 from pathlib import Path
 
 
@@ -92,9 +94,5 @@ class StoredTensor:
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
     """The strides, in elements, of a row-major tensor of ``shape``."""
-    strides = []
-    step = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= size
-    return tuple(reversed(strides))
+    steps = list(accumulate(reversed(shape[1:]), mul, initial=1))
+    return tuple(reversed(steps[: len(shape)]))

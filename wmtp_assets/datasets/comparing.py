@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from wmtp_assets.base.progress import Progress, silent
-from wmtp_assets.base.strict_json import parse_object, short
+from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, short
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, Spec
 from wmtp_assets.datasets.evaluation_tests import RawProblems
 from wmtp_assets.datasets.format import format_of
+from wmtp_assets.datasets.jsonl import read_lines
 from wmtp_assets.datasets.random_access import offsets_file
 from wmtp_assets.datasets.records import Record, schema_document
 from wmtp_assets.datasets.twin import read_twin, twin_file
@@ -114,21 +115,22 @@ def compare_lines(
     report: Report,
     name: str,
     expected: Iterable[bytes],
-    found: Iterator[tuple[int, bytes]],
     source: tuple[Artifact[Spec], str],
     origin: str,
+    max_size: int = MAX_SIZE,
 ) -> int:
     """Compare the lines of a file with those that another file gives; return how many there are.
 
     Args:
         name: of the file.
         expected: its lines, with their newlines.
-        found: number and bytes of its lines, without.
         source: artifact and file that ``expected`` reads, for what goes wrong there.
         origin: what gives a line, for people.
+        max_size: bytes of a line, at most.
     """
     file = subject.file(name)
     lines = iter(expected)
+    found = read_lines(report.reads(subject, name), max_size)
     count = 0
     while True:
         report.goes_on_with(subject, source[1], source[0])

@@ -58,15 +58,13 @@ class ProblemIndex:
         """
         entry: dict[str, object] = {"difficulty": difficulty}
         if self._is_labelled:
-            by_label = {
-                label: [n for n, found in enumerate(labels) if found is label]
-                for label in (True, False)
+            rows = {
+                name: [n for n, found in enumerate(labels) if found is label]
+                for name, label in (("correct", True), ("incorrect", False))
             }
-            for name, label in (("correct", True), ("incorrect", False)):
-                entry[f"{name}_indices"] = [first + n for n in by_label[label]]
-            for name, label in (("correct", True), ("incorrect", False)):
-                entry[f"{name}_token_lengths"] = [tokens[n] for n in by_label[label]]
-            right, wrong = len(by_label[True]), len(by_label[False])
+            entry |= {f"{name}_indices": [first + n for n in rows[name]] for name in rows}
+            entry |= {f"{name}_token_lengths": [tokens[n] for n in rows[name]] for name in rows}
+            right, wrong = map(len, rows.values())
             self._correct += right
             self._pairs += right * wrong
             self._valid += bool(right and wrong)

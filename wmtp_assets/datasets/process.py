@@ -18,8 +18,9 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import accumulate
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.random_access import offsets_file, pack_offsets
 from wmtp_assets.datasets.records import (
     EvaluationRecord,
+    Record,
     is_labelled,
     schema_document,
 )
@@ -160,10 +162,13 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
         progress = _SampleProgress(build, shards, done)
         for split, split_spec in spec.processed_splits.items():
             mine = [n for n, shard in enumerate(shards) if shard.split == split]
-            with _Joined(build, split) as joined:
+            with ExitStack() as stack:
+                joined = _Joined(build, split, stack)
                 for n in mine:
-                    joined.add(jobs[n], parts(n))
-                    progress.advance(n, parts(n))
+                    summary = parts(n)
+                    joined.add(jobs[n], summary)
+                    progress.advance(n, summary)
+                joined.finish()
             _check_upstream_rows(split, split_spec, [jobs[n].path for n in mine], joined)
             splits[split] = joined.describe()
     _write_schemas(build, raw)
@@ -192,19 +197,20 @@ def _remove_others(scratch: Path, wanted: set[Path]) -> None:
 
 
 def _write_schemas(build: Build[DatasetSpec], raw: Artifact[DatasetSpec]) -> None:
-    spec = build.artifact.spec
     source = build.store.manifest(raw).document["source"]
-    record = format_of(spec).record
-    where = source["repo"], source["revision"]
-    build.staged.write(SCHEMA, render(schema_document(record, FORMAT, *where)))
-    if spec.evaluation:
-        schema = schema_document(EvaluationRecord, "evaluation", *where)
-        build.staged.write(EVALUATION_SCHEMA, render(schema))
+
+    def write(name: str, record: type[Record], format_name: str) -> None:
+        schema = schema_document(record, format_name, source["repo"], source["revision"])
+        build.staged.write(name, render(schema))
+
+    write(SCHEMA, format_of(build.spec).record, FORMAT)
+    if build.spec.evaluation:
+        write(EVALUATION_SCHEMA, EvaluationRecord, "evaluation")
 
 
 def _check_upstream_rows(split: str, spec: SplitSpec, paths: list[Path], joined: _Joined) -> None:
     where = f"split {split} in {', '.join(map(str, paths))}"
-    found = joined.upstream_rows
+    found = joined.total.upstream_rows
     if spec.rows is not None and found != spec.rows:
         raise InvalidInput(f"{where}: {found} rows, but the spec pins {spec.rows}")
     if spec.rows is None and not found:
@@ -231,46 +237,33 @@ def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str, options
 # -- converting shards -----------------------------------------------------------------------------
 
 
-class _converted:
+@contextmanager
+def _converted(jobs: Sequence[Job], say: Say) -> Iterator[Callable[[int], Summary]]:
     """Converts shards, in several processes where that is worth it.
 
     Inside the ``with`` block it is a function from a job's number to its :class:`Summary`, which
     waits for it.
     """
+    size = sum(job.path.stat().st_size for job in jobs)
+    workers = min(len(jobs), read_workers())
+    if size < SIDE_BY_SIDE or workers <= 1:
+        yield lambda number: convert_shard(jobs[number])
+        return
+    say(f"converting {len(jobs)} shards in {workers} processes")
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
 
-    def __init__(self, jobs: Sequence[Job], say: Say) -> None:
-        self._jobs = jobs
-        self._done: dict[int, Summary] = {}
-        size = sum(job.path.stat().st_size for job in jobs)
-        workers = min(len(jobs), read_workers())
-        if size < SIDE_BY_SIDE:
-            workers = 1
-        self._pool: ProcessPoolExecutor | None = None
-        if workers > 1:
-            say(f"converting {len(jobs)} shards in {workers} processes")
-            self._pool = ProcessPoolExecutor(
-                workers, mp_context=get_context("spawn"), initializer=_end_with_parent
-            )
+    def wait(number: int) -> Summary:
+        with _explained(jobs[number]):
+            return futures[number].result()
 
-    def __enter__(self) -> Callable[[int], Summary]:
-        if self._pool is None:
-            return self._convert
-        with _explained(self._jobs[0]):
-            self._futures = [self._pool.submit(convert_shard, job) for job in self._jobs]
-        return self._wait
-
-    def __exit__(self, *error: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def _convert(self, number: int) -> Summary:
-        if number not in self._done:
-            self._done[number] = convert_shard(self._jobs[number])
-        return self._done[number]
-
-    def _wait(self, number: int) -> Summary:
-        with _explained(self._jobs[number]):
-            return self._futures[number].result()
+    try:
+        with _explained(jobs[0]):
+            futures = [pool.submit(convert_shard, job) for job in jobs]
+        yield wait
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -333,51 +326,36 @@ class _SampleProgress:
 # -- joining parts ---------------------------------------------------------------------------------
 
 
-@dataclass
 class _Joined:
-    """The files of one split, to which the parts of its shards are added in order."""
+    """The files of one split, to which the parts of its shards are added in order.
 
-    build: Build[DatasetSpec]
-    split: str
-    upstream_rows: int = 0
-    samples: int = 0
-    rows: int = 0
-    problems: int = 0
-    crlf_rows: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    _seen: set[str] = field(default_factory=set)
-    _stack: ExitStack = field(default_factory=ExitStack)
+    Args:
+        stack: closes the files.
+    """
 
-    def __enter__(self) -> _Joined:
-        spec = self.build.artifact.spec
-        record = format_of(spec).record
-        with self._stack as opened:  # closes them where one cannot be made
-            self._rows_file = self._create(split_file(self.split))
-            self._offsets = self._create(offsets_file(self.split))
-            self._twin = TwinWriter(self._create(twin_file(self.split)), twin_schema(record))
-            index = self._create(problem_index_file(self.split))
-            self._index = ProblemIndex(index.write, is_labelled(record))
-            self._evaluation = (
-                self._create(evaluation_file(self.split)) if self.split in spec.evaluation else None
-            )
-            self._stack = opened.pop_all()
-        self._size = 0
-        return self
+    def __init__(self, build: Build[DatasetSpec], split: str, stack: ExitStack) -> None:
+        def create(name: str) -> HashedFile:
+            return stack.enter_context(build.staged.create(name))
 
-    def _create(self, name: str) -> HashedFile:
-        return self._stack.enter_context(self.build.staged.create(name))
+        record = format_of(build.spec).record
+        self.split = split
+        self.total = Summary(0, 0, 0, Counter(), 0, {})
+        self._problems = self._size = 0
+        self._seen: set[str] = set()
+        self._rows = create(split_file(split))
+        self._offsets = create(offsets_file(split))
+        self._twin = TwinWriter(create(twin_file(split)), twin_schema(record))
+        stack.callback(self._twin.abandon)
+        self._index = ProblemIndex(create(problem_index_file(split)).write, is_labelled(record))
+        self._evaluation = (
+            create(evaluation_file(split)) if split in build.spec.evaluation else None
+        )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        if kind is not None:
-            self._twin.abandon()
-            self._stack.__exit__(kind, error, None)
-            return
-        with self._stack:
-            self._offsets.write(pack_offsets([self._size]))
-            self._twin.close()
-            self._index.close()
+    def finish(self) -> None:
+        """Write the ends of the files."""
+        self._offsets.write(pack_offsets([self._size]))
+        self._twin.close()
+        self._index.close()
 
     def add(self, job: Job, summary: Summary) -> None:
         """Append the part of a shard.
@@ -398,46 +376,38 @@ class _Joined:
                 self._index.add(
                     problem.problem_id,
                     problem.difficulty,
-                    self.rows + problem.first,
+                    self.total.rows + problem.first,
                     problem.labels,
                     problem.tokens,
                 )
-                self.problems += 1
-        self._add_offsets(job.folder / LENGTHS)
-        _copy(job.folder / ROWS, self._rows_file)
+                self._problems += 1
+        lengths = array("Q", (job.folder / LENGTHS).read_bytes())
+        *begins, self._size = accumulate(lengths, initial=self._size)
+        self._offsets.write(pack_offsets(begins))
+        _copy(job.folder / ROWS, self._rows)
         with pa.ipc.open_stream(job.folder / TWIN) as batches:
             for batch in batches:
                 self._twin.write(batch)
         if self._evaluation is not None:
             _copy(job.folder / EVALUATION, self._evaluation)
-        self.upstream_rows += summary.upstream_rows
-        self.samples += summary.samples
-        self.rows += summary.rows
-        self.crlf_rows += summary.crlf_rows
-        self.dropped.update(summary.dropped)
-
-    def _add_offsets(self, path: Path) -> None:
-        lengths = array("Q")
-        lengths.frombytes(path.read_bytes())
-        offsets = array("Q")
-        for length in lengths:
-            offsets.append(self._size)
-            self._size += length
-        self._offsets.write(pack_offsets(offsets))
+        self.total.upstream_rows += summary.upstream_rows
+        self.total.samples += summary.samples
+        self.total.rows += summary.rows
+        self.total.crlf_rows += summary.crlf_rows
+        self.total.dropped.update(summary.dropped)
 
     def describe(self) -> Document:
         """What the manifest says about the split."""
         return {
-            "upstream_rows": self.upstream_rows,
-            "samples": self.samples,
-            "rows": self.rows,
-            "problems": self.problems,
-            "dropped": dict(sorted(self.dropped.items())),
-            "crlf_rows": self.crlf_rows,
+            "upstream_rows": self.total.upstream_rows,
+            "samples": self.total.samples,
+            "rows": self.total.rows,
+            "problems": self._problems,
+            "dropped": dict(sorted(self.total.dropped.items())),
+            "crlf_rows": self.total.crlf_rows,
         }
 
 
 def _copy(source: Path, target: HashedFile) -> None:
     with source.open("rb") as file:
-        while block := file.read(BLOCK):
-            target.write(block)
+        shutil.copyfileobj(file, target, BLOCK)

@@ -12,6 +12,7 @@ import os
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
@@ -114,10 +115,8 @@ def open_jsonl(path: str | Path) -> JsonLines:
     stored = path.parent.parent / offsets_file(path.stem)
     if path.parent.name == "processed" and stored.is_file():
         return JsonLines(path, _read_offsets(stored))
-    offsets = array("Q", [0])
     with path.open("rb") as file:
-        for line in file:
-            offsets.append(offsets[-1] + len(line))
+        offsets = array("Q", accumulate(map(len, file), initial=0))
     return JsonLines(path, offsets)
 
 

@@ -35,6 +35,14 @@ class AlpacaRecord(Record):
         metadata: Any
 
 
+class ProblemMetadata(Record):
+    """What the metadata begins with where a problem has one solution."""
+
+    source: str = Field(description="name of the dataset")
+    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
+    has_tests: bool
+
+
 class Tests(Record):
     """Inputs and the outputs that a right program gives for them, in the same order."""
 

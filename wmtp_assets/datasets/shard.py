@@ -18,7 +18,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -66,12 +66,12 @@ class Job:
     options: Options
 
 
-@dataclass(frozen=True)
+@dataclass
 class Summary:
-    """What a part holds.
+    """What a part, or all that was joined of a split, holds.
 
     Attributes:
-        upstream_rows: of the shard.
+        upstream_rows: of the shards.
         samples: solutions in it, those that were dropped too.
         rows: that were kept.
         dropped: how many were not, by reason.
@@ -82,7 +82,7 @@ class Summary:
     upstream_rows: int
     samples: int
     rows: int
-    dropped: dict[str, int]
+    dropped: Counter[str]
     crlf_rows: int
     sizes: dict[str, int]
 
@@ -119,13 +119,13 @@ def convert_shard(job: Job) -> Summary:
         return done
     shutil.rmtree(job.folder, ignore_errors=True)
     job.folder.mkdir(parents=True)
-    part = _Part(job)
-    with part:
+    with ExitStack() as stack:
+        part = _Part(job, stack)
         for problem in format_of(job.spec).problems(job.path, job.options):
             part.add(problem)
-    summary = part.summary()
-    replace_file(job.folder / SUMMARY, json.dumps(asdict(summary)).encode())
-    return summary
+        part.finish()
+    replace_file(job.folder / SUMMARY, json.dumps(vars(part.summary)).encode())
+    return part.summary
 
 
 def read_summary(folder: Path) -> Summary | None:
@@ -152,51 +152,42 @@ def load_counter(path: Path, sha256: str) -> TokenCounter:
 
 
 class _Part:
-    """A part that is being written."""
+    """A part that is being written; ``stack`` closes its files."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, stack: ExitStack) -> None:
+        import pyarrow as pa
+
         self._job = job
+        self.summary = Summary(0, 0, 0, Counter(), 0, {})
         self._counter = load_counter(job.tokenizer, job.tokenizer_sha256)
         self._schema = twin_schema(format_of(job.spec).record)
         self._render = RowRenderer(*SHARED)
         self._twin: list[dict[str, Any]] = []
         self._lengths = array("Q")
-        self._upstream_rows = self._samples = self._rows = self._crlf_rows = 0
-        self._dropped: Counter[str] = Counter()
-        self._stack = ExitStack()
-
-    def __enter__(self) -> _Part:
-        import pyarrow as pa
-
-        names = [ROWS, TWIN, PROBLEMS, *([EVALUATION] if self._job.options.evaluation else [])]
+        names = [ROWS, LENGTHS, TWIN, PROBLEMS, *([EVALUATION] if job.options.evaluation else [])]
         self._files: dict[str, IO[bytes]] = {
-            name: self._stack.enter_context((self._job.folder / name).open("xb")) for name in names
+            name: stack.enter_context((job.folder / name).open("xb")) for name in names
         }
-        self._ipc = self._stack.enter_context(
-            pa.ipc.new_stream(
-                self._files[TWIN], self._schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
-            )
+        self._ipc = pa.ipc.new_stream(
+            self._files[TWIN], self._schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
         )
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        with self._stack:
-            if kind is None:
-                self._flush_twin()
-                self._ipc.close()
-                self._files[LENGTHS] = lengths = self._stack.enter_context(
-                    (self._job.folder / LENGTHS).open("xb")
-                )
-                lengths.write(self._lengths.tobytes())
-                for file in self._files.values():
-                    file.flush()
-                    os.fsync(file.fileno())
+    def finish(self) -> None:
+        """Write what is left, and see that all of it is on the disk."""
+        self._flush_twin()
+        self._ipc.close()
+        self._files[LENGTHS].write(self._lengths.tobytes())
+        for name, file in self._files.items():
+            file.flush()
+            os.fsync(file.fileno())
+            self.summary.sizes[name] = file.tell()
 
     def add(self, problem: Problem) -> None:
         """Write the rows of a problem that are short enough."""
-        self._upstream_rows += 1
-        self._dropped.update(problem.dropped)
-        self._samples += len(problem.records) + sum(problem.dropped.values())
+        summary = self.summary
+        summary.upstream_rows += 1
+        summary.dropped.update(problem.dropped)
+        summary.samples += len(problem.records) + sum(problem.dropped.values())
         kept = list(self._short_enough(problem))
         records = [record for record, _ in kept]
         tokens = [counts for _, counts in kept]
@@ -206,7 +197,7 @@ class _Part:
             line = self._render(row)
             write(line)
             self._lengths.append(len(line))
-            self._crlf_rows += "\r\n" in row["output"]
+            summary.crlf_rows += "\r\n" in row["output"]
         for row in twin_rows(rows, tokens):
             self._twin.append(row)
             if len(self._twin) == ROW_GROUP:
@@ -215,7 +206,7 @@ class _Part:
             problem.row,
             problem.problem_id,
             records[0].metadata.difficulty if records else "",
-            self._rows,
+            summary.rows,
             [getattr(record, "is_correct", None) for record in records],
             [counts[-1] for counts in tokens],
         )
@@ -228,7 +219,7 @@ class _Part:
                     f"its tests; at most {MAX_EVALUATION} can be read again"
                 )
             self._files[EVALUATION].write(line)
-        self._rows += len(records)
+        summary.rows += len(records)
 
     def _short_enough(
         self, problem: Problem
@@ -241,7 +232,7 @@ class _Part:
         instruction, given, *outputs = self._counter.count(texts)
         for record, output in zip(problem.records, outputs, strict=True):
             if instruction + given + output > self._job.spec.max_tokens:
-                self._dropped[TOO_LONG] += 1
+                self.summary.dropped[TOO_LONG] += 1
             else:
                 yield record, (instruction, given, output)
 
@@ -251,13 +242,3 @@ class _Part:
         if self._twin:
             self._ipc.write(pa.RecordBatch.from_pylist(self._twin, self._schema))
             self._twin = []
-
-    def summary(self) -> Summary:
-        return Summary(
-            self._upstream_rows,
-            self._samples,
-            self._rows,
-            dict(sorted(self._dropped.items())),
-            self._crlf_rows,
-            {name: (self._job.folder / name).stat().st_size for name in self._files},
-        )

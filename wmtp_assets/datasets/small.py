@@ -13,6 +13,7 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from wmtp_assets.catalogue.specs import DatasetSpec
@@ -122,10 +123,7 @@ def build_small(build: Build[DatasetSpec]) -> Document:
         store.verify_file(processed, offsets_file(split))
         lines = open_jsonl(store.verify_file(processed, split_file(split)))
         twin = store.verify_file(processed, twin_file(split))
-
-        def rows(twin: Path = twin) -> Iterator[tuple[str, Stratum]]:
-            return read_strata(twin, format_of(spec).record)
-
+        rows = partial(read_strata, twin, format_of(spec).record)
         kept = sample(rows, spec.small.limit(split), spec.small.seed)
         data = b"".join(lines.line(number) + b"\n" for number in kept)
         build.staged.write(small_file(split), data)

@@ -54,10 +54,8 @@ class TokenCounter:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text; memory is bound by :data:`BATCH` of them."""
-        counts: list[int] = []
-        for begin in range(0, len(texts), BATCH):
-            counts += self._count(texts[begin : begin + BATCH])
-        return counts
+        begins = range(0, len(texts), BATCH)
+        return [n for begin in begins for n in self._count(texts[begin : begin + BATCH])]
 
     def _count(self, texts: Sequence[str]) -> list[int]:
         if not self.is_memoised:
@@ -99,10 +97,10 @@ def encodes_lines_independently(processor: SentencePieceProcessor) -> bool:
     nothing is normalized.
     """
     ids = range(processor.vocab_size())
-    if not any(map(processor.is_byte, ids)) or any(map(processor.is_unused, ids)):
-        return False
-    if any("\n" in processor.id_to_piece(token) for token in ids):
-        return False
-    if processor.encode("x y", out_type=str)[0][:1] != SPACE:
-        return False
-    return all(processor.decode(processor.encode(probe)) == probe for probe in _PROBES)
+    return (
+        any(map(processor.is_byte, ids))
+        and not any(map(processor.is_unused, ids))
+        and not any("\n" in processor.id_to_piece(token) for token in ids)
+        and processor.encode("x y", out_type=str)[0][:1] == SPACE
+        and all(processor.decode(processor.encode(probe)) == probe for probe in _PROBES)
+    )

@@ -45,16 +45,17 @@ def twin_schema(record: type[Record]) -> pa.Schema:
     """The columns of the twin of a dataset of such records."""
     import pyarrow as pa
 
-    fields = [
-        pa.field(name, _arrow_type(info.annotation)) for name, info in record.model_fields.items()
-    ]
-    fields += [pa.field(name, pa.int32(), nullable=False) for name in TOKENS]
-    fields += [pa.field("problem_id", pa.string(), nullable=False)]
-    fields += [pa.field("language", pa.string())]
-    fields += [
-        pa.field(name, pa.bool_(), nullable=False) for name in ("is_duplicate", "is_contradicted")
-    ]
-    return pa.schema(fields)
+    of_record = record.model_fields.items()
+    return pa.schema(
+        [
+            *(pa.field(name, _arrow_type(info.annotation)) for name, info in of_record),
+            *(pa.field(name, pa.int32(), nullable=False) for name in TOKENS),
+            pa.field("problem_id", pa.string(), nullable=False),
+            pa.field("language", pa.string()),
+            pa.field("is_duplicate", pa.bool_(), nullable=False),
+            pa.field("is_contradicted", pa.bool_(), nullable=False),
+        ]
+    )
 
 
 def _arrow_type(annotation: Any) -> pa.DataType:
@@ -189,8 +190,8 @@ def read_twin(
 def _has_null(column: pa.Array) -> bool:
     import pyarrow as pa
 
-    if column.null_count:
-        return True
-    if pa.types.is_struct(column.type):
-        return any(map(_has_null, column.flatten()))
-    return pa.types.is_list(column.type) and _has_null(column.flatten())
+    return (
+        column.null_count > 0
+        or (pa.types.is_struct(column.type) and any(map(_has_null, column.flatten())))
+        or (pa.types.is_list(column.type) and _has_null(column.flatten()))
+    )

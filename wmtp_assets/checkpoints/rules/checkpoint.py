@@ -86,7 +86,7 @@ def check_parameters(subject: ModelSubject, report: Report) -> None:
     report.note(n_params=header.n_params, tensors=len(header.entries), params=params.model_dump())
     report.require(
         subject.file(subject.artifact.manifest),
-        expected=_described(header),
+        expected={"n_params": header.n_params, "checkpoint": describe_tensors(header.entries)},
         found=_description(subject),
     )
     dtype = checkpoint_dtype({entry.dtype for entry in header.entries})
@@ -130,16 +130,8 @@ def _check_shapes(
         )
 
 
-def _described(header: Header) -> Document:
-    """What ``metadata.json`` must say about a checkpoint, as far as its header tells."""
-    return {
-        "n_params": header.n_params,
-        "checkpoint": describe_tensors(header.entries),
-    }
-
-
 def _description(subject: ModelSubject) -> Document:
-    """What ``metadata.json`` says, in the form of :func:`_described`.
+    """What ``metadata.json`` says about the checkpoint, as far as its header tells the same.
 
     One of the version before has the hashes of the tensors, too; nothing relies on them.
     """

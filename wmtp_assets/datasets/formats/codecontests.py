@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,7 +64,7 @@ class CodeContestsRecord(AlpacaRecord):
     @classmethod
     def _agrees(cls, value: bool, info: ValidationInfo) -> bool:
         task_id = info.data.get("task_id")
-        if task_id is not None and label_of(task_id) != value:
+        if task_id is not None and (task_id.rsplit("_", 2)[1] == "correct") != value:
             raise ValueError(f"task_id is {short(task_id)}")
         return value
 
@@ -76,11 +77,6 @@ class CodeContestsRecord(AlpacaRecord):
         if task_id is not None and task_id.rsplit("_", 2)[0] != value.problem_id:
             raise ValueError(f"problem_id is {short(value.problem_id)}, task_id {short(task_id)}")
         return value
-
-
-def label_of(task_id: str) -> bool:
-    """What the task_id of a labelled record says about is_correct."""
-    return task_id.rsplit("_", 2)[1] == "correct"
 
 
 _TESTS = "struct<input: list<string>, output: list<string>>"
@@ -182,7 +178,8 @@ def convert_batch(
     """
     right = _python_solutions(path, first, batch, "solutions")
     wrong = _python_solutions(path, first, batch, "incorrect_solutions")
-    has_tests = _have_tests(path, first, batch)
+    tests_of_rows = zip(*(_lists(path, first, batch, kind)[1] for kind in TEST_KINDS), strict=True)
+    has_tests = [any(counts) for counts in tests_of_rows]
     scalars = ("description", "public_tests", "source", "difficulty")
     if options.evaluation:
         scalars += (*TEST_KINDS[1:], "cf_rating", "time_limit", "memory_limit_bytes")
@@ -209,10 +206,10 @@ def convert_batch(
             }
             dropped = Counter[str]()
             records: list[CodeContestsRecord] = []
-            for solutions, is_correct in ((right[offset], True), (wrong[offset], False)):
-                dropped[OTHER_LANGUAGE] += solutions.others
+            for (count, kept), is_correct in ((right[offset], True), (wrong[offset], False)):
+                dropped[OTHER_LANGUAGE] += count - len(kept)
                 label = "correct" if is_correct else "incorrect"
-                for index, language, solution in solutions.python:
+                for index, language, solution in kept:
                     if not row["description"] or not solution:
                         dropped[EMPTY if row["description"] else NO_DESCRIPTION] += 1
                         continue
@@ -319,20 +316,11 @@ def _label(place: str, field: str, names: Sequence[str], value: int) -> str:
     return names[value]
 
 
-class _Solutions:
-    """The solutions of one row: index, language and text of those in Python; how many are not."""
-
-    def __init__(self, count: int) -> None:
-        self.python: list[tuple[int, str, str]] = []
-        self._count = count
-
-    @property
-    def others(self) -> int:
-        return self._count - len(self.python)
-
-
-def _python_solutions(path: Path, first: int, batch: pa.RecordBatch, name: str) -> list[_Solutions]:
-    """The solutions of each row; only those in Python become Python objects."""
+def _python_solutions(
+    path: Path, first: int, batch: pa.RecordBatch, name: str
+) -> list[tuple[int, list[tuple[int, str, str]]]]:
+    """How many solutions each row has, and index, language and text of those in Python; only these
+    become Python objects."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -345,18 +333,11 @@ def _python_solutions(path: Path, first: int, batch: pa.RecordBatch, name: str) 
     kept = [(place, rows[place]) for place in places.to_pylist()]
     wanted = values_of(path, first, name, texts.take(places), [row for _, row in kept])
     numbers = languages.take(places).to_pylist()
-    begins = [0]
-    for count in counts:
-        begins.append(begins[-1] + count)
-    found = [_Solutions(count) for count in counts]
+    begins = list(accumulate(counts, initial=0))
+    found: list[tuple[int, list[tuple[int, str, str]]]] = [(count, []) for count in counts]
     for (place, row), number, text in zip(kept, numbers, wanted, strict=True):
-        found[row].python.append((place - begins[row], LANGUAGES[number], text))
+        found[row][1].append((place - begins[row], LANGUAGES[number], text))
     return found
-
-
-def _have_tests(path: Path, first: int, batch: pa.RecordBatch) -> list[bool]:
-    counts = [_lists(path, first, batch, kind)[1] for kind in TEST_KINDS]
-    return [any(row) for row in zip(*counts, strict=True)]
 
 
 def _lists(

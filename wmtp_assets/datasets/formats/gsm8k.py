@@ -15,7 +15,7 @@ from wmtp_assets.base.strict_json import short
 from wmtp_assets.datasets.format import Format
 from wmtp_assets.datasets.parquet import count_parquet_rows, rows_of
 from wmtp_assets.datasets.problem import Options, Problem, naming
-from wmtp_assets.datasets.records import AlpacaRecord, Record
+from wmtp_assets.datasets.records import AlpacaRecord, ProblemMetadata
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,11 +39,9 @@ def final_answer(answer: str) -> str:
     return found[1].replace(",", "")
 
 
-class Gsm8kMetadata(Record):
+class Gsm8kMetadata(ProblemMetadata):
     """What GSM8K says about a problem beside the Alpaca fields."""
 
-    source: str = Field(description="name of the dataset")
-    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
     has_tests: bool = Field(description="always false: the final answer decides")
     final_answer: str = Field(
         pattern=r"^-?[0-9]+(\.[0-9]+)?$",

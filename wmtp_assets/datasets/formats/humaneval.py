@@ -7,15 +7,12 @@ from typing import Any
 from pydantic import Field
 
 from wmtp_assets.datasets.format import Format, row_by_row
-from wmtp_assets.datasets.records import AlpacaRecord, Record
+from wmtp_assets.datasets.records import AlpacaRecord, ProblemMetadata
 
 
-class HumanEvalMetadata(Record):
+class HumanEvalMetadata(ProblemMetadata):
     """What HumanEval says about a problem beside the Alpaca fields."""
 
-    source: str = Field(description="name of the dataset")
-    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
-    has_tests: bool
     entry_point: str = Field(min_length=1, description="name of the function under test")
     test: str = Field(min_length=1, description="Python source that defines check(candidate)")
 

@@ -7,15 +7,12 @@ from typing import Any
 from pydantic import Field
 
 from wmtp_assets.datasets.format import Format, row_by_row
-from wmtp_assets.datasets.records import AlpacaRecord, Record
+from wmtp_assets.datasets.records import AlpacaRecord, ProblemMetadata
 
 
-class MbppMetadata(Record):
+class MbppMetadata(ProblemMetadata):
     """What MBPP says about a problem beside the Alpaca fields."""
 
-    source: str = Field(description="name of the dataset")
-    difficulty: str = Field(description="lower case; 'unknown': upstream has none")
-    has_tests: bool
     test_list: list[str] = Field(min_length=1, description="assertions")
     test_setup_code: str = Field(description="Python source to run before them; may be empty")
     challenge_test_list: list[str] = Field(description="harder assertions; may be empty")

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from itertools import groupby, zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -60,7 +59,6 @@ from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
 from wmtp_assets.rules.findings import Report, Rule, is_there
 from wmtp_assets.rules.reading import has_library
-from wmtp_assets.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -184,13 +182,14 @@ def check_row_count(subject: DatasetSubject, report: Report) -> None:
         counts[split] = found
         dropped = _dropped(subject, report, split)
         rows, samples, others = _upstream(subject, report, split)
-        if samples is not None and found != samples - dropped.total():
-            wanted = samples - dropped.total()
-            report.add(subject.file(name), expected=f"{wanted} rows", found=f"{found} rows")
-        expected = {"rows": found, "upstream_rows": rows, "samples": samples}
         if samples is None:
-            expected["samples"] = found + dropped.total()
-        for key, number in expected.items():
+            samples = found + dropped.total()
+        report.require(
+            subject.file(name),
+            expected=f"{samples - dropped.total()} rows",
+            found=f"{found} rows",
+        )
+        for key, number in {"rows": found, "upstream_rows": rows, "samples": samples}.items():
             stated = subject.stated("splits", split, key)
             if number is not None:
                 report.require(file, expected=number, found=stated, place=f"splits.{split}.{key}")
@@ -251,11 +250,6 @@ def _upstream(
     return pinned or rows, sum(c[0] for c in counts), sum(c[1] for c in counts)
 
 
-def has_expected_counts(artifact: Artifact[DatasetSpec]) -> bool:
-    """Whether somebody counted the rows of the real dataset."""
-    return any(split.expected for split in artifact.spec.splits.values())
-
-
 def check_upstream_counts(subject: DatasetSubject, report: Report) -> None:
     """Problems, and correct and incorrect rows, are those that upstream had when it was counted."""
     spec = subject.spec
@@ -271,21 +265,19 @@ def check_upstream_counts(subject: DatasetSubject, report: Report) -> None:
         if split_spec.expected is None:
             continue
         found = {"problems": subject.stated("splits", split, "upstream_rows")}
-        expected = split_spec.expected.model_dump()
-        if with_tests:
-            expected = {"problems": expected["problems"]}
-        else:
+        if not with_tests:
             labels: Counter[bool] = Counter()
             for _, batch in columns_of(subject, report, split, ["is_correct"]):
                 labels.update(batch.column("is_correct").to_pylist())
             found |= {"correct": labels[True], "incorrect": labels[False]}
         report.note(**{split: found})
-        for key, number in expected.items():
-            if found[key] != number:
+        expected = split_spec.expected.model_dump()
+        for key, number in found.items():
+            if number != expected[key]:
                 report.add(
                     subject.file(split_file(split)),
-                    expected=f"{number} {key}, as upstream had when it was counted",
-                    found=found[key],
+                    expected=f"{expected[key]} {key}, as upstream had when it was counted",
+                    found=number,
                     problem="warning",
                     remedy="find out what changed upstream, and correct expected in the defs.yaml",
                 )
@@ -294,18 +286,13 @@ def check_upstream_counts(subject: DatasetSubject, report: Report) -> None:
 # -- tokens ----------------------------------------------------------------------------------------
 
 
-def _counter(subject: DatasetSubject, report: Report) -> TokenCounter:
-    """The counter of the tokenizer asset the spec names."""
-    tokenizer = subject.store.catalogue[subject.spec.tokenizer]
-    path = report.reads(subject, "tokenizer.model", tokenizer)
-    return TokenCounter(subject.store.read(tokenizer, "tokenizer.model"), str(path))
-
-
 def check_token_length(subject: DatasetSubject, report: Report) -> None:
     """instruction + input + output of every row, counted again, are within ``max_tokens``, and the
     twin has the same counts."""
     limit = subject.spec.max_tokens
-    counter = _counter(subject, report)
+    tokenizer = subject.store.catalogue[subject.spec.tokenizer]
+    path = report.reads(subject, "tokenizer.model", tokenizer)
+    counter = TokenCounter(subject.store.read(tokenizer, "tokenizer.model"), str(path))
     longest = 0
     for split, name in _split_files(subject).items():
         for line, batch in columns_of(subject, report, split, ["task_id", *TEXTS, *TOKENS]):
@@ -325,13 +312,12 @@ def check_token_length(subject: DatasetSubject, report: Report) -> None:
                         found=f"{totals[row]} tokens",
                     )
                 for tokens, actual, column in zip(TOKENS, counts, stated, strict=True):
-                    if column[row] != actual[row]:
-                        report.add(
-                            subject.file(twin_file(split)),
-                            place=f"{place}, column {tokens}",
-                            expected=actual[row],
-                            found=column[row],
-                        )
+                    report.require(
+                        subject.file(twin_file(split)),
+                        expected=actual[row],
+                        found=column[row],
+                        place=f"{place}, column {tokens}",
+                    )
     report.note(longest=longest, max_tokens=limit)
 
 
@@ -348,11 +334,6 @@ def _count_column(counter: TokenCounter, column: pa.Array) -> list[int]:
 def has_several_splits(artifact: Artifact[DatasetSpec]) -> bool:
     """Whether there is anything to compare between splits."""
     return len(artifact.spec.processed_splits) > 1
-
-
-def has_train_split(artifact: Artifact[DatasetSpec]) -> bool:
-    """Whether anybody trains on the rows."""
-    return TRAIN in artifact.spec.processed_splits
 
 
 def check_splits(subject: DatasetSubject, report: Report) -> None:
@@ -460,7 +441,11 @@ def check_contamination(subject: DatasetSubject, report: Report) -> None:
     """No row of ``train`` shares :data:`NGRAM` words in a row with an evaluation problem."""
     texts: list[tuple[str, str]] = []
     compared = []
-    for artifact, split in _held_out(subject.store):
+    catalogue = subject.store.catalogue
+    held_out = (
+        (one, split) for one in catalogue.of_kind("processed") for split in one.spec.held_out
+    )
+    for artifact, split in held_out:
         if not is_there(subject.store.path(artifact, twin_file(split))):
             report.note(**{artifact.key: "is not here: not compared"})
             continue
@@ -489,15 +474,6 @@ def check_contamination(subject: DatasetSubject, report: Report) -> None:
                 remedy="leave the row out where it matters",
             )
     report.note(compared_with=compared, tasks=dict(sorted(tasks.items())))
-
-
-def _held_out(store: Store) -> list[tuple[Artifact, str]]:
-    """The splits that models are compared on, and the artifacts they stand in."""
-    return [
-        (artifact, split)
-        for artifact in store.catalogue.of_kind("processed")
-        for split in artifact.spec.held_out
-    ]
 
 
 def _words_of_train(subject: DatasetSubject, report: Report) -> Iterator[tuple[int, str, str]]:
@@ -553,8 +529,9 @@ def _check_offsets(subject: DatasetSubject, report: Report, split: str) -> None:
 
 def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
     """Compare every row of the twin with its line; return the number of problems."""
-    spec = subject.spec
-    record = format_of(spec).record
+    import pyarrow.parquet as pq
+
+    record = format_of(subject.spec).record
     columns = twin_schema(record).names
     fields = list(record.model_fields)
     render = RowRenderer(*SHARED)
@@ -566,7 +543,9 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
         index = ProblemIndex(compared.write, is_labelled(record))
         problems = crlf_rows = 0
         difference = ("stats", "those of the rows, and the end of the file", "others, or more")
-        for problem_id, rows in _by_problem(_twin_rows(subject, report, split, columns)):
+        for problem_id, rows in _by_problem(
+            rows_of_split(subject, report, split, columns), columns
+        ):
             problems += 1
             found = [row for _, row in rows]
             base = [{name: row[name] for name in fields} for row in found]
@@ -605,7 +584,8 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
     report.goes_on_with(subject, split_file(split))
     if next(lines, None) is not None:
         report.add(file, expected="a row per line of the JSONL", found="more lines")
-    report.require(file, expected=columns, found=_columns(subject, report, split), place="columns")
+    found_columns = pq.read_schema(report.reads(subject, twin_file(split))).names
+    report.require(file, expected=columns, found=found_columns, place="columns")
     report.require(
         subject.file(subject.artifact.manifest),
         expected={"problems": problems, "crlf_rows": crlf_rows},
@@ -615,24 +595,12 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
     return problems
 
 
-def _columns(subject: DatasetSubject, report: Report, split: str) -> list[str]:
-    """The columns that a twin has."""
-    import pyarrow.parquet as pq
-
-    return pq.read_schema(report.reads(subject, twin_file(split))).names
-
-
-def _twin_rows(
-    subject: DatasetSubject, report: Report, split: str, columns: list[str]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, *values in rows_of_split(subject, report, split, columns):
-        yield line, dict(zip(columns, values, strict=True))
-
-
 def _by_problem(
-    rows: Iterable[tuple[int, dict[str, Any]]],
+    rows: Iterable[tuple[Any, ...]], columns: list[str]
 ) -> Iterator[tuple[str, list[tuple[int, dict[str, Any]]]]]:
-    for problem_id, group in groupby(rows, key=lambda row: row[1]["problem_id"]):
+    """The rows of each problem: line number, and values by column."""
+    named = ((line, dict(zip(columns, values, strict=True))) for line, *values in rows)
+    for problem_id, group in groupby(named, key=lambda row: row[1]["problem_id"]):
         yield problem_id, list(group)
 
 
@@ -660,11 +628,6 @@ class _Compared:
 # -- names ---------------------------------------------------------------------------------------
 
 
-def has_upstream_names(artifact: Artifact[DatasetSpec]) -> bool:
-    """Whether problems are called by upstream's names, which may repeat."""
-    return format_of(artifact.spec).problem_ids is not None
-
-
 def check_problems(subject: DatasetSubject, report: Report) -> None:
     """Every problem is one of the raw split; a name that several have is a warning."""
     raw = raw_problems(subject, report)
@@ -681,8 +644,7 @@ def check_problems(subject: DatasetSubject, report: Report) -> None:
                     )
     file = subject.file(subject.artifact.manifest)
     stated = subject.stated("renamed_problems")
-    if stated != raw.renamed:
-        report.add(file, place="renamed_problems", expected=raw.renamed, found=stated)
+    report.require(file, expected=raw.renamed, found=stated, place="renamed_problems")
     for problem_id in raw.renamed:
         report.add(
             file,
@@ -698,11 +660,6 @@ def check_problems(subject: DatasetSubject, report: Report) -> None:
 # -- evaluation rows -------------------------------------------------------------------------------
 
 
-def has_evaluation(artifact: Artifact[DatasetSpec]) -> bool:
-    """Whether there are evaluation rows."""
-    return bool(artifact.spec.evaluation)
-
-
 def check_evaluation(subject: DatasetSubject, report: Report) -> None:
     """The evaluation rows are what the raw problems give, one a problem."""
     spec = subject.spec
@@ -710,18 +667,19 @@ def check_evaluation(subject: DatasetSubject, report: Report) -> None:
     problems = raw_problems(subject, report)
     counts = {}
     for split in spec.evaluation:
-        name = evaluation_file(split)
-
-        def expected(split: str = split) -> Iterator[bytes]:
-            for shard, ids in problems.of(split):
-                for problem in format_of(spec).evaluations(shard.path, spec.public_tests, ids):
-                    yield render_line(problem)
-
-        path: Path = report.reads(subject, name)
-        lines = read_lines(path, MAX_EVALUATION)
-        source = (raw, raw.manifest)
+        expected = (
+            render_line(problem)
+            for shard, ids in problems.of(split)
+            for problem in format_of(spec).evaluations(shard.path, spec.public_tests, ids)
+        )
         counts[split] = compare_lines(
-            subject, report, name, expected(), lines, source, "upstream problem"
+            subject,
+            report,
+            evaluation_file(split),
+            expected,
+            (raw, raw.manifest),
+            "upstream problem",
+            MAX_EVALUATION,
         )
     report.note(problems=counts)
 
@@ -749,7 +707,7 @@ RULES = (
         _PROCESSED,
         check_upstream_counts,
         blocking=False,
-        applies=has_expected_counts,
+        applies=lambda artifact: any(split.expected for split in artifact.spec.splits.values()),
     ),
     Rule(
         "index",
@@ -789,7 +747,7 @@ RULES = (
         check_contamination,
         needs=("pyarrow",),
         blocking=False,
-        applies=has_train_split,
+        applies=lambda artifact: TRAIN in artifact.spec.processed_splits,
     ),
     Rule(
         "problems",
@@ -797,7 +755,7 @@ RULES = (
         _PROCESSED,
         check_problems,
         needs=("pyarrow",),
-        applies=has_upstream_names,
+        applies=lambda artifact: format_of(artifact.spec).problem_ids is not None,
     ),
     Rule(
         "evaluation",
@@ -805,6 +763,6 @@ RULES = (
         _PROCESSED,
         check_evaluation,
         needs=("pyarrow",),
-        applies=has_evaluation,
+        applies=lambda artifact: bool(artifact.spec.evaluation),
     ),
 )

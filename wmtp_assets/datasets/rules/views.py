@@ -4,7 +4,7 @@ tests."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from functools import partial
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import parse_object, read_small
@@ -44,12 +44,13 @@ def check_pairs(subject: DatasetSubject, report: Report) -> None:
     rows: dict[str, int] = {}
     for split in spec.processed_splits:
         twin = report.reads(subject, twin_file(split), processed)
-        wanted = pair_lines(twin, format_of(spec).record)
-        name = pairs_file(split)
-        lines = read_lines(report.reads(subject, name))
-        source = (processed, twin_file(split))
         rows[split] = compare_lines(
-            subject, report, name, wanted, lines, source, "row of the processed split"
+            subject,
+            report,
+            pairs_file(split),
+            pair_lines(twin, format_of(spec).record),
+            (processed, twin_file(split)),
+            "row of the processed split",
         )
     check_schema_file(subject, report, "schema.json", PairRecord, pairs.FORMAT)
     _check_counts(subject, report, {split: {"rows": count} for split, count in rows.items()})
@@ -70,16 +71,14 @@ def check_tests(subject: DatasetSubject, report: Report) -> None:
     problems = raw_problems(subject, report)
     splits: dict[str, Document] = {}
     for split in subject.spec.processed_splits:
-        name = tests_file(split)
-        lines = read_lines(report.reads(subject, name), MAX_EVALUATION)
         count = compare_lines(
             subject,
             report,
-            name,
+            tests_file(split),
             tests_lines(subject.spec, problems.of(split)),
-            lines,
             (raw, raw.manifest),
             "upstream problem",
+            MAX_EVALUATION,
         )
         splits[split] = {"problems": max(count - 2, 0)}
     _check_counts(subject, report, splits)
@@ -94,20 +93,20 @@ def check_membership(subject: DatasetSubject, report: Report) -> None:
     for split in spec.processed_splits:
         twin = report.reads(subject, twin_file(split), processed)
         limit = spec.small.limit(split)
-
-        def rows() -> Iterator[tuple[str, Stratum]]:
-            return read_strata(twin, format_of(spec).record)  # noqa: B023 -- called in this turn only
-
+        rows = partial(read_strata, twin, format_of(spec).record)
         kept = sample(rows, limit, spec.small.seed)
         strata = Counter(stratum for _, stratum in rows())
         full = open_jsonl(report.reads(subject, split_file(split), processed))
         if strata.total() != len(full):
             raise InvalidInput(f"{len(full)} rows, but its twin has {strata.total()}")
-        wanted = (full.line(number) + b"\n" for number in kept)
-        name = small_file(split)
-        path = report.reads(subject, name)
-        source = (processed, split_file(split))
-        compare_lines(subject, report, name, wanted, read_lines(path), source, "row of the sample")
+        compare_lines(
+            subject,
+            report,
+            small_file(split),
+            (full.line(number) + b"\n" for number in kept),
+            (processed, split_file(split)),
+            "row of the sample",
+        )
         _check_coverage(subject, report, split, strata, limit)
         splits[split] = describe_sample(kept, len(full))
     _check_counts(subject, report, splits)
@@ -183,10 +182,11 @@ def _recounted(subject: DatasetSubject, report: Report) -> Document:
     processed = subject.upstream("processed")
     report.reads(subject, processed.manifest, processed)
     document = subject.store.manifest(processed).document
-    fields = [("max_tokens",), ("tokenizer", "sha256")]
-    fields += [
-        ("splits", split, key) for split in spec.processed_splits for key in OF_THE_CONVERSION
-    ]
+    fields = (
+        ("max_tokens",),
+        ("tokenizer", "sha256"),
+        *(("splits", split, key) for split in spec.processed_splits for key in OF_THE_CONVERSION),
+    )
     for keys in fields:
         if stated(document, *keys) is None:
             raise InvalidInput(f"no field {'.'.join(keys)}")
