@@ -5,6 +5,7 @@ The same rules serve Dagster's asset checks, ``wmtp verify`` and the tests.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 from wmtp_assets.base.child import ChildDied, call
@@ -54,9 +55,13 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
 
 
 def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome:
-    """:func:`apply_rule` in the child process: a file that ends it is a finding."""
+    """:func:`apply_rule` in the child process: a file that ends it is a finding.
+
+    The rule is pickled, and so its check is a function of a module; to which artifacts it applies
+    was asked before.
+    """
     try:
-        return call(apply_rule, rule, store, artifact, say=say)
+        return call(apply_rule, replace(rule, applies=None), store, artifact, say=say)
     except ChildDied as error:
         file = error.reading.removeprefix(f"{store.root}/")
         report = Report(rule.name, artifact.key, repair_command(_owner(store, file, artifact).key))
