@@ -98,9 +98,9 @@ def test_hostile_pieces_are_refused(name: str) -> None:
     """With the file, and what is wrong with it, in one sentence."""
     data, reason = HOSTILE[name]
     with pytest.raises(CorruptArtifact) as error:
-        pieces.parse(data, FILES, "/root/pieces.json")
+        pieces.parse(data, FILES, "/storage/pieces.json")
     message = str(error.value)
-    assert message.startswith("/root/pieces.json: not the pieces of the artifact's files: ")
+    assert message.startswith("/storage/pieces.json: not the pieces of the artifact's files: ")
     assert reason in message
     assert len(message) < 500
 
