@@ -94,18 +94,11 @@ def publish(
     artifacts = None
     if selection:
         artifacts = named(store, selection, include_local_small=include_local_small)
-    options = Options(cast("How", how), delete, downgrade, overwrite, drop)
+    options = Options(cast("How", how), delete, downgrade, overwrite, drop, include_local_small)
     what = "what is on its way arrives first; what was sent is kept: run again to go on"
     with interruptible(what), progress() as say:
         work = plan_publication if dry_run else send
-        done = work(
-            store,
-            artifacts,
-            destination,
-            options,
-            include_local_small=include_local_small,
-            say=say,
-        )
+        done = work(store, artifacts, destination, options, say)
     if isinstance(done, Plan):
         rate = read_rate(store, destination.key)
         seconds = done.size / rate if rate else None

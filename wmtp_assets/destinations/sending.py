@@ -42,6 +42,8 @@ class Options:
         overwrite: a file of ours may replace one that no publication put there, and a value head
             that is published and not here is published no longer.
         drop: keys of artifacts that shall be published no longer.
+        include_local_small: where nothing is named, what exists for tests on one machine is sent
+            too.
     """
 
     how: How = "hash"
@@ -49,6 +51,7 @@ class Options:
     downgrade: bool = False
     overwrite: bool = False
     drop: tuple[str, ...] = ()
+    include_local_small: bool = False
 
 
 DEFAULT = Options()

@@ -25,18 +25,13 @@ from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
 
 
-def is_local_small(artifact: Artifact) -> bool:
-    """Whether it exists for tests on one machine: small splits, micro models and their cards."""
-    return artifact.is_local
-
-
 def to_publish(store: Store, *, include_local_small: bool = False) -> list[Artifact]:
     """What is published where nothing is named: all that is committed, but what is for tests on one
     machine."""
     return [
         artifact
         for artifact in store.catalogue
-        if is_committed(store, artifact) and (include_local_small or not is_local_small(artifact))
+        if is_committed(store, artifact) and (include_local_small or not artifact.is_local)
     ]
 
 
@@ -52,14 +47,14 @@ def named(
     wanted: set[str] = set()
     for name in names:
         found = store.catalogue.select(name)
-        with_small = include_local_small or all(map(is_local_small, found))
+        with_small = include_local_small or all(artifact.is_local for artifact in found)
         wanted |= {
             artifact.key
             for artifact in found
             if artifact.key == name
             or (
                 (not artifact.optional or is_committed(store, artifact))
-                and (with_small or not is_local_small(artifact))
+                and (with_small or not artifact.is_local)
             )
         }
     return [artifact for artifact in store.catalogue if artifact.key in wanted]
@@ -152,15 +147,13 @@ def plan_publication(
     artifacts: Sequence[Artifact] | None,
     destination: Destination,
     options: Options = DEFAULT,
-    *,
-    include_local_small: bool = False,
     say: Say = silent,
 ) -> Plan:
     """What :func:`publish` would do; nothing is written.
 
     Args:
         artifacts: what is published; None: all that is committed, but, unless
-            ``include_local_small``, not what exists for tests on one machine.
+            ``options.include_local_small``, not what exists for tests on one machine.
 
     Raises:
         MissingArtifact, CorruptArtifact: if an artifact is not there, or its manifest was changed.
@@ -170,7 +163,7 @@ def plan_publication(
         missing = [a.key for a in store.catalogue if not a.optional and not is_committed(store, a)]
         if missing:
             say(f"not materialized here, and so not sent: {', '.join(missing)}")
-        chosen = to_publish(store, include_local_small=include_local_small)
+        chosen = to_publish(store, include_local_small=options.include_local_small)
     else:
         chosen = artifacts
     chosen = [artifact for artifact in chosen if artifact.key not in options.drop]
@@ -226,8 +219,6 @@ def publish(
     artifacts: Sequence[Artifact] | None,
     destination: Destination,
     options: Options = DEFAULT,
-    *,
-    include_local_small: bool = False,
     say: Say = silent,
 ) -> Done:
     """Send what is new or changed, verify it, and write ``MANIFEST.json``.
@@ -243,9 +234,7 @@ def publish(
     with store.lock(
         f"publish-{key_of(destination.key)}", lambda line: say(f"{destination.name}: {line}")
     ):
-        plan = plan_publication(
-            store, artifacts, destination, options, include_local_small=include_local_small, say=say
-        )
+        plan = plan_publication(store, artifacts, destination, options, say)
         sending = {file.artifact for file in plan.outgoing}
         chosen = [local.artifact for local in plan.locals if local.artifact.key in sending]
         require_rules(store, chosen, say)

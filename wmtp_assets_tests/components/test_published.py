@@ -16,7 +16,6 @@ from wmtp_assets.components.types import definitions_of
 from wmtp_assets.definitions import build_defs, defs
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.kinds.registry import load_catalogue
-from wmtp_assets.operations.publish import is_local_small
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
@@ -85,7 +84,7 @@ def test_all_three_are_the_whole_storage(store: Store, volume: Path, send: Send)
     assert "humaneval_processed" not in sent(volume)
 
     assert send("published_datasets").success
-    assert not any(is_local_small(store.catalogue[key]) for key in sent(volume))
+    assert not any(store.catalogue[key].is_local for key in sent(volume))
     assert send("published_small").success
     assert sent(volume) == here
 
@@ -101,7 +100,7 @@ def test_optional_artifacts_are_sent_where_they_were_made(
 ) -> None:
     """The tree above had none of them."""
     assert send("published_small").success
-    assert sent(volume) == {item.key for item in store.catalogue if is_local_small(item)}
+    assert sent(volume) == {item.key for item in store.catalogue if item.is_local}
 
 
 def test_damaged_artifact_is_not_sent(store: Store, volume: Path, send: Send) -> None:

@@ -196,7 +196,7 @@ def test_local_small_only_when_asked_for(tree_store: Store, mounted: Path) -> No
     commit(tree_store, "micro_mtp", {"safetensors/model.safetensors": b"x"})
     keys = {local.artifact.key for local in plan_publication(tree_store, None, at(mounted)).locals}
     assert keys == {MODEL, DATASET}
-    plan = plan_publication(tree_store, None, at(mounted), include_local_small=True)
+    plan = plan_publication(tree_store, None, at(mounted), Options(include_local_small=True))
     assert {local.artifact.key for local in plan.locals} - keys == {"mbpp_small", "micro_mtp"}
 
 
