@@ -53,14 +53,19 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
-def first_problem(error: ValidationError, *above: str) -> str:
-    """``place: message`` of the first thing that a document is refused for.
+def first_error(error: ValidationError, *above: str) -> tuple[str, str]:
+    """Place and message of the first thing that a document is refused for.
 
     Args:
         above: keys that lead to the document.
     """
     problem = error.errors()[0]
-    return f"{'.'.join(map(str, (*above, *problem['loc'])))}: {problem['msg']}"
+    return ".".join(map(str, (*above, *problem["loc"]))), problem["msg"]
+
+
+def first_problem(error: ValidationError, *above: str) -> str:
+    """The same as ``place: message``."""
+    return ": ".join(first_error(error, *above))
 
 
 class StrictModel(BaseModel):

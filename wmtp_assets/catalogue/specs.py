@@ -40,6 +40,12 @@ Use = Literal["verifiable_critic", "baseline", "rho_1", "evaluation"]
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
+def hub_page(repo_type: str, repo_id: str) -> str:
+    """The page of a ``model`` or ``dataset`` on huggingface.co."""
+    prefix = "datasets/" if repo_type == "dataset" else ""
+    return f"https://huggingface.co/{prefix}{repo_id}"
+
+
 class Repository(StrictModel):
     """A repository on the Hugging Face Hub."""
 
@@ -65,8 +71,7 @@ class Repository(StrictModel):
     @property
     def page(self) -> str:
         """The repository's page on huggingface.co."""
-        prefix = "datasets/" if self.type == "dataset" else ""
-        return f"https://huggingface.co/{prefix}{self.id}"
+        return hub_page(self.type, self.id)
 
 
 class ModelFiles(StrictModel):

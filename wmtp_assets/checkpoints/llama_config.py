@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.model import first_error
 from wmtp_assets.base.strict_json import parse_object, short
 from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams
 from wmtp_assets.storage.manifest import Document
@@ -108,10 +109,9 @@ def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
             rope_theta=fields.rope_theta,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
+        field, message = first_error(error)
         field = _THEIR_NAMES.get(field, field) or "hidden_size, num_attention_heads and the others"
-        raise InvalidInput(f"{where}: {field}: {first['msg']}") from error
+        raise InvalidInput(f"{where}: {field}: {message}") from error
 
 
 def _feed_forward(dim: int, size: int) -> tuple[int, float]:

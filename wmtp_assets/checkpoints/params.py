@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError, model_validator
 
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.base.model import StrictModel
+from wmtp_assets.base.model import StrictModel, first_error
 from wmtp_assets.base.strict_json import parse_object
 
 MAX_POSITION_EMBEDDINGS = 2048
@@ -94,9 +94,9 @@ def parse_params(data: bytes, where: str) -> MetaParams:
     try:
         return MetaParams.model_validate(parse_object(data), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = repr(".".join(map(str, first["loc"]))[:60])[1:-1] or "document"
-        raise InvalidInput(f"{where}: {field}: {first['msg']}") from error
+        place, message = first_error(error)
+        field = repr(place[:60])[1:-1] or "document"
+        raise InvalidInput(f"{where}: {field}: {message}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{where}: not JSON: {error}") from error
 

@@ -12,6 +12,7 @@ import dagster as dg
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import hub_page
 from wmtp_assets.datasets.jsonl import read_lines
 from wmtp_assets.datasets.records import Record
 from wmtp_assets.kinds.checkpoint import tensor_bytes
@@ -82,8 +83,7 @@ Row = dict[str, str | int | float | bool]
 
 def _source(source: Mapping[str, Any]) -> dict[str, Any]:
     """Where upstream's bytes came from, and where to look at them."""
-    prefix = "datasets/" if source["type"] == "dataset" else ""
-    page = f"https://huggingface.co/{prefix}{source['repo']}"
+    page = hub_page(source["type"], source["repo"])
     return {
         "source": source["endpoint"],
         "repository": dg.MetadataValue.url(page),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from wmtp_assets.base.progress import Progress, silent
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, short
 from wmtp_assets.catalogue.artifact import Artifact
@@ -99,12 +97,6 @@ def check_schema_file(
     expected = schema_document(record, format_name, *source)
     found = read_document(subject, report, name)
     report.require(subject.file(name), expected=expected, found=found)
-
-
-def first_error(error: ValidationError) -> tuple[str, str]:
-    """Field and message of the first thing that is wrong with a row."""
-    first = error.errors()[0]
-    return ".".join(map(str, first["loc"])), first["msg"]
 
 
 _END = (0, None)

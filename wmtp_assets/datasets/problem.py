@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.model import first_problem
 from wmtp_assets.datasets.records import AlpacaRecord, EvaluationRecord
 
 
@@ -56,6 +57,4 @@ def naming(place: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        first = error.errors()[0]
-        field_name = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"{place}: {field_name}: {first['msg']}") from error
+        raise InvalidInput(f"{place}: {first_problem(error)}") from error

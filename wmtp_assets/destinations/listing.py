@@ -17,7 +17,14 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from wmtp_assets.base.model import AssetName, RelativePath, Sha256, StrictModel, check_distinct
+from wmtp_assets.base.model import (
+    AssetName,
+    RelativePath,
+    Sha256,
+    StrictModel,
+    check_distinct,
+    first_problem,
+)
 from wmtp_assets.base.settings import Source
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.destinations.errors import PublishError
@@ -106,9 +113,7 @@ def parse_listing(data: bytes, where: str) -> Listing:
         check_distinct([*paths, *listing.retired, MANIFEST])
         is_whole = listing.render() == data
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = as_text(".".join(map(str, problem["loc"])))
-        raise PublishError(_not_ours(where, f"{place}: {as_text(problem['msg'])}")) from error
+        raise PublishError(_not_ours(where, as_text(first_problem(error)))) from error
     except ValueError as error:
         raise PublishError(_not_ours(where, as_text(error))) from error
     if not is_whole:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, hub_page
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import to_be_made
 from wmtp_assets.operations.status import FileStatus, Status, files_status, status_of
@@ -124,8 +124,7 @@ def _source(artifact: Artifact, document: Document) -> dict[str, Any]:
         }
     else:
         return {}
-    prefix = "datasets/" if source["type"] == "dataset" else ""
-    page = f"https://huggingface.co/{prefix}{source['repo']}"
+    page = hub_page(source["type"], source["repo"])
     is_there = source["revision"] and source["endpoint"] != "sample"
     return {**source, "page": f"{page}/tree/{source['revision']}" if is_there else page}
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.model import first_error
 from wmtp_assets.base.strict_json import MAX_SIZE, check_values, parse_object
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
@@ -25,7 +26,6 @@ from wmtp_assets.datasets.comparing import (
     columns_of,
     compare_lines,
     count_rows,
-    first_error,
     progress_of,
     raw_problems,
     rows_of_split,
