@@ -20,7 +20,7 @@ from wmtp_assets.catalogue.specs import (
 from wmtp_assets.components.artifacts import asset_of
 from wmtp_assets.components.checks import checks_of
 from wmtp_assets.components.upstream import source_of
-from wmtp_assets.kinds.registry import artifacts_of, load_catalogue
+from wmtp_assets.kinds.registry import load_catalogue
 
 
 def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
@@ -38,7 +38,7 @@ def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
 
 
 class _Family(dg.Component):
-    """A component whose attributes are a spec."""
+    """A component whose attributes are a spec; its artifacts are those of the catalogue."""
 
     spec_class: ClassVar[type[Spec]]
 
@@ -54,10 +54,8 @@ class _Family(dg.Component):
         return cls(cls.spec_class.model_validate(attributes))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return definitions_of(self.artifacts(context))
-
-    def artifacts(self, context: dg.ComponentLoadContext) -> Iterable[Artifact]:
-        return artifacts_of(self.spec)
+        catalogue = load_catalogue(context.defs_module_path)
+        return definitions_of(item for item in catalogue if item.spec.name == self.spec.name)
 
 
 class CheckpointModel(_Family):
@@ -80,20 +78,13 @@ class AlpacaDataset(_Family):
     spec_class = DatasetSpec
 
 
-class _Summary(_Family):
-    """A component whose artifact is made of those of all others."""
-
-    def artifacts(self, context: dg.ComponentLoadContext) -> Iterable[Artifact]:
-        return [load_catalogue(context.defs_module_path)[self.spec.name]]
-
-
-class ParameterSnapshot(_Summary):
+class ParameterSnapshot(_Family):
     """The parameters of every model in one file: asset <name>."""
 
     spec_class = SnapshotSpec
 
 
-class GeneratedDocument(_Summary):
+class GeneratedDocument(_Family):
     """A document that is generated from the artifacts: asset <name>."""
 
     spec_class = DocumentSpec

@@ -34,9 +34,9 @@ def card(facts: Facts) -> bytes:
         repository=origin.repository,
         front_matter=Markdown(yaml.safe_dump(_front_matter(facts, origin), **_YAML).rstrip("\n")),
         variants=[
-            artifact
-            for artifact in catalogue
-            if artifact.spec == spec and artifact.dtype not in (None, model.artifact.dtype)
+            other
+            for other in catalogue
+            if other.spec.name == spec.name and other.dtype not in (None, model.artifact.dtype)
         ],
     )
 
@@ -55,7 +55,7 @@ def _front_matter(facts: Facts, origin: ModelSpec) -> dict[str, Any]:
         "library_name": "safetensors" if origin.family == "meta_mtp" else "transformers",
         "tags": [
             "wmtp",
-            *(("micro",) if origin is not facts.about.spec else ()),
+            *(("micro",) if origin.name != facts.about.spec.name else ()),
             *(("sample",) if facts.is_sample else ()),
         ],
     }

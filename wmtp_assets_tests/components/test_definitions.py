@@ -9,11 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 import wmtp_assets
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
+from wmtp_assets.components import types
+from wmtp_assets.components.artifacts import asset_of
 from wmtp_assets.components.published import PUBLISHED
+from wmtp_assets.definitions import defs
 from wmtp_assets.kinds.registry import load_catalogue
 
 PACKAGE = Path(wmtp_assets.__file__).parent
@@ -52,6 +57,22 @@ def test_definitions_load_without_heavy_libraries() -> None:
     }
     artifacts = {artifact.key for artifact in load_catalogue()}
     assert sorted(keys) == sorted(artifacts | repositories | PUBLISHED.keys())
+
+
+def test_components_make_the_artifacts_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that Dagster made from specs of its own lacked what ``wmtp verify`` found in those of
+    the catalogue, with the same ``defs.yaml`` under both."""
+    made: list[Artifact] = []
+
+    def collect(artifact: Artifact) -> dg.AssetsDefinition:
+        made.append(artifact)
+        return asset_of(artifact)
+
+    monkeypatch.setattr(types, "asset_of", collect)
+    defs()
+    there = load_catalogue()
+    assert {artifact.key: artifact for artifact in made} == {item.key: item for item in there}
+    assert len(made) == len(list(there))
 
 
 @pytest.mark.parametrize(
