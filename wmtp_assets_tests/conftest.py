@@ -16,7 +16,7 @@ from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.repositories import build_repositories
 from wmtp_assets.storage.store import Store
-from wmtp_assets_tests.trees import link_tree
+from wmtp_assets_tests.trees import Copy, link_tree
 
 
 @cache
@@ -52,12 +52,17 @@ def good_root(sample_folder: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def good_copy(good_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """The copy of :func:`good_root` that the tests of one process change in turn."""
+    return Copy(good_root, tmp_path_factory.mktemp("copy") / "storage")
+
+
 @pytest.fixture
-def root(good_root: Path, tmp_path: Path) -> Path:
+def root(good_copy: Copy) -> Path:
     """A copy of :func:`good_root`; change files through :func:`trees.damage` only."""
-    copy = tmp_path / "storage"
-    link_tree(good_root, copy)
-    return copy
+    good_copy.restore()
+    return good_copy.root
 
 
 @pytest.fixture

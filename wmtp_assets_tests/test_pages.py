@@ -13,7 +13,6 @@ from wmtp_assets.base.settings import Settings
 from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.pages import PROJECT, Block, Copy, blocks_of, pages
-from wmtp_assets_tests.quick import quick
 from wmtp_assets_tests.trees import damage
 
 DATASET = PROJECT / "docs/adding-a-dataset.md"
@@ -37,12 +36,10 @@ def test_marks_are_known() -> None:
             assert block.file or (block.language, block.mark) in known, (page, block)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "page",
-    quick(
-        [page for page in pages() if page not in (DATASET, MODEL, DOCUMENT, *ONE_PLACE)],
-        [PROJECT / "README.md"],
-    ),
+    [page for page in pages() if page not in (DATASET, MODEL, DOCUMENT, *ONE_PLACE)],
     ids=lambda page: page.name,
 )
 def test_commands_of_a_page(copy: Copy, page: Path) -> None:

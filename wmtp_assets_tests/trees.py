@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,63 @@ def link_tree(source: Path, target: Path) -> None:
         there.mkdir(parents=True, exist_ok=True)
         for name in files:
             os.link(Path(folder, name), there / name)
+
+
+class Copy:
+    """A copy of a good tree that is put right after each test, which takes a tenth of the time of
+    linking and deleting it: a file whose inode is that of the original is the original."""
+
+    def __init__(self, good: Path, root: Path) -> None:
+        self.root = root
+        self._good = good
+        self._folders = {"": good.stat().st_mode}
+        self._files: dict[str, int] = {}
+        for entry in _entries(good):
+            name = entry.path[len(f"{good}/") :]
+            if entry.is_dir(follow_symlinks=False):
+                self._folders[name] = entry.stat().st_mode
+            else:
+                self._files[name] = entry.inode()
+
+    def restore(self) -> None:
+        """Make the copy what the original is."""
+        if self.root.is_symlink() or not self.root.is_dir():
+            self.root.unlink(missing_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
+        missing = dict(self._files)
+        folders = {""}
+        stack = [self.root]
+        while stack:
+            folder = stack.pop()
+            name = folder.as_posix()[len(f"{self.root}/") :]
+            if stat.S_IMODE(folder.stat().st_mode) != stat.S_IMODE(self._folders[name]):
+                folder.chmod(self._folders[name])
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    name = entry.path[len(f"{self.root}/") :]
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    if is_folder and name in self._folders:
+                        folders.add(name)
+                        stack.append(Path(entry.path))
+                    elif not is_folder and missing.get(name) == entry.inode():
+                        del missing[name]
+                    elif is_folder:
+                        shutil.rmtree(entry.path)
+                    else:
+                        Path(entry.path).unlink()
+        for name in sorted(self._folders.keys() - folders):
+            Path(self.root, name).mkdir()
+        for name in missing:
+            os.link(self._good / name, self.root / name)
+
+
+def _entries(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path)
 
 
 def damage(path: Path, change: Callable[[bytes], bytes]) -> None:

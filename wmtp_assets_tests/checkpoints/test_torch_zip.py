@@ -805,6 +805,7 @@ print(try_mutants(Path(sys.argv[1]), int(sys.argv[2])))
 """
 
 
+@pytest.mark.long
 def test_damaged_files_never_crash(path: Path) -> None:
     """In a process of its own, since torch's reader is C++: refused or read, nothing else.
 

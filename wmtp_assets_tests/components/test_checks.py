@@ -375,7 +375,7 @@ def test_every_check_has_a_damage() -> None:
 
 @pytest.mark.parametrize(
     ("key", "check"),
-    quick(DAMAGES, first_of_each(DAMAGES, lambda pair: pair[1])),
+    quick(DAMAGES, first_of_each(DAMAGES, lambda pair: pair[1])[::3]),
     ids=lambda value: value,
 )
 def test_failed_check_stops_downstream(store: Store, run: Run, key: str, check: str) -> None:

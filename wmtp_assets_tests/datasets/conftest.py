@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.contests import commit_raw, commit_tokenizer, make, small_repository
-from wmtp_assets_tests.trees import link_tree
+from wmtp_assets_tests.trees import Copy
 
 
 @pytest.fixture
@@ -32,8 +30,14 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
+@pytest.fixture(scope="session")
+def small_copy(small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """The copy of it that the tests of one process change in turn."""
+    return Copy(small_store.root, tmp_path_factory.mktemp("copy") / "storage")
+
+
 @pytest.fixture
-def contests(small_store: Store, tmp_path: Path) -> Store:
+def contests(small_store: Store, small_copy: Copy) -> Store:
     """A copy of it."""
-    link_tree(small_store.root, tmp_path / "storage")
-    return Store(Settings("sample", tmp_path / "storage"), small_store.catalogue)
+    small_copy.restore()
+    return Store(Settings("sample", small_copy.root), small_store.catalogue)

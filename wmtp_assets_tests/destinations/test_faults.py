@@ -58,7 +58,7 @@ def state_of(there: dict[str, bytes], before: dict[str, bytes], local: dict[str,
     return "new" if there[MANIFEST] != before[MANIFEST] else "some names new"
 
 
-@pytest.mark.parametrize("fault", quick(PUBLISHING, PUBLISHING[::2]), ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", quick(PUBLISHING, PUBLISHING[::3]), ids=lambda fault: fault.name)
 def test_publishing(
     fault: Fault, front: Front, open_s3: OpenS3, bucket: str, tmp_path: Path
 ) -> None:
@@ -89,7 +89,7 @@ def test_publishing(
     assert state_of(objects(front, bucket), before, local) == "new"
 
 
-@pytest.mark.parametrize("fault", FETCHING, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", quick(FETCHING, FETCHING[::3]), ids=lambda fault: fault.name)
 def test_fetching(fault: Fault, front: Front, open_s3: OpenS3, tmp_path: Path) -> None:
     """The same, on the way back; an older generation is on the node."""
     node = commit_model(tmp_path / "node", 1)

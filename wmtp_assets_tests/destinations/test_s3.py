@@ -740,9 +740,9 @@ def send_killed(
     ("operation", "after", "is_untouched"),
     [
         ("UploadPart", 2, True),
-        ("CompleteMultipartUpload", 0, True),
-        ("CompleteMultipartUpload", 3, False),
-        ("PutObject", 0, False),
+        pytest.param("CompleteMultipartUpload", 0, True, marks=pytest.mark.long),
+        pytest.param("CompleteMultipartUpload", 3, False, marks=pytest.mark.long),
+        pytest.param("PutObject", 0, False, marks=pytest.mark.long),
     ],
 )
 def test_killed(

@@ -15,7 +15,7 @@ from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.rules.cases import apply
-from wmtp_assets_tests.trees import link_tree, tree
+from wmtp_assets_tests.trees import Copy, link_tree, tree
 
 NAME = "phase1_completion_report.md"
 
@@ -34,11 +34,10 @@ def applied_root(good_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return root
 
 
-@pytest.fixture
-def root(applied_root: Path, tmp_path: Path) -> Path:
-    """A copy of :func:`applied_root`; its :func:`store` is that of the tests."""
-    link_tree(applied_root, tmp_path / "storage")
-    return tmp_path / "storage"
+@pytest.fixture(scope="module")
+def good_copy(applied_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """The copy of :func:`applied_root` that is the ``root`` of the tests."""
+    return Copy(applied_root, tmp_path_factory.mktemp("copy") / "storage")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from wmtp_assets.sample.repositories import index_path, repository_folder
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.rules.cases import rewrite
-from wmtp_assets_tests.trees import damage, link_tree
+from wmtp_assets_tests.trees import Copy, damage, link_tree
 
 SOME, MANY = extent((4, 12), (18, 60))
 """How often each file is damaged, of processed rows and of what is made of them: many rules read
@@ -58,12 +58,17 @@ def little_root(good_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return root
 
 
+@pytest.fixture(scope="module")
+def good_copy(little_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """The copy of :func:`little_root` that is the ``root`` of the tests."""
+    return Copy(little_root, tmp_path_factory.mktemp("copy") / "storage")
+
+
 @pytest.fixture
-def little(little_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def little(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A copy to damage; results of rules are not made durable, there are thousands."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    link_tree(little_root, tmp_path / "storage")
-    return Store(Settings("sample", tmp_path / "storage"), load_catalogue())
+    return store
 
 
 def mangled(data: bytes, chance: random.Random) -> bytes:
