@@ -79,4 +79,5 @@ check: install
 	@$(ENVIRONMENT) dg check defs
 
 clean:
-	rm -rf .venv .dagster/sample build *.egg-info
+	rm -rf .venv build *.egg-info
+	find .dagster/sample -mindepth 1 ! -name dagster.yaml -delete

@@ -4,32 +4,25 @@
 _wmtp_project="$(CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]:-${(%):-%x}}")" > /dev/null && pwd)"
 . "$_wmtp_project/.venv/bin/activate" || return 1
 
-if [ "${WMTP_SOURCE:-sample}" = hub ]; then
-    export DAGSTER_HOME="$_wmtp_project/.dagster/hub"
-elif [ "${DAGSTER_HOME:-}" = "$_wmtp_project/.dagster/hub" ]; then
-    unset DAGSTER_HOME
-fi
+case "${DAGSTER_HOME:-}" in
+    "" | "$_wmtp_project/.dagster/"*)
+        if [ "${WMTP_SOURCE:-sample}" = hub ]; then
+            export DAGSTER_HOME="$_wmtp_project/.dagster/hub"
+        else
+            export DAGSTER_HOME="$_wmtp_project/.dagster/sample"
+        fi
+        ;;
+esac
 
-# `dagster asset`, `job`, `schedule` and `sensor` read no workspace.yaml: give them the module. An
-# exported DAGSTER_MODULE_NAME would break `dagster dev`. The instance is found from the project
-# folder only, and by `schedule` and `sensor` where DAGSTER_HOME names it.
-dagster() {
-    case "${1:-}" in
-        asset | job | schedule | sensor)
-            if [ $# -ge 2 ]; then
-                _wmtp_group="$1" _wmtp_command="$2"
-                shift 2
-                (
-                    cd "$_wmtp_project" || exit
-                    case "$_wmtp_group" in
-                        schedule | sensor) export DAGSTER_HOME="${DAGSTER_HOME:-$_wmtp_project}" ;;
-                    esac
-                    command dagster "$_wmtp_group" "$_wmtp_command" \
-                        -m wmtp_assets.definitions "$@"
-                )
-                return
-            fi
-            ;;
-    esac
-    (cd "$_wmtp_project" && command dagster "$@")
-}
+# Every option of every `dagster` command is read from the environment too. These tell the commands
+# that read no workspace.yaml what to load, from any folder, script or cron; an exported
+# DAGSTER_MODULE_NAME would break `dagster dev`.
+for _wmtp_command in ASSET_MATERIALIZE ASSET_LIST JOB_EXECUTE JOB_SCAFFOLD_CONFIG; do
+    export "DAGSTER_CLI_${_wmtp_command}_MODULE_NAME=wmtp_assets.definitions"
+done
+for _wmtp_command in DEV DEFINITIONS_VALIDATE JOB_LIST JOB_PRINT JOB_LAUNCH JOB_BACKFILL \
+    SCHEDULE_PREVIEW SCHEDULE_LIST SCHEDULE_START SCHEDULE_STOP SCHEDULE_LOGS SCHEDULE_RESTART \
+    SENSOR_LIST SENSOR_START SENSOR_STOP SENSOR_PREVIEW SENSOR_CURSOR; do
+    export "DAGSTER_CLI_${_wmtp_command}_WORKSPACE=$_wmtp_project/workspace.yaml"
+done
+unset _wmtp_command

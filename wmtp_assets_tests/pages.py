@@ -30,7 +30,19 @@ COPIED = (
     "dagster.yaml",
     "pyproject.toml",
     "workspace.yaml",
+    ".dagster/hub/dagster.yaml",
+    ".dagster/hub/wmtp_source",
+    ".dagster/sample/dagster.yaml",
 )
+"""What a project folder has besides the package."""
+
+
+def copy_project(folder: Path) -> None:
+    """Make a project folder without the package."""
+    for name in COPIED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / name, folder / name)
+
 
 _BLOCK = re.compile(r"^```(?P<language>\w+) ?(?P<mark>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 
@@ -77,9 +89,7 @@ class Copy:
     def make(cls, folder: Path, root: Path) -> Copy:
         """Copy what runs; the environment with the libraries is shared, and ``root`` is moved to
         where the project has the sample."""
-        (folder / ".dagster/hub").mkdir(parents=True)
-        for name in (*COPIED, ".dagster/hub/dagster.yaml", ".dagster/hub/wmtp_source"):
-            shutil.copy(PROJECT / name, folder / name)
+        copy_project(folder)
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PROJECT / "wmtp_assets", folder / "wmtp_assets", ignore=ignored)
         (folder / ".venv").symlink_to(sys.prefix)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -21,19 +20,11 @@ from wmtp_assets.components.instance import prepare_instance
 from wmtp_assets.definitions import defs
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.test_artifacts import EVERYTHING_FOR_MICRO
+from wmtp_assets_tests.pages import copy_project
 from wmtp_assets_tests.trees import damage, flip
 from wmtp_assets_tests.webserver import serving
 
 PROJECT = Path(__file__).parents[2]
-COPIED = (
-    "Makefile",
-    "activate.sh",
-    "constraints.txt",
-    "dagster.yaml",
-    "pyproject.toml",
-    "workspace.yaml",
-)
-
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -41,9 +32,7 @@ Shell = Callable[..., subprocess.CompletedProcess[str]]
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder like the checkout, with an instance that nothing else uses."""
     folder = tmp_path / "project"
-    (folder / ".dagster/hub").mkdir(parents=True)
-    for name in (*COPIED, ".dagster/hub/dagster.yaml", ".dagster/hub/wmtp_source"):
-        shutil.copy(PROJECT / name, folder / name)
+    copy_project(folder)
     (folder / "wmtp_assets").symlink_to(PROJECT / "wmtp_assets")
     (folder / ".venv").symlink_to(sys.prefix)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
@@ -142,10 +131,11 @@ def test_tests_alone_on_the_command_line(shell: Shell, store: Store) -> None:
     assert shell("wmtp verify codecontests_raw codecontests_tests").returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("key", "everything"),
     [
-        pytest.param("micro_mtp", EVERYTHING_FOR_MICRO, marks=pytest.mark.long),
+        ("micro_mtp", EVERYTHING_FOR_MICRO),
         ("codecontests_tests", "codecontests_raw,codecontests_tests"),
     ],
 )
@@ -218,7 +208,9 @@ def test_each_source_has_its_instance(shell: Shell, project: Path) -> None:
         "export WMTP_SOURCE=hub; source activate.sh; unset WMTP_SOURCE; "
         "source activate.sh; echo [$DAGSTER_HOME]"
     )
-    assert left.stdout.strip() == "[]"
+    assert left.stdout.strip() == f"[{project / '.dagster/sample'}]"
+    own = shell("source activate.sh; echo $DAGSTER_HOME", DAGSTER_HOME="/srv/dagster")
+    assert own.stdout.strip() == "/srv/dagster"
 
     forgotten = shell("dg launch --assets humaneval_small", WMTP_SOURCE="hub")
     assert forgotten.returncode != 0
@@ -230,6 +222,23 @@ def test_each_source_has_its_instance(shell: Shell, project: Path) -> None:
     )
     other = shell(f"{remedy}; unset WMTP_SOURCE; dagster asset materialize --select humaneval_raw")
     assert "keeps the history of the source 'hub'" in other.stderr
+
+
+@pytest.mark.long
+def test_commands_work_wherever_programs_start_them(shell: Shell, project: Path) -> None:
+    """A shell function was found by neither ``timeout`` nor ``xargs`` nor a script, and gave
+    ``sensor`` another name of the code location than the daemon has."""
+    for caller in ("timeout 100 dagster {}", "echo {} | xargs dagster", "sh -c 'dagster {}'"):
+        listed = shell(f"source activate.sh; cd /; {caller.format('asset list')}")
+        assert "micro_mtp" in listed.stdout.split(), listed.stderr
+    for kind in ("sensor", "schedule", "job"):
+        listed = shell(f"source activate.sh; cd /; timeout 100 dagster {kind} list")
+        assert listed.returncode == 0, listed.stderr
+    stopped = shell("source activate.sh; cd /; timeout 100 dagster schedule stop integrity_daily")
+    assert stopped.returncode == 0, stopped.stderr
+    with dg.DagsterInstance.from_config(str(project)) as instance:
+        (state,) = instance.all_instigator_state()
+    assert state.origin.repository_origin.code_location_origin.location_name == "wmtp_assets"
 
 
 def test_activation_keeps_the_shell_usable(shell: Shell) -> None:
