@@ -74,13 +74,12 @@ def exchange(new: Path, current: Path) -> bool:
     current.rename(aside)
     try:
         new.rename(current)
+        try:
+            aside.rename(new)
+        except OSError:
+            current.rename(new)
+            raise
     except OSError:
-        aside.rename(current)
-        raise
-    try:
-        aside.rename(new)
-    except OSError:
-        current.rename(new)
         aside.rename(current)
         raise
     return True
@@ -135,9 +134,7 @@ def recover(current: Path) -> None:
     Call it under the lock that also covers :func:`exchange`.
     """
     aside = _aside(current)
-    if not aside.is_dir():
-        return
-    if current.exists():
+    if aside.is_dir() and current.exists():
         shutil.rmtree(aside)
-    else:
+    elif aside.is_dir():
         aside.rename(current)

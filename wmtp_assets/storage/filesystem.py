@@ -47,24 +47,21 @@ def lacking(folder: Path) -> list[str]:
     """
     if folder in _SOUND:
         return []
-    with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as name:
-        file, inner = Path(name, "file"), Path(name, "folder")
-        file.touch()
+    with (
+        tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as name,
+        Path(name, "file").open("xb") as file,
+    ):
+        inner = Path(name, "folder")
         inner.mkdir()
         attempts: dict[str, Callable[[], object]] = {
-            LOCKS: lambda: _lock(file),
-            LINKS: lambda: os.link(file, inner / "link"),
+            LOCKS: lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB),
+            LINKS: lambda: os.link(file.name, inner / "link"),
             RENAMES: lambda: inner.rename(Path(name, "renamed")),
         }
         found = [what for what, attempt in attempts.items() if _is_unsupported(attempt)]
     if not found:
         _SOUND.add(folder)
     return found
-
-
-def _lock(file: Path) -> None:
-    with file.open("rb+") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_unsupported(attempt: Callable[[], object]) -> bool:

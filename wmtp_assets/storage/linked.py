@@ -60,17 +60,16 @@ def _is_only_ours(root: Path, current: Path, ours: Collection[str]) -> bool:
     folders = {parent for path in files for parent in path.parents}
     for parent, inner, names in os.walk(current, onerror=raise_it):
         folder = Path(parent)
+        paths = [folder / name for name in names]
         if (
             folder not in folders
             or folder.lstat().st_dev != device
             or not os.access(folder, os.W_OK)
+            or any((folder / name).is_symlink() for name in inner)
+            or not files.issuperset(paths)
+            or not all(stat.S_ISREG(path.lstat().st_mode) for path in paths)
         ):
             return False
-        if any((folder / name).is_symlink() for name in inner):
-            return False
-        for path in (folder / name for name in names):
-            if path not in files or not stat.S_ISREG(path.lstat().st_mode):
-                return False
     return True
 
 

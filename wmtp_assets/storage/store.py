@@ -17,6 +17,7 @@ import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
@@ -41,9 +42,9 @@ from wmtp_assets.storage.files import (
     DISK_FULL,
     PART,
     HashedFile,
+    Hasher,
     fsync_folder,
     hash_file,
-    hash_stream,
     names_below,
     open_regular,
     raise_it,
@@ -58,6 +59,9 @@ _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _REFUSED = {*_READ_ONLY, *DISK_FULL, errno.EXDEV, errno.EIO, errno.ENOTDIR}
 """What a disk says, and no mistake of the program."""
 _NOT_REGULAR = {errno.ELOOP, errno.EINVAL, errno.ENXIO}
+
+_is_folder = os.path.isdir
+"""Whether a folder, or a link to one, is there and can be looked at."""
 
 
 class Staged:
@@ -190,8 +194,12 @@ class Store:
         reading(path)
         try:
             with self._explained(artifact, path), open_regular(path) as file:
-                size = os.fstat(file.fileno()).st_size
-                self._compare(artifact, path, f"{record.size} bytes", f"{size} bytes")
+                self._compare(
+                    artifact,
+                    path,
+                    f"{record.size} bytes",
+                    f"{os.fstat(file.fileno()).st_size} bytes",
+                )
                 data = file.read(record.size)
             found = hashlib.sha256(data).hexdigest()
             self._compare(artifact, path, f"SHA-256 {record.sha256}", f"SHA-256 {found}")
@@ -238,33 +246,29 @@ class Store:
         path = self.path(artifact, name)
         reading(path)
         with self._explained(artifact, path), open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-        self._compare(artifact, path, f"{record.size} bytes", f"{size} bytes")
-        unread = self.pieces(artifact).get(name) or [Piece(name, 0, record.size, record.sha256)]
-        begins = [piece.begin for piece in unread]
-        verified: set[int] = set()
+            self._compare(
+                artifact, path, f"{record.size} bytes", f"{os.fstat(file.fileno()).st_size} bytes"
+            )
+        there = self.pieces(artifact).get(name) or [Piece(name, 0, record.size, record.sha256)]
+        begins, ends = [piece.begin for piece in there], [piece.end for piece in there]
+
+        @cache
+        def verify_once(piece: Piece) -> None:
+            if not piece.place:
+                progress = Progress(f"verifying {name}", record.size, say)
+                self.verify_file(artifact, name, progress.advance)
+                return
+            with self._explained(artifact, path), open_regular(path) as file:
+                file.seek(piece.begin)
+                found = Hasher().take(file, piece.end - piece.begin).record()
+            what = f"{path}, bytes {piece.begin} to {piece.begin + found.size},"
+            self._compare(artifact, what, f"SHA-256 {piece.sha256}", f"SHA-256 {found.sha256}")
 
         def verify(begin: int, end: int) -> None:
-            first = max(bisect_right(begins, begin) - 1, 0)
-            for number in range(first, bisect_left(begins, end)):
-                piece = unread[number]
-                if number in verified or piece.end <= begin:
-                    continue
-                if piece.place:
-                    self._verify_piece(artifact, path, piece)
-                else:
-                    progress = Progress(f"verifying {name}", record.size, say)
-                    self.verify_file(artifact, name, progress.advance)
-                verified.add(number)
+            for piece in there[bisect_right(ends, begin) : bisect_left(begins, end)]:
+                verify_once(piece)
 
         return path, verify
-
-    def _verify_piece(self, artifact: Artifact, path: Path, piece: Piece) -> None:
-        with self._explained(artifact, path), open_regular(path) as file:
-            file.seek(piece.begin)
-            found = hash_stream(file, piece.end - piece.begin)
-        what = f"{path}, bytes {piece.begin} to {piece.begin + found.size},"
-        self._compare(artifact, what, f"SHA-256 {piece.sha256}", f"SHA-256 {found.sha256}")
 
     def pieces(self, artifact: Artifact) -> dict[str, list[Piece]]:
         """The pieces of each large file of a committed artifact, and their hashes.
@@ -427,8 +431,8 @@ class Store:
                 )
         there = [path for path in above if _is_folder(path)]
         if there and not os.access(there[-1], os.W_OK | os.X_OK):
-            reason = os.strerror(errno.EACCES)
-            raise self._refused(artifact.key, OSError(errno.EACCES, reason, str(there[-1])))
+            refusal = errno.EACCES, os.strerror(errno.EACCES), str(there[-1])
+            raise self._refused(artifact.key, OSError(*refusal))
         for path in (self.root / name for name in artifact.copied):
             if _is_folder(path):
                 raise StoreError(
@@ -470,12 +474,10 @@ class Store:
         try:
             yield
         except OSError as error:
-            if error.errno not in _REFUSED:
-                raise
             where = error.filename
-            is_named = isinstance(where, (str, os.PathLike))
+            is_named = isinstance(where, str | os.PathLike)
             is_elsewhere = is_named and not Path(where).is_relative_to(self.root)
-            if is_elsewhere and error.errno not in (*DISK_FULL, errno.EXDEV):
+            if error.errno not in ({*DISK_FULL, errno.EXDEV} if is_elsewhere else _REFUSED):
                 raise
             if error.errno == errno.EXDEV:
                 raise StoreError(
@@ -542,15 +544,17 @@ class Store:
                 previous = self.manifest(artifact)
             except (MissingArtifact, CorruptArtifact):
                 previous = None
-            if previous is not None:
-                said, kept = previous.document, artifact.recorded
-                recorded = {k: said[k] for k in kept if k in said and k in description}
-                description = {**description, **recorded}
-            data = manifest.seal(description, staged.files, created_at or timestamp(), previous)
+            before = previous.document if previous else {}
+            kept = {
+                key: before[key] for key in artifact.recorded if key in before.keys() & description
+            }
+            said = {**description, **kept}
+            data = manifest.seal(said, staged.files, created_at or timestamp(), previous)
             sealed = manifest.parse(data, str(self.manifest_path(artifact)))
             if target.is_dir():
-                made = previous.files.keys() if previous else frozenset()
-                _carry_over(artifact, target, staged.folder, made, say)
+                _carry_over(
+                    artifact, target, staged.folder, previous.files if previous else (), say
+                )
             write_new(staged.folder / artifact.manifest, data)
             install(staged.folder, target)
             if staged.folder.is_dir():
@@ -567,8 +571,7 @@ class Store:
         """
         with self._explained_refusal(artifact), self.lock(artifact.unit):
             self._recover(artifact)
-            committed = self.manifest(artifact)
-            data = manifest.amend(committed, changes)
+            data = manifest.amend(self.manifest(artifact), changes)
             amended = manifest.parse(data, str(self.manifest_path(artifact)))
             # not beside the manifest: there it would stay for ever if this process were killed
             draft = self.internal / "amended" / artifact.key
@@ -674,14 +677,6 @@ def _set_aside(path: Path, kept: Path, *, is_replaced: bool = False) -> None:
     fsync_folder(kept.parent)
 
 
-def _is_folder(path: Path) -> bool:
-    """Whether a folder, or a link to one, is there and can be looked at."""
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except OSError:
-        return False
-
-
 def _files_below(folder: Path) -> Iterator[PurePosixPath]:
     """What :func:`names_below` finds, relative to ``folder``."""
     for path in names_below(folder, raise_it):
@@ -698,10 +693,9 @@ def _carry_over(
             is kept and said, unless a new file has its name.
     """
     for path in _files_below(source):
-        if path.parts[0] == artifact.manifest:  # a folder in its place: it stays in what was before
-            continue
         is_foreign = artifact.is_carried_over(str(path))
-        if not is_foreign and str(path) in made:
+        # below a folder in the manifest's place: that stays in what was before
+        if path.parts[0] == artifact.manifest or (not is_foreign and str(path) in made):
             continue
         try:
             (target / path.parent).mkdir(parents=True, exist_ok=True)
@@ -717,12 +711,9 @@ def _carry_over(
 def drop_shared(old: Path, current: Path) -> None:
     """Remove from ``old`` the names of files that ``current`` holds too, and empty folders."""
     for path in list(_files_below(old)):
-        try:
-            is_shared = os.path.samestat((old / path).lstat(), (current / path).lstat())
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if is_shared:
-            (old / path).unlink()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat((old / path).lstat(), (current / path).lstat()):
+                (old / path).unlink()
     for folder, _, _ in os.walk(old, topdown=False):
         if not any(Path(folder).iterdir()):
             Path(folder).rmdir()
