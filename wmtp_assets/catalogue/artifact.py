@@ -7,8 +7,8 @@ Nothing here touches the disk, and nothing asks for the kind of an artifact: wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.specs import (
@@ -78,10 +78,6 @@ class Artifact(Generic[S]):
     is_generated: bool = False
     is_summary: bool = False
     section: Any = field(default=None, hash=False)
-
-    def in_section(self, section: Any) -> Self:
-        """The same artifact with the section of its spec that is about its kind."""
-        return replace(self, section=section)
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -157,8 +153,7 @@ class Catalogue:
 
     def tokenizer(self, spec: ModelSpec) -> TokenizerSpec:
         """The facts about a model's tokenizer, its own or those of the one it is shared with."""
-        owner = spec.tokenizer.shared_with or spec.name
-        return self.models[owner].tokenizer
+        return self.models[spec.tokenizer.shared_with or spec.name].tokenizer
 
     def shared_tokenizer(self, spec: ModelSpec | MicroSpec) -> Artifact[ModelSpec] | None:
         """The tokenizer of another model that a model's tokenizer is identical with."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
-from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.documents.document import build_document, load_document
@@ -15,24 +13,19 @@ from wmtp_assets.kinds.registry import rules_of
 
 def artifacts_of_kind(
     kind: str, spec: DocumentSpec, before: Before
-) -> Iterator[Artifact[DocumentSpec]]:
+) -> list[Artifact[DocumentSpec]]:
     """``<name>``: one file below ``docs/``, about all artifacts before it, if it is of a kind.
 
     Raises:
         SpecError: if there is no document of the name.
     """
-    try:
-        document = load_document(spec.document)
-    except SpecError as error:
-        raise SpecError(f"{spec.declared_in or spec.name}: attributes.document: {error}") from error
-    if document.kind != kind:
-        return
+    document = load_document(spec.document)
     about = [
         item
         for item in before
         if document.is_of_documents or not isinstance(item.spec, DocumentSpec)
     ]
-    yield Artifact(
+    made = Artifact(
         spec.name,
         kind,
         spec,
@@ -47,6 +40,7 @@ def artifacts_of_kind(
         is_generated=True,
         is_summary=True,
     )
+    return [made] if document.kind == kind else []
 
 
 KIND = Kind[DocumentSpec](

@@ -40,7 +40,8 @@ class Kind(Generic[S]):
     Attributes:
         name: that of its module; manifests and ``wmtp status`` say it.
         specs: the types of spec that may have artifacts of this kind.
-        artifacts: a spec, and what is made before → its artifacts of this kind.
+        artifacts: a spec, and what is made before → its artifacts of this kind. A field of the
+            spec that asks for what cannot be is a ``SpecError`` that begins with its name.
         build: makes one; see :mod:`wmtp_assets.storage.build`.
         version: of the builder; raised when the same upstream content becomes other bytes.
         fields: the fields of the spec that decide about the bytes, with dots into nested ones.
@@ -57,7 +58,7 @@ class Kind(Generic[S]):
 
     name: str
     specs: tuple[type[S], ...]
-    artifacts: Callable[[S, Before], Iterator[Artifact[S]]]
+    artifacts: Callable[[S, Before], Iterable[Artifact[S]]]
     build: Callable[[Build[S]], Document]
     words: str
     tags: tuple[str, ...]

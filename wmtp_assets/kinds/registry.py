@@ -6,16 +6,16 @@ folder ``rules/`` of the package or of a room, or ``rules.py`` of a room, has ru
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from wmtp_assets import kinds
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.model import first_problem
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
@@ -43,7 +43,7 @@ def all_kinds() -> Mapping[str, Kind[Any]]:
         SpecError: if a module's kind has another name than the module.
     """
     found: dict[str, Kind[Any]] = {}
-    for module in _modules(kinds.__name__):
+    for module in _modules("kinds/[!_]*.py"):
         kind = getattr(module, "KIND", None)
         if isinstance(kind, Kind):
             name = module.__name__.rpartition(".")[2]
@@ -61,29 +61,19 @@ def kind_of(artifact: Artifact[Any]) -> Kind[Any]:
 @cache
 def all_rules() -> tuple[Rule[Any], ...]:
     """Every rule: those about all kinds first, then room by room."""
-    rooms = [room.name for room in pkgutil.iter_modules([str(PACKAGE)]) if room.ispkg]
-    places = ["rules", *(f"{room}.rules" for room in rooms), "kinds"]
-    return tuple(
-        rule
-        for place in places
-        for module in _modules(f"{PACKAGE.name}.{place}")
-        for rule in getattr(module, "RULES", ())
-    )
+    places = (["rules/[!_]*.py"], ["*/rules.py", "*/rules/[!_]*.py"], ["kinds/[!_]*.py"])
+    modules = chain.from_iterable(_modules(*patterns) for patterns in places)
+    return tuple(rule for module in modules for rule in getattr(module, "RULES", ()))
 
 
-def _modules(name: str) -> Iterator[Any]:
-    """The modules of a package, or a single module; none where there is nothing of the name.
+def _modules(*patterns: str) -> Iterator[Any]:
+    """The modules of the package whose files match, in the order of their names.
 
-    The room above it is not imported for that: ``components/`` needs Dagster.
+    Only the rooms that have some are imported: ``components/`` needs Dagster.
     """
-    _, *folders, last = name.split(".")
-    above = str(Path(PACKAGE, *folders))
-    if last not in {module.name for module in pkgutil.iter_modules([above])}:
-        return
-    package = import_module(name)
-    yield package
-    for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
-        yield import_module(f"{name}.{module.name}")
+    for path in sorted(path for pattern in patterns for path in PACKAGE.glob(pattern)):
+        name = path.relative_to(PACKAGE.parent).with_suffix("")
+        yield import_module(".".join(name.parts))
 
 
 def kinds_of(rule: Rule[Any]) -> tuple[str, ...]:
@@ -117,24 +107,13 @@ def expand(specs: Sequence[Spec]) -> Catalogue:
     for spec in sorted(specs, key=_turn):
         for artifact in _upstream_first(_artifacts_of(spec, [*made.values()])):
             if artifact.key in made:
-                first = made[artifact.key].spec
-                raise SpecError(
-                    f"{_where(spec)}: {artifact.key!r} is already declared by {_where(first)}"
-                )
+                first = made[artifact.key].spec.where
+                raise SpecError(f"{spec.where}: {artifact.key!r} is already declared by {first}")
             made[artifact.key] = artifact
     catalogue = Catalogue(specs, made.values())
     for artifact in catalogue:
         _check_upstream(catalogue, artifact)
     return catalogue
-
-
-def artifacts_of(spec: Spec) -> tuple[Artifact[Any], ...]:
-    """The artifacts of one spec, upstream first, of which the others need not be known."""
-    return tuple(_upstream_first(_artifacts_of(spec, ())))
-
-
-def _where(spec: Spec) -> str:
-    return str(spec.declared_in or spec.name)
 
 
 def _turn(spec: Spec) -> tuple[int, int, bool]:
@@ -144,12 +123,14 @@ def _turn(spec: Spec) -> tuple[int, int, bool]:
     return [*SPEC_OF_COMPONENT.values()].index(type(spec)), order, shares
 
 
-def _artifacts_of(spec: Spec, before: Sequence[Artifact[Any]]) -> Iterator[Artifact[Any]]:
+def _artifacts_of(spec: Spec, before: Sequence[Artifact[Any]]) -> list[Artifact[Any]]:
     known = {name: kind for name, kind in all_kinds().items() if isinstance(spec, kind.specs)}
     sections = _sections(spec, known)
-    for name, kind in known.items():
-        for artifact in kind.artifacts(spec, before):
-            yield artifact.in_section(sections.get(name))
+    try:
+        made = [item for kind in known.values() for item in kind.artifacts(spec, before)]
+    except SpecError as error:
+        raise SpecError(f"{spec.where}: attributes.{error}") from error
+    return [replace(artifact, section=sections.get(artifact.kind)) for artifact in made]
 
 
 def _sections(spec: Spec, known: Mapping[str, Kind[Any]]) -> dict[str, Any]:
@@ -160,14 +141,14 @@ def _sections(spec: Spec, known: Mapping[str, Kind[Any]]) -> dict[str, Any]:
         model = models.get(name)
         if model is None:
             raise SpecError(
-                f"{_where(spec)}: sections.{name}: no kind of artifact has this section; known: "
+                f"{spec.where}: sections.{name}: no kind of artifact has this section; known: "
                 + (", ".join(models) or "none")
             )
         try:
             parsed[name] = model.model_validate(spec.sections.get(name, {}))
         except ValidationError as error:
             problem = first_problem(error, "sections", name)
-            raise SpecError(f"{_where(spec)}: {problem}") from error
+            raise SpecError(f"{spec.where}: {problem}") from error
     return parsed
 
 
@@ -182,15 +163,13 @@ def _upstream_first(artifacts: Iterable[Artifact[Any]]) -> Iterator[Artifact[Any
 
 
 def _check_models(specs: Sequence[Spec]) -> None:
-    models = {spec.name: spec for spec in specs if isinstance(spec, ModelSpec)}
-    for spec in models.values():
-        shared = spec.tokenizer.shared_with
-        owner = models.get(shared) if shared is not None else None
-        if shared is not None and (owner is None or owner.tokenizer.shared_with is not None):
+    models = {spec.name: spec.tokenizer for spec in specs if isinstance(spec, ModelSpec)}
+    own = [name for name, tokenizer in models.items() if tokenizer.shared_with is None]
+    for name, tokenizer in models.items():
+        if tokenizer.shared_with not in (None, *own):
             raise SpecError(
-                f"{spec.name}: tokenizer.shared_with: {shared} is no model with a tokenizer of its "
-                "own; those are: "
-                + ", ".join(m.name for m in models.values() if m.tokenizer.vocab_size)
+                f"{name}: tokenizer.shared_with: {tokenizer.shared_with} is no model with a "
+                f"tokenizer of its own; those are: {', '.join(own)}"
             )
     for spec in specs:
         if isinstance(spec, MicroSpec) and spec.parent not in models:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import DTYPE_SUFFIXES, DType, ModelSpec
 from wmtp_assets.checkpoints.convert import build_safetensors
-from wmtp_assets.kinds import checkpoint
+from wmtp_assets.checkpoints.families import FAMILIES
+from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, TensorEntry
+from wmtp_assets.documents.pictures import parts
 from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Store
 
 BYTES: Mapping[DType, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Of a number."""
@@ -50,6 +55,17 @@ def _size(artifact: Artifact[ModelSpec], raw: int) -> float:
     return raw * BYTES[artifact.dtype or "float32"] / 4
 
 
+def pictures(
+    store: Store, artifact: Artifact[Any], document: Document
+) -> Iterable[tuple[str, bytes]]:
+    """Bytes by part of the model, which may be a micro model."""
+    sizes = {
+        name: TensorEntry(name, DTYPE_CODES[tensor["dtype"]], tuple(tensor["shape"])).size
+        for name, tensor in document["checkpoint"]["tensors"].items()
+    }
+    yield "size_by_part", parts(FAMILIES[store.catalogue.family(artifact.spec)], sizes)
+
+
 KIND = Kind[ModelSpec](
     "safetensors",
     (ModelSpec,),
@@ -59,5 +75,5 @@ KIND = Kind[ModelSpec](
     tags=("pytorch", "safetensors"),
     fields=("folder", "family", "dtype", "files", "target_device", "status"),
     size=_size,
-    pictures=checkpoint.pictures,
+    pictures=pictures,
 )
