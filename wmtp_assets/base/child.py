@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import Say, human_bytes, silent
@@ -55,10 +55,8 @@ class ChildDied(WmtpError):
         return ChildDied, (self.reading, self.cause)
 
 
-class Run(Protocol):
-    """How a function is called: here (:func:`directly`) or in the child (:func:`call`)."""
-
-    def __call__(self, function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any: ...
+Run = Callable[..., Any]
+"""How a function is called: here (:func:`directly`) or in the child (:func:`call`)."""
 
 
 def directly(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
@@ -267,5 +265,5 @@ def _packed(name: str, answer: tuple[str, Any]) -> bytes:
     except Exception as error:
         text = "".join(traceback.format_exception(answer[1])) if answer[0] == "error" else ""
         problem = TypeError(f"{name}: {answer[0]} of no use here: {error!r}\n{text}")
-        return pickle.dumps(("error", problem))
+        data = pickle.dumps(("error", problem))
     return data

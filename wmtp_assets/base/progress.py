@@ -52,8 +52,7 @@ def pace(done: float, share: float, seconds: float, unit: Callable[[float], str]
         unit: says an amount.
     """
     seconds = max(seconds, 1e-6)
-    left = max(seconds / share - seconds, 0)
-    return f"{unit(done / seconds)}/s, {human_seconds(left)} left"
+    return f"{unit(done / seconds)}/s, {human_seconds(max(seconds / share - seconds, 0))} left"
 
 
 class Terminal:

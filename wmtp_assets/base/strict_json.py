@@ -57,16 +57,6 @@ def read_small(path: Path, max_size: int = MAX_SIZE) -> bytes:
         return file.read()
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a small file.
-
-    Raises:
-        ValueError: as :func:`parse_object`.
-        OSError: if it cannot be read.
-    """
-    return parse_object(read_small(path))
-
-
 def check_values(data: bytes, max_values: int = MAX_VALUES) -> None:
     """Require that a JSON document has few values, whatever else it is.
 
@@ -101,11 +91,13 @@ def parse_object(
     if b"\0" in data:
         raise ValueError(f"column {data.index(0) + 1}: a NUL byte")
     try:
-        text = data.decode()
+        value = _DECODER.decode(data.decode())
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise ValueError(f"column {error.start + 1}: not UTF-8: {error.reason}") from error
-    try:
-        value = _DECODER.decode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError("a lone surrogate, which no UTF-8 text can hold") from error
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise ValueError(f"{line}column {error.colno}: {error.msg}") from error
@@ -115,11 +107,6 @@ def parse_object(
         raise ValueError(f"a {type(value).__name__}, not an object")
     if _is_deeper(value, MAX_DEPTH):
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
-    try:
-        if b"\\u" in data:
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("a lone surrogate, which no UTF-8 text can hold") from error
     return value
 
 

@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.specs import (
-    DatasetSpec,
     DType,
     FamilyName,
     MicroSpec,
@@ -96,8 +95,11 @@ class Artifact(Generic[S]):
 
     def is_owner(self, path: str) -> bool:
         """Whether ``path``, relative to ``base``, belongs to this asset."""
-        top = path.split("/", 1)[0]
-        return not self.owns or top in self.owns or path in (self.manifest, self.pieces)
+        return (
+            not self.owns
+            or path.split("/", 1)[0] in self.owns
+            or path in (self.manifest, self.pieces)
+        )
 
     def is_carried_over(self, path: str) -> bool:
         """Whether a commit keeps the file at ``path``, relative to ``base``, as it is."""
@@ -114,6 +116,7 @@ class Catalogue:
 
     def __init__(self, specs: Sequence[Spec], artifacts: Iterable[Artifact[Any]]) -> None:
         self.specs = tuple(specs)
+        self._models = {spec.name: spec for spec in specs if isinstance(spec, ModelSpec)}
         self._by_key = {artifact.key: artifact for artifact in artifacts}
 
     def __iter__(self) -> Iterator[Artifact[Any]]:
@@ -129,23 +132,9 @@ class Catalogue:
         """The artifacts of a kind."""
         return [artifact for artifact in self if artifact.kind == kind]
 
-    def downstream(self, artifact: Artifact[Any]) -> list[Artifact[Any]]:
-        """What is made from ``artifact``."""
-        return [other for other in self if artifact.key in other.upstream]
-
-    @property
-    def models(self) -> dict[str, ModelSpec]:
-        """The full-size models by name."""
-        return {spec.name: spec for spec in self.specs if isinstance(spec, ModelSpec)}
-
-    @property
-    def datasets(self) -> dict[str, DatasetSpec]:
-        """The datasets by name."""
-        return {spec.name: spec for spec in self.specs if isinstance(spec, DatasetSpec)}
-
     def root_of(self, spec: ModelSpec | MicroSpec) -> ModelSpec:
         """The full-size model that a model's bytes come from: its parent's, or itself."""
-        return self.models[spec.parent] if isinstance(spec, MicroSpec) else spec
+        return self._models[spec.parent] if isinstance(spec, MicroSpec) else spec
 
     def family(self, spec: ModelSpec | MicroSpec) -> FamilyName:
         """The naming scheme of a model's tensors."""
@@ -153,7 +142,7 @@ class Catalogue:
 
     def tokenizer(self, spec: ModelSpec) -> TokenizerSpec:
         """The facts about a model's tokenizer, its own or those of the one it is shared with."""
-        return self.models[spec.tokenizer.shared_with or spec.name].tokenizer
+        return self._models[spec.tokenizer.shared_with or spec.name].tokenizer
 
     def shared_tokenizer(self, spec: ModelSpec | MicroSpec) -> Artifact[ModelSpec] | None:
         """The tokenizer of another model that a model's tokenizer is identical with."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
@@ -64,8 +64,8 @@ class Repository(StrictModel):
     @property
     def most_bytes(self) -> int:
         """The largest number of bytes that :attr:`size` says."""
-        numbers = re.findall(r"\d+(?:\.\d+)?", self.size)
-        return round(max(map(float, numbers)) * _UNITS[self.size[-2:]])
+        *numbers, unit = self.size.replace(" to ", " ").split()
+        return round(max(map(float, numbers)) * _UNITS[unit])
 
     @property
     def page(self) -> str:
@@ -97,8 +97,8 @@ class ModelFiles(StrictModel):
 
     def all(self) -> tuple[str, ...]:
         """Every file that is downloaded."""
-        optional = (self.params, self.config, self.tokenizer)
-        return (self.checkpoint, *self.shards, *filter(None, optional))
+        named = (self.checkpoint, *self.shards, self.params, self.config, self.tokenizer)
+        return tuple(filter(None, named))
 
 
 class TokenizerSpec(StrictModel):
@@ -274,8 +274,9 @@ class SplitSpec(StrictModel):
             found = f"has {len(there)} of {total} shards of {', '.join(self.files)}"
             missing = sorted({*range(total)} - {number for _, number in there})
             if missing and len(totals) == 1:
-                names = ", ".join(f"{number:05}" for number in missing[:10])
-                raise ValueError(f"{found}; missing: {names}")
+                raise ValueError(
+                    f"{found}; missing: {', '.join(map('{:05}'.format, missing[:10]))}"
+                )
             if len(there) != total or len(totals) > 1:
                 raise ValueError(f"{found}; they are of more than one upload")
 
@@ -421,3 +422,28 @@ def load_specs(folder: Path = DEFS_FOLDER) -> tuple[Spec, ...]:
             if first is not spec:
                 raise SpecError(f"{spec.where}: {claim!r} is already declared by {first.where}")
     return specs
+
+
+def usable_for(use: str, dataset: str | None = None) -> tuple[str, ...]:
+    """The datasets that may be used for something.
+
+    Args:
+        use: ``verifiable_critic`` (training that reads is_correct), ``baseline`` or ``rho_1``
+            (training that does not), or ``evaluation``.
+        dataset: one that must be among them.
+
+    Raises:
+        SpecError: for an unknown use or dataset, or if ``dataset`` must not be used for it.
+    """
+    if use not in get_args(Use):
+        raise SpecError(f"{use!r} is no use of a dataset; those are: {', '.join(get_args(Use))}")
+    specs = {spec.name: spec for spec in load_specs() if isinstance(spec, DatasetSpec)}
+    names = tuple(name for name, spec in specs.items() if use in spec.uses)
+    if dataset is not None and dataset not in specs:
+        raise SpecError(f"{dataset!r} is no dataset; known: {', '.join(specs)}")
+    if dataset is not None and dataset not in names:
+        raise SpecError(
+            f"{dataset} must not be used for {use}: it is for {', '.join(specs[dataset].uses)}. "
+            f"Use one of: {', '.join(names) or 'none yet'}"
+        )
+    return names

@@ -7,8 +7,7 @@ from functools import partial
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.documents.document import build_document, load_document
-from wmtp_assets.kinds.kind import Before, Kind
-from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.kinds.registry import Before, Kind, rules_of
 
 
 def artifacts_of_kind(
@@ -20,12 +19,7 @@ def artifacts_of_kind(
         SpecError: if there is no document of the name.
     """
     document = load_document(spec.document)
-    about = [
-        item
-        for item in before
-        if document.is_of_documents or not isinstance(item.spec, DocumentSpec)
-    ]
-    made = Artifact(
+    one = Artifact(
         spec.name,
         kind,
         spec,
@@ -33,14 +27,18 @@ def artifacts_of_kind(
         spec.unit,
         manifest=f"{document.file.split('.')[0]}.metadata.json",
         owns=(document.file,),
-        roles={item.key: item.key for item in about},
+        roles={
+            item.key: item.key
+            for item in before
+            if document.is_of_documents or not isinstance(item.spec, DocumentSpec)
+        },
         optional=spec.is_optional,
         copied=(document.file,) if document.is_copied_to_root else (),
         recorded=document.recorded,
         is_generated=True,
         is_summary=True,
     )
-    return [made] if document.kind == kind else []
+    return [one] if document.kind == kind else []
 
 
 KIND = Kind[DocumentSpec](

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec
 from wmtp_assets.checkpoints.micro import build_micro
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.kinds.registry import Before, Kind
 from wmtp_assets.kinds.safetensors import pictures
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import SnapshotSpec
 from wmtp_assets.checkpoints.snapshot import build_snapshot
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.kinds.registry import Before, Kind
 
 
 def artifacts(spec: SnapshotSpec, before: Before) -> list[Artifact[SnapshotSpec]]:

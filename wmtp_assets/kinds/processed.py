@@ -8,7 +8,7 @@ from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.process import VERSION, build_processed, split_file
 from wmtp_assets.datasets.records import is_labelled
-from wmtp_assets.kinds.kind import Before, Kind, Rows
+from wmtp_assets.kinds.registry import Before, Kind, Rows
 
 
 def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
@@ -20,8 +20,7 @@ def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
     format_ = format_of(spec)
     if spec.evaluation and format_.read_evaluations is None:
         raise SpecError(f"evaluation: {spec.converter} has no tests of its own to write")
-    counts = any(split.expected for split in spec.splits.values())
-    if counts and not is_labelled(format_.record):
+    if any(split.expected for split in spec.splits.values()) and not is_labelled(format_.record):
         raise SpecError(
             f"splits: expected: rows of {spec.converter} do not say if they are correct"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.hub.download import build_raw
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.kinds.registry import Before, Kind
 
 Downloaded = ModelSpec | DatasetSpec
 

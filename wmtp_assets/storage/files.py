@@ -270,5 +270,4 @@ def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator
 
     for parent, folders, files in os.walk(folder, onerror=told):
         links = [name for name in folders if Path(parent, name).is_symlink()]
-        for name in (*files, *links):
-            yield Path(parent, name)
+        yield from (Path(parent, name) for name in (*files, *links))

@@ -17,13 +17,12 @@ import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
 from wmtp_assets.base.child import reading
-from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.errors import (
     CorruptArtifact,
     LackingFilesystem,
@@ -34,10 +33,10 @@ from wmtp_assets.base.errors import (
 )
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
-from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
+from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings, timestamp
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
 from wmtp_assets.storage import manifest, pieces
-from wmtp_assets.storage.exchange import install, is_cut_off, recover
+from wmtp_assets.storage.exchange import LOCKS, UNSUPPORTED, install, is_cut_off, lacking, recover
 from wmtp_assets.storage.files import (
     DISK_FULL,
     PART,
@@ -51,7 +50,6 @@ from wmtp_assets.storage.files import (
     replace_file,
     write_new,
 )
-from wmtp_assets.storage.filesystem import LOCKS, UNSUPPORTED, lacking
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.pieces import Cut, Piece, cut_parts
 
@@ -90,11 +88,8 @@ class Staged:
         target = self.folder / relative_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
 
-        def done(record: FileRecord) -> None:
-            self.files[path] = record
-
         parts = self.parts.setdefault(path, []) if in_parts else None
-        return HashedFile(target, done, advance, parts)
+        return HashedFile(target, partial(self.files.__setitem__, path), advance, parts)
 
     def place(self, path: str, source: Path, record: FileRecord, parts: list[str]) -> None:
         """Take over a file that was hashed, by a hard link: ``source`` keeps its name too.
@@ -255,8 +250,8 @@ class Store:
         @cache
         def verify_once(piece: Piece) -> None:
             if not piece.place:
-                progress = Progress(f"verifying {name}", record.size, say)
-                self.verify_file(artifact, name, progress.advance)
+                advance = Progress(f"verifying {name}", record.size, say).advance
+                self.verify_file(artifact, name, advance)
                 return
             with self._explained(artifact, path), open_regular(path) as file:
                 file.seek(piece.begin)
@@ -417,28 +412,26 @@ class Store:
         """
         self.check_source()
         above = [self.root / path for path in reversed(PurePosixPath(artifact.base).parents)]
-        for path in (*above, self.folder(artifact), self.internal):
-            if os.path.lexists(path) and not _is_folder(path):
-                what = "a link that leads to no folder" if path.is_symlink() else "no folder"
-                if path == self.root:
-                    raise WrongRoot(
-                        f"{path} cannot be the storage root: it is {what}. Set {ROOT_VARIABLE} to "
-                        "a folder, or unset it"
-                    )
-                raise StoreError(
-                    f"{path} is {what}, and in the way of {artifact.key}. Nothing was changed; "
-                    "move it away, then run this again"
+        taken = [
+            (path, "a link that leads to no folder" if path.is_symlink() else "no folder")
+            for path in (*above, self.folder(artifact), self.internal)
+            if os.path.lexists(path) and not _is_folder(path)
+        ]
+        copies = (self.root / name for name in artifact.copied)
+        for path, what in (*taken, *((path, "a folder") for path in copies if _is_folder(path))):
+            if path == self.root:
+                raise WrongRoot(
+                    f"{path} cannot be the storage root: it is {what}. Set {ROOT_VARIABLE} to a "
+                    "folder, or unset it"
                 )
+            raise StoreError(
+                f"{path} is {what}, and in the way of {artifact.key}. Nothing was changed; move it "
+                "away, then run this again"
+            )
         there = [path for path in above if _is_folder(path)]
         if there and not os.access(there[-1], os.W_OK | os.X_OK):
             refusal = errno.EACCES, os.strerror(errno.EACCES), str(there[-1])
             raise self._refused(artifact.key, OSError(*refusal))
-        for path in (self.root / name for name in artifact.copied):
-            if _is_folder(path):
-                raise StoreError(
-                    f"{path} is a folder, and in the way of a file of {artifact.key}. Nothing was "
-                    "changed; move it away, then run this again"
-                )
 
     @contextmanager
     def stage(self, artifact: Artifact, say: Say = silent) -> Iterator[Staged]:
@@ -475,8 +468,9 @@ class Store:
             yield
         except OSError as error:
             where = error.filename
-            is_named = isinstance(where, str | os.PathLike)
-            is_elsewhere = is_named and not Path(where).is_relative_to(self.root)
+            is_elsewhere = isinstance(where, str | os.PathLike) and not Path(where).is_relative_to(
+                self.root
+            )
             if error.errno not in ({*DISK_FULL, errno.EXDEV} if is_elsewhere else _REFUSED):
                 raise
             if error.errno == errno.EXDEV:
@@ -538,8 +532,7 @@ class Store:
             if artifact.is_carried_over(name):
                 raise ValueError(f"{artifact.key} does not own {name}")
         target = self.folder(artifact)
-        with self.lock(artifact.unit, say):
-            self._recover(artifact)
+        with self._in_unit(artifact, say):
             try:
                 previous = self.manifest(artifact)
             except (MissingArtifact, CorruptArtifact):
@@ -548,8 +541,9 @@ class Store:
             kept = {
                 key: before[key] for key in artifact.recorded if key in before.keys() & description
             }
-            said = {**description, **kept}
-            data = manifest.seal(said, staged.files, created_at or timestamp(), previous)
+            data = manifest.seal(
+                {**description, **kept}, staged.files, created_at or timestamp(), previous
+            )
             sealed = manifest.parse(data, str(self.manifest_path(artifact)))
             if target.is_dir():
                 _carry_over(
@@ -569,8 +563,7 @@ class Store:
             MissingArtifact, CorruptArtifact: as :meth:`manifest`.
             StoreError: if the disk is full or refuses.
         """
-        with self._explained_refusal(artifact), self.lock(artifact.unit):
-            self._recover(artifact)
+        with self._explained_refusal(artifact), self._in_unit(artifact):
             data = manifest.amend(self.manifest(artifact), changes)
             amended = manifest.parse(data, str(self.manifest_path(artifact)))
             # not beside the manifest: there it would stay for ever if this process were killed
@@ -598,8 +591,7 @@ class Store:
         moment = timestamp().replace(":", "")
         kept = self.internal / "quarantine" / artifact.key / f"{moment}-{os.getpid()}"
         base = self.folder(artifact)
-        with self.lock(artifact.unit, say):
-            self._recover(artifact)
+        with self._in_unit(artifact, say):
             for name in sorted(names):
                 for parent in reversed(PurePosixPath(name).parents[:-1]):
                     if (base / parent).is_symlink() or not (base / parent).is_dir():
@@ -618,12 +610,16 @@ class Store:
         """
         with self._explained_refusal(artifact):
             if any(is_cut_off(folder) for folder in self._exchanged(artifact)):
-                with self.lock(artifact.unit, say):
-                    self._recover(artifact)
+                with self._in_unit(artifact, say):
+                    pass
 
-    def _recover(self, artifact: Artifact) -> None:
-        for folder in self._exchanged(artifact):
-            recover(folder)
+    @contextmanager
+    def _in_unit(self, artifact: Artifact, say: Say = silent) -> Iterator[None]:
+        """The lock of the artifact's unit, after a commit there that was cut off is completed."""
+        with self.lock(artifact.unit, say):
+            for folder in self._exchanged(artifact):
+                recover(folder)
+            yield
 
     def _exchanged(self, artifact: Artifact) -> tuple[Path, Path]:
         """The folders whose exchange can take ``artifact`` away, outermost first."""
@@ -679,8 +675,8 @@ def _set_aside(path: Path, kept: Path, *, is_replaced: bool = False) -> None:
 
 def _files_below(folder: Path) -> Iterator[PurePosixPath]:
     """What :func:`names_below` finds, relative to ``folder``."""
-    for path in names_below(folder, raise_it):
-        yield PurePosixPath(path.relative_to(folder).as_posix())
+    paths = names_below(folder, raise_it)
+    return (PurePosixPath(path.relative_to(folder).as_posix()) for path in paths)
 
 
 def _carry_over(

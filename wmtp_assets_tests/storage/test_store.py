@@ -30,7 +30,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.base.clock import timestamp, utc_now
 from wmtp_assets.base.errors import (
     CorruptArtifact,
     MissingArtifact,
@@ -39,7 +38,7 @@ from wmtp_assets.base.errors import (
     WrongRoot,
 )
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.base.settings import Settings, Source
+from wmtp_assets.base.settings import Settings, Source, timestamp, utc_now
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.catalogue.specs import ModelFiles, ModelSpec, Repository, TokenizerSpec
 from wmtp_assets.kinds.registry import expand
