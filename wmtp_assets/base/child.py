@@ -104,14 +104,6 @@ def stop() -> None:
     _child = None
 
 
-def _folder() -> Path | None:
-    """The working folder; None: somebody removed it."""
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        return None
-
-
 class _Child:
     """The parent's end."""
 
@@ -137,7 +129,10 @@ class _Child:
         bar = getattr(say, "bar", None)
         bars: dict[int, Callable[[int], None]] = {}
         name = f"{function.__module__}:{function.__qualname__}"
-        request = name, args, bar is not None, dict(os.environ), _folder()
+        folder: Path | None = None
+        with suppress(FileNotFoundError):  # somebody removed it
+            folder = Path.cwd()
+        request = name, args, bar is not None, dict(os.environ), folder
         self._exchange(lambda: self._connection.send(request))
         while True:
             match self._exchange(self._connection.recv):

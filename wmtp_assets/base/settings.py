@@ -220,8 +220,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             "or 'hub' (the Hugging Face Hub)"
         )
     default = "storage" if source == "hub" else "storage/sample"
-    root = Path(ROOT_VARIABLE.read(environment) or default).expanduser()
-    return Settings("hub" if source == "hub" else "sample", project_folder() / root)
+    root = project_folder() / Path(ROOT_VARIABLE.read(environment) or default).expanduser()
+    return Settings("hub" if source == "hub" else "sample", root)
 
 
 def read_workers(environment: Mapping[str, str] = os.environ) -> int:

@@ -255,14 +255,13 @@ def _sections(spec: Spec, known: Mapping[str, Kind[Any]]) -> dict[str, Any]:
     models = {name: kind.section for name, kind in known.items() if kind.section is not None}
     parsed: dict[str, Any] = {}
     for name in {**models, **spec.sections}:
-        model = models.get(name)
-        if model is None:
+        if name not in models:
             raise SpecError(
                 f"{spec.where}: sections.{name}: no kind of artifact has this section; known: "
                 + (", ".join(models) or "none")
             )
         try:
-            parsed[name] = model.model_validate(spec.sections.get(name, {}))
+            parsed[name] = models[name].model_validate(spec.sections.get(name, {}))
         except ValidationError as error:
             raise SpecError(f"{spec.where}: {first_problem(error, 'sections', name)}") from error
     return parsed

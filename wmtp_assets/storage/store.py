@@ -250,8 +250,9 @@ class Store:
         @cache
         def verify_once(piece: Piece) -> None:
             if not piece.place:
-                advance = Progress(f"verifying {name}", record.size, say).advance
-                self.verify_file(artifact, name, advance)
+                self.verify_file(
+                    artifact, name, Progress(f"verifying {name}", record.size, say).advance
+                )
                 return
             with self._explained(artifact, path), open_regular(path) as file:
                 file.seek(piece.begin)
@@ -675,8 +676,9 @@ def _set_aside(path: Path, kept: Path, *, is_replaced: bool = False) -> None:
 
 def _files_below(folder: Path) -> Iterator[PurePosixPath]:
     """What :func:`names_below` finds, relative to ``folder``."""
-    paths = names_below(folder, raise_it)
-    return (PurePosixPath(path.relative_to(folder).as_posix()) for path in paths)
+    return (
+        PurePosixPath(path.relative_to(folder).as_posix()) for path in names_below(folder, raise_it)
+    )
 
 
 def _carry_over(
