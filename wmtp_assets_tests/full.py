@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
-from wmtp_assets.base.clock import timestamp
+from wmtp_assets.base.settings import timestamp
 
 PROJECT = Path(__file__).parents[1]
 PAGE = PROJECT / "docs/long-tests.md"

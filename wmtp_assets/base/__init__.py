@@ -1,1 +1,1 @@
-"""What everything else may use: errors, settings, clock, progress, JSON, child."""
+"""What everything else may use: errors, settings, progress, JSON, child."""

@@ -13,6 +13,7 @@ import mmap
 import os
 import pickle
 import queue
+import resource
 import signal
 import socket
 import subprocess
@@ -21,9 +22,10 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import Say, human_bytes, silent
@@ -53,10 +55,8 @@ class ChildDied(WmtpError):
         return ChildDied, (self.reading, self.cause)
 
 
-class Run(Protocol):
-    """How a function is called: here (:func:`directly`) or in the child (:func:`call`)."""
-
-    def __call__(self, function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any: ...
+Run = Callable[..., Any]
+"""How a function is called: here (:func:`directly`) or in the child (:func:`call`)."""
 
 
 def directly(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
@@ -67,15 +67,11 @@ def directly(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> 
 def reading(path: object) -> None:
     """Note which file is about to be parsed, should the process not survive it."""
     if _note is not None:
-        data = os.fsencode(str(path))[: _NOTE - 2]
-        _note[:2] = b"\0\0"
-        _note[2 : 2 + len(data)] = data
-        _note[:2] = len(data).to_bytes(2, "little")
+        _note[:] = os.fsencode(str(path))[:_NOTE].ljust(_NOTE, b"\0")
 
 
 def _read_note(note: mmap.mmap) -> str:
-    size = int.from_bytes(note[:2], "little")
-    return os.fsdecode(note[2 : 2 + size])
+    return os.fsdecode(note[:].rstrip(b"\0"))
 
 
 def call(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
@@ -91,8 +87,7 @@ def call(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
     """
     global _child
     with _lock:
-        if _child is None:
-            _child = _Child()
+        _child = _child or _Child()
         try:
             return _child.call(function, args, say)
         except BaseException:
@@ -107,14 +102,6 @@ def stop() -> None:
     if _child is not None:
         _child.end()
     _child = None
-
-
-def _folder() -> Path | None:
-    """The working folder; None: somebody removed it."""
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        return None
 
 
 class _Child:
@@ -138,11 +125,14 @@ class _Child:
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], say: Say) -> Any:
         self.is_idle = False
-        self._note[:2] = b"\0\0"
+        self._note[:] = bytes(_NOTE)
         bar = getattr(say, "bar", None)
         bars: dict[int, Callable[[int], None]] = {}
         name = f"{function.__module__}:{function.__qualname__}"
-        request = name, args, bar is not None, dict(os.environ), _folder()
+        folder: Path | None = None
+        with suppress(FileNotFoundError):  # somebody removed it
+            folder = Path.cwd()
+        request = name, args, bar is not None, dict(os.environ), folder
         self._exchange(lambda: self._connection.send(request))
         while True:
             match self._exchange(self._connection.recv):
@@ -220,27 +210,25 @@ class _SaidWithBars(_Said):
         return update
 
 
-def _limit_memory() -> None:
+def _receive(connection: Connection, requests: queue.SimpleQueue[Any]) -> None:
     try:
-        import resource
+        while True:
+            requests.put(connection.recv())
+    except (EOFError, OSError):
+        os._exit(1)
 
+
+def main() -> None:
+    """Do what the parent asks for through the descriptors on the command line, until it ends."""
+    global _note
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this one
+    with suppress(OSError, ValueError):  # a backstop only: not every system has it
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    except (ImportError, OSError, ValueError):  # a backstop only: not every system has it
-        pass
-
-
-def _serve(connection: Connection) -> NoReturn:
-    """Do what the parent asks for, until it ends."""
+    descriptor, shared = map(int, sys.argv[1:])
+    connection, note = Connection(descriptor), mmap.mmap(shared, _NOTE)
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def receive() -> None:
-        try:
-            while True:
-                requests.put(connection.recv())
-        except (EOFError, OSError):
-            os._exit(1)
-
-    threading.Thread(target=receive, daemon=True).start()
+    threading.Thread(target=_receive, args=(connection, requests), daemon=True).start()
+    _note = note
     while True:
         name, args, has_bars, environment, folder = requests.get()
         os.environ.clear()
@@ -252,8 +240,7 @@ def _serve(connection: Connection) -> NoReturn:
             module, _, function = name.partition(":")
             answer = "result", getattr(importlib.import_module(module), function)(*args, say)
         except MemoryError:
-            assert _note is not None
-            answer = "error", ChildDied(_read_note(_note), f"more than {human_bytes(MEMORY)}")
+            answer = "error", ChildDied(_read_note(note), f"more than {human_bytes(MEMORY)}")
         except BaseException as error:
             if not isinstance(error, WmtpError | OSError):
                 error.add_note(f"in the child process:\n{traceback.format_exc()}")
@@ -273,15 +260,5 @@ def _packed(name: str, answer: tuple[str, Any]) -> bytes:
     except Exception as error:
         text = "".join(traceback.format_exception(answer[1])) if answer[0] == "error" else ""
         problem = TypeError(f"{name}: {answer[0]} of no use here: {error!r}\n{text}")
-        return pickle.dumps(("error", problem))
+        data = pickle.dumps(("error", problem))
     return data
-
-
-def main() -> None:
-    """Serve the parent through the descriptors that the command line names."""
-    global _note
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this one
-    connection, note = map(int, sys.argv[1:])
-    _note = mmap.mmap(note, _NOTE)
-    _limit_memory()
-    _serve(Connection(connection))

@@ -64,9 +64,7 @@ class BadLine(InvalidInput):
 
     def __init__(self, path: Path, line: int, problem: str) -> None:
         super().__init__(f"{path}:{line}: {problem}")
-        self.path = path
-        self.line = line
-        self.problem = problem
+        self.path, self.line, self.problem = path, line, problem
 
     def __reduce__(self) -> tuple[type[BadLine], tuple[Path, int, str]]:
         return BadLine, (self.path, self.line, self.problem)

@@ -24,12 +24,8 @@ def human_bytes(size: float) -> str:
     """``size`` bytes in decimal units, as disks are sold: ``49.8 MB``."""
     if size < 999.5:
         return f"{size:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if size < 999.95:
-            return f"{size:.1f} {unit}"
-    size /= 1000
-    return f"{size:.1f} TB"
+    power = next((power for power in (1, 2, 3) if size < 999.95 * 1000**power), 4)
+    return f"{size / 1000**power:.1f} {' kMGT'[power]}B"
 
 
 def human_seconds(seconds: float) -> str:
@@ -56,8 +52,7 @@ def pace(done: float, share: float, seconds: float, unit: Callable[[float], str]
         unit: says an amount.
     """
     seconds = max(seconds, 1e-6)
-    left = max(seconds / share - seconds, 0)
-    return f"{unit(done / seconds)}/s, {human_seconds(left)} left"
+    return f"{unit(done / seconds)}/s, {human_seconds(max(seconds / share - seconds, 0))} left"
 
 
 class Terminal:
@@ -129,11 +124,10 @@ class Progress:
         quiet: float = 0.0,
     ) -> None:
         self._lock = threading.Lock()
-        self._quiet = quiet
-        self._name, self._total, self._say, self._clock = name, total, say, clock
-        self._done = 0
+        self._name, self._total, self._say = name, total, say
+        self._clock, self._quiet = clock, quiet
+        self._done = self._last_step = 0
         self._started = self._last = clock()
-        self._last_step = 0
         self._is_at_end = False
         bar = getattr(say, "bar", None)
         self._bar: Callable[[int], None] | None = bar and bar(name, total)

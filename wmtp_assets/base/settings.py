@@ -1,4 +1,4 @@
-"""What the environment decides: every variable is declared and read here.
+"""What the environment decides, the time too: every variable is declared and read here.
 
 ``docs/settings.md`` is made from it, by :mod:`wmtp_assets.operations.describe_settings`.
 """
@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -218,12 +219,9 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             f"{SOURCE_VARIABLE}={source!r} is not a source; use 'sample' (offline, generated) "
             "or 'hub' (the Hugging Face Hub)"
         )
-    default = project_folder() / "storage" / ("sample" if source == "sample" else "")
-    root = ROOT_VARIABLE.read(environment)
-    return Settings(
-        source="hub" if source == "hub" else "sample",
-        root=project_folder() / Path(root).expanduser() if root else default,
-    )
+    default = "storage" if source == "hub" else "storage/sample"
+    root = project_folder() / Path(ROOT_VARIABLE.read(environment) or default).expanduser()
+    return Settings("hub" if source == "hub" else "sample", root)
 
 
 def read_workers(environment: Mapping[str, str] = os.environ) -> int:
@@ -238,3 +236,23 @@ def read_workers(environment: Mapping[str, str] = os.environ) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 256):
         raise SpecError(f"{WORKERS_VARIABLE}={text!r} is no number of processes, 1 to 256")
     return int(text)
+
+
+def utc_now() -> datetime:
+    """Now, or ``SOURCE_DATE_EPOCH`` (seconds since 1970) when that is set.
+
+    Raises:
+        SpecError: if it is set to something else.
+    """
+    epoch = EPOCH_VARIABLE.read()
+    if not epoch:
+        return datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise SpecError(f"SOURCE_DATE_EPOCH={epoch!r} is no number of seconds: {error}") from error
+
+
+def timestamp() -> str:
+    """:func:`utc_now` in whole seconds, ISO 8601: ``2026-01-31T12:00:00Z``."""
+    return utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
 from math import isinf
 from os import fstat
 from pathlib import Path
@@ -35,11 +35,8 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {short(key)} stands twice")
-            seen.add(key)
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"the key {short(counts.most_common(1)[0][0])} stands twice")
     return result
 
 
@@ -60,40 +57,24 @@ def read_small(path: Path, max_size: int = MAX_SIZE) -> bytes:
         return file.read()
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a small file.
-
-    Raises:
-        ValueError: as :func:`parse_object`.
-        OSError: if it cannot be read.
-    """
-    return parse_object(read_small(path))
-
-
 def check_values(data: bytes, max_values: int = MAX_VALUES) -> None:
     """Require that a JSON document has few values, whatever else it is.
 
     Raises:
         ValueError: if it has more than ``max_values``.
     """
-    if _count_marks(data, 0, len(data)) <= max_values:
-        return
-    count = end = 0
-    for text in _TEXT.finditer(data):  # what is quoted does not count
-        count += max(1, _count_marks(data, end, text.start()))
-        end = text.end()
-        if count > max_values:
-            break
-    if count + _count_marks(data, end, len(data)) > max_values:
-        raise ValueError(f"more than {max_values} values")
+    if _count_marks(data) > max_values:
+        rest, texts = _TEXT.subn(b"", data, max_values + 1)  # what is quoted does not count
+        if max(texts, _count_marks(rest)) > max_values:
+            raise ValueError(f"more than {max_values} values")
 
 
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
-def _count_marks(data: bytes, begin: int, end: int) -> int:
+def _count_marks(data: bytes) -> int:
     """What begins a list, an object or a value that is not the first in there."""
-    return sum(data.count(mark, begin, end) for mark in (b",", b"[", b"{"))
+    return sum(map(data.count, (b",", b"[", b"{")))
 
 
 def parse_object(
@@ -110,11 +91,13 @@ def parse_object(
     if b"\0" in data:
         raise ValueError(f"column {data.index(0) + 1}: a NUL byte")
     try:
-        text = data.decode()
+        value = _DECODER.decode(data.decode())
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise ValueError(f"column {error.start + 1}: not UTF-8: {error.reason}") from error
-    try:
-        value = _DECODER.decode(text)
+    except UnicodeEncodeError as error:
+        raise ValueError("a lone surrogate, which no UTF-8 text can hold") from error
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise ValueError(f"{line}column {error.colno}: {error.msg}") from error
@@ -122,10 +105,8 @@ def parse_object(
         raise ValueError(f"nested more than {MAX_DEPTH} deep") from error
     if not isinstance(value, dict):
         raise ValueError(f"a {type(value).__name__}, not an object")
-    if is_deeper(value, MAX_DEPTH):
+    if _is_deeper(value, MAX_DEPTH):
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
-    if b"\\u" in data and not _is_encodable(value):
-        raise ValueError("a lone surrogate, which no UTF-8 text can hold")
     return value
 
 
@@ -141,22 +122,9 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def is_deeper(value: Any, depth: int) -> bool:
+def _is_deeper(value: dict[str, Any] | list[Any], depth: int) -> bool:
     """Whether lists and objects are nested more than ``depth`` deep in a parsed document."""
-    if isinstance(value, dict):
-        inner: Iterable[Any] = value.values()
-    elif isinstance(value, list):
-        inner = value
-    else:
-        return False
+    inner = value.values() if isinstance(value, dict) else value
     return depth == 0 or any(
-        is_deeper(item, depth - 1) for item in inner if isinstance(item, dict | list)
+        _is_deeper(item, depth - 1) for item in inner if isinstance(item, dict | list)
     )
-
-
-def _is_encodable(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

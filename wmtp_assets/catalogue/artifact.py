@@ -7,12 +7,11 @@ Nothing here touches the disk, and nothing asks for the kind of an artifact: wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.specs import (
-    DatasetSpec,
     DType,
     FamilyName,
     MicroSpec,
@@ -79,10 +78,6 @@ class Artifact(Generic[S]):
     is_summary: bool = False
     section: Any = field(default=None, hash=False)
 
-    def in_section(self, section: Any) -> Self:
-        """The same artifact with the section of its spec that is about its kind."""
-        return replace(self, section=section)
-
     @property
     def upstream(self) -> tuple[str, ...]:
         """Keys of the assets it is made from."""
@@ -100,8 +95,11 @@ class Artifact(Generic[S]):
 
     def is_owner(self, path: str) -> bool:
         """Whether ``path``, relative to ``base``, belongs to this asset."""
-        top = path.split("/", 1)[0]
-        return not self.owns or top in self.owns or path in (self.manifest, self.pieces)
+        return (
+            not self.owns
+            or path.split("/", 1)[0] in self.owns
+            or path in (self.manifest, self.pieces)
+        )
 
     def is_carried_over(self, path: str) -> bool:
         """Whether a commit keeps the file at ``path``, relative to ``base``, as it is."""
@@ -118,6 +116,7 @@ class Catalogue:
 
     def __init__(self, specs: Sequence[Spec], artifacts: Iterable[Artifact[Any]]) -> None:
         self.specs = tuple(specs)
+        self._models = {spec.name: spec for spec in specs if isinstance(spec, ModelSpec)}
         self._by_key = {artifact.key: artifact for artifact in artifacts}
 
     def __iter__(self) -> Iterator[Artifact[Any]]:
@@ -133,23 +132,9 @@ class Catalogue:
         """The artifacts of a kind."""
         return [artifact for artifact in self if artifact.kind == kind]
 
-    def downstream(self, artifact: Artifact[Any]) -> list[Artifact[Any]]:
-        """What is made from ``artifact``."""
-        return [other for other in self if artifact.key in other.upstream]
-
-    @property
-    def models(self) -> dict[str, ModelSpec]:
-        """The full-size models by name."""
-        return {spec.name: spec for spec in self.specs if isinstance(spec, ModelSpec)}
-
-    @property
-    def datasets(self) -> dict[str, DatasetSpec]:
-        """The datasets by name."""
-        return {spec.name: spec for spec in self.specs if isinstance(spec, DatasetSpec)}
-
     def root_of(self, spec: ModelSpec | MicroSpec) -> ModelSpec:
         """The full-size model that a model's bytes come from: its parent's, or itself."""
-        return self.models[spec.parent] if isinstance(spec, MicroSpec) else spec
+        return self._models[spec.parent] if isinstance(spec, MicroSpec) else spec
 
     def family(self, spec: ModelSpec | MicroSpec) -> FamilyName:
         """The naming scheme of a model's tensors."""
@@ -157,8 +142,7 @@ class Catalogue:
 
     def tokenizer(self, spec: ModelSpec) -> TokenizerSpec:
         """The facts about a model's tokenizer, its own or those of the one it is shared with."""
-        owner = spec.tokenizer.shared_with or spec.name
-        return self.models[owner].tokenizer
+        return self._models[spec.tokenizer.shared_with or spec.name].tokenizer
 
     def shared_tokenizer(self, spec: ModelSpec | MicroSpec) -> Artifact[ModelSpec] | None:
         """The tokenizer of another model that a model's tokenizer is identical with."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
@@ -42,8 +42,7 @@ _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 def hub_page(repo_type: str, repo_id: str) -> str:
     """The page of a ``model`` or ``dataset`` on huggingface.co."""
-    prefix = "datasets/" if repo_type == "dataset" else ""
-    return f"https://huggingface.co/{prefix}{repo_id}"
+    return f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
 
 
 class Repository(StrictModel):
@@ -65,8 +64,8 @@ class Repository(StrictModel):
     @property
     def most_bytes(self) -> int:
         """The largest number of bytes that :attr:`size` says."""
-        numbers = re.findall(r"\d+(?:\.\d+)?", self.size)
-        return round(max(map(float, numbers)) * _UNITS[self.size[-2:]])
+        *numbers, unit = self.size.replace(" to ", " ").split()
+        return round(max(map(float, numbers)) * _UNITS[unit])
 
     @property
     def page(self) -> str:
@@ -98,8 +97,8 @@ class ModelFiles(StrictModel):
 
     def all(self) -> tuple[str, ...]:
         """Every file that is downloaded."""
-        parts = (self.checkpoint, *self.shards, self.params, self.config, self.tokenizer)
-        return tuple(part for part in parts if part is not None)
+        named = (self.checkpoint, *self.shards, self.params, self.config, self.tokenizer)
+        return tuple(filter(None, named))
 
 
 class TokenizerSpec(StrictModel):
@@ -127,14 +126,10 @@ class TokenizerSpec(StrictModel):
 
 
 class Spec(StrictModel):
-    """What every ``defs.yaml`` says of the artifacts that it declares.
+    """What every ``defs.yaml`` says of the artifacts that it declares."""
 
-    Attributes:
-        declared_in: the file; None: made in code.
-    """
-
-    top: ClassVar[str]
-    """The folder below the root that holds those of this type."""
+    top: ClassVar[str] = ""
+    """The folder below the root that holds those of this type; empty: that is the root."""
 
     _declared_in: Path | None = PrivateAttr(default=None)
 
@@ -150,13 +145,14 @@ class Spec(StrictModel):
     )
 
     @property
-    def declared_in(self) -> Path | None:
-        return self._declared_in
+    def where(self) -> str:
+        """The file that declares it; its name where it was made in code."""
+        return str(self._declared_in or self.name)
 
     @property
     def unit(self) -> str:
         """The folder below the root that holds its artifacts."""
-        return f"{self.top}/{self.folder}"
+        return f"{self.top}/{self.folder}".removeprefix("/")
 
     @property
     def is_optional(self) -> bool:
@@ -198,9 +194,7 @@ class ModelSpec(Spec):
     @property
     def parameters_file(self) -> str:
         """The upstream file that holds the model's parameters, inside the repository."""
-        part = self.files.params if self.family == "meta_mtp" else self.files.config
-        assert part is not None
-        return part
+        return getattr(self.files, "params" if self.family == "meta_mtp" else "config")
 
 
 class MicroShape(StrictModel):
@@ -257,13 +251,13 @@ class SplitSpec(StrictModel):
             ValueError: naming a file, or the shards ``-NNNNN-of-NNNNN``, that are not among them.
         """
         there = sorted(names)
-        selected: list[str] = []
+        selected: dict[str, None] = {}
         for pattern in self.files:
-            found = [name for name in there if _matches(name, pattern)]
+            matched = re.compile("[^/]*".join(map(re.escape, pattern.split("*")))).fullmatch
+            found = dict.fromkeys(filter(matched, there))
             if not found:
                 raise ValueError(f"has no file {pattern}")
-            selected += found
-        selected = list(dict.fromkeys(selected))
+            selected |= found
         self._check_shards(selected)
         return tuple(selected)
 
@@ -272,23 +266,19 @@ class SplitSpec(StrictModel):
         shards: dict[str, list[tuple[int, int]]] = {}
         for path in paths:
             if match := _SHARD.search(path):
-                there = shards.setdefault(path[: match.start()], [])
-                there.append((int(match[2]), int(match[1])))
+                shard = int(match[2]), int(match[1])
+                shards.setdefault(path[: match.start()], []).append(shard)
         for there in shards.values():
             totals = {total for total, _ in there}
             total = max(totals)
             found = f"has {len(there)} of {total} shards of {', '.join(self.files)}"
             missing = sorted({*range(total)} - {number for _, number in there})
             if missing and len(totals) == 1:
-                names = ", ".join(f"{number:05}" for number in missing[:10])
-                raise ValueError(f"{found}; missing: {names}")
+                raise ValueError(
+                    f"{found}; missing: {', '.join(map('{:05}'.format, missing[:10]))}"
+                )
             if len(there) != total or len(totals) > 1:
                 raise ValueError(f"{found}; they are of more than one upload")
-
-
-def _matches(path: str, pattern: str) -> bool:
-    parts = map(re.escape, pattern.split("*"))
-    return re.fullmatch("[^/]*".join(parts), path) is not None
 
 
 class SmallSpec(StrictModel):
@@ -356,10 +346,6 @@ class SnapshotSpec(Spec):
 
     folder: str = Field(default="configs", pattern="^configs$")
 
-    @property
-    def unit(self) -> str:
-        return self.folder
-
 
 class DocumentSpec(Spec):
     """A document that is generated from the artifacts: asset <name>."""
@@ -367,10 +353,6 @@ class DocumentSpec(Spec):
     folder: str = Field(default="docs", pattern="^docs$")
     order: int = Field(default=100, description="where it stands in lists of documents")
     document: AssetName = Field(description="module of documents/of_storage/ that makes it")
-
-    @property
-    def unit(self) -> str:
-        return self.folder
 
     @property
     def place(self) -> str:
@@ -430,15 +412,38 @@ def load_specs(folder: Path = DEFS_FOLDER) -> tuple[Spec, ...]:
     Raises:
         SpecError: naming the file, for a malformed file or a name that is used twice.
     """
-    specs: list[Spec] = []
-    owner: dict[str, Path] = {}
-    for path in sorted(folder.rglob("defs.yaml")):
-        spec = load_spec(path)
-        for claim in (f"name {spec.name}", spec.place):
-            if claim in owner:
-                raise SpecError(f"{path}: {claim!r} is already declared by {owner[claim]}")
-            owner[claim] = path
-        specs.append(spec)
+    specs = tuple(map(load_spec, sorted(folder.rglob("defs.yaml"))))
     if not specs:
         raise SpecError(f"{folder}: no defs.yaml found")
-    return tuple(specs)
+    owner: dict[str, Spec] = {}
+    for spec in specs:
+        for claim in (f"name {spec.name}", spec.place):
+            first = owner.setdefault(claim, spec)
+            if first is not spec:
+                raise SpecError(f"{spec.where}: {claim!r} is already declared by {first.where}")
+    return specs
+
+
+def usable_for(use: str, dataset: str | None = None) -> tuple[str, ...]:
+    """The datasets that may be used for something.
+
+    Args:
+        use: ``verifiable_critic`` (training that reads is_correct), ``baseline`` or ``rho_1``
+            (training that does not), or ``evaluation``.
+        dataset: one that must be among them.
+
+    Raises:
+        SpecError: for an unknown use or dataset, or if ``dataset`` must not be used for it.
+    """
+    if use not in get_args(Use):
+        raise SpecError(f"{use!r} is no use of a dataset; those are: {', '.join(get_args(Use))}")
+    specs = {spec.name: spec for spec in load_specs() if isinstance(spec, DatasetSpec)}
+    names = tuple(name for name, spec in specs.items() if use in spec.uses)
+    if dataset is not None and dataset not in specs:
+        raise SpecError(f"{dataset!r} is no dataset; known: {', '.join(specs)}")
+    if dataset is not None and dataset not in names:
+        raise SpecError(
+            f"{dataset} must not be used for {use}: it is for {', '.join(specs[dataset].uses)}. "
+            f"Use one of: {', '.join(names) or 'none yet'}"
+        )
+    return names

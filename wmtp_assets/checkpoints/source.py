@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.model import relative_path
-from wmtp_assets.base.strict_json import read_object, short
+from wmtp_assets.base.strict_json import parse_object, read_small, short
 from wmtp_assets.catalogue.specs import ModelFiles
 from wmtp_assets.checkpoints.families import Family
 from wmtp_assets.checkpoints.safetensors_file import (
@@ -67,7 +67,7 @@ def _read_file(path: Path, verify: Verify) -> dict[str, StoredTensor]:
 def _read_index(path: Path, files: ModelFiles) -> dict[str, str]:
     """Tensor → shard, as paths inside the repository, from ``{"weight_map": {tensor: shard}}``."""
     try:
-        weight_map = read_object(path).get("weight_map")
+        weight_map = parse_object(read_small(path)).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ValueError("it has no weight_map")
         folder = PurePosixPath(files.checkpoint).parent

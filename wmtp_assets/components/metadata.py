@@ -13,9 +13,9 @@ from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import hub_page
+from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, TensorEntry
 from wmtp_assets.datasets.jsonl import read_lines
 from wmtp_assets.datasets.records import Record
-from wmtp_assets.kinds.checkpoint import tensor_bytes
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.manifest import Document, Manifest
@@ -113,11 +113,12 @@ def _table(rows: Iterable[Row]) -> dg.TableMetadataValue | dg.TextMetadataValue:
 def _tensors(document: Document) -> Iterable[Row]:
     """Name, dtype, shape and bytes of each tensor, in file order."""
     for name, tensor in document["checkpoint"]["tensors"].items():
+        dtype, shape = tensor["dtype"], tensor["shape"]
         yield {
             "name": name,
-            "dtype": tensor["dtype"],
-            "shape": " x ".join(map(str, tensor["shape"])),
-            "bytes": tensor_bytes(tensor),
+            "dtype": dtype,
+            "shape": " x ".join(map(str, shape)),
+            "bytes": TensorEntry(name, DTYPE_CODES[dtype], tuple(shape)).size,
         }
 
 

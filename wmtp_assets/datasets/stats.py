@@ -13,8 +13,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.base.clock import utc_now
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.base.settings import utc_now
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.records import Record, is_labelled

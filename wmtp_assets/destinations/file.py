@@ -42,7 +42,14 @@ from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, SentFile
 from wmtp_assets.destinations.location import Location
 from wmtp_assets.destinations.outgoing import Outgoing, Reading
-from wmtp_assets.storage.exchange import recover
+from wmtp_assets.storage.exchange import (
+    UNSUPPORTED,
+    has_mounts,
+    lacking,
+    mount_points,
+    recover,
+    replace_linked,
+)
 from wmtp_assets.storage.files import (
     BLOCK,
     DISK_FULL,
@@ -54,8 +61,6 @@ from wmtp_assets.storage.files import (
     replace_file,
     write_new,
 )
-from wmtp_assets.storage.filesystem import UNSUPPORTED, has_mounts, lacking, mount_points
-from wmtp_assets.storage.linked import replace_linked
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store, drop_shared
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.progress import Progress, Say, silent
+from wmtp_assets.base.settings import timestamp
 from wmtp_assets.destinations.changes import Plan, is_newer, read_published
 from wmtp_assets.destinations.destination import (
     Destination,

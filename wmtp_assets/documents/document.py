@@ -69,7 +69,7 @@ def load_document(name: str) -> DocumentType:
     """
     if name not in document_names():
         known = ", ".join(document_names())
-        raise SpecError(f"there is no document {name!r}; known are: {known}")
+        raise SpecError(f"document: there is no document {name!r}; known are: {known}")
     return import_module(f"{of_storage.__name__}.{name}").DOCUMENT
 
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.documents.document import build_document
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.kinds.registry import Before, Kind
 
 Model = ModelSpec | MicroSpec
 
 
-def artifacts(spec: Model, before: Before) -> Iterator[Artifact[Model]]:
+def artifacts(spec: Model, before: Before) -> list[Artifact[Model]]:
     """``<name>_card``."""
     is_micro = isinstance(spec, MicroSpec)
-    parts = ("raw", "tokenizer", "safetensors")
-    yield Artifact(
-        f"{spec.name}_card",
-        "card",
-        spec,
-        "micro" if is_micro else "models",
-        spec.unit,
-        manifest="README.metadata.json",
-        owns=("README.md",),
-        roles={"micro": spec.name} if is_micro else {p: f"{spec.name}_{p}" for p in parts},
-        optional=spec.is_optional,
-        is_local=is_micro,
-        is_generated=True,
-    )
+    return [
+        Artifact(
+            f"{spec.name}_card",
+            "card",
+            spec,
+            "micro" if is_micro else "models",
+            spec.unit,
+            manifest="README.metadata.json",
+            owns=("README.md",),
+            roles={"micro": spec.name}
+            if is_micro
+            else {part: f"{spec.name}_{part}" for part in ("raw", "tokenizer", "safetensors")},
+            optional=spec.is_optional,
+            is_local=is_micro,
+            is_generated=True,
+        )
+    ]
 
 
 KIND = Kind[Model](

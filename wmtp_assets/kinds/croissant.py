@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.documents.document import build_document
-from wmtp_assets.kinds.kind import Kind, of_dataset
+from wmtp_assets.kinds.registry import Kind, of_dataset
 
 KIND = Kind[DatasetSpec](
     "croissant",

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
-from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.documents.document import build_document, load_document
-from wmtp_assets.kinds.kind import Before, Kind
-from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.kinds.registry import Before, Kind, rules_of
 
 
 def artifacts_of_kind(
     kind: str, spec: DocumentSpec, before: Before
-) -> Iterator[Artifact[DocumentSpec]]:
+) -> list[Artifact[DocumentSpec]]:
     """``<name>``: one file below ``docs/``, about all artifacts before it, if it is of a kind.
 
     Raises:
         SpecError: if there is no document of the name.
     """
-    try:
-        document = load_document(spec.document)
-    except SpecError as error:
-        raise SpecError(f"{spec.declared_in or spec.name}: attributes.document: {error}") from error
-    if document.kind != kind:
-        return
-    about = [
-        item
-        for item in before
-        if document.is_of_documents or not isinstance(item.spec, DocumentSpec)
-    ]
-    yield Artifact(
+    document = load_document(spec.document)
+    one = Artifact(
         spec.name,
         kind,
         spec,
@@ -40,13 +27,18 @@ def artifacts_of_kind(
         spec.unit,
         manifest=f"{document.file.split('.')[0]}.metadata.json",
         owns=(document.file,),
-        roles={item.key: item.key for item in about},
+        roles={
+            item.key: item.key
+            for item in before
+            if document.is_of_documents or not isinstance(item.spec, DocumentSpec)
+        },
         optional=spec.is_optional,
         copied=(document.file,) if document.is_copied_to_root else (),
         recorded=document.recorded,
         is_generated=True,
         is_summary=True,
     )
+    return [one] if document.kind == kind else []
 
 
 KIND = Kind[DocumentSpec](

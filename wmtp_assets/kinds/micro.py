@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec
 from wmtp_assets.checkpoints.micro import build_micro
-from wmtp_assets.kinds import checkpoint
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.kinds.registry import Before, Kind
+from wmtp_assets.kinds.safetensors import pictures
 
 
-def artifacts(spec: MicroSpec, before: Before) -> Iterator[Artifact[MicroSpec]]:
+def artifacts(spec: MicroSpec, before: Before) -> list[Artifact[MicroSpec]]:
     """``<name>``, which owns its whole folder but the card."""
-    yield Artifact(
-        spec.name,
-        "micro",
-        spec,
-        "micro",
-        spec.unit,
-        owns=("safetensors", "tokenizer", "configs"),
-        roles={
-            "safetensors": f"{spec.parent}_safetensors",
-            "tokenizer": f"{spec.parent}_tokenizer",
-        },
-        dtype=spec.dtype,
-        optional=spec.is_optional,
-        guests=(VALUE_HEAD,),
-        recorded=("value_head",),
-        is_local=True,
-    )
+    return [
+        Artifact(
+            spec.name,
+            "micro",
+            spec,
+            "micro",
+            spec.unit,
+            owns=("safetensors", "tokenizer", "configs"),
+            roles={
+                "safetensors": f"{spec.parent}_safetensors",
+                "tokenizer": f"{spec.parent}_tokenizer",
+            },
+            dtype=spec.dtype,
+            optional=spec.is_optional,
+            guests=(VALUE_HEAD,),
+            recorded=("value_head",),
+            is_local=True,
+        )
+    ]
 
 
 KIND = Kind[MicroSpec](
@@ -42,5 +42,5 @@ KIND = Kind[MicroSpec](
     fields=("folder", "parent", "dtype", "shape", "target_device", "status"),
     size=lambda artifact, raw: artifact.spec.max_bytes,
     is_bound=True,
-    pictures=checkpoint.pictures,
+    pictures=pictures,
 )

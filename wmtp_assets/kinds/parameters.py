@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import SnapshotSpec
 from wmtp_assets.checkpoints.snapshot import build_snapshot
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.kinds.registry import Before, Kind
 
 
-def artifacts(spec: SnapshotSpec, before: Before) -> Iterator[Artifact[SnapshotSpec]]:
+def artifacts(spec: SnapshotSpec, before: Before) -> list[Artifact[SnapshotSpec]]:
     """``<name>``: ``configs/``, from every checkpoint; each plays the role of its own name."""
-    yield Artifact(
-        spec.name,
-        "parameters",
-        spec,
-        "reports",
-        spec.unit,
-        roles={other.key: other.key for other in before if other.dtype is not None},
-        optional=spec.is_optional,
-        is_generated=True,
-        is_summary=True,
-    )
+    return [
+        Artifact(
+            spec.name,
+            "parameters",
+            spec,
+            "reports",
+            spec.unit,
+            roles={other.key: other.key for other in before if other.dtype is not None},
+            optional=spec.is_optional,
+            is_generated=True,
+            is_summary=True,
+        )
+    ]
 
 
 KIND = Kind[SnapshotSpec](

@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.process import VERSION, build_processed, split_file
 from wmtp_assets.datasets.records import is_labelled
-from wmtp_assets.kinds.kind import Before, Kind, Rows
+from wmtp_assets.kinds.registry import Before, Kind, Rows
 
 
-def artifacts(spec: DatasetSpec, before: Before) -> Iterator[Artifact[DatasetSpec]]:
+def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
     """``<name>_processed``: ``processed/`` and ``index/``.
 
     Raises:
         SpecError: if the spec asks for what its format cannot give.
     """
-    _check_format(spec)
-    yield Artifact(
-        f"{spec.name}_processed",
-        "processed",
-        spec,
-        "datasets",
-        spec.unit,
-        owns=("processed", "index"),
-        roles={"raw": f"{spec.name}_raw", "tokenizer": spec.tokenizer},
-        optional=spec.is_optional,
-    )
-
-
-def _check_format(spec: DatasetSpec) -> None:
-    where = spec.declared_in or spec.name
-    try:
-        format_ = format_of(spec)
-    except SpecError as error:
-        raise SpecError(f"{where}: attributes.{error}") from error
+    format_ = format_of(spec)
     if spec.evaluation and format_.read_evaluations is None:
+        raise SpecError(f"evaluation: {spec.converter} has no tests of its own to write")
+    if any(split.expected for split in spec.splits.values()) and not is_labelled(format_.record):
         raise SpecError(
-            f"{where}: attributes.evaluation: {spec.converter} has no tests of its own to write"
+            f"splits: expected: rows of {spec.converter} do not say if they are correct"
         )
-    counts = any(split.expected for split in spec.splits.values())
-    if counts and not is_labelled(format_.record):
-        raise SpecError(
-            f"{where}: attributes.splits: expected: rows of {spec.converter} do not say if they "
-            "are correct"
+    return [
+        Artifact(
+            f"{spec.name}_processed",
+            "processed",
+            spec,
+            "datasets",
+            spec.unit,
+            owns=("processed", "index"),
+            roles={"raw": f"{spec.name}_raw", "tokenizer": spec.tokenizer},
+            optional=spec.is_optional,
         )
+    ]
 
 
 KIND = Kind[DatasetSpec](

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.hub.download import build_raw
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.kinds.registry import Before, Kind
 
 Downloaded = ModelSpec | DatasetSpec
 
 
-def artifacts(spec: Downloaded, before: Before) -> Iterator[Artifact[Downloaded]]:
+def artifacts(spec: Downloaded, before: Before) -> list[Artifact[Downloaded]]:
     """``<name>_raw``: ``raw/``, with its manifest beside it."""
-    yield Artifact(
-        f"{spec.name}_raw",
-        "raw",
-        spec,
-        "models" if isinstance(spec, ModelSpec) else "datasets",
-        spec.unit,
-        manifest="raw.metadata.json",
-        owns=("raw",),
-        optional=spec.is_optional,
-        is_downloaded=True,
-    )
+    return [
+        Artifact(
+            f"{spec.name}_raw",
+            "raw",
+            spec,
+            "models" if isinstance(spec, ModelSpec) else "datasets",
+            spec.unit,
+            manifest="raw.metadata.json",
+            owns=("raw",),
+            optional=spec.is_optional,
+            is_downloaded=True,
+        )
+    ]
 
 
 KIND = Kind[Downloaded](

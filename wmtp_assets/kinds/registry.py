@@ -1,23 +1,23 @@
-"""The kinds and the rules there are, found by name; and the catalogue that they make of the specs.
+"""What a kind is; the kinds and the rules there are, found by name; the catalogue that they make.
 
-A module of this folder with ``KIND`` is a kind. A module with ``RULES``, in this folder, in the
-folder ``rules/`` of the package or of a room, or ``rules.py`` of a room, has rules.
+A module of this folder says in ``KIND`` all about its kind of artifact. A module with ``RULES``, in
+this folder, in the folder ``rules/`` of the package or of a room, or ``rules.py`` of a room, has
+rules.
 """
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from wmtp_assets import kinds
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.model import first_problem
+from wmtp_assets.base.model import StrictModel, first_problem
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import (
     DEFS_FOLDER,
@@ -29,10 +29,125 @@ from wmtp_assets.catalogue.specs import (
     Spec,
     load_specs,
 )
-from wmtp_assets.kinds.kind import Kind
+from wmtp_assets.datasets.records import Record
 from wmtp_assets.rules.findings import Rule
+from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Store
 
 PACKAGE = Path(__file__).parents[1]
+S = TypeVar("S", bound=Spec)
+
+Before = Sequence[Artifact[Any]]
+"""The artifacts that are made before those of a spec, upstream first."""
+
+
+@dataclass(frozen=True)
+class Rows(Generic[S]):
+    """How a kind that holds rows shows them.
+
+    Attributes:
+        file: split → its file.
+        record: what a row is; None: the columns are not shown.
+    """
+
+    file: Callable[[str], str]
+    record: Callable[[S], type[Record]] | None = None
+
+
+@dataclass(frozen=True)
+class Kind(Generic[S]):
+    """One kind of artifact.
+
+    Attributes:
+        name: that of its module; manifests and ``wmtp status`` say it.
+        specs: the types of spec that may have artifacts of this kind.
+        artifacts: a spec, and what is made before → its artifacts of this kind. A field of the
+            spec that asks for what cannot be is a ``SpecError`` that begins with its name.
+        build: makes one; see :mod:`wmtp_assets.storage.build`.
+        version: of the builder; raised when the same upstream content becomes other bytes.
+        fields: the fields of the spec that decide about the bytes, with dots into nested ones.
+        words: what it is, in one sentence, for the web UI.
+        tags: storage kinds as the web UI shows them, at most three.
+        size: artifact, and bytes of the raw files that its spec names → bytes it takes, about.
+        is_bound: ``size`` is an upper bound.
+        scratch: bytes beside it while it is made, as a multiple of its own.
+        is_parsed: the builder parses files, and so runs in the child process.
+        section: the model of its section in a spec's ``sections``; None: it has none.
+        rows: how its rows are shown; None: it holds none.
+        pictures: store, artifact and manifest → names and SVGs of what is better seen than read.
+    """
+
+    name: str
+    specs: tuple[type[S], ...]
+    artifacts: Callable[[S, Before], Iterable[Artifact[S]]]
+    build: Callable[[Build[S]], Document]
+    words: str
+    tags: tuple[str, ...]
+    version: int = 1
+    fields: tuple[str, ...] = ()
+    size: Callable[[Artifact[S], int], float] = lambda artifact, raw: 0
+    is_bound: bool = False
+    scratch: float = 0.0
+    is_parsed: bool = True
+    section: type[StrictModel] | None = None
+    rows: Rows[S] | None = None
+    pictures: Callable[[Store, Artifact[S], Document], Iterable[tuple[str, bytes]]] | None = None
+
+    def made_with(self, spec: S) -> Document:
+        """What a manifest says about the making: version of the builder, and settings."""
+        said = spec.model_dump(mode="json")
+        fields = (field.split(".") for field in self.fields)
+        settings = {".".join(path): _at(said, path) for path in fields if path[0] in said}
+        if self.section is not None and self.name in said["sections"]:
+            settings["section"] = said["sections"][self.name]
+        return {"builder": self.version, "settings": settings}
+
+
+def of_dataset(
+    kind: str,
+    *made_from: str,
+    below: str = "",
+    has: Callable[[DatasetSpec], bool] = lambda spec: True,
+    manifest: str = Artifact.manifest,
+    owns: tuple[str, ...] = (),
+    is_generated: bool = False,
+) -> Callable[[DatasetSpec, Before], Iterator[Artifact[DatasetSpec]]]:
+    """``<name>_<kind>`` of a dataset, as :attr:`Kind.artifacts` makes it.
+
+    Args:
+        made_from: kinds of the same dataset that it is made from, each in the role of its name.
+        below: its folder in that of the dataset; empty: that itself.
+        has: which datasets have it.
+        manifest, owns, is_generated: as :class:`Artifact` has them.
+    """
+
+    def artifacts(spec: DatasetSpec, before: Before) -> Iterator[Artifact[DatasetSpec]]:
+        if has(spec):
+            yield Artifact(
+                f"{spec.name}_{kind}",
+                kind,
+                spec,
+                "datasets",
+                f"{spec.unit}/{below}".removesuffix("/"),
+                manifest=manifest,
+                owns=owns,
+                roles={role: f"{spec.name}_{role}" for role in made_from},
+                optional=spec.is_optional,
+                is_generated=is_generated,
+            )
+
+    return artifacts
+
+
+def _at(document: Any, path: Sequence[str]) -> Any:
+    """What is at a path of keys; ``*``: of every member; None: nothing is."""
+    if not path or not isinstance(document, dict):
+        return None if path else document
+    key, *rest = path
+    if key == "*":
+        return {name: _at(value, rest) for name, value in document.items()}
+    return _at(document.get(key), rest)
 
 
 @cache
@@ -42,15 +157,12 @@ def all_kinds() -> Mapping[str, Kind[Any]]:
     Raises:
         SpecError: if a module's kind has another name than the module.
     """
-    found: dict[str, Kind[Any]] = {}
-    for module in _modules(kinds.__name__):
-        kind = getattr(module, "KIND", None)
-        if isinstance(kind, Kind):
-            name = module.__name__.rpartition(".")[2]
-            if kind.name != name:
-                raise SpecError(f"{module.__file__}: calls its kind {kind.name!r}, not {name!r}")
-            found[name] = kind
-    return found
+    modules = [module for module in _modules("kinds/[!_]*.py") if hasattr(module, "KIND")]
+    for module in modules:
+        name, said = module.__name__.rpartition(".")[2], module.KIND.name
+        if said != name:
+            raise SpecError(f"{module.__file__}: calls its kind {said!r}, not {name!r}")
+    return {module.KIND.name: module.KIND for module in modules}
 
 
 def kind_of(artifact: Artifact[Any]) -> Kind[Any]:
@@ -61,29 +173,22 @@ def kind_of(artifact: Artifact[Any]) -> Kind[Any]:
 @cache
 def all_rules() -> tuple[Rule[Any], ...]:
     """Every rule: those about all kinds first, then room by room."""
-    rooms = [room.name for room in pkgutil.iter_modules([str(PACKAGE)]) if room.ispkg]
-    places = ["rules", *(f"{room}.rules" for room in rooms), "kinds"]
+    places = (["rules/[!_]*.py"], ["*/rules.py", "*/rules/[!_]*.py"], ["kinds/[!_]*.py"])
     return tuple(
         rule
-        for place in places
-        for module in _modules(f"{PACKAGE.name}.{place}")
+        for patterns in places
+        for module in _modules(*patterns)
         for rule in getattr(module, "RULES", ())
     )
 
 
-def _modules(name: str) -> Iterator[Any]:
-    """The modules of a package, or a single module; none where there is nothing of the name.
+def _modules(*patterns: str) -> Iterator[Any]:
+    """The modules of the package whose files match, in the order of their names.
 
-    The room above it is not imported for that: ``components/`` needs Dagster.
+    Only the rooms that have some are imported: ``components/`` needs Dagster.
     """
-    _, *folders, last = name.split(".")
-    above = str(Path(PACKAGE, *folders))
-    if last not in {module.name for module in pkgutil.iter_modules([above])}:
-        return
-    package = import_module(name)
-    yield package
-    for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
-        yield import_module(f"{name}.{module.name}")
+    for path in sorted(path for pattern in patterns for path in PACKAGE.glob(pattern)):
+        yield import_module(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
 
 
 def kinds_of(rule: Rule[Any]) -> tuple[str, ...]:
@@ -117,10 +222,8 @@ def expand(specs: Sequence[Spec]) -> Catalogue:
     for spec in sorted(specs, key=_turn):
         for artifact in _upstream_first(_artifacts_of(spec, [*made.values()])):
             if artifact.key in made:
-                first = made[artifact.key].spec
-                raise SpecError(
-                    f"{_where(spec)}: {artifact.key!r} is already declared by {_where(first)}"
-                )
+                first = made[artifact.key].spec.where
+                raise SpecError(f"{spec.where}: {artifact.key!r} is already declared by {first}")
             made[artifact.key] = artifact
     catalogue = Catalogue(specs, made.values())
     for artifact in catalogue:
@@ -128,28 +231,23 @@ def expand(specs: Sequence[Spec]) -> Catalogue:
     return catalogue
 
 
-def artifacts_of(spec: Spec) -> tuple[Artifact[Any], ...]:
-    """The artifacts of one spec, upstream first, of which the others need not be known."""
-    return tuple(_upstream_first(_artifacts_of(spec, ())))
-
-
-def _where(spec: Spec) -> str:
-    return str(spec.declared_in or spec.name)
-
-
 def _turn(spec: Spec) -> tuple[int, int, bool]:
     """When a spec's artifacts are listed: what they are made from comes before them."""
-    shares = isinstance(spec, ModelSpec) and spec.tokenizer.shared_with is not None
-    order = spec.order if isinstance(spec, DocumentSpec) else 0
-    return [*SPEC_OF_COMPONENT.values()].index(type(spec)), order, shares
+    return (
+        [*SPEC_OF_COMPONENT.values()].index(type(spec)),
+        spec.order if isinstance(spec, DocumentSpec) else 0,
+        isinstance(spec, ModelSpec) and spec.tokenizer.shared_with is not None,
+    )
 
 
-def _artifacts_of(spec: Spec, before: Sequence[Artifact[Any]]) -> Iterator[Artifact[Any]]:
+def _artifacts_of(spec: Spec, before: Sequence[Artifact[Any]]) -> list[Artifact[Any]]:
     known = {name: kind for name, kind in all_kinds().items() if isinstance(spec, kind.specs)}
     sections = _sections(spec, known)
-    for name, kind in known.items():
-        for artifact in kind.artifacts(spec, before):
-            yield artifact.in_section(sections.get(name))
+    try:
+        made = [item for kind in known.values() for item in kind.artifacts(spec, before)]
+    except SpecError as error:
+        raise SpecError(f"{spec.where}: attributes.{error}") from error
+    return [replace(artifact, section=sections.get(artifact.kind)) for artifact in made]
 
 
 def _sections(spec: Spec, known: Mapping[str, Kind[Any]]) -> dict[str, Any]:
@@ -157,17 +255,15 @@ def _sections(spec: Spec, known: Mapping[str, Kind[Any]]) -> dict[str, Any]:
     models = {name: kind.section for name, kind in known.items() if kind.section is not None}
     parsed: dict[str, Any] = {}
     for name in {**models, **spec.sections}:
-        model = models.get(name)
-        if model is None:
+        if name not in models:
             raise SpecError(
-                f"{_where(spec)}: sections.{name}: no kind of artifact has this section; known: "
+                f"{spec.where}: sections.{name}: no kind of artifact has this section; known: "
                 + (", ".join(models) or "none")
             )
         try:
-            parsed[name] = model.model_validate(spec.sections.get(name, {}))
+            parsed[name] = models[name].model_validate(spec.sections.get(name, {}))
         except ValidationError as error:
-            problem = first_problem(error, "sections", name)
-            raise SpecError(f"{_where(spec)}: {problem}") from error
+            raise SpecError(f"{spec.where}: {first_problem(error, 'sections', name)}") from error
     return parsed
 
 
@@ -182,15 +278,13 @@ def _upstream_first(artifacts: Iterable[Artifact[Any]]) -> Iterator[Artifact[Any
 
 
 def _check_models(specs: Sequence[Spec]) -> None:
-    models = {spec.name: spec for spec in specs if isinstance(spec, ModelSpec)}
-    for spec in models.values():
-        shared = spec.tokenizer.shared_with
-        owner = models.get(shared) if shared is not None else None
-        if shared is not None and (owner is None or owner.tokenizer.shared_with is not None):
+    models = {spec.name: spec.tokenizer for spec in specs if isinstance(spec, ModelSpec)}
+    own = [name for name, tokenizer in models.items() if tokenizer.shared_with is None]
+    for name, tokenizer in models.items():
+        if tokenizer.shared_with not in (None, *own):
             raise SpecError(
-                f"{spec.name}: tokenizer.shared_with: {shared} is no model with a tokenizer of its "
-                "own; those are: "
-                + ", ".join(m.name for m in models.values() if m.tokenizer.vocab_size)
+                f"{name}: tokenizer.shared_with: {tokenizer.shared_with} is no model with a "
+                f"tokenizer of its own; those are: {', '.join(own)}"
             )
     for spec in specs:
         if isinstance(spec, MicroSpec) and spec.parent not in models:

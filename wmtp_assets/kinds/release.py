@@ -7,7 +7,7 @@ from functools import partial
 from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.documents.document import build_document
 from wmtp_assets.kinds.document import artifacts_of_kind
-from wmtp_assets.kinds.kind import Kind
+from wmtp_assets.kinds.registry import Kind
 
 KIND = Kind[DocumentSpec](
     "release",

@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
+from typing import Any
 
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
-from wmtp_assets.catalogue.specs import DTYPE_SUFFIXES, DType, ModelSpec
+from wmtp_assets.catalogue.specs import DTYPE_SUFFIXES, ModelSpec
 from wmtp_assets.checkpoints.convert import build_safetensors
-from wmtp_assets.kinds import checkpoint
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.checkpoints.families import FAMILIES
+from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE, TensorEntry
+from wmtp_assets.documents.pictures import parts
+from wmtp_assets.kinds.registry import Before, Kind
+from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Store
 
-BYTES: Mapping[DType, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
-"""Of a number."""
 
-
-def artifacts(spec: ModelSpec, before: Before) -> Iterator[Artifact[ModelSpec]]:
+def artifacts(spec: ModelSpec, before: Before) -> list[Artifact[ModelSpec]]:
     """``<name>_safetensors``, and for each variant ``<name>_bf16`` or the like, in a folder of its
     own, optional."""
     roles = {"raw": f"{spec.name}_raw", "tokenizer": f"{spec.name}_tokenizer"}
-    yield Artifact(
-        f"{spec.name}_safetensors",
-        "safetensors",
-        spec,
-        "models",
-        spec.unit,
-        owns=("safetensors", "configs"),
-        roles=roles,
-        dtype=spec.dtype,
-        optional=spec.is_optional,
-        guests=(VALUE_HEAD,),
-        recorded=("value_head",),
-    )
-    for dtype in spec.variants:
-        suffix = DTYPE_SUFFIXES[dtype]
-        yield Artifact(
-            f"{spec.name}_{suffix}",
+    return [
+        Artifact(
+            f"{spec.name}_safetensors",
             "safetensors",
             spec,
             "models",
-            f"{spec.unit}/safetensors-{suffix}",
+            spec.unit,
+            owns=("safetensors", "configs"),
             roles=roles,
-            dtype=dtype,
-            optional=True,
-        )
+            dtype=spec.dtype,
+            optional=spec.is_optional,
+            guests=(VALUE_HEAD,),
+            recorded=("value_head",),
+        ),
+        *(
+            Artifact(
+                f"{spec.name}_{DTYPE_SUFFIXES[dtype]}",
+                "safetensors",
+                spec,
+                "models",
+                f"{spec.unit}/safetensors-{DTYPE_SUFFIXES[dtype]}",
+                roles=roles,
+                dtype=dtype,
+                optional=True,
+            )
+            for dtype in spec.variants
+        ),
+    ]
 
 
-def _size(artifact: Artifact[ModelSpec], raw: int) -> float:
-    """Upstream's checkpoints are float32."""
-    return raw * BYTES[artifact.dtype or "float32"] / 4
+def pictures(
+    store: Store, artifact: Artifact[Any], document: Document
+) -> Iterable[tuple[str, bytes]]:
+    """Bytes by part of the model, which may be a micro model."""
+    sizes = {
+        name: TensorEntry(name, DTYPE_CODES[tensor["dtype"]], tuple(tensor["shape"])).size
+        for name, tensor in document["checkpoint"]["tensors"].items()
+    }
+    yield "size_by_part", parts(FAMILIES[store.catalogue.family(artifact.spec)], sizes)
 
 
 KIND = Kind[ModelSpec](
@@ -58,6 +69,7 @@ KIND = Kind[ModelSpec](
     words="The checkpoint as one safetensors file, with configs derived from it.",
     tags=("pytorch", "safetensors"),
     fields=("folder", "family", "dtype", "files", "target_device", "status"),
-    size=_size,
-    pictures=checkpoint.pictures,
+    # upstream's checkpoints are float32
+    size=lambda artifact, raw: raw * ITEM_SIZE[DTYPE_CODES[artifact.dtype or "float32"]] / 4,
+    pictures=pictures,
 )

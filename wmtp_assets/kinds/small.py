@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wmtp_assets.catalogue.artifact import SMALL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.small import build_small, small_file
-from wmtp_assets.kinds.kind import Before, Kind, Rows
+from wmtp_assets.kinds.registry import Before, Kind, Rows
 
 
-def artifacts(spec: DatasetSpec, before: Before) -> Iterator[Artifact[DatasetSpec]]:
+def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
     """``<name>_small``: a folder of its own below ``datasets_local_small/``."""
-    yield Artifact(
-        f"{spec.name}_small",
-        "small",
-        spec,
-        "small",
-        f"{SMALL}/{spec.folder}_small",
-        roles={"processed": f"{spec.name}_processed"},
-        optional=spec.is_optional,
-        is_local=True,
-    )
+    return [
+        Artifact(
+            f"{spec.name}_small",
+            "small",
+            spec,
+            "small",
+            f"{SMALL}/{spec.folder}_small",
+            roles={"processed": f"{spec.name}_processed"},
+            optional=spec.is_optional,
+            is_local=True,
+        )
+    ]
 
 
 KIND = Kind[DatasetSpec](

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.stats import build_stats
 from wmtp_assets.documents import pictures
-from wmtp_assets.kinds.kind import Kind, of_dataset
+from wmtp_assets.kinds.registry import Kind, of_dataset
 from wmtp_assets.storage.manifest import Document
 from wmtp_assets.storage.store import Store
-
-DRAWN: Mapping[str, Callable[[Document], bytes | None]] = {
-    "token_lengths": pictures.token_lengths,
-    "labels": pictures.labels,
-    "difficulties": pictures.difficulties,
-}
 
 
 def draw(
@@ -25,10 +19,12 @@ def draw(
 ) -> Iterable[tuple[str, bytes]]:
     """Token lengths, labels and difficulties of the newest summary."""
     summary = parse_object(store.read(artifact, document["summary"]))
-    for name, picture_of in DRAWN.items():
-        picture = picture_of(summary)
-        if picture is not None:
-            yield name, picture
+    drawn = {
+        "token_lengths": pictures.token_lengths(summary),
+        "labels": pictures.labels(summary),
+        "difficulties": pictures.difficulties(summary),
+    }
+    return [(name, picture) for name, picture in drawn.items() if picture is not None]
 
 
 KIND = Kind[DatasetSpec](

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import ModelSpec
 from wmtp_assets.checkpoints.tokenizer import build_tokenizer
-from wmtp_assets.kinds.kind import Before, Kind
+from wmtp_assets.kinds.registry import Before, Kind
 
 
-def artifacts(spec: ModelSpec, before: Before) -> Iterator[Artifact[ModelSpec]]:
+def artifacts(spec: ModelSpec, before: Before) -> list[Artifact[ModelSpec]]:
     """``<name>_tokenizer``: ``tokenizer/``, from the raw files or another model."""
-    own = {"raw": f"{spec.name}_raw"}
-    shared = {"shared": f"{spec.tokenizer.shared_with}_tokenizer"}
-    yield Artifact(
-        f"{spec.name}_tokenizer",
-        "tokenizer",
-        spec,
-        "models",
-        f"{spec.unit}/tokenizer",
-        roles=own if spec.files.tokenizer else shared,
-        optional=spec.is_optional,
-    )
+    return [
+        Artifact(
+            f"{spec.name}_tokenizer",
+            "tokenizer",
+            spec,
+            "models",
+            f"{spec.unit}/tokenizer",
+            roles={"raw": f"{spec.name}_raw"}
+            if spec.files.tokenizer
+            else {"shared": f"{spec.tokenizer.shared_with}_tokenizer"},
+            optional=spec.is_optional,
+        )
+    ]
 
 
 KIND = Kind[ModelSpec](

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.model import first_problem
 from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.approvals import Approval, parse_approvals
 from wmtp_assets.documents.document import facts_now

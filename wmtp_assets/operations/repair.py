@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wmtp_assets.base.child import Run, call
-from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.errors import CorruptArtifact, WmtpError
 from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import build_staged

@@ -81,7 +81,9 @@ def details_of(store: Store, artifact: Artifact) -> Details:
         facts=_facts(artifact, document),
         upstream={key: status_of(store, store.catalogue[key]).state for key in artifact.upstream},
         downstream={
-            item.key: status_of(store, item).state for item in store.catalogue.downstream(artifact)
+            item.key: status_of(store, item).state
+            for item in store.catalogue
+            if artifact.key in item.upstream
         },
         rules=_rules(store, artifact, manifest),
         commands={

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.model import StrictModel
+from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.rules.findings import Outcome, is_warning
 from wmtp_assets.storage.files import replace_file

@@ -19,7 +19,7 @@ from wmtp_assets.base.progress import Progress
 from wmtp_assets.base.settings import read_workers
 from wmtp_assets.rules.findings import Report, Rule, Subject
 from wmtp_assets.storage import pieces
-from wmtp_assets.storage.files import hash_stream, names_below, open_regular
+from wmtp_assets.storage.files import Hasher, names_below, open_regular
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.pieces import Piece
 from wmtp_assets.storage.store import materialize_command, repair_command
@@ -153,7 +153,7 @@ def _hash(subject: Subject, piece: Piece) -> str | OSError:
     try:
         with open_regular(subject.store.path(subject.artifact, piece.file)) as file:
             file.seek(piece.begin)
-            return hash_stream(file, piece.end - piece.begin).sha256
+            return Hasher().take(file, piece.end - piece.begin).record().sha256
     except OSError as error:
         return error
 

@@ -1,28 +1,54 @@
-"""Swapping two folders in one step.
+"""What storage asks of a filesystem: to swap two folders in one step, locks, links, renames.
 
 Linux has ``renameat2(RENAME_EXCHANGE)``, macOS ``renamex_np(RENAME_SWAP)``. Where the system or
 the filesystem has neither (``EINVAL``, ``ENOSYS``, ``ENOTSUP``), the swap takes three renames,
-and an interrupted one is completed by :func:`recover`.
+and an interrupted one is completed by :func:`recover`. A storage root also needs file locks, hard
+links and renames of folders. Object-store mounts and many FUSE filesystems lack one or the other: a
+mounted folder that is published to does without, our own storage root cannot.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import re
 import shutil
+import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from wmtp_assets.storage.files import fsync_folder
+from wmtp_assets.storage.files import fsync_folder, names_below, raise_it
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _RENAME_SWAP = 2  # macOS sys/stdio.h
 
-_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+UNSUPPORTED = frozenset(
+    (
+        errno.EINVAL,
+        errno.EMLINK,
+        errno.ENOLCK,
+        errno.ENOSYS,
+        errno.ENOTSUP,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EXDEV,
+    )
+)
+"""What systems say where a filesystem cannot do something, whoever asks."""
+
+LOCKS, LINKS, RENAMES = "file locks (flock)", "hard links", "renames of folders"
+
+MOUNTS = Path("/proc/self/mountinfo")
+
+_SOUND: set[Path] = set()
+"""Folders of which this process knows already that they lack nothing."""
 
 
 def _aside(current: Path) -> Path:
@@ -55,7 +81,7 @@ def exchange_at_once(new: Path, current: Path) -> bool:
         OSError: if the system refuses; both folders are then as before.
     """
     code = _native(new, current)
-    if code and code not in _UNSUPPORTED:
+    if code and code not in _NO_EXCHANGE:
         raise OSError(code, os.strerror(code), str(current))
     return code == 0
 
@@ -74,13 +100,12 @@ def exchange(new: Path, current: Path) -> bool:
     current.rename(aside)
     try:
         new.rename(current)
+        try:
+            aside.rename(new)
+        except OSError:
+            current.rename(new)
+            raise
     except OSError:
-        aside.rename(current)
-        raise
-    try:
-        aside.rename(new)
-    except OSError:
-        current.rename(new)
         aside.rename(current)
         raise
     return True
@@ -135,9 +160,136 @@ def recover(current: Path) -> None:
     Call it under the lock that also covers :func:`exchange`.
     """
     aside = _aside(current)
-    if not aside.is_dir():
-        return
-    if current.exists():
+    if aside.is_dir() and current.exists():
         shutil.rmtree(aside)
-    else:
+    elif aside.is_dir():
         aside.rename(current)
+
+
+def replace_linked(
+    root: Path, current: Path, new: Path, files: Mapping[str, Path], ours: Collection[str]
+) -> bool:
+    """Give ``files`` their names in a folder, in one step; all else of ours in it stays.
+
+    No payload is moved: the next folder is built of hard links, to the new files and to those that
+    stay, so that a process that has one open notices nothing. Where anything in the folder is not
+    ours it is left alone: it would move.
+
+    Args:
+        current: the folder, below ``root``; it may be absent.
+        new: where the next one is built; on the same filesystem, and absent. Afterwards it is what
+            ``current`` was, or what was built of it so far.
+        files: path in the folder → file to link there.
+        ours: paths below ``root`` of the files that are ours, the new ones too.
+
+    Returns:
+        False where something there is not ours, or the filesystem exchanges no folders; nothing has
+        changed then.
+
+    Raises:
+        OSError: if the system refuses; nothing has changed either, unless only a flush failed.
+    """
+    if not _is_only_ours(root, current, ours):
+        return False
+    staying = {p.relative_to(current).as_posix(): p for p in names_below(current, raise_it)}
+    for name, source in {**staying, **files}.items():
+        (new / name).parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, new / name, follow_symlinks=False)
+    for folder, _, _ in os.walk(new, topdown=False):
+        _keep_rights(current / Path(folder).relative_to(new), Path(folder))
+    return install(new, current, exchange_at_once)
+
+
+def _is_only_ours(root: Path, current: Path, ours: Collection[str]) -> bool:
+    """Whether a folder holds only regular files of ours on one disk, in folders of ours that we
+    may write to, and no link leads to it."""
+    above = [path for path in current.parents if root in path.parents]
+    if any(path.is_symlink() for path in (current, *above)) or has_mounts(current):
+        return False
+    if not current.is_dir():
+        return True
+    device = current.parent.stat().st_dev
+    files = {root / path for path in ours}
+    folders = {parent for path in files for parent in path.parents}
+    for parent, inner, names in os.walk(current, onerror=raise_it):
+        folder = Path(parent)
+        paths = [folder / name for name in names]
+        if (
+            folder not in folders
+            or folder.lstat().st_dev != device
+            or not os.access(folder, os.W_OK)
+            or any((folder / name).is_symlink() for name in inner)
+            or not files.issuperset(paths)
+            or not all(stat.S_ISREG(path.lstat().st_mode) for path in paths)
+        ):
+            return False
+    return True
+
+
+def _keep_rights(old: Path, new: Path) -> None:
+    """Give a folder the owner, mode and times of the one whose place it takes; where there is
+    none, the group that it would have got there."""
+    if old.is_dir():
+        wanted, found = old.stat(), new.stat()
+        if (wanted.st_uid, wanted.st_gid) != (found.st_uid, found.st_gid):
+            os.chown(new, wanted.st_uid, wanted.st_gid)
+        shutil.copystat(old, new)
+        return
+    wanted = next(path for path in old.parents if path.is_dir()).stat()
+    if wanted.st_mode & stat.S_ISGID:
+        os.chown(new, -1, wanted.st_gid)
+        new.chmod(stat.S_IMODE(new.stat().st_mode) | stat.S_ISGID | (wanted.st_mode & 0o070))
+
+
+def lacking(folder: Path) -> list[str]:
+    """Which of :data:`LOCKS`, :data:`LINKS` and :data:`RENAMES` the filesystem of ``folder`` lacks.
+
+    Each is tried in a temporary folder there, once per process where all work.
+
+    Raises:
+        OSError: if that cannot be made, or fails for another reason.
+    """
+    if folder in _SOUND:
+        return []
+    with (
+        tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as name,
+        Path(name, "file").open("xb") as file,
+    ):
+        inner = Path(name, "folder")
+        inner.mkdir()
+        attempts: dict[str, Callable[[], object]] = {
+            LOCKS: lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB),
+            LINKS: lambda: os.link(file.name, inner / "link"),
+            RENAMES: lambda: inner.rename(Path(name, "renamed")),
+        }
+        found: list[str] = []
+        for what, attempt in attempts.items():
+            try:
+                attempt()
+            except OSError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
+                found.append(what)
+    if not found:
+        _SOUND.add(folder)
+    return found
+
+
+def mount_points() -> list[Path]:
+    """Where something is mounted; empty where the system does not say it (macOS).
+
+    Format: proc_pid_mountinfo(5), which escapes blanks and the like.
+    """
+    try:
+        lines = MOUNTS.read_bytes().splitlines()
+    except OSError:
+        return []
+    escaped = (line.split(b" ")[4] for line in lines)
+    names = (re.sub(rb"\\([0-7]{3})", lambda c: bytes([int(c[1], 8)]), name) for name in escaped)
+    return [Path(os.fsdecode(name)) for name in names]
+
+
+def has_mounts(folder: Path) -> bool:
+    """Whether something is mounted at or below a folder."""
+    place = folder.resolve()
+    return any(mount.is_relative_to(place) for mount in mount_points())

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
@@ -51,16 +52,28 @@ class Hasher:
     def update(self, view: memoryview) -> None:
         """Hash what comes behind what was hashed before."""
         self._digest.update(view)
-        begin = self.size
+        before = self.size
         self.size += len(view)
-        while view and self._parts is not None:
-            left = PART - begin % PART
-            self._part.update(view[:left])
-            if left <= len(view):
-                self._parts.append(self._part.hexdigest())
-                self._part = hashlib.sha256()
-            begin += len(view[:left])
-            view = view[left:]
+        if self._parts is not None:
+            for begin in range(before - before % PART, self.size, PART):
+                self._part.update(view[max(begin - before, 0) : begin + PART - before])
+                if begin + PART <= self.size:
+                    self._parts.append(self._part.hexdigest())
+                    self._part = hashlib.sha256()
+
+    def take(
+        self,
+        file: FileIO,
+        size: int = sys.maxsize,
+        advance: Callable[[int], None] = lambda size: None,
+    ) -> Self:
+        """Hash what ``file`` holds from where it stands: ``size`` bytes, or all."""
+        buffer = memoryview(bytearray(min(size, BLOCK)))
+        while count := file.readinto(buffer[:size]):
+            self.update(buffer[:count])
+            advance(count)
+            size -= count
+        return self
 
     def record(self) -> FileRecord:
         """Size and hash of all of it; the last part, which is shorter, is ended."""
@@ -83,22 +96,7 @@ def hash_file(
         OSError: as :func:`open_regular`.
     """
     with open_regular(path) as file:
-        return hash_stream(file, None, advance, parts)
-
-
-def hash_stream(
-    file: FileIO,
-    size: int | None,
-    advance: Callable[[int], None] = lambda size: None,
-    parts: list[str] | None = None,
-) -> FileRecord:
-    """Size and SHA-256 of what ``file`` holds from where it stands: ``size`` bytes, or all."""
-    hasher = Hasher(parts)
-    buffer = memoryview(bytearray(BLOCK if size is None else min(size, BLOCK)))
-    while count := file.readinto(buffer if size is None else buffer[: size - hasher.size]):
-        hasher.update(buffer[:count])
-        advance(count)
-    return hasher.record()
+        return Hasher(parts).take(file, advance=advance).record()
 
 
 def hash_pieces(
@@ -122,9 +120,7 @@ def hash_pieces(
                 piece.update(buffer[:count])
                 advance(count)
             hashes.append(piece.record().sha256)
-        while count := file.readinto(buffer):
-            whole.update(buffer[:count])
-    return whole.record(), hashes
+        return whole.take(file).record(), hashes
 
 
 def fsync_folder(path: Path) -> None:
@@ -188,10 +184,7 @@ class HashedFile:
         self._parts = parts
         self._hasher = Hasher(parts)
         if is_there:
-            buffer = memoryview(bytearray(BLOCK))
-            while count := self._file.readinto(buffer):
-                self._hasher.update(buffer[:count])
-                advance(count)
+            self._hasher.take(self._file, advance=advance)
 
     def reserve(self, size: int) -> None:
         """Allocate ``size`` bytes now, so that a full disk shows before the work is done.
@@ -277,5 +270,4 @@ def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator
 
     for parent, folders, files in os.walk(folder, onerror=told):
         links = [name for name in folders if Path(parent, name).is_symlink()]
-        for name in (*files, *links):
-            yield Path(parent, name)
+        yield from (Path(parent, name) for name in (*files, *links))

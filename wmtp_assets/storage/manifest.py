@@ -135,15 +135,16 @@ def seal(
         same = {**document, "created_at": previous.document["created_at"]}
         if _self_sha256(same) == previous.document["self_sha256"]:
             document = same
-    document["self_sha256"] = _self_sha256(document)
-    return render(document)
+    return _signed(document)
 
 
 def amend(manifest: Manifest, changes: Document) -> bytes:
     """The bytes of a manifest over the same files that says something else about them."""
-    document = {**manifest.document, **changes}
-    document["self_sha256"] = _self_sha256(document)
-    return render(document)
+    return _signed({**manifest.document, **changes})
+
+
+def _signed(document: Document) -> bytes:
+    return render({**document, "self_sha256": _self_sha256(document)})
 
 
 def parse(data: bytes, where: str) -> Manifest:
@@ -160,13 +161,12 @@ def parse(data: bytes, where: str) -> Manifest:
         content = document["manifest"]["content_sha256"]
         if not isinstance(document["created_at"], str):
             raise TypeError("created_at is not a string")
-        found = _self_sha256(document)
-        is_rendered = render(document) == data
     except ValidationError as error:
         raise CorruptArtifact(f"{where}: not a manifest: {error.errors()[0]['msg']}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptArtifact(f"{where}: not a manifest: {error!r}") from error
-    if found != stated or content != content_sha256(files) or not is_rendered:
+    found = _self_sha256(document)
+    if found != stated or content != content_sha256(files) or render(document) != data:
         raise CorruptArtifact(
             f"{where}: the manifest was changed after it was written: "
             f"its own SHA-256 should be {stated}, but is {found}"

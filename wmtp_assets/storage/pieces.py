@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -27,7 +28,6 @@ from wmtp_assets.base.model import RelativePath, Sha256, StrictModel, first_prob
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object
 from wmtp_assets.storage.manifest import FileRecord, Manifest, content_sha256
 
-FORMAT = "wmtp-pieces/1"
 HEADER = "the header"
 MAX_NAME = 512
 """Characters of a tensor's name."""
@@ -65,11 +65,10 @@ class Parts(StrictModel):
             raise ValueError(
                 f"{len(self.sha256)} parts of {self.part_size} bytes for a file of {size}"
             )
-        begins = range(0, size, self.part_size)
-        ends = [min(begin + self.part_size, size) for begin in begins]
+        begins = [*range(0, size, self.part_size), size]
         return [
             (f"bytes {begin} to {end}", end - begin, sha256)
-            for begin, end, sha256 in zip(begins, ends, self.sha256, strict=True)
+            for (begin, end), sha256 in zip(pairwise(begins), self.sha256, strict=True)
         ]
 
 
@@ -89,8 +88,10 @@ class Tensors(StrictModel):
         header = size - sum(count for _, count, _ in self.tensors)
         if header <= 0:
             raise ValueError(f"{size - header} bytes of tensors in a file of {size}")
-        rows = [(tensor_place(name), count, sha256) for name, count, sha256 in self.tensors]
-        return [(HEADER, header, self.header), *rows]
+        return [
+            (HEADER, header, self.header),
+            *((tensor_place(name), count, sha256) for name, count, sha256 in self.tensors),
+        ]
 
 
 Cut = Parts | Tensors
@@ -109,8 +110,10 @@ def tensor_place(name: str) -> str:
 
 def render(cuts: Mapping[str, Cut]) -> bytes:
     """The bytes of ``pieces.json``."""
-    files = {path: cuts[path].model_dump() for path in sorted(cuts)}
-    document = {"format": FORMAT, "files": files}
+    document = {
+        "format": "wmtp-pieces/1",
+        "files": {path: cuts[path].model_dump() for path in sorted(cuts)},
+    }
     return (json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
 
@@ -144,11 +147,11 @@ def _pieces(path: str, size: int, cut: Cut) -> list[Piece]:
         sizes = cut.sizes(size)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    pieces, begin = [], 0
-    for place, count, sha256 in sizes:
-        pieces.append(Piece(path, begin, begin + count, sha256, place))
-        begin += count
-    return pieces
+    ends = accumulate(count for _, count, _ in sizes)
+    return [
+        Piece(path, end - count, end, sha256, place)
+        for (place, count, sha256), end in zip(sizes, ends, strict=True)
+    ]
 
 
 def require_small(record: FileRecord, where: str) -> None:

@@ -17,12 +17,12 @@ import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
 from wmtp_assets.base.child import reading
-from wmtp_assets.base.clock import timestamp
 from wmtp_assets.base.errors import (
     CorruptArtifact,
     LackingFilesystem,
@@ -33,24 +33,23 @@ from wmtp_assets.base.errors import (
 )
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
-from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings
+from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings, timestamp
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
 from wmtp_assets.storage import manifest, pieces
-from wmtp_assets.storage.exchange import install, is_cut_off, recover
+from wmtp_assets.storage.exchange import LOCKS, UNSUPPORTED, install, is_cut_off, lacking, recover
 from wmtp_assets.storage.files import (
     DISK_FULL,
     PART,
     HashedFile,
+    Hasher,
     fsync_folder,
     hash_file,
-    hash_stream,
     names_below,
     open_regular,
     raise_it,
     replace_file,
     write_new,
 )
-from wmtp_assets.storage.filesystem import LOCKS, UNSUPPORTED, lacking
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.pieces import Cut, Piece, cut_parts
 
@@ -58,6 +57,9 @@ _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _REFUSED = {*_READ_ONLY, *DISK_FULL, errno.EXDEV, errno.EIO, errno.ENOTDIR}
 """What a disk says, and no mistake of the program."""
 _NOT_REGULAR = {errno.ELOOP, errno.EINVAL, errno.ENXIO}
+
+_is_folder = os.path.isdir
+"""Whether a folder, or a link to one, is there and can be looked at."""
 
 
 class Staged:
@@ -86,11 +88,8 @@ class Staged:
         target = self.folder / relative_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
 
-        def done(record: FileRecord) -> None:
-            self.files[path] = record
-
         parts = self.parts.setdefault(path, []) if in_parts else None
-        return HashedFile(target, done, advance, parts)
+        return HashedFile(target, partial(self.files.__setitem__, path), advance, parts)
 
     def place(self, path: str, source: Path, record: FileRecord, parts: list[str]) -> None:
         """Take over a file that was hashed, by a hard link: ``source`` keeps its name too.
@@ -190,8 +189,12 @@ class Store:
         reading(path)
         try:
             with self._explained(artifact, path), open_regular(path) as file:
-                size = os.fstat(file.fileno()).st_size
-                self._compare(artifact, path, f"{record.size} bytes", f"{size} bytes")
+                self._compare(
+                    artifact,
+                    path,
+                    f"{record.size} bytes",
+                    f"{os.fstat(file.fileno()).st_size} bytes",
+                )
                 data = file.read(record.size)
             found = hashlib.sha256(data).hexdigest()
             self._compare(artifact, path, f"SHA-256 {record.sha256}", f"SHA-256 {found}")
@@ -238,33 +241,30 @@ class Store:
         path = self.path(artifact, name)
         reading(path)
         with self._explained(artifact, path), open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-        self._compare(artifact, path, f"{record.size} bytes", f"{size} bytes")
-        unread = self.pieces(artifact).get(name) or [Piece(name, 0, record.size, record.sha256)]
-        begins = [piece.begin for piece in unread]
-        verified: set[int] = set()
+            self._compare(
+                artifact, path, f"{record.size} bytes", f"{os.fstat(file.fileno()).st_size} bytes"
+            )
+        there = self.pieces(artifact).get(name) or [Piece(name, 0, record.size, record.sha256)]
+        begins, ends = [piece.begin for piece in there], [piece.end for piece in there]
+
+        @cache
+        def verify_once(piece: Piece) -> None:
+            if not piece.place:
+                self.verify_file(
+                    artifact, name, Progress(f"verifying {name}", record.size, say).advance
+                )
+                return
+            with self._explained(artifact, path), open_regular(path) as file:
+                file.seek(piece.begin)
+                found = Hasher().take(file, piece.end - piece.begin).record()
+            what = f"{path}, bytes {piece.begin} to {piece.begin + found.size},"
+            self._compare(artifact, what, f"SHA-256 {piece.sha256}", f"SHA-256 {found.sha256}")
 
         def verify(begin: int, end: int) -> None:
-            first = max(bisect_right(begins, begin) - 1, 0)
-            for number in range(first, bisect_left(begins, end)):
-                piece = unread[number]
-                if number in verified or piece.end <= begin:
-                    continue
-                if piece.place:
-                    self._verify_piece(artifact, path, piece)
-                else:
-                    progress = Progress(f"verifying {name}", record.size, say)
-                    self.verify_file(artifact, name, progress.advance)
-                verified.add(number)
+            for piece in there[bisect_right(ends, begin) : bisect_left(begins, end)]:
+                verify_once(piece)
 
         return path, verify
-
-    def _verify_piece(self, artifact: Artifact, path: Path, piece: Piece) -> None:
-        with self._explained(artifact, path), open_regular(path) as file:
-            file.seek(piece.begin)
-            found = hash_stream(file, piece.end - piece.begin)
-        what = f"{path}, bytes {piece.begin} to {piece.begin + found.size},"
-        self._compare(artifact, what, f"SHA-256 {piece.sha256}", f"SHA-256 {found.sha256}")
 
     def pieces(self, artifact: Artifact) -> dict[str, list[Piece]]:
         """The pieces of each large file of a committed artifact, and their hashes.
@@ -413,28 +413,26 @@ class Store:
         """
         self.check_source()
         above = [self.root / path for path in reversed(PurePosixPath(artifact.base).parents)]
-        for path in (*above, self.folder(artifact), self.internal):
-            if os.path.lexists(path) and not _is_folder(path):
-                what = "a link that leads to no folder" if path.is_symlink() else "no folder"
-                if path == self.root:
-                    raise WrongRoot(
-                        f"{path} cannot be the storage root: it is {what}. Set {ROOT_VARIABLE} to "
-                        "a folder, or unset it"
-                    )
-                raise StoreError(
-                    f"{path} is {what}, and in the way of {artifact.key}. Nothing was changed; "
-                    "move it away, then run this again"
+        taken = [
+            (path, "a link that leads to no folder" if path.is_symlink() else "no folder")
+            for path in (*above, self.folder(artifact), self.internal)
+            if os.path.lexists(path) and not _is_folder(path)
+        ]
+        copies = (self.root / name for name in artifact.copied)
+        for path, what in (*taken, *((path, "a folder") for path in copies if _is_folder(path))):
+            if path == self.root:
+                raise WrongRoot(
+                    f"{path} cannot be the storage root: it is {what}. Set {ROOT_VARIABLE} to a "
+                    "folder, or unset it"
                 )
+            raise StoreError(
+                f"{path} is {what}, and in the way of {artifact.key}. Nothing was changed; move it "
+                "away, then run this again"
+            )
         there = [path for path in above if _is_folder(path)]
         if there and not os.access(there[-1], os.W_OK | os.X_OK):
-            reason = os.strerror(errno.EACCES)
-            raise self._refused(artifact.key, OSError(errno.EACCES, reason, str(there[-1])))
-        for path in (self.root / name for name in artifact.copied):
-            if _is_folder(path):
-                raise StoreError(
-                    f"{path} is a folder, and in the way of a file of {artifact.key}. Nothing was "
-                    "changed; move it away, then run this again"
-                )
+            refusal = errno.EACCES, os.strerror(errno.EACCES), str(there[-1])
+            raise self._refused(artifact.key, OSError(*refusal))
 
     @contextmanager
     def stage(self, artifact: Artifact, say: Say = silent) -> Iterator[Staged]:
@@ -470,12 +468,11 @@ class Store:
         try:
             yield
         except OSError as error:
-            if error.errno not in _REFUSED:
-                raise
             where = error.filename
-            is_named = isinstance(where, (str, os.PathLike))
-            is_elsewhere = is_named and not Path(where).is_relative_to(self.root)
-            if is_elsewhere and error.errno not in (*DISK_FULL, errno.EXDEV):
+            is_elsewhere = isinstance(where, str | os.PathLike) and not Path(where).is_relative_to(
+                self.root
+            )
+            if error.errno not in ({*DISK_FULL, errno.EXDEV} if is_elsewhere else _REFUSED):
                 raise
             if error.errno == errno.EXDEV:
                 raise StoreError(
@@ -536,21 +533,23 @@ class Store:
             if artifact.is_carried_over(name):
                 raise ValueError(f"{artifact.key} does not own {name}")
         target = self.folder(artifact)
-        with self.lock(artifact.unit, say):
-            self._recover(artifact)
+        with self._in_unit(artifact, say):
             try:
                 previous = self.manifest(artifact)
             except (MissingArtifact, CorruptArtifact):
                 previous = None
-            if previous is not None:
-                said, kept = previous.document, artifact.recorded
-                recorded = {k: said[k] for k in kept if k in said and k in description}
-                description = {**description, **recorded}
-            data = manifest.seal(description, staged.files, created_at or timestamp(), previous)
+            before = previous.document if previous else {}
+            kept = {
+                key: before[key] for key in artifact.recorded if key in before.keys() & description
+            }
+            data = manifest.seal(
+                {**description, **kept}, staged.files, created_at or timestamp(), previous
+            )
             sealed = manifest.parse(data, str(self.manifest_path(artifact)))
             if target.is_dir():
-                made = previous.files.keys() if previous else frozenset()
-                _carry_over(artifact, target, staged.folder, made, say)
+                _carry_over(
+                    artifact, target, staged.folder, previous.files if previous else (), say
+                )
             write_new(staged.folder / artifact.manifest, data)
             install(staged.folder, target)
             if staged.folder.is_dir():
@@ -565,10 +564,8 @@ class Store:
             MissingArtifact, CorruptArtifact: as :meth:`manifest`.
             StoreError: if the disk is full or refuses.
         """
-        with self._explained_refusal(artifact), self.lock(artifact.unit):
-            self._recover(artifact)
-            committed = self.manifest(artifact)
-            data = manifest.amend(committed, changes)
+        with self._explained_refusal(artifact), self._in_unit(artifact):
+            data = manifest.amend(self.manifest(artifact), changes)
             amended = manifest.parse(data, str(self.manifest_path(artifact)))
             # not beside the manifest: there it would stay for ever if this process were killed
             draft = self.internal / "amended" / artifact.key
@@ -595,8 +592,7 @@ class Store:
         moment = timestamp().replace(":", "")
         kept = self.internal / "quarantine" / artifact.key / f"{moment}-{os.getpid()}"
         base = self.folder(artifact)
-        with self.lock(artifact.unit, say):
-            self._recover(artifact)
+        with self._in_unit(artifact, say):
             for name in sorted(names):
                 for parent in reversed(PurePosixPath(name).parents[:-1]):
                     if (base / parent).is_symlink() or not (base / parent).is_dir():
@@ -615,12 +611,16 @@ class Store:
         """
         with self._explained_refusal(artifact):
             if any(is_cut_off(folder) for folder in self._exchanged(artifact)):
-                with self.lock(artifact.unit, say):
-                    self._recover(artifact)
+                with self._in_unit(artifact, say):
+                    pass
 
-    def _recover(self, artifact: Artifact) -> None:
-        for folder in self._exchanged(artifact):
-            recover(folder)
+    @contextmanager
+    def _in_unit(self, artifact: Artifact, say: Say = silent) -> Iterator[None]:
+        """The lock of the artifact's unit, after a commit there that was cut off is completed."""
+        with self.lock(artifact.unit, say):
+            for folder in self._exchanged(artifact):
+                recover(folder)
+            yield
 
     def _exchanged(self, artifact: Artifact) -> tuple[Path, Path]:
         """The folders whose exchange can take ``artifact`` away, outermost first."""
@@ -674,18 +674,11 @@ def _set_aside(path: Path, kept: Path, *, is_replaced: bool = False) -> None:
     fsync_folder(kept.parent)
 
 
-def _is_folder(path: Path) -> bool:
-    """Whether a folder, or a link to one, is there and can be looked at."""
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except OSError:
-        return False
-
-
 def _files_below(folder: Path) -> Iterator[PurePosixPath]:
     """What :func:`names_below` finds, relative to ``folder``."""
-    for path in names_below(folder, raise_it):
-        yield PurePosixPath(path.relative_to(folder).as_posix())
+    return (
+        PurePosixPath(path.relative_to(folder).as_posix()) for path in names_below(folder, raise_it)
+    )
 
 
 def _carry_over(
@@ -698,10 +691,9 @@ def _carry_over(
             is kept and said, unless a new file has its name.
     """
     for path in _files_below(source):
-        if path.parts[0] == artifact.manifest:  # a folder in its place: it stays in what was before
-            continue
         is_foreign = artifact.is_carried_over(str(path))
-        if not is_foreign and str(path) in made:
+        # below a folder in the manifest's place: that stays in what was before
+        if path.parts[0] == artifact.manifest or (not is_foreign and str(path) in made):
             continue
         try:
             (target / path.parent).mkdir(parents=True, exist_ok=True)
@@ -717,12 +709,9 @@ def _carry_over(
 def drop_shared(old: Path, current: Path) -> None:
     """Remove from ``old`` the names of files that ``current`` holds too, and empty folders."""
     for path in list(_files_below(old)):
-        try:
-            is_shared = os.path.samestat((old / path).lstat(), (current / path).lstat())
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if is_shared:
-            (old / path).unlink()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat((old / path).lstat(), (current / path).lstat()):
+                (old / path).unlink()
     for folder, _, _ in os.walk(old, topdown=False):
         if not any(Path(folder).iterdir()):
             Path(folder).rmdir()

@@ -29,7 +29,8 @@ from wmtp_assets.catalogue.specs import (
     load_spec,
     load_specs,
 )
-from wmtp_assets.kinds.registry import artifacts_of, load_catalogue
+from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets_tests.catalogue.shipped import artifacts_of
 
 SHIPPED = sorted(DEFS_FOLDER.rglob("defs.yaml"))
 REMOVED = object()

@@ -29,7 +29,7 @@ from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.publish import Options, plan_publication, publish
-from wmtp_assets.storage import filesystem, linked
+from wmtp_assets.storage import exchange as exchange_module
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.base.test_child import wait_until
@@ -782,7 +782,7 @@ def test_what_somebody_wrote_during_an_exchange_is_kept(
     milliseconds: they lose their names, are kept in ``.wmtp/previous/``, and that is said."""
     publish_all(tree_store, mounted)
     commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": b"newer", "raw/empty": b""})
-    exchange = linked.exchange_at_once
+    exchange = exchange_module.exchange_at_once
     said: list[str] = []
 
     def late(new: Path, current: Path) -> bool:
@@ -791,7 +791,7 @@ def test_what_somebody_wrote_during_an_exchange_is_kept(
         (current / "anew").replace(current / "raw/empty")
         return exchange(new, current)
 
-    monkeypatch.setattr(linked, "exchange_at_once", late)
+    monkeypatch.setattr(exchange_module, "exchange_at_once", late)
     publish(tree_store, None, at(mounted), say=said.append)
     (kept,) = (mounted / ".wmtp/previous").iterdir()
     assert files_below_all(kept) == {"raw/late": b"checkpoint", "raw/empty": b"written anew"}
@@ -825,7 +825,7 @@ def test_what_never_came_to_its_place_is_not_published(
     commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": b"newer", "raw/added": b"added"})
     unfinished = at(mounted).staging / NEXT
     with monkeypatch.context() as patch:
-        patch.setattr(linked, "exchange_at_once", kill)
+        patch.setattr(exchange_module, "exchange_at_once", kill)
         patch.setattr(Folder, "_keep_late", lambda *args: None)
         with pytest.raises(Killed):
             publish_all(tree_store, mounted)
@@ -1162,7 +1162,7 @@ def test_folder_of_ours_that_is_a_mount(
     """It was found when files got their names: an invalid cross-device link, and no remedy. What is
     mounted elsewhere is no obstacle, nor that the folder itself is a mount."""
     listed = tmp_path / "mountinfo"
-    monkeypatch.setattr(filesystem, "MOUNTS", listed)
+    monkeypatch.setattr(exchange_module, "MOUNTS", listed)
 
     def mount(*places: Path) -> None:
         lines = [f"36 35 98:0 / {place} rw - ext4 /dev/x rw\n" for place in places]

@@ -21,8 +21,9 @@ from wmtp_assets.catalogue.specs import (
     TokenizerSpec,
     load_specs,
 )
-from wmtp_assets.kinds.registry import artifacts_of, expand, load_catalogue
+from wmtp_assets.kinds.registry import expand, load_catalogue
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.catalogue.shipped import artifacts_of
 
 CATALOGUE = load_catalogue()
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 
 import pytest
 
-from wmtp_assets.storage import exchange, filesystem
+from wmtp_assets.storage import exchange
 
 Lack = Literal["flock", "link", "rename"]
 
@@ -49,7 +49,7 @@ def play(
     def native_or_not(new: Path, current: Path) -> int:
         return code if is_meant(current) else native(new, current)
 
-    monkeypatch.setattr(filesystem, "_SOUND", set())
+    monkeypatch.setattr(exchange, "_SOUND", set())
     if lack == "flock":
         monkeypatch.setattr(fcntl, "flock", flock_or_not)
     elif lack == "link":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.base.errors import LackingFilesystem
-from wmtp_assets.storage.filesystem import LINKS, LOCKS, RENAMES, lacking
+from wmtp_assets.storage.exchange import LINKS, LOCKS, RENAMES, lacking
 from wmtp_assets_tests.storage.filesystems import Lack, play
 from wmtp_assets_tests.storage.test_store import OLD, RAW, bytes_of, commit, open_store
 

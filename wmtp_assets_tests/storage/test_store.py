@@ -30,7 +30,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.base.clock import timestamp, utc_now
 from wmtp_assets.base.errors import (
     CorruptArtifact,
     MissingArtifact,
@@ -39,14 +38,14 @@ from wmtp_assets.base.errors import (
     WrongRoot,
 )
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.base.settings import Settings, Source
+from wmtp_assets.base.settings import Settings, Source, timestamp, utc_now
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.catalogue.specs import ModelFiles, ModelSpec, Repository, TokenizerSpec
 from wmtp_assets.kinds.registry import expand
 from wmtp_assets.storage import exchange, manifest
 from wmtp_assets.storage import files as files_module
 from wmtp_assets.storage import store as store_module
-from wmtp_assets.storage.files import BLOCK, HashedFile, hash_file, replace_file
+from wmtp_assets.storage.files import BLOCK, HashedFile, Hasher, hash_file, replace_file
 from wmtp_assets.storage.manifest import FileRecord, Manifest
 from wmtp_assets.storage.store import Staged, Store
 from wmtp_assets_tests.trees import as_the_version_before, damage, flip
@@ -1062,8 +1061,7 @@ class Reads:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
-        for module, name in ((store_module, "hash_stream"), (store_module, "hash_file")):
-            monkeypatch.setattr(module, name, self._counted(getattr(module, name)))
+        monkeypatch.setattr(Hasher, "record", self._counted(Hasher.record))
 
     def _counted(self, real: Callable[..., FileRecord]) -> Callable[..., FileRecord]:
         def counted(*args: Any) -> FileRecord:

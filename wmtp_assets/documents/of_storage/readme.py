@@ -6,7 +6,7 @@ from collections import Counter
 from typing import get_args
 
 from wmtp_assets.catalogue.artifact import SMALL, Artifact
-from wmtp_assets.catalogue.specs import Use
+from wmtp_assets.catalogue.specs import DatasetSpec, Use
 from wmtp_assets.documents.document import DocumentType
 from wmtp_assets.documents.facts import SUMMARY, Facts
 from wmtp_assets.documents.markdown import code, render, shown
@@ -18,7 +18,6 @@ def readme(facts: Facts) -> bytes:
     folders: dict[str, list[Artifact]] = {}
     for artifact in catalogue:
         folders.setdefault(artifact.unit, []).append(artifact)
-    datasets = catalogue.datasets.values()
     return render(
         "of_storage/readme",
         facts=facts,
@@ -30,7 +29,11 @@ def readme(facts: Facts) -> bytes:
         files=sum(len(fact.files) for fact in facts.there),
         versions=sorted(Counter(shown(fact.version) for fact in facts.there).items()),
         uses={
-            use.replace("_", " "): [spec for spec in datasets if use in spec.uses]
+            use.replace("_", " "): [
+                spec
+                for spec in catalogue.specs
+                if isinstance(spec, DatasetSpec) and use in spec.uses
+            ]
             for use in get_args(Use)
         },
     )
