@@ -7,14 +7,15 @@ to their places, which moves no payload, and ``MANIFEST.json`` last.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, Protocol
+from typing import Literal
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, SentFile
 from wmtp_assets.destinations.outgoing import Outgoing
 from wmtp_assets.transfer.patience import Interrupted
@@ -54,7 +55,7 @@ class Stopped(PublishError):
     """Another file, or another part, failed; that error says why."""
 
 
-class Destination(Protocol):
+class Destination(ABC):
     """Where a tree is published; what is one inherits from it.
 
     All methods raise :class:`PublishError` where the destination refuses.
@@ -74,6 +75,7 @@ class Destination(Protocol):
     largest: int
     _is_stopped = False
 
+    @abstractmethod
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         """Path → bytes of what lies there, published or not, of ours or not, and may be in the way
         of ours.
@@ -81,24 +83,24 @@ class Destination(Protocol):
         Args:
             paths: of ours: what lies on the way to them must be readable.
         """
-        ...
 
+    @abstractmethod
     def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
         """Whether exactly these bytes lie in the file's place, whoever put them there.
 
         Args:
             advance: as of :meth:`is_same`.
         """
-        ...
 
+    @abstractmethod
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         """The bytes of a file from ``start`` on.
 
         Raises:
             NotThere: if there is none.
         """
-        ...
 
+    @abstractmethod
     def is_same(
         self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
     ) -> bool:
@@ -108,8 +110,8 @@ class Destination(Protocol):
             advance: told the bytes as they are compared, all at once where they are not read; in
                 sum the file's size if it is the same.
         """
-        ...
 
+    @abstractmethod
     def prepare(self, size: int, say: Say = silent) -> None:
         """Require that ``size`` bytes more may be written, before the first of them is sent; remove
         what we left more than :data:`STALE` seconds ago. Called under the lock of the destination:
@@ -118,15 +120,14 @@ class Destination(Protocol):
         Args:
             say: told what the destination lacks of what is promised.
         """
-        ...
 
+    @abstractmethod
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         """Send what is missing of a file to where no reader sees it; may run in several threads.
 
         Args:
             advance: told the bytes that are there now, sent or found.
         """
-        ...
 
     def stop(self) -> None:
         """Let the calls of :meth:`stage` that run elsewhere end soon."""
@@ -137,11 +138,12 @@ class Destination(Protocol):
         :class:`PublishError` where somebody else does so now."""
         return nullcontext()
 
+    @abstractmethod
     def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         """Whether what was staged is the given file, before any file gets its name; True where the
         destination compared every part with its hash. May run in several threads."""
-        ...
 
+    @abstractmethod
     def commit(self, units: Units, ours: Collection[str]) -> None:
         """Put the staged files in their places: those of a unit in one step where the destination
         can, else what describes others behind the others.
@@ -149,7 +151,6 @@ class Destination(Protocol):
         Args:
             ours: paths of all files that are ours: published, or not any longer.
         """
-        ...
 
     def is_placed(
         self, path: str, file: SentFile, how: How, advance: Advance = lambda size: None
@@ -158,19 +159,19 @@ class Destination(Protocol):
         :meth:`is_staged` read, that is compared by its size, else by its hash at least."""
         return self.is_same(path, file, "full" if how == "full" else "hash", advance)
 
+    @abstractmethod
     def write_manifest(self, data: bytes) -> None:
         """Put ``MANIFEST.json`` in its place, and make all before it durable; where the destination
         can tell, only if it is still the one that was read last."""
-        ...
 
+    @abstractmethod
     def delete(self, path: str) -> None:
         """Remove a file, if it is there."""
-        ...
 
+    @abstractmethod
     def finish(self, paths: Collection[str]) -> None:
         """Forget what was kept to go on with of these files: they are published. What cannot be
         tidied up now is left to the next publication."""
-        ...
 
 
 def may_be_ours(name: str) -> bool:
@@ -214,5 +215,4 @@ def describing_last(paths: Iterable[str]) -> tuple[list[str], list[str]]:
 def each(one: Callable[[str], None], paths: Iterable[str]) -> None:
     """Call ``one`` with every path, :data:`SIDE_BY_SIDE` at a time; raise what the first raises."""
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for _ in pool.map(one, sorted(paths)):
-            pass
+        list(pool.map(one, sorted(paths)))

@@ -23,7 +23,7 @@ from dataclasses import replace
 from io import FileIO
 from pathlib import Path, PurePosixPath
 
-from wmtp_assets.base.errors import LackingFilesystem, LockHeld, SpecError, StoreError
+from wmtp_assets.base.errors import LackingFilesystem, LockHeld, PublishError, SpecError, StoreError
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Say, human_bytes, silent
 from wmtp_assets.catalogue.artifact import INTERNAL
@@ -38,7 +38,6 @@ from wmtp_assets.destinations.destination import (
     describing_last,
     may_be_ours,
 )
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, SentFile
 from wmtp_assets.destinations.location import Location
 from wmtp_assets.destinations.outgoing import Outgoing, Reading

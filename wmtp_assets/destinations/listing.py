@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.model import (
     AssetName,
     RelativePath,
@@ -27,7 +28,6 @@ from wmtp_assets.base.model import (
 )
 from wmtp_assets.base.settings import Source
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.manifest import FileRecord, render
 
@@ -36,16 +36,14 @@ MAX_SIZE = 8 << 20
 """Bytes of the document; one of 130 files has 50 kB."""
 
 
-class SentFile(StrictModel):
+class SentFile(FileRecord):
     """A published file.
 
     Attributes:
-        size, part_size: bytes.
+        part_size: bytes.
         composite: hash over the hashes of its parts; see the module's text.
     """
 
-    size: int = Field(ge=0, strict=True)
-    sha256: Sha256
     part_size: int = Field(gt=0, strict=True)
     composite: str = Field(pattern=r"^[A-Za-z0-9+/]{43}=-[1-9][0-9]{0,4}$")
 
@@ -112,10 +110,12 @@ def parse_listing(data: bytes, where: str) -> Listing:
         paths = [path for item in listing.artifacts.values() for path in item.files]
         check_distinct([*paths, *listing.retired, MANIFEST])
         is_whole = listing.render() == data
-    except ValidationError as error:
-        raise PublishError(_not_ours(where, as_text(first_problem(error)))) from error
     except ValueError as error:
-        raise PublishError(_not_ours(where, as_text(error))) from error
+        why = first_problem(error) if isinstance(error, ValidationError) else error
+        raise PublishError(
+            f"{where} is no manifest of ours: {as_text(why)}. Look at the URL; if it is right, "
+            "publish to another place, or take that file away and publish again"
+        ) from error
     if not is_whole:
         raise PublishError(
             f"{where} was changed after it was written: its own SHA-256 should be "
@@ -123,13 +123,6 @@ def parse_listing(data: bytes, where: str) -> Listing:
             "everything is sent anew"
         )
     return listing
-
-
-def _not_ours(where: str, why: str) -> str:
-    return (
-        f"{where} is no manifest of ours: {why}. Look at the URL; if it is right, publish to "
-        "another place, or take that file away and publish again"
-    )
 
 
 def composite(parts: Sequence[bytes]) -> str:

@@ -1,4 +1,4 @@
-"""Where a storage tree is published: the URLs that ``--to`` and ``--from`` take.
+"""Where a storage tree is published: the URLs of ``--to`` and ``--from``, and what they open.
 
 A scheme is the module of this folder that has its name and says a :attr:`Scheme.FORM`; nothing
 lists them. docs/adding-a-destination.md adds one.
@@ -112,3 +112,20 @@ def parse_url(url: str) -> Location:
     if problem := scheme.problem(location) or "names no absolute path" * is_relative:
         raise SpecError(f"{url!r} {problem}; write {scheme.FORM}")
     return location
+
+
+def open_destination(
+    store: Store, url: str, endpoint_url: str | None = None, *, is_read: bool = False
+) -> Destination:
+    """Open the destination ``url``; nothing is sent or asked yet.
+
+    Args:
+        store, endpoint_url, is_read: as :class:`Scheme` has them.
+
+    Raises:
+        SpecError: for a URL that is none, a folder in the storage root, or an endpoint that is not
+            https.
+        PublishError: if there are no credentials, or a library is missing.
+    """
+    location = parse_url(url)
+    return schemes()[location.scheme].connect(store, location, endpoint_url, is_read=is_read)

@@ -9,8 +9,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import NoReturn
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import SentFile, composite
 from wmtp_assets.storage.files import PART, open_regular
 from wmtp_assets.storage.manifest import FileRecord
@@ -68,22 +68,25 @@ class Reading:
             PublishError: behind the last part, or as soon as it shows, if the bytes are others than
                 were committed, or cannot be read.
         """
-        source = self._open()
         whole, left = hashlib.sha256(), self.file.record.size
-        with source:
-            while left or not self._digests:
-                data = self._read(source, min(self.part_size, left))
-                if len(data) < min(self.part_size, left):
-                    self._refuse(f"it ends {left - len(data)} bytes early")
-                left -= len(data)
-                whole.update(data)
-                if not left and whole.hexdigest() != self.file.record.sha256:
-                    self._refuse(f"SHA-256 {whole.hexdigest()}")
-                digest = hashlib.sha256(data).digest() if self._digests or left else whole.digest()
-                self._digests.append(digest)
-                yield len(self._digests), data, digest
-            if self._read(source, 1):
-                self._refuse(f"it is longer than {self.file.record.size} bytes")
+        try:
+            with BufferedReader(open_regular(self.file.local)) as source:
+                while left or not self._digests:
+                    data = source.read(min(self.part_size, left))
+                    if len(data) < min(self.part_size, left):
+                        self._refuse(f"it ends {left - len(data)} bytes early")
+                    left -= len(data)
+                    whole.update(data)
+                    if not left and whole.hexdigest() != self.file.record.sha256:
+                        self._refuse(f"SHA-256 {whole.hexdigest()}")
+                    several = left or self._digests
+                    digest = hashlib.sha256(data).digest() if several else whole.digest()
+                    self._digests.append(digest)
+                    yield len(self._digests), data, digest
+                if source.read(1):
+                    self._refuse(f"it is longer than {self.file.record.size} bytes")
+        except OSError as error:
+            self._refuse(f"it cannot be read ({error.strerror})")
 
     def describe(self) -> SentFile:
         """How the file is described; it is read for that.
@@ -111,16 +114,3 @@ class Reading:
             f"{self.file.artifact} was committed with SHA-256 {self.file.record.sha256}. "
             f"Nothing was published. Run: {repair_command(self.file.artifact)}"
         )
-
-    def _open(self) -> BufferedReader:
-        try:
-            return BufferedReader(open_regular(self.file.local))
-        except OSError as error:
-            self._refuse(f"it cannot be opened ({error.strerror})")
-
-    def _read(self, source: BufferedReader, size: int) -> bytes:
-        """``size`` bytes, or as many as there are."""
-        try:
-            return source.read(size)
-        except OSError as error:
-            self._refuse(f"it cannot be read ({error.strerror})")

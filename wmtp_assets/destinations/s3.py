@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from typing import Any
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
@@ -31,7 +32,6 @@ from wmtp_assets.destinations.destination import (
     may_be_ours,
     read_rest,
 )
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.journal import Journal, Upload
 from wmtp_assets.destinations.listing import MANIFEST, SentFile, composite
 from wmtp_assets.destinations.location import Location
@@ -51,7 +51,7 @@ from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART, Hasher
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.patience import complete
+from wmtp_assets.transfer.patience import Patience, complete
 
 FORM = "s3://bucket/prefix"
 
@@ -216,17 +216,18 @@ class S3(Destination):
         self._journal.load()
         # what cannot be tidied up now is the next publication's to abort
         with suppress(PublishError), explained(self.name, self._bucket):
-            self._abort_stale()
+            self._tidy_up(())
             probe = self._client.create_multipart_upload(**self._at(MANIFEST))
             self._client.abort_multipart_upload(**self._at(MANIFEST), UploadId=probe["UploadId"])
 
-    def _abort_stale(self) -> None:
-        """Abort uploads that we began and did not go on with; those of others are not ours to know.
+    def _tidy_up(self, paths: Collection[str]) -> None:
+        """Abort uploads that we began, to these paths or to others where we did not go on with
+        them; those of others are not ours to know.
 
         One that cannot be aborted is remembered, and tried again the next time.
         """
         stale = [path for path, upload in self._journal.uploads.items() if upload.is_stale()]
-        self._journal.forget_all([path for path in stale if self._is_aborted(path)])
+        self._journal.forget_all([path for path in (*stale, *paths) if self._is_aborted(path)])
 
     def _is_aborted(self, path: str) -> bool:
         """Abort what we began for a path, if anything; whether nothing of it is left."""
@@ -244,10 +245,8 @@ class S3(Destination):
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         reading = Reading(file, self._part_size)
-        if (found := self._find(file, reading.part_size, advance)) is not None:
-            return found
         upload = self._go_on(file, reading.part_size)
-        # it may have been completed, and we were cut off before we knew
+        # it may have been completed, also where we were cut off before we knew
         if upload is None and (found := self._find(file, reading.part_size, advance)) is not None:
             return found
         upload = upload or self._begin(file, reading.part_size)
@@ -267,10 +266,10 @@ class S3(Destination):
                         self._send, file.path, upload.upload_id, number, data, digest, advance
                     )
                 )
-        except PublishError:
-            _raise_first(running)
-            raise
-        _raise_first(running)
+        finally:  # the first part that failed says why the others stopped
+            wait(running)
+            for task in running:
+                task.result()
         return reading.sent()
 
     def _find(self, file: Outgoing, part_size: int, advance: Advance) -> SentFile | None:
@@ -295,10 +294,10 @@ class S3(Destination):
         return None
 
     def _go_on(self, file: Outgoing, part_size: int) -> Upload | None:
-        """An upload that was begun, with those of its parts that the server has; None: none was, or
-        the server does not know it any more."""
+        """An upload that was begun, with those of its parts that the server has; None: none was, it
+        was completed, or the server does not know it any more."""
         upload = self._journal.uploads.get(file.path)
-        if upload is None:
+        if upload is None or upload.is_complete:
             return None
         identity = {**self._at(file.path), "UploadId": upload.upload_id}
         if not upload.is_of(file.record.sha256, file.record.size, part_size, self._mode):
@@ -356,9 +355,8 @@ class S3(Destination):
 
     def _upload(self, path: str, upload_id: str, number: int, data: bytes, digest: bytes) -> str:
         """Send a part, again where other bytes arrived; what the server calls it."""
-        attempt = 0
+        patience = Patience(ATTEMPTS)
         while True:
-            attempt += 1
             with self._lock:
                 self.payload += len(data)
             try:
@@ -371,21 +369,18 @@ class S3(Destination):
                         **self._checksum(digest),
                         **self._algorithm,
                     )
-                    self._require_compared(answer, digest)
+                    # a server that passes over the checksum would take any bytes
+                    if answer != {**answer, **self._checksum(digest)}:
+                        raise PublishError(
+                            f"{self.name}: the server does not say back the SHA-256 of a part, so "
+                            "nobody knows whether it compared it. No file got its name. Run "
+                            f"again, with {CHECKSUM_VARIABLE}=signature: every server checks the "
+                            "signature"
+                        )
                     return answer["ETag"]
             except Refused as error:
-                if attempt == ATTEMPTS or error.code not in DAMAGED:
+                if error.code not in DAMAGED or patience.is_at_end():
                     raise
-
-    def _require_compared(self, answer: Mapping[str, Any], digest: bytes) -> None:
-        """A server that passes over the checksum would take any bytes: it must say it back."""
-        stated = self._checksum(digest).get("ChecksumSHA256")
-        if stated is not None and answer.get("ChecksumSHA256") != stated:
-            raise PublishError(
-                f"{self.name}: the server does not say back the SHA-256 of a part, so nobody knows "
-                "whether it compared it. No file got its name. Run again, with "
-                f"{CHECKSUM_VARIABLE}=signature: every server checks the signature"
-            )
 
     def _checksum(self, digest: bytes) -> dict[str, str]:
         """How a request says the SHA-256 of its body, where its signature does not."""
@@ -465,8 +460,7 @@ class S3(Destination):
         self._journal.load()
         # what cannot be tidied up now is the next publication's to abort
         with suppress(PublishError), explained(self.name, self._bucket):
-            self._abort_stale()
-            self._journal.forget_all([path for path in paths if self._is_aborted(path)])
+            self._tidy_up(paths)
 
 
 def _is_checksum(stated: str, file: SentFile) -> bool:
@@ -485,13 +479,6 @@ def _sha256_of(found: Mapping[str, Any], known: tuple[str, str] | None) -> str:
             return base64.b64decode(stated, validate=True).hex()
         return ""
     return known[0] if known is not None and known[1] == found["ETag"] else ""
-
-
-def _raise_first(running: list[Future[None]]) -> None:
-    """Wait for all; raise the first error, if there is one."""
-    wait(running)
-    for task in running:
-        task.result()
 
 
 def problem(location: Location) -> str:

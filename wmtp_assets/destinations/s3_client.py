@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.loopback import is_loopback
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import NotThere
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.rules.findings import as_text
 
 ATTEMPTS = 6

@@ -7,7 +7,7 @@ upper bound; ``wmtp_assets_tests/hub/test_client.py`` lists it, and says what br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO, cast
 
@@ -152,13 +152,8 @@ def _clients(make: Callable[[], Client]) -> Iterator[None]:
 def _constants(**values: object) -> Iterator[None]:
     """The library's constants have other values; it has no other way to say so."""
     before = {name: getattr(constants, name) for name in values}
-    _set(values)
+    constants.__dict__.update(values)
     try:
         yield
     finally:
-        _set(before)
-
-
-def _set(values: Mapping[str, object]) -> None:
-    for name, value in values.items():
-        setattr(constants, name, value)
+        constants.__dict__.update(before)

@@ -3,33 +3,117 @@
 A file is believed for its hash only: the SHA-256 that the hub announces for a file kept in LFS, the
 git blob SHA-1 for any other. So it does not matter where the bytes come from: the committed
 artifact, what an interrupted download left, a folder that somebody names, or the hub.
+
+``huggingface_hub`` moves the bytes, and retries lost connections and 429. What it gives up on is
+tried again by the arrival: answers of 500 and above, and bodies that end early.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.base.errors import CorruptArtifact, DownloadError, MissingArtifact
 from wmtp_assets.base.progress import Progress, human_bytes, human_seconds
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
-from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
-from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.origin import HubOrigin
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
+from wmtp_assets.hub.endpoint import Endpoint, open_endpoint
 from wmtp_assets.hub.pins import Pins, check_unchanged, pin_of, read_pins
-from wmtp_assets.hub.remote import MAIN, RemoteFile, RemoteRepository, resolve, wanted_files
+from wmtp_assets.hub.remote import (
+    MAIN,
+    RemoteFile,
+    RemoteRepository,
+    explained,
+    first_line,
+    resolve,
+    wanted_files,
+)
+from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.build import Build
-from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.manifest import Document, FileRecord
 from wmtp_assets.storage.store import Store, materialize_command
-from wmtp_assets.transfer.arrival import Arrival
-from wmtp_assets.transfer.places import Held, Places, free_space, require_space
-from wmtp_assets.transfer.rate import download_rate, last_rate, remember_rate
+from wmtp_assets.transfer.arrival import Arrival, Partial
+from wmtp_assets.transfer.patience import Interrupted
+from wmtp_assets.transfer.places import (
+    ExpectedFile,
+    Held,
+    Places,
+    download_rate,
+    free_space,
+    git_sha1,
+    last_rate,
+    remember_rate,
+    require_space,
+)
 
 RAW = "raw/"
 """Where upstream's files lie in a raw artifact, under their own paths."""
 
-
 Downloaded = ModelSpec | DatasetSpec
+
+
+@dataclass(frozen=True)
+class HubOrigin:
+    """The hub as an origin of bytes: one repository at one commit.
+
+    Attributes:
+        retry: the command that resumes after a failure.
+        advice: what to do when other bytes arrive than were announced.
+    """
+
+    endpoint: Endpoint
+    repository: Repository
+    commit: str
+    retry: str
+    advice: str
+
+    def send(self, file: ExpectedFile, target: Partial) -> None:
+        """Write what is missing of a file.
+
+        Raises:
+            Interrupted: if the connection is lost, or the hub is broken.
+            DownloadError: if it fails for good; what arrived is kept.
+            OSError: if the local disk refuses.
+        """
+        from wmtp_assets.hub.client import HfHubHTTPError, HTTPError, download, status_of
+
+        where, what = self.endpoint, (self.repository.type, self.repository.id)
+        try:
+            download(where.url, where.token(), what, self.commit, file.path, target, file.size)
+        except (HTTPError, OSError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the local disk
+            problem: Exception = error
+            if isinstance(error, RecursionError):  # the client calls itself when a line is lost
+                problem = ConnectionError("the connection is lost again and again")
+            failure = self._failure(file, target, problem)
+            if isinstance(error, HfHubHTTPError) and status_of(error) < 500:
+                raise failure from error
+            reason = f"{type(problem).__name__}: {first_line(problem)}"
+            raise Interrupted(reason, failure) from error
+
+    def _failure(self, file: ExpectedFile, target: Partial, error: Exception) -> DownloadError:
+        here = f"{human_bytes(target.tell())} of {human_bytes(file.size)} are here and kept"
+        try:
+            with explained(self.endpoint, self.repository, self.commit, self.retry):
+                raise error
+        except DownloadError as said:
+            return DownloadError(f"{file.path}: {here}. {said}")
+
+    def mismatch(self, file: ExpectedFile, found: FileRecord | None, path: Path) -> DownloadError:
+        """Say that other bytes arrived than were announced."""
+        which = f"{file.path} of {self.repository.id} at {self.commit}"
+        if found is None:
+            return DownloadError(
+                f"{which} is longer than the announced {file.size} bytes. It was not kept. "
+                f"{self.advice}"
+            )
+        kind, expected = ("SHA-256", file.sha256) if file.sha256 else ("git SHA-1", file.blob_id)
+        actual = found.sha256 if file.sha256 else git_sha1(path)
+        return DownloadError(
+            f"{which} arrived with {kind} {actual} ({found.size} bytes), announced was {expected} "
+            f"({file.size} bytes). It was not kept. {self.advice}"
+        )
 
 
 def known_files(
@@ -78,15 +162,6 @@ def committed_files(store: Store, artifact: Artifact[Downloaded]) -> RemoteRepos
         return None
 
 
-def places_of(store: Store, artifact: Artifact[Downloaded], others: Sequence[Path] = ()) -> Places:
-    """Where the raw files of an artifact may lie already.
-
-    Args:
-        others: folders with upstream's paths.
-    """
-    return Places(store, artifact, RAW, others)
-
-
 def build_raw(build: Build[Downloaded]) -> Document:
     """Bring the raw files of a model or dataset together, exactly as upstream has them.
 
@@ -97,7 +172,7 @@ def build_raw(build: Build[Downloaded]) -> Document:
     artifact, store = build.artifact, build.store
     spec = artifact.spec
     pins = read_pins(store.settings)
-    places = places_of(store, artifact, build.others)
+    places = Places(store, artifact, RAW, build.others)
     known = known_files(store, artifact, pins, build.revision)
     held: dict[str, Held] = {}
     if known is not None:
@@ -107,7 +182,9 @@ def build_raw(build: Build[Downloaded]) -> Document:
             _check_fits(build, places, known)
             held = _find_all(build, places, known)
     if known is not None and len(held) == len(known.files):
-        remote, kind = known, _committed_endpoint(store, artifact)
+        committed = store.find_manifest(artifact)
+        document = committed.document if committed else {}
+        remote, kind = known, stated(document, "source", "endpoint") or "local"
     else:
         remote, kind = _fetch_all(build, places, known, held)
     for file in remote.files:
@@ -135,13 +212,6 @@ def _find_all(build: Build[Downloaded], places: Places, known: RemoteRepository)
     return {path: held for path, held in found.items() if held is not None}
 
 
-def _committed_endpoint(store: Store, artifact: Artifact[Downloaded]) -> str:
-    try:
-        return store.manifest(artifact).document["source"]["endpoint"]
-    except (MissingArtifact, CorruptArtifact, KeyError):
-        return "local"
-
-
 def _fetch_all(
     build: Build[Downloaded], places: Places, known: RemoteRepository | None, held: dict[str, Held]
 ) -> tuple[RemoteRepository, str]:
@@ -151,9 +221,9 @@ def _fetch_all(
     with open_endpoint(store.settings, spec.repository) as endpoint:
         pin = build.revision or pin_of(store.settings, spec, read_pins(store.settings))
         remote = resolve(endpoint, spec, pin or MAIN, retry)
-        check_unchanged(spec.repository, known, remote, "what is known here")
         before = committed_files(store, artifact)
-        check_unchanged(spec.repository, before, remote, "the committed artifact")
+        for old, where in ((known, "what is known here"), (before, "the committed artifact")):
+            check_unchanged(spec.repository, old, remote, where)
         places.keep_only(remote.files)
         _check_space(build, places, remote)
         progress = Progress(f"downloading {spec.repository.id}", remote.size, build.say)
@@ -183,7 +253,10 @@ def _check_space(build: Build[Downloaded], places: Places, remote: RemoteReposit
     missing = places.missing(remote.files)
     count = len(remote.files)
     rate = last_rate(download_rate(build.store))
-    peak = remote.size + _replaced(build, remote)
+    before, wanted = committed_files(build.store, build.artifact), {f.key for f in remote.files}
+    # committed files that are kept as the generation before, beside the new ones
+    replaced = sum(f.size for f in before.files if f.key not in wanted) if before else 0
+    peak = remote.size + replaced
     took = f" (about {human_seconds(missing / rate)} at the last rate)" if rate and missing else ""
     build.say(
         f"{build.spec.repository.id} at {remote.commit}: {count} file{'s' * (count != 1)}, "
@@ -192,13 +265,6 @@ def _check_space(build: Build[Downloaded], places: Places, remote: RemoteReposit
         f"{human_bytes(free_space(build.store))} free"
     )
     _check_fits(build, places, remote)
-
-
-def _replaced(build: Build[Downloaded], remote: RemoteRepository) -> int:
-    """Bytes of committed files that are kept as the generation before, beside the new ones."""
-    before = committed_files(build.store, build.artifact)
-    wanted = {file.key for file in remote.files}
-    return sum(file.size for file in before.files if file.key not in wanted) if before else 0
 
 
 def _check_fits(build: Build[Downloaded], places: Places, remote: RemoteRepository) -> None:

@@ -31,6 +31,9 @@ ANSWER_TIMEOUT = 30.0
 
 TOO_MANY_REQUESTS = 429
 
+_NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError)
+"""What the client raises of an answer that is no JSON, or another one than the hub's."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 
@@ -205,95 +208,75 @@ def explained(
     endpoint: Endpoint, repository: Repository, revision: str, retry: str = ""
 ) -> Iterator[None]:
     """Turn the client's errors into one message each; those of the local disk pass."""
-    from wmtp_assets.hub.client import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-        status_of,
-    )
+    from wmtp_assets.hub.client import EntryNotFoundError, HTTPError
 
-    url = endpoint.url
-    again = f" Then run: {retry}" if retry else " Then run again"
     try:
         yield
-    except GatedRepoError as error:
-        who = (
-            f"the account of {endpoint.token_name} has no access"
-            if endpoint.token()
-            else f"no token was sent: {endpoint.why_no_token()}"
-        )
-        raise DownloadError(
-            f"{repository.id} is gated, and {who}. Accept the licence ({repository.license}) at "
-            f"{repository.page}, and set HF_TOKEN to a token of that account.{again}"
-        ) from error
-    except RepositoryNotFoundError as error:
-        hint = (
-            f"or {endpoint.token_name} has no access to it"
-            if endpoint.token()
-            else f"or it is private, and no token was sent: {endpoint.why_no_token()}"
-        )
-        raise DownloadError(f"{repository.id} does not exist at {url}, {hint}.{again}") from error
-    except RevisionNotFoundError as error:
-        raise DownloadError(
-            f"{repository.id} has no revision {revision!r} at {url}. Correct revision in the "
-            f"defs.yaml, or see what upstream has: wmtp lock --update"
-        ) from error
-    except EntryNotFoundError as error:
-        raise DownloadError(
-            f"{repository.id} at {revision} announces a file that {url} does not have: "
-            f"{first_line(error)}"
-        ) from error
-    except OfflineModeIsEnabled as error:
-        raise DownloadError(
-            f"{repository.id}: HF_HUB_OFFLINE is set, so nothing is asked for at {url}. Unset it, "
-            f"or put the files in place: wmtp adopt PATH.{again}"
-        ) from error
-    except HfHubHTTPError as error:
-        match status_of(error):
-            case 401 if endpoint.token():
-                what = (
-                    f": {url} refuses the token in {endpoint.token_name} (401): it is wrong or "
-                    "expired. Set another in HF_TOKEN"
-                )
-            case 401:
-                what = f": {url} wants a token (401), and none was sent: {endpoint.why_no_token()}"
-            case 407:
-                what = (
-                    ": the proxy in HTTPS_PROXY or HTTP_PROXY wants a user name and password (407) "
-                    f"before it lets {url} through"
-                )
-            case 416:
-                what = (
-                    f" at {revision}: a file ends at {url} before its announced size is reached "
-                    "(416). Do not trust this endpoint"
-                )
-            case status:
-                what = f": {url} answers {status or 'with an error'}: {first_line(error)}"
-        raise DownloadError(f"{repository.id}{what}.{again}") from error
-    # the last four: of an answer that is no JSON, or another one
-    except (HTTPError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (EntryNotFoundError, HTTPError, OSError, *_NO_ANSWER) as error:
         is_of_the_line = isinstance(error, ConnectionError)
         if isinstance(error, OSError) and error.errno is not None and not is_of_the_line:
             raise
-        raise DownloadError(f"{repository.id}: {_unreachable(url, error)}.{again}") from error
+        again = f"Then run: {retry}" if retry else "Then run again"
+        what = _explain(endpoint, repository, revision, error, again)
+        raise DownloadError(f"{repository.id}{what}") from error
 
 
-def _unreachable(url: str, error: Exception) -> str:
-    from wmtp_assets.hub.client import ConnectError, ProxyError, TimeoutException
+def _explain(
+    endpoint: Endpoint, repository: Repository, revision: str, error: Exception, again: str
+) -> str:
+    """What an error of the client means, and what to do: a text for each of its kinds."""
+    from wmtp_assets.hub.client import (
+        ConnectError,
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        ProxyError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+        TimeoutException,
+        status_of,
+    )
 
-    text = f"{type(error).__name__}: {first_line(error)}"
-    said = {
-        ProxyError: f"the proxy in HTTPS_PROXY or HTTP_PROXY does not let {url} through: {text}",
-        ConnectError: f"no connection to {url}: {text}. Check the network, HTTPS_PROXY and "
-        "HF_ENDPOINT",
-        TimeoutException: f"{url} does not answer in time: {text}",
-        Exception: f"{url} did not answer as a hub does: {text}. Check the network and HF_ENDPOINT",
+    url, line, has_token = endpoint.url, first_line(error), bool(endpoint.token())
+    text = f"{type(error).__name__}: {line}"
+    account, untold = endpoint.token_name, f"no token was sent: {endpoint.why_no_token()}"
+    status = status_of(error) if isinstance(error, HfHubHTTPError) else 0
+    statuses = {
+        401: f"{url} refuses the token in {account} (401): it is wrong or expired. Set another in "
+        "HF_TOKEN"
+        if has_token
+        else f"{url} wants a token (401), and none was sent: {endpoint.why_no_token()}",
+        407: "the proxy in HTTPS_PROXY or HTTP_PROXY wants a user name and password (407) before "
+        f"it lets {url} through",
+        416: f"at {revision}, a file ends at {url} before its announced size is reached (416). Do "
+        "not trust this endpoint",
     }
-    return next(what for kind, what in said.items() if isinstance(error, kind))
+    kinds = {
+        GatedRepoError: " is gated, and "
+        + (f"the account of {account} has no access" if has_token else untold)
+        + f". Accept the licence ({repository.license}) at {repository.page}, and set HF_TOKEN to "
+        f"a token of that account. {again}",
+        RepositoryNotFoundError: f" does not exist at {url}, or "
+        + (f"{account} has no access to it" if has_token else f"it is private, and {untold}")
+        + f". {again}",
+        RevisionNotFoundError: f" has no revision {revision!r} at {url}. Correct revision in the "
+        "defs.yaml, or see what upstream has: wmtp lock --update",
+        EntryNotFoundError: f" at {revision} announces a file that {url} does not have: {line}",
+        OfflineModeIsEnabled: f": HF_HUB_OFFLINE is set, so nothing is asked for at {url}. Unset "
+        f"it, or put the files in place: wmtp adopt PATH. {again}",
+        HfHubHTTPError: ": "
+        + statuses.get(status, f"{url} answers {status or 'with an error'}: {line}")
+        + f". {again}",
+        ProxyError: ": the proxy in HTTPS_PROXY or HTTP_PROXY does not let "
+        f"{url} through: {text}. {again}",
+        ConnectError: f": no connection to {url}: {text}. Check the network, HTTPS_PROXY and "
+        f"HF_ENDPOINT. {again}",
+        TimeoutException: f": {url} does not answer in time: {text}. {again}",
+        Exception: f": {url} did not answer as a hub does: {text}. Check the network and "
+        f"HF_ENDPOINT. {again}",
+    }
+    return next(what for kind, what in kinds.items() if isinstance(error, kind))
 
 
 def first_line(error: Exception) -> str:

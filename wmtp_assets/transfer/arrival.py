@@ -18,7 +18,7 @@ from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import Say, human_bytes
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import FileRecord
-from wmtp_assets.transfer.patience import complete
+from wmtp_assets.transfer.patience import ATTEMPTS, complete
 from wmtp_assets.transfer.places import Advance, ExpectedFile, Held, Places
 
 
@@ -39,14 +39,7 @@ class _TooLong(Exception):
 
 
 class Origin(Protocol):
-    """Where bytes come from.
-
-    Attributes:
-        attempts: in a row that bring nothing before it is given up.
-    """
-
-    @property
-    def attempts(self) -> int: ...
+    """Where bytes come from."""
 
     def send(self, file: ExpectedFile, target: Partial) -> None:
         """Write what is missing of a file, from ``target.tell()`` on.
@@ -56,7 +49,6 @@ class Origin(Protocol):
             WmtpError: if it failed for good; what arrived is kept.
             OSError: if the local disk refuses.
         """
-        ...
 
     def mismatch(self, file: ExpectedFile, found: FileRecord | None, path: Path) -> WmtpError:
         """The error for other bytes than expected.
@@ -73,14 +65,23 @@ class Arrival:
     Args:
         places: where bytes may lie already, and partial files do.
         origin: where the others come from.
+        attempts: in a row that bring nothing before it is given up.
 
     Attributes:
         fetched: bytes that came from the origin.
         seconds: that this took.
     """
 
-    def __init__(self, places: Places, origin: Origin, advance: Advance, say: Say) -> None:
-        self.places, self._origin, self._advance, self._say = places, origin, advance, say
+    def __init__(
+        self,
+        places: Places,
+        origin: Origin,
+        advance: Advance,
+        say: Say,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        self.places, self._origin, self._attempts = places, origin, attempts
+        self._advance, self._say = advance, say
         self.fetched = 0
         self.seconds = 0.0
 
@@ -116,12 +117,12 @@ class Arrival:
         try:
             with Partial(path, records.append, self._advance, parts, resume=True) as target:
                 target.limit = file.size
-                here, origin = target.tell(), self._origin
+                here = target.tell()
                 if here:
                     of = f"{human_bytes(here)} of {human_bytes(file.size)} are here"
                     self._say(f"resuming {file.path}: {of}")
-                send = partial(origin.send, file, target)
-                complete(file.path, file.size, target.tell, send, origin.attempts, self._say)
+                send = partial(self._origin.send, file, target)
+                complete(file.path, file.size, target.tell, send, self._attempts, self._say)
         except _TooLong:
             self._refuse(file, None, path)
         except BaseException:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.destinations import destination, s3, s3_client
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.pull import pull, read_listing

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.base.errors import SpecError, StoreError
+from wmtp_assets.base.errors import PublishError, SpecError, StoreError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.cli.main import main
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.operations.publish import publish

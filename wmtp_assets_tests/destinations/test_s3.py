@@ -17,14 +17,13 @@ from typing import Any, get_args
 
 import pytest
 
-from wmtp_assets.base.errors import SpecError, StoreError, WmtpError
+from wmtp_assets.base.errors import PublishError, SpecError, StoreError, WmtpError
 from wmtp_assets.destinations import s3
 from wmtp_assets.destinations.destination import How
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.listing import MANIFEST, parse_listing
-from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.destinations.location import open_destination
 from wmtp_assets.destinations.outgoing import Outgoing, Reading
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.destinations.s3_client import make_client
@@ -372,7 +371,7 @@ def test_upload_that_is_gone_was_not_completed(
 
 
 def test_parts_in_memory(
-    tree_store: Store, front: Front, bucket: str, monkeypatch: pytest.MonkeyPatch
+    tree_store: Store, front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more than may be on their way, and one that each file has at hand, however slow the line
     and however large the file."""
@@ -397,7 +396,8 @@ def test_parts_in_memory(
 
     monkeypatch.setattr(Reading, "parts", parts)
     monkeypatch.setattr(S3, "_send", send_slowly)
-    destination = S3(client_of(front.url), bucket, "tree", "s3://x", Journal(), 100_000)
+    journal = Journal(tmp_path / "journal.jsonl")
+    destination = S3(client_of(front.url), bucket, "tree", "s3://x", journal, 100_000)
     publish(tree_store, None, destination)
     assert 2 <= most[0] <= 2 + S3.streams
 

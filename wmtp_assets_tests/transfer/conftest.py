@@ -98,7 +98,7 @@ Make = Callable[[Told], Arrival]
 @pytest.fixture
 def arrive(places: Places, log: Log) -> Make:
     """The arrival of files from an origin."""
-    return lambda origin: Arrival(places, origin, log.advance, log.lines.append)
+    return lambda origin: Arrival(places, origin, log.advance, log.lines.append, origin.attempts)
 
 
 def full_disk(*arguments: object) -> int:
