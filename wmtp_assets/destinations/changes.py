@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,11 +17,12 @@ from wmtp_assets.destinations.listing import (
     MANIFEST,
     MAX_SIZE,
     Listing,
+    Local,
+    Outgoing,
     SentArtifact,
     SentFile,
     parse_listing,
 )
-from wmtp_assets.destinations.outgoing import Local, Outgoing
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.manifest import FileRecord
 
@@ -178,7 +179,13 @@ def make_plan(
     keys = {local.artifact.key for local in locals_}
     others = [key for key in artifacts if key not in keys and key not in drop]
     staying = {*files, *(path for key in others for path in artifacts[key].files)}
-    _require_size(destination, files.values())
+    for file in files.values():
+        if file.record.size > destination.largest:
+            raise PublishError(
+                f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} takes no "
+                f"file of more than {human_bytes(destination.largest)}. Nothing was sent; publish "
+                f"without {file.artifact}, or to a folder"
+            )
     retired = listing.retired if listing else {}
     extra = {p: file for p, file in {**retired, **published}.items() if p not in staying}
     there = destination.names(files)
@@ -268,16 +275,6 @@ def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
         not rest,
         [(not word.isdigit(), int(word) if word.isdigit() else 0, word) for word in words],
     )
-
-
-def _require_size(destination: Destination, files: Iterable[Outgoing]) -> None:
-    for file in files:
-        if file.record.size > destination.largest:
-            raise PublishError(
-                f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} takes no "
-                f"file of more than {human_bytes(destination.largest)}. Nothing was sent; publish "
-                f"without {file.artifact}, or to a folder"
-            )
 
 
 def _require_ours(destination: Destination, files: Sequence[Outgoing], say: Say) -> None:

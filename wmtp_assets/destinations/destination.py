@@ -16,8 +16,7 @@ from typing import Literal
 from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS
-from wmtp_assets.destinations.listing import MANIFEST, SentFile
-from wmtp_assets.destinations.outgoing import Outgoing
+from wmtp_assets.destinations.listing import MANIFEST, Outgoing, SentFile
 from wmtp_assets.transfer.patience import Interrupted
 
 How = Literal["size", "stated", "hash", "full"]
@@ -40,7 +39,10 @@ QUIET = 2.0
 SIDE_BY_SIDE = 8
 """Files that are put in their places, or compared, at the same time."""
 
-_OURS = frozenset(name.casefold() for name in (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json"))
+OURS = frozenset(name.casefold() for name in (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json"))
+
+"""Folders and files at the root of a destination that are ours, or in the way of ours where upper
+and lower case are the same; what is in other folders, however much that is, need not be listed."""
 
 Units = Mapping[str, Mapping[str, SentFile]]
 """Folder whose files belong together → path → file of it that was staged; the folder ``""`` has
@@ -138,10 +140,11 @@ class Destination(ABC):
         :class:`PublishError` where somebody else does so now."""
         return nullcontext()
 
-    @abstractmethod
     def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
         """Whether what was staged is the given file, before any file gets its name; True where the
         destination compared every part with its hash. May run in several threads."""
+        advance(file.size)
+        return True
 
     @abstractmethod
     def commit(self, units: Units, ours: Collection[str]) -> None:
@@ -172,12 +175,6 @@ class Destination(ABC):
     def finish(self, paths: Collection[str]) -> None:
         """Forget what was kept to go on with of these files: they are published. What cannot be
         tidied up now is left to the next publication."""
-
-
-def may_be_ours(name: str) -> bool:
-    """Whether a folder at the root of a destination is one of ours, or in the way of a file of
-    ours; what is in others, however much that is, need not be listed."""
-    return name.casefold() in _OURS
 
 
 def read_rest(destination: Destination, path: str, start: int, size: int) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
+    OURS,
     READINGS,
     Advance,
     Destination,
@@ -29,13 +30,11 @@ from wmtp_assets.destinations.destination import (
     Units,
     describing_last,
     each,
-    may_be_ours,
     read_rest,
 )
 from wmtp_assets.destinations.journal import Journal, Upload
-from wmtp_assets.destinations.listing import MANIFEST, SentFile, composite
+from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
 from wmtp_assets.destinations.location import Location
-from wmtp_assets.destinations.outgoing import Outgoing, Reading
 from wmtp_assets.destinations.s3_client import (
     ATTEMPTS,
     DAMAGED,
@@ -106,7 +105,6 @@ class S3(Destination):
         self._pool = ThreadPoolExecutor(PARTS)
         self._slots = threading.BoundedSemaphore(PARTS)
         self._lock = threading.Lock()
-        self._in_place: set[str] = set()
         self._condition: dict[str, str] = {}
 
     def _at(self, path: str) -> dict[str, str]:
@@ -116,42 +114,35 @@ class S3(Destination):
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         with explained(self.name, self._bucket):
-            found, folders = self._list("", "/")
-            for folder in folders:
-                if may_be_ours(folder.rstrip("/")):
-                    found |= self._list(folder)[0]
-        return found
+            found = dict(self._list("", Delimiter="/"))
+            for folder in [name for name in found if name.endswith("/")]:
+                if folder.rstrip("/").casefold() in OURS:
+                    found |= self._list(folder)
+        # what ends with a slash is a folder, or a console's mark for an empty one
+        return {name: size for name, size in found.items() if name and not name.endswith("/")}
 
-    def _list(self, folder: str, delimiter: str = "") -> tuple[dict[str, int], list[str]]:
-        """Path → bytes of the objects below a folder, and, where they are not looked into, the
-        folders in it."""
-        found: dict[str, int] = {}
-        folders: list[str] = []
-        stop = {"Delimiter": delimiter} if delimiter else {}
+    def _list(self, folder: str, **stop: str) -> Iterator[tuple[str, int]]:
+        """Path and bytes of the objects below a folder, and, where they are not looked into, the
+        folders in it, with a slash."""
         pages = self._client.get_paginator("list_objects_v2")
-        place = f"{self._prefix}{folder}"
-        for page in pages.paginate(Bucket=self._bucket, Prefix=place, **stop):
+        for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}", **stop):
             for item in page.get("Contents", ()):
-                name = item["Key"].removeprefix(self._prefix)
-                if name and not name.endswith("/"):  # a console's mark for an empty folder
-                    found[name] = item["Size"]
-            prefixes = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
-            folders += [prefix.removeprefix(self._prefix) for prefix in prefixes]
-        return found, folders
+                yield item["Key"].removeprefix(self._prefix), item["Size"]
+            for item in page.get("CommonPrefixes", ()):
+                yield item["Prefix"].removeprefix(self._prefix), 0
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         from botocore.exceptions import ClientError
 
         part = {"Range": f"bytes={start}-"} if start else {}
         with explained(self.name, self._bucket, path):
+            if path == MANIFEST:
+                self._condition = {"IfNoneMatch": "*"}  # unless it is there
             try:
                 answer = self._client.get_object(**self._at(path), **part)
             except ClientError as error:
-                code = code_of(error)
-                if code in ("InvalidRange", "416"):
+                if code_of(error) in ("InvalidRange", "416"):
                     return  # it ends before
-                if path == MANIFEST and code in ("NoSuchKey", "404"):
-                    self._condition = {"IfNoneMatch": "*"}
                 raise
             if path == MANIFEST:
                 self._condition = {"IfMatch": answer["ETag"]} if answer.get("ETag") else {}
@@ -159,8 +150,7 @@ class S3(Destination):
             surplus = 0 if is_part else start  # the range was ignored
             with closing(answer["Body"]) as body:
                 for block in body.iter_chunks(READ):
-                    if len(block) > surplus:
-                        yield block[surplus:]
+                    yield block[surplus:]
                     surplus = max(surplus - len(block), 0)
 
     def is_same(
@@ -278,16 +268,9 @@ class S3(Destination):
         if upload is None or not upload.is_complete:
             return None
         digests = [bytes.fromhex(upload.parts[number][0]) for number in sorted(upload.parts)]
-        record = file.record
-        if upload.is_of(record.sha256, record.size, part_size, self._mode) and digests:
-            sent = SentFile(
-                size=record.size,
-                sha256=record.sha256,
-                part_size=part_size,
-                composite=composite(digests),
-            )
+        if upload.is_of(file.record.sha256, file.record.size, part_size, self._mode) and digests:
+            sent = SentFile.of_parts(file.record, part_size, digests)
             if self.is_same(file.path, sent, "hash"):
-                self._in_place.add(file.path)
                 advance(file.record.size)
                 return sent
         self._journal.forget(file.path)
@@ -387,10 +370,6 @@ class S3(Destination):
         stated = base64.b64encode(digest).decode()
         return {"ChecksumSHA256": stated} if self._algorithm else {}
 
-    def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
-        advance(file.size)
-        return True  # the server compared each part with its SHA-256
-
     def commit(self, units: Units, ours: Collection[str]) -> None:
         files = {path: file for unit in units.values() for path, file in unit.items()}
         for paths in describing_last(files):
@@ -398,9 +377,9 @@ class S3(Destination):
 
     def _complete(self, path: str, file: SentFile) -> None:
         """Complete the upload of a file: from then on it lies in its place."""
-        if path in self._in_place:
-            return
         upload = self._journal.uploads[path]
+        if upload.is_complete:
+            return
         parts = [
             {"PartNumber": number, "ETag": etag, **self._checksum(bytes.fromhex(sha256))}
             for number, (sha256, etag) in sorted(upload.parts.items())

@@ -303,8 +303,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         if code in _ABSENT and path:
             raise NotThere(f"{name} has no {path}") from None
         said = code or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-        text = _explain(name, bucket, as_text(said), error.operation_name)
-        raise Refused(text, code) from None
+        raise Refused(_explain(name, bucket, as_text(said), error.operation_name), code) from None
     except (BotoCoreError, ResponseParserError, HTTPError, *_UNREADABLE) as error:
         host = _host(getattr(error, "kwargs", {}).get("endpoint_url", ""))
         raise PublishError(

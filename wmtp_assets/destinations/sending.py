@@ -26,8 +26,7 @@ from wmtp_assets.destinations.destination import (
     each,
 )
 from wmtp_assets.destinations.journal import write_rate
-from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact, SentFile
-from wmtp_assets.destinations.outgoing import Outgoing
+from wmtp_assets.destinations.listing import MANIFEST, Listing, Outgoing, SentArtifact, SentFile
 from wmtp_assets.storage.store import Store
 
 
@@ -103,7 +102,7 @@ def transmit(
         PublishError: if a file changes while it is read, somebody else publishes meanwhile, or the
             destination refuses.
     """
-    started, before = time.monotonic(), destination.payload
+    started, sent_before = time.monotonic(), destination.payload
     sent = _send(destination, plan, say)
     listing = _listing(plan, sent, downgrade=options.downgrade)
     is_written = listing is not plan.before
@@ -112,7 +111,7 @@ def transmit(
     with destination.hold() if is_held else nullcontext():
         if sent:
             _commit(destination, plan, sent, options.how, say)
-        seconds, payload = time.monotonic() - started, destination.payload - before
+        seconds, payload = time.monotonic() - started, destination.payload - sent_before
         if is_written:
             write_rate(store, destination.key, payload, seconds)
             _write_manifest(destination, plan.before, listing, sent)
@@ -121,9 +120,8 @@ def transmit(
         if options.delete and plan.extra:
             _require_as_before(destination, listing, "Nothing was deleted; run again")
             deleted = _delete(destination, plan, say)
-            listing = listing.model_copy(update={"retired": {}})
-            destination.write_manifest(listing.render())
-            _require_manifest(destination, listing)
+            before, listing = listing, listing.model_copy(update={"retired": {}})
+            _write_manifest(destination, before, listing, {})
             is_written = True
     destination.finish([file.path for local in plan.locals for file in local.files])
     return Done(plan, listing, payload, seconds, is_written, deleted)
@@ -251,7 +249,11 @@ def _write_manifest(
     with _naming() if sent else nullcontext():
         _require_as_before(destination, before, "Run again")
         destination.write_manifest(listing.render())
-    _require_manifest(destination, listing)
+    if read_published(destination) != listing:
+        raise PublishError(
+            f"{destination.name}/{MANIFEST} is not what was written: somebody else publishes "
+            "there, or it is damaged. Run again"
+        )
     _require_each(
         sent,
         lambda path, file: destination.is_same(path, file, "stated"),
@@ -275,14 +277,6 @@ def _delete(destination: Destination, plan: Plan, say: Say) -> tuple[str, ...]:
                 "if anything does, is kept, and counts as ours no longer"
             )
     return tuple(deleted)
-
-
-def _require_manifest(destination: Destination, listing: Listing) -> None:
-    if read_published(destination) != listing:
-        raise PublishError(
-            f"{destination.name}/{MANIFEST} is not what was written: somebody else publishes "
-            "there, or it is damaged. Run again"
-        )
 
 
 def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = False) -> Listing:

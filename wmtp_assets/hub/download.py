@@ -10,6 +10,7 @@ tried again by the arrival: answers of 500 and above, and bodies that end early.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from wmtp_assets.hub.remote import (
     MAIN,
     RemoteFile,
     RemoteRepository,
-    explained,
+    explain,
     first_line,
     resolve,
     wanted_files,
@@ -83,22 +84,16 @@ class HubOrigin:
         except (HTTPError, OSError, RecursionError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the local disk
-            problem: Exception = error
-            if isinstance(error, RecursionError):  # the client calls itself when a line is lost
-                problem = ConnectionError("the connection is lost again and again")
-            failure = self._failure(file, target, problem)
+            # the client calls itself when a line is lost
+            lost = ConnectionError("the connection is lost again and again")
+            problem = lost if isinstance(error, RecursionError) else error
+            here = f"{human_bytes(target.tell())} of {human_bytes(file.size)} are here and kept"
+            said = explain(where, self.repository, self.commit, problem, self.retry)
+            failure = DownloadError(f"{file.path}: {here}. {said}")
             if isinstance(error, HfHubHTTPError) and status_of(error) < 500:
                 raise failure from error
             reason = f"{type(problem).__name__}: {first_line(problem)}"
             raise Interrupted(reason, failure) from error
-
-    def _failure(self, file: ExpectedFile, target: Partial, error: Exception) -> DownloadError:
-        here = f"{human_bytes(target.tell())} of {human_bytes(file.size)} are here and kept"
-        try:
-            with explained(self.endpoint, self.repository, self.commit, self.retry):
-                raise error
-        except DownloadError as said:
-            return DownloadError(f"{file.path}: {here}. {said}")
 
     def mismatch(self, file: ExpectedFile, found: FileRecord | None, path: Path) -> DownloadError:
         """Say that other bytes arrived than were announced."""
@@ -133,14 +128,11 @@ def known_files(
     if pin is None and not _is_offline(store):
         return None
     for known in (pins.find(spec.repository), committed_files(store, artifact)):
-        if known is None or pin not in (None, known.commit):
-            continue
-        by_path = {file.path: file for file in known.files}
-        try:
-            paths = wanted_files(spec, by_path)
-        except ValueError:
-            continue
-        return RemoteRepository(known.commit, tuple(by_path[path] for path in paths))
+        if known is not None and pin in (None, known.commit):
+            by_path = {file.path: file for file in known.files}
+            with suppress(ValueError):
+                paths = wanted_files(spec, by_path)
+                return RemoteRepository(known.commit, tuple(by_path[path] for path in paths))
     return None
 
 
@@ -180,7 +172,9 @@ def build_raw(build: Build[Downloaded]) -> Document:
         if all(any(places.candidates(file)) for file in known.files):
             build.say(f"{spec.repository.id} at {known.commit}: all files are here, verifying them")
             _check_fits(build, places, known)
-            held = _find_all(build, places, known)
+            progress = Progress(f"verifying {artifact.key}", known.size, build.say)
+            found = [places.find(file, progress.advance, build.say) for file in known.files]
+            held = {f.path: here for f, here in zip(known.files, found, strict=True) if here}
     if known is not None and len(held) == len(known.files):
         committed = store.find_manifest(artifact)
         document = committed.document if committed else {}
@@ -204,12 +198,6 @@ def build_raw(build: Build[Downloaded]) -> Document:
             "announced": {file.path: file.as_document() for file in remote.files},
         },
     }
-
-
-def _find_all(build: Build[Downloaded], places: Places, known: RemoteRepository) -> dict[str, Held]:
-    progress = Progress(f"verifying {build.artifact.key}", known.size, build.say)
-    found = {file.path: places.find(file, progress.advance, build.say) for file in known.files}
-    return {path: held for path, held in found.items() if held is not None}
 
 
 def _fetch_all(

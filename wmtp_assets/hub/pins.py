@@ -72,7 +72,16 @@ class Pins:
         merged = {**self.repositories, **changes}
         document: Document = {
             "version": VERSION,
-            "repositories": {key: _describe(merged[key]) for key in sorted(merged)},
+            "repositories": {
+                key: {
+                    "revision": merged[key].commit,
+                    "files": {
+                        file.path: file.as_document()
+                        for file in sorted(merged[key].files, key=lambda file: file.path)
+                    },
+                }
+                for key in sorted(merged)
+            },
         }
         replace_file(self.path, render(document))
 
@@ -92,14 +101,6 @@ def _parse(entry: Document) -> RemoteRepository:
     if not isinstance(revision, str) or not is_commit(revision):
         raise ValueError(f"revision is {revision!r}")
     return RemoteRepository(revision, files)
-
-
-def _describe(repository: RemoteRepository) -> Document:
-    files = sorted(repository.files, key=lambda file: file.path)
-    return {
-        "revision": repository.commit,
-        "files": {file.path: file.as_document() for file in files},
-    }
 
 
 def pin_of(settings: Settings, spec: ModelSpec | DatasetSpec, pins: Pins) -> str | None:

@@ -216,15 +216,17 @@ def explained(
         is_of_the_line = isinstance(error, ConnectionError)
         if isinstance(error, OSError) and error.errno is not None and not is_of_the_line:
             raise
-        again = f"Then run: {retry}" if retry else "Then run again"
-        what = _explain(endpoint, repository, revision, error, again)
-        raise DownloadError(f"{repository.id}{what}") from error
+        raise DownloadError(explain(endpoint, repository, revision, error, retry)) from error
 
 
-def _explain(
-    endpoint: Endpoint, repository: Repository, revision: str, error: Exception, again: str
+def explain(
+    endpoint: Endpoint, repository: Repository, revision: str, error: Exception, retry: str
 ) -> str:
-    """What an error of the client means, and what to do: a text for each of its kinds."""
+    """What an error of the client means, and what to do: a text for each of its kinds.
+
+    Args:
+        retry: the command to run when what is wrong was mended.
+    """
     from wmtp_assets.hub.client import (
         ConnectError,
         EntryNotFoundError,
@@ -238,6 +240,7 @@ def _explain(
         status_of,
     )
 
+    again = f"Then run: {retry}" if retry else "Then run again"
     url, line, has_token = endpoint.url, first_line(error), bool(endpoint.token())
     text = f"{type(error).__name__}: {line}"
     account, untold = endpoint.token_name, f"no token was sent: {endpoint.why_no_token()}"
@@ -276,7 +279,8 @@ def _explain(
         Exception: f": {url} did not answer as a hub does: {text}. Check the network and "
         f"HF_ENDPOINT. {again}",
     }
-    return next(what for kind, what in kinds.items() if isinstance(error, kind))
+    what = next(text for kind, text in kinds.items() if isinstance(error, kind))
+    return f"{repository.id}{what}"
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.changes import Plan, make_plan
 from wmtp_assets.destinations.destination import Destination
 from wmtp_assets.destinations.journal import key_of
-from wmtp_assets.destinations.outgoing import Local, Outgoing
+from wmtp_assets.destinations.listing import Local, Outgoing
 from wmtp_assets.destinations.sending import DEFAULT, Done, Options, transmit
 from wmtp_assets.documents.of_storage.release import released
 from wmtp_assets.kinds.registry import rules_of

@@ -98,7 +98,7 @@ class Arrival:
     def _fetch(self, file: ExpectedFile) -> Held:
         path = self.places.partial(file)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_unusable(path, file.size)
+        remove_unusable(path, file.size)
         started, is_left = time.monotonic(), path.exists()
         held = self._receive(file, path)
         if is_left and not file.is_met_by(held.record, path):  # damaged may be what was left here
@@ -119,8 +119,8 @@ class Arrival:
                 target.limit = file.size
                 here = target.tell()
                 if here:
-                    of = f"{human_bytes(here)} of {human_bytes(file.size)} are here"
-                    self._say(f"resuming {file.path}: {of}")
+                    of = human_bytes(file.size)
+                    self._say(f"resuming {file.path}: {human_bytes(here)} of {of} are here")
                 send = partial(self._origin.send, file, target)
                 complete(file.path, file.size, target.tell, send, self._attempts, self._say)
         except _TooLong:
@@ -138,7 +138,7 @@ class Arrival:
         raise error
 
 
-def _remove_unusable(path: Path, size: int) -> None:
+def remove_unusable(path: Path, size: int) -> None:
     """Remove a partial file that is too long, or that is written to only by changing another: one
     that was linked into an artifact, or is a link itself."""
     with suppress(FileNotFoundError):

@@ -212,8 +212,7 @@ class Places:
         target.unlink(missing_ok=True)
         records: list[FileRecord] = []
         with open_regular(held.path) as source, HashedFile(target, records.append, ignore) as to:
-            while block := source.read(BLOCK):
-                to.write(block)
+            shutil.copyfileobj(source, to, BLOCK)
         if records != [held.record]:
             target.unlink()
             raise DownloadError(f"{held.path} changed while it was copied; run again")

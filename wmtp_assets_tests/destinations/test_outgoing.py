@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.base.errors import PublishError
-from wmtp_assets.destinations.outgoing import MAX_PARTS, Outgoing, Reading
+from wmtp_assets.destinations.listing import MAX_PARTS, Outgoing, Reading
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets_tests.destinations.trees import random_bytes

@@ -22,9 +22,8 @@ from wmtp_assets.destinations import s3
 from wmtp_assets.destinations.destination import How
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
-from wmtp_assets.destinations.listing import MANIFEST, parse_listing
+from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, parse_listing
 from wmtp_assets.destinations.location import open_destination
-from wmtp_assets.destinations.outgoing import Outgoing, Reading
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.destinations.s3_client import make_client
 from wmtp_assets.operations.publish import Options, publish
