@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from wmtp_assets.base.errors import PublishError
-from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
+from wmtp_assets.base.progress import Say, human_bytes, silent
 from wmtp_assets.base.settings import Source
 from wmtp_assets.destinations.destination import SIDE_BY_SIDE, Destination, How, NotThere, comparing
 from wmtp_assets.destinations.listing import (
@@ -170,7 +170,7 @@ def make_plan(
         for path, file in files.items()
         if path in published and published[path].record == file.record
     }
-    advance = comparing(f"comparing with {destination.name}", same, say)
+    advance = comparing(f"comparing with {destination.name}", same.values(), say)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         answers = pool.map(lambda path: destination.is_same(path, same[path], how, advance), same)
         confirmed = {path for path, is_same in zip(same, answers, strict=True) if is_same}
@@ -279,10 +279,10 @@ def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
 
 def _require_ours(destination: Destination, files: Sequence[Outgoing], say: Say) -> None:
     """What lies in places of ours, and no publication names, must be what would be put there."""
-    size = sum(file.record.size for file in files)
-    progress = Progress(f"comparing what nobody published at {destination.name}", size, say)
+    records = [file.record for file in files]
+    advance = comparing(f"comparing what nobody published at {destination.name}", records, say)
     for file in files:
-        if not destination.holds(file, progress.advance):
+        if not destination.holds(file, advance):
             raise PublishError(
                 f"{file.path} at {destination.name} is another file than the one of "
                 f"{file.artifact} here, and {MANIFEST} does not name it: it is somebody else's, or "

@@ -33,13 +33,13 @@ from wmtp_assets.destinations.destination import (
     Advance,
     Destination,
     How,
+    Location,
     NotThere,
     Stopped,
     Units,
     describing_last,
 )
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
-from wmtp_assets.destinations.location import Location
 from wmtp_assets.storage.exchange import recover
 from wmtp_assets.storage.files import (
     BLOCK,
@@ -50,7 +50,6 @@ from wmtp_assets.storage.files import (
     names_below,
     open_regular,
     replace_file,
-    write_new,
 )
 from wmtp_assets.storage.filesystem import UNSUPPORTED, has_mounts, lacking, mount_points
 from wmtp_assets.storage.linked import replace_linked
@@ -85,8 +84,7 @@ class Folder(Destination):
         self.name = self.key = f"file://{self.root}"
         publisher = hashlib.sha256(owner.encode()).hexdigest()[:16]
         self.staging = second.internal / "staging" / f"publish-{publisher}"
-        self._second = second
-        self._part_size = part_size
+        self._second, self._part_size = second, part_size
         self._changed: set[Path] = set()
         self._in_place: set[str] = set()
         self._say: Say = silent
@@ -239,9 +237,11 @@ class Folder(Destination):
     def _locked(self, name: str, *, wait: bool) -> Iterator[None]:
         """Hold a lock of the second root; a filesystem without locks does without."""
         with ExitStack() as held:
-            with self._explained("write to"), suppress(LackingFilesystem):
+            with self._explained("write to"):
                 try:
                     held.enter_context(self._second.lock(name, self._say, wait=wait))
+                except LackingFilesystem:
+                    pass
                 except LockHeld as error:
                     raise PublishError(
                         f"somebody else gives files their names at {self.name} now ({error}). "
@@ -307,10 +307,8 @@ class Folder(Destination):
             for folder in sorted(f for f in self._changed if f.is_relative_to(self.root)):
                 fsync_folder(folder)
             self._changed.clear()
-            self.staging.mkdir(parents=True, exist_ok=True)
             draft = self._staged(MANIFEST)  # where a kill leaves nothing beside it
-            draft.unlink(missing_ok=True)
-            write_new(draft, data)
+            replace_file(draft, data)
             draft.replace(self.root / MANIFEST)
             fsync_folder(self.root)
 

@@ -53,10 +53,6 @@ class Upload:
         """Whether every part arrived."""
         return self.parts.keys() == {*range(1, max(-(-self.size // self.part_size), 1) + 1)}
 
-    def is_stale(self) -> bool:
-        """Whether nobody went on with it for :data:`STALE` seconds."""
-        return time.time() - self.touched > STALE
-
 
 def key_of(key: str) -> str:
     """What a destination is called in names of files: its URL may be of any length."""
@@ -87,7 +83,6 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self.uploads: dict[str, Upload] = {}
         self.load()
 
     @classmethod
@@ -98,12 +93,16 @@ class Journal:
     def load(self) -> None:
         """Read the file again: another process may have written it before this one had the lock."""
         with self._lock:
-            self.uploads = {}
+            self.uploads: dict[str, Upload] = {}
             lines = self._path.read_bytes().splitlines() if self._path.is_file() else []
             for line in lines:
                 # empty, or the process was killed while it wrote this line
                 with suppress(ValueError, KeyError, TypeError):
                     self._apply(json.loads(line))
+
+    def stale(self) -> list[str]:
+        """The paths of uploads that nobody went on with for :data:`STALE` seconds."""
+        return [p for p, upload in self.uploads.items() if time.time() - upload.touched > STALE]
 
     def _apply(self, event: dict[str, Any]) -> None:
         path = event["path"]

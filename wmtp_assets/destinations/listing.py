@@ -63,9 +63,8 @@ class SentFile(FileRecord):
     @classmethod
     def of_parts(cls, record: FileRecord, part_size: int, digests: Sequence[bytes]) -> SentFile:
         """How a file is described whose parts have these SHA-256 digests."""
-        digest = hashlib.sha256(b"".join(digests)).digest()
-        composite = f"{base64.b64encode(digest).decode()}-{len(digests)}"
-        return cls(**record.model_dump(), part_size=part_size, composite=composite)
+        digest = base64.b64encode(hashlib.sha256(b"".join(digests)).digest()).decode()
+        return cls(**record.model_dump(), part_size=part_size, composite=f"{digest}-{len(digests)}")
 
     @property
     def record(self) -> FileRecord:

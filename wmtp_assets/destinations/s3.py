@@ -25,6 +25,7 @@ from wmtp_assets.destinations.destination import (
     Advance,
     Destination,
     How,
+    Location,
     NotThere,
     Stopped,
     Units,
@@ -34,7 +35,6 @@ from wmtp_assets.destinations.destination import (
 )
 from wmtp_assets.destinations.journal import Journal, Upload
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
-from wmtp_assets.destinations.location import Location
 from wmtp_assets.destinations.s3_client import (
     ATTEMPTS,
     DAMAGED,
@@ -50,7 +50,7 @@ from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART, Hasher
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.patience import Patience, complete
+from wmtp_assets.transfer.arrival import Patience, complete
 
 FORM = "s3://bucket/prefix"
 
@@ -99,8 +99,7 @@ class S3(Destination):
         self.key = f"{client.meta.endpoint_url} s3://{bucket}/{prefix}"
         self._client, self._bucket, self._journal = client, bucket, journal
         self._prefix = f"{prefix}/" if prefix else ""
-        self._part_size = part_size
-        self._mode: Checksum = checksum
+        self._part_size, self._mode = part_size, checksum
         self._algorithm = {"ChecksumAlgorithm": "SHA256"} if checksum == "sha256" else {}
         self._pool = ThreadPoolExecutor(PARTS)
         self._slots = threading.BoundedSemaphore(PARTS)
@@ -203,7 +202,6 @@ class S3(Destination):
 
     def prepare(self, size: int, say: Say = silent) -> None:
         self._is_stopped = False
-        self._journal.load()
         # what cannot be tidied up now is the next publication's to abort
         with suppress(PublishError), explained(self.name, self._bucket):
             self._tidy_up(())
@@ -214,10 +212,11 @@ class S3(Destination):
         """Abort uploads that we began, to these paths or to others where we did not go on with
         them; those of others are not ours to know.
 
-        One that cannot be aborted is remembered, and tried again the next time.
+        One that cannot be aborted is remembered, and tried again the next time. What is remembered
+        is read first: another process may have written it before this one had the lock.
         """
-        stale = [path for path, upload in self._journal.uploads.items() if upload.is_stale()]
-        self._journal.forget_all([path for path in (*stale, *paths) if self._is_aborted(path)])
+        self._journal.load()
+        self._journal.forget_all(filter(self._is_aborted, [*self._journal.stale(), *paths]))
 
     def _is_aborted(self, path: str) -> bool:
         """Abort what we began for a path, if anything; whether nothing of it is left."""
@@ -240,11 +239,10 @@ class S3(Destination):
         if upload is None and (found := self._find(file, reading.part_size, advance)) is not None:
             return found
         upload = upload or self._begin(file, reading.part_size)
-        there = dict(upload.parts)
         running: list[Future[None]] = []
         try:
             for number, data, digest in reading.parts():
-                if there.get(number, ("",))[0] == digest.hex():
+                if upload.parts.get(number, ("",))[0] == digest.hex():
                     advance(len(data))
                     continue
                 self._slots.acquire()
@@ -282,11 +280,11 @@ class S3(Destination):
         upload = self._journal.uploads.get(file.path)
         if upload is None or upload.is_complete:
             return None
-        identity = {**self._at(file.path), "UploadId": upload.upload_id}
         if not upload.is_of(file.record.sha256, file.record.size, part_size, self._mode):
             self._abort(file.path, upload)
             self._journal.forget(file.path)
             return None
+        identity = {**self._at(file.path), "UploadId": upload.upload_id}
         pages = self._client.get_paginator("list_parts").paginate(**identity)
         found = self._unless_gone(lambda: [p for page in pages for p in page.get("Parts", ())])
         if found is None:
@@ -404,10 +402,18 @@ class S3(Destination):
 
     def write_manifest(self, data: bytes) -> None:
         try:
-            self._put_manifest(data, self._condition)
+            with explained(self.name, self._bucket):
+                self._client.put_object(
+                    **self._at(MANIFEST),
+                    Body=data,
+                    ContentType="application/json",
+                    **self._checksum(hashlib.sha256(data).digest()),
+                    **self._condition,
+                )
         except Refused as error:
             if self._condition and error.code in ("NotImplemented", "501"):
-                self._put_manifest(data, {})  # it knows no conditions
+                self._condition = {}  # it knows none
+                self.write_manifest(data)
             elif not self._condition or error.code not in _OVERTAKEN:
                 raise
             elif not self._has_manifest(data):  # else it was written, and asked again
@@ -421,22 +427,11 @@ class S3(Destination):
         except NotThere:
             return False
 
-    def _put_manifest(self, data: bytes, condition: Mapping[str, str]) -> None:
-        with explained(self.name, self._bucket):
-            self._client.put_object(
-                **self._at(MANIFEST),
-                Body=data,
-                ContentType="application/json",
-                **self._checksum(hashlib.sha256(data).digest()),
-                **condition,
-            )
-
     def delete(self, path: str) -> None:
         with explained(self.name, self._bucket):
             self._client.delete_object(**self._at(path))
 
     def finish(self, paths: Collection[str]) -> None:
-        self._journal.load()
         # what cannot be tidied up now is the next publication's to abort
         with suppress(PublishError), explained(self.name, self._bucket):
             self._tidy_up(paths)
@@ -476,6 +471,5 @@ def connect(
     """
     checksum = read_checksum()
     client = make_client(open_session(), endpoint_url, checksum)
-    name = f"{client.meta.endpoint_url} {location}"
-    journal = Journal.of(store, name)
+    journal = Journal.of(store, f"{client.meta.endpoint_url} {location}")
     return S3(client, location.host, location.path, str(location), journal, checksum=checksum)

@@ -238,8 +238,9 @@ def _configured() -> Iterator[None]:
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from None
     except InvalidRegionError as error:
-        region = as_text(error.kwargs["region_name"])
-        raise SpecError(f"{region} is no name of a region: look at {REGION}") from None
+        raise SpecError(
+            f"{as_text(error.kwargs['region_name'])} is no name of a region: look at {REGION}"
+        ) from None
     except (BotoCoreError, OSError, *_UNREADABLE) as error:
         raise PublishError(
             f"the S3 client cannot be made ({type(error).__name__}): look at ~/.aws/config and the "
@@ -314,9 +315,10 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
 
 
 def _explain(name: str, bucket: str, code: str, operation: str) -> str:
-    is_old = code in _UNSUPPORTED and CHECKSUM_VARIABLE.read() != "signature"
-    hint = f", with {CHECKSUM_VARIABLE}=signature" if is_old else ""
-    unknown = f"the server refuses {{operation}} ({{code}}). {KEPT}: run again{hint}"
+    unknown = f"the server refuses {{operation}} ({{code}}). {KEPT}: run again"
+    if code in _UNSUPPORTED and CHECKSUM_VARIABLE.read() != "signature":
+        unknown += f", with {CHECKSUM_VARIABLE}=signature"
     known = _HEAD if code == "400" and operation.startswith("Head") else code
-    text = _EXPLANATIONS.get(known, unknown)
-    return f"{name}: " + text.format(bucket=bucket, code=code or "no code", operation=operation)
+    return f"{name}: " + _EXPLANATIONS.get(known, unknown).format(
+        bucket=bucket, code=code or "no code", operation=operation
+    )

@@ -133,7 +133,7 @@ def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]
         return {}
     destination.prepare(plan.size, say)
     sent = _stage(destination, plan.outgoing, say)
-    advance = comparing("comparing what was sent", sent, say)
+    advance = comparing("comparing what was sent", sent.values(), say)
 
     _require_each(
         sent,
@@ -164,9 +164,8 @@ def _as_sent(destination: Destination, file: SentFile) -> str:
 def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
     progress = Progress("publishing", sum(file.record.size for file in outgoing), say)
     largest_first = sorted(outgoing, key=lambda file: -file.record.size)
-    stage, advance = destination.stage, progress.advance
     with ThreadPoolExecutor(destination.streams) as pool:
-        tasks = {pool.submit(stage, file, advance): file for file in largest_first}
+        tasks = {pool.submit(destination.stage, f, progress.advance): f for f in largest_first}
         try:
             wait(tasks, return_when=FIRST_EXCEPTION)
         finally:  # of an error or Ctrl-C: the parts on their way arrive, no more begin
@@ -187,7 +186,7 @@ def _commit(
         destination, plan.before, "Nothing of this was published; run again: what was sent is kept"
     )
     say(f"all is there; {len(sent)} files get their names at {destination.name}")
-    advance = comparing("comparing what is in its place", sent, say)
+    advance = comparing("comparing what is in its place", sent.values(), say)
 
     with _naming():
         destination.commit(_by_unit(plan, sent), _ours(plan))
@@ -200,8 +199,7 @@ def _commit(
 
 def _ours(plan: Plan) -> set[str]:
     """The paths of all files that are published, were, or will be."""
-    before = plan.before
-    there = {*before.files, *before.retired} if before else set[str]()
+    there = {*plan.before.files, *plan.before.retired} if plan.before else set[str]()
     return there | {file.path for local in plan.locals for file in local.files}
 
 
@@ -292,8 +290,9 @@ def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = Fals
     release = before.release if before and is_released else None
     for local in plan.locals:
         old = there.get(local.artifact.key)
-        is_same = old is not None and old.content_sha256 == local.content_sha256
-        newer = old.release if old and is_same and not downgrade else None
+        newer = None
+        if old and old.content_sha256 == local.content_sha256 and not downgrade:
+            newer = old.release
         artifacts[local.artifact.key] = SentArtifact(
             kind=local.artifact.kind,
             version=local.version,

@@ -18,8 +18,8 @@ from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.model import StrictModel, first_error
 from wmtp_assets.base.settings import PYTHON_VARIABLE
 from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.destinations.destination import Location
 from wmtp_assets.destinations.journal import Journal
-from wmtp_assets.destinations.location import Location
 from wmtp_assets.destinations.s3 import BUCKET, S3
 from wmtp_assets.destinations.s3_client import import_boto3, make_client, read_checksum
 from wmtp_assets.rules.findings import as_text
@@ -205,7 +205,6 @@ def connect(
     """
     boto3, checksum = import_boto3(), read_checksum()
     kind = "read" if is_read else "write"
-    _, _, path = location.path.partition("/")
     volume = ask(location, kind)
     from botocore.credentials import CredentialProvider, CredentialResolver
     from botocore.session import get_session
@@ -228,6 +227,6 @@ def connect(
         region=region,
         path_style=volume.path_style,
     )
-    prefix = "/".join(filter(None, (volume.path.strip("/"), path)))
-    journal = Journal.of(store, str(location))
-    return S3(client, volume.bucket, prefix, str(location), journal, part_size, checksum)
+    prefix = "/".join(filter(None, (volume.path.strip("/"), location.path.partition("/")[2])))
+    name = str(location)
+    return S3(client, volume.bucket, prefix, name, Journal.of(store, name), part_size, checksum)

@@ -19,13 +19,13 @@ from wmtp_assets.base.progress import Progress, human_bytes, human_seconds
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import Endpoint, open_endpoint
-from wmtp_assets.hub.pins import Pins, check_unchanged, pin_of, read_pins
 from wmtp_assets.hub.remote import (
     MAIN,
-    RemoteFile,
+    Pins,
     RemoteRepository,
-    explain,
-    first_line,
+    check_unchanged,
+    pin_of,
+    read_pins,
     resolve,
     wanted_files,
 )
@@ -33,8 +33,7 @@ from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document, FileRecord
 from wmtp_assets.storage.store import Store, materialize_command
-from wmtp_assets.transfer.arrival import Arrival, Partial
-from wmtp_assets.transfer.patience import Interrupted
+from wmtp_assets.transfer.arrival import Arrival, Interrupted, Partial
 from wmtp_assets.transfer.places import (
     ExpectedFile,
     Held,
@@ -76,11 +75,17 @@ class HubOrigin:
             DownloadError: if it fails for good; what arrived is kept.
             OSError: if the local disk refuses.
         """
-        from wmtp_assets.hub.client import HfHubHTTPError, HTTPError, download, status_of
+        from wmtp_assets.hub.client import (
+            HfHubHTTPError,
+            HTTPError,
+            download,
+            explain,
+            first_line,
+            status_of,
+        )
 
-        where, what = self.endpoint, (self.repository.type, self.repository.id)
         try:
-            download(where.url, where.token(), what, self.commit, file.path, target, file.size)
+            download(self.endpoint, self.repository, self.commit, file.path, target, file.size)
         except (HTTPError, OSError, RecursionError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the local disk
@@ -88,7 +93,7 @@ class HubOrigin:
             lost = ConnectionError("the connection is lost again and again")
             problem = lost if isinstance(error, RecursionError) else error
             here = f"{human_bytes(target.tell())} of {human_bytes(file.size)} are here and kept"
-            said = explain(where, self.repository, self.commit, problem, self.retry)
+            said = explain(self.endpoint, self.repository, self.commit, problem, self.retry)
             failure = DownloadError(f"{file.path}: {here}. {said}")
             if isinstance(error, HfHubHTTPError) and status_of(error) < 500:
                 raise failure from error
@@ -147,9 +152,7 @@ def committed_files(store: Store, artifact: Artifact[Downloaded]) -> RemoteRepos
     """What the hub announced of the committed raw files; None: nothing is committed, or damaged."""
     try:
         source = store.manifest(artifact).document["source"]
-        announced = source["announced"].items()
-        files = tuple(RemoteFile.of_document(path, entry) for path, entry in announced)
-        return RemoteRepository(source["revision"], files)
+        return RemoteRepository.of_document(source["revision"], source["announced"])
     except (MissingArtifact, CorruptArtifact, KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -177,8 +180,8 @@ def build_raw(build: Build[Downloaded]) -> Document:
             held = {f.path: here for f, here in zip(known.files, found, strict=True) if here}
     if known is not None and len(held) == len(known.files):
         committed = store.find_manifest(artifact)
-        document = committed.document if committed else {}
-        remote, kind = known, stated(document, "source", "endpoint") or "local"
+        endpoint = stated(committed and committed.document, "source", "endpoint")
+        remote, kind = known, endpoint or "local"
     else:
         remote, kind = _fetch_all(build, places, known, held)
     for file in remote.files:
@@ -217,9 +220,7 @@ def _fetch_all(
         progress = Progress(f"downloading {spec.repository.id}", remote.size, build.say)
         origin = HubOrigin(endpoint, spec.repository, remote.commit, retry, _advice(store))
         arrival = Arrival(places, origin, progress.advance, build.say)
-        for file in remote.files:
-            if file.path not in held:
-                held[file.path] = arrival.get(file)
+        held |= {f.path: arrival.get(f) for f in remote.files if f.path not in held}
     if store.settings.source == "hub":
         remember_rate(download_rate(store), arrival.fetched, arrival.seconds)
     return remote, endpoint.kind
@@ -242,9 +243,9 @@ def _check_space(build: Build[Downloaded], places: Places, remote: RemoteReposit
     count = len(remote.files)
     rate = last_rate(download_rate(build.store))
     before, wanted = committed_files(build.store, build.artifact), {f.key for f in remote.files}
-    # committed files that are kept as the generation before, beside the new ones
-    replaced = sum(f.size for f in before.files if f.key not in wanted) if before else 0
-    peak = remote.size + replaced
+    # other committed files are kept as the generation before, beside the new ones
+    kept = [f.size for f in before.files if f.key not in wanted] if before else []
+    peak = remote.size + sum(kept)
     took = f" (about {human_seconds(missing / rate)} at the last rate)" if rate and missing else ""
     build.say(
         f"{build.spec.repository.id} at {remote.commit}: {count} file{'s' * (count != 1)}, "

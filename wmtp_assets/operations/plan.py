@@ -11,8 +11,7 @@ from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.hub.download import RAW, known_files
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.pins import pin_of, read_pins
-from wmtp_assets.hub.remote import MAIN, resolve
+from wmtp_assets.hub.remote import MAIN, pin_of, read_pins, resolve
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer.places import Places, download_rate, last_rate

@@ -21,10 +21,9 @@ from wmtp_assets.destinations import destination as destinations
 from wmtp_assets.destinations import file as module
 from wmtp_assets.destinations import sending as publishing
 from wmtp_assets.destinations.changes import is_newer
-from wmtp_assets.destinations.destination import Stopped
+from wmtp_assets.destinations.destination import Stopped, open_destination
 from wmtp_assets.destinations.file import NEXT, Folder
 from wmtp_assets.destinations.listing import MANIFEST, SentFile, parse_listing
-from wmtp_assets.destinations.location import open_destination
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.publish import Options, plan_publication, publish
@@ -1083,7 +1082,7 @@ def test_full_when_the_manifest_is_written(
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module, "write_new", full)
+    monkeypatch.setattr(module, "replace_file", full)
     with pytest.raises(PublishError) as error:
         publish_all(tree_store, mounted)
     assert str(error.value).startswith("while files were put in their places: file://")

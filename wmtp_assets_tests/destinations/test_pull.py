@@ -25,7 +25,7 @@ from wmtp_assets.operations.pull import pull, read_listing
 from wmtp_assets.operations.verify import exit_code, verify
 from wmtp_assets.storage.manifest import amend, parse, render
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer import patience
+from wmtp_assets.transfer import arrival
 from wmtp_assets.transfer.places import Places
 from wmtp_assets_tests.destinations.trees import (
     CATALOGUE,
@@ -191,7 +191,7 @@ def test_shorter_or_longer_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A file that ends early is asked for three times; of one that is longer no more is taken."""
-    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
     damage(mounted / ROWS, change)
     if len(change(b"12")) == 1:
         refused(node, published, "ends at file://", DATASET)

@@ -19,18 +19,17 @@ import pytest
 
 from wmtp_assets.base.errors import PublishError, SpecError, StoreError, WmtpError
 from wmtp_assets.destinations import s3
-from wmtp_assets.destinations.destination import How
+from wmtp_assets.destinations.destination import How, open_destination
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, parse_listing
-from wmtp_assets.destinations.location import open_destination
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.destinations.s3_client import make_client
 from wmtp_assets.operations.publish import Options, publish
 from wmtp_assets.operations.pull import read_listing
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer import patience
+from wmtp_assets.transfer import arrival
 from wmtp_assets_tests.destinations.conftest import KEY, SECRET, OpenS3, client_of
 from wmtp_assets_tests.destinations.faults import PAGE
 from wmtp_assets_tests.destinations.front import After, Answer, Front, Request
@@ -187,7 +186,7 @@ def test_reading_back_goes_on_where_it_was_cut(
     tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours of reading are not lost, nor a publication, to one cut connection."""
-    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
     cuts = [1_500_000]
 
     def cut(request: Request, answer: Answer) -> None:

@@ -22,8 +22,8 @@ import pytest
 from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.settings import PYTHON_VARIABLE
 from wmtp_assets.destinations import s3, vessl
+from wmtp_assets.destinations.destination import open_destination, parse_url
 from wmtp_assets.destinations.listing import MANIFEST
-from wmtp_assets.destinations.location import open_destination, parse_url
 from wmtp_assets.destinations.vessl import Volume, ask, connect
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.pull import read_listing

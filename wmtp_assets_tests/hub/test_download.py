@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +21,7 @@ from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository, SplitSpec, load_specs
 from wmtp_assets.hub.download import RAW, HubOrigin
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.hub.pins import Pins, repository_key
-from wmtp_assets.hub.remote import RemoteFile, resolve, wanted_files
+from wmtp_assets.hub.remote import Pins, RemoteFile, repository_key, resolve, wanted_files
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.index import index_repository, read_index
@@ -29,7 +29,7 @@ from wmtp_assets.sample.repositories import index_path
 from wmtp_assets.sample.server import serve
 from wmtp_assets.storage.files import HashedFile, hash_file
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer import patience
+from wmtp_assets.transfer import arrival as arrivals
 from wmtp_assets.transfer.arrival import Arrival
 from wmtp_assets.transfer.places import Places
 from wmtp_assets_tests.hub.conftest import write_files
@@ -631,8 +631,10 @@ def test_connection_that_is_lost_a_thousand_times(
 
     spec, size = SPECS["humaneval"], 150 * CHUNK
     write_files(hub / "datasets" / HUMANEVAL.id, {PARQUET: b"rows" * (size // 4)})
-    for module in (file_download, patience):
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=no_wait))
+    for module in (file_download, arrivals):
+        monkeypatch.setattr(
+            module, "time", SimpleNamespace(sleep=no_wait, monotonic=time.monotonic)
+        )
     with serve(hub) as url, faulty_hub(url) as front:
         front.change = files(cut(CHUNK))()
         remote = resolve(at(front.url), spec, "main")
