@@ -384,10 +384,9 @@ class S3(Destination):
         ]
         try:
             with explained(self.name, self._bucket):
-                answer = self._client.complete_multipart_upload(
+                stated = self._client.complete_multipart_upload(
                     **self._at(path), UploadId=upload.upload_id, MultipartUpload={"Parts": parts}
-                )
-                stated = answer.get("ChecksumSHA256")
+                ).get("ChecksumSHA256")
         except Refused as error:
             # it was completed, and the answer was lost
             if error.code != "NoSuchUpload" or not self.is_same(path, file, "hash"):

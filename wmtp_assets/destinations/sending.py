@@ -290,14 +290,13 @@ def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = Fals
     release = before.release if before and is_released else None
     for local in plan.locals:
         old = there.get(local.artifact.key)
-        newer = None
-        if old and old.content_sha256 == local.content_sha256 and not downgrade:
-            newer = old.release
+        newer = old.release if old and old.content_sha256 == local.content_sha256 else None
+        is_kept = newer and not downgrade and is_newer(newer, plan.release)
         artifacts[local.artifact.key] = SentArtifact(
             kind=local.artifact.kind,
             version=local.version,
             content_sha256=local.content_sha256,
-            release=newer if newer and is_newer(newer, plan.release) else plan.release,
+            release=newer if is_kept else plan.release,
             files={file.path: files[file.path] for file in local.files},
         )
         if local.artifact.kind == "release":

@@ -239,8 +239,7 @@ def _check_space(build: Build[Downloaded], places: Places, remote: RemoteReposit
     Raises:
         StoreError: with bytes to fetch, bytes here and bytes free.
     """
-    missing = places.missing(remote.files)
-    count = len(remote.files)
+    missing, count = places.missing(remote.files), len(remote.files)
     rate = last_rate(download_rate(build.store))
     before, wanted = committed_files(build.store, build.artifact), {f.key for f in remote.files}
     # other committed files are kept as the generation before, beside the new ones
