@@ -50,6 +50,7 @@ from wmtp_assets.storage.files import (
     names_below,
     open_regular,
     replace_file,
+    write_new,
 )
 from wmtp_assets.storage.filesystem import UNSUPPORTED, has_mounts, lacking, mount_points
 from wmtp_assets.storage.linked import replace_linked
@@ -307,8 +308,10 @@ class Folder(Destination):
             for folder in sorted(f for f in self._changed if f.is_relative_to(self.root)):
                 fsync_folder(folder)
             self._changed.clear()
+            self.staging.mkdir(parents=True, exist_ok=True)
             draft = self._staged(MANIFEST)  # where a kill leaves nothing beside it
-            replace_file(draft, data)
+            draft.unlink(missing_ok=True)
+            write_new(draft, data)
             draft.replace(self.root / MANIFEST)
             fsync_folder(self.root)
 

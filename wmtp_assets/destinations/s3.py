@@ -470,5 +470,11 @@ def connect(
     """
     checksum = read_checksum()
     client = make_client(open_session(), endpoint_url, checksum)
-    journal = Journal.of(store, f"{client.meta.endpoint_url} {location}")
-    return S3(client, location.host, location.path, str(location), journal, checksum=checksum)
+    return S3(
+        client,
+        location.host,
+        location.path,
+        str(location),
+        Journal.of(store, f"{client.meta.endpoint_url} {location}"),
+        checksum=checksum,
+    )

@@ -228,5 +228,12 @@ def connect(
         path_style=volume.path_style,
     )
     prefix = "/".join(filter(None, (volume.path.strip("/"), location.path.partition("/")[2])))
-    name = str(location)
-    return S3(client, volume.bucket, prefix, name, Journal.of(store, name), part_size, checksum)
+    return S3(
+        client,
+        volume.bucket,
+        prefix,
+        str(location),
+        Journal.of(store, str(location)),
+        part_size,
+        checksum,
+    )

@@ -1082,7 +1082,7 @@ def test_full_when_the_manifest_is_written(
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module, "replace_file", full)
+    monkeypatch.setattr(module, "write_new", full)
     with pytest.raises(PublishError) as error:
         publish_all(tree_store, mounted)
     assert str(error.value).startswith("while files were put in their places: file://")
