@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.destinations.location import Location
+from wmtp_assets.destinations.destination import Location
 from wmtp_assets.destinations.s3 import connect
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.publish import publish

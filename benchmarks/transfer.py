@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.destinations.destination import open_destination
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.publish import publish

@@ -66,7 +66,7 @@ def _server() -> Connection:
 def serve(descriptor: int) -> None:
     """Fork for every request, and answer with the exit code."""
     from wmtp_assets.cli.main import main
-    from wmtp_assets.transfer import patience
+    from wmtp_assets.transfer import arrival
 
     connection = Connection(descriptor)
     while True:
@@ -87,5 +87,5 @@ def serve(descriptor: int) -> None:
         os.environ.update(environment)
         sys.argv = [str(Path(sys.executable).with_name("wmtp")), *arguments]
         if not waits:
-            patience.FIRST_WAIT = 0.0
+            arrival.FIRST_WAIT = 0.0
         main()

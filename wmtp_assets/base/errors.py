@@ -33,6 +33,10 @@ class DownloadError(WmtpError):
     """A file could not be fetched, or what arrived is not what the hub announced."""
 
 
+class PublishError(WmtpError):
+    """Something could not be sent to a destination, or fetched from it."""
+
+
 class StoreError(WmtpError):
     """The storage root refused: disk full, no right to write, no atomic exchange."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import click
 
 from wmtp_assets.cli.common import any_names, json_option, open_store, print_json, select
-from wmtp_assets.hub.pins import pins_path
+from wmtp_assets.hub.remote import pins_path
 from wmtp_assets.operations.pin import Row, pin
 
 

@@ -17,10 +17,8 @@ from wmtp_assets.cli.common import (
     selection_argument,
 )
 from wmtp_assets.destinations.changes import STATES, Plan
-from wmtp_assets.destinations.destination import How
+from wmtp_assets.destinations.destination import How, forms, open_destination
 from wmtp_assets.destinations.journal import read_rate
-from wmtp_assets.destinations.location import forms
-from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.operations.publish import Done, Options, named, plan_publication
 from wmtp_assets.operations.publish import publish as send
 

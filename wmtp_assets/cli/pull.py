@@ -15,8 +15,7 @@ from wmtp_assets.cli.common import (
     some_names,
 )
 from wmtp_assets.cli.publish import endpoint_option
-from wmtp_assets.destinations.location import forms
-from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.destinations.destination import forms, open_destination
 from wmtp_assets.operations.pull import choose, pull, read_listing, require_room
 
 

@@ -13,8 +13,7 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Spec
 from wmtp_assets.components.artifacts import OPTIONAL_TAG, OWNERS, plain_failures
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.destinations.location import forms
-from wmtp_assets.destinations.open import open_destination
+from wmtp_assets.destinations.destination import forms, open_destination
 from wmtp_assets.operations.publish import DEFAULT, Done, publish
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.store import materialize_command

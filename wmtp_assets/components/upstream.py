@@ -8,8 +8,7 @@ from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.artifacts import UPSTREAM, plain_failures, upstream_key
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.pins import pin_of, read_pins
-from wmtp_assets.hub.remote import head_of
+from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 
 
 def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:

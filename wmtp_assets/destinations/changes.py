@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
+from wmtp_assets.base.errors import PublishError
+from wmtp_assets.base.progress import Say, human_bytes, silent
 from wmtp_assets.base.settings import Source
 from wmtp_assets.destinations.destination import SIDE_BY_SIDE, Destination, How, NotThere, comparing
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import (
     MANIFEST,
     MAX_SIZE,
     Listing,
+    Local,
+    Outgoing,
+    SentArtifact,
     SentFile,
     parse_listing,
 )
-from wmtp_assets.destinations.outgoing import Local, Outgoing
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.manifest import FileRecord
 
 State = Literal["new", "same", "changed", "damaged", "extra"]
 STATES: tuple[State, ...] = ("new", "same", "changed", "damaged", "extra")
-
-
-@dataclass(frozen=True)
-class Published:
-    """What is published at a destination.
-
-    Attributes:
-        data: the bytes of ``MANIFEST.json``; empty: there is none.
-        listing: the same, parsed.
-    """
-
-    data: bytes = b""
-    listing: Listing | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ class Plan:
 
     Attributes:
         source, release: of what is here; None: nothing was released.
-        before: what is published now.
+        before: what is published now; None: nothing.
         locals: the artifacts that are published.
         outgoing: the files to send.
         kept: path → file that is there already.
@@ -75,7 +64,7 @@ class Plan:
 
     source: Source
     release: str | None
-    before: Published
+    before: Listing | None
     locals: tuple[Local, ...]
     items: tuple[Item, ...]
     outgoing: tuple[Outgoing, ...]
@@ -112,8 +101,8 @@ class Plan:
         }
 
 
-def read_published(destination: Destination) -> Published:
-    """What ``MANIFEST.json`` says at the destination.
+def read_published(destination: Destination) -> Listing | None:
+    """What ``MANIFEST.json`` says at the destination; None: there is none.
 
     Raises:
         PublishError: if it is damaged, or the destination refuses.
@@ -125,8 +114,8 @@ def read_published(destination: Destination) -> Published:
             if len(data) > MAX_SIZE:
                 break
     except NotThere:
-        return Published()
-    return Published(bytes(data), parse_listing(bytes(data), f"{destination.name}/{MANIFEST}"))
+        return None
+    return parse_listing(bytes(data), f"{destination.name}/{MANIFEST}")
 
 
 def make_plan(
@@ -157,23 +146,31 @@ def make_plan(
             for it, if somebody else's lies in a place of ours, if a value head is published that is
             not here, or if it refuses.
     """
-    before = read_published(destination)
-    listing = before.listing
-    _require_source(destination.name, listing, source)
-    _require_published(destination.name, listing, drop)
-    if listing is not None and not downgrade:
-        _require_successor(destination.name, listing, locals_, release)
-    if listing is not None and not overwrite:
-        _require_heads(destination.name, listing, locals_)
-    files = {file.path: file for local in locals_ for file in local.files}
+    listing = read_published(destination)
     artifacts = listing.artifacts if listing else {}
     published = listing.files if listing else {}
+    if listing is not None and listing.source != source:
+        raise PublishError(
+            f"{destination.name} holds artifacts of the source {listing.source!r}, these are of "
+            f"{source!r}: the two never share a tree. Publish to another place"
+        )
+    for key in drop:
+        if key not in artifacts:
+            raise PublishError(
+                f"{key} cannot be dropped: it is not published at {destination.name}; that is: "
+                f"{', '.join(artifacts) or 'nothing'}"
+            )
+    if listing is not None and not downgrade:
+        _require_successor(destination.name, listing, locals_, release)
+    if not overwrite:
+        _require_heads(destination.name, artifacts, locals_)
+    files = {file.path: file for local in locals_ for file in local.files}
     same = {
         path: published[path]
         for path, file in files.items()
         if path in published and published[path].record == file.record
     }
-    advance = comparing(f"comparing with {destination.name}", same, say)
+    advance = comparing(f"comparing with {destination.name}", same.values(), say)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         answers = pool.map(lambda path: destination.is_same(path, same[path], how, advance), same)
         confirmed = {path for path, is_same in zip(same, answers, strict=True) if is_same}
@@ -182,7 +179,13 @@ def make_plan(
     keys = {local.artifact.key for local in locals_}
     others = [key for key in artifacts if key not in keys and key not in drop]
     staying = {*files, *(path for key in others for path in artifacts[key].files)}
-    _require_size(destination, files.values())
+    for file in files.values():
+        if file.record.size > destination.largest:
+            raise PublishError(
+                f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} takes no "
+                f"file of more than {human_bytes(destination.largest)}. Nothing was sent; publish "
+                f"without {file.artifact}, or to a folder"
+            )
     retired = listing.retired if listing else {}
     extra = {p: file for p, file in {**retired, **published}.items() if p not in staying}
     there = destination.names(files)
@@ -201,7 +204,7 @@ def make_plan(
     return Plan(
         source,
         release,
-        before,
+        listing,
         tuple(locals_),
         tuple(items),
         tuple(file for path, file in files.items() if path not in confirmed),
@@ -212,66 +215,44 @@ def make_plan(
     )
 
 
-def _require_source(name: str, listing: Listing | None, source: Source) -> None:
-    if listing is not None and listing.source != source:
-        raise PublishError(
-            f"{name} holds artifacts of the source {listing.source!r}, these are of {source!r}: "
-            "the two never share a tree. Publish to another place"
-        )
-
-
-def _require_published(name: str, listing: Listing | None, drop: Collection[str]) -> None:
-    there = listing.artifacts if listing is not None else {}
-    for key in drop:
-        if key not in there:
-            raise PublishError(
-                f"{key} cannot be dropped: it is not published at {name}; that is: "
-                f"{', '.join(there) or 'nothing'}"
-            )
-
-
 def _require_successor(
     name: str, listing: Listing, locals_: Sequence[Local], release: str | None
 ) -> None:
     """Neither the tree nor an artifact whose content, or value head, changes goes back to an older
     release."""
-    what, newer = name, listing.release
+    held = {name: listing.release}
     for local in locals_:
         before = listing.artifacts.get(local.artifact.key)
-        if before is None or (
-            before.content_sha256 == local.content_sha256
-            and _heads(before.files, local) == _heads(_records(local), local)
+        here = {file.path: file.record for file in local.files}
+        if before and (
+            before.content_sha256 != local.content_sha256
+            or _heads(before.files, local) != _heads(here, local)
         ):
-            continue
-        if before.release and (newer is None or is_newer(before.release, newer)):
-            what, newer = f"{local.artifact.key} at {name}", before.release
-    if newer is not None and release != newer and is_newer(newer, release):
-        here = f"release {as_text(release)}" if release else "nothing released"
-        raise PublishError(
-            f"{what} holds release {as_text(newer)}, and here is {here}: it would go "
-            "back. Publish from the machine that has the newer release, to another place, or with "
-            "--downgrade if it shall go back"
-        )
+            held[f"{local.artifact.key} at {name}"] = before.release
+    for what, newer in held.items():
+        if newer and is_newer(newer, release):
+            ours = f"release {as_text(release)}" if release else "nothing released"
+            raise PublishError(
+                f"{what} holds release {as_text(newer)}, and here is {ours}: it would go "
+                "back. Publish from the machine that has the newer release, to another place, or "
+                "with --downgrade if it shall go back"
+            )
 
 
-def _records(local: Local) -> dict[str, FileRecord]:
-    return {file.path: file.record for file in local.files}
-
-
-def _heads(
-    files: Mapping[str, SentFile] | Mapping[str, FileRecord], local: Local
-) -> dict[str, str]:
+def _heads(files: Mapping[str, FileRecord], local: Local) -> dict[str, str]:
     """Path → SHA-256 of what training put beside the files of an artifact."""
     paths = [f"{local.artifact.base}/{guest}" for guest in local.artifact.guests]
     return {path: files[path].sha256 for path in paths if path in files}
 
 
-def _require_heads(name: str, listing: Listing, locals_: Sequence[Local]) -> None:
+def _require_heads(
+    name: str, artifacts: Mapping[str, SentArtifact], locals_: Sequence[Local]
+) -> None:
     """A value head that is published, and is not here, may be the only one there is."""
     for local in locals_:
-        before = listing.artifacts.get(local.artifact.key)
+        before = artifacts.get(local.artifact.key)
         there = _heads(before.files, local) if before else {}
-        for path in there.keys() - _heads(_records(local), local).keys():
+        for path in there.keys() - {file.path for file in local.files}:
             raise PublishError(
                 f"{path} is published at {name}, and {local.artifact.key} has no value head here: "
                 "it would be published no longer. Nothing was sent; fetch it first with wmtp pull "
@@ -287,33 +268,21 @@ def is_newer(version: str, than: str | None) -> bool:
 
 def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
     main, _, rest = version.partition("+")[0].partition("-")
-    numbers = [int(number) for number in re.findall(r"[0-9]{1,9}", main)]
-    while numbers and not numbers[-1]:
-        numbers.pop()
+    numbers = re.findall(r"[0-9]{1,9}", re.sub(r"(\.0+)+$", "", main))  # 2.0 is 2.0.0
     words = re.findall(r"[0-9]{1,9}|[A-Za-z]+", rest)
     return (
-        numbers,
+        [int(number) for number in numbers],
         not rest,
         [(not word.isdigit(), int(word) if word.isdigit() else 0, word) for word in words],
     )
 
 
-def _require_size(destination: Destination, files: Iterable[Outgoing]) -> None:
-    for file in files:
-        if file.record.size > destination.largest:
-            raise PublishError(
-                f"{file.path} has {human_bytes(file.record.size)}, and {destination.name} takes no "
-                f"file of more than {human_bytes(destination.largest)}. Nothing was sent; publish "
-                f"without {file.artifact}, or to a folder"
-            )
-
-
 def _require_ours(destination: Destination, files: Sequence[Outgoing], say: Say) -> None:
     """What lies in places of ours, and no publication names, must be what would be put there."""
-    size = sum(file.record.size for file in files)
-    progress = Progress(f"comparing what nobody published at {destination.name}", size, say)
+    records = [file.record for file in files]
+    advance = comparing(f"comparing what nobody published at {destination.name}", records, say)
     for file in files:
-        if not destination.holds(file, progress.advance):
+        if not destination.holds(file, advance):
             raise PublishError(
                 f"{file.path} at {destination.name} is another file than the one of "
                 f"{file.artifact} here, and {MANIFEST} does not name it: it is somebody else's, or "
@@ -326,22 +295,17 @@ def _require_no_collision(
     name: str, found: Collection[str], files: Mapping[str, Outgoing], staying: set[str]
 ) -> None:
     """No two files would have one name, also where upper and lower case are the same."""
-    there = {*found, *staying, MANIFEST}
-    by_fold: dict[str, set[str]] = {}
-    folders: dict[str, str] = {}
-    for path in sorted(there):
-        by_fold.setdefault(path.casefold(), set()).add(path)
-        for parent in PurePosixPath(path).parents:
-            folders.setdefault(str(parent).casefold(), path)
-    for path in (*files, MANIFEST):
-        fold = path.casefold()
-        inside = [str(parent).casefold() for parent in PurePosixPath(path).parents]
-        same = by_fold[fold] - {path}
-        others = [*sorted(same), *(min(by_fold[name]) for name in inside if name in by_fold)]
-        others += [folders[fold]] if fold in folders else []
-        if others:
-            raise PublishError(
-                f"{path} and {as_text(others[0])}, at {name}, would be one file, or one "
-                "inside the other, where upper and lower case are the same. Nothing was sent; move "
-                "the latter away"
-            )
+    there, ours = sorted({*found, *staying, MANIFEST}), {*files, MANIFEST}
+    by_fold: dict[str, list[str]] = {}
+    for path in there:
+        by_fold.setdefault(path.casefold(), []).append(path)
+    for path in there:
+        places = [path, *map(str, PurePosixPath(path).parents)]
+        for other in (o for place in places for o in by_fold.get(place.casefold(), ())):
+            if other != path and not ours.isdisjoint((path, other)):
+                mine, theirs = (path, other) if path in ours else (other, path)
+                raise PublishError(
+                    f"{mine} and {as_text(theirs)}, at {name}, would be one file, or one "
+                    "inside the other, where upper and lower case are the same. Nothing was sent; "
+                    "move the latter away"
+                )

@@ -18,30 +18,28 @@ import sys
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from io import FileIO
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-from wmtp_assets.base.errors import LackingFilesystem, LockHeld, SpecError, StoreError
+from wmtp_assets.base.errors import LackingFilesystem, LockHeld, PublishError, SpecError, StoreError
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Say, human_bytes, silent
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.destinations.destination import (
+    OURS,
     STALE,
     Advance,
     Destination,
     How,
+    Location,
     NotThere,
     Stopped,
     Units,
     describing_last,
-    may_be_ours,
 )
-from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.listing import MANIFEST, SentFile
-from wmtp_assets.destinations.location import Location
-from wmtp_assets.destinations.outgoing import Outgoing, Reading
+from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
 from wmtp_assets.storage.exchange import (
     UNSUPPORTED,
     has_mounts,
@@ -63,6 +61,7 @@ from wmtp_assets.storage.files import (
 )
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store, drop_shared
+from wmtp_assets.transfer.arrival import remove_unusable
 
 FORM = "file:///mounted/folder"
 
@@ -91,8 +90,7 @@ class Folder(Destination):
         self.name = self.key = f"file://{self.root}"
         publisher = hashlib.sha256(owner.encode()).hexdigest()[:16]
         self.staging = second.internal / "staging" / f"publish-{publisher}"
-        self._second = second
-        self._part_size = part_size
+        self._second, self._part_size = second, part_size
         self._changed: set[Path] = set()
         self._in_place: set[str] = set()
         self._say: Say = silent
@@ -113,7 +111,7 @@ class Folder(Destination):
         with self._explained("list"):
             for entry in sorted(self.root.iterdir()):
                 is_folder = entry.is_dir() and not entry.is_symlink()
-                if is_folder and not may_be_ours(entry.name):
+                if is_folder and entry.name.casefold() not in OURS:
                     continue
                 for path in names_below(entry, unreadable) if is_folder else (entry,):
                     with suppress(FileNotFoundError, PermissionError):
@@ -122,15 +120,10 @@ class Folder(Destination):
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         self._require_root()
-        try:
-            with self._explained("read"), open_regular(self._place(path)) as file:
-                file.seek(start)
-                while block := file.read(BLOCK):
-                    yield block
-        except PublishError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise NotThere(f"{self.name} has no {path}") from error
-            raise
+        with self._explained("read", path), open_regular(self._place(path)) as file:
+            file.seek(start)
+            while block := file.read(BLOCK):
+                yield block
 
     def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
         return self._is(self._place(file.path), file.record, advance)
@@ -152,17 +145,15 @@ class Folder(Destination):
 
     def _is(self, path: Path, record: FileRecord, advance: Advance, is_read: bool = True) -> bool:
         """Whether a regular file of this size lies there and, if it is read, with this hash."""
-        with self._explained("read"):
-            try:
-                status = path.lstat()
-                if not stat.S_ISREG(status.st_mode) or status.st_size != record.size:
-                    return False
-                if is_read:
-                    return hash_file(path, advance) == record
-            except FileNotFoundError:
+        with self._explained("read"), suppress(FileNotFoundError):
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size != record.size:
                 return False
-        advance(record.size)
-        return True
+            if is_read:
+                return hash_file(path, advance) == record
+            advance(record.size)
+            return True
+        return False
 
     # -- staging ---------------------------------------------------------------------------------
 
@@ -193,17 +184,14 @@ class Folder(Destination):
 
     def _clear_stale(self) -> int:
         """Remove what nobody resumed for :data:`STALE` seconds; bytes that we have staged."""
-        there = 0
         for path in self.staging.parent.glob("publish-*/*"):
             with suppress(FileNotFoundError):
-                status, is_mine = path.lstat(), path.parent == self.staging
-                is_unfinished = is_mine and stat.S_ISDIR(status.st_mode)
-                if is_unfinished or time.time() - status.st_mtime > STALE:
-                    if not path.parent.is_symlink():
-                        _discard(path)
-                elif is_mine:
-                    there += status.st_size
-        return there
+                is_unfinished = path == self.staging / NEXT
+                is_old = is_unfinished or time.time() - path.lstat().st_mtime > STALE
+                if is_old and not path.parent.is_symlink():
+                    _discard(path)
+        found = (path.lstat() for path in self.staging.iterdir())
+        return sum(status.st_size for status in found if status.st_nlink < 2)
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         self._require_going_on(file)
@@ -212,21 +200,17 @@ class Folder(Destination):
         reading = Reading(file, self._part_size)
         with self._explained("write to", is_staging=True):
             staged = self._staged(file.path)
-            with suppress(FileNotFoundError):
-                if staged.lstat().st_nlink > 1:  # what is published would be written into
-                    staged.unlink()
+            remove_unusable(staged, file.record.size)  # what is published would be written into
             descriptor = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            with FileIO(descriptor, "r+") as target:
+            with os.fdopen(descriptor, "r+b") as target:
                 os.utime(descriptor)  # resumed: STALE counts from now
-                there = os.fstat(descriptor).st_size
                 for number, data, _ in reading.parts():
                     self._require_going_on(file)
                     begin = (number - 1) * reading.part_size
-                    if begin + len(data) > there or os.pread(descriptor, len(data), begin) != data:
+                    if os.pread(descriptor, len(data), begin) != data:
                         _write(target, begin, data)
                         self.payload += len(data)
                     advance(len(data))
-                target.truncate(file.record.size)
                 os.fsync(descriptor)
         return reading.sent()
 
@@ -237,27 +221,23 @@ class Folder(Destination):
     def _find(self, file: Outgoing, advance: Advance) -> SentFile | None:
         """The file, if it is in its place already: a publication was cut off in its last step."""
         target = self._place(file.path)
-        try:
-            if target.lstat().st_size != file.record.size:
-                return None
-            found = Reading(replace(file, local=target), self._part_size).describe()
-            with open_regular(target) as there:
-                os.fsync(there.fileno())
-        except (OSError, PublishError):
-            return None
-        advance(file.record.size)
-        self._in_place.add(file.path)
-        self._changed.update(target.parents)  # who was cut off may not have flushed its name
-        return found
+        with suppress(OSError, PublishError):
+            if target.lstat().st_size == file.record.size:
+                found = Reading(replace(file, local=target), self._part_size).describe()
+                with open_regular(target) as there:
+                    os.fsync(there.fileno())
+                advance(file.record.size)
+                self._in_place.add(file.path)
+                self._changed.update(target.parents)  # its name may not have been flushed
+                return found
+        return None
 
     # -- names -----------------------------------------------------------------------------------
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         self._require_root()
         self._require_real_staging()
-        with self._locked("publishing", wait=False):
-            yield
+        return self._locked("publishing", wait=False)
 
     @contextmanager
     def _locked(self, name: str, *, wait: bool) -> Iterator[None]:
@@ -295,18 +275,14 @@ class Folder(Destination):
         files = {path.removeprefix(f"{unit}/"): self._staged(path) for path in paths}
         try:
             recover(current)
-            if not replace_linked(self.root, current, self.staging / NEXT, files, mine):
-                return False
+            return replace_linked(self.root, current, self.staging / NEXT, files, mine)
         except OSError as error:
-            if error.errno in _REFUSED:
-                return False
-            raise
+            if error.errno not in _REFUSED:
+                raise
+            return False
         finally:
             self._changed.update((current, *current.parents))
             self._keep_late(unit, files)
-        for staged in files.values():
-            staged.unlink()
-        return True
 
     def _keep_late(self, unit: str, replaced: Collection[str]) -> None:
         """Remove what an exchange left; what others wrote there meanwhile is kept, and said."""
@@ -315,11 +291,10 @@ class Folder(Destination):
             return
         for folder, _, _ in os.walk(old):
             Path(folder).chmod(0o700)
-        drop_shared(old, self._place(unit))
         for name in replaced:
             (old / name).unlink(missing_ok=True)
-        if not any(names_below(old, lambda error: None)):
-            _discard(old)
+        drop_shared(old, self._place(unit))
+        if not old.exists():
             return
         kept = self._second.internal / "previous" / f"{PurePosixPath(unit).name}-{uuid.uuid4()}"
         kept.parent.mkdir(exist_ok=True)
@@ -335,9 +310,8 @@ class Folder(Destination):
 
     def write_manifest(self, data: bytes) -> None:
         with self._explained("write to"):
-            for folder in sorted(self._changed):
-                if folder == self.root or self.root in folder.parents:
-                    fsync_folder(folder)
+            for folder in sorted(f for f in self._changed if f.is_relative_to(self.root)):
+                fsync_folder(folder)
             self._changed.clear()
             self.staging.mkdir(parents=True, exist_ok=True)
             draft = self._staged(MANIFEST)  # where a kill leaves nothing beside it
@@ -414,15 +388,21 @@ class Folder(Destination):
                 )
 
     @contextmanager
-    def _explained(self, verb: str, *, is_staging: bool = False) -> Iterator[None]:
+    def _explained(self, verb: str, path: str = "", *, is_staging: bool = False) -> Iterator[None]:
         """Say what the filesystem refuses.
 
         Args:
+            path: of a file that may be missing.
             is_staging: no file got its name yet: on a full disk what was staged is removed.
+
+        Raises:
+            NotThere: if it is.
         """
         try:
             yield
         except OSError as error:
+            if path and isinstance(error, FileNotFoundError):
+                raise NotThere(f"{self.name} has no {path}") from error
             if error.errno in DISK_FULL:
                 self._is_stopped = True
                 free = shutil.disk_usage(self.root).free
@@ -486,8 +466,7 @@ def _discard(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _write(target: FileIO, begin: int, data: bytes) -> None:
+def _write(target: BinaryIO, begin: int, data: bytes) -> None:
     target.seek(begin)
-    view = memoryview(data)
-    while view:
-        view = view[target.write(view) :]
+    target.write(data)
+    target.flush()

@@ -12,6 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.destinations.destination import STALE
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.rate import last_rate, remember_rate
+from wmtp_assets.transfer.places import last_rate, remember_rate
 
 
 @dataclass
@@ -43,18 +44,14 @@ class Upload:
     parts: dict[int, tuple[str, str]] = field(default_factory=dict)
     is_complete: bool = False
 
-    def is_of(self, sha256: str, size: int, part_size: int, checksum: str) -> bool:
-        """Whether it is of this file, in parts of this size with such checksums."""
-        identity = self.sha256, self.size, self.part_size, self.checksum
-        return identity == (sha256, size, part_size, checksum)
+    def is_of(self, *identity: str | int) -> bool:
+        """Whether it is of a file with this SHA-256 and size, in parts of this size with such
+        checksums."""
+        return identity == (self.sha256, self.size, self.part_size, self.checksum)
 
     def has_all_parts(self) -> bool:
         """Whether every part arrived."""
         return self.parts.keys() == {*range(1, max(-(-self.size // self.part_size), 1) + 1)}
-
-    def is_stale(self) -> bool:
-        """Whether nobody went on with it for :data:`STALE` seconds."""
-        return time.time() - self.touched > STALE
 
 
 def key_of(key: str) -> str:
@@ -80,13 +77,12 @@ class Journal:
     """The uploads to one destination, by path; may be used by several threads.
 
     Args:
-        path: of the file; None: nothing outlives this object.
+        path: of the file.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self.uploads: dict[str, Upload] = {}
         self.load()
 
     @classmethod
@@ -96,16 +92,17 @@ class Journal:
 
     def load(self) -> None:
         """Read the file again: another process may have written it before this one had the lock."""
-        if self._path is None:
-            return
         with self._lock:
-            self.uploads = {}
+            self.uploads: dict[str, Upload] = {}
             lines = self._path.read_bytes().splitlines() if self._path.is_file() else []
             for line in lines:
-                try:
+                # empty, or the process was killed while it wrote this line
+                with suppress(ValueError, KeyError, TypeError):
                     self._apply(json.loads(line))
-                except (ValueError, KeyError, TypeError):
-                    continue  # empty, or the process was killed while it wrote this line
+
+    def stale(self) -> list[str]:
+        """The paths of uploads that nobody went on with for :data:`STALE` seconds."""
+        return [p for p, upload in self.uploads.items() if time.time() - upload.touched > STALE]
 
     def _apply(self, event: dict[str, Any]) -> None:
         path = event["path"]
@@ -134,8 +131,6 @@ class Journal:
         event["at"] = time.time()
         with self._lock:
             self._apply(event)
-            if self._path is None:
-                return
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("ab") as file:  # the last line there may have no end
@@ -188,9 +183,8 @@ class Journal:
 
     def forget_all(self, paths: Iterable[str]) -> None:
         """These files are published; what is remembered of others stays."""
-        for path in paths:
-            if path in self.uploads:
-                self.forget(path)
+        for path in self.uploads.keys() & set(paths):
+            self.forget(path)
         with self._lock:
-            if self._path is not None and not self.uploads:
+            if not self.uploads:
                 self._path.unlink(missing_ok=True)

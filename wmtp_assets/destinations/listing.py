@@ -1,22 +1,30 @@
-"""``MANIFEST.json``: what is published at a destination. It is written last: it is the commit.
+"""``MANIFEST.json``: what is published at a destination; and the local files on their way there.
 
-What it does not name is not published, whatever lies there. A file is described by its size and
-SHA-256, and by the SHA-256 over the SHA-256s of its parts, which S3 calls a composite checksum and
-keeps beside the object: ``base64(SHA-256(part hashes))-parts``.
+It is written last: it is the commit. What it does not name is not published, whatever lies there.
+A file is described by its size and SHA-256, and by the SHA-256 over the SHA-256s of its parts,
+which S3 calls a composite checksum and keeps beside the object:
+``base64(SHA-256(part hashes))-parts``.
 
 The document comes from another machine and may be damaged or hostile: it is read with limits, its
 paths are plain, relative and distinct, also where upper and lower case are the same.
+
+A local file is read once, and hashed while it is read: so it is sent and described as it was
+committed, or not at all.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Literal, NoReturn
 
 from pydantic import Field, ValidationError
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.model import (
     AssetName,
     RelativePath,
@@ -27,27 +35,36 @@ from wmtp_assets.base.model import (
 )
 from wmtp_assets.base.settings import Source
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.rules.findings import as_text
+from wmtp_assets.storage.files import PART, open_regular
 from wmtp_assets.storage.manifest import FileRecord, render
+from wmtp_assets.storage.store import repair_command
 
 MANIFEST = "MANIFEST.json"
 MAX_SIZE = 8 << 20
 """Bytes of the document; one of 130 files has 50 kB."""
 
+MAX_PARTS = 10_000
+"""Parts of one object, as S3 allows."""
 
-class SentFile(StrictModel):
+
+class SentFile(FileRecord):
     """A published file.
 
     Attributes:
-        size, part_size: bytes.
+        part_size: bytes.
         composite: hash over the hashes of its parts; see the module's text.
     """
 
-    size: int = Field(ge=0, strict=True)
-    sha256: Sha256
     part_size: int = Field(gt=0, strict=True)
     composite: str = Field(pattern=r"^[A-Za-z0-9+/]{43}=-[1-9][0-9]{0,4}$")
+
+    @classmethod
+    def of_parts(cls, record: FileRecord, part_size: int, digests: Sequence[bytes]) -> SentFile:
+        """How a file is described whose parts have these SHA-256 digests."""
+        digest = base64.b64encode(hashlib.sha256(b"".join(digests)).digest()).decode()
+        return cls(**record.model_dump(), part_size=part_size, composite=f"{digest}-{len(digests)}")
 
     @property
     def record(self) -> FileRecord:
@@ -112,10 +129,12 @@ def parse_listing(data: bytes, where: str) -> Listing:
         paths = [path for item in listing.artifacts.values() for path in item.files]
         check_distinct([*paths, *listing.retired, MANIFEST])
         is_whole = listing.render() == data
-    except ValidationError as error:
-        raise PublishError(_not_ours(where, as_text(first_problem(error)))) from error
     except ValueError as error:
-        raise PublishError(_not_ours(where, as_text(error))) from error
+        why = first_problem(error) if isinstance(error, ValidationError) else error
+        raise PublishError(
+            f"{where} is no manifest of ours: {as_text(why)}. Look at the URL; if it is right, "
+            "publish to another place, or take that file away and publish again"
+        ) from error
     if not is_whole:
         raise PublishError(
             f"{where} was changed after it was written: its own SHA-256 should be "
@@ -125,14 +144,91 @@ def parse_listing(data: bytes, where: str) -> Listing:
     return listing
 
 
-def _not_ours(where: str, why: str) -> str:
-    return (
-        f"{where} is no manifest of ours: {why}. Look at the URL; if it is right, publish to "
-        "another place, or take that file away and publish again"
-    )
+@dataclass(frozen=True)
+class Outgoing:
+    """A file that shall be sent.
+
+    Attributes:
+        artifact: key of the asset it belongs to.
+        path: below the destination, as below the storage root.
+        record: the size and SHA-256 it was committed with.
+    """
+
+    artifact: str
+    path: str
+    local: Path
+    record: FileRecord
+
+    def part_size(self, least: int = PART) -> int:
+        """Bytes of each part but the last."""
+        return least * max(1, -(-self.record.size // (least * MAX_PARTS)))
 
 
-def composite(parts: Sequence[bytes]) -> str:
-    """The hash over the SHA-256 digests of a file's parts, as S3 writes it."""
-    digest = hashlib.sha256(b"".join(parts)).digest()
-    return f"{base64.b64encode(digest).decode()}-{len(parts)}"
+@dataclass(frozen=True)
+class Local:
+    """An artifact as it is committed here."""
+
+    artifact: Artifact
+    version: str
+    content_sha256: str
+    files: tuple[Outgoing, ...]
+
+
+class Reading:
+    """One pass over a file in parts; the bytes must be those that were committed.
+
+    Args:
+        least: bytes of a part, at least.
+    """
+
+    def __init__(self, file: Outgoing, least: int = PART) -> None:
+        self.file, self.part_size = file, file.part_size(least)
+        self._digests: list[bytes] = []
+
+    def parts(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """Number (from 1), bytes and SHA-256 digest of each part; an empty file has an empty one.
+
+        Raises:
+            PublishError: behind the last part, or as soon as it shows, if the bytes are others than
+                were committed, or cannot be read.
+        """
+        whole, left = hashlib.sha256(), self.file.record.size
+        try:
+            with BufferedReader(open_regular(self.file.local)) as source:
+                while left or not self._digests:
+                    data = source.read(min(self.part_size, left))
+                    if len(data) < min(self.part_size, left):
+                        self._refuse(f"it ends {left - len(data)} bytes early")
+                    left -= len(data)
+                    whole.update(data)
+                    if not left and whole.hexdigest() != self.file.record.sha256:
+                        self._refuse(f"SHA-256 {whole.hexdigest()}")
+                    several = left or self._digests
+                    digest = hashlib.sha256(data).digest() if several else whole.digest()
+                    self._digests.append(digest)
+                    yield len(self._digests), data, digest
+                if source.read(1):
+                    self._refuse(f"it is longer than {self.file.record.size} bytes")
+        except OSError as error:
+            self._refuse(f"it cannot be read ({error.strerror})")
+
+    def describe(self) -> SentFile:
+        """How the file is described; it is read for that.
+
+        Raises:
+            PublishError: as :meth:`parts`.
+        """
+        for _ in self.parts():
+            pass
+        return self.sent()
+
+    def sent(self) -> SentFile:
+        """How the file is described, once all parts were read."""
+        return SentFile.of_parts(self.file.record, self.part_size, self._digests)
+
+    def _refuse(self, found: str) -> NoReturn:
+        raise PublishError(
+            f"{self.file.local} changed while it was read, or is damaged: {found}, but "
+            f"{self.file.artifact} was committed with SHA-256 {self.file.record.sha256}. "
+            f"Nothing was published. Run: {repair_command(self.file.artifact)}"
+        )

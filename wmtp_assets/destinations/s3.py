@@ -16,26 +16,25 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from typing import Any
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
+    OURS,
     READINGS,
     Advance,
     Destination,
     How,
+    Location,
     NotThere,
     Stopped,
     Units,
     describing_last,
     each,
-    may_be_ours,
     read_rest,
 )
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.journal import Journal, Upload
-from wmtp_assets.destinations.listing import MANIFEST, SentFile, composite
-from wmtp_assets.destinations.location import Location
-from wmtp_assets.destinations.outgoing import Outgoing, Reading
+from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
 from wmtp_assets.destinations.s3_client import (
     ATTEMPTS,
     DAMAGED,
@@ -51,7 +50,7 @@ from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART, Hasher
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.patience import complete
+from wmtp_assets.transfer.arrival import Patience, complete
 
 FORM = "s3://bucket/prefix"
 
@@ -100,13 +99,11 @@ class S3(Destination):
         self.key = f"{client.meta.endpoint_url} s3://{bucket}/{prefix}"
         self._client, self._bucket, self._journal = client, bucket, journal
         self._prefix = f"{prefix}/" if prefix else ""
-        self._part_size = part_size
-        self._mode: Checksum = checksum
+        self._part_size, self._mode = part_size, checksum
         self._algorithm = {"ChecksumAlgorithm": "SHA256"} if checksum == "sha256" else {}
         self._pool = ThreadPoolExecutor(PARTS)
         self._slots = threading.BoundedSemaphore(PARTS)
         self._lock = threading.Lock()
-        self._in_place: set[str] = set()
         self._condition: dict[str, str] = {}
 
     def _at(self, path: str) -> dict[str, str]:
@@ -116,42 +113,35 @@ class S3(Destination):
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         with explained(self.name, self._bucket):
-            found, folders = self._list("", "/")
-            for folder in folders:
-                if may_be_ours(folder.rstrip("/")):
-                    found |= self._list(folder)[0]
-        return found
+            found = dict(self._list("", Delimiter="/"))
+            for folder in [name for name in found if name.endswith("/")]:
+                if folder.rstrip("/").casefold() in OURS:
+                    found |= self._list(folder)
+        # what ends with a slash is a folder, or a console's mark for an empty one
+        return {name: size for name, size in found.items() if name and not name.endswith("/")}
 
-    def _list(self, folder: str, delimiter: str = "") -> tuple[dict[str, int], list[str]]:
-        """Path → bytes of the objects below a folder, and, where they are not looked into, the
-        folders in it."""
-        found: dict[str, int] = {}
-        folders: list[str] = []
-        stop = {"Delimiter": delimiter} if delimiter else {}
+    def _list(self, folder: str, **stop: str) -> Iterator[tuple[str, int]]:
+        """Path and bytes of the objects below a folder, and, where they are not looked into, the
+        folders in it, with a slash."""
         pages = self._client.get_paginator("list_objects_v2")
-        place = f"{self._prefix}{folder}"
-        for page in pages.paginate(Bucket=self._bucket, Prefix=place, **stop):
+        for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}", **stop):
             for item in page.get("Contents", ()):
-                name = item["Key"].removeprefix(self._prefix)
-                if name and not name.endswith("/"):  # a console's mark for an empty folder
-                    found[name] = item["Size"]
-            prefixes = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
-            folders += [prefix.removeprefix(self._prefix) for prefix in prefixes]
-        return found, folders
+                yield item["Key"].removeprefix(self._prefix), item["Size"]
+            for item in page.get("CommonPrefixes", ()):
+                yield item["Prefix"].removeprefix(self._prefix), 0
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         from botocore.exceptions import ClientError
 
         part = {"Range": f"bytes={start}-"} if start else {}
         with explained(self.name, self._bucket, path):
+            if path == MANIFEST:
+                self._condition = {"IfNoneMatch": "*"}  # unless it is there
             try:
                 answer = self._client.get_object(**self._at(path), **part)
             except ClientError as error:
-                code = code_of(error)
-                if code in ("InvalidRange", "416"):
+                if code_of(error) in ("InvalidRange", "416"):
                     return  # it ends before
-                if path == MANIFEST and code in ("NoSuchKey", "404"):
-                    self._condition = {"IfNoneMatch": "*"}
                 raise
             if path == MANIFEST:
                 self._condition = {"IfMatch": answer["ETag"]} if answer.get("ETag") else {}
@@ -159,8 +149,7 @@ class S3(Destination):
             surplus = 0 if is_part else start  # the range was ignored
             with closing(answer["Body"]) as body:
                 for block in body.iter_chunks(READ):
-                    if len(block) > surplus:
-                        yield block[surplus:]
+                    yield block[surplus:]
                     surplus = max(surplus - len(block), 0)
 
     def is_same(
@@ -213,20 +202,21 @@ class S3(Destination):
 
     def prepare(self, size: int, say: Say = silent) -> None:
         self._is_stopped = False
-        self._journal.load()
         # what cannot be tidied up now is the next publication's to abort
         with suppress(PublishError), explained(self.name, self._bucket):
-            self._abort_stale()
+            self._tidy_up(())
             probe = self._client.create_multipart_upload(**self._at(MANIFEST))
             self._client.abort_multipart_upload(**self._at(MANIFEST), UploadId=probe["UploadId"])
 
-    def _abort_stale(self) -> None:
-        """Abort uploads that we began and did not go on with; those of others are not ours to know.
+    def _tidy_up(self, paths: Collection[str]) -> None:
+        """Abort uploads that we began, to these paths or to others where we did not go on with
+        them; those of others are not ours to know.
 
-        One that cannot be aborted is remembered, and tried again the next time.
+        One that cannot be aborted is remembered, and tried again the next time. What is remembered
+        is read first: another process may have written it before this one had the lock.
         """
-        stale = [path for path, upload in self._journal.uploads.items() if upload.is_stale()]
-        self._journal.forget_all([path for path in stale if self._is_aborted(path)])
+        self._journal.load()
+        self._journal.forget_all(filter(self._is_aborted, [*self._journal.stale(), *paths]))
 
     def _is_aborted(self, path: str) -> bool:
         """Abort what we began for a path, if anything; whether nothing of it is left."""
@@ -244,18 +234,15 @@ class S3(Destination):
 
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         reading = Reading(file, self._part_size)
-        if (found := self._find(file, reading.part_size, advance)) is not None:
-            return found
         upload = self._go_on(file, reading.part_size)
-        # it may have been completed, and we were cut off before we knew
+        # it may have been completed, also where we were cut off before we knew
         if upload is None and (found := self._find(file, reading.part_size, advance)) is not None:
             return found
         upload = upload or self._begin(file, reading.part_size)
-        there = dict(upload.parts)
         running: list[Future[None]] = []
         try:
             for number, data, digest in reading.parts():
-                if there.get(number, ("",))[0] == digest.hex():
+                if upload.parts.get(number, ("",))[0] == digest.hex():
                     advance(len(data))
                     continue
                 self._slots.acquire()
@@ -267,10 +254,10 @@ class S3(Destination):
                         self._send, file.path, upload.upload_id, number, data, digest, advance
                     )
                 )
-        except PublishError:
-            _raise_first(running)
-            raise
-        _raise_first(running)
+        finally:  # the first part that failed says why the others stopped
+            wait(running)
+            for task in running:
+                task.result()
         return reading.sent()
 
     def _find(self, file: Outgoing, part_size: int, advance: Advance) -> SentFile | None:
@@ -279,32 +266,25 @@ class S3(Destination):
         if upload is None or not upload.is_complete:
             return None
         digests = [bytes.fromhex(upload.parts[number][0]) for number in sorted(upload.parts)]
-        record = file.record
-        if upload.is_of(record.sha256, record.size, part_size, self._mode) and digests:
-            sent = SentFile(
-                size=record.size,
-                sha256=record.sha256,
-                part_size=part_size,
-                composite=composite(digests),
-            )
+        if upload.is_of(file.record.sha256, file.record.size, part_size, self._mode) and digests:
+            sent = SentFile.of_parts(file.record, part_size, digests)
             if self.is_same(file.path, sent, "hash"):
-                self._in_place.add(file.path)
                 advance(file.record.size)
                 return sent
         self._journal.forget(file.path)
         return None
 
     def _go_on(self, file: Outgoing, part_size: int) -> Upload | None:
-        """An upload that was begun, with those of its parts that the server has; None: none was, or
-        the server does not know it any more."""
+        """An upload that was begun, with those of its parts that the server has; None: none was, it
+        was completed, or the server does not know it any more."""
         upload = self._journal.uploads.get(file.path)
-        if upload is None:
+        if upload is None or upload.is_complete:
             return None
-        identity = {**self._at(file.path), "UploadId": upload.upload_id}
         if not upload.is_of(file.record.sha256, file.record.size, part_size, self._mode):
             self._abort(file.path, upload)
             self._journal.forget(file.path)
             return None
+        identity = {**self._at(file.path), "UploadId": upload.upload_id}
         pages = self._client.get_paginator("list_parts").paginate(**identity)
         found = self._unless_gone(lambda: [p for page in pages for p in page.get("Parts", ())])
         if found is None:
@@ -356,9 +336,8 @@ class S3(Destination):
 
     def _upload(self, path: str, upload_id: str, number: int, data: bytes, digest: bytes) -> str:
         """Send a part, again where other bytes arrived; what the server calls it."""
-        attempt = 0
+        patience = Patience(ATTEMPTS)
         while True:
-            attempt += 1
             with self._lock:
                 self.payload += len(data)
             try:
@@ -371,30 +350,23 @@ class S3(Destination):
                         **self._checksum(digest),
                         **self._algorithm,
                     )
-                    self._require_compared(answer, digest)
+                    # a server that passes over the checksum would take any bytes
+                    if answer != {**answer, **self._checksum(digest)}:
+                        raise PublishError(
+                            f"{self.name}: the server does not say back the SHA-256 of a part, so "
+                            "nobody knows whether it compared it. No file got its name. Run "
+                            f"again, with {CHECKSUM_VARIABLE}=signature: every server checks the "
+                            "signature"
+                        )
                     return answer["ETag"]
             except Refused as error:
-                if attempt == ATTEMPTS or error.code not in DAMAGED:
+                if error.code not in DAMAGED or patience.is_at_end():
                     raise
-
-    def _require_compared(self, answer: Mapping[str, Any], digest: bytes) -> None:
-        """A server that passes over the checksum would take any bytes: it must say it back."""
-        stated = self._checksum(digest).get("ChecksumSHA256")
-        if stated is not None and answer.get("ChecksumSHA256") != stated:
-            raise PublishError(
-                f"{self.name}: the server does not say back the SHA-256 of a part, so nobody knows "
-                "whether it compared it. No file got its name. Run again, with "
-                f"{CHECKSUM_VARIABLE}=signature: every server checks the signature"
-            )
 
     def _checksum(self, digest: bytes) -> dict[str, str]:
         """How a request says the SHA-256 of its body, where its signature does not."""
         stated = base64.b64encode(digest).decode()
         return {"ChecksumSHA256": stated} if self._algorithm else {}
-
-    def is_staged(self, path: str, file: SentFile, advance: Advance = lambda size: None) -> bool:
-        advance(file.size)
-        return True  # the server compared each part with its SHA-256
 
     def commit(self, units: Units, ours: Collection[str]) -> None:
         files = {path: file for unit in units.values() for path, file in unit.items()}
@@ -403,19 +375,18 @@ class S3(Destination):
 
     def _complete(self, path: str, file: SentFile) -> None:
         """Complete the upload of a file: from then on it lies in its place."""
-        if path in self._in_place:
-            return
         upload = self._journal.uploads[path]
+        if upload.is_complete:
+            return
         parts = [
             {"PartNumber": number, "ETag": etag, **self._checksum(bytes.fromhex(sha256))}
             for number, (sha256, etag) in sorted(upload.parts.items())
         ]
         try:
             with explained(self.name, self._bucket):
-                answer = self._client.complete_multipart_upload(
+                stated = self._client.complete_multipart_upload(
                     **self._at(path), UploadId=upload.upload_id, MultipartUpload={"Parts": parts}
-                )
-                stated = answer.get("ChecksumSHA256")
+                ).get("ChecksumSHA256")
         except Refused as error:
             # it was completed, and the answer was lost
             if error.code != "NoSuchUpload" or not self.is_same(path, file, "hash"):
@@ -430,10 +401,18 @@ class S3(Destination):
 
     def write_manifest(self, data: bytes) -> None:
         try:
-            self._put_manifest(data, self._condition)
+            with explained(self.name, self._bucket):
+                self._client.put_object(
+                    **self._at(MANIFEST),
+                    Body=data,
+                    ContentType="application/json",
+                    **self._checksum(hashlib.sha256(data).digest()),
+                    **self._condition,
+                )
         except Refused as error:
             if self._condition and error.code in ("NotImplemented", "501"):
-                self._put_manifest(data, {})  # it knows no conditions
+                self._condition = {}  # it knows none
+                self.write_manifest(data)
             elif not self._condition or error.code not in _OVERTAKEN:
                 raise
             elif not self._has_manifest(data):  # else it was written, and asked again
@@ -447,26 +426,14 @@ class S3(Destination):
         except NotThere:
             return False
 
-    def _put_manifest(self, data: bytes, condition: Mapping[str, str]) -> None:
-        with explained(self.name, self._bucket):
-            self._client.put_object(
-                **self._at(MANIFEST),
-                Body=data,
-                ContentType="application/json",
-                **self._checksum(hashlib.sha256(data).digest()),
-                **condition,
-            )
-
     def delete(self, path: str) -> None:
         with explained(self.name, self._bucket):
             self._client.delete_object(**self._at(path))
 
     def finish(self, paths: Collection[str]) -> None:
-        self._journal.load()
         # what cannot be tidied up now is the next publication's to abort
         with suppress(PublishError), explained(self.name, self._bucket):
-            self._abort_stale()
-            self._journal.forget_all([path for path in paths if self._is_aborted(path)])
+            self._tidy_up(paths)
 
 
 def _is_checksum(stated: str, file: SentFile) -> bool:
@@ -487,13 +454,6 @@ def _sha256_of(found: Mapping[str, Any], known: tuple[str, str] | None) -> str:
     return known[0] if known is not None and known[1] == found["ETag"] else ""
 
 
-def _raise_first(running: list[Future[None]]) -> None:
-    """Wait for all; raise the first error, if there is one."""
-    wait(running)
-    for task in running:
-        task.result()
-
-
 def problem(location: Location) -> str:
     """What a URL of this scheme lacks; empty: nothing."""
     return "" if BUCKET.fullmatch(location.host) else "names no bucket"
@@ -510,6 +470,11 @@ def connect(
     """
     checksum = read_checksum()
     client = make_client(open_session(), endpoint_url, checksum)
-    name = f"{client.meta.endpoint_url} {location}"
-    journal = Journal.of(store, name)
-    return S3(client, location.host, location.path, str(location), journal, checksum=checksum)
+    return S3(
+        client,
+        location.host,
+        location.path,
+        str(location),
+        Journal.of(store, f"{client.meta.endpoint_url} {location}"),
+        checksum=checksum,
+    )

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.loopback import is_loopback
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import NotThere
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.rules.findings import as_text
 
 ATTEMPTS = 6
@@ -239,8 +238,9 @@ def _configured() -> Iterator[None]:
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from None
     except InvalidRegionError as error:
-        region = as_text(error.kwargs["region_name"])
-        raise SpecError(f"{region} is no name of a region: look at {REGION}") from None
+        raise SpecError(
+            f"{as_text(error.kwargs['region_name'])} is no name of a region: look at {REGION}"
+        ) from None
     except (BotoCoreError, OSError, *_UNREADABLE) as error:
         raise PublishError(
             f"the S3 client cannot be made ({type(error).__name__}): look at ~/.aws/config and the "
@@ -304,8 +304,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         if code in _ABSENT and path:
             raise NotThere(f"{name} has no {path}") from None
         said = code or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-        text = _explain(name, bucket, as_text(said), error.operation_name)
-        raise Refused(text, code) from None
+        raise Refused(_explain(name, bucket, as_text(said), error.operation_name), code) from None
     except (BotoCoreError, ResponseParserError, HTTPError, *_UNREADABLE) as error:
         host = _host(getattr(error, "kwargs", {}).get("endpoint_url", ""))
         raise PublishError(
@@ -316,9 +315,10 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
 
 
 def _explain(name: str, bucket: str, code: str, operation: str) -> str:
-    is_old = code in _UNSUPPORTED and CHECKSUM_VARIABLE.read() != "signature"
-    hint = f", with {CHECKSUM_VARIABLE}=signature" if is_old else ""
-    unknown = f"the server refuses {{operation}} ({{code}}). {KEPT}: run again{hint}"
+    unknown = f"the server refuses {{operation}} ({{code}}). {KEPT}: run again"
+    if code in _UNSUPPORTED and CHECKSUM_VARIABLE.read() != "signature":
+        unknown += f", with {CHECKSUM_VARIABLE}=signature"
     known = _HEAD if code == "400" and operation.startswith("Head") else code
-    text = _EXPLANATIONS.get(known, unknown)
-    return f"{name}: " + text.format(bucket=bucket, code=code or "no code", operation=operation)
+    return f"{name}: " + _EXPLANATIONS.get(known, unknown).format(
+        bucket=bucket, code=code or "no code", operation=operation
+    )

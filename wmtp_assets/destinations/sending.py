@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.base.settings import timestamp
 from wmtp_assets.destinations.changes import Plan, is_newer, read_published
@@ -24,10 +25,8 @@ from wmtp_assets.destinations.destination import (
     comparing,
     each,
 )
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.journal import write_rate
-from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact, SentFile
-from wmtp_assets.destinations.outgoing import Outgoing
+from wmtp_assets.destinations.listing import MANIFEST, Listing, Outgoing, SentArtifact, SentFile
 from wmtp_assets.storage.store import Store
 
 
@@ -103,28 +102,26 @@ def transmit(
         PublishError: if a file changes while it is read, somebody else publishes meanwhile, or the
             destination refuses.
     """
-    started, before = time.monotonic(), destination.payload
+    started, sent_before = time.monotonic(), destination.payload
     sent = _send(destination, plan, say)
     listing = _listing(plan, sent, downgrade=options.downgrade)
-    is_written = listing is not plan.before.listing
+    is_written = listing is not plan.before
     deleted: tuple[str, ...] = ()
     is_held = is_written or bool(sent) or (options.delete and bool(plan.extra))
     with destination.hold() if is_held else nullcontext():
         if sent:
             _commit(destination, plan, sent, options.how, say)
-        seconds, payload = time.monotonic() - started, destination.payload - before
+        seconds, payload = time.monotonic() - started, destination.payload - sent_before
         if is_written:
             write_rate(store, destination.key, payload, seconds)
-            _write_manifest(destination, plan.before.data, listing, sent)
+            _write_manifest(destination, plan.before, listing, sent)
         elif sent:  # what was damaged lies there again
-            _require_as_before(destination, plan.before.data, "Run again")
+            _require_as_before(destination, listing, "Run again")
         if options.delete and plan.extra:
-            data = listing.render() if is_written else plan.before.data
-            _require_as_before(destination, data, "Nothing was deleted; run again")
+            _require_as_before(destination, listing, "Nothing was deleted; run again")
             deleted = _delete(destination, plan, say)
-            listing = listing.model_copy(update={"retired": {}})
-            destination.write_manifest(listing.render())
-            _require_manifest(destination, listing)
+            before, listing = listing, listing.model_copy(update={"retired": {}})
+            _write_manifest(destination, before, listing, {})
             is_written = True
     destination.finish([file.path for local in plan.locals for file in local.files])
     return Done(plan, listing, payload, seconds, is_written, deleted)
@@ -136,7 +133,7 @@ def _send(destination: Destination, plan: Plan, say: Say) -> dict[str, SentFile]
         return {}
     destination.prepare(plan.size, say)
     sent = _stage(destination, plan.outgoing, say)
-    advance = comparing("comparing what was sent", sent, say)
+    advance = comparing("comparing what was sent", sent.values(), say)
 
     _require_each(
         sent,
@@ -167,18 +164,14 @@ def _as_sent(destination: Destination, file: SentFile) -> str:
 def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> dict[str, SentFile]:
     progress = Progress("publishing", sum(file.record.size for file in outgoing), say)
     largest_first = sorted(outgoing, key=lambda file: -file.record.size)
-    stage, advance = destination.stage, progress.advance
     with ThreadPoolExecutor(destination.streams) as pool:
-        tasks = {pool.submit(stage, file, advance): file for file in largest_first}
+        tasks = {pool.submit(destination.stage, f, progress.advance): f for f in largest_first}
         try:
             wait(tasks, return_when=FIRST_EXCEPTION)
-            if any(task.done() and task.exception() for task in tasks):
+        finally:  # of an error or Ctrl-C: the parts on their way arrive, no more begin
+            if not all(task.done() and not task.exception() for task in tasks):
                 destination.stop()
-        except BaseException:  # a person's Ctrl-C: the parts on their way arrive, no more begin
-            destination.stop()
-            pool.shutdown(cancel_futures=True)
-            raise
-        pool.shutdown(cancel_futures=any(task.done() and task.exception() for task in tasks))
+                pool.shutdown(cancel_futures=True)
     errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
     if errors:  # others stopped because of one, which says why
         raise min(errors, key=lambda error: isinstance(error, Stopped))
@@ -190,12 +183,10 @@ def _commit(
 ) -> None:
     """Put every file in its place, what describes others behind the others; then compare all."""
     _require_as_before(
-        destination,
-        plan.before.data,
-        "Nothing of this was published; run again: what was sent is kept",
+        destination, plan.before, "Nothing of this was published; run again: what was sent is kept"
     )
     say(f"all is there; {len(sent)} files get their names at {destination.name}")
-    advance = comparing("comparing what is in its place", sent, say)
+    advance = comparing("comparing what is in its place", sent.values(), say)
 
     with _naming():
         destination.commit(_by_unit(plan, sent), _ours(plan))
@@ -208,21 +199,22 @@ def _commit(
 
 def _ours(plan: Plan) -> set[str]:
     """The paths of all files that are published, were, or will be."""
-    before = plan.before.listing
-    there = {*before.files, *before.retired} if before else set[str]()
+    there = {*plan.before.files, *plan.before.retired} if plan.before else set[str]()
     return there | {file.path for local in plan.locals for file in local.files}
 
 
 def _by_unit(plan: Plan, sent: Mapping[str, SentFile]) -> Units:
     """The sent files by the folder that is exchanged as a whole, those at the root last."""
-    units: dict[str, dict[str, SentFile]] = {}
-    for local in plan.locals:
-        unit = local.artifact.unit
-        for file in local.files:
-            if file.path in sent:
-                folder = unit if file.path.startswith(f"{unit}/") else ""
-                units.setdefault(folder, {})[file.path] = sent[file.path]
-    return {unit: units[unit] for unit in sorted(units, key=lambda unit: not unit)}
+    folders = {
+        file.path: local.artifact.unit if file.path.startswith(f"{local.artifact.unit}/") else ""
+        for local in plan.locals
+        for file in local.files
+        if file.path in sent
+    }
+    units = {folder: {} for folder in sorted(folders.values(), key=lambda folder: not folder)}
+    for path, folder in folders.items():
+        units[folder][path] = sent[path]
+    return units
 
 
 @contextmanager
@@ -237,22 +229,29 @@ def _naming() -> Iterator[None]:
         ) from error
 
 
-def _require_as_before(destination: Destination, data: bytes, remedy: str) -> None:
-    """``MANIFEST.json`` must have these bytes still."""
-    if read_published(destination).data != data:
+def _require_as_before(destination: Destination, before: Listing | None, remedy: str) -> None:
+    """``MANIFEST.json`` must say this still."""
+    if read_published(destination) != before:
         raise PublishError(
             f"{destination.name} was published to by somebody else meanwhile. {remedy}"
         )
 
 
 def _write_manifest(
-    destination: Destination, before: bytes, listing: Listing, sent: Mapping[str, SentFile]
+    destination: Destination,
+    before: Listing | None,
+    listing: Listing,
+    sent: Mapping[str, SentFile],
 ) -> None:
     """Write it where it is as before; then look once more whether all that it names anew is so."""
     with _naming() if sent else nullcontext():
         _require_as_before(destination, before, "Run again")
         destination.write_manifest(listing.render())
-    _require_manifest(destination, listing)
+    if read_published(destination) != listing:
+        raise PublishError(
+            f"{destination.name}/{MANIFEST} is not what was written: somebody else publishes "
+            "there, or it is damaged. Run again"
+        )
     _require_each(
         sent,
         lambda path, file: destination.is_same(path, file, "stated"),
@@ -278,41 +277,30 @@ def _delete(destination: Destination, plan: Plan, say: Say) -> tuple[str, ...]:
     return tuple(deleted)
 
 
-def _require_manifest(destination: Destination, listing: Listing) -> None:
-    if read_published(destination).listing != listing:
-        raise PublishError(
-            f"{destination.name}/{MANIFEST} is not what was written: somebody else publishes "
-            "there, or it is damaged. Run again"
-        )
-
-
 def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = False) -> Listing:
     """What ``MANIFEST.json`` shall say: the same object as before where it says that already.
 
     What is published with the same content already stays of a newer release that it came from.
     """
-    before = plan.before.listing
+    before = plan.before
+    there = before.artifacts if before else {}
     files = {**plan.kept, **sent}
-    artifacts = {key: before.artifacts[key] for key in plan.others} if before else {}
+    artifacts = {key: there[key] for key in plan.others}
+    is_released = any(item.kind == "release" for item in artifacts.values())
+    release = before.release if before and is_released else None
     for local in plan.locals:
-        new = SentArtifact(
+        old = there.get(local.artifact.key)
+        newer = old.release if old and old.content_sha256 == local.content_sha256 else None
+        is_kept = newer and not downgrade and is_newer(newer, plan.release)
+        artifacts[local.artifact.key] = SentArtifact(
             kind=local.artifact.kind,
             version=local.version,
             content_sha256=local.content_sha256,
-            release=plan.release,
+            release=newer if is_kept else plan.release,
             files={file.path: files[file.path] for file in local.files},
         )
-        old = before.artifacts.get(local.artifact.key) if before else None
-        is_same = old is not None and old.content_sha256 == new.content_sha256
-        newer = old.release if old and is_same and not downgrade else None
-        if newer and is_newer(newer, plan.release):
-            new = new.model_copy(update={"release": newer})
-        artifacts[local.artifact.key] = new
-    release = None
-    if any(local.artifact.kind == "release" for local in plan.locals):
-        release = plan.release
-    elif before and any(artifacts[key].kind == "release" for key in plan.others):
-        release = before.release
+        if local.artifact.kind == "release":
+            release = plan.release
     listing = Listing(
         source=plan.source,
         release=release,

@@ -10,17 +10,16 @@ import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.model import StrictModel
+from wmtp_assets.base.errors import PublishError, SpecError
+from wmtp_assets.base.model import StrictModel, first_error
 from wmtp_assets.base.settings import PYTHON_VARIABLE
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.destination import Location
 from wmtp_assets.destinations.journal import Journal
-from wmtp_assets.destinations.location import Location
 from wmtp_assets.destinations.s3 import BUCKET, S3
 from wmtp_assets.destinations.s3_client import import_boto3, make_client, read_checksum
 from wmtp_assets.rules.findings import as_text
@@ -48,6 +47,10 @@ ADVISORY, MANDATORY = 15 * 60, 10 * 60
 credentials that live shorter, a quarter and an eighth of their time."""
 
 
+def _with_zone(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
 class Volume(StrictModel):
     """A volume's place, and credentials for it, as the helper prints them.
 
@@ -55,7 +58,7 @@ class Volume(StrictModel):
         path: the volume's prefix in the bucket.
         endpoint: URL of the S3 server; empty: Amazon's.
         path_style: put the bucket into the path of URLs.
-        expiry_time: ISO 8601; None: the credentials do not expire.
+        expiry_time: without a zone it is UTC; None: the credentials do not expire.
     """
 
     bucket: str = Field(min_length=1)
@@ -66,36 +69,19 @@ class Volume(StrictModel):
     access_key: str = Field(repr=False)
     secret_key: str = Field(repr=False)
     token: str | None = Field(repr=False)
-    expiry_time: str | None
+    expiry_time: Annotated[datetime, AfterValidator(_with_zone)] | None
 
     def place(self) -> tuple[str, str, str | None]:
         """What must not change while something is sent there."""
         return self.bucket, self.path, self.endpoint
 
-    def expires(self) -> datetime | None:
-        """When the credentials expire; a time without a zone is UTC.
-
-        Raises:
-            PublishError: if that is no time.
-        """
-        if self.expiry_time is None:
-            return None
-        try:
-            time = datetime.fromisoformat(self.expiry_time)
-        except ValueError:
-            raise PublishError(
-                f"VESSL says that credentials expire at {as_text(self.expiry_time)}: no time"
-            ) from None
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
-
     def metadata(self) -> dict[str, str | None]:
         """As ``botocore`` takes credentials that expire."""
-        expires = self.expires()
         return {
             "access_key": self.access_key,
             "secret_key": self.secret_key,
             "token": self.token,
-            "expiry_time": expires.isoformat() if expires else None,
+            "expiry_time": self.expiry_time.isoformat() if self.expiry_time else None,
         }
 
 
@@ -139,10 +125,9 @@ def ask(location: Location, kind: str = "write") -> Volume:
     try:
         return Volume.model_validate(document)
     except ValidationError as error:
-        problem = error.errors(include_input=False)[0]
-        place = ".".join(map(str, problem["loc"]))
+        place, why = first_error(error)
         raise PublishError(
-            f"{location}: VESSL's answer about the volume has no good {place}: {problem['msg']}"
+            f"{location}: VESSL's answer about the volume has no good {place}: {why}"
         ) from None
 
 
@@ -170,9 +155,9 @@ def _credentials(first: Volume, renew: Callable[[], Volume]) -> Any:
     """Credentials for ``botocore``, which are renewed before they expire."""
     from botocore.credentials import Credentials, RefreshableCredentials
 
-    if (expires := first.expires()) is None:
+    if first.expiry_time is None:
         return Credentials(first.access_key, first.secret_key, first.token)
-    left = max((expires - datetime.now(UTC)).total_seconds(), 1)
+    left = max((first.expiry_time - datetime.now(UTC)).total_seconds(), 1)
 
     def refresh() -> dict[str, str | None]:
         try:
@@ -181,8 +166,7 @@ def _credentials(first: Volume, renew: Callable[[], Volume]) -> Any:
             raise PublishError(f"credentials cannot be renewed: {error}") from error
         if again.place() != first.place():
             raise PublishError("VESSL says now that the volume is elsewhere; run again")
-        until = again.expires()
-        if until is None or until <= datetime.now(UTC):
+        if again.expiry_time is None or again.expiry_time <= datetime.now(UTC):
             raise PublishError(
                 "VESSL gives credentials that have expired, or says no more when they do. Look at "
                 "this machine's clock, and run again: what was sent is kept"
@@ -221,7 +205,6 @@ def connect(
     """
     boto3, checksum = import_boto3(), read_checksum()
     kind = "read" if is_read else "write"
-    _, _, path = location.path.partition("/")
     volume = ask(location, kind)
     from botocore.credentials import CredentialProvider, CredentialResolver
     from botocore.session import get_session
@@ -244,6 +227,13 @@ def connect(
         region=region,
         path_style=volume.path_style,
     )
-    prefix = "/".join(filter(None, (volume.path.strip("/"), path)))
-    journal = Journal.of(store, str(location))
-    return S3(client, volume.bucket, prefix, str(location), journal, part_size, checksum)
+    prefix = "/".join(filter(None, (volume.path.strip("/"), location.path.partition("/")[2])))
+    return S3(
+        client,
+        volume.bucket,
+        prefix,
+        str(location),
+        Journal.of(store, str(location)),
+        part_size,
+        checksum,
+    )

@@ -13,10 +13,9 @@ import sys
 
 def main() -> None:
     """Ask, and print the answer; what the package prints itself goes to standard error."""
-    storage, volume, kind = sys.argv[1:]
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)
-        json.dump(ask(storage, volume, kind), answer)
+        json.dump(ask(*sys.argv[1:]), answer)
 
 
 def ask(storage: str, volume: str, kind: str) -> dict[str, object]:

@@ -1,4 +1,5 @@
-"""The hub's client: all that this room uses of ``huggingface_hub`` and ``httpx2``.
+"""The hub's client: all that this room uses of ``huggingface_hub`` and ``httpx2``, and what their
+errors mean. Each has one message, before anything large is transferred.
 
 Import it inside functions only: it takes longer to load than most commands to run. Some of what is
 used is undocumented and may change with any release of ``huggingface_hub``, so its version has an
@@ -7,9 +8,10 @@ upper bound; ``wmtp_assets_tests/hub/test_client.py`` lists it, and says what br
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from httpx2 import (
     Client,
@@ -41,31 +43,38 @@ from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers, tqdm
 from huggingface_hub.utils._http import default_client_factory
 
+from wmtp_assets.base.errors import DownloadError
+from wmtp_assets.catalogue.specs import Repository
+from wmtp_assets.hub.endpoint import Endpoint
+from wmtp_assets.transfer.arrival import LONGEST_WAIT, Patience
+
 __all__ = [
-    "ConnectError",
-    "EntryNotFoundError",
-    "GatedRepoError",
     "HTTPError",
     "HfApi",
     "HfHubHTTPError",
-    "OfflineModeIsEnabled",
-    "ProxyError",
     "RepoSibling",
-    "RepositoryNotFoundError",
-    "Request",
-    "RevisionNotFoundError",
-    "TimeoutException",
     "careful_connections",
     "direct_connections",
     "download",
+    "explain",
+    "explained",
+    "first_line",
     "get_token",
     "is_offline_mode",
+    "patiently",
     "status_of",
 ]
 
 CHUNK = 1 << 16
 """Bytes that are written at a time; of a cut connection so many at most are fetched again. The
 client's own 10 MiB would make no progress on a line that is cut before."""
+
+T = TypeVar("T")
+
+TOO_MANY_REQUESTS = 429
+
+_NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError)
+"""What the client raises of an answer that is no JSON, or another one than the hub's."""
 
 CLIENT_TIMEOUT = 30.0
 """Seconds without a byte from the hub, where the client names no other time."""
@@ -84,9 +93,8 @@ def status_of(error: HfHubHTTPError) -> int:
 
 
 def download(
-    endpoint: str,
-    token: str | bool,
-    repository: tuple[str, str],
+    endpoint: Endpoint,
+    repository: Repository,
     revision: str,
     path: str,
     target: Any,
@@ -95,7 +103,6 @@ def download(
     """Write what is missing of a file, from ``target.tell()`` on.
 
     Args:
-        repository: its type and id.
         target: has ``write``, ``tell``, and for a server that ignores ranges ``seek`` and
             ``truncate``.
         size: of the whole file, in bytes.
@@ -105,14 +112,14 @@ def download(
         HTTPError, OSError, RecursionError: if the connection is lost, and lost again; an OSError
             without an errno if less came than announced.
     """
-    kind, name = repository
-    url = hf_hub_url(name, path, repo_type=kind, revision=revision, endpoint=endpoint)
+    kind, place = repository.type, endpoint.url
+    url = hf_hub_url(repository.id, path, repo_type=kind, revision=revision, endpoint=place)
     with _constants(DOWNLOAD_CHUNK_SIZE=CHUNK):
         http_get(
             url,
             cast("BinaryIO", target),
             resume_size=target.tell(),
-            headers=build_hf_headers(token=token),
+            headers=build_hf_headers(token=endpoint.token()),
             expected_size=size,
             displayed_filename=path,
             tqdm_class=_SilentBar,
@@ -124,8 +131,7 @@ def careful_connections(check: Callable[[Request], None]) -> AbstractContextMana
 
     def make() -> Client:
         client = default_client_factory()
-        hooks = client.event_hooks
-        client.event_hooks = {**hooks, "request": [*hooks["request"], check]}
+        client.event_hooks["request"].append(check)
         client.timeout = Timeout(CLIENT_TIMEOUT)
         return client
 
@@ -152,13 +158,101 @@ def _clients(make: Callable[[], Client]) -> Iterator[None]:
 def _constants(**values: object) -> Iterator[None]:
     """The library's constants have other values; it has no other way to say so."""
     before = {name: getattr(constants, name) for name in values}
-    _set(values)
+    constants.__dict__.update(values)
     try:
         yield
     finally:
-        _set(before)
+        constants.__dict__.update(before)
 
 
-def _set(values: Mapping[str, object]) -> None:
-    for name, value in values.items():
-        setattr(constants, name, value)
+def patiently(ask: Callable[[], T]) -> T:
+    """What ``ask`` returns; asked again while the hub says that it is busy or broken."""
+    patience = Patience()
+    while True:
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            status = status_of(error)
+            if (status < 500 and status != TOO_MANY_REQUESTS) or patience.is_at_end():
+                raise
+            patience.rest(_retry_after(error))
+
+
+def _retry_after(error: HfHubHTTPError) -> float:
+    """Seconds that the hub wants to be left alone, at most :data:`LONGEST_WAIT`."""
+    said = error.response.headers.get("Retry-After", "") if error.response is not None else ""
+    return min(float(said), LONGEST_WAIT) if said.isascii() and said.isdigit() else 0.0
+
+
+@contextmanager
+def explained(
+    endpoint: Endpoint, repository: Repository, revision: str, retry: str = ""
+) -> Iterator[None]:
+    """Turn the client's errors into one message each; those of the local disk pass."""
+    try:
+        yield
+    except (EntryNotFoundError, HTTPError, OSError, *_NO_ANSWER) as error:
+        if (
+            isinstance(error, OSError)
+            and not isinstance(error, ConnectionError)
+            and error.errno is not None
+        ):
+            raise
+        raise DownloadError(explain(endpoint, repository, revision, error, retry)) from error
+
+
+def explain(
+    endpoint: Endpoint, repository: Repository, revision: str, error: Exception, retry: str
+) -> str:
+    """What an error of the client means, and what to do: a text for each of its kinds.
+
+    Args:
+        retry: the command to run when what is wrong was mended.
+    """
+    again = f"Then run: {retry}" if retry else "Then run again"
+    url, line, has_token = endpoint.url, first_line(error), bool(endpoint.token())
+    text = f"{type(error).__name__}: {line}"
+    account, untold = endpoint.token_name, f"no token was sent: {endpoint.why_no_token()}"
+    status = status_of(error) if isinstance(error, HfHubHTTPError) else 0
+    statuses = {
+        401: f"{url} refuses the token in {account} (401): it is wrong or expired. Set another in "
+        "HF_TOKEN"
+        if has_token
+        else f"{url} wants a token (401), and none was sent: {endpoint.why_no_token()}",
+        407: "the proxy in HTTPS_PROXY or HTTP_PROXY wants a user name and password (407) before "
+        f"it lets {url} through",
+        416: f"at {revision}, a file ends at {url} before its announced size is reached (416). Do "
+        "not trust this endpoint",
+    }
+    kinds = {
+        GatedRepoError: " is gated, and "
+        + (f"the account of {account} has no access" if has_token else untold)
+        + f". Accept the licence ({repository.license}) at {repository.page}, and set HF_TOKEN to "
+        f"a token of that account. {again}",
+        RepositoryNotFoundError: f" does not exist at {url}, or "
+        + (f"{account} has no access to it" if has_token else f"it is private, and {untold}")
+        + f". {again}",
+        RevisionNotFoundError: f" has no revision {revision!r} at {url}. Correct revision in the "
+        "defs.yaml, or see what upstream has: wmtp lock --update",
+        EntryNotFoundError: f" at {revision} announces a file that {url} does not have: {line}",
+        OfflineModeIsEnabled: f": HF_HUB_OFFLINE is set, so nothing is asked for at {url}. Unset "
+        f"it, or put the files in place: wmtp adopt PATH. {again}",
+        HfHubHTTPError: ": "
+        + statuses.get(status, f"{url} answers {status or 'with an error'}: {line}")
+        + f". {again}",
+        ProxyError: ": the proxy in HTTPS_PROXY or HTTP_PROXY does not let "
+        f"{url} through: {text}. {again}",
+        ConnectError: f": no connection to {url}: {text}. Check the network, HTTPS_PROXY and "
+        f"HF_ENDPOINT. {again}",
+        TimeoutException: f": {url} does not answer in time: {text}. {again}",
+        Exception: f": {url} did not answer as a hub does: {text}. Check the network and "
+        f"HF_ENDPOINT. {again}",
+    }
+    what = next(text for kind, text in kinds.items() if isinstance(error, kind))
+    return f"{repository.id}{what}"
+
+
+def first_line(error: Exception) -> str:
+    """What the client says, without the query of a URL: that of a signed one is a secret."""
+    line = next(iter(str(error).strip().splitlines()), "no more is known")
+    return re.sub(r"\?[^\s'\"]*", "", line) if "://" in line else line

@@ -3,33 +3,117 @@
 A file is believed for its hash only: the SHA-256 that the hub announces for a file kept in LFS, the
 git blob SHA-1 for any other. So it does not matter where the bytes come from: the committed
 artifact, what an interrupted download left, a folder that somebody names, or the hub.
+
+``huggingface_hub`` moves the bytes, and retries lost connections and 429. What it gives up on is
+tried again by the arrival: answers of 500 and above, and bodies that end early.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
+from wmtp_assets.base.errors import CorruptArtifact, DownloadError, MissingArtifact
 from wmtp_assets.base.progress import Progress, human_bytes, human_seconds
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
-from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
-from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.origin import HubOrigin
-from wmtp_assets.hub.pins import Pins, check_unchanged, pin_of, read_pins
-from wmtp_assets.hub.remote import MAIN, RemoteFile, RemoteRepository, resolve, wanted_files
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
+from wmtp_assets.hub.endpoint import Endpoint, open_endpoint
+from wmtp_assets.hub.remote import (
+    MAIN,
+    Pins,
+    RemoteRepository,
+    check_unchanged,
+    pin_of,
+    read_pins,
+    resolve,
+    wanted_files,
+)
+from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.build import Build
-from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.manifest import Document, FileRecord
 from wmtp_assets.storage.store import Store, materialize_command
-from wmtp_assets.transfer.arrival import Arrival
-from wmtp_assets.transfer.places import Held, Places, free_space, require_space
-from wmtp_assets.transfer.rate import download_rate, last_rate, remember_rate
+from wmtp_assets.transfer.arrival import Arrival, Interrupted, Partial
+from wmtp_assets.transfer.places import (
+    ExpectedFile,
+    Held,
+    Places,
+    download_rate,
+    free_space,
+    git_sha1,
+    last_rate,
+    remember_rate,
+    require_space,
+)
 
 RAW = "raw/"
 """Where upstream's files lie in a raw artifact, under their own paths."""
 
-
 Downloaded = ModelSpec | DatasetSpec
+
+
+@dataclass(frozen=True)
+class HubOrigin:
+    """The hub as an origin of bytes: one repository at one commit.
+
+    Attributes:
+        retry: the command that resumes after a failure.
+        advice: what to do when other bytes arrive than were announced.
+    """
+
+    endpoint: Endpoint
+    repository: Repository
+    commit: str
+    retry: str
+    advice: str
+
+    def send(self, file: ExpectedFile, target: Partial) -> None:
+        """Write what is missing of a file.
+
+        Raises:
+            Interrupted: if the connection is lost, or the hub is broken.
+            DownloadError: if it fails for good; what arrived is kept.
+            OSError: if the local disk refuses.
+        """
+        from wmtp_assets.hub.client import (
+            HfHubHTTPError,
+            HTTPError,
+            download,
+            explain,
+            first_line,
+            status_of,
+        )
+
+        try:
+            download(self.endpoint, self.repository, self.commit, file.path, target, file.size)
+        except (HTTPError, OSError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the local disk
+            # the client calls itself when a line is lost
+            lost = ConnectionError("the connection is lost again and again")
+            problem = lost if isinstance(error, RecursionError) else error
+            here = f"{human_bytes(target.tell())} of {human_bytes(file.size)} are here and kept"
+            said = explain(self.endpoint, self.repository, self.commit, problem, self.retry)
+            failure = DownloadError(f"{file.path}: {here}. {said}")
+            if isinstance(error, HfHubHTTPError) and status_of(error) < 500:
+                raise failure from error
+            reason = f"{type(problem).__name__}: {first_line(problem)}"
+            raise Interrupted(reason, failure) from error
+
+    def mismatch(self, file: ExpectedFile, found: FileRecord | None, path: Path) -> DownloadError:
+        """Say that other bytes arrived than were announced."""
+        which = f"{file.path} of {self.repository.id} at {self.commit}"
+        if found is None:
+            return DownloadError(
+                f"{which} is longer than the announced {file.size} bytes. It was not kept. "
+                f"{self.advice}"
+            )
+        kind, expected = ("SHA-256", file.sha256) if file.sha256 else ("git SHA-1", file.blob_id)
+        actual = found.sha256 if file.sha256 else git_sha1(path)
+        return DownloadError(
+            f"{which} arrived with {kind} {actual} ({found.size} bytes), announced was {expected} "
+            f"({file.size} bytes). It was not kept. {self.advice}"
+        )
 
 
 def known_files(
@@ -49,14 +133,11 @@ def known_files(
     if pin is None and not _is_offline(store):
         return None
     for known in (pins.find(spec.repository), committed_files(store, artifact)):
-        if known is None or pin not in (None, known.commit):
-            continue
-        by_path = {file.path: file for file in known.files}
-        try:
-            paths = wanted_files(spec, by_path)
-        except ValueError:
-            continue
-        return RemoteRepository(known.commit, tuple(by_path[path] for path in paths))
+        if known is not None and pin in (None, known.commit):
+            by_path = {file.path: file for file in known.files}
+            with suppress(ValueError):
+                paths = wanted_files(spec, by_path)
+                return RemoteRepository(known.commit, tuple(by_path[path] for path in paths))
     return None
 
 
@@ -71,20 +152,9 @@ def committed_files(store: Store, artifact: Artifact[Downloaded]) -> RemoteRepos
     """What the hub announced of the committed raw files; None: nothing is committed, or damaged."""
     try:
         source = store.manifest(artifact).document["source"]
-        announced = source["announced"].items()
-        files = tuple(RemoteFile.of_document(path, entry) for path, entry in announced)
-        return RemoteRepository(source["revision"], files)
+        return RemoteRepository.of_document(source["revision"], source["announced"])
     except (MissingArtifact, CorruptArtifact, KeyError, TypeError, ValueError, AttributeError):
         return None
-
-
-def places_of(store: Store, artifact: Artifact[Downloaded], others: Sequence[Path] = ()) -> Places:
-    """Where the raw files of an artifact may lie already.
-
-    Args:
-        others: folders with upstream's paths.
-    """
-    return Places(store, artifact, RAW, others)
 
 
 def build_raw(build: Build[Downloaded]) -> Document:
@@ -97,7 +167,7 @@ def build_raw(build: Build[Downloaded]) -> Document:
     artifact, store = build.artifact, build.store
     spec = artifact.spec
     pins = read_pins(store.settings)
-    places = places_of(store, artifact, build.others)
+    places = Places(store, artifact, RAW, build.others)
     known = known_files(store, artifact, pins, build.revision)
     held: dict[str, Held] = {}
     if known is not None:
@@ -105,9 +175,13 @@ def build_raw(build: Build[Downloaded]) -> Document:
         if all(any(places.candidates(file)) for file in known.files):
             build.say(f"{spec.repository.id} at {known.commit}: all files are here, verifying them")
             _check_fits(build, places, known)
-            held = _find_all(build, places, known)
+            progress = Progress(f"verifying {artifact.key}", known.size, build.say)
+            found = [places.find(file, progress.advance, build.say) for file in known.files]
+            held = {f.path: here for f, here in zip(known.files, found, strict=True) if here}
     if known is not None and len(held) == len(known.files):
-        remote, kind = known, _committed_endpoint(store, artifact)
+        committed = store.find_manifest(artifact)
+        endpoint = stated(committed and committed.document, "source", "endpoint")
+        remote, kind = known, endpoint or "local"
     else:
         remote, kind = _fetch_all(build, places, known, held)
     for file in remote.files:
@@ -129,19 +203,6 @@ def build_raw(build: Build[Downloaded]) -> Document:
     }
 
 
-def _find_all(build: Build[Downloaded], places: Places, known: RemoteRepository) -> dict[str, Held]:
-    progress = Progress(f"verifying {build.artifact.key}", known.size, build.say)
-    found = {file.path: places.find(file, progress.advance, build.say) for file in known.files}
-    return {path: held for path, held in found.items() if held is not None}
-
-
-def _committed_endpoint(store: Store, artifact: Artifact[Downloaded]) -> str:
-    try:
-        return store.manifest(artifact).document["source"]["endpoint"]
-    except (MissingArtifact, CorruptArtifact, KeyError):
-        return "local"
-
-
 def _fetch_all(
     build: Build[Downloaded], places: Places, known: RemoteRepository | None, held: dict[str, Held]
 ) -> tuple[RemoteRepository, str]:
@@ -151,17 +212,15 @@ def _fetch_all(
     with open_endpoint(store.settings, spec.repository) as endpoint:
         pin = build.revision or pin_of(store.settings, spec, read_pins(store.settings))
         remote = resolve(endpoint, spec, pin or MAIN, retry)
-        check_unchanged(spec.repository, known, remote, "what is known here")
         before = committed_files(store, artifact)
-        check_unchanged(spec.repository, before, remote, "the committed artifact")
+        for old, where in ((known, "what is known here"), (before, "the committed artifact")):
+            check_unchanged(spec.repository, old, remote, where)
         places.keep_only(remote.files)
         _check_space(build, places, remote)
         progress = Progress(f"downloading {spec.repository.id}", remote.size, build.say)
         origin = HubOrigin(endpoint, spec.repository, remote.commit, retry, _advice(store))
         arrival = Arrival(places, origin, progress.advance, build.say)
-        for file in remote.files:
-            if file.path not in held:
-                held[file.path] = arrival.get(file)
+        held |= {f.path: arrival.get(f) for f in remote.files if f.path not in held}
     if store.settings.source == "hub":
         remember_rate(download_rate(store), arrival.fetched, arrival.seconds)
     return remote, endpoint.kind
@@ -180,10 +239,12 @@ def _check_space(build: Build[Downloaded], places: Places, remote: RemoteReposit
     Raises:
         StoreError: with bytes to fetch, bytes here and bytes free.
     """
-    missing = places.missing(remote.files)
-    count = len(remote.files)
+    missing, count = places.missing(remote.files), len(remote.files)
     rate = last_rate(download_rate(build.store))
-    peak = remote.size + _replaced(build, remote)
+    before, wanted = committed_files(build.store, build.artifact), {f.key for f in remote.files}
+    # other committed files are kept as the generation before, beside the new ones
+    kept = [f.size for f in before.files if f.key not in wanted] if before else []
+    peak = remote.size + sum(kept)
     took = f" (about {human_seconds(missing / rate)} at the last rate)" if rate and missing else ""
     build.say(
         f"{build.spec.repository.id} at {remote.commit}: {count} file{'s' * (count != 1)}, "
@@ -192,13 +253,6 @@ def _check_space(build: Build[Downloaded], places: Places, remote: RemoteReposit
         f"{human_bytes(free_space(build.store))} free"
     )
     _check_fits(build, places, remote)
-
-
-def _replaced(build: Build[Downloaded], remote: RemoteRepository) -> int:
-    """Bytes of committed files that are kept as the generation before, beside the new ones."""
-    before = committed_files(build.store, build.artifact)
-    wanted = {file.key for file in remote.files}
-    return sum(file.size for file in before.files if file.key not in wanted) if before else 0
 
 
 def _check_fits(build: Build[Downloaded], places: Places, remote: RemoteRepository) -> None:

@@ -43,11 +43,9 @@ class Endpoint:
 
     def token(self) -> str | Literal[False]:
         """The user's token for a trusted endpoint, none (``False``) for any other."""
-        if not self.is_trusted:
-            return False
         from wmtp_assets.hub.client import get_token
 
-        return get_token() or False
+        return (self.is_trusted and get_token()) or False
 
     @property
     def token_name(self) -> str:
@@ -80,10 +78,8 @@ def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
             f"HF_ENDPOINT={url!r}: plain http is only for loopback; use https, so that nobody on "
             "the way can read or change what is downloaded"
         )
-    if url == OFFICIAL:
-        return Endpoint(url, "huggingface", is_trusted=True)
-    trusted = TRUST_VARIABLE.read(environment).rstrip("/")
-    return Endpoint(url, "mirror", is_trusted=url == trusted)
+    trusted = (OFFICIAL, TRUST_VARIABLE.read(environment).rstrip("/"))
+    return Endpoint(url, "huggingface" if url == OFFICIAL else "mirror", url in trusted)
 
 
 @contextmanager

@@ -1,35 +1,41 @@
-"""What the hub says about a repository: the commit, and size and hash of each file.
+"""What a repository has at a commit, and size and hash of each file: as the hub says, and as it is
+pinned.
 
-Every way in which it cannot say so has one message, before anything large is transferred.
+The pins are kept in ``wmtp.lock``, JSON, in the project folder, to be committed: ``{"version": 1,
+"repositories": {"models/<id>" | "datasets/<id>": {"revision": <commit>, "files": {path: {"size",
+"sha256" | "git_sha1"}}}}}``. A revision in a ``defs.yaml`` comes first. Pins concern the real hub
+only.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wmtp_assets.base.errors import DownloadError
+from wmtp_assets.base.errors import DownloadError, SpecError
 from wmtp_assets.base.model import check_distinct, relative_path
+from wmtp_assets.base.settings import LOCK_VARIABLE, Settings, project_folder
+from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.transfer.patience import LONGEST_WAIT, Patience
+from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.manifest import Document, render
 from wmtp_assets.transfer.places import ExpectedFile
 
 if TYPE_CHECKING:
-    from wmtp_assets.hub.client import HfHubHTTPError, RepoSibling
-
-T = TypeVar("T")
+    from wmtp_assets.hub.client import RepoSibling
 
 MAIN = "main"
 
+VERSION = 1
+
 ANSWER_TIMEOUT = 30.0
 """Seconds without a byte of an answer about a repository."""
-
-TOO_MANY_REQUESTS = 429
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
@@ -81,6 +87,17 @@ class RemoteRepository:
     commit: str
     files: tuple[RemoteFile, ...]
 
+    @classmethod
+    def of_document(cls, revision: object, files: Document) -> RemoteRepository:
+        """As the pins or a manifest have it: the commit, and path → file.
+
+        Raises:
+            ValueError, AttributeError: if it is none.
+        """
+        if not isinstance(revision, str) or not is_commit(revision):
+            raise ValueError(f"revision is {revision!r}")
+        return cls(revision, tuple(RemoteFile.of_document(p, file) for p, file in files.items()))
+
     @property
     def size(self) -> int:
         """Bytes of all files together."""
@@ -110,52 +127,36 @@ def head_of(endpoint: Endpoint, repository: Repository) -> str:
     Raises:
         DownloadError: as :func:`resolve`.
     """
-    with explained(endpoint, repository, MAIN):
-        return _ask(endpoint, repository, MAIN)[0]
+    return _ask(endpoint, repository, MAIN)[0]
 
 
 def _ask(
-    endpoint: Endpoint, repository: Repository, revision: str, *, files_metadata: bool = False
+    endpoint: Endpoint,
+    repository: Repository,
+    revision: str,
+    retry: str = "",
+    *,
+    files_metadata: bool = False,
 ) -> tuple[str, Mapping[str, RepoSibling]]:
     """The commit of a revision, and path → file; with sizes and hashes only if wanted."""
-    from wmtp_assets.hub.client import HfApi
+    from wmtp_assets.hub.client import HfApi, explained, patiently
 
     api = HfApi(endpoint=endpoint.url, token=endpoint.token())
-    if files_metadata and repository.gated and endpoint.kind != "sample":
-        _patiently(lambda: api.auth_check(repository.id, repo_type=repository.type))
-    info = _patiently(
-        partial(
-            api.dataset_info if repository.type == "dataset" else api.model_info,
-            repository.id,
-            revision=revision,
-            timeout=ANSWER_TIMEOUT,
-            files_metadata=files_metadata,
+    with explained(endpoint, repository, revision, retry):
+        if files_metadata and repository.gated and endpoint.kind != "sample":
+            patiently(lambda: api.auth_check(repository.id, repo_type=repository.type))
+        info = patiently(
+            partial(
+                api.dataset_info if repository.type == "dataset" else api.model_info,
+                repository.id,
+                revision=revision,
+                timeout=ANSWER_TIMEOUT,
+                files_metadata=files_metadata,
+            )
         )
-    )
     if not info.sha or not is_commit(info.sha):
         raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
     return info.sha, {sibling.rfilename: sibling for sibling in info.siblings or []}
-
-
-def _patiently(ask: Callable[[], T]) -> T:
-    """What ``ask`` returns; asked again while the hub says that it is busy or broken."""
-    from wmtp_assets.hub.client import HfHubHTTPError, status_of
-
-    patience = Patience()
-    while True:
-        try:
-            return ask()
-        except HfHubHTTPError as error:
-            status = status_of(error)
-            if (status < 500 and status != TOO_MANY_REQUESTS) or patience.is_at_end():
-                raise
-            patience.rest(_retry_after(error))
-
-
-def _retry_after(error: HfHubHTTPError) -> float:
-    """Seconds that the hub wants to be left alone, at most :data:`LONGEST_WAIT`."""
-    said = error.response.headers.get("Retry-After", "") if error.response is not None else ""
-    return min(float(said), LONGEST_WAIT) if said.isascii() and said.isdigit() else 0.0
 
 
 def resolve(
@@ -171,8 +172,7 @@ def resolve(
             file has a name that could leave its folder, or the hub cannot be reached.
     """
     repository = spec.repository
-    with explained(endpoint, repository, revision, retry):
-        commit, siblings = _ask(endpoint, repository, revision, files_metadata=True)
+    commit, siblings = _ask(endpoint, repository, revision, retry, files_metadata=True)
     if is_commit(revision) and commit != revision:
         raise DownloadError(
             f"{repository.id}: {endpoint.url} answers for commit {commit} where {revision} was "
@@ -200,103 +200,108 @@ def _announced(path: str, sibling: RepoSibling) -> RemoteFile:
         raise DownloadError(f"the hub announces no size or hash for {path}") from error
 
 
-@contextmanager
-def explained(
-    endpoint: Endpoint, repository: Repository, revision: str, retry: str = ""
-) -> Iterator[None]:
-    """Turn the client's errors into one message each; those of the local disk pass."""
-    from wmtp_assets.hub.client import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-        status_of,
-    )
-
-    url = endpoint.url
-    again = f" Then run: {retry}" if retry else " Then run again"
-    try:
-        yield
-    except GatedRepoError as error:
-        who = (
-            f"the account of {endpoint.token_name} has no access"
-            if endpoint.token()
-            else f"no token was sent: {endpoint.why_no_token()}"
-        )
-        raise DownloadError(
-            f"{repository.id} is gated, and {who}. Accept the licence ({repository.license}) at "
-            f"{repository.page}, and set HF_TOKEN to a token of that account.{again}"
-        ) from error
-    except RepositoryNotFoundError as error:
-        hint = (
-            f"or {endpoint.token_name} has no access to it"
-            if endpoint.token()
-            else f"or it is private, and no token was sent: {endpoint.why_no_token()}"
-        )
-        raise DownloadError(f"{repository.id} does not exist at {url}, {hint}.{again}") from error
-    except RevisionNotFoundError as error:
-        raise DownloadError(
-            f"{repository.id} has no revision {revision!r} at {url}. Correct revision in the "
-            f"defs.yaml, or see what upstream has: wmtp lock --update"
-        ) from error
-    except EntryNotFoundError as error:
-        raise DownloadError(
-            f"{repository.id} at {revision} announces a file that {url} does not have: "
-            f"{first_line(error)}"
-        ) from error
-    except OfflineModeIsEnabled as error:
-        raise DownloadError(
-            f"{repository.id}: HF_HUB_OFFLINE is set, so nothing is asked for at {url}. Unset it, "
-            f"or put the files in place: wmtp adopt PATH.{again}"
-        ) from error
-    except HfHubHTTPError as error:
-        match status_of(error):
-            case 401 if endpoint.token():
-                what = (
-                    f": {url} refuses the token in {endpoint.token_name} (401): it is wrong or "
-                    "expired. Set another in HF_TOKEN"
-                )
-            case 401:
-                what = f": {url} wants a token (401), and none was sent: {endpoint.why_no_token()}"
-            case 407:
-                what = (
-                    ": the proxy in HTTPS_PROXY or HTTP_PROXY wants a user name and password (407) "
-                    f"before it lets {url} through"
-                )
-            case 416:
-                what = (
-                    f" at {revision}: a file ends at {url} before its announced size is reached "
-                    "(416). Do not trust this endpoint"
-                )
-            case status:
-                what = f": {url} answers {status or 'with an error'}: {first_line(error)}"
-        raise DownloadError(f"{repository.id}{what}.{again}") from error
-    # the last four: of an answer that is no JSON, or another one
-    except (HTTPError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        is_of_the_line = isinstance(error, ConnectionError)
-        if isinstance(error, OSError) and error.errno is not None and not is_of_the_line:
-            raise
-        raise DownloadError(f"{repository.id}: {_unreachable(url, error)}.{again}") from error
+def pins_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the pins are kept: ``WMTP_LOCK``, else ``wmtp.lock`` in the project folder."""
+    return project_folder() / (LOCK_VARIABLE.read(environment) or "wmtp.lock")
 
 
-def _unreachable(url: str, error: Exception) -> str:
-    from wmtp_assets.hub.client import ConnectError, ProxyError, TimeoutException
-
-    text = f"{type(error).__name__}: {first_line(error)}"
-    said = {
-        ProxyError: f"the proxy in HTTPS_PROXY or HTTP_PROXY does not let {url} through: {text}",
-        ConnectError: f"no connection to {url}: {text}. Check the network, HTTPS_PROXY and "
-        "HF_ENDPOINT",
-        TimeoutException: f"{url} does not answer in time: {text}",
-        Exception: f"{url} did not answer as a hub does: {text}. Check the network and HF_ENDPOINT",
-    }
-    return next(what for kind, what in said.items() if isinstance(error, kind))
+def repository_key(repository: Repository) -> str:
+    """The name of a repository among the pins."""
+    return f"{repository.type}s/{repository.id}"
 
 
-def first_line(error: Exception) -> str:
-    """What the client says, without the query of a URL: that of a signed one is a secret."""
-    line = next(iter(str(error).strip().splitlines()), "no more is known")
-    return re.sub(r"\?[^\s'\"]*", "", line) if "://" in line else line
+@dataclass(frozen=True)
+class Pins:
+    """The pins as they are on disk."""
+
+    path: Path
+    repositories: Mapping[str, RemoteRepository]
+
+    @classmethod
+    def read(cls, path: Path | None = None) -> Pins:
+        """Read the pins; a file that is not there pins nothing.
+
+        Raises:
+            SpecError: if it is malformed.
+        """
+        path = path or pins_path()
+        try:
+            document = parse_object(path.read_bytes())
+            if document.get("version") != VERSION or set(document) != {"version", "repositories"}:
+                raise ValueError(f"expected version {VERSION} and repositories")
+            pinned = {
+                key: RemoteRepository.of_document(entry["revision"], entry["files"])
+                for key, entry in dict(document["repositories"]).items()
+            }
+        except FileNotFoundError:
+            return cls(path, {})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SpecError(
+                f"{path}: not a lock file: {error}. Get it back from git, or remove it and run: "
+                "wmtp lock"
+            ) from error
+        return cls(path, pinned)
+
+    def find(self, repository: Repository) -> RemoteRepository | None:
+        """What is pinned of a repository."""
+        return self.repositories.get(repository_key(repository))
+
+    def write(self, changes: Mapping[str, RemoteRepository]) -> None:
+        """Replace some repositories, in one step."""
+        merged = {**self.repositories, **changes}
+        document: Document = {
+            "version": VERSION,
+            "repositories": {
+                key: {
+                    "revision": merged[key].commit,
+                    "files": {
+                        file.path: file.as_document()
+                        for file in sorted(merged[key].files, key=lambda file: file.path)
+                    },
+                }
+                for key in sorted(merged)
+            },
+        }
+        replace_file(self.path, render(document))
+
+
+def read_pins(settings: Settings) -> Pins:
+    """The pins, where they concern the source; the sample has none.
+
+    Raises:
+        SpecError: if it is malformed.
+    """
+    return Pins.read() if settings.source == "hub" else Pins(pins_path(), {})
+
+
+def pin_of(settings: Settings, spec: ModelSpec | DatasetSpec, pins: Pins) -> str | None:
+    """The commit that is used; None: unpinned, the head of main. The sample is never pinned."""
+    if settings.source != "hub":
+        return None
+    pinned = pins.find(spec.repository)
+    return spec.repository.revision or (pinned.commit if pinned else None)
+
+
+def check_unchanged(
+    repository: Repository, known: RemoteRepository | None, found: RemoteRepository, where: str
+) -> None:
+    """Require that a commit holds what it held before: a commit never changes.
+
+    Args:
+        known: what was known of the repository; of another commit it says nothing.
+        where: that knowledge is from.
+
+    Raises:
+        DownloadError: naming the file and both hashes.
+    """
+    if known is None or known.commit != found.commit:
+        return
+    before = {file.path: file for file in known.files}
+    for file in found.files:
+        old = before.get(file.path)
+        if old is not None and (old.key, old.size) != (file.key, file.size):
+            raise DownloadError(
+                f"{repository.id} at {found.commit}: {file.path} is announced as {file.key} "
+                f"({file.size} bytes), but {where} has {old.key} ({old.size} bytes) for the same "
+                "commit. A commit never changes: do not trust this endpoint"
+            )

@@ -9,8 +9,15 @@ from wmtp_assets.base.errors import SpecError, WmtpError
 from wmtp_assets.base.settings import SOURCE_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.pins import Pins, check_unchanged, pin_of, repository_key
-from wmtp_assets.hub.remote import MAIN, RemoteRepository, resolve
+from wmtp_assets.hub.remote import (
+    MAIN,
+    Pins,
+    RemoteRepository,
+    check_unchanged,
+    pin_of,
+    repository_key,
+    resolve,
+)
 from wmtp_assets.storage.store import Store
 
 Row = dict[str, Any]

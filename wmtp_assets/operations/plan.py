@@ -9,13 +9,12 @@ from typing import Any
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.hub.download import known_files, places_of
+from wmtp_assets.hub.download import RAW, known_files
 from wmtp_assets.hub.endpoint import open_endpoint
-from wmtp_assets.hub.pins import pin_of, read_pins
-from wmtp_assets.hub.remote import MAIN, resolve
+from wmtp_assets.hub.remote import MAIN, pin_of, read_pins, resolve
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.rate import download_rate, last_rate
+from wmtp_assets.transfer.places import Places, download_rate, last_rate
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
                 remote = resolve(endpoint, spec, pin or MAIN)
         except WmtpError as error:
             problem = str(error)
-    missing = places_of(store, artifact).missing(remote.files) if remote else 0
+    missing = Places(store, artifact, RAW).missing(remote.files) if remote else 0
     return RawPlan(
         name=artifact.key,
         repository=spec.repository.id,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.errors import CorruptArtifact, PublishError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.changes import Plan, make_plan
 from wmtp_assets.destinations.destination import Destination
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.journal import key_of
-from wmtp_assets.destinations.outgoing import Local, Outgoing
+from wmtp_assets.destinations.listing import Local, Outgoing
 from wmtp_assets.destinations.sending import DEFAULT, Done, Options, transmit
 from wmtp_assets.documents.of_storage.release import released
 from wmtp_assets.kinds.registry import rules_of

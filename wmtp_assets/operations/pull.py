@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, SpecError
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, PublishError, SpecError
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.base.settings import SOURCE_VARIABLE
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.changes import read_published
 from wmtp_assets.destinations.destination import READINGS, Destination, read_rest
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage import manifest
@@ -51,7 +50,7 @@ def read_listing(destination: Destination) -> Listing:
     Raises:
         PublishError: if nothing is, or it cannot be read.
     """
-    listing = read_published(destination).listing
+    listing = read_published(destination)
     if listing is None:
         raise PublishError(
             f"nothing is published at {destination.name}: it has no {MANIFEST}. Look at the URL, "
@@ -131,7 +130,8 @@ def pull(
     places = _places(store, artifact)
     size = sum(file.size for file in names.values())
     progress = Progress(f"fetching {artifact.key}", size, say)
-    arrival = Arrival(places, _Origin(destination, artifact.base), progress.advance, say)
+    origin = _Origin(destination, artifact.base)
+    arrival = Arrival(places, origin, progress.advance, say, READINGS)
     with store.stage(artifact, say) as staged:
         require_room(store, [artifact], destination, listing, say)
         _require_own_guests(places, names)
@@ -171,7 +171,6 @@ class _Origin:
 
     destination: Destination
     base: str
-    attempts: int = READINGS
 
     def send(self, file: ExpectedFile, target: Partial) -> None:
         """Write what is missing of a file."""

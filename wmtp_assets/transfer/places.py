@@ -1,4 +1,5 @@
-"""Where the bytes of an expected file may lie already, and what is still missing.
+"""Where the bytes of an expected file may lie already, and what is still missing: how many bytes,
+whether they fit on the disk, and how fast they will come.
 
 A file is believed for its hash only, so it does not matter where its bytes come from: the committed
 artifact, what an interrupted transfer left, a folder that somebody names, the hub or a destination.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,16 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.base.errors import CorruptArtifact, DownloadError, MissingArtifact, StoreError
+from wmtp_assets.base.errors import DownloadError, StoreError
 from wmtp_assets.base.progress import Say, human_bytes
 from wmtp_assets.base.settings import ROOT_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.storage.files import BLOCK, HashedFile, hash_file, open_regular
+from wmtp_assets.storage.files import BLOCK, HashedFile, hash_file, open_regular, replace_file
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Staged, Store
 
 Advance = Callable[[int], None]
 """Told the bytes that are here now; a negative number takes back what has to be done again."""
+
+
+LEAST = 1 << 20
+"""Bytes of a transfer that says something about the line."""
 
 
 def ignore(size: int) -> None:
@@ -59,11 +65,9 @@ class ExpectedFile:
         Args:
             found: its size and SHA-256.
         """
-        if found.size != self.size:
-            return False
-        if self.sha256 is not None:
-            return found.sha256 == self.sha256
-        return git_sha1(path) == self.blob_id
+        if self.sha256 is None:
+            return found.size == self.size and git_sha1(path) == self.blob_id
+        return (found.size, found.sha256) == (self.size, self.sha256)
 
 
 def git_sha1(path: Path) -> str:
@@ -133,10 +137,8 @@ class Places:
         Args:
             is_hashed: hash what no manifest records; by default its size is enough.
         """
-        try:
-            recorded = self.store.manifest(self.artifact).files
-        except (MissingArtifact, CorruptArtifact, OSError):
-            recorded = {}
+        manifest = self.store.find_manifest(self.artifact)
+        recorded = manifest.files if manifest else {}
 
         def is_here(file: ExpectedFile, path: Path) -> bool:
             if path != self.committed(file):
@@ -146,12 +148,12 @@ class Places:
                 return record.size == file.size and file.sha256 in (None, record.sha256)
             return not is_hashed or self.verify(file, path) is not None
 
-        missing: dict[str, int] = {}
-        for file in files:
-            if not any(is_here(file, path) for path in self.candidates(file)):
-                left = _size(self.partial(file))
-                missing[file.key] = file.size - (left if 0 < left < file.size else 0)
-        return sum(missing.values())
+        missing = {
+            file.key: (file.size, max(_size(self.partial(file)), 0))
+            for file in files
+            if not any(is_here(file, path) for path in self.candidates(file))
+        }
+        return sum(size - (left if left < size else 0) for size, left in missing.values())
 
     def to_copy(self, files: Iterable[ExpectedFile]) -> int:
         """Bytes that are here, but on another filesystem."""
@@ -210,8 +212,7 @@ class Places:
         target.unlink(missing_ok=True)
         records: list[FileRecord] = []
         with open_regular(held.path) as source, HashedFile(target, records.append, ignore) as to:
-            while block := source.read(BLOCK):
-                to.write(block)
+            shutil.copyfileobj(source, to, BLOCK)
         if records != [held.record]:
             target.unlink()
             raise DownloadError(f"{held.path} changed while it was copied; run again")
@@ -249,3 +250,23 @@ def require_space(store: Store, who: str, needed: int, says: str) -> None:
             f"{who} will not fit: {says}, {human_bytes(free)} free under {store.root}. Free some "
             f"space, or move the root with {ROOT_VARIABLE}"
         )
+
+
+def download_rate(store: Store) -> Path:
+    """Where the rate of downloads from the hub is kept."""
+    return store.internal / "rate.json"
+
+
+def remember_rate(path: Path, size: int, seconds: float) -> None:
+    """Keep the throughput of a transfer of ``size`` bytes, for the estimate of the next."""
+    if size >= LEAST and seconds > 0:
+        replace_file(path, json.dumps({"bytes_per_second": round(size / seconds)}).encode())
+
+
+def last_rate(path: Path) -> float | None:
+    """Bytes per second of the last transfer; None: there was none."""
+    try:
+        rate = json.loads(path.read_bytes())["bytes_per_second"]
+        return rate if rate > 0 else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

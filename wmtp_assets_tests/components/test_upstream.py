@@ -16,10 +16,10 @@ from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.hub import remote
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.hub.pins import Pins, repository_key
+from wmtp_assets.hub.remote import Pins, repository_key
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.sample.server import serve
-from wmtp_assets.transfer import patience
+from wmtp_assets.transfer import arrival
 from wmtp_assets_tests.command import run_wmtp
 from wmtp_assets_tests.components.conftest import assets_and_checks
 from wmtp_assets_tests.hub.conftest import write_files
@@ -104,7 +104,7 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Faul
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "nobody"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "nobody"))
     monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "wmtp.lock"))
-    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
     with (
         serve(write_hub(tmp_path / "hub", b"rows" * 100_000)) as url,
         faulty_hub(url) as front,

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.cli.main import cli
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST, parse_listing
 from wmtp_assets.operations.publish import named
 from wmtp_assets.storage.store import Store

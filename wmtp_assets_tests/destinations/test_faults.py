@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.destinations import destination, s3, s3_client
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.pull import pull, read_listing
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer import patience
+from wmtp_assets.transfer import arrival
 from wmtp_assets_tests.destinations import faults
 from wmtp_assets_tests.destinations.conftest import OpenS3
 from wmtp_assets_tests.destinations.faults import FETCHING, PUBLISHING, SIZE, Fault
@@ -31,7 +31,7 @@ def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "PARTS", 1)
     monkeypatch.setattr(s3.S3, "streams", 1)
     monkeypatch.setattr(destination, "SIDE_BY_SIDE", 1)
-    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
 
 
 def sent(front: Front) -> int:

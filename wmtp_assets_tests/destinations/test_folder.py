@@ -14,18 +14,16 @@ from typing import Any, NoReturn
 
 import pytest
 
-from wmtp_assets.base.errors import WrongRoot
+from wmtp_assets.base.errors import PublishError, WrongRoot
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.destinations import destination as destinations
 from wmtp_assets.destinations import file as module
 from wmtp_assets.destinations import sending as publishing
 from wmtp_assets.destinations.changes import is_newer
-from wmtp_assets.destinations.destination import Stopped
-from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.destination import Stopped, open_destination
 from wmtp_assets.destinations.file import NEXT, Folder
 from wmtp_assets.destinations.listing import MANIFEST, SentFile, parse_listing
-from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.publish import Options, plan_publication, publish

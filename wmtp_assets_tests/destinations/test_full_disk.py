@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+from wmtp_assets.base.errors import PublishError
 from wmtp_assets.destinations import file as module
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations.trees import (

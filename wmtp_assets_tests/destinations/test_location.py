@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.destinations.location import Location, parse_url
+from wmtp_assets.destinations.destination import Location, parse_url
 
 
 @pytest.mark.parametrize(

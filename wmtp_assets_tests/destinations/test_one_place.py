@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from wmtp_assets.destinations.destination import schemes
 from wmtp_assets.destinations.listing import MANIFEST
-from wmtp_assets.destinations.location import schemes
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations.trees import files_below
 from wmtp_assets_tests.pages import PROJECT, blocks_of

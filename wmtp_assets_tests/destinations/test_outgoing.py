@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.destinations.errors import PublishError
-from wmtp_assets.destinations.outgoing import MAX_PARTS, Outgoing, Reading
+from wmtp_assets.base.errors import PublishError
+from wmtp_assets.destinations.listing import MAX_PARTS, Outgoing, Reading
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets_tests.destinations.trees import random_bytes
@@ -61,8 +61,8 @@ def link(path: Path) -> None:
         (cut, "it ends 1 bytes early"),
         (lengthen, "it is longer than 25 bytes"),
         (lambda path: path.write_bytes(random_bytes(25, 9)), "SHA-256 "),
-        (Path.unlink, "it cannot be opened (No such file or directory)"),
-        (link, "it cannot be opened (Too many levels of symbolic links)"),
+        (Path.unlink, "it cannot be read (No such file or directory)"),
+        (link, "it cannot be read (Too many levels of symbolic links)"),
     ],
 )
 def test_other_bytes_are_refused(

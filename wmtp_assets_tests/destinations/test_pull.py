@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.base.errors import SpecError, StoreError
+from wmtp_assets.base.errors import PublishError, SpecError, StoreError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.cli.main import main
-from wmtp_assets.destinations.errors import PublishError
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.operations.publish import publish
@@ -26,7 +25,7 @@ from wmtp_assets.operations.pull import pull, read_listing
 from wmtp_assets.operations.verify import exit_code, verify
 from wmtp_assets.storage.manifest import amend, parse, render
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer import patience
+from wmtp_assets.transfer import arrival
 from wmtp_assets.transfer.places import Places
 from wmtp_assets_tests.destinations.trees import (
     CATALOGUE,
@@ -192,7 +191,7 @@ def test_shorter_or_longer_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A file that ends early is asked for three times; of one that is longer no more is taken."""
-    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
     damage(mounted / ROWS, change)
     if len(change(b"12")) == 1:
         refused(node, published, "ends at file://", DATASET)

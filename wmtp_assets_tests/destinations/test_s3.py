@@ -17,22 +17,19 @@ from typing import Any, get_args
 
 import pytest
 
-from wmtp_assets.base.errors import SpecError, StoreError, WmtpError
+from wmtp_assets.base.errors import PublishError, SpecError, StoreError, WmtpError
 from wmtp_assets.destinations import s3
-from wmtp_assets.destinations.destination import How
-from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.destination import How, open_destination
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
-from wmtp_assets.destinations.listing import MANIFEST, parse_listing
-from wmtp_assets.destinations.open import open_destination
-from wmtp_assets.destinations.outgoing import Outgoing, Reading
+from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, parse_listing
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.destinations.s3_client import make_client
 from wmtp_assets.operations.publish import Options, publish
 from wmtp_assets.operations.pull import read_listing
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer import patience
+from wmtp_assets.transfer import arrival
 from wmtp_assets_tests.destinations.conftest import KEY, SECRET, OpenS3, client_of
 from wmtp_assets_tests.destinations.faults import PAGE
 from wmtp_assets_tests.destinations.front import After, Answer, Front, Request
@@ -189,7 +186,7 @@ def test_reading_back_goes_on_where_it_was_cut(
     tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours of reading are not lost, nor a publication, to one cut connection."""
-    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
     cuts = [1_500_000]
 
     def cut(request: Request, answer: Answer) -> None:
@@ -372,7 +369,7 @@ def test_upload_that_is_gone_was_not_completed(
 
 
 def test_parts_in_memory(
-    tree_store: Store, front: Front, bucket: str, monkeypatch: pytest.MonkeyPatch
+    tree_store: Store, front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more than may be on their way, and one that each file has at hand, however slow the line
     and however large the file."""
@@ -397,7 +394,8 @@ def test_parts_in_memory(
 
     monkeypatch.setattr(Reading, "parts", parts)
     monkeypatch.setattr(S3, "_send", send_slowly)
-    destination = S3(client_of(front.url), bucket, "tree", "s3://x", Journal(), 100_000)
+    journal = Journal(tmp_path / "journal.jsonl")
+    destination = S3(client_of(front.url), bucket, "tree", "s3://x", journal, 100_000)
     publish(tree_store, None, destination)
     assert 2 <= most[0] <= 2 + S3.streams
 

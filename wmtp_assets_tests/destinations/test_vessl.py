@@ -19,13 +19,11 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.settings import PYTHON_VARIABLE
 from wmtp_assets.destinations import s3, vessl
-from wmtp_assets.destinations.errors import PublishError
+from wmtp_assets.destinations.destination import open_destination, parse_url
 from wmtp_assets.destinations.listing import MANIFEST
-from wmtp_assets.destinations.location import parse_url
-from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.destinations.vessl import Volume, ask, connect
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.pull import read_listing
@@ -51,7 +49,7 @@ def volume_federate(storage_name, volume_name, federation_type, **kwargs):
     token = types.SimpleNamespace(
         access_key_id="ASIAPLANTED", secret_access_key="planted/secret",
         session_token=f"planted-token-{{number}}",
-        expiration=lives and now + datetime.timedelta(seconds=lives))
+        expiration={expiration})
     return types.SimpleNamespace(
         type="s3", s3_token=token, gcs_token=None, bucket_name={bucket!r}, path="volumes/v1",
         region={region!r}, endpoint={endpoint!r}, force_path_style=True)
@@ -71,7 +69,9 @@ def stub(front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         package.mkdir(parents=True, exist_ok=True)
         (package.parent / "__init__.py").write_text("")
         calls = tmp_path / "calls"
-        fields = {"bucket": bucket, "endpoint": front.url, "region": "us-east-1", **changes}
+        expires = "lives and now + datetime.timedelta(seconds=lives)"
+        fields = {"bucket": bucket, "endpoint": front.url, "region": "us-east-1"}
+        fields |= {"expiration": expires, **changes}
         text = STUB.format(calls=str(calls), action=action, lives=lives, **fields)
         (package / "__init__.py").write_text(text)
         python = tmp_path / "python"
@@ -205,9 +205,8 @@ def test_time_without_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         monkeypatch.setenv("TZ", "KST-9")
         time.tzset()
-        assert volume(expiry_time="2030-01-01T00:00:00").expires() == datetime(
-            2030, 1, 1, tzinfo=UTC
-        )
+        found = volume(expiry_time="2030-01-01T00:00:00").expiry_time
+        assert found == datetime(2030, 1, 1, tzinfo=UTC)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -307,10 +306,11 @@ def test_interpreter_that_is_named_no_more() -> None:
         vessl._credentials(volume(), renew).get_frozen_credentials()
 
 
-def test_time_that_is_none() -> None:
+def test_time_that_is_none(tree_store: Store, stub: Stub) -> None:
     """Nor are secrets shown where an answer is."""
-    with pytest.raises(PublishError, match="credentials expire at soon: no time"):
-        vessl._credentials(volume(expiry_time="soon"), volume)
+    stub(expiration="types.SimpleNamespace(isoformat=lambda: 'soon')")
+    with pytest.raises(PublishError, match="has no good expiry_time: Input should be a valid date"):
+        open_destination(tree_store, str(LOCATION))
     assert "planted" not in repr(volume())
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from wmtp_assets.catalogue.specs import SPEC_OF_COMPONENT
 from wmtp_assets.cli.main import cli
-from wmtp_assets.destinations.location import parse_url
+from wmtp_assets.destinations.destination import parse_url
 from wmtp_assets.documents import pictures
 from wmtp_assets.documents.document import document_of, facts_now
 from wmtp_assets.documents.markdown import FOLDER, code, environment, escape, shown

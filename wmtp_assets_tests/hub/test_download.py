@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +19,9 @@ import pytest
 from wmtp_assets.base.errors import DownloadError, StoreError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository, SplitSpec, load_specs
-from wmtp_assets.hub.download import places_of
+from wmtp_assets.hub.download import RAW, HubOrigin
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.hub.origin import HubOrigin
-from wmtp_assets.hub.pins import Pins, repository_key
-from wmtp_assets.hub.remote import RemoteFile, resolve, wanted_files
+from wmtp_assets.hub.remote import Pins, RemoteFile, repository_key, resolve, wanted_files
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.index import index_repository, read_index
@@ -30,8 +29,9 @@ from wmtp_assets.sample.repositories import index_path
 from wmtp_assets.sample.server import serve
 from wmtp_assets.storage.files import HashedFile, hash_file
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer import patience
+from wmtp_assets.transfer import arrival as arrivals
 from wmtp_assets.transfer.arrival import Arrival
+from wmtp_assets.transfer.places import Places
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import CHUNK, FaultyHub, cut, faulty_hub, files, refuse
 from wmtp_assets_tests.quick import quick
@@ -139,7 +139,7 @@ def test_wrong_bytes_of_the_right_size_are_refused(
 ) -> None:
     """The stock client checks the size only; a bit flipped on the way must not be kept."""
     remote = resolve(at(endpoint), of_files("humaneval", test=name), "main")
-    places = places_of(hub_store, hub_store.catalogue["humaneval_raw"])
+    places = Places(hub_store, hub_store.catalogue["humaneval_raw"], RAW)
     path = tmp_path / "arrived"
     data = bytearray((hub / "datasets" / HUMANEVAL.id / name).read_bytes())
     path.write_bytes(data)
@@ -631,12 +631,14 @@ def test_connection_that_is_lost_a_thousand_times(
 
     spec, size = SPECS["humaneval"], 150 * CHUNK
     write_files(hub / "datasets" / HUMANEVAL.id, {PARQUET: b"rows" * (size // 4)})
-    for module in (file_download, patience):
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=no_wait))
+    for module in (file_download, arrivals):
+        monkeypatch.setattr(
+            module, "time", SimpleNamespace(sleep=no_wait, monotonic=time.monotonic)
+        )
     with serve(hub) as url, faulty_hub(url) as front:
         front.change = files(cut(CHUNK))()
         remote = resolve(at(front.url), spec, "main")
-        places, said = places_of(hub_store, hub_store.catalogue["humaneval_raw"]), []
+        places, said = Places(hub_store, hub_store.catalogue["humaneval_raw"], RAW), []
         origin = HubOrigin(at(front.url), spec.repository, remote.commit, "", "")
         arrival = Arrival(places, origin, lambda size: None, said.append)
         limit = sys.getrecursionlimit()
@@ -652,7 +654,7 @@ def test_connection_that_is_lost_a_thousand_times(
 def test_partials_of_other_files_are_removed(front: FaultyHub, hub_store: Store) -> None:
     """Half of a file that upstream replaced is 13 GB that nobody will ever finish."""
     raw = hub_store.catalogue["humaneval_raw"]
-    partials = places_of(hub_store, raw).partials
+    partials = Places(hub_store, raw, RAW).partials
     write_files(partials, {"0" * 64: b"of another time"})
     hub_store.claim()
     front.change = files(refuse(404, "EntryNotFound", "Entry not found"))()

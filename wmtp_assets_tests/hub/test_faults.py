@@ -21,12 +21,12 @@ from wmtp_assets.base.errors import DownloadError
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.hub import client, endpoint, remote
-from wmtp_assets.hub.pins import Pins, repository_key
+from wmtp_assets.hub.remote import Pins, repository_key
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.server import serve
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer import patience
+from wmtp_assets.transfer import arrival
 from wmtp_assets_tests.hub import faults
 from wmtp_assets_tests.hub.faults import (
     ANSWER_SECONDS,
@@ -64,9 +64,10 @@ materialize(store, store.catalogue[sys.argv[2]])
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that the client and we would have waited; nobody waits."""
     seconds: list[float] = []
-    for module in (_http, file_download, patience):
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=seconds.append))
-    monkeypatch.setattr(patience, "FIRST_WAIT", 0.0)
+    for module in (_http, file_download, arrival):
+        clock = SimpleNamespace(sleep=seconds.append, monotonic=time.monotonic)
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", ANSWER_SECONDS)
     monkeypatch.setattr(remote, "ANSWER_TIMEOUT", ANSWER_SECONDS)
     monkeypatch.setattr(client, "CLIENT_TIMEOUT", ANSWER_SECONDS)

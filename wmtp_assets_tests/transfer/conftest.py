@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,9 +19,8 @@ from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer import patience
-from wmtp_assets.transfer.arrival import Arrival, Partial
-from wmtp_assets.transfer.patience import Interrupted
+from wmtp_assets.transfer import arrival
+from wmtp_assets.transfer.arrival import Arrival, Interrupted, Partial
 from wmtp_assets.transfer.places import ExpectedFile, Places
 
 DATA = bytes(range(256)) * 400
@@ -88,7 +88,8 @@ class Log:
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     """Nobody waits."""
     log = Log()
-    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=log.waits.append))
+    clock = SimpleNamespace(sleep=log.waits.append, monotonic=time.monotonic)
+    monkeypatch.setattr(arrival, "time", clock)
     return log
 
 
@@ -98,7 +99,7 @@ Make = Callable[[Told], Arrival]
 @pytest.fixture
 def arrive(places: Places, log: Log) -> Make:
     """The arrival of files from an origin."""
-    return lambda origin: Arrival(places, origin, log.advance, log.lines.append)
+    return lambda origin: Arrival(places, origin, log.advance, log.lines.append, origin.attempts)
 
 
 def full_disk(*arguments: object) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.storage.files import PART, HashedFile, hash_file
-from wmtp_assets.transfer.patience import FIRST_WAIT, LONGEST_WAIT, Patience
+from wmtp_assets.transfer.arrival import FIRST_WAIT, LONGEST_WAIT, Patience
 from wmtp_assets.transfer.places import ExpectedFile, Places, git_sha1
 from wmtp_assets_tests.transfer.conftest import DATA, Log, Make, Told, expected, full_disk
 

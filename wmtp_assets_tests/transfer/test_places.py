@@ -13,8 +13,14 @@ import pytest
 
 from wmtp_assets.base.errors import DownloadError, StoreError
 from wmtp_assets.transfer import places as module
-from wmtp_assets.transfer.places import Places, ignore, require_space
-from wmtp_assets.transfer.rate import LEAST, last_rate, remember_rate
+from wmtp_assets.transfer.places import (
+    LEAST,
+    Places,
+    ignore,
+    last_rate,
+    remember_rate,
+    require_space,
+)
 from wmtp_assets_tests.transfer.conftest import DATA, Log, expected
 
 OTHER = DATA[::-1]

@@ -12,7 +12,7 @@ from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.settings import ROOT_VARIABLE
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS
 from wmtp_assets.hub.download import known_files
-from wmtp_assets.hub.pins import read_pins
+from wmtp_assets.hub.remote import read_pins
 from wmtp_assets.operations.doctor.condition import Condition
 from wmtp_assets.operations.gc import collect
 from wmtp_assets.operations.plan import plan_raw, space_of

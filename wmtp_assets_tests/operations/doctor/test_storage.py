@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.hub.pins import Pins
+from wmtp_assets.hub.remote import Pins
 from wmtp_assets.kinds.registry import expand, load_catalogue
 from wmtp_assets.operations.doctor import storage
 from wmtp_assets.operations.doctor.condition import Condition
@@ -119,7 +119,7 @@ def test_real_source_that_is_locked(
 ) -> None:
     """wmtp.lock knows the sizes of all files: what is needed is known without a network."""
     from wmtp_assets.hub.download import committed_files
-    from wmtp_assets.hub.pins import repository_key
+    from wmtp_assets.hub.remote import repository_key
 
     known = {}
     for item in store.catalogue:
