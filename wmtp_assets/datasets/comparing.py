@@ -9,11 +9,11 @@ from wmtp_assets.base.progress import Progress, silent
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, short
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, Spec
-from wmtp_assets.datasets.evaluation_tests import RawProblems
 from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.jsonl import read_lines
-from wmtp_assets.datasets.random_access import offsets_file
+from wmtp_assets.datasets.jsonl import offsets_file, read_lines
+from wmtp_assets.datasets.process import raw_shards
 from wmtp_assets.datasets.records import Record, schema_document
+from wmtp_assets.datasets.shard import Shard
 from wmtp_assets.datasets.twin import read_twin, twin_file
 from wmtp_assets.rules.findings import Report, Subject
 from wmtp_assets.rules.reading import read_document
@@ -66,8 +66,8 @@ def progress_of(subject: Subject[Spec], doing: str, size: int) -> Progress:
     return Progress(doing, size, subject.say if size >= LONG else silent)
 
 
-def raw_problems(subject: DatasetSubject, report: Report) -> RawProblems:
-    """The problems of the raw dataset that the subject is made from, hashed.
+def shards_of(subject: DatasetSubject, report: Report) -> tuple[list[Shard], list[str]]:
+    """The shards of the raw dataset that the subject is made from, as :func:`raw_shards` has them.
 
     Raises:
         MissingArtifact, CorruptArtifact, InvalidInput: if they are not as they were committed.
@@ -75,8 +75,8 @@ def raw_problems(subject: DatasetSubject, report: Report) -> RawProblems:
     store = subject.store
     raw = subject.upstream("raw")
     report.goes_on_with(subject, raw.manifest, raw)
-    total = store.manifest(raw).size
-    return RawProblems(store, raw, progress_of(subject, f"reading {raw.key}", total))
+    progress = progress_of(subject, f"reading {raw.key}", store.manifest(raw).size)
+    return raw_shards(store, raw, progress.advance)
 
 
 def count_rows(
@@ -93,8 +93,8 @@ def check_schema_file(
     subject: DatasetSubject, report: Report, name: str, record: type[Record], format_name: str
 ) -> None:
     """A schema file is the one that the record gives."""
-    source = (subject.stated("source", "repo"), subject.stated("source", "revision"))
-    expected = schema_document(record, format_name, *source)
+    source = {key: subject.stated("source", key) for key in ("repo", "revision")}
+    expected = schema_document(record, format_name, source)
     found = read_document(subject, report, name)
     report.require(subject.file(name), expected=expected, found=found)
 

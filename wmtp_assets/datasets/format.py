@@ -7,21 +7,73 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmtp_assets.base.errors import SpecError
+from pydantic import ValidationError
+
+from wmtp_assets.base.errors import InvalidInput, SpecError
+from wmtp_assets.base.model import first_problem
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets import formats
 from wmtp_assets.datasets.parquet import read_batches, rows_of
-from wmtp_assets.datasets.problem import Options, Problem, naming
 from wmtp_assets.datasets.records import AlpacaRecord, EvaluationRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the spec decides about the conversion of one shard.
+
+    Attributes:
+        public_tests: most public tests of a problem in ``input``.
+        evaluation: whether evaluation records are wanted too.
+        problem_ids: of every row of the shard; empty: each row names its own.
+    """
+
+    public_tests: int = 0
+    evaluation: bool = False
+    problem_ids: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One upstream row: a problem, and its solutions as records.
+
+    Attributes:
+        row: its number in the file, from 0.
+        problem_id: unique in its split.
+        records: in upstream's order; they share instruction, input and problem.
+        dropped: solutions that are no records, by reason.
+        evaluation: the problem with its tests, where that was wanted.
+    """
+
+    row: int
+    problem_id: str
+    records: Sequence[AlpacaRecord]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    evaluation: EvaluationRecord | None = None
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Turn what a record or its converter does not allow into an error that names ``place``.
+
+    Raises:
+        InvalidInput: for a ``ValidationError`` inside, naming the field; for a ``ValueError``.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise InvalidInput(f"{place}: {first_problem(error)}") from error
+    except ValueError as error:
+        raise InvalidInput(f"{place}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -82,12 +134,19 @@ class Format:
 def row_by_row(
     convert_row: Callable[[dict[str, Any]], AlpacaRecord],
 ) -> Callable[[Path, int, pa.RecordBatch, Options], Iterator[Problem]]:
-    """A converter of batches from one whose rows are a problem with one solution each."""
+    """A converter of batches from one whose rows are a problem with one solution each.
+
+    Args:
+        convert_row: gets the columns of a row, and its ``problem_id`` where
+            :attr:`Format.problem_ids` names it; what it refuses is a ``ValueError``.
+    """
 
     def convert_batch(
         path: Path, first: int, batch: pa.RecordBatch, options: Options
     ) -> Iterator[Problem]:
         for number, row in enumerate(rows_of(path, first, batch), first):
+            if options.problem_ids:
+                row["problem_id"] = options.problem_ids[number]
             with naming(f"{path}: row {number}"):
                 record = convert_row(row)
             yield Problem(number, record.task_id, [record])

@@ -101,10 +101,12 @@ class PairRecord(Record):
     metadata: PairMetadata
 
 
-def schema_document(
-    record: type[Record], format_name: str, repository: str, revision: str
-) -> Document:
-    """``schema.json``: the JSON Schema of a record, and where the rows come from."""
+def schema_document(record: type[Record], format_name: str, source: Mapping[str, Any]) -> Document:
+    """``schema.json``: the JSON Schema of a record, and where the rows come from.
+
+    Args:
+        source: as a manifest has it.
+    """
     schema = record.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -112,7 +114,7 @@ def schema_document(
         "required_fields": schema["required"],
         "format": format_name,
         "encoding": "JSON Lines, UTF-8, one record per line",
-        "source": {"repository": repository, "revision": revision},
+        "source": {"repository": source["repo"], "revision": source["revision"]},
     }
 
 

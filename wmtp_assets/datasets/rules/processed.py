@@ -27,11 +27,11 @@ from wmtp_assets.datasets.comparing import (
     compare_lines,
     count_rows,
     progress_of,
-    raw_problems,
     rows_of_split,
+    shards_of,
 )
 from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.jsonl import count_lines, read_lines
+from wmtp_assets.datasets.jsonl import count_lines, offsets_file, pack_offsets, read_lines
 from wmtp_assets.datasets.overlap import NGRAM, ngram_index, ngrams, normalized, words
 from wmtp_assets.datasets.parquet import count_parquet_rows
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
@@ -42,7 +42,6 @@ from wmtp_assets.datasets.process import (
     evaluation_file,
     split_file,
 )
-from wmtp_assets.datasets.random_access import offsets_file, pack_offsets
 from wmtp_assets.datasets.records import (
     SHARED,
     EvaluationRecord,
@@ -54,9 +53,9 @@ from wmtp_assets.datasets.records import (
     render_row,
 )
 from wmtp_assets.datasets.shard import MAX_EVALUATION
-from wmtp_assets.datasets.small import small_file
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
+from wmtp_assets.datasets.views import small_file
 from wmtp_assets.rules.findings import Report, Rule, is_there
 from wmtp_assets.rules.reading import has_library
 
@@ -630,9 +629,14 @@ class _Compared:
 
 def check_problems(subject: DatasetSubject, report: Report) -> None:
     """Every problem is one of the raw split; a name that several have is a warning."""
-    raw = raw_problems(subject, report)
+    shards, renamed = shards_of(subject, report)
     for split, name in _split_files(subject).items():
-        known = {problem_id for _, ids in raw.of(split) for problem_id in ids}
+        known = {
+            problem_id
+            for shard in shards
+            if shard.split == split
+            for problem_id in shard.problem_ids
+        }
         for line, batch in columns_of(subject, report, split, ["problem_id"]):
             for row, problem_id in enumerate(batch.column("problem_id").to_pylist()):
                 if problem_id not in known:
@@ -644,8 +648,8 @@ def check_problems(subject: DatasetSubject, report: Report) -> None:
                     )
     file = subject.file(subject.artifact.manifest)
     stated = subject.stated("renamed_problems")
-    report.require(file, expected=raw.renamed, found=stated, place="renamed_problems")
-    for problem_id in raw.renamed:
+    report.require(file, expected=renamed, found=stated, place="renamed_problems")
+    for problem_id in renamed:
         report.add(
             file,
             place=f"renamed_problems: {problem_id}",
@@ -654,7 +658,7 @@ def check_problems(subject: DatasetSubject, report: Report) -> None:
             problem="warning",
             remedy="tell problems apart by problem_id, not by upstream's name",
         )
-    report.note(renamed=raw.renamed)
+    report.note(renamed=renamed)
 
 
 # -- evaluation rows -------------------------------------------------------------------------------
@@ -664,13 +668,16 @@ def check_evaluation(subject: DatasetSubject, report: Report) -> None:
     """The evaluation rows are what the raw problems give, one a problem."""
     spec = subject.spec
     raw = subject.upstream("raw")
-    problems = raw_problems(subject, report)
+    shards, _ = shards_of(subject, report)
     counts = {}
     for split in spec.evaluation:
         expected = (
             render_line(problem)
-            for shard, ids in problems.of(split)
-            for problem in format_of(spec).evaluations(shard.path, spec.public_tests, ids)
+            for shard in shards
+            if shard.split == split
+            for problem in format_of(spec).evaluations(
+                shard.path, spec.public_tests, shard.problem_ids
+            )
         )
         counts[split] = compare_lines(
             subject,

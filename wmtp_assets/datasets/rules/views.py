@@ -8,30 +8,31 @@ from functools import partial
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import parse_object, read_small
-from wmtp_assets.datasets import pairs
 from wmtp_assets.datasets.comparing import (
     DatasetSubject,
     check_schema_file,
     compare_lines,
-    raw_problems,
+    shards_of,
 )
-from wmtp_assets.datasets.evaluation_tests import tests_file, tests_lines
 from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.jsonl import read_lines
-from wmtp_assets.datasets.pairs import pair_lines, pairs_file
+from wmtp_assets.datasets.jsonl import open_jsonl, read_lines
 from wmtp_assets.datasets.process import split_file
-from wmtp_assets.datasets.random_access import open_jsonl
 from wmtp_assets.datasets.records import PairRecord, problem_of
 from wmtp_assets.datasets.shard import MAX_EVALUATION
-from wmtp_assets.datasets.small import (
+from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
+from wmtp_assets.datasets.twin import twin_file
+from wmtp_assets.datasets.views import (
+    PAIRS,
     Stratum,
     describe_sample,
+    pair_lines,
+    pairs_file,
     read_strata,
     sample,
     small_file,
+    tests_file,
+    tests_lines,
 )
-from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
-from wmtp_assets.datasets.twin import twin_file
 from wmtp_assets.rules.findings import Report, Rule, stated
 from wmtp_assets.rules.reading import read_document
 from wmtp_assets.storage.manifest import Document, render
@@ -52,7 +53,7 @@ def check_pairs(subject: DatasetSubject, report: Report) -> None:
             (processed, twin_file(split)),
             "row of the processed split",
         )
-    check_schema_file(subject, report, "schema.json", PairRecord, pairs.FORMAT)
+    check_schema_file(subject, report, "schema.json", PairRecord, PAIRS)
     _check_counts(subject, report, {split: {"rows": count} for split, count in rows.items()})
     report.note(rows=rows)
 
@@ -68,14 +69,14 @@ def _check_counts(subject: DatasetSubject, report: Report, splits: dict[str, Doc
 def check_tests(subject: DatasetSubject, report: Report) -> None:
     """The tests are those of the raw problems, all of them."""
     raw = subject.upstream("raw")
-    problems = raw_problems(subject, report)
+    shards, _ = shards_of(subject, report)
     splits: dict[str, Document] = {}
     for split in subject.spec.processed_splits:
         count = compare_lines(
             subject,
             report,
             tests_file(split),
-            tests_lines(subject.spec, problems.of(split)),
+            tests_lines(subject.spec, [shard for shard in shards if shard.split == split]),
             (raw, raw.manifest),
             "upstream problem",
             MAX_EVALUATION,
