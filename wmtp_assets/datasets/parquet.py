@@ -132,11 +132,11 @@ def _explained(path: Path) -> Iterator[None]:
     reading(path)
     try:
         yield
-    except MemoryError:
-        raise  # pyarrow's own is an ArrowException as well, and says nothing about the file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # pyarrow's own, about damaged pages, has no number
+        # A lack of memory says nothing about the file; pyarrow's own OSError, about damaged pages,
+        # has no number.
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            raise
         text = " ".join(str(error).split())
         raise InvalidInput(f"{path}: not readable as parquet: {text}") from error
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,25 +44,6 @@ _ENCODING = {_DATA: 2, _DATA_V2: 4}
 
 _FROM_DICTIONARY = (2, 8)
 """Encodings of values that stand in the dictionary: PLAIN_DICTIONARY, RLE_DICTIONARY."""
-
-
-@dataclass(frozen=True)
-class _Page:
-    """What the header of a page says.
-
-    Attributes:
-        type: the reader too goes by it, whatever other details there are.
-        size: bytes in memory.
-        packed: bytes in the file, after the header.
-        values: how many, with nulls.
-        is_coded: its values stand in the dictionary.
-    """
-
-    type: int
-    size: int
-    packed: int
-    values: int
-    is_coded: bool
 
 
 def check_pages(path: Path, metadata: pq.FileMetaData, columns: Collection[str]) -> None:
@@ -109,40 +90,23 @@ def _chunk_size(file: int, chunk: pq.ColumnChunkMetaData) -> int:
     size = coded = others = 0
     width = 8.0
     while begin < end:
-        page, begin = _read_page(file, begin)
-        begin += page.packed
-        size += page.size
-        if page.type == _DICTIONARY:
-            width = max(width, page.size / max(page.values, 1))
-        elif page.is_coded:
-            coded += page.values
-        else:
-            others += page.values
-    return max(size, chunk.total_uncompressed_size, int(coded * width) + others * 8)
-
-
-def _read_page(file: int, begin: int) -> tuple[_Page, int]:
-    """The header of the page at ``begin``, and where it ends.
-
-    Raises:
-        ValueError: whatever else stands there.
-    """
-    header, length = _read_header(file, begin)
-    kind = _number(header, 1)
-    details: dict[int, Any] = {}
-    if kind in _DETAILS:
-        found = header.get(_DETAILS[kind])
-        if not isinstance(found, dict):
+        header, length = _read_header(file, begin)
+        kind, of_page = _number(header, 1), _number(header, 2)
+        begin += length + _number(header, 3)
+        size += of_page
+        if kind not in _DETAILS:
+            continue
+        details = header.get(_DETAILS[kind])
+        if not isinstance(details, dict):
             raise ValueError(f"a page's header has no field {_DETAILS[kind]}")
-        details = found
-    page = _Page(
-        type=kind,
-        size=_number(header, 2),
-        packed=_number(header, 3),
-        values=_number(details, 1) if kind in _DETAILS else 0,
-        is_coded=kind in _ENCODING and _number(details, _ENCODING[kind]) in _FROM_DICTIONARY,
-    )
-    return page, begin + length
+        values = _number(details, 1)
+        if kind == _DICTIONARY:
+            width = max(width, of_page / max(values, 1))
+        elif _number(details, _ENCODING[kind]) in _FROM_DICTIONARY:
+            coded += values
+        else:
+            others += values
+    return max(size, chunk.total_uncompressed_size, int(coded * width) + others * 8)
 
 
 def _number(fields: dict[int, Any], field: int) -> int:
@@ -154,58 +118,60 @@ def _number(fields: dict[int, Any], field: int) -> int:
 
 
 def _read_header(file: int, begin: int) -> tuple[dict[int, Any], int]:
-    """The header of the page at ``begin``, and how many bytes it has."""
+    """The header of the page at ``begin``, and how many bytes it has.
+
+    Raises:
+        ValueError: whatever else stands there.
+    """
     for count in _HEADERS:
-        data = os.pread(file, count, begin)
+        data = BytesIO(os.pread(file, count, begin))
         try:
-            return _read_struct(data, 0, _MAX_DEPTH)
+            return _read_struct(data, _MAX_DEPTH), data.tell()
         except IndexError:
-            if len(data) < count:
+            if data.getbuffer().nbytes < count:
                 raise ValueError("a page's header is cut off") from None
     raise ValueError("a page's header is too long")
 
 
-def _read_struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """A thrift struct of numbers, texts, flags and structs, without the texts; where it ends.
+def _read_struct(data: BytesIO, depth: int) -> dict[int, Any]:
+    """A thrift struct of numbers, texts, flags and structs, without the texts.
 
     A field that stands twice is refused: readers skip those of a wrong type, and would see the
     other one.
+
+    Raises:
+        IndexError: if the data ends in it.
+        ValueError: if it is none, or not one of a page's header.
     """
     if not depth:
         raise ValueError("a page's header is nested too deeply")
     fields: dict[int, Any] = {}
     number = 0
-    while head := data[at]:
-        at += 1
-        if head >> 4:
-            number += head >> 4
-        else:
-            number, at = _read_number(data, at)
+    while head := data.read(1)[0]:
+        number = number + (head >> 4) if head >> 4 else _read_number(data)
         if number in fields or not 0 < number < 1 << 15:
             raise ValueError(f"a page's header has field {number} twice, or cannot have it")
         kind = head & 15
         if kind == 12:
-            fields[number], at = _read_struct(data, at, depth - 1)
+            fields[number] = _read_struct(data, depth - 1)
         elif kind in (4, 5, 6):
-            fields[number], at = _read_number(data, at)
+            fields[number] = _read_number(data)
         elif kind == 8:
-            size, at = _read_varint(data, at)
-            at += size
+            data.seek(min(_read_varint(data), _HEADERS[-1]), os.SEEK_CUR)
         elif kind not in (1, 2):  # flags have no bytes
             raise ValueError(f"a page's header has a field of type {kind}")
-    return fields, at + 1
+    return fields
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def _read_varint(data: BytesIO) -> int:
     value = shift = 0
-    while data[at] > 127 and shift < 64:
-        value |= (data[at] & 127) << shift
+    while (byte := data.read(1)[0]) > 127 and shift < 64:
+        value |= (byte & 127) << shift
         shift += 7
-        at += 1
-    return value | data[at] << shift, at + 1
+    return value | byte << shift
 
 
-def _read_number(data: bytes, at: int) -> tuple[int, int]:
+def _read_number(data: BytesIO) -> int:
     """A number, which alternates between signs."""
-    value, at = _read_varint(data, at)
-    return (value >> 1) ^ -(value & 1), at
+    value = _read_varint(data)
+    return (value >> 1) ^ -(value & 1)

@@ -156,8 +156,7 @@ def build_stats(build: Build[DatasetSpec]) -> Document:
         return summarize_split(path, format_of(spec).record, document["max_tokens"])
 
     body = render(summarize(spec, summarized, document))
-    earlier = _earlier_summaries(build)
-    earlier |= dict.fromkeys(_damaged_copies(build, body), body)
+    earlier = _earlier_summaries(build, body)
     newest = newest_summary(earlier)
     if newest is None or earlier[newest] != body:
         # On a clock that went back, today's file would not be the newest: replace that one.
@@ -175,29 +174,21 @@ def build_stats(build: Build[DatasetSpec]) -> Document:
     }
 
 
-def _damaged_copies(build: Build, body: bytes) -> list[str]:
-    """Names under which this very summary was committed."""
+def _earlier_summaries(build: Build[DatasetSpec], body: bytes) -> dict[str, bytes]:
+    """Committed summaries by name; damaged ones are left out, but those that were ``body``."""
     try:
         files = build.store.manifest(build.artifact).files
-    except (MissingArtifact, CorruptArtifact):
-        return []
-    sha256 = hashlib.sha256(body).hexdigest()
-    return [name for name, record in files.items() if record.sha256 == sha256]
-
-
-def _earlier_summaries(build: Build) -> dict[str, bytes]:
-    """Committed summaries by name; damaged ones are left out, they are made again."""
-    try:
-        names = build.store.manifest(build.artifact).files
     except MissingArtifact:
         return {}
     except CorruptArtifact as error:
         build.say(f"left out, all earlier summaries: {error}")
         return {}
-    summaries = {}
-    for name in names:
+    sha256 = hashlib.sha256(body).hexdigest()
+    summaries: dict[str, bytes] = {}
+    for name, record in files.items():
         try:
-            summaries[name] = build.store.read(build.artifact, name)
+            is_body = record.sha256 == sha256
+            summaries[name] = body if is_body else build.store.read(build.artifact, name)
         except (MissingArtifact, CorruptArtifact) as error:
             build.say(f"left out: {error}")
     return summaries
