@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.base.progress import Progress, silent
@@ -99,9 +100,6 @@ def check_schema_file(
     report.require(subject.file(name), expected=expected, found=found)
 
 
-_END = (0, None)
-
-
 def compare_lines(
     subject: DatasetSubject,
     report: Report,
@@ -128,7 +126,7 @@ def compare_lines(
         report.goes_on_with(subject, source[1], source[0])
         wanted = next(lines, None)
         report.goes_on_with(subject, name)
-        number, line = next(found, _END)
+        number, line = next(found, (0, None))
         if wanted is None and line is None:
             return count
         if wanted is None or line is None:
@@ -144,22 +142,20 @@ def compare_lines(
             _tell_difference(report, file, f"line {number}", wanted[:-1], line)
 
 
+def column_of_difference(one: bytes, other: bytes) -> int:
+    """Where two lines that are not the same differ first, from 1."""
+    pairs = zip_longest(one, other)
+    return next(column for column, (a, b) in enumerate(pairs, 1) if a != b)
+
+
 def _tell_difference(report: Report, file: str, place: str, wanted: bytes, line: bytes) -> None:
     try:
         expected, found = parse_object(wanted), parse_object(line)
     except ValueError:
-        column = next(
-            (n for n, (a, b) in enumerate(zip(wanted, line, strict=False)) if a != b),
-            min(len(wanted), len(line)),
-        )
-        around = slice(max(column - 20, 0), column + 40)
-        report.add(
-            file,
-            place=f"{place}, column {column + 1}",
-            expected=short(wanted[around].decode(errors="replace")),
-            found=short(line[around].decode(errors="replace")),
-        )
-        return
+        column = column_of_difference(wanted, line)
+        around = slice(max(column - 21, 0), column + 39)
+        place += f", column {column}"
+        expected, found = (short(text[around].decode(errors="replace")) for text in (wanted, line))
     if found == expected:
         report.add(file, place=place, expected="the line as it is made", found="other spelling")
     report.require(file, expected=expected, found=found, place=place)

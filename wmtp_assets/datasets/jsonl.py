@@ -127,9 +127,6 @@ class JsonLines(Sequence[dict[str, Any]]):
         except (ValueError, RecursionError) as error:
             raise CorruptArtifact(f"{self.path}: row {row}: not JSON: {error}") from error
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[row] for row in range(len(self)))
-
     def __reduce__(self) -> tuple[Any, ...]:
         return open_jsonl, (self.path,)
 

@@ -137,10 +137,11 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
             + ", ".join(renamed[:10])
             + (", …" if len(renamed) > 10 else "")
         )
-    jobs = []
-    for shard in shards:
-        folder = build.scratch / _fingerprint(spec, shard, tokenizer_sha256)
-        jobs.append(Job(shard, spec, tokenizer_path, tokenizer_sha256, folder))
+    keys = (_fingerprint(spec, shard, tokenizer_sha256) for shard in shards)
+    jobs = [
+        Job(shard, spec, tokenizer_path, tokenizer_sha256, build.scratch / key)
+        for shard, key in zip(shards, keys, strict=True)
+    ]
     _remove_others(build.scratch, {job.folder for job in jobs})
     done = {job.folder for job in jobs if read_summary(job.folder) is not None}
     if done:
@@ -301,7 +302,8 @@ class _Joined:
         self._offsets = create(offsets_file(split))
         self._twin = TwinWriter(create(twin_file(split)), twin_schema(record))
         stack.callback(self._twin.abandon)
-        self._index = ProblemIndex(create(problem_index_file(split)).write, is_labelled(record))
+        self._index = ProblemIndex(is_labelled(record))
+        self._index_file = create(problem_index_file(split))
         self._evaluation = (
             create(evaluation_file(split)) if split in build.spec.evaluation else None
         )
@@ -310,7 +312,7 @@ class _Joined:
         """Write the ends of the files."""
         self._offsets.write(pack_offsets([self._size]))
         self._twin.close()
-        self._index.close()
+        self._index_file.write(self._index.close())
 
     def add(self, job: Job, summary: Summary) -> None:
         """Append the part of a shard.
@@ -328,13 +330,14 @@ class _Joined:
                 )
             self._seen.add(problem.problem_id)
             if problem.labels:
-                self._index.add(
+                entry = self._index.add(
                     problem.problem_id,
                     problem.difficulty,
                     self._total.counts["rows"] + problem.first,
                     problem.labels,
                     problem.tokens,
                 )
+                self._index_file.write(entry)
         lengths = array("Q", (job.folder / LENGTHS).read_bytes())
         *begins, self._size = accumulate(lengths, initial=self._size)
         self._offsets.write(pack_offsets(begins))

@@ -39,8 +39,6 @@ from wmtp_assets.storage.files import replace_file
 ROWS, LENGTHS, TWIN = "rows.jsonl", "lengths", "rows.arrow"
 PROBLEMS, EVALUATION, SUMMARY = "problems.jsonl", "evaluation.jsonl", "summary.json"
 
-TOO_LONG = "too_long"
-
 MAX_EVALUATION = 90 << 20
 """Bytes of the line that a problem with all its tests takes, at most."""
 
@@ -153,11 +151,10 @@ def read_summary(folder: Path) -> Summary | None:
     return summary if whole else None
 
 
-def read_problems(folder: Path) -> Iterator[ProblemRows]:
+def read_problems(folder: Path) -> list[ProblemRows]:
     """The problems of a part, in order."""
-    with (folder / PROBLEMS).open("rb") as file:
-        for line in file:
-            yield ProblemRows(**json.loads(line))
+    lines = (folder / PROBLEMS).read_bytes().splitlines()
+    return [ProblemRows(**json.loads(line)) for line in lines]
 
 
 @lru_cache(maxsize=1)
@@ -250,13 +247,12 @@ class _Part:
         instruction, given, *outputs = self._counter.count(texts)
         for record, output in zip(problem.records, outputs, strict=True):
             if instruction + given + output > self._job.spec.max_tokens:
-                self.summary.dropped[TOO_LONG] += 1
+                self.summary.dropped["too_long"] += 1
             else:
                 yield record, (instruction, given, output)
 
     def _flush_twin(self) -> None:
         import pyarrow as pa
 
-        if self._twin:
-            self._ipc.write(pa.RecordBatch.from_pylist(self._twin, self._schema))
-            self._twin = []
+        self._ipc.write(pa.RecordBatch.from_pylist(self._twin, self._schema))
+        self._twin = []

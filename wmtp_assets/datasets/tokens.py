@@ -63,7 +63,9 @@ class TokenCounter:
         known = self._known
         split = [lines(text) for text in texts]
         unknown = list(set(filterfalse(known.__contains__, chain.from_iterable(split))))
-        known.update(zip(unknown, self._count_lines(unknown), strict=True))
+        behind_breaks = self._processor.encode([f"\n{line}" for line in unknown], num_threads=1)
+        lengths = (len(ids) - self._line_break for ids in behind_breaks)
+        known.update(zip(unknown, lengths, strict=True))
         breaks = self._line_break - 1  # without the dummy prefix
         counts = [
             sum(map(known.__getitem__, parts)) + breaks * max(len(parts) - 1, 0) for parts in split
@@ -74,11 +76,6 @@ class TokenCounter:
             if len(line) > MAX_LINE:
                 known.pop(line, None)
         return counts
-
-    def _count_lines(self, unknown: Sequence[str]) -> list[int]:
-        """Tokens of each line where it stands behind a line break."""
-        encoded = self._processor.encode([f"\n{line}" for line in unknown], num_threads=1)
-        return [len(ids) - self._line_break for ids in encoded]
 
 
 def lines(text: str) -> list[str]:

@@ -433,7 +433,7 @@ def _index_of(store: Store, artifact: Artifact, rows: Rows) -> tuple[bytes, byte
     tokens = list(zip(*(counter.count([row[text] for row in rows]) for text in TEXTS), strict=True))
     twin: Rows = []
     written: list[bytes] = []
-    index = ProblemIndex(written.append, is_labelled(record))
+    index = ProblemIndex(is_labelled(record))
     problems = 0
     for problem_id, numbers in groupby(range(len(rows)), key=lambda n: problem_of(rows[n])):
         first, *others = numbers
@@ -441,9 +441,10 @@ def _index_of(store: Store, artifact: Artifact, rows: Rows) -> tuple[bytes, byte
         twin += twin_rows(rows[mine], tokens[mine])
         difficulty = rows[first]["metadata"]["difficulty"]
         labels = [row.get("is_correct") for row in rows[mine]]
-        index.add(problem_id, difficulty, first, labels, [counts[-1] for counts in tokens[mine]])
+        outputs = [counts[-1] for counts in tokens[mine]]
+        written.append(index.add(problem_id, difficulty, first, labels, outputs))
         problems += 1
-    index.close()
+    written.append(index.close())
     return render_twin(pa.Table.from_pylist(twin, twin_schema(record))), b"".join(written), problems
 
 

@@ -19,7 +19,7 @@ from wmtp_assets.datasets.jsonl import open_jsonl, read_lines
 from wmtp_assets.datasets.process import split_file
 from wmtp_assets.datasets.records import PairRecord, problem_of
 from wmtp_assets.datasets.shard import MAX_EVALUATION
-from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
+from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize
 from wmtp_assets.datasets.twin import twin_file
 from wmtp_assets.datasets.views import (
     PAIRS,
@@ -118,32 +118,30 @@ def _check_coverage(
     subject: DatasetSubject, report: Report, split: str, strata: Counter[Stratum], limit: int
 ) -> None:
     """As many problems as there is room for, and every label, stand in a small split."""
-    name = small_file(split)
+    file = subject.file(small_file(split))
     labels = {label for _, label in strata}
     problems = {problem_id for problem_id, _ in strata}
-    covered: set[str] = set()
-    found_labels = set()
-    rows = 0
-    for _, line in read_lines(report.reads(subject, name)):
+    found = Counter[Stratum]()
+    for _, line in read_lines(report.reads(subject, small_file(split))):
         try:
             row = parse_object(line)
-            covered.add(problem_of(row))
-            found_labels.add(row.get("is_correct"))
+            found[problem_of(row), row.get("is_correct")] += 1
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # said by the rule of schemas
-        rows += 1
-    if rows > limit:
-        report.add(subject.file(name), expected=f"at most {limit} rows", found=f"{rows} rows")
+    if found.total() > limit:
+        report.add(file, expected=f"at most {limit} rows", found=f"{found.total()} rows")
+    covered = {problem_id for problem_id, _ in found}
+    found_labels = {label for _, label in found}
     least = min(len(problems), limit // len(labels)) if labels else 0
     if len(covered & problems) < least:
         report.add(
-            subject.file(name),
+            file,
             expected=f"rows of {least} problems or more",
             found=f"rows of {len(covered & problems)}",
         )
     if len(found_labels & labels) < min(len(labels), limit):
         report.add(
-            subject.file(name),
+            file,
             place="is_correct",
             expected=f"{sorted(labels, key=str)}",
             found=f"{sorted(found_labels, key=str)}",
@@ -193,12 +191,7 @@ def _recounted(subject: DatasetSubject, report: Report) -> Document:
             raise InvalidInput(f"no field {'.'.join(keys)}")
     if type(document["max_tokens"]) is not int:
         raise InvalidInput("max_tokens is no number")
-
-    def summarized(split: str) -> Document:
-        path = report.reads(subject, twin_file(split), processed)
-        return summarize_split(path, format_of(spec).record, document["max_tokens"])
-
-    return summarize(spec, summarized, document)
+    return summarize(spec, lambda name: report.reads(subject, name, processed), document)
 
 
 RULES = (
