@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.jsonl import offsets_file, read_lines
 from wmtp_assets.datasets.process import raw_shards
 from wmtp_assets.datasets.records import Record, schema_document
-from wmtp_assets.datasets.shard import Shard
+from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
 from wmtp_assets.datasets.twin import read_twin, twin_file
 from wmtp_assets.rules.findings import Report, Subject
 from wmtp_assets.rules.reading import read_document
@@ -126,20 +126,49 @@ def compare_lines(
         report.goes_on_with(subject, source[1], source[0])
         wanted = next(lines, None)
         report.goes_on_with(subject, name)
-        number, line = next(found, (0, None))
-        if wanted is None and line is None:
-            return count
+        _, line = next(found, (0, None))
         if wanted is None or line is None:
-            report.add(
-                file,
-                place=f"line {count + 1}",
-                expected=f"a line per {origin}",
-                found="no line" if line is None else "a line more",
-            )
+            if wanted is not line:
+                report.add(
+                    file,
+                    place=f"line {count + 1}",
+                    expected=f"a line per {origin}",
+                    found="no line" if line is None else "a line more",
+                )
             return count
         count += 1
         if line + b"\n" != wanted:
-            _tell_difference(report, file, f"line {number}", wanted[:-1], line)
+            _tell_difference(report, file, f"line {count}", wanted[:-1], line)
+
+
+def compare_with_raw(
+    subject: DatasetSubject,
+    report: Report,
+    splits: Iterable[str],
+    file_of: Callable[[str], str],
+    lines_of: Callable[[DatasetSpec, Sequence[Shard]], Iterable[bytes]],
+) -> dict[str, int]:
+    """Compare the files of splits with what their raw shards give; return the lines of each.
+
+    Args:
+        file_of: split → name of its file.
+        lines_of: spec and shards of a split → the lines of its file.
+    """
+    raw = subject.upstream("raw")
+    shards, _ = shards_of(subject, report)
+    counts = {}
+    for split in splits:
+        lines = lines_of(subject.spec, [shard for shard in shards if shard.split == split])
+        counts[split] = compare_lines(
+            subject,
+            report,
+            file_of(split),
+            lines,
+            (raw, raw.manifest),
+            "upstream problem",
+            MAX_EVALUATION,
+        )
+    return counts
 
 
 def column_of_difference(one: bytes, other: bytes) -> int:

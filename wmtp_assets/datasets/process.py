@@ -155,8 +155,7 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
                 mine = [job for job in jobs if job.shard.split == split]
                 for job in mine:
                     joined.add(job, next(parts))
-                joined.finish()
-            splits[split] = joined.describe(mine)
+                splits[split] = joined.finish(mine)
     _write_schemas(build, source)
     return {
         "dataset": spec.folder,
@@ -298,21 +297,14 @@ class _Joined:
         self._total = Summary()
         self._size = 0
         self._seen: set[str] = set()
-        self._rows = create(split_file(split))
+        self._copies = {ROWS: create(split_file(split))}
         self._offsets = create(offsets_file(split))
         self._twin = TwinWriter(create(twin_file(split)), twin_schema(record))
         stack.callback(self._twin.abandon)
         self._index = ProblemIndex(is_labelled(record))
         self._index_file = create(problem_index_file(split))
-        self._evaluation = (
-            create(evaluation_file(split)) if split in build.spec.evaluation else None
-        )
-
-    def finish(self) -> None:
-        """Write the ends of the files."""
-        self._offsets.write(pack_offsets([self._size]))
-        self._twin.close()
-        self._index_file.write(self._index.close())
+        if split in build.spec.evaluation:
+            self._copies[EVALUATION] = create(evaluation_file(split))
 
     def add(self, job: Job, summary: Summary) -> None:
         """Append the part of a shard.
@@ -341,17 +333,17 @@ class _Joined:
         lengths = array("Q", (job.folder / LENGTHS).read_bytes())
         *begins, self._size = accumulate(lengths, initial=self._size)
         self._offsets.write(pack_offsets(begins))
-        _copy(job.folder / ROWS, self._rows)
+        for name, copy in self._copies.items():
+            with (job.folder / name).open("rb") as file:
+                shutil.copyfileobj(file, copy, BLOCK)
         with pa.ipc.open_stream(job.folder / TWIN) as batches:
             for batch in batches:
                 self._twin.write(batch)
-        if self._evaluation is not None:
-            _copy(job.folder / EVALUATION, self._evaluation)
         self._total.counts.update(summary.counts)
         self._total.dropped.update(summary.dropped)
 
-    def describe(self, jobs: Sequence[Job]) -> Document:
-        """What the manifest says about the split.
+    def finish(self, jobs: Sequence[Job]) -> Document:
+        """Write the ends of the files; return what the manifest says about the split.
 
         Args:
             jobs: of its shards.
@@ -366,13 +358,11 @@ class _Joined:
             raise InvalidInput(f"{where}: {found} rows, but the spec pins {pinned}")
         if pinned is None and not found:
             raise InvalidInput(f"{where}: no rows")
+        self._offsets.write(pack_offsets([self._size]))
+        self._twin.close()
+        self._index_file.write(self._index.close())
         return {
             **{name: counts[name] for name in ("upstream_rows", "samples", "rows", "problems")},
             "dropped": dict(sorted(self._total.dropped.items())),
             "crlf_rows": counts["crlf_rows"],
         }
-
-
-def _copy(source: Path, target: HashedFile) -> None:
-    with source.open("rb") as file:
-        shutil.copyfileobj(file, target, BLOCK)

@@ -24,7 +24,7 @@ from wmtp_assets.datasets.comparing import (
     check_schema_file,
     column_of_difference,
     columns_of,
-    compare_lines,
+    compare_with_raw,
     count_rows,
     progress_of,
     rows_of_split,
@@ -52,7 +52,7 @@ from wmtp_assets.datasets.records import (
     problem_of,
     render_line,
 )
-from wmtp_assets.datasets.shard import MAX_EVALUATION
+from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
 from wmtp_assets.datasets.views import small_file
@@ -612,29 +612,15 @@ def check_problems(subject: DatasetSubject, report: Report) -> None:
 
 def check_evaluation(subject: DatasetSubject, report: Report) -> None:
     """The evaluation rows are what the raw problems give, one a problem."""
-    spec = subject.spec
-    raw = subject.upstream("raw")
-    shards, _ = shards_of(subject, report)
-    counts = {}
-    for split in spec.evaluation:
-        expected = (
-            render_line(problem)
-            for shard in shards
-            if shard.split == split
-            for problem in format_of(spec).evaluations(
-                shard.path, spec.public_tests, shard.problem_ids
-            )
-        )
-        counts[split] = compare_lines(
-            subject,
-            report,
-            evaluation_file(split),
-            expected,
-            (raw, raw.manifest),
-            "upstream problem",
-            MAX_EVALUATION,
-        )
+    splits = subject.spec.evaluation
+    counts = compare_with_raw(subject, report, splits, evaluation_file, _evaluation_lines)
     report.note(problems=counts)
+
+
+def _evaluation_lines(spec: DatasetSpec, shards: Iterable[Shard]) -> Iterator[bytes]:
+    for shard in shards:
+        ids = shard.problem_ids
+        yield from map(render_line, format_of(spec).evaluations(shard.path, spec.public_tests, ids))
 
 
 _PROCESSED = ("processed",)

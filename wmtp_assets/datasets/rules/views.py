@@ -12,13 +12,12 @@ from wmtp_assets.datasets.comparing import (
     DatasetSubject,
     check_schema_file,
     compare_lines,
-    shards_of,
+    compare_with_raw,
 )
 from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.jsonl import open_jsonl, read_lines
 from wmtp_assets.datasets.process import split_file
 from wmtp_assets.datasets.records import PairRecord, problem_of
-from wmtp_assets.datasets.shard import MAX_EVALUATION
 from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize
 from wmtp_assets.datasets.twin import twin_file
 from wmtp_assets.datasets.views import (
@@ -68,22 +67,11 @@ def _check_counts(subject: DatasetSubject, report: Report, splits: dict[str, Doc
 
 def check_tests(subject: DatasetSubject, report: Report) -> None:
     """The tests are those of the raw problems, all of them."""
-    raw = subject.upstream("raw")
-    shards, _ = shards_of(subject, report)
-    splits: dict[str, Document] = {}
-    for split in subject.spec.processed_splits:
-        count = compare_lines(
-            subject,
-            report,
-            tests_file(split),
-            tests_lines(subject.spec, [shard for shard in shards if shard.split == split]),
-            (raw, raw.manifest),
-            "upstream problem",
-            MAX_EVALUATION,
-        )
-        splits[split] = {"problems": max(count - 2, 0)}
-    _check_counts(subject, report, splits)
-    report.note(problems={split: item["problems"] for split, item in splits.items()})
+    splits = subject.spec.processed_splits
+    counts = compare_with_raw(subject, report, splits, tests_file, tests_lines)
+    problems = {split: max(count - 2, 0) for split, count in counts.items()}
+    _check_counts(subject, report, {split: {"problems": n} for split, n in problems.items()})
+    report.note(problems=problems)
 
 
 def check_membership(subject: DatasetSubject, report: Report) -> None:
