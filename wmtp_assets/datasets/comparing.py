@@ -1,8 +1,10 @@
-"""How the rules for datasets read rows: JSONL as bytes, the Parquet twin as columns."""
+"""How the rules for datasets read rows, JSONL as bytes and the Parquet twin as columns, and what
+they compare: lines, the same text written otherwise, and runs of words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +12,9 @@ from wmtp_assets.base.progress import Progress, silent
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, short
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, Spec
-from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.jsonl import offsets_file, read_lines
 from wmtp_assets.datasets.process import raw_shards
-from wmtp_assets.datasets.records import Record, schema_document
+from wmtp_assets.datasets.records import Record, format_of, schema_document
 from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
 from wmtp_assets.datasets.twin import read_twin, twin_file
 from wmtp_assets.rules.findings import Report, Subject
@@ -26,6 +27,11 @@ DatasetSubject = Subject[DatasetSpec]
 
 LONG = 64 << 20
 """Bytes whose reading is worth lines of progress."""
+
+NGRAM = 13
+"""Words in a row that two texts do not share by chance."""
+
+_WORD = re.compile(r"\w+")
 
 
 def columns_of(
@@ -173,8 +179,7 @@ def compare_with_raw(
 
 def column_of_difference(one: bytes, other: bytes) -> int:
     """Where two lines that are not the same differ first, from 1."""
-    pairs = zip_longest(one, other)
-    return next(column for column, (a, b) in enumerate(pairs, 1) if a != b)
+    return next(n for n, (a, b) in enumerate(zip_longest(one, other), 1) if a != b)
 
 
 def _tell_difference(report: Report, file: str, place: str, wanted: bytes, line: bytes) -> None:
@@ -188,3 +193,36 @@ def _tell_difference(report: Report, file: str, place: str, wanted: bytes, line:
     if found == expected:
         report.add(file, place=place, expected="the line as it is made", found="other spelling")
     report.require(file, expected=expected, found=found, place=place)
+
+
+# -- texts -----------------------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case; punctuation and white space only separate them."""
+    return _WORD.findall(text.lower())
+
+
+def normalized(text: str) -> str:
+    """A text without what does not change its meaning: case, punctuation, white space."""
+    return " ".join(words(text))
+
+
+def ngrams(text: str) -> Iterator[str]:
+    """Every run of :data:`NGRAM` words of a text."""
+    found = words(text)
+    for begin in range(len(found) - NGRAM + 1):
+        yield " ".join(found[begin : begin + NGRAM])
+
+
+def ngram_index(texts: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
+    """Run of words → the tasks whose texts have it.
+
+    Args:
+        texts: task and text.
+    """
+    index: dict[str, list[str]] = {}
+    for task, text in texts:
+        for ngram in set(ngrams(text)):
+            index.setdefault(ngram, []).append(task)
+    return index

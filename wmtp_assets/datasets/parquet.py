@@ -246,9 +246,8 @@ def check_pages(path: Path, metadata: pq.FileMetaData, columns: Collection[str])
     wanted = [n for n, name in enumerate(names) if name.partition(".")[0] in columns]
     with path.open("rb", buffering=0) as file:
         for group in range(metadata.num_row_groups):
-            row_group = metadata.row_group(group)
             for number in wanted:
-                chunk = row_group.column(number)
+                chunk = metadata.row_group(group).column(number)
                 packed = chunk.total_compressed_size
                 try:
                     size = _chunk_size(file.fileno(), chunk)

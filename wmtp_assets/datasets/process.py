@@ -21,6 +21,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from itertools import accumulate
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from wmtp_assets.base.errors import InvalidInput, StoreError
@@ -28,11 +29,11 @@ from wmtp_assets.base.progress import Progress, Say, human_rows, pace
 from wmtp_assets.base.settings import WORKERS_VARIABLE, read_workers
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.jsonl import offsets_file, pack_offsets
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.records import (
     EvaluationRecord,
+    format_of,
     is_labelled,
     schema_document,
 )
@@ -82,7 +83,7 @@ def raw_files(store: Store, raw: Artifact[DatasetSpec], split: str) -> list[str]
         MissingArtifact, CorruptArtifact: as :meth:`Store.manifest`.
         InvalidInput: if the raw artifact lacks a shard.
     """
-    names = [name.removeprefix("raw/") for name in store.manifest(raw).files]
+    names = (name.removeprefix("raw/") for name in store.manifest(raw).files)
     try:
         return [f"raw/{name}" for name in raw.spec.splits[split].select(names)]
     except ValueError as error:
@@ -111,8 +112,10 @@ def raw_shards(
     if assign is None:
         return shards, []
     ids, renamed = assign((shard.split, shard.path) for shard in shards)
-    named = zip(shards, ids, strict=True)
-    return [replace(shard, problem_ids=tuple(of_rows)) for shard, of_rows in named], renamed
+    return [
+        replace(shard, problem_ids=tuple(of_rows))
+        for shard, of_rows in zip(shards, ids, strict=True)
+    ], renamed
 
 
 def build_processed(build: Build[DatasetSpec]) -> Document:
@@ -241,14 +244,12 @@ def _converted(jobs: Sequence[Job], say: Say) -> Generator[Summary]:
 
 def _end_with_parent() -> None:
     """In a worker: end when the process that started it is killed."""
-    parent = parent_process()
-    if parent is not None:
+    threading.Thread(target=_watch, args=[parent_process()], daemon=True).start()
 
-        def watch() -> None:
-            parent.join()
-            os._exit(1)
 
-        threading.Thread(target=watch, daemon=True).start()
+def _watch(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _told(
@@ -272,8 +273,8 @@ def _told(
             new_rows += summary.counts["rows"]
             new_bytes += job.shard.size
         if new_bytes:
-            seconds = time.monotonic() - started
-            said += ", " + pace(new_rows, new_bytes / total, seconds, human_rows)
+            share, seconds = new_bytes / total, time.monotonic() - started
+            said += f", {pace(new_rows, share, seconds, human_rows)}"
         build.say(said)
         yield summary
 

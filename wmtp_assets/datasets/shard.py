@@ -25,11 +25,13 @@ from typing import IO, Any
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import Options, Problem, format_of
 from wmtp_assets.datasets.records import (
     SHARED,
     AlpacaRecord,
+    Options,
+    Problem,
     RowRenderer,
+    format_of,
     render_line,
 )
 from wmtp_assets.datasets.tokens import TokenCounter
@@ -198,7 +200,6 @@ class _Part:
         """Write the rows of a problem that are short enough."""
         counts = self.summary.counts
         self.summary.dropped.update(problem.dropped)
-        samples = len(problem.records) + sum(problem.dropped.values())
         kept = list(self._short_enough(problem))
         records = [record for record, _ in kept]
         tokens = [of_record for _, of_record in kept]
@@ -230,7 +231,7 @@ class _Part:
             self._files[EVALUATION].write(line)
         counts.update(
             upstream_rows=1,
-            samples=samples,
+            samples=len(problem.records) + sum(problem.dropped.values()),
             rows=len(rows),
             problems=bool(rows),
             crlf_rows=sum("\r\n" in row["output"] for row in rows),

@@ -17,8 +17,7 @@ from typing import Any
 from wmtp_assets.base.clock import utc_now
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.records import Record, is_labelled
+from wmtp_assets.datasets.records import Record, format_of, is_labelled
 from wmtp_assets.datasets.twin import TOKENS, read_twin, twin_file
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document, render
@@ -92,7 +91,8 @@ def summarize_split(path: Path, record: type[Record], max_tokens: int) -> Docume
             of_batch = zip(*(pairs.field(n).to_pylist() for n in (0, 1)), strict=True)
             found[name] += Counter(dict(of_batch))
     near = sum(n for value, n in found["total"].items() if value > max_tokens - NEAR)
-    summary: Document = {
+    labels = found["is_correct"]
+    return {
         "rows": found["total"].total(),
         "problems": len(found["problem_id"]),
         "tokens": {name: distribution(found[name]) for name in FIELDS},
@@ -103,11 +103,8 @@ def summarize_split(path: Path, record: type[Record], max_tokens: int) -> Docume
         "with_tests": found["has_tests"][True],
         "duplicates": found["is_duplicate"][True],
         "contradicted": found["is_contradicted"][True],
+        **({"is_correct": {"true": labels[True], "false": labels[False]}} if labelled else {}),
     }
-    if labelled:
-        labels = found["is_correct"]
-        summary["is_correct"] = {"true": labels[True], "false": labels[False]}
-    return summary
 
 
 def summarize(

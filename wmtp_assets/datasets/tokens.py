@@ -54,8 +54,11 @@ class TokenCounter:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text; memory is bound by :data:`BATCH` of them."""
-        begins = range(0, len(texts), BATCH)
-        return [n for begin in begins for n in self._count(texts[begin : begin + BATCH])]
+        return [
+            count
+            for begin in range(0, len(texts), BATCH)
+            for count in self._count(texts[begin : begin + BATCH])
+        ]
 
     def _count(self, texts: Sequence[str]) -> list[int]:
         if not self.is_memoised:

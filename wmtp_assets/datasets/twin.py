@@ -130,12 +130,10 @@ class TwinWriter:
         import pyarrow as pa
 
         self._waiting = pa.concat_tables([self._waiting, pa.Table.from_batches([batch])])
-        while self._waiting.num_rows >= ROW_GROUP:
-            self._write_group()
+        self._write_groups(ROW_GROUP)
 
     def close(self) -> None:
-        if self._waiting.num_rows:
-            self._write_group()
+        self._write_groups(1)
         self._writer.close()
 
     def abandon(self) -> None:
@@ -143,10 +141,12 @@ class TwinWriter:
         self._sink.is_off = True
         self._writer.close()
 
-    def _write_group(self) -> None:
-        group = self._waiting.slice(0, ROW_GROUP).combine_chunks()
-        self._writer.write_table(group, row_group_size=ROW_GROUP)
-        self._waiting = self._waiting.slice(ROW_GROUP)
+    def _write_groups(self, least: int) -> None:
+        """Write row groups, of ``least`` rows or more, of what waits."""
+        while self._waiting.num_rows >= least:
+            group = self._waiting.slice(0, ROW_GROUP).combine_chunks()
+            self._writer.write_table(group, row_group_size=ROW_GROUP)
+            self._waiting = self._waiting.slice(ROW_GROUP)
 
 
 def read_twin(

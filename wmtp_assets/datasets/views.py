@@ -16,7 +16,6 @@ from pathlib import Path
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.jsonl import offsets_file, open_jsonl
 from wmtp_assets.datasets.process import raw_shards, split_file
 from wmtp_assets.datasets.records import (
@@ -25,6 +24,7 @@ from wmtp_assets.datasets.records import (
     PairRecord,
     Record,
     RowRenderer,
+    format_of,
     is_labelled,
     schema_document,
 )
@@ -244,14 +244,12 @@ def _hash(seed: int, text: str) -> bytes:
 def describe_sample(kept: Mapping[int, Stratum], rows: int) -> Document:
     """What the manifest says about a small split; ``rows`` of the split it is taken from."""
     labels = Counter(label for _, label in kept.values() if label is not None)
-    found: Document = {
+    return {
         "rows": len(kept),
         "of": rows,
         "problems": len({problem_id for problem_id, _ in kept.values()}),
+        **({"correct": labels[True], "incorrect": labels[False]} if labels else {}),
     }
-    if labels:
-        found |= {"correct": labels[True], "incorrect": labels[False]}
-    return found
 
 
 def build_small(build: Build[DatasetSpec]) -> Document:

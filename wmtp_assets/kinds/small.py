@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wmtp_assets.catalogue.artifact import SMALL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import format_of
+from wmtp_assets.datasets.records import format_of
 from wmtp_assets.datasets.views import build_small, small_file
 from wmtp_assets.kinds.kind import Before, Kind, Rows
 

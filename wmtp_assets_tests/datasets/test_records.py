@@ -14,13 +14,13 @@ from pydantic import ValidationError
 
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.datasets import formats
-from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.formats.codecontests import CodeContestsRecord
 from wmtp_assets.datasets.formats.humaneval import HumanEvalMetadata, HumanEvalRecord
 from wmtp_assets.datasets.records import (
     AlpacaRecord,
     EvaluationRecord,
     Record,
+    load_format,
     render_line,
     schema_document,
 )

@@ -25,11 +25,10 @@ import yaml
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import describe_tensors, read_header
-from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.jsonl import offsets_file
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.process import split_file
-from wmtp_assets.datasets.records import is_labelled, problem_of, render_row
+from wmtp_assets.datasets.records import is_labelled, load_format, problem_of, render_row
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, twin_file, twin_rows, twin_schema
 from wmtp_assets.kinds.registry import all_rules, kinds_of, rules_of

@@ -17,15 +17,18 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import short
-from wmtp_assets.datasets.format import Format, Options, Problem, naming
 from wmtp_assets.datasets.parquet import read_batches, read_rows, read_table, rows_of, values_of
 from wmtp_assets.datasets.records import (
     TEST_KINDS,
     AlpacaRecord,
     EvaluationMetadata,
     EvaluationRecord,
+    Format,
+    Options,
+    Problem,
     Record,
     Tests,
+    naming,
 )
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from wmtp_assets.base.strict_json import short
-from wmtp_assets.datasets.format import Format, row_by_row
 from wmtp_assets.datasets.parquet import count_parquet_rows
-from wmtp_assets.datasets.records import AlpacaRecord, ProblemMetadata
+from wmtp_assets.datasets.records import AlpacaRecord, Format, ProblemMetadata, row_by_row
 
 _FINAL_ANSWER = re.compile(r"#### (-?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?) *")
 

@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,19 +20,22 @@ from wmtp_assets.base.strict_json import MAX_SIZE, check_values, parse_object
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.comparing import (
+    NGRAM,
     DatasetSubject,
     check_schema_file,
     column_of_difference,
     columns_of,
     compare_with_raw,
     count_rows,
+    ngram_index,
+    ngrams,
+    normalized,
     progress_of,
     rows_of_split,
     shards_of,
+    words,
 )
-from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.jsonl import count_lines, offsets_file, pack_offsets, read_lines
-from wmtp_assets.datasets.overlap import NGRAM, ngram_index, ngrams, normalized, words
 from wmtp_assets.datasets.parquet import count_parquet_rows
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.process import (
@@ -48,6 +51,7 @@ from wmtp_assets.datasets.records import (
     EvaluationRecord,
     Record,
     RowRenderer,
+    format_of,
     is_labelled,
     problem_of,
     render_line,
@@ -169,8 +173,7 @@ def check_row_count(subject: DatasetSubject, report: Report) -> None:
     file = subject.file(subject.artifact.manifest)
     counts: dict[str, int] = {}
     for split, name in _split_files(subject).items():
-        found = count_lines(report.reads(subject, name))
-        counts[split] = found
+        found = counts[split] = count_lines(report.reads(subject, name))
         dropped = _dropped(subject, report, split)
         rows, samples, others = _upstream(subject, report, split)
         if samples is None:
@@ -249,9 +252,10 @@ def check_upstream_counts(subject: DatasetSubject, report: Report) -> None:
             continue
         found = {"problems": subject.stated("splits", split, "upstream_rows")}
         if not with_tests:
-            labels: Counter[bool] = Counter()
-            for _, batch in columns_of(subject, report, split, ["is_correct"]):
-                labels.update(batch.column("is_correct").to_pylist())
+            batches = columns_of(subject, report, split, ["is_correct"])
+            labels = Counter(
+                chain.from_iterable(batch.column("is_correct").to_pylist() for _, batch in batches)
+            )
             found |= {"correct": labels[True], "incorrect": labels[False]}
         report.note(**{split: found})
         expected = split_spec.expected.model_dump()
@@ -326,29 +330,26 @@ def check_splits(subject: DatasetSubject, report: Report) -> None:
     owner: dict[tuple[str, str], str] = {}
     counts = Counter[str]()
     for split in largest_last:
-        is_last = split == largest_last[-1]
-        told: set[str] = set()
+        told: set[tuple[str, str]] = set()
         for line, task_id, problem_id in rows_of_split(
             subject, report, split, ["task_id", "problem_id"]
         ):
             counts[split] += 1
-            same_task = owner.get(("task_id", task_id), split)
-            same_problem = owner.get(("problem", problem_id), split)
-            file = subject.file(names[split])
-            if same_task != split:
-                _tell_shared(report, file, line, "task_id", same_task, task_id)
-            elif same_problem != split and problem_id not in told:
-                told.add(problem_id)
-                _tell_shared(report, file, line, "problem", same_problem, problem_id)
-            if not is_last:
+            for claim in (("task_id", task_id), ("problem", problem_id)):
+                other = owner.get(claim, split)
+                if other != split and claim not in told:
+                    told.add(claim)
+                    _tell_shared(report, subject.file(names[split]), line, *claim, other)
+                    break
+            if split != largest_last[-1]:  # nothing is compared with those of the last
                 owner.setdefault(("task_id", task_id), split)
             owner.setdefault(("problem", problem_id), split)
     for split in subject.spec.evaluation:
-        file = subject.file(evaluation_file(split))
         for line, problem_id, _ in _evaluated(subject, report, split):
-            other = owner.setdefault(("problem", problem_id), split)
+            claim = "problem", problem_id
+            other = owner.setdefault(claim, split)
             if other != split:
-                _tell_shared(report, file, line, "problem", other, problem_id)
+                _tell_shared(report, subject.file(evaluation_file(split)), line, *claim, other)
     report.note(rows=dict(counts))
 
 
@@ -366,7 +367,7 @@ def _evaluated(
         yield line, record.task_id, record.instruction
 
 
-def _tell_shared(report: Report, file: str, line: int, what: str, other: str, found: str) -> None:
+def _tell_shared(report: Report, file: str, line: int, what: str, found: str, other: str) -> None:
     report.add(
         file,
         place=f"line {line}",
@@ -419,11 +420,8 @@ def check_contamination(subject: DatasetSubject, report: Report) -> None:
     """No row of ``train`` shares :data:`NGRAM` words in a row with an evaluation problem."""
     texts: list[tuple[str, str]] = []
     compared = []
-    catalogue = subject.store.catalogue
-    held_out = (
-        (one, split) for one in catalogue.of_kind("processed") for split in one.spec.held_out
-    )
-    for artifact, split in held_out:
+    processed = subject.store.catalogue.of_kind("processed")
+    for artifact, split in ((one, split) for one in processed for split in one.spec.held_out):
         if not is_there(subject.store.path(artifact, twin_file(split))):
             report.note(**{artifact.key: "is not here: not compared"})
             continue
@@ -506,7 +504,6 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
 
     record = format_of(subject.spec).record
     columns = twin_schema(record).names
-    fields = list(record.model_fields)
     render = RowRenderer(*SHARED)
     file = subject.file(twin_file(split))
     lines = read_lines(report.reads(subject, split_file(split)))
@@ -522,7 +519,7 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
         for problem_id, group in groupby(named, key=lambda item: item[1]["problem_id"]):
             problems += 1
             rows = list(group)
-            base = [{name: row[name] for name in fields} for _, row in rows]
+            base = [{name: row[name] for name in record.model_fields} for _, row in rows]
             tokens = [[row[name] for name in TOKENS] for _, row in rows]
             for (line, row), made, plain in zip(rows, twin_rows(base, tokens), base, strict=True):
                 report.goes_on_with(subject, split_file(split))
@@ -560,8 +557,8 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
     report.goes_on_with(subject, split_file(split))
     if next(lines, None) is not None:
         report.add(file, expected="a row per line of the JSONL", found="more lines")
-    found_columns = pq.read_schema(report.reads(subject, twin_file(split))).names
-    report.require(file, expected=columns, found=found_columns, place="columns")
+    schema = pq.read_schema(report.reads(subject, twin_file(split)))
+    report.require(file, expected=columns, found=schema.names, place="columns")
     report.require(
         subject.file(subject.artifact.manifest),
         expected={"problems": problems, "crlf_rows": crlf_rows},
@@ -593,8 +590,8 @@ def check_problems(subject: DatasetSubject, report: Report) -> None:
                     found=problem_id,
                 )
     file = subject.file(subject.artifact.manifest)
-    stated = subject.stated("renamed_problems")
-    report.require(file, expected=renamed, found=stated, place="renamed_problems")
+    place = "renamed_problems"
+    report.require(file, expected=renamed, found=subject.stated(place), place=place)
     for problem_id in renamed:
         report.add(
             file,
@@ -619,8 +616,10 @@ def check_evaluation(subject: DatasetSubject, report: Report) -> None:
 
 def _evaluation_lines(spec: DatasetSpec, shards: Iterable[Shard]) -> Iterator[bytes]:
     for shard in shards:
-        ids = shard.problem_ids
-        yield from map(render_line, format_of(spec).evaluations(shard.path, spec.public_tests, ids))
+        yield from map(
+            render_line,
+            format_of(spec).evaluations(shard.path, spec.public_tests, shard.problem_ids),
+        )
 
 
 _PROCESSED = ("processed",)

@@ -14,10 +14,9 @@ from wmtp_assets.datasets.comparing import (
     compare_lines,
     compare_with_raw,
 )
-from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.jsonl import open_jsonl, read_lines
 from wmtp_assets.datasets.process import split_file
-from wmtp_assets.datasets.records import PairRecord, problem_of
+from wmtp_assets.datasets.records import PairRecord, format_of, problem_of
 from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize
 from wmtp_assets.datasets.twin import twin_file
 from wmtp_assets.datasets.views import (

@@ -14,9 +14,8 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.datasets.format import Options, load_format
 from wmtp_assets.datasets.formats.gsm8k import COLUMNS, Gsm8kRecord, final_answer, problem_ids
-from wmtp_assets.datasets.records import schema_document
+from wmtp_assets.datasets.records import Options, load_format, schema_document
 from wmtp_assets.sample import gsm8k
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.rows import read_jsonl
