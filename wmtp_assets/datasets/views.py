@@ -218,15 +218,15 @@ def sample(
     quotas = _quotas(Counter(stratum for _, stratum in rows()), limit, seed)
     kept: dict[Stratum, list[tuple[int, int]]] = defaultdict(list)
     for number, (task_id, stratum) in enumerate(rows()):
-        heap = kept[stratum]  # of the smallest hashes, the largest first
-        heapq.heappush(heap, (-int.from_bytes(_hash(seed, task_id), "big"), number))
-        if len(heap) > quotas[stratum]:
-            heapq.heappop(heap)
+        if stratum in quotas:
+            heap = kept[stratum]  # of the smallest hashes, the largest first
+            push = heapq.heappush if len(heap) < quotas[stratum] else heapq.heappushpop
+            push(heap, (-int.from_bytes(_hash(seed, task_id), "big"), number))
     return dict(sorted((number, stratum) for stratum in kept for _, number in kept[stratum]))
 
 
 def _quotas(sizes: Counter[Stratum], limit: int, seed: int) -> Counter[Stratum]:
-    """How many rows of each stratum are taken."""
+    """How many rows of each stratum are taken; those of which none is are left out."""
     order = sorted(sizes, key=lambda stratum: (_hash(seed, stratum[0]), stratum[1] is False))
     firsts = {label: (problem_id, label) for problem_id, label in reversed(order)}
     order.sort(key=lambda stratum: firsts[stratum[1]] != stratum)

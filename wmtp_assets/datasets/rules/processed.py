@@ -77,19 +77,18 @@ def _split_files(subject: DatasetSubject) -> dict[str, str]:
 
 def check_schema(subject: DatasetSubject, report: Report) -> None:
     """Every row is a record of the dataset's schema, and no task_id stands twice."""
-    spec = subject.spec
-    record = format_of(spec).record
+    record = format_of(subject.spec).record
     rows = Counter[str]()
     for name in _split_files(subject).values():
         _tell_repeated(report, subject.file(name), _valid_rows(subject, report, name, record, rows))
     report.note(rows=rows.total())
     if SCHEMA in subject.manifest.files:
         check_schema_file(subject, report, SCHEMA, record, FORMAT)
-        for split in spec.evaluation:
+        for split in subject.spec.evaluation:
             name = evaluation_file(split)
             for number, line in read_lines(report.reads(subject, name), MAX_EVALUATION):
                 _validated(subject, report, name, number, line, EvaluationRecord, MAX_EVALUATION)
-        if spec.evaluation:
+        if subject.spec.evaluation:
             check_schema_file(subject, report, EVALUATION_SCHEMA, EvaluationRecord, "evaluation")
 
 
