@@ -258,9 +258,9 @@ def preload() -> None:
     import pyarrow.parquet
     import sentencepiece
 
-    from wmtp_assets.datasets import process, small, stats
+    from wmtp_assets.datasets import process, stats, views
 
-    assert all((pyarrow.parquet, sentencepiece, process, small, stats))
+    assert all((pyarrow.parquet, sentencepiece, process, stats, views))
 
 
 # -- measuring -------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ imports neither Dagster nor torch.
 
 from wmtp_assets.catalogue.specs import usable_for
 from wmtp_assets.checkpoints.load import load_state_dict
-from wmtp_assets.datasets.random_access import JsonLines, open_jsonl
+from wmtp_assets.datasets.jsonl import JsonLines, open_jsonl
 from wmtp_assets.operations.load_dataset import load_dataset
 
 __all__ = ["JsonLines", "load_dataset", "load_state_dict", "open_jsonl", "usable_for"]

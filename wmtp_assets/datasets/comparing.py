@@ -1,19 +1,21 @@
-"""How the rules for datasets read rows: JSONL as bytes, the Parquet twin as columns."""
+"""How the rules for datasets read rows, JSONL as bytes and the Parquet twin as columns, and what
+they compare: lines, the same text written otherwise, and runs of words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.base.progress import Progress, silent
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, short
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, Spec
-from wmtp_assets.datasets.evaluation_tests import RawProblems
-from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.jsonl import read_lines
-from wmtp_assets.datasets.random_access import offsets_file
-from wmtp_assets.datasets.records import Record, schema_document
+from wmtp_assets.datasets.jsonl import offsets_file, read_lines
+from wmtp_assets.datasets.process import raw_shards
+from wmtp_assets.datasets.records import Record, format_of, schema_document
+from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
 from wmtp_assets.datasets.twin import read_twin, twin_file
 from wmtp_assets.rules.findings import Report, Subject
 from wmtp_assets.rules.reading import read_document
@@ -25,6 +27,11 @@ DatasetSubject = Subject[DatasetSpec]
 
 LONG = 64 << 20
 """Bytes whose reading is worth lines of progress."""
+
+NGRAM = 13
+"""Words in a row that two texts do not share by chance."""
+
+_WORD = re.compile(r"\w+")
 
 
 def columns_of(
@@ -66,8 +73,8 @@ def progress_of(subject: Subject[Spec], doing: str, size: int) -> Progress:
     return Progress(doing, size, subject.say if size >= LONG else silent)
 
 
-def raw_problems(subject: DatasetSubject, report: Report) -> RawProblems:
-    """The problems of the raw dataset that the subject is made from, hashed.
+def shards_of(subject: DatasetSubject, report: Report) -> tuple[list[Shard], list[str]]:
+    """The shards of the raw dataset that the subject is made from, as :func:`raw_shards` has them.
 
     Raises:
         MissingArtifact, CorruptArtifact, InvalidInput: if they are not as they were committed.
@@ -75,8 +82,8 @@ def raw_problems(subject: DatasetSubject, report: Report) -> RawProblems:
     store = subject.store
     raw = subject.upstream("raw")
     report.goes_on_with(subject, raw.manifest, raw)
-    total = store.manifest(raw).size
-    return RawProblems(store, raw, progress_of(subject, f"reading {raw.key}", total))
+    progress = progress_of(subject, f"reading {raw.key}", store.manifest(raw).size)
+    return raw_shards(store, raw, progress.advance)
 
 
 def count_rows(
@@ -93,13 +100,10 @@ def check_schema_file(
     subject: DatasetSubject, report: Report, name: str, record: type[Record], format_name: str
 ) -> None:
     """A schema file is the one that the record gives."""
-    source = (subject.stated("source", "repo"), subject.stated("source", "revision"))
-    expected = schema_document(record, format_name, *source)
+    source = {key: subject.stated("source", key) for key in ("repo", "revision")}
+    expected = schema_document(record, format_name, source)
     found = read_document(subject, report, name)
     report.require(subject.file(name), expected=expected, found=found)
-
-
-_END = (0, None)
 
 
 def compare_lines(
@@ -128,38 +132,97 @@ def compare_lines(
         report.goes_on_with(subject, source[1], source[0])
         wanted = next(lines, None)
         report.goes_on_with(subject, name)
-        number, line = next(found, _END)
-        if wanted is None and line is None:
-            return count
+        _, line = next(found, (0, None))
         if wanted is None or line is None:
-            report.add(
-                file,
-                place=f"line {count + 1}",
-                expected=f"a line per {origin}",
-                found="no line" if line is None else "a line more",
-            )
+            if wanted is not line:
+                report.add(
+                    file,
+                    place=f"line {count + 1}",
+                    expected=f"a line per {origin}",
+                    found="no line" if line is None else "a line more",
+                )
             return count
         count += 1
         if line + b"\n" != wanted:
-            _tell_difference(report, file, f"line {number}", wanted[:-1], line)
+            _tell_difference(report, file, f"line {count}", wanted[:-1], line)
+
+
+def compare_with_raw(
+    subject: DatasetSubject,
+    report: Report,
+    splits: Iterable[str],
+    file_of: Callable[[str], str],
+    lines_of: Callable[[DatasetSpec, Sequence[Shard]], Iterable[bytes]],
+) -> dict[str, int]:
+    """Compare the files of splits with what their raw shards give; return the lines of each.
+
+    Args:
+        file_of: split → name of its file.
+        lines_of: spec and shards of a split → the lines of its file.
+    """
+    raw = subject.upstream("raw")
+    shards, _ = shards_of(subject, report)
+    counts = {}
+    for split in splits:
+        lines = lines_of(subject.spec, [shard for shard in shards if shard.split == split])
+        counts[split] = compare_lines(
+            subject,
+            report,
+            file_of(split),
+            lines,
+            (raw, raw.manifest),
+            "upstream problem",
+            MAX_EVALUATION,
+        )
+    return counts
+
+
+def column_of_difference(one: bytes, other: bytes) -> int:
+    """Where two lines that are not the same differ first, from 1."""
+    return next(n for n, (a, b) in enumerate(zip_longest(one, other), 1) if a != b)
 
 
 def _tell_difference(report: Report, file: str, place: str, wanted: bytes, line: bytes) -> None:
     try:
         expected, found = parse_object(wanted), parse_object(line)
     except ValueError:
-        column = next(
-            (n for n, (a, b) in enumerate(zip(wanted, line, strict=False)) if a != b),
-            min(len(wanted), len(line)),
-        )
-        around = slice(max(column - 20, 0), column + 40)
-        report.add(
-            file,
-            place=f"{place}, column {column + 1}",
-            expected=short(wanted[around].decode(errors="replace")),
-            found=short(line[around].decode(errors="replace")),
-        )
-        return
+        column = column_of_difference(wanted, line)
+        around = slice(max(column - 21, 0), column + 39)
+        place += f", column {column}"
+        expected, found = (short(text[around].decode(errors="replace")) for text in (wanted, line))
     if found == expected:
         report.add(file, place=place, expected="the line as it is made", found="other spelling")
     report.require(file, expected=expected, found=found, place=place)
+
+
+# -- texts -----------------------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case; punctuation and white space only separate them."""
+    return _WORD.findall(text.lower())
+
+
+def normalized(text: str) -> str:
+    """A text without what does not change its meaning: case, punctuation, white space."""
+    return " ".join(words(text))
+
+
+def ngrams(text: str) -> Iterator[str]:
+    """Every run of :data:`NGRAM` words of a text."""
+    found = words(text)
+    for begin in range(len(found) - NGRAM + 1):
+        yield " ".join(found[begin : begin + NGRAM])
+
+
+def ngram_index(texts: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
+    """Run of words → the tasks whose texts have it.
+
+    Args:
+        texts: task and text.
+    """
+    index: dict[str, list[str]] = {}
+    for task, text in texts:
+        for ngram in set(ngrams(text)):
+            index.setdefault(ngram, []).append(task)
+    return index

@@ -19,7 +19,8 @@ written and compared without holding it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 
 def problem_index_file(split: str) -> str:
@@ -28,18 +29,27 @@ def problem_index_file(split: str) -> str:
 
 
 class ProblemIndex:
-    """Writes a problem index, problem by problem.
+    """The bytes of a problem index, problem by problem.
 
     Args:
-        write: takes the bytes.
         is_labelled: whether rows say if they are correct.
     """
 
-    def __init__(self, write: Callable[[bytes], object], is_labelled: bool) -> None:
-        self._write, self._is_labelled = write, is_labelled
-        self._problems = self._valid = self._pairs = 0
-        self._correct = self._total = 0
-        write(b'{"problem_index_map": {')
+    def __init__(self, is_labelled: bool) -> None:
+        self._is_labelled = is_labelled
+        self._before = '{"problem_index_map": {'
+        self._stats = Counter(
+            {
+                "total": 0,
+                "correct": 0,
+                "incorrect": 0,
+                "n_problems": 0,
+                "n_valid_problems": 0,
+                "total_possible_pairs": 0,
+            }
+            if is_labelled
+            else {"total": 0, "n_problems": 0}
+        )
 
     def add(
         self,
@@ -48,8 +58,8 @@ class ProblemIndex:
         first: int,
         labels: Sequence[bool | None],
         tokens: Sequence[int],
-    ) -> None:
-        """Write the next problem.
+    ) -> bytes:
+        """The next problem.
 
         Args:
             first: number of its first row; the others follow.
@@ -65,28 +75,21 @@ class ProblemIndex:
             entry |= {f"{name}_indices": [first + n for n in rows[name]] for name in rows}
             entry |= {f"{name}_token_lengths": [tokens[n] for n in rows[name]] for name in rows}
             right, wrong = map(len, rows.values())
-            self._correct += right
-            self._pairs += right * wrong
-            self._valid += bool(right and wrong)
+            self._stats.update(
+                correct=right,
+                incorrect=wrong,
+                n_valid_problems=bool(right and wrong),
+                total_possible_pairs=right * wrong,
+            )
         else:
             entry["indices"] = list(range(first, first + len(labels)))
             entry["token_lengths"] = list(tokens)
-        comma = b"," if self._problems else b""
-        key = json.dumps(problem_id, ensure_ascii=False)
-        self._write(comma + f"\n{key}: {json.dumps(entry, ensure_ascii=False)}".encode())
-        self._problems += 1
-        self._total += len(labels)
+        self._stats.update(total=len(labels), n_problems=1)
+        before, self._before = self._before, ","
+        line = json.dumps({problem_id: entry}, ensure_ascii=False)[1:-1]
+        return f"{before}\n{line}".encode()
 
-    def close(self) -> None:
-        """Write the end."""
-        stats: dict[str, int] = {"total": self._total, "n_problems": self._problems}
-        if self._is_labelled:
-            stats = {
-                "total": self._total,
-                "correct": self._correct,
-                "incorrect": self._total - self._correct,
-                "n_problems": self._problems,
-                "n_valid_problems": self._valid,
-                "total_possible_pairs": self._pairs,
-            }
-        self._write(f'\n}},\n"stats": {json.dumps(stats)}}}\n'.encode())
+    def close(self) -> bytes:
+        """The end."""
+        before = "" if self._stats["n_problems"] else self._before
+        return f'{before}\n}},\n"stats": {json.dumps(self._stats)}}}\n'.encode()

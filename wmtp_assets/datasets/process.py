@@ -13,29 +13,27 @@ import shutil
 import threading
 import time
 from array import array
-from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import accumulate
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from wmtp_assets.base.errors import InvalidInput, StoreError
 from wmtp_assets.base.progress import Progress, Say, human_rows, pace
 from wmtp_assets.base.settings import WORKERS_VARIABLE, read_workers
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.catalogue.specs import DatasetSpec, SplitSpec
-from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.problem import Options
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.jsonl import offsets_file, pack_offsets
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
-from wmtp_assets.datasets.random_access import offsets_file, pack_offsets
 from wmtp_assets.datasets.records import (
     EvaluationRecord,
-    Record,
+    format_of,
     is_labelled,
     schema_document,
 )
@@ -45,6 +43,7 @@ from wmtp_assets.datasets.shard import (
     ROWS,
     TWIN,
     Job,
+    Shard,
     Summary,
     convert_shard,
     read_problems,
@@ -77,52 +76,46 @@ def evaluation_file(split: str) -> str:
     return f"processed/{split}_eval.jsonl"
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One raw file of a split."""
+def raw_files(store: Store, raw: Artifact[DatasetSpec], split: str) -> list[str]:
+    """Names in the raw artifact of the shards of a split, in order.
 
-    split: str
-    path: Path
-    size: int
-    sha256: str
+    Raises:
+        MissingArtifact, CorruptArtifact: as :meth:`Store.manifest`.
+        InvalidInput: if the raw artifact lacks a shard.
+    """
+    names = (name.removeprefix("raw/") for name in store.manifest(raw).files)
+    try:
+        return [f"raw/{name}" for name in raw.spec.splits[split].select(names)]
+    except ValueError as error:
+        raise InvalidInput(f"{store.folder(raw) / 'raw'} {error}") from error
 
 
 def raw_shards(
-    store: Store, raw: Artifact[DatasetSpec], advance: Callable[[int], None] = lambda size: None
-) -> list[Shard]:
-    """The shards of every processed split in order, hashed against the manifest.
+    store: Store, raw: Artifact[DatasetSpec], advance: Callable[[int], None]
+) -> tuple[list[Shard], list[str]]:
+    """The shards of every processed split in order, hashed against the manifest, and the
+    problem_ids that are not upstream's name: another problem has it.
 
     Raises:
         MissingArtifact, CorruptArtifact: as :meth:`Store.verify_file`.
         InvalidInput: if the raw artifact lacks a shard.
     """
-    spec = raw.spec
-    files = store.manifest(raw).files
-    names = [name.removeprefix("raw/") for name in files]
-    shards = []
-    for split, split_spec in spec.processed_splits.items():
-        try:
-            selected = split_spec.select(names)
-        except ValueError as error:
-            raise InvalidInput(f"{store.folder(raw) / 'raw'} {error}") from error
-        for name in selected:
-            path = store.verify_file(raw, f"raw/{name}", advance)
-            record = files[f"raw/{name}"]
-            shards.append(Shard(split, path, record.size, record.sha256))
-    return shards
-
-
-def problem_ids(
-    spec: DatasetSpec, shards: Sequence[Shard]
-) -> tuple[Sequence[Sequence[str]], list[str]]:
-    """The problem_ids of the rows of each shard, and those that are not upstream's names.
-
-    Empty where each row names itself.
-    """
+    spec, records = raw.spec, store.manifest(raw).files
+    shards = [
+        Shard(
+            split, store.verify_file(raw, name, advance), records[name].size, records[name].sha256
+        )
+        for split in spec.processed_splits
+        for name in raw_files(store, raw, split)
+    ]
     assign = format_of(spec).problem_ids
     if assign is None:
-        return [()] * len(shards), []
-    return assign((shard.split, shard.path) for shard in shards)
+        return shards, []
+    ids, renamed = assign((shard.split, shard.path) for shard in shards)
+    return [
+        replace(shard, problem_ids=tuple(of_rows))
+        for shard, of_rows in zip(shards, ids, strict=True)
+    ], renamed
 
 
 def build_processed(build: Build[DatasetSpec]) -> Document:
@@ -138,40 +131,35 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
     raw, tokenizer = build.upstream("raw"), build.upstream("tokenizer")
     tokenizer_path = store.verify_file(tokenizer, "tokenizer.model")
     tokenizer_sha256 = store.manifest(tokenizer).files["tokenizer.model"].sha256
-    total = sum(record.size for record in store.manifest(raw).files.values())
-    shards = raw_shards(store, raw, Progress(f"verifying {raw.key}", total, build.say).advance)
-    ids, renamed = problem_ids(spec, shards)
+    total, source = store.manifest(raw).size, store.manifest(raw).document["source"]
+    progress = Progress(f"verifying {raw.key}", total, build.say)
+    shards, renamed = raw_shards(store, raw, progress.advance)
     if renamed:
         build.say(
             f"{spec.name}: {len(renamed)} problems have the name of another: they are called "
             + ", ".join(renamed[:10])
             + (", …" if len(renamed) > 10 else "")
         )
-    jobs = []
-    for shard, of_rows in zip(shards, ids, strict=True):
-        options = Options(spec.public_tests, shard.split in spec.evaluation, tuple(of_rows))
-        key = _fingerprint(spec, shard, tokenizer_sha256, options)
-        folder = build.scratch / key
-        jobs.append(Job(shard.path, spec, tokenizer_path, tokenizer_sha256, folder, options))
+    keys = (_fingerprint(spec, shard, tokenizer_sha256) for shard in shards)
+    jobs = [
+        Job(shard, spec, tokenizer_path, tokenizer_sha256, build.scratch / key)
+        for shard, key in zip(shards, keys, strict=True)
+    ]
     _remove_others(build.scratch, {job.folder for job in jobs})
-    done = {n for n, job in enumerate(jobs) if read_summary(job.folder) is not None}
+    done = {job.folder for job in jobs if read_summary(job.folder) is not None}
     if done:
         build.say(f"{build.artifact.key}: {len(done)} of {len(jobs)} shards are done already")
     splits: Document = {}
-    with _converted(jobs, build.say) as parts:
-        progress = _SampleProgress(build, shards, done)
-        for split, split_spec in spec.processed_splits.items():
-            mine = [n for n, shard in enumerate(shards) if shard.split == split]
+    with closing(_converted(jobs, build.say)) as summaries:
+        parts = _told(build, jobs, done, summaries)
+        for split in spec.processed_splits:
             with ExitStack() as stack:
                 joined = _Joined(build, split, stack)
-                for n in mine:
-                    summary = parts(n)
-                    joined.add(jobs[n], summary)
-                    progress.advance(n, summary)
-                joined.finish()
-            _check_upstream_rows(split, split_spec, [jobs[n].path for n in mine], joined)
-            splits[split] = joined.describe()
-    _write_schemas(build, raw)
+                mine = [job for job in jobs if job.shard.split == split]
+                for job in mine:
+                    joined.add(job, next(parts))
+                splits[split] = joined.finish(mine)
+    _write_schemas(build, source)
     return {
         "dataset": spec.folder,
         "version": spec.version,
@@ -182,42 +170,28 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
         **({"public_tests": spec.public_tests} if format_of(spec).read_evaluations else {}),
         "renamed_problems": renamed,
         "tokenizer": {"asset": tokenizer.key, "sha256": tokenizer_sha256},
-        "source": store.manifest(raw).document["source"],
+        "source": source,
     }
 
 
 def _remove_others(scratch: Path, wanted: set[Path]) -> None:
     """Remove parts that were made from other bytes or with other settings."""
-    if scratch.is_dir():
-        for path in scratch.iterdir():
-            if not path.is_dir():
-                path.unlink()
-            elif path not in wanted:
-                shutil.rmtree(path)
+    for path in list(scratch.glob("*")):
+        if not path.is_dir():
+            path.unlink()
+        elif path not in wanted:
+            shutil.rmtree(path)
 
 
-def _write_schemas(build: Build[DatasetSpec], raw: Artifact[DatasetSpec]) -> None:
-    source = build.store.manifest(raw).document["source"]
-
-    def write(name: str, record: type[Record], format_name: str) -> None:
-        schema = schema_document(record, format_name, source["repo"], source["revision"])
-        build.staged.write(name, render(schema))
-
-    write(SCHEMA, format_of(build.spec).record, FORMAT)
+def _write_schemas(build: Build[DatasetSpec], source: Document) -> None:
+    schema = schema_document(format_of(build.spec).record, FORMAT, source)
+    build.staged.write(SCHEMA, render(schema))
     if build.spec.evaluation:
-        write(EVALUATION_SCHEMA, EvaluationRecord, "evaluation")
+        schema = schema_document(EvaluationRecord, "evaluation", source)
+        build.staged.write(EVALUATION_SCHEMA, render(schema))
 
 
-def _check_upstream_rows(split: str, spec: SplitSpec, paths: list[Path], joined: _Joined) -> None:
-    where = f"split {split} in {', '.join(map(str, paths))}"
-    found = joined.total.upstream_rows
-    if spec.rows is not None and found != spec.rows:
-        raise InvalidInput(f"{where}: {found} rows, but the spec pins {spec.rows}")
-    if spec.rows is None and not found:
-        raise InvalidInput(f"{where}: no rows")
-
-
-def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str, options: Options) -> str:
+def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str) -> str:
     """What decides about the content of a part: the bytes read, the settings, versions of code."""
     known = (
         shard.split,
@@ -226,9 +200,9 @@ def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str, options
         tokenizer_sha256,
         (VERSION, spec.converter, format_of(spec).version),
         spec.max_tokens,
-        options.public_tests,
-        options.evaluation,
-        options.problem_ids,
+        spec.public_tests,
+        shard.split in spec.evaluation,
+        shard.problem_ids,
         [version(library) for library in ("pyarrow", "sentencepiece")],
     )
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
@@ -237,90 +211,72 @@ def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str, options
 # -- converting shards -----------------------------------------------------------------------------
 
 
-@contextmanager
-def _converted(jobs: Sequence[Job], say: Say) -> Iterator[Callable[[int], Summary]]:
-    """Converts shards, in several processes where that is worth it.
+def _converted(jobs: Sequence[Job], say: Say) -> Generator[Summary]:
+    """The summaries of shards, in order, that are converted in several processes where that is
+    worth it; these end when the generator is closed.
 
-    Inside the ``with`` block it is a function from a job's number to its :class:`Summary`, which
-    waits for it.
+    Raises:
+        StoreError: saying what to do, if a process was killed.
     """
-    size = sum(job.path.stat().st_size for job in jobs)
+    size = sum(job.shard.size for job in jobs)
     workers = min(len(jobs), read_workers())
     if size < SIDE_BY_SIDE or workers <= 1:
-        yield lambda number: convert_shard(jobs[number])
+        yield from map(convert_shard, jobs)
         return
     say(f"converting {len(jobs)} shards in {workers} processes")
     pool = ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_end_with_parent
     )
-
-    def wait(number: int) -> Summary:
-        with _explained(jobs[number]):
-            return futures[number].result()
-
+    done = 0
     try:
-        with _explained(jobs[0]):
-            futures = [pool.submit(convert_shard, job) for job in jobs]
-        yield wait
+        for summary in pool.map(convert_shard, jobs):
+            yield summary
+            done += 1
+    except BrokenProcessPool as error:
+        raise StoreError(
+            f"a process that converted {jobs[done].shard.path} or a later shard was killed (out of "
+            "memory?). Run again: it goes on with the shards that are not done; "
+            f"{WORKERS_VARIABLE}=1 needs less memory"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _explained(job: Job) -> Iterator[None]:
-    """Turn the end of a process of the pool into an error that says what to do."""
-    try:
-        yield
-    except BrokenProcessPool as error:
-        raise StoreError(
-            f"a process that converted {job.path} or a later shard was killed (out of memory?). "
-            "Run again: it goes on with the shards that are not done; "
-            f"{WORKERS_VARIABLE}=1 needs less memory"
-        ) from error
-
-
 def _end_with_parent() -> None:
     """In a worker: end when the process that started it is killed."""
-    parent = parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=_watch, args=[parent_process()], daemon=True).start()
 
 
-class _SampleProgress:
-    """Says after each shard how far the conversion is, in rows a second and time left.
+def _watch(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _told(
+    build: Build[DatasetSpec], jobs: Sequence[Job], done: Set[Path], summaries: Iterable[Summary]
+) -> Iterator[Summary]:
+    """The summaries; says at each how far the conversion is, in rows a second and time left.
 
     Args:
-        done: numbers of the shards that an earlier run converted: they say nothing about the rate.
+        done: folders of the shards that an earlier run converted: they say nothing about the rate.
     """
-
-    def __init__(
-        self, build: Build[DatasetSpec], shards: Sequence[Shard], done: Container[int]
-    ) -> None:
-        self._build, self._shards, self._done = build, shards, done
-        self._started = time.monotonic()
-        self._rows = self._new_rows = self._new_bytes = 0
-        self._total = sum(shard.size for n, shard in enumerate(shards) if n not in done)
-
-    def advance(self, number: int, summary: Summary) -> None:
-        shard = self._shards[number]
-        self._rows += summary.rows
-        if number not in self._done:
-            self._new_rows += summary.rows
-            self._new_bytes += shard.size
-        seconds = time.monotonic() - self._started
+    started = time.monotonic()
+    rows = new_rows = new_bytes = 0
+    total = sum(job.shard.size for job in jobs if job.folder not in done)
+    for number, (job, summary) in enumerate(zip(jobs, summaries, strict=True), 1):
+        rows += summary.counts["rows"]
         said = (
-            f"{self._build.artifact.key}: shard {number + 1} of {len(self._shards)} "
-            f"({shard.split}): {human_rows(self._rows)}"
+            f"{build.artifact.key}: shard {number} of {len(jobs)} ({job.shard.split}): "
+            f"{human_rows(rows)}"
         )
-        if self._new_bytes:
-            share = self._new_bytes / self._total
-            said += ", " + pace(self._new_rows, share, seconds, human_rows)
-        self._build.say(said)
+        if job.folder not in done:
+            new_rows += summary.counts["rows"]
+            new_bytes += job.shard.size
+        if new_bytes:
+            share, seconds = new_bytes / total, time.monotonic() - started
+            said += f", {pace(new_rows, share, seconds, human_rows)}"
+        build.say(said)
+        yield summary
 
 
 # -- joining parts ---------------------------------------------------------------------------------
@@ -338,24 +294,18 @@ class _Joined:
             return stack.enter_context(build.staged.create(name))
 
         record = format_of(build.spec).record
-        self.split = split
-        self.total = Summary(0, 0, 0, Counter(), 0, {})
-        self._problems = self._size = 0
+        self._build, self._split = build, split
+        self._total = Summary()
+        self._size = 0
         self._seen: set[str] = set()
-        self._rows = create(split_file(split))
+        self._copies = {ROWS: create(split_file(split))}
         self._offsets = create(offsets_file(split))
         self._twin = TwinWriter(create(twin_file(split)), twin_schema(record))
         stack.callback(self._twin.abandon)
-        self._index = ProblemIndex(create(problem_index_file(split)).write, is_labelled(record))
-        self._evaluation = (
-            create(evaluation_file(split)) if split in build.spec.evaluation else None
-        )
-
-    def finish(self) -> None:
-        """Write the ends of the files."""
-        self._offsets.write(pack_offsets([self._size]))
-        self._twin.close()
-        self._index.close()
+        self._index = ProblemIndex(is_labelled(record))
+        self._index_file = create(problem_index_file(split))
+        if split in build.spec.evaluation:
+            self._copies[EVALUATION] = create(evaluation_file(split))
 
     def add(self, job: Job, summary: Summary) -> None:
         """Append the part of a shard.
@@ -368,46 +318,52 @@ class _Joined:
         for problem in read_problems(job.folder):
             if problem.problem_id in self._seen:
                 raise InvalidInput(
-                    f"{job.path}: row {problem.row}: task_id {problem.problem_id!r} stands twice "
-                    f"in split {self.split}"
+                    f"{job.shard.path}: row {problem.row}: task_id {problem.problem_id!r} stands "
+                    f"twice in split {self._split}"
                 )
             self._seen.add(problem.problem_id)
             if problem.labels:
-                self._index.add(
+                entry = self._index.add(
                     problem.problem_id,
                     problem.difficulty,
-                    self.total.rows + problem.first,
+                    self._total.counts["rows"] + problem.first,
                     problem.labels,
                     problem.tokens,
                 )
-                self._problems += 1
+                self._index_file.write(entry)
         lengths = array("Q", (job.folder / LENGTHS).read_bytes())
         *begins, self._size = accumulate(lengths, initial=self._size)
         self._offsets.write(pack_offsets(begins))
-        _copy(job.folder / ROWS, self._rows)
+        for name, copy in self._copies.items():
+            with (job.folder / name).open("rb") as file:
+                shutil.copyfileobj(file, copy, BLOCK)
         with pa.ipc.open_stream(job.folder / TWIN) as batches:
             for batch in batches:
                 self._twin.write(batch)
-        if self._evaluation is not None:
-            _copy(job.folder / EVALUATION, self._evaluation)
-        self.total.upstream_rows += summary.upstream_rows
-        self.total.samples += summary.samples
-        self.total.rows += summary.rows
-        self.total.crlf_rows += summary.crlf_rows
-        self.total.dropped.update(summary.dropped)
+        self._total.counts.update(summary.counts)
+        self._total.dropped.update(summary.dropped)
 
-    def describe(self) -> Document:
-        """What the manifest says about the split."""
+    def finish(self, jobs: Sequence[Job]) -> Document:
+        """Write the ends of the files; return what the manifest says about the split.
+
+        Args:
+            jobs: of its shards.
+
+        Raises:
+            InvalidInput: if upstream has another number of rows than the spec pins, or none.
+        """
+        counts = self._total.counts
+        pinned, found = self._build.spec.splits[self._split].rows, counts["upstream_rows"]
+        where = f"split {self._split} in {', '.join(str(job.shard.path) for job in jobs)}"
+        if pinned is not None and found != pinned:
+            raise InvalidInput(f"{where}: {found} rows, but the spec pins {pinned}")
+        if pinned is None and not found:
+            raise InvalidInput(f"{where}: no rows")
+        self._offsets.write(pack_offsets([self._size]))
+        self._twin.close()
+        self._index_file.write(self._index.close())
         return {
-            "upstream_rows": self.total.upstream_rows,
-            "samples": self.total.samples,
-            "rows": self.total.rows,
-            "problems": self._problems,
-            "dropped": dict(sorted(self.total.dropped.items())),
-            "crlf_rows": self.total.crlf_rows,
+            **{name: counts[name] for name in ("upstream_rows", "samples", "rows", "problems")},
+            "dropped": dict(sorted(self._total.dropped.items())),
+            "crlf_rows": counts["crlf_rows"],
         }
-
-
-def _copy(source: Path, target: HashedFile) -> None:
-    with source.open("rb") as file:
-        shutil.copyfileobj(file, target, BLOCK)

@@ -1,14 +1,32 @@
-"""The record that a processed dataset consists of, and the schema that describes it."""
+"""The records that processed datasets consist of, and how upstream's rows become them.
+
+Each module of ``formats/`` defines the record of a dataset and gives, as ``FORMAT``, a
+:class:`Format`; it is found by its name when a spec asks for it.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wmtp_assets.base.errors import InvalidInput, SpecError
+from wmtp_assets.base.model import first_problem
+from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets import formats
+from wmtp_assets.datasets.parquet import read_batches, rows_of
 from wmtp_assets.storage.manifest import Document
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PROMPT_RULE = "instruction; where input is not empty, followed by an empty line and input"
 
@@ -101,10 +119,12 @@ class PairRecord(Record):
     metadata: PairMetadata
 
 
-def schema_document(
-    record: type[Record], format_name: str, repository: str, revision: str
-) -> Document:
-    """``schema.json``: the JSON Schema of a record, and where the rows come from."""
+def schema_document(record: type[Record], format_name: str, source: Mapping[str, Any]) -> Document:
+    """``schema.json``: the JSON Schema of a record, and where the rows come from.
+
+    Args:
+        source: as a manifest has it.
+    """
     schema = record.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -112,7 +132,7 @@ def schema_document(
         "required_fields": schema["required"],
         "format": format_name,
         "encoding": "JSON Lines, UTF-8, one record per line",
-        "source": {"repository": repository, "revision": revision},
+        "source": {"repository": source["repo"], "revision": source["revision"]},
     }
 
 
@@ -152,3 +172,155 @@ class RowRenderer:
 
 SHARED = ("instruction", "input")
 """The first fields of a record, which all rows of a problem have in common."""
+
+
+# -- from upstream's rows --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the spec decides about the conversion of one shard.
+
+    Attributes:
+        public_tests: most public tests of a problem in ``input``.
+        evaluation: whether evaluation records are wanted too.
+        problem_ids: of every row of the shard; empty: each row names its own.
+    """
+
+    public_tests: int = 0
+    evaluation: bool = False
+    problem_ids: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One upstream row: a problem, and its solutions as records.
+
+    Attributes:
+        row: its number in the file, from 0.
+        problem_id: unique in its split.
+        records: in upstream's order; they share instruction, input and problem.
+        dropped: solutions that are no records, by reason.
+        evaluation: the problem with its tests, where that was wanted.
+    """
+
+    row: int
+    problem_id: str
+    records: Sequence[AlpacaRecord]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    evaluation: EvaluationRecord | None = None
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Turn what a record or its converter does not allow into an error that names ``place``.
+
+    Raises:
+        InvalidInput: for a ``ValidationError`` inside, naming the field; for a ``ValueError``.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise InvalidInput(f"{place}: {first_problem(error)}") from error
+    except ValueError as error:
+        raise InvalidInput(f"{place}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one dataset's upstream rows become records.
+
+    Attributes:
+        record: of its rows.
+        columns: what is read, name → Arrow type.
+        convert_batch: path, number of the first row, and rows → problems.
+        version: raised when the same upstream bytes become other records.
+        problem_ids: names the rows of all shards; None: each row names itself.
+        nullable: columns that may hold nulls.
+        batch: rows that are read at a time.
+        count_samples: path → solutions in a shard, and those of them that are left out for their
+            language; None: each row is one solution, and none is left out for that.
+        read_evaluations: path, most public tests, and the problem_id of each row → problems with
+            their tests; None: upstream has no tests to run.
+    """
+
+    record: type[AlpacaRecord]
+    columns: Mapping[str, str]
+    convert_batch: Callable[[Path, int, pa.RecordBatch, Options], Iterator[Problem]]
+    version: int = 1
+    problem_ids: (
+        Callable[[Iterable[tuple[str, Path]]], tuple[list[list[str]], list[str]]] | None
+    ) = None
+    nullable: tuple[str, ...] = ()
+    batch: int = 256
+    count_samples: Callable[[Path], tuple[int, int]] | None = None
+    read_evaluations: Callable[[Path, int, Sequence[str]], Iterator[EvaluationRecord]] | None = None
+
+    def problems(self, path: Path, options: Options) -> Iterator[Problem]:
+        """The rows of one upstream parquet file as problems.
+
+        Raises:
+            InvalidInput: naming file, row and field.
+            OSError: if it cannot be read.
+        """
+        batches = read_batches(path, self.columns, nullable=self.nullable, batch_size=self.batch)
+        for first, batch in batches:
+            yield from self.convert_batch(path, first, batch, options)
+
+    def evaluations(
+        self, path: Path, public_tests: int, ids: Sequence[str]
+    ) -> Iterator[EvaluationRecord]:
+        """The problems of a shard with their tests, as :attr:`read_evaluations` reads them.
+
+        Raises:
+            SpecError: if upstream has no tests to run.
+            InvalidInput: naming file, row and field.
+        """
+        if self.read_evaluations is None:
+            raise SpecError(f"{path}: upstream has no tests of its own to write")
+        return self.read_evaluations(path, public_tests, ids)
+
+
+def row_by_row(
+    convert_row: Callable[[dict[str, Any]], AlpacaRecord],
+) -> Callable[[Path, int, pa.RecordBatch, Options], Iterator[Problem]]:
+    """A converter of batches from one whose rows are a problem with one solution each.
+
+    Args:
+        convert_row: gets the columns of a row, and its ``problem_id`` where
+            :attr:`Format.problem_ids` names it; what it refuses is a ``ValueError``.
+    """
+
+    def convert_batch(
+        path: Path, first: int, batch: pa.RecordBatch, options: Options
+    ) -> Iterator[Problem]:
+        for number, row in enumerate(rows_of(path, first, batch), first):
+            if options.problem_ids:
+                row["problem_id"] = options.problem_ids[number]
+            with naming(f"{path}: row {number}"):
+                record = convert_row(row)
+            yield Problem(number, record.task_id, [record])
+
+    return convert_batch
+
+
+def format_of(spec: DatasetSpec) -> Format:
+    """The format that a dataset's spec names.
+
+    Raises:
+        SpecError: as :func:`load_format`.
+    """
+    return load_format(spec.converter)
+
+
+@cache
+def load_format(name: str) -> Format:
+    """The format of the module ``name``.
+
+    Raises:
+        SpecError: for a name that no module has, naming those there are.
+    """
+    known = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
+    if name not in known:
+        raise SpecError(f"converter: {name!r} is not a known format; known: {', '.join(known)}")
+    return import_module(f"{formats.__name__}.{name}").FORMAT

@@ -16,21 +16,22 @@ import os
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.problem import Options, Problem
 from wmtp_assets.datasets.records import (
     SHARED,
     AlpacaRecord,
+    Options,
+    Problem,
     RowRenderer,
+    format_of,
     render_line,
 )
 from wmtp_assets.datasets.tokens import TokenCounter
@@ -40,10 +41,25 @@ from wmtp_assets.storage.files import replace_file
 ROWS, LENGTHS, TWIN = "rows.jsonl", "lengths", "rows.arrow"
 PROBLEMS, EVALUATION, SUMMARY = "problems.jsonl", "evaluation.jsonl", "summary.json"
 
-TOO_LONG = "too_long"
-
 MAX_EVALUATION = 90 << 20
 """Bytes of the line that a problem with all its tests takes, at most."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One raw file of a split.
+
+    Attributes:
+        path: of the parquet file, verified.
+        size, sha256: of the file.
+        problem_ids: of its rows; empty where each row names itself.
+    """
+
+    split: str
+    path: Path
+    size: int
+    sha256: str
+    problem_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -51,19 +67,22 @@ class Job:
     """What is to be done with one shard.
 
     Attributes:
-        path: of the parquet file, verified.
         spec: of the dataset.
         tokenizer, tokenizer_sha256: path of the tokenizer, verified, and its hash.
         folder: where the part goes; its name stands for all that decides about its content.
-        options: of the converter.
     """
 
-    path: Path
+    shard: Shard
     spec: DatasetSpec
     tokenizer: Path
     tokenizer_sha256: str
     folder: Path
-    options: Options
+
+    @property
+    def options(self) -> Options:
+        """What the converter is told."""
+        evaluation = self.shard.split in self.spec.evaluation
+        return Options(self.spec.public_tests, evaluation, self.shard.problem_ids)
 
 
 @dataclass
@@ -71,20 +90,16 @@ class Summary:
     """What a part, or all that was joined of a split, holds.
 
     Attributes:
-        upstream_rows: of the shards.
-        samples: solutions in it, those that were dropped too.
-        rows: that were kept.
-        dropped: how many were not, by reason.
-        crlf_rows: rows whose output has CRLF line breaks.
+        counts: ``upstream_rows`` of the shards; ``samples``, solutions in it, those that were
+            dropped too; ``rows`` that were kept, and ``problems`` that have some; ``crlf_rows``,
+            those whose output has CRLF line breaks.
+        dropped: how many samples were not kept, by reason.
         sizes: bytes of each file of the part.
     """
 
-    upstream_rows: int
-    samples: int
-    rows: int
-    dropped: Counter[str]
-    crlf_rows: int
-    sizes: dict[str, int]
+    counts: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ def convert_shard(job: Job) -> Summary:
     job.folder.mkdir(parents=True)
     with ExitStack() as stack:
         part = _Part(job, stack)
-        for problem in format_of(job.spec).problems(job.path, job.options):
+        for problem in format_of(job.spec).problems(job.shard.path, job.options):
             part.add(problem)
         part.finish()
     replace_file(job.folder / SUMMARY, json.dumps(vars(part.summary)).encode())
@@ -138,11 +153,10 @@ def read_summary(folder: Path) -> Summary | None:
     return summary if whole else None
 
 
-def read_problems(folder: Path) -> Iterator[ProblemRows]:
+def read_problems(folder: Path) -> list[ProblemRows]:
     """The problems of a part, in order."""
-    with (folder / PROBLEMS).open("rb") as file:
-        for line in file:
-            yield ProblemRows(**json.loads(line))
+    lines = (folder / PROBLEMS).read_bytes().splitlines()
+    return [ProblemRows(**json.loads(line)) for line in lines]
 
 
 @lru_cache(maxsize=1)
@@ -158,7 +172,7 @@ class _Part:
         import pyarrow as pa
 
         self._job = job
-        self.summary = Summary(0, 0, 0, Counter(), 0, {})
+        self.summary = Summary()
         self._counter = load_counter(job.tokenizer, job.tokenizer_sha256)
         self._schema = twin_schema(format_of(job.spec).record)
         self._render = RowRenderer(*SHARED)
@@ -184,20 +198,16 @@ class _Part:
 
     def add(self, problem: Problem) -> None:
         """Write the rows of a problem that are short enough."""
-        summary = self.summary
-        summary.upstream_rows += 1
-        summary.dropped.update(problem.dropped)
-        summary.samples += len(problem.records) + sum(problem.dropped.values())
+        counts = self.summary.counts
+        self.summary.dropped.update(problem.dropped)
         kept = list(self._short_enough(problem))
         records = [record for record, _ in kept]
-        tokens = [counts for _, counts in kept]
-        write = self._files[ROWS].write
+        tokens = [of_record for _, of_record in kept]
         rows = [record.model_dump() for record in records]
         for row in rows:
             line = self._render(row)
-            write(line)
+            self._files[ROWS].write(line)
             self._lengths.append(len(line))
-            summary.crlf_rows += "\r\n" in row["output"]
         for row in twin_rows(rows, tokens):
             self._twin.append(row)
             if len(self._twin) == ROW_GROUP:
@@ -206,20 +216,26 @@ class _Part:
             problem.row,
             problem.problem_id,
             records[0].metadata.difficulty if records else "",
-            summary.rows,
+            counts["rows"],
             [getattr(record, "is_correct", None) for record in records],
-            [counts[-1] for counts in tokens],
+            [output for *_, output in tokens],
         )
         self._files[PROBLEMS].write(json.dumps(vars(found), ensure_ascii=False).encode() + b"\n")
         if problem.evaluation is not None:
             line = render_line(problem.evaluation)
             if len(line) > MAX_EVALUATION:
                 raise InvalidInput(
-                    f"{self._job.path}: row {problem.row}: the problem has {len(line)} bytes with "
-                    f"its tests; at most {MAX_EVALUATION} can be read again"
+                    f"{self._job.shard.path}: row {problem.row}: the problem has {len(line)} bytes "
+                    f"with its tests; at most {MAX_EVALUATION} can be read again"
                 )
             self._files[EVALUATION].write(line)
-        summary.rows += len(records)
+        counts.update(
+            upstream_rows=1,
+            samples=len(problem.records) + sum(problem.dropped.values()),
+            rows=len(rows),
+            problems=bool(rows),
+            crlf_rows=sum("\r\n" in row["output"] for row in rows),
+        )
 
     def _short_enough(
         self, problem: Problem
@@ -232,13 +248,12 @@ class _Part:
         instruction, given, *outputs = self._counter.count(texts)
         for record, output in zip(problem.records, outputs, strict=True):
             if instruction + given + output > self._job.spec.max_tokens:
-                self.summary.dropped[TOO_LONG] += 1
+                self.summary.dropped["too_long"] += 1
             else:
                 yield record, (instruction, given, output)
 
     def _flush_twin(self) -> None:
         import pyarrow as pa
 
-        if self._twin:
-            self._ipc.write(pa.RecordBatch.from_pylist(self._twin, self._schema))
-            self._twin = []
+        self._ipc.write(pa.RecordBatch.from_pylist(self._twin, self._schema))
+        self._twin = []

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,7 @@ from typing import Any
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.base.settings import utc_now
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.records import Record, is_labelled
+from wmtp_assets.datasets.records import Record, format_of, is_labelled
 from wmtp_assets.datasets.twin import TOKENS, read_twin, twin_file
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document, render
@@ -31,8 +31,6 @@ OF_THE_CONVERSION = ("upstream_rows", "samples", "dropped", "crlf_rows")
 NEAR = 64
 """Tokens below the limit where a prompt template and BOS can make a row too long in training; and
 the width of a bar of the histogram."""
-
-_METADATA = ("difficulty", "has_tests")
 
 
 def distribution(histogram: Mapping[int, int]) -> dict[str, float]:
@@ -76,62 +74,57 @@ def summarize_split(path: Path, record: type[Record], max_tokens: int) -> Docume
     import pyarrow.compute as pc
 
     labelled = ["is_correct"] if is_labelled(record) else []
-    flags = [*labelled, "is_duplicate", "is_contradicted"]
-    counted = ["problem_id", "language", *flags]
+    counted = ["problem_id", "language", *labelled, "is_duplicate", "is_contradicted"]
     columns = [*TOKENS, *counted, "metadata.difficulty", "metadata.has_tests"]
-    tokens: dict[str, Counter[int]] = {name: Counter() for name in FIELDS}
-    found: dict[str, Counter[Any]] = {name: Counter() for name in [*counted, *_METADATA]}
-
-    def count(column: Any) -> Counter[Any]:
-        pairs = pc.call_function("value_counts", [column])
-        values, counts = (pairs.field(n).to_pylist() for n in (0, 1))
-        return Counter(dict(zip(values, counts, strict=True)))
-
+    found: defaultdict[str, Counter[Any]] = defaultdict(Counter)
     for batch in read_twin(path, record, columns):
-        fields = [batch.column(name) for name in TOKENS]
-        total = pc.call_function("add", [pc.call_function("add", fields[:2]), fields[2]])
-        for name, column in zip(FIELDS, (*fields, total), strict=True):
-            tokens[name] += count(column)
-        for name in counted:
-            found[name] += count(batch.column(name))
-        for name in _METADATA:
-            found[name] += count(batch.column("metadata").field(name))
-    near = sum(n for value, n in tokens["total"].items() if value > max_tokens - NEAR)
-    summary: Document = {
-        "rows": sum(tokens["total"].values()),
+        tokens = [batch.column(name) for name in TOKENS]
+        total = pc.call_function("add", [pc.call_function("add", tokens[:2]), tokens[2]])
+        metadata = batch.column("metadata")
+        values = {
+            **dict(zip(FIELDS, (*tokens, total), strict=True)),
+            **{name: batch.column(name) for name in counted},
+            **{name: metadata.field(name) for name in ("difficulty", "has_tests")},
+        }
+        for name, column in values.items():
+            pairs = pc.call_function("value_counts", [column])
+            of_batch = zip(*(pairs.field(n).to_pylist() for n in (0, 1)), strict=True)
+            found[name] += Counter(dict(of_batch))
+    near = sum(n for value, n in found["total"].items() if value > max_tokens - NEAR)
+    labels = found["is_correct"]
+    return {
+        "rows": found["total"].total(),
         "problems": len(found["problem_id"]),
-        "tokens": {name: distribution(tokens[name]) for name in FIELDS},
-        "histogram": {"tokens": NEAR, "rows": histogram(tokens["total"])},
+        "tokens": {name: distribution(found[name]) for name in FIELDS},
+        "histogram": {"tokens": NEAR, "rows": histogram(found["total"])},
         "near_limit": {"tokens": NEAR, "rows": near},
         "difficulty": dict(sorted(found["difficulty"].items())),
         "languages": {k or "unknown": n for k, n in sorted(found["language"].items(), key=str)},
         "with_tests": found["has_tests"][True],
         "duplicates": found["is_duplicate"][True],
         "contradicted": found["is_contradicted"][True],
+        **({"is_correct": {"true": labels[True], "false": labels[False]}} if labelled else {}),
     }
-    if labelled:
-        labels = found["is_correct"]
-        summary["is_correct"] = {"true": labels[True], "false": labels[False]}
-    return summary
 
 
 def summarize(
-    spec: DatasetSpec, summarized: Callable[[str], Document], processed: Mapping[str, Any]
+    spec: DatasetSpec, path_of: Callable[[str], Path], processed: Mapping[str, Any]
 ) -> Document:
     """The summary of a processed dataset.
 
     Args:
-        summarized: split → what :func:`summarize_split` says of it.
+        path_of: name of a file of the processed dataset → where it lies, verified.
         processed: the manifest document of the processed dataset.
     """
+    record, max_tokens = format_of(spec).record, processed["max_tokens"]
     return {
         "dataset": spec.folder,
         "version": spec.version,
-        "max_tokens": processed["max_tokens"],
+        "max_tokens": max_tokens,
         "tokenizer_sha256": processed["tokenizer"]["sha256"],
         "splits": {
             split: {
-                **summarized(split),
+                **summarize_split(path_of(twin_file(split)), record, max_tokens),
                 **{key: processed["splits"][split][key] for key in OF_THE_CONVERSION},
             }
             for split in spec.processed_splits
@@ -150,14 +143,8 @@ def build_stats(build: Build[DatasetSpec]) -> Document:
     processed = build.upstream("processed")
     store = build.store
     document = store.manifest(processed).document
-
-    def summarized(split: str) -> Document:
-        path = store.verify_file(processed, twin_file(split))
-        return summarize_split(path, format_of(spec).record, document["max_tokens"])
-
-    body = render(summarize(spec, summarized, document))
-    earlier = _earlier_summaries(build)
-    earlier |= dict.fromkeys(_damaged_copies(build, body), body)
+    body = render(summarize(spec, partial(store.verify_file, processed), document))
+    earlier = _earlier_summaries(build, body)
     newest = newest_summary(earlier)
     if newest is None or earlier[newest] != body:
         # On a clock that went back, today's file would not be the newest: replace that one.
@@ -175,29 +162,21 @@ def build_stats(build: Build[DatasetSpec]) -> Document:
     }
 
 
-def _damaged_copies(build: Build, body: bytes) -> list[str]:
-    """Names under which this very summary was committed."""
+def _earlier_summaries(build: Build[DatasetSpec], body: bytes) -> dict[str, bytes]:
+    """Committed summaries by name; damaged ones are left out, but those that were ``body``."""
     try:
         files = build.store.manifest(build.artifact).files
-    except (MissingArtifact, CorruptArtifact):
-        return []
-    sha256 = hashlib.sha256(body).hexdigest()
-    return [name for name, record in files.items() if record.sha256 == sha256]
-
-
-def _earlier_summaries(build: Build) -> dict[str, bytes]:
-    """Committed summaries by name; damaged ones are left out, they are made again."""
-    try:
-        names = build.store.manifest(build.artifact).files
     except MissingArtifact:
         return {}
     except CorruptArtifact as error:
         build.say(f"left out, all earlier summaries: {error}")
         return {}
-    summaries = {}
-    for name in names:
+    sha256 = hashlib.sha256(body).hexdigest()
+    summaries: dict[str, bytes] = {}
+    for name, record in files.items():
         try:
-            summaries[name] = build.store.read(build.artifact, name)
+            is_body = record.sha256 == sha256
+            summaries[name] = body if is_body else build.store.read(build.artifact, name)
         except (MissingArtifact, CorruptArtifact) as error:
             build.say(f"left out: {error}")
     return summaries

@@ -54,8 +54,11 @@ class TokenCounter:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text; memory is bound by :data:`BATCH` of them."""
-        begins = range(0, len(texts), BATCH)
-        return [n for begin in begins for n in self._count(texts[begin : begin + BATCH])]
+        return [
+            count
+            for begin in range(0, len(texts), BATCH)
+            for count in self._count(texts[begin : begin + BATCH])
+        ]
 
     def _count(self, texts: Sequence[str]) -> list[int]:
         if not self.is_memoised:
@@ -63,7 +66,9 @@ class TokenCounter:
         known = self._known
         split = [lines(text) for text in texts]
         unknown = list(set(filterfalse(known.__contains__, chain.from_iterable(split))))
-        known.update(zip(unknown, self._count_lines(unknown), strict=True))
+        behind_breaks = self._processor.encode([f"\n{line}" for line in unknown], num_threads=1)
+        lengths = (len(ids) - self._line_break for ids in behind_breaks)
+        known.update(zip(unknown, lengths, strict=True))
         breaks = self._line_break - 1  # without the dummy prefix
         counts = [
             sum(map(known.__getitem__, parts)) + breaks * max(len(parts) - 1, 0) for parts in split
@@ -74,11 +79,6 @@ class TokenCounter:
             if len(line) > MAX_LINE:
                 known.pop(line, None)
         return counts
-
-    def _count_lines(self, unknown: Sequence[str]) -> list[int]:
-        """Tokens of each line where it stands behind a line break."""
-        encoded = self._processor.encode([f"\n{line}" for line in unknown], num_threads=1)
-        return [len(ids) - self._line_break for ids in encoded]
 
 
 def lines(text: str) -> list[str]:

@@ -122,21 +122,18 @@ class TwinWriter:
     def __init__(self, file: HashedFile, schema: pa.Schema) -> None:
         import pyarrow.parquet as pq
 
-        self._schema = schema
-        self._waiting: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._waiting = schema.empty_table()
         self._sink = _Sink(file)
         self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
 
     def write(self, batch: pa.RecordBatch) -> None:
-        self._waiting.append(batch)
-        self._rows += batch.num_rows
-        if self._rows >= ROW_GROUP:
-            self._flush(self._rows - self._rows % ROW_GROUP)
+        import pyarrow as pa
+
+        self._waiting = pa.concat_tables([self._waiting, pa.Table.from_batches([batch])])
+        self._write_groups(ROW_GROUP)
 
     def close(self) -> None:
-        if self._rows:
-            self._flush(self._rows)
+        self._write_groups(1)
         self._writer.close()
 
     def abandon(self) -> None:
@@ -144,15 +141,12 @@ class TwinWriter:
         self._sink.is_off = True
         self._writer.close()
 
-    def _flush(self, count: int) -> None:
-        import pyarrow as pa
-
-        table = pa.Table.from_batches(self._waiting, self._schema)
-        for begin in range(0, count, ROW_GROUP):
-            group = table.slice(begin, min(ROW_GROUP, count - begin)).combine_chunks()
+    def _write_groups(self, least: int) -> None:
+        """Write row groups, of ``least`` rows or more, of what waits."""
+        while self._waiting.num_rows >= least:
+            group = self._waiting.slice(0, ROW_GROUP).combine_chunks()
             self._writer.write_table(group, row_group_size=ROW_GROUP)
-        rest = table.slice(count)
-        self._waiting, self._rows = rest.to_batches(), rest.num_rows
+            self._waiting = self._waiting.slice(ROW_GROUP)
 
 
 def read_twin(

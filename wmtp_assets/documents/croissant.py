@@ -9,8 +9,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.process import split_file
+from wmtp_assets.datasets.records import format_of
 from wmtp_assets.datasets.twin import twin_file
 from wmtp_assets.documents.document import DocumentType
 from wmtp_assets.documents.facts import SAMPLE, Fact, Facts

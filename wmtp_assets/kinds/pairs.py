@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.pairs import build_pairs, pairs_file
+from wmtp_assets.datasets.views import build_pairs, pairs_file
 from wmtp_assets.kinds.registry import Kind, Rows, of_dataset
 
 KIND = Kind[DatasetSpec](

@@ -5,9 +5,8 @@ from __future__ import annotations
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import format_of
 from wmtp_assets.datasets.process import VERSION, build_processed, split_file
-from wmtp_assets.datasets.records import is_labelled
+from wmtp_assets.datasets.records import format_of, is_labelled
 from wmtp_assets.kinds.registry import Before, Kind, Rows
 
 

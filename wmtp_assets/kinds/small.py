@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import SMALL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.small import build_small, small_file
+from wmtp_assets.datasets.records import format_of
+from wmtp_assets.datasets.views import build_small, small_file
 from wmtp_assets.kinds.registry import Before, Kind, Rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.evaluation_tests import build_tests
+from wmtp_assets.datasets.views import build_tests
 from wmtp_assets.kinds.registry import Kind, of_dataset
 
 KIND = Kind[DatasetSpec](

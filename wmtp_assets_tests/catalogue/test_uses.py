@@ -9,7 +9,7 @@ import pytest
 import wmtp_assets
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.specs import DatasetSpec, Use, load_specs
-from wmtp_assets.datasets.format import load_format
+from wmtp_assets.datasets.records import load_format
 
 TABLE: dict[str, tuple[str, ...]] = {
     "verifiable_critic": ("codecontests",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.datasets.overlap import NGRAM, ngram_index, ngrams, normalized, words
+from wmtp_assets.datasets.comparing import NGRAM, ngram_index, ngrams, normalized, words
 
 WORDS = st.lists(st.sampled_from(["a", "b", "return", "x_1", "größe", "12"]), max_size=40)
 BETWEEN = [" ", "  ", "\r\n\t", ", ", "(", "): ", " - ", "\u2028", "."]

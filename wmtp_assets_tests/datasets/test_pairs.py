@@ -99,7 +99,9 @@ GOOD: dict[str, Any] = {
 )
 def test_bad_pair_is_refused_by_record_and_schema(field: str, changes: dict[str, Any]) -> None:
     """'Not said' is null and stands there; a row without the field could be one that lost it."""
-    validator = Draft202012Validator(schema_document(PairRecord, "pairs", "o/n", "0" * 40))
+    validator = Draft202012Validator(
+        schema_document(PairRecord, "pairs", {"repo": "o/n", "revision": "0" * 40})
+    )
     for good in (GOOD, {**GOOD, "is_correct": True}):
         assert not list(validator.iter_errors(good))
         PairRecord.model_validate(good)

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from wmtp_assets.base.child import ChildDied, call
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.datasets import parquet_pages as pages
-from wmtp_assets.datasets.parquet import read_table
-from wmtp_assets.datasets.parquet_pages import check_pages
+from wmtp_assets.datasets import parquet as pages
+from wmtp_assets.datasets.parquet import check_pages, read_table
 from wmtp_assets_tests.quick import quick
 
 TYPES = {"n": "int64", "tests": "list<string>"}

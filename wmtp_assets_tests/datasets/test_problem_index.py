@@ -28,14 +28,13 @@ PROBLEMS = st.dictionaries(
 def written(problems: Problems, *, is_labelled: bool) -> bytes:
     """The file that an index of the problems is."""
     parts: list[bytes] = []
-    index = ProblemIndex(parts.append, is_labelled)
+    index = ProblemIndex(is_labelled)
     first = 0
     for name, rows in problems.items():
         labels = [label if is_labelled else None for label, _ in rows]
-        index.add(name, "easy", first, labels, [tokens for _, tokens in rows])
+        parts.append(index.add(name, "easy", first, labels, [tokens for _, tokens in rows]))
         first += len(rows)
-    index.close()
-    return b"".join(parts)
+    return b"".join([*parts, index.close()])
 
 
 @given(PROBLEMS)

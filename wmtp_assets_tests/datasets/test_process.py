@@ -15,8 +15,7 @@ from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets.base.child import directly
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.datasets.format import load_format
-from wmtp_assets.datasets.problem import Options
+from wmtp_assets.datasets.records import Options, load_format
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets.storage import manifest

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import wmtp_assets
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.datasets.random_access import open_jsonl, pack_offsets
+from wmtp_assets.datasets.jsonl import open_jsonl, pack_offsets
 from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.trees import damage, flip
 

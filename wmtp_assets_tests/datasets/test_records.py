@@ -14,13 +14,13 @@ from pydantic import ValidationError
 
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.datasets import formats
-from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.formats.codecontests import CodeContestsRecord
 from wmtp_assets.datasets.formats.humaneval import HumanEvalMetadata, HumanEvalRecord
 from wmtp_assets.datasets.records import (
     AlpacaRecord,
     EvaluationRecord,
     Record,
+    load_format,
     render_line,
     schema_document,
 )
@@ -61,7 +61,9 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
     "task_id in other digits": ("task_id", {**GOOD, "task_id": "HumanEval/\u0667"}),
 }
 
-VALIDATOR = Draft202012Validator(schema_document(HumanEvalRecord, "alpaca", "owner/name", "0" * 40))
+VALIDATOR = Draft202012Validator(
+    schema_document(HumanEvalRecord, "alpaca", {"repo": "owner/name", "revision": "0" * 40})
+)
 
 
 def test_good_row_is_good_for_both() -> None:
@@ -156,7 +158,9 @@ def test_bad_contest_is_refused_by_record_and_schema(
 ) -> None:
     """By field; and whoever has only the schema comes to the same verdict."""
     good = RECORDS[record]
-    validator = Draft202012Validator(schema_document(record, "alpaca", "o/n", "0" * 40))
+    validator = Draft202012Validator(
+        schema_document(record, "alpaca", {"repo": "o/n", "revision": "0" * 40})
+    )
     assert record.model_validate(good).model_dump() == good
     assert not list(validator.iter_errors(good))
     row = replaced(good, field, value)
@@ -184,7 +188,9 @@ def test_label_and_problem_agree_with_the_task_id(field: str, value: Any, named:
 
 def test_schema_is_a_json_schema_that_says_where_rows_come_from() -> None:
     """Others read it without this project: required_fields, format and source are its contract."""
-    schema = schema_document(HumanEvalRecord, "alpaca", "owner/name", "0" * 40)
+    schema = schema_document(
+        HumanEvalRecord, "alpaca", {"repo": "owner/name", "revision": "0" * 40}
+    )
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
     assert schema["required_fields"] == ["instruction", "input", "output", "task_id", "metadata"]

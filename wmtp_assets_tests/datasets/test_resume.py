@@ -23,8 +23,8 @@ import pytest
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.base.settings import WORKERS_VARIABLE
 from wmtp_assets.datasets import process
-from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.formats import codecontests
+from wmtp_assets.datasets.records import load_format
 from wmtp_assets.datasets.shard import read_summary
 from wmtp_assets.sample.repositories import repository_folder
 from wmtp_assets.storage.manifest import Manifest

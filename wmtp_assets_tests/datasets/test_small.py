@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.datasets.records import problem_of
-from wmtp_assets.datasets.small import METHOD, Stratum, sample
+from wmtp_assets.datasets.views import METHOD, Stratum, sample
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.contests import make, processed_path

@@ -75,9 +75,9 @@ DATASET: Added = {
         from pathlib import Path
         from typing import Any
 
-        from wmtp_assets.datasets.format import Format
+        from wmtp_assets.datasets.records import Format
         from wmtp_assets.datasets.parquet import count_parquet_rows, rows_of
-        from wmtp_assets.datasets.problem import Options, Problem
+        from wmtp_assets.datasets.records import Options, Problem
         from wmtp_assets.datasets.records import AlpacaRecord, Record
 
         COLUMNS = {"task_id": "string", "prompt": "string", "canonical_solution": "string"}

@@ -25,11 +25,10 @@ import yaml
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.checkpoints.configs import files_of
 from wmtp_assets.checkpoints.safetensors_file import describe_tensors, read_header
-from wmtp_assets.datasets.format import load_format
+from wmtp_assets.datasets.jsonl import offsets_file
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.process import split_file
-from wmtp_assets.datasets.random_access import offsets_file
-from wmtp_assets.datasets.records import is_labelled, problem_of, render_row
+from wmtp_assets.datasets.records import is_labelled, load_format, problem_of, render_row
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, twin_file, twin_rows, twin_schema
 from wmtp_assets.kinds.registry import all_rules, kinds_of, rules_of
@@ -433,7 +432,7 @@ def _index_of(store: Store, artifact: Artifact, rows: Rows) -> tuple[bytes, byte
     tokens = list(zip(*(counter.count([row[text] for row in rows]) for text in TEXTS), strict=True))
     twin: Rows = []
     written: list[bytes] = []
-    index = ProblemIndex(written.append, is_labelled(record))
+    index = ProblemIndex(is_labelled(record))
     problems = 0
     for problem_id, numbers in groupby(range(len(rows)), key=lambda n: problem_of(rows[n])):
         first, *others = numbers
@@ -441,9 +440,10 @@ def _index_of(store: Store, artifact: Artifact, rows: Rows) -> tuple[bytes, byte
         twin += twin_rows(rows[mine], tokens[mine])
         difficulty = rows[first]["metadata"]["difficulty"]
         labels = [row.get("is_correct") for row in rows[mine]]
-        index.add(problem_id, difficulty, first, labels, [counts[-1] for counts in tokens[mine]])
+        outputs = [counts[-1] for counts in tokens[mine]]
+        written.append(index.add(problem_id, difficulty, first, labels, outputs))
         problems += 1
-    index.close()
+    written.append(index.close())
     return render_twin(pa.Table.from_pylist(twin, twin_schema(record))), b"".join(written), problems
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
-from itertools import accumulate
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,16 +17,18 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import short
-from wmtp_assets.datasets.format import Format
 from wmtp_assets.datasets.parquet import read_batches, read_rows, read_table, rows_of, values_of
-from wmtp_assets.datasets.problem import Options, Problem, naming
 from wmtp_assets.datasets.records import (
     TEST_KINDS,
     AlpacaRecord,
     EvaluationMetadata,
     EvaluationRecord,
+    Format,
+    Options,
+    Problem,
     Record,
     Tests,
+    naming,
 )
 
 if TYPE_CHECKING:
@@ -114,10 +116,6 @@ DIFFICULTIES = (
 )
 """Upstream's names in lower case, by number; UNKNOWN_SOURCE and UNKNOWN_DIFFICULTY: 'unknown'."""
 
-OTHER_LANGUAGE = "other_language"
-EMPTY = "empty"
-NO_DESCRIPTION = "no_description"
-
 BATCH = 8
 """Rows that are decoded at a time: a problem has a megabyte of solutions and tests on average."""
 
@@ -144,7 +142,7 @@ def problem_ids(shards: Iterable[tuple[str, Path]]) -> tuple[list[list[str]], li
     ]
     taken = {name for _, rows in names for name, _ in rows}
     known: dict[tuple[str, bytes], tuple[str, set[str]]] = {}
-    numbers: dict[str, int] = {}
+    numbers: dict[str, Iterator[int]] = {}
     ids: list[list[str]] = []
     renamed: list[str] = []
     for split, rows in names:
@@ -153,13 +151,10 @@ def problem_ids(shards: Iterable[tuple[str, Path]]) -> tuple[list[list[str]], li
             name = key[0]
             problem_id, splits = known.get(key, (name, set()))
             if split in splits or (key not in known and name in numbers):
-                number = numbers[name]
-                while (problem_id := f"{name}#{number}") in taken:
-                    number += 1
-                numbers[name] = number
-                taken.add(problem_id)
+                suffixed = (f"{name}#{number}" for number in numbers[name])
+                problem_id = next(new for new in suffixed if new not in taken)
                 renamed.append(problem_id)
-            numbers.setdefault(name, 2)
+            numbers.setdefault(name, count(2))
             known.setdefault(key, (problem_id, splits))[1].add(split)
             ids[-1].append(problem_id)
     return ids, renamed
@@ -185,13 +180,9 @@ def convert_batch(
         scalars += (*TEST_KINDS[1:], "cf_rating", "time_limit", "memory_limit_bytes")
     for offset, row in enumerate(rows_of(path, first, batch.select(scalars))):
         number = first + offset
-        place = f"{path}: row {number}"
         problem_id = options.problem_ids[number]
-        with naming(place):
-            tests = Tests.model_validate(row["public_tests"])
-            source = _label(place, "source", SOURCES, row["source"])
-            difficulty = _label(place, "difficulty", DIFFICULTIES, row["difficulty"])
-            text = input_of(tests, options.public_tests)
+        with naming(f"{path}: row {number}"):
+            text, source, difficulty = _described(row, options.public_tests)
             metadata = {
                 language: CodeContestsMetadata.model_validate(
                     {
@@ -206,12 +197,12 @@ def convert_batch(
             }
             dropped = Counter[str]()
             records: list[CodeContestsRecord] = []
-            for (count, kept), is_correct in ((right[offset], True), (wrong[offset], False)):
-                dropped[OTHER_LANGUAGE] += count - len(kept)
-                label = "correct" if is_correct else "incorrect"
+            solutions = {"correct": right[offset], "incorrect": wrong[offset]}
+            for label, (samples, kept) in solutions.items():
+                dropped["other_language"] += samples - len(kept)
                 for index, language, solution in kept:
                     if not row["description"] or not solution:
-                        dropped[EMPTY if row["description"] else NO_DESCRIPTION] += 1
+                        dropped["empty" if row["description"] else "no_description"] += 1
                         continue
                     records.append(
                         CodeContestsRecord(
@@ -219,12 +210,12 @@ def convert_batch(
                             input=text,
                             output=solution,
                             task_id=f"{problem_id}_{label}_{index}",
-                            is_correct=is_correct,
+                            is_correct=label == "correct",
                             metadata=metadata[language],
                         )
                     )
             evaluation = (
-                _evaluation(place, problem_id, text, source, difficulty, row)
+                _evaluation(row, problem_id, options.public_tests)
                 if options.evaluation and row["description"]
                 else None
             )
@@ -253,19 +244,10 @@ def read_evaluations(
         for kind in TEST_KINDS:
             _lists(path, first, batch, kind)  # refuses nulls in there, and lists of two lengths
         for number, row in enumerate(rows_of(path, first, batch), first):
-            place = f"{path}: row {number}"
-            if not row["description"]:
-                continue
-            with naming(place):
-                tests = Tests.model_validate(row["public_tests"])
-                yield _evaluation(
-                    place,
-                    ids[number],
-                    input_of(tests, public_tests),
-                    _label(place, "source", SOURCES, row["source"]),
-                    _label(place, "difficulty", DIFFICULTIES, row["difficulty"]),
-                    row,
-                )
+            if row["description"]:
+                with naming(f"{path}: row {number}"):
+                    record = _evaluation(row, ids[number], public_tests)
+                yield record
 
 
 def count_solutions(path: Path) -> tuple[int, int]:
@@ -285,12 +267,11 @@ def count_solutions(path: Path) -> tuple[int, int]:
     return samples, others
 
 
-def _evaluation(
-    place: str, problem_id: str, text: str, source: str, difficulty: str, row: dict[str, Any]
-) -> EvaluationRecord:
+def _evaluation(row: dict[str, Any], problem_id: str, public_tests: int) -> EvaluationRecord:
+    text, source, difficulty = _described(row, public_tests)
     limit = row["time_limit"]
     if limit is not None and None in limit.values():
-        raise InvalidInput(f"{place}: 'time_limit' holds a null")
+        raise ValueError("'time_limit' holds a null")
     return EvaluationRecord(
         task_id=problem_id,
         instruction=row["description"],
@@ -301,18 +282,26 @@ def _evaluation(
             cf_rating=row["cf_rating"],
             time_limit=None if limit is None else limit["seconds"] + limit["nanos"] / 1e9,
             memory_limit_bytes=row["memory_limit_bytes"],
-            public_tests=Tests.model_validate(row["public_tests"]),
-            private_tests=Tests.model_validate(row["private_tests"]),
-            generated_tests=Tests.model_validate(row["generated_tests"]),
+            **{kind: Tests.model_validate(row[kind]) for kind in TEST_KINDS},
         ),
     )
 
 
-def _label(place: str, field: str, names: Sequence[str], value: int) -> str:
+def _described(row: dict[str, Any], public_tests: int) -> tuple[str, str, str]:
+    """The input, the source and the difficulty of a problem.
+
+    Raises:
+        ValueError: naming the field of a number that upstream's labels do not have.
+    """
+    tests = Tests.model_validate(row["public_tests"])
+    source = _label("source", SOURCES, row["source"])
+    difficulty = _label("difficulty", DIFFICULTIES, row["difficulty"])
+    return input_of(tests, public_tests), source, difficulty
+
+
+def _label(field: str, names: Sequence[str], value: int) -> str:
     if not 0 <= value < len(names):
-        raise InvalidInput(
-            f"{place}: {field} is {value}; upstream's labels end at {len(names) - 1}"
-        )
+        raise ValueError(f"{field} is {value}; upstream's labels end at {len(names) - 1}")
     return names[value]
 
 
@@ -329,14 +318,13 @@ def _python_solutions(
         "is_in", [languages], pc.SetLookupOptions(pa.array(LANGUAGES, pa.int64()))
     )
     places = pc.call_function("indices_nonzero", [is_python])
-    rows = [row for row, count in enumerate(counts) for _ in range(count)]
-    kept = [(place, rows[place]) for place in places.to_pylist()]
-    wanted = values_of(path, first, name, texts.take(places), [row for _, row in kept])
+    every = [(row, index) for row, count in enumerate(counts) for index in range(count)]
+    kept = [every[place] for place in places.to_pylist()]
+    wanted = values_of(path, first, name, texts.take(places), [row for row, _ in kept])
     numbers = languages.take(places).to_pylist()
-    begins = list(accumulate(counts, initial=0))
     found: list[tuple[int, list[tuple[int, str, str]]]] = [(count, []) for count in counts]
-    for (place, row), number, text in zip(kept, numbers, wanted, strict=True):
-        found[row][1].append((place - begins[row], LANGUAGES[number], text))
+    for (row, index), number, text in zip(kept, numbers, wanted, strict=True):
+        found[row][1].append((index, LANGUAGES[number], text))
     return found
 
 
@@ -351,18 +339,13 @@ def _lists(
     import pyarrow.compute as pc
 
     fields = batch.column(name).flatten()
-    lengths: list[list[int]] = []
-    for field in fields:
-        rows = pc.call_function("list_value_length", [field]).to_pylist()
-        if None in rows:
+    lengths = [pc.call_function("list_value_length", [field]).to_pylist() for field in fields]
+    for row, counts in enumerate(zip(*lengths, strict=True), first):
+        if None in counts:
+            raise InvalidInput(f"{path}: row {row}: {name!r} holds a null list")
+        if len({*counts}) > 1:
             raise InvalidInput(
-                f"{path}: row {first + rows.index(None)}: {name!r} holds a null list"
-            )
-        lengths.append(rows)
-    for offset, (one, other) in enumerate(zip(*lengths, strict=True)):
-        if one != other:
-            raise InvalidInput(
-                f"{path}: row {first + offset}: {name!r} holds lists of {one} and {other} values"
+                f"{path}: row {row}: {name!r} holds lists of {counts[0]} and {counts[1]} values"
             )
     flat = [field.flatten() for field in fields]
     for values in flat:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import short
-from wmtp_assets.datasets.format import Format
-from wmtp_assets.datasets.parquet import count_parquet_rows, rows_of
-from wmtp_assets.datasets.problem import Options, Problem, naming
-from wmtp_assets.datasets.records import AlpacaRecord, ProblemMetadata
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from wmtp_assets.datasets.parquet import count_parquet_rows
+from wmtp_assets.datasets.records import AlpacaRecord, Format, ProblemMetadata, row_by_row
 
 _FINAL_ANSWER = re.compile(r"#### (-?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]+)?) *")
 
@@ -35,7 +29,7 @@ def final_answer(answer: str) -> str:
     *steps, last = answer.rstrip("\n").split("\n")
     found = _FINAL_ANSWER.fullmatch(last)
     if found is None or any("####" in step for step in steps):
-        raise ValueError(f"must end with one line '#### NUMBER', ends with {short(last)}")
+        raise ValueError(f"answer: must end with one line '#### NUMBER', ends with {short(last)}")
     return found[1].replace(",", "")
 
 
@@ -90,43 +84,25 @@ def problem_ids(shards: Iterable[tuple[str, Path]]) -> tuple[list[list[str]], li
     return ids, []
 
 
-def convert_batch(
-    path: Path, first: int, batch: pa.RecordBatch, options: Options
-) -> Iterator[Problem]:
-    """Rows of a shard, from number ``first`` on, as problems with one solution each.
+def convert_row(row: dict[str, Any]) -> Gsm8kRecord:
+    """One upstream row, with :data:`COLUMNS` and its ``problem_id``, as a record.
 
     Raises:
-        InvalidInput: naming file, row and field.
-    """
-    for number, row in enumerate(rows_of(path, first, batch), first):
-        place = f"{path}: row {number}"
-        try:
-            answer = final_answer(row["answer"])
-        except ValueError as error:
-            raise InvalidInput(f"{place}: answer: {error}") from error
-        with naming(place):
-            record = convert_row(row, options.problem_ids[number], answer)
-        yield Problem(number, record.task_id, [record])
-
-
-def convert_row(row: dict[str, Any], task_id: str, answer: str) -> Gsm8kRecord:
-    """One upstream row, with :data:`COLUMNS`, as a record.
-
-    Args:
-        answer: the final answer that ``row["answer"]`` ends with.
-
-    Raises:
+        ValueError: if the answer does not end as :func:`final_answer` reads it.
         pydantic.ValidationError: if a field is not what the record allows.
     """
     return Gsm8kRecord(
         instruction=row["question"],
         input="",
         output=row["answer"],
-        task_id=task_id,
+        task_id=row["problem_id"],
         metadata=Gsm8kMetadata(
-            source="gsm8k", difficulty="unknown", has_tests=False, final_answer=answer
+            source="gsm8k",
+            difficulty="unknown",
+            has_tests=False,
+            final_answer=final_answer(row["answer"]),
         ),
     )
 
 
-FORMAT = Format(Gsm8kRecord, COLUMNS, convert_batch, problem_ids=problem_ids)
+FORMAT = Format(Gsm8kRecord, COLUMNS, row_by_row(convert_row), problem_ids=problem_ids)

@@ -6,8 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from wmtp_assets.datasets.format import Format, row_by_row
-from wmtp_assets.datasets.records import AlpacaRecord, ProblemMetadata
+from wmtp_assets.datasets.records import AlpacaRecord, Format, ProblemMetadata, row_by_row
 
 
 class HumanEvalMetadata(ProblemMetadata):

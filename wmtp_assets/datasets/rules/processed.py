@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
-from itertools import groupby, zip_longest
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, chain, groupby
+from typing import Any
 
 from pydantic import ValidationError
 
-from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.model import first_error
 from wmtp_assets.base.strict_json import MAX_SIZE, check_values, parse_object
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.comparing import (
+    NGRAM,
     DatasetSubject,
     check_schema_file,
+    column_of_difference,
     columns_of,
-    compare_lines,
+    compare_with_raw,
     count_rows,
+    ngram_index,
+    ngrams,
+    normalized,
     progress_of,
-    raw_problems,
     rows_of_split,
+    shards_of,
+    words,
 )
-from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.jsonl import count_lines, read_lines
-from wmtp_assets.datasets.overlap import NGRAM, ngram_index, ngrams, normalized, words
+from wmtp_assets.datasets.jsonl import count_lines, offsets_file, pack_offsets, read_lines
 from wmtp_assets.datasets.parquet import count_parquet_rows
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.process import (
@@ -40,28 +43,25 @@ from wmtp_assets.datasets.process import (
     FORMAT,
     SCHEMA,
     evaluation_file,
+    raw_files,
     split_file,
 )
-from wmtp_assets.datasets.random_access import offsets_file, pack_offsets
 from wmtp_assets.datasets.records import (
     SHARED,
     EvaluationRecord,
     Record,
     RowRenderer,
+    format_of,
     is_labelled,
     problem_of,
     render_line,
-    render_row,
 )
-from wmtp_assets.datasets.shard import MAX_EVALUATION
-from wmtp_assets.datasets.small import small_file
+from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
+from wmtp_assets.datasets.views import small_file
 from wmtp_assets.rules.findings import Report, Rule, is_there
 from wmtp_assets.rules.reading import has_library
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TRAIN = "train"
 
@@ -77,27 +77,36 @@ def _split_files(subject: DatasetSubject) -> dict[str, str]:
 
 def check_schema(subject: DatasetSubject, report: Report) -> None:
     """Every row is a record of the dataset's schema, and no task_id stands twice."""
-    spec = subject.spec
-    record = format_of(spec).record
-    rows = 0
+    record = format_of(subject.spec).record
+    rows = Counter[str]()
     for name in _split_files(subject).values():
-        once = _Once(report, subject.file(name))
-        render = RowRenderer(*SHARED)
-        path = report.reads(subject, name)
-        progress = progress_of(subject, f"reading {name}", path.stat().st_size)
-        for number, line in read_lines(path):
-            progress.advance(len(line) + 1)
-            rows += 1
-            row = _canonical(line, record, render)
-            if row is None:
-                row = _validated(subject, report, name, number, line, record)
-            if row is not None:
-                once.add(number, row)
-    report.note(rows=rows)
+        _tell_repeated(report, subject.file(name), _valid_rows(subject, report, name, record, rows))
+    report.note(rows=rows.total())
     if SCHEMA in subject.manifest.files:
         check_schema_file(subject, report, SCHEMA, record, FORMAT)
-        if spec.evaluation:
-            _check_evaluation_schema(subject, report)
+        for split in subject.spec.evaluation:
+            name = evaluation_file(split)
+            for number, line in read_lines(report.reads(subject, name), MAX_EVALUATION):
+                _validated(subject, report, name, number, line, EvaluationRecord, MAX_EVALUATION)
+        if subject.spec.evaluation:
+            check_schema_file(subject, report, EVALUATION_SCHEMA, EvaluationRecord, "evaluation")
+
+
+def _valid_rows(
+    subject: DatasetSubject, report: Report, name: str, record: type[Record], rows: Counter[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and row of each line that is a record; counts all lines in ``rows``."""
+    render = RowRenderer(*SHARED)
+    path = report.reads(subject, name)
+    progress = progress_of(subject, f"reading {name}", path.stat().st_size)
+    for number, line in read_lines(path):
+        progress.advance(len(line) + 1)
+        rows[name] += 1
+        row = _canonical(line, record, render) or _validated(
+            subject, report, name, number, line, record
+        )
+        if row is not None:
+            yield number, row
 
 
 def _canonical(line: bytes, record: type[Record], render: RowRenderer) -> dict[str, Any] | None:
@@ -121,53 +130,38 @@ def _validated(
     max_size: int = MAX_SIZE,
 ) -> dict[str, Any] | None:
     """The row of a line, if it is a record; else a finding."""
-    expected = f"the schema of {record.__name__}"
+    place = f"line {number}"
     try:
         row = parse_object(line, max_size)
         record.model_validate(row)
-    except ValidationError as error:
-        field, problem = first_error(error)
-        place = f"line {number}, field {field}"
-        report.add(subject.file(name), place=place, expected=expected, found=problem)
-    except ValueError as error:
-        report.add(subject.file(name), place=f"line {number}", expected=expected, found=error)
-    else:
         return row
+    except ValidationError as error:
+        field, found = first_error(error)
+        place += f", field {field}"
+    except ValueError as error:
+        found = str(error)
+    expected = f"the schema of {record.__name__}"
+    report.add(subject.file(name), place=place, expected=expected, found=found)
     return None
 
 
-class _Once:
-    """Finds a task_id that stands twice; the rows of a problem must be together."""
-
-    def __init__(self, report: Report, file: str) -> None:
-        self._report, self._file = report, file
-        self._problems: set[str] = set()
-        self._problem: str | None = None
-        self._task_ids: set[str] = set()
-
-    def add(self, number: int, row: dict[str, Any]) -> None:
-        problem, task_id = problem_of(row), row["task_id"]
-        expected = ""
-        if problem != self._problem:
-            if problem in self._problems:
-                expected = "the rows of a problem together, and a task_id that stands once"
-            self._problem, self._task_ids = problem, set()
-            self._problems.add(problem)
-        elif task_id in self._task_ids:
-            expected = "a task_id that stands once"
-        self._task_ids.add(task_id)
-        if expected:
-            self._report.add(
-                self._file, place=f"line {number}, field task_id", expected=expected, found=task_id
-            )
-
-
-def _check_evaluation_schema(subject: DatasetSubject, report: Report) -> None:
-    for split in subject.spec.evaluation:
-        name = evaluation_file(split)
-        for number, line in read_lines(report.reads(subject, name), MAX_EVALUATION):
-            _validated(subject, report, name, number, line, EvaluationRecord, MAX_EVALUATION)
-    check_schema_file(subject, report, EVALUATION_SCHEMA, EvaluationRecord, "evaluation")
+def _tell_repeated(report: Report, file: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> None:
+    """Find a task_id that stands twice; the rows of a problem must be together."""
+    problems: set[str] = set()
+    for problem, group in groupby(rows, key=lambda item: problem_of(item[1])):
+        together = "the rows of a problem together, and " if problem in problems else ""
+        problems.add(problem)
+        task_ids: set[str] = set()
+        for number, row in group:
+            if together or row["task_id"] in task_ids:
+                report.add(
+                    file,
+                    place=f"line {number}, field task_id",
+                    expected=f"{together}a task_id that stands once",
+                    found=row["task_id"],
+                )
+            task_ids.add(row["task_id"])
+            together = ""
 
 
 # -- row counts ------------------------------------------------------------------------------------
@@ -178,8 +172,7 @@ def check_row_count(subject: DatasetSubject, report: Report) -> None:
     file = subject.file(subject.artifact.manifest)
     counts: dict[str, int] = {}
     for split, name in _split_files(subject).items():
-        found = count_lines(report.reads(subject, name))
-        counts[split] = found
+        found = counts[split] = count_lines(report.reads(subject, name))
         dropped = _dropped(subject, report, split)
         rows, samples, others = _upstream(subject, report, split)
         if samples is None:
@@ -189,17 +182,15 @@ def check_row_count(subject: DatasetSubject, report: Report) -> None:
             expected=f"{samples - dropped.total()} rows",
             found=f"{found} rows",
         )
-        for key, number in {"rows": found, "upstream_rows": rows, "samples": samples}.items():
-            stated = subject.stated("splits", split, key)
+        stated = {
+            "rows": (found, subject.stated("splits", split, "rows")),
+            "upstream_rows": (rows, subject.stated("splits", split, "upstream_rows")),
+            "samples": (samples, subject.stated("splits", split, "samples")),
+            "dropped.other_language": (others, dropped["other_language"]),
+        }
+        for key, (number, said) in stated.items():
             if number is not None:
-                report.require(file, expected=number, found=stated, place=f"splits.{split}.{key}")
-        if others is not None:
-            report.require(
-                file,
-                expected=others,
-                found=dropped["other_language"],
-                place=f"splits.{split}.dropped.other_language",
-            )
+                report.require(file, expected=number, found=said, place=f"splits.{split}.{key}")
     report.require(file, expected=sum(counts.values()), found=subject.stated("rows"), place="rows")
     report.note(rows=counts)
 
@@ -236,13 +227,7 @@ def _upstream(
         report.note(upstream="not counted again: needs pyarrow and the raw files")
         return pinned, None, None
     report.goes_on_with(subject, raw.manifest, raw)
-    try:
-        files = spec.splits[split].select(
-            name.removeprefix("raw/") for name in store.manifest(raw).files
-        )
-    except ValueError as error:
-        raise InvalidInput(str(error)) from error
-    paths = [report.reads(subject, f"raw/{name}", raw) for name in files]
+    paths = [report.reads(subject, name, raw) for name in raw_files(store, raw, split)]
     rows = sum(count_parquet_rows(path) for path in paths)
     if count_samples is None:
         return rows, rows, None
@@ -266,9 +251,10 @@ def check_upstream_counts(subject: DatasetSubject, report: Report) -> None:
             continue
         found = {"problems": subject.stated("splits", split, "upstream_rows")}
         if not with_tests:
-            labels: Counter[bool] = Counter()
-            for _, batch in columns_of(subject, report, split, ["is_correct"]):
-                labels.update(batch.column("is_correct").to_pylist())
+            batches = columns_of(subject, report, split, ["is_correct"])
+            labels = Counter(
+                chain.from_iterable(batch.column("is_correct").to_pylist() for _, batch in batches)
+            )
             found |= {"correct": labels[True], "incorrect": labels[False]}
         report.note(**{split: found})
         expected = split_spec.expected.model_dump()
@@ -321,8 +307,8 @@ def check_token_length(subject: DatasetSubject, report: Report) -> None:
     report.note(longest=longest, max_tokens=limit)
 
 
-def _count_column(counter: TokenCounter, column: pa.Array) -> list[int]:
-    """Tokens of each text; a text that stands in many rows is counted once."""
+def _count_column(counter: TokenCounter, column: Any) -> list[int]:
+    """Tokens of each text of a pyarrow array; one that stands in many rows is counted once."""
     encoded = column.dictionary_encode()
     counts = counter.count(encoded.dictionary.to_pylist())
     return [counts[index] for index in encoded.indices.to_pylist()]
@@ -343,29 +329,26 @@ def check_splits(subject: DatasetSubject, report: Report) -> None:
     owner: dict[tuple[str, str], str] = {}
     counts = Counter[str]()
     for split in largest_last:
-        is_last = split == largest_last[-1]
-        told: set[str] = set()
+        told: set[tuple[str, str]] = set()
         for line, task_id, problem_id in rows_of_split(
             subject, report, split, ["task_id", "problem_id"]
         ):
             counts[split] += 1
-            same_task = owner.get(("task_id", task_id), split)
-            same_problem = owner.get(("problem", problem_id), split)
-            file = subject.file(names[split])
-            if same_task != split:
-                _tell_shared(report, file, line, "task_id", same_task, task_id)
-            elif same_problem != split and problem_id not in told:
-                told.add(problem_id)
-                _tell_shared(report, file, line, "problem", same_problem, problem_id)
-            if not is_last:
+            for claim in (("task_id", task_id), ("problem", problem_id)):
+                other = owner.get(claim, split)
+                if other != split and claim not in told:
+                    told.add(claim)
+                    _tell_shared(report, subject.file(names[split]), line, *claim, other)
+                    break
+            if split != largest_last[-1]:  # nothing is compared with those of the last
                 owner.setdefault(("task_id", task_id), split)
             owner.setdefault(("problem", problem_id), split)
     for split in subject.spec.evaluation:
-        file = subject.file(evaluation_file(split))
         for line, problem_id, _ in _evaluated(subject, report, split):
-            other = owner.setdefault(("problem", problem_id), split)
+            claim = "problem", problem_id
+            other = owner.setdefault(claim, split)
             if other != split:
-                _tell_shared(report, file, line, "problem", other, problem_id)
+                _tell_shared(report, subject.file(evaluation_file(split)), line, *claim, other)
     report.note(rows=dict(counts))
 
 
@@ -383,7 +366,7 @@ def _evaluated(
         yield line, record.task_id, record.instruction
 
 
-def _tell_shared(report: Report, file: str, line: int, what: str, other: str, found: str) -> None:
+def _tell_shared(report: Report, file: str, line: int, what: str, found: str, other: str) -> None:
     report.add(
         file,
         place=f"line {line}",
@@ -397,55 +380,47 @@ def check_text_twins(subject: DatasetSubject, report: Report) -> None:
     """No instruction stands in two splits, white space, case and punctuation aside; evaluation rows
     included."""
     first: dict[bytes, tuple[str, str]] = {}
-
-    def compare(split: str, name: str, line: int, task_id: str, instruction: str) -> None:
-        key = hashlib.sha256(normalized(instruction).encode()).digest()
-        other, task = first.setdefault(key, (split, task_id))
-        if other != split:
-            report.add(
-                subject.file(name),
-                place=f"line {line} ({task_id})",
-                expected=f"a text that is not in {other}",
-                found=f"that of {task}",
-                problem="warning",
-                remedy="leave one of them out where the splits must be disjoint by text",
-            )
-
     for split, name in _split_files(subject).items():
-        seen = set()
-        for line, problem_id, task_id, instruction in _first_rows(subject, report, split):
-            seen.add(problem_id)
-            compare(split, name, line, task_id, instruction)
-        if split in subject.spec.evaluation:
-            for line, problem_id, instruction in _evaluated(subject, report, split):
-                if problem_id not in seen:  # it has no row
-                    compare(split, evaluation_file(split), line, problem_id, instruction)
+        for file, line, task_id, instruction in _texts(subject, report, split, name):
+            key = hashlib.sha256(normalized(instruction).encode()).digest()
+            other, task = first.setdefault(key, (split, task_id))
+            if other != split:
+                report.add(
+                    subject.file(file),
+                    place=f"line {line} ({task_id})",
+                    expected=f"a text that is not in {other}",
+                    found=f"that of {task}",
+                    problem="warning",
+                    remedy="leave one of them out where the splits must be disjoint by text",
+                )
     report.note(texts=len(first))
 
 
-def _first_rows(
-    subject: DatasetSubject, report: Report, split: str
-) -> Iterator[tuple[int, str, str, str]]:
-    """Line number, problem_id, task_id and instruction of the first row of each problem."""
+def _texts(
+    subject: DatasetSubject, report: Report, split: str, name: str
+) -> Iterator[tuple[str, int, str, str]]:
+    """File, line number, task_id and instruction of each problem: of its first row, or where it
+    has none of its evaluation row."""
+    seen: set[str] = set()
     columns = ["problem_id", "task_id", "instruction"]
-    last: str | None = None
     for line, batch in columns_of(subject, report, split, columns):
         for row, problem_id in enumerate(batch.column("problem_id").to_pylist()):
-            if problem_id != last:
+            if problem_id not in seen:
+                seen.add(problem_id)
                 task_id, instruction = (batch.column(name)[row].as_py() for name in columns[1:])
-                yield line + row, problem_id, task_id, instruction
-            last = problem_id
+                yield name, line + row, task_id, instruction
+    if split in subject.spec.evaluation:
+        for line, problem_id, instruction in _evaluated(subject, report, split):
+            if problem_id not in seen:
+                yield evaluation_file(split), line, problem_id, instruction
 
 
 def check_contamination(subject: DatasetSubject, report: Report) -> None:
     """No row of ``train`` shares :data:`NGRAM` words in a row with an evaluation problem."""
     texts: list[tuple[str, str]] = []
     compared = []
-    catalogue = subject.store.catalogue
-    held_out = (
-        (one, split) for one in catalogue.of_kind("processed") for split in one.spec.held_out
-    )
-    for artifact, split in held_out:
+    processed = subject.store.catalogue.of_kind("processed")
+    for artifact, split in ((one, split) for one in processed for split in one.spec.held_out):
         if not is_there(subject.store.path(artifact, twin_file(split))):
             report.note(**{artifact.key: "is not here: not compared"})
             continue
@@ -507,24 +482,19 @@ def check_index(subject: DatasetSubject, report: Report) -> None:
 def _check_offsets(subject: DatasetSubject, report: Report, split: str) -> None:
     name = offsets_file(split)
     with report.reads(subject, name).open("rb") as file:
-        position = 0
-        for number, line in read_lines(report.reads(subject, split_file(split))):
-            if file.read(8) != pack_offsets([position]):
+        path = report.reads(subject, split_file(split))
+        size = path.stat().st_size
+        lengths = (len(line) + 1 for _, line in read_lines(path))
+        for number, position in enumerate(accumulate(lengths, initial=0)):
+            is_end = position == size
+            if file.read(9 if is_end else 8) != pack_offsets([position]):
                 report.add(
                     subject.file(name),
-                    place=f"offset {number - 1}",
-                    expected=position,
-                    found="another number, or none",
+                    place="the end" if is_end else f"offset {number}",
+                    expected=f"{position}, the size of the file" if is_end else position,
+                    found=f"another number, or {'more' if is_end else 'none'}",
                 )
                 return
-            position += len(line) + 1
-        if file.read(9) != pack_offsets([position]):
-            report.add(
-                subject.file(name),
-                place="the end",
-                expected=f"{position}, the size of the file",
-                found="another number, or more",
-            )
 
 
 def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
@@ -533,59 +503,61 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
 
     record = format_of(subject.spec).record
     columns = twin_schema(record).names
-    fields = list(record.model_fields)
     render = RowRenderer(*SHARED)
     file = subject.file(twin_file(split))
     lines = read_lines(report.reads(subject, split_file(split)))
     report.goes_on_with(subject, problem_index_file(split))
     with report.reads(subject, problem_index_file(split)).open("rb") as index_file:
-        compared = _Compared(index_file.read)
-        index = ProblemIndex(compared.write, is_labelled(record))
+        index = ProblemIndex(is_labelled(record))
+        difference: tuple[str, str, str] | None = None
         problems = crlf_rows = 0
-        difference = ("stats", "those of the rows, and the end of the file", "others, or more")
-        for problem_id, rows in _by_problem(
-            rows_of_split(subject, report, split, columns), columns
-        ):
+        named = (
+            (line, dict(zip(columns, values, strict=True)))
+            for line, *values in rows_of_split(subject, report, split, columns)
+        )
+        for problem_id, group in groupby(named, key=lambda item: item[1]["problem_id"]):
             problems += 1
-            found = [row for _, row in rows]
-            base = [{name: row[name] for name in fields} for row in found]
-            tokens = [[row[name] for name in TOKENS] for row in found]
+            rows = list(group)
+            base = [{name: row[name] for name in record.model_fields} for _, row in rows]
+            tokens = [[row[name] for name in TOKENS] for _, row in rows]
             for (line, row), made, plain in zip(rows, twin_rows(base, tokens), base, strict=True):
                 report.goes_on_with(subject, split_file(split))
                 _, data = next(lines, (0, None))
                 report.goes_on_with(subject, twin_file(split))
                 crlf_rows += "\r\n" in row["output"]
-                if data is None or data + b"\n" != render(plain):
-                    report.add(
-                        file,
-                        place=f"row {line}",
-                        expected=f"line {line} of {split_file(split)}",
-                        found="no such line" if data is None else _difference(data, plain),
-                    )
-                    if data is None:
-                        return problems
+                place, expected = f"row {line}", f"line {line} of {split_file(split)}"
+                wanted = render(plain)
+                if data is None:
+                    report.add(file, place=place, expected=expected, found="no such line")
+                    return problems
+                if data + b"\n" != wanted:
+                    column = column_of_difference(data + b"\n", wanted)
+                    found = f"another: they differ from column {column}"
+                    report.add(file, place=place, expected=expected, found=found)
                 if row != made:
-                    report.require(file, expected=made, found=row, place=f"row {line}")
-            index.add(
+                    report.require(file, expected=made, found=row, place=place)
+            entry = index.add(
                 problem_id,
                 base[0]["metadata"]["difficulty"],
                 rows[0][0] - 1,
                 [row.get("is_correct") for row in base],
                 [counts[-1] for counts in tokens],
             )
-            if compared.differs and difference[0] == "stats":
+            if difference is None and index_file.read(len(entry)) != entry:
                 difference = (f"problem {problem_id}", "the entry that its rows give", "another")
-        index.close()
-        if not compared.is_at_end():
-            place, expected, other = difference
-            report.add(
-                subject.file(problem_index_file(split)), place=place, expected=expected, found=other
-            )
+        end = index.close()
+        if difference is None and index_file.read(len(end) + 1) != end:
+            difference = ("stats", "those of the rows, and the end of the file", "others, or more")
+    if difference is not None:
+        place, expected, found = difference
+        report.add(
+            subject.file(problem_index_file(split)), place=place, expected=expected, found=found
+        )
     report.goes_on_with(subject, split_file(split))
     if next(lines, None) is not None:
         report.add(file, expected="a row per line of the JSONL", found="more lines")
-    found_columns = pq.read_schema(report.reads(subject, twin_file(split))).names
-    report.require(file, expected=columns, found=found_columns, place="columns")
+    schema = pq.read_schema(report.reads(subject, twin_file(split)))
+    report.require(file, expected=columns, found=schema.names, place="columns")
     report.require(
         subject.file(subject.artifact.manifest),
         expected={"problems": problems, "crlf_rows": crlf_rows},
@@ -595,57 +567,31 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
     return problems
 
 
-def _by_problem(
-    rows: Iterable[tuple[Any, ...]], columns: list[str]
-) -> Iterator[tuple[str, list[tuple[int, dict[str, Any]]]]]:
-    """The rows of each problem: line number, and values by column."""
-    named = ((line, dict(zip(columns, values, strict=True))) for line, *values in rows)
-    for problem_id, group in groupby(named, key=lambda row: row[1]["problem_id"]):
-        yield problem_id, list(group)
-
-
-def _difference(data: bytes, plain: dict[str, Any]) -> str:
-    wanted = render_row(plain)[:-1]
-    pairs = zip_longest(data, wanted)
-    column = next(column for column, (one, other) in enumerate(pairs, 1) if one != other)
-    return f"another: they differ from column {column}"
-
-
-class _Compared:
-    """Takes bytes and compares them with what a file holds."""
-
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
-        self.differs = False
-
-    def write(self, data: bytes) -> None:
-        self.differs = self.differs or self._read(len(data)) != data
-
-    def is_at_end(self) -> bool:
-        return not self.differs and not self._read(1)
-
-
 # -- names ---------------------------------------------------------------------------------------
 
 
 def check_problems(subject: DatasetSubject, report: Report) -> None:
     """Every problem is one of the raw split; a name that several have is a warning."""
-    raw = raw_problems(subject, report)
+    shards, renamed = shards_of(subject, report)
     for split, name in _split_files(subject).items():
-        known = {problem_id for _, ids in raw.of(split) for problem_id in ids}
-        for line, batch in columns_of(subject, report, split, ["problem_id"]):
-            for row, problem_id in enumerate(batch.column("problem_id").to_pylist()):
-                if problem_id not in known:
-                    report.add(
-                        subject.file(name),
-                        place=f"line {line + row}",
-                        expected="a problem of the raw split",
-                        found=problem_id,
-                    )
+        known = {
+            problem_id
+            for shard in shards
+            if shard.split == split
+            for problem_id in shard.problem_ids
+        }
+        for line, problem_id in rows_of_split(subject, report, split, ["problem_id"]):
+            if problem_id not in known:
+                report.add(
+                    subject.file(name),
+                    place=f"line {line}",
+                    expected="a problem of the raw split",
+                    found=problem_id,
+                )
     file = subject.file(subject.artifact.manifest)
-    stated = subject.stated("renamed_problems")
-    report.require(file, expected=raw.renamed, found=stated, place="renamed_problems")
-    for problem_id in raw.renamed:
+    place = "renamed_problems"
+    report.require(file, expected=renamed, found=subject.stated(place), place=place)
+    for problem_id in renamed:
         report.add(
             file,
             place=f"renamed_problems: {problem_id}",
@@ -654,7 +600,7 @@ def check_problems(subject: DatasetSubject, report: Report) -> None:
             problem="warning",
             remedy="tell problems apart by problem_id, not by upstream's name",
         )
-    report.note(renamed=raw.renamed)
+    report.note(renamed=renamed)
 
 
 # -- evaluation rows -------------------------------------------------------------------------------
@@ -662,26 +608,17 @@ def check_problems(subject: DatasetSubject, report: Report) -> None:
 
 def check_evaluation(subject: DatasetSubject, report: Report) -> None:
     """The evaluation rows are what the raw problems give, one a problem."""
-    spec = subject.spec
-    raw = subject.upstream("raw")
-    problems = raw_problems(subject, report)
-    counts = {}
-    for split in spec.evaluation:
-        expected = (
-            render_line(problem)
-            for shard, ids in problems.of(split)
-            for problem in format_of(spec).evaluations(shard.path, spec.public_tests, ids)
-        )
-        counts[split] = compare_lines(
-            subject,
-            report,
-            evaluation_file(split),
-            expected,
-            (raw, raw.manifest),
-            "upstream problem",
-            MAX_EVALUATION,
-        )
+    splits = subject.spec.evaluation
+    counts = compare_with_raw(subject, report, splits, evaluation_file, _evaluation_lines)
     report.note(problems=counts)
+
+
+def _evaluation_lines(spec: DatasetSpec, shards: Iterable[Shard]) -> Iterator[bytes]:
+    for shard in shards:
+        yield from map(
+            render_line,
+            format_of(spec).evaluations(shard.path, spec.public_tests, shard.problem_ids),
+        )
 
 
 _PROCESSED = ("processed",)

@@ -8,30 +8,29 @@ from functools import partial
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import parse_object, read_small
-from wmtp_assets.datasets import pairs
 from wmtp_assets.datasets.comparing import (
     DatasetSubject,
     check_schema_file,
     compare_lines,
-    raw_problems,
+    compare_with_raw,
 )
-from wmtp_assets.datasets.evaluation_tests import tests_file, tests_lines
-from wmtp_assets.datasets.format import format_of
-from wmtp_assets.datasets.jsonl import read_lines
-from wmtp_assets.datasets.pairs import pair_lines, pairs_file
+from wmtp_assets.datasets.jsonl import open_jsonl, read_lines
 from wmtp_assets.datasets.process import split_file
-from wmtp_assets.datasets.random_access import open_jsonl
-from wmtp_assets.datasets.records import PairRecord, problem_of
-from wmtp_assets.datasets.shard import MAX_EVALUATION
-from wmtp_assets.datasets.small import (
+from wmtp_assets.datasets.records import PairRecord, format_of, problem_of
+from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize
+from wmtp_assets.datasets.twin import twin_file
+from wmtp_assets.datasets.views import (
+    PAIRS,
     Stratum,
     describe_sample,
+    pair_lines,
+    pairs_file,
     read_strata,
     sample,
     small_file,
+    tests_file,
+    tests_lines,
 )
-from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
-from wmtp_assets.datasets.twin import twin_file
 from wmtp_assets.rules.findings import Report, Rule, stated
 from wmtp_assets.rules.reading import read_document
 from wmtp_assets.storage.manifest import Document, render
@@ -52,7 +51,7 @@ def check_pairs(subject: DatasetSubject, report: Report) -> None:
             (processed, twin_file(split)),
             "row of the processed split",
         )
-    check_schema_file(subject, report, "schema.json", PairRecord, pairs.FORMAT)
+    check_schema_file(subject, report, "schema.json", PairRecord, PAIRS)
     _check_counts(subject, report, {split: {"rows": count} for split, count in rows.items()})
     report.note(rows=rows)
 
@@ -67,22 +66,11 @@ def _check_counts(subject: DatasetSubject, report: Report, splits: dict[str, Doc
 
 def check_tests(subject: DatasetSubject, report: Report) -> None:
     """The tests are those of the raw problems, all of them."""
-    raw = subject.upstream("raw")
-    problems = raw_problems(subject, report)
-    splits: dict[str, Document] = {}
-    for split in subject.spec.processed_splits:
-        count = compare_lines(
-            subject,
-            report,
-            tests_file(split),
-            tests_lines(subject.spec, problems.of(split)),
-            (raw, raw.manifest),
-            "upstream problem",
-            MAX_EVALUATION,
-        )
-        splits[split] = {"problems": max(count - 2, 0)}
-    _check_counts(subject, report, splits)
-    report.note(problems={split: item["problems"] for split, item in splits.items()})
+    splits = subject.spec.processed_splits
+    counts = compare_with_raw(subject, report, splits, tests_file, tests_lines)
+    problems = {split: max(count - 2, 0) for split, count in counts.items()}
+    _check_counts(subject, report, {split: {"problems": n} for split, n in problems.items()})
+    report.note(problems=problems)
 
 
 def check_membership(subject: DatasetSubject, report: Report) -> None:
@@ -117,32 +105,30 @@ def _check_coverage(
     subject: DatasetSubject, report: Report, split: str, strata: Counter[Stratum], limit: int
 ) -> None:
     """As many problems as there is room for, and every label, stand in a small split."""
-    name = small_file(split)
+    file = subject.file(small_file(split))
     labels = {label for _, label in strata}
     problems = {problem_id for problem_id, _ in strata}
-    covered: set[str] = set()
-    found_labels = set()
-    rows = 0
-    for _, line in read_lines(report.reads(subject, name)):
+    found = Counter[Stratum]()
+    for _, line in read_lines(report.reads(subject, small_file(split))):
         try:
             row = parse_object(line)
-            covered.add(problem_of(row))
-            found_labels.add(row.get("is_correct"))
+            found[problem_of(row), row.get("is_correct")] += 1
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # said by the rule of schemas
-        rows += 1
-    if rows > limit:
-        report.add(subject.file(name), expected=f"at most {limit} rows", found=f"{rows} rows")
+    if found.total() > limit:
+        report.add(file, expected=f"at most {limit} rows", found=f"{found.total()} rows")
+    covered = {problem_id for problem_id, _ in found}
+    found_labels = {label for _, label in found}
     least = min(len(problems), limit // len(labels)) if labels else 0
     if len(covered & problems) < least:
         report.add(
-            subject.file(name),
+            file,
             expected=f"rows of {least} problems or more",
             found=f"rows of {len(covered & problems)}",
         )
     if len(found_labels & labels) < min(len(labels), limit):
         report.add(
-            subject.file(name),
+            file,
             place="is_correct",
             expected=f"{sorted(labels, key=str)}",
             found=f"{sorted(found_labels, key=str)}",
@@ -192,12 +178,7 @@ def _recounted(subject: DatasetSubject, report: Report) -> Document:
             raise InvalidInput(f"no field {'.'.join(keys)}")
     if type(document["max_tokens"]) is not int:
         raise InvalidInput("max_tokens is no number")
-
-    def summarized(split: str) -> Document:
-        path = report.reads(subject, twin_file(split), processed)
-        return summarize_split(path, format_of(spec).record, document["max_tokens"])
-
-    return summarize(spec, summarized, document)
+    return summarize(spec, lambda name: report.reads(subject, name, processed), document)
 
 
 RULES = (

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sentencepiece import SentencePieceProcessor
 
-from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.formats.codecontests import (
     COLUMNS,
     LANGUAGES,
@@ -32,7 +31,7 @@ from wmtp_assets.datasets.formats.codecontests import (
     problem_ids,
     read_evaluations,
 )
-from wmtp_assets.datasets.problem import Options
+from wmtp_assets.datasets.records import Options, load_format
 from wmtp_assets.datasets.records import Tests as ProblemTests
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules.apply import apply_rule

@@ -14,10 +14,8 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.datasets.format import load_format
 from wmtp_assets.datasets.formats.gsm8k import COLUMNS, Gsm8kRecord, final_answer, problem_ids
-from wmtp_assets.datasets.problem import Options
-from wmtp_assets.datasets.records import schema_document
+from wmtp_assets.datasets.records import Options, load_format, schema_document
 from wmtp_assets.sample import gsm8k
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.rows import read_jsonl
@@ -214,7 +212,9 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
 def test_bad_row_is_refused_by_record_and_schema(name: str) -> None:
     """By field; and whoever has only schema.json comes to the same verdict."""
     field, row = BAD[name]
-    validator = Draft202012Validator(schema_document(Gsm8kRecord, "alpaca", "o/n", "0" * 40))
+    validator = Draft202012Validator(
+        schema_document(Gsm8kRecord, "alpaca", {"repo": "o/n", "revision": "0" * 40})
+    )
     assert not list(validator.iter_errors(GOOD))
     with pytest.raises(ValidationError) as caught:
         Gsm8kRecord.model_validate(row)

@@ -140,7 +140,9 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
 def test_bad_row_is_refused_by_record_and_schema(name: str) -> None:
     """By field; and whoever has only schema.json comes to the same verdict."""
     field, row = BAD[name]
-    validator = Draft202012Validator(schema_document(MbppRecord, "alpaca", "o/n", "0" * 40))
+    validator = Draft202012Validator(
+        schema_document(MbppRecord, "alpaca", {"repo": "o/n", "revision": "0" * 40})
+    )
     assert not list(validator.iter_errors(GOOD))
     with pytest.raises(ValidationError) as caught:
         MbppRecord.model_validate(row)

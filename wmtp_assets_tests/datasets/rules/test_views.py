@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.datasets.small import small_file
+from wmtp_assets.datasets.views import small_file
 from wmtp_assets.rules.findings import NEEDS
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.light import hide
