@@ -7,8 +7,8 @@ Nothing here touches the disk, and nothing asks for the kind of an artifact: wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.specs import (
@@ -57,6 +57,7 @@ class Artifact(Generic[S]):
         is_local: it exists for tests on one machine, and is published only when asked for.
         is_generated: it says what other artifacts are; a release freezes those, and not it.
         is_summary: it is made of whatever is there: of optional artifacts only those that are.
+        item: of the preparation plan, that it proves.
         section: what ``sections`` of the spec say for its kind, parsed; None: the kind has none.
     """
 
@@ -77,11 +78,8 @@ class Artifact(Generic[S]):
     is_local: bool = False
     is_generated: bool = False
     is_summary: bool = False
+    item: str = ""
     section: Any = field(default=None, hash=False)
-
-    def in_section(self, section: Any) -> Self:
-        """The same artifact with the section of its spec that is about its kind."""
-        return replace(self, section=section)
 
     @property
     def upstream(self) -> tuple[str, ...]:

@@ -15,8 +15,7 @@ from wmtp_assets.datasets.jsonl import read_lines
 from wmtp_assets.datasets.random_access import offsets_file
 from wmtp_assets.datasets.records import Record, schema_document
 from wmtp_assets.datasets.twin import read_twin, twin_file
-from wmtp_assets.rules.findings import Report, Subject
-from wmtp_assets.rules.reading import read_document
+from wmtp_assets.rules.findings import Report, Subject, read_document
 
 if TYPE_CHECKING:
     import pyarrow as pa

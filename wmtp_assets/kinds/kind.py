@@ -46,6 +46,7 @@ class Kind(Generic[S]):
         fields: the fields of the spec that decide about the bytes, with dots into nested ones.
         words: what it is, in one sentence, for the web UI.
         tags: storage kinds as the web UI shows them, at most three.
+        item: of the preparation plan, that its artifacts prove in the completion report.
         size: artifact, and bytes of the raw files that its spec names → bytes it takes, about.
         is_bound: ``size`` is an upper bound.
         scratch: bytes beside it while it is made, as a multiple of its own.
@@ -61,6 +62,7 @@ class Kind(Generic[S]):
     build: Callable[[Build[S]], Document]
     words: str
     tags: tuple[str, ...]
+    item: str
     version: int = 1
     fields: tuple[str, ...] = ()
     size: Callable[[Artifact[S], int], float] = lambda artifact, raw: 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -149,7 +150,7 @@ def _artifacts_of(spec: Spec, before: Sequence[Artifact[Any]]) -> Iterator[Artif
     sections = _sections(spec, known)
     for name, kind in known.items():
         for artifact in kind.artifacts(spec, before):
-            yield artifact.in_section(sections.get(name))
+            yield replace(artifact, item=kind.item, section=sections.get(name))
 
 
 def _sections(spec: Spec, known: Mapping[str, Kind[Any]]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ KIND = Kind[ModelSpec](
     build_safetensors,
     words="The checkpoint as one safetensors file, with configs derived from it.",
     tags=("pytorch", "safetensors"),
+    item="Conversions",
     fields=("folder", "family", "dtype", "files", "target_device", "status"),
     size=_size,
     pictures=checkpoint.pictures,

@@ -32,8 +32,7 @@ from wmtp_assets.datasets.small import (
 )
 from wmtp_assets.datasets.stats import OF_THE_CONVERSION, newest_summary, summarize, summarize_split
 from wmtp_assets.datasets.twin import twin_file
-from wmtp_assets.rules.findings import Report, Rule, stated
-from wmtp_assets.rules.reading import read_document
+from wmtp_assets.rules.findings import Report, Rule, read_document, stated
 from wmtp_assets.storage.manifest import Document, render
 
 
