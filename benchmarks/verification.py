@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.checkpoints.configs import files_of
+from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.checkpoints.safetensors_file import TensorEntry, write_checkpoint
 from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.rules.apply import apply_rule

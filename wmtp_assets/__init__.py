@@ -5,7 +5,7 @@ imports neither Dagster nor torch.
 """
 
 from wmtp_assets.catalogue.specs import usable_for
-from wmtp_assets.checkpoints.load import load_state_dict
+from wmtp_assets.checkpoints.families import load_state_dict
 from wmtp_assets.datasets.jsonl import JsonLines, open_jsonl
 from wmtp_assets.operations.load_dataset import load_dataset
 

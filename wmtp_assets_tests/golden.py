@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.documents.facts import Fact
+from wmtp_assets.documents.document import Fact
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 

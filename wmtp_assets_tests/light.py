@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.datasets.rules import processed
-from wmtp_assets.rules import apply, reading
+from wmtp_assets.rules import apply, findings
 
 HIDDEN = (
     "dagster",
@@ -52,5 +52,5 @@ def hide(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
     def find(name: str) -> ModuleSpec | None:
         return None if name in libraries else importlib.util.find_spec(name)
 
-    for module in (apply, reading, processed):
+    for module in (apply, findings, processed):
         monkeypatch.setattr(module, "find_spec", find)

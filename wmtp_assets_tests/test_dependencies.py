@@ -149,7 +149,7 @@ def test_imports_are_found() -> None:
     """Those inside functions and classes, and those for types too."""
     found = {(item.where, item.library): item.is_top for item in imports()}
     assert found["components/artifacts.py", "dagster"] is True
-    assert found["checkpoints/load.py", "torch"] is False
+    assert found["checkpoints/families.py", "torch"] is False
     assert found["base/progress.py", "rich"] is False
     assert {"yaml", "pydantic", "click"} <= declared()
     assert "torch" not in declared()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from wmtp_assets.documents.facts import SAMPLE
+from wmtp_assets.documents.document import SAMPLE
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import FOLDER, examples_of
 

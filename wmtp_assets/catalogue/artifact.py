@@ -56,6 +56,7 @@ class Artifact(Generic[S]):
         is_local: it exists for tests on one machine, and is published only when asked for.
         is_generated: it says what other artifacts are; a release freezes those, and not it.
         is_summary: it is made of whatever is there: of optional artifacts only those that are.
+        item: of the preparation plan, that it proves.
         section: what ``sections`` of the spec say for its kind, parsed; None: the kind has none.
     """
 
@@ -76,6 +77,7 @@ class Artifact(Generic[S]):
     is_local: bool = False
     is_generated: bool = False
     is_summary: bool = False
+    item: str = ""
     section: Any = field(default=None, hash=False)
 
     @property

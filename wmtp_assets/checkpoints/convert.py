@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,17 @@ from wmtp_assets.base.errors import DamagedRecord, InvalidInput
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelSpec
-from wmtp_assets.checkpoints.configs import (
-    files_of,
-    model_document,
-    parse_parameters,
-    write_configs,
-)
+from wmtp_assets.checkpoints.beside import describe, files_of
 from wmtp_assets.checkpoints.families import FAMILIES
-from wmtp_assets.checkpoints.params import check_tensor_shapes
-from wmtp_assets.checkpoints.pipeline import AHEAD, BLOCK, Extent, read_extents
+from wmtp_assets.checkpoints.params import check_tensor_shapes, parse_parameters
+from wmtp_assets.checkpoints.pipeline import (
+    AHEAD,
+    BLOCK,
+    Extent,
+    Record,
+    StoredTensor,
+    read_extents,
+)
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_CODES,
     TensorEntry,
@@ -28,7 +31,6 @@ from wmtp_assets.checkpoints.safetensors_file import (
     write_checkpoint,
 )
 from wmtp_assets.checkpoints.source import plan, read_source
-from wmtp_assets.checkpoints.stored import Record, StoredTensor
 from wmtp_assets.checkpoints.torch_zip import Verify
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import HashedFile
@@ -97,7 +99,9 @@ def convert(
         DamagedRecord: if the CRC-32 of a record is not the archive's.
         OSError: ENOSPC before the first tensor is read.
     """
-    for tensor in (tensor for same in sources.values() for tensor in same):
+    import torch
+
+    for tensor in chain.from_iterable(sources.values()):
         if tensor.dtype not in DTYPE_CODES:
             raise InvalidInput(
                 f"{tensor.path}: {tensor.name} is {tensor.dtype}; expected one of "
@@ -108,16 +112,21 @@ def convert(
     ]
     ordered = [_without_repetition(sources[entry.name]) for entry in file_order(entries)]
     _check_other_records(ordered, say)
-    widest = max((len(same) for same in ordered), default=1)
     extents = (extent for same in ordered if _is_streamed(same) for extent in _extents(same))
-    caster = _Caster(dtype)
+    # reused: fresh memory costs more than the cast itself
+    buffers = cycle(
+        [torch.empty(BLOCK // 2, dtype=getattr(torch, dtype)) for _ in range(AHEAD + 1)]
+    )
     turns = iter(ordered)
-    with _one_thread_each(), closing(read_extents(extents, kept=widest)) as blocks:
+    with (
+        _one_thread_each(),
+        closing(read_extents(extents, kept=max(map(len, ordered), default=1))) as blocks,
+    ):
 
         def read(entry: TensorEntry) -> Iterator[memoryview]:
             same = next(turns)
             views = _streamed(same, blocks) if _is_streamed(same) else _whole(same)
-            return caster.cast_all(same, views)
+            return _cast_all(same, views, buffers)
 
         return write_checkpoint(file, entries, metadata, read)
 
@@ -143,7 +152,7 @@ def _without_repetition(same: Sequence[StoredTensor]) -> list[StoredTensor]:
 
 
 def _is_streamed(same: Sequence[StoredTensor]) -> bool:
-    return all(tensor.is_contiguous for tensor in same)
+    return all(tensor.stride is None for tensor in same)
 
 
 def _extents(same: Sequence[StoredTensor]) -> Iterator[Extent]:
@@ -166,107 +175,88 @@ def _streamed(
         yield views
     for tensor, crc in zip(same, checksums, strict=True):
         if tensor.record is not None and tensor.fills_record:
-            _compare(tensor.path, tensor.record, crc)
+            _compare(tensor.record, crc)
 
 
 def _whole(same: Sequence[StoredTensor]) -> Iterator[list[memoryview]]:
     """The elements of each tensor in row-major order, all at once."""
     import torch
 
+    if not same[0].size:
+        return
     views = []
     for tensor in same:
-        if not tensor.size:
-            continue
         buffer = bytearray()
         for block in read_extents(
             Extent(tensor.path, tensor.begin, tensor.extent, tensor.name).blocks()
         ):
             buffer += block
         flat = torch.frombuffer(buffer, dtype=getattr(torch, tensor.dtype))
-        values = flat.as_strided(tensor.shape, tensor.stride).reshape(-1).contiguous()
-        views.append(tensor_bytes(values))
-    if views:
-        yield views
+        if tensor.stride is not None:
+            flat = flat.as_strided(tensor.shape, tensor.stride).contiguous()
+        views.append(tensor_bytes(flat))
+    yield views
 
 
-def _check_other_records(tensors: Iterable[Sequence[StoredTensor]], say: Say) -> None:
+def _check_other_records(tensors: Sequence[Sequence[StoredTensor]], say: Say) -> None:
     """Check the CRC-32 of the records that are not read from begin to end in one go."""
     from isal.isal_zlib import crc32
 
-    filled: set[tuple[Path, int]] = set()
-    others: dict[tuple[Path, int], Record] = {}
-    for same in tensors:
-        for tensor in same:
-            record = tensor.record
-            if record is None:
-                continue
-            if _is_streamed(same) and tensor.fills_record:
-                filled.add((tensor.path, record.begin))
-            else:
-                others[tensor.path, record.begin] = record
-    left = {place: record for place, record in others.items() if place not in filled}
+    filled = {
+        tensor.record
+        for same in tensors
+        for tensor in same
+        if _is_streamed(same) and tensor.fills_record
+    }
+    records = dict.fromkeys(tensor.record for same in tensors for tensor in same)
+    left = [record for record in records if record is not None and record not in filled]
     progress = Progress(
-        "verifying records of several tensors", sum(r.size for r in left.values()), say
+        "verifying records of several tensors", sum(record.size for record in left), say
     )
-    for (path, begin), record in left.items():
+    for record in left:
         crc = 0
-        for block in read_extents(Extent(path, begin, record.size, record.name).blocks()):
+        for block in read_extents(record.blocks()):
             crc = crc32(block, crc)
             progress.advance(len(block))
-        _compare(path, record, crc)
+        _compare(record, crc)
 
 
-def _compare(path: Path, record: Record, crc: int) -> None:
+def _compare(record: Record, crc: int) -> None:
     if crc != record.crc32:
         raise DamagedRecord(
-            f"{path}: record {record.name} has CRC-32 {crc:08x}, the archive says "
+            f"{record.path}: record {record.what} has CRC-32 {crc:08x}, the archive says "
             f"{record.crc32:08x}"
         )
 
 
-class _Caster:
-    """Casts blocks into reused buffers: fresh memory costs more than the cast itself."""
+def _cast_all(
+    same: Sequence[StoredTensor],
+    blocks: Iterator[list[memoryview]],
+    buffers: Iterator[torch.Tensor],
+) -> Iterator[memoryview]:
+    """The cast bytes of the first of ``same``, after comparing the others with it.
 
-    def __init__(self, dtype: DType) -> None:
-        import torch
+    Args:
+        buffers: of the target dtype, one for each block; one that is larger gets memory of its own.
+    """
+    import torch
 
-        self._dtype: torch.dtype = getattr(torch, dtype)
-        self._buffers = [torch.empty(0, dtype=self._dtype) for _ in range(AHEAD + 1)]
-        self._turn = 0
-
-    def _buffer(self, count: int) -> torch.Tensor | None:
-        """A buffer for ``count`` elements; None where they are more than a block has."""
-        import torch
-
-        if count > BLOCK // 2:
-            return None
-        self._turn = (self._turn + 1) % len(self._buffers)
-        if self._buffers[self._turn].numel() < count:
-            self._buffers[self._turn] = torch.empty(count, dtype=self._dtype)
-        return self._buffers[self._turn][:count]
-
-    def cast_all(
-        self, same: Sequence[StoredTensor], blocks: Iterator[list[memoryview]]
-    ) -> Iterator[memoryview]:
-        """The cast bytes of the first of ``same``, after comparing the others with it."""
-        import torch
-
-        kept, *others = same
-        dtype: torch.dtype = getattr(torch, kept.dtype)
-        where = f"{kept.path}: {kept.name}"
-        done = 0
-        for view, *twins in blocks:
-            values = _from_bytes(view, dtype)
-            for tensor, twin in zip(others, twins, strict=True):
-                if not torch.equal(_from_bytes(view, torch.uint8), _from_bytes(twin, torch.uint8)):
-                    raise InvalidInput(
-                        f"{tensor.path}: {tensor.name} is not the same as {kept.name} in "
-                        f"{kept.path.name}: they differ within elements {done} to "
-                        f"{done + values.numel()}"
-                    )
-            done += values.numel()
-            out = self._buffer(values.numel())
-            yield tensor_bytes(cast(values, self._dtype, where, out))
+    kept, *others = same
+    dtype: torch.dtype = getattr(torch, kept.dtype)
+    done = 0
+    for view, *twins in blocks:
+        values = _from_bytes(view, dtype)
+        for tensor, twin in zip(others, twins, strict=True):
+            if not torch.equal(_from_bytes(view, torch.uint8), _from_bytes(twin, torch.uint8)):
+                raise InvalidInput(
+                    f"{tensor.path}: {tensor.name} is not the same as {kept.name} in "
+                    f"{kept.path.name}: they differ within elements {done} to "
+                    f"{done + values.numel()}"
+                )
+        done += values.numel()
+        buffer = next(buffers)
+        out = buffer[: values.numel()] if values.numel() <= buffer.numel() else None
+        yield tensor_bytes(cast(values, buffer.dtype, f"{kept.path}: {kept.name}", out))
 
 
 def _from_bytes(view: memoryview, dtype: torch.dtype) -> torch.Tensor:
@@ -324,9 +314,12 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
 
     with _damage_told_first(build, raw):
         planned = plan(read_source(spec.files, open_raw), family)
-        checkpoint = store.path(raw, f"raw/{spec.files.checkpoint}")
-        expected = family.tensor_shapes(params, tied=False)
-        check_tensor_shapes(expected, planned.shapes, str(checkpoint), Path(described).name)
+        check_tensor_shapes(
+            family.tensor_shapes(params, tied=False),
+            planned.shapes,
+            str(store.path(raw, f"raw/{spec.files.checkpoint}")),
+            Path(described).name,
+        )
 
         entries = (
             TensorEntry(name, DTYPE_CODES[dtype], shape) for name, shape in planned.shapes.items()
@@ -334,17 +327,19 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
         progress = Progress(
             f"converting {spec.name} to {dtype}", sum(entry.size for entry in entries), build.say
         )
-        name = files_of(artifact).checkpoint
-        with build.staged.create(name, progress.advance, in_parts=False) as file:
-            metadata = {"format": "pt", "model_name": spec.folder}
+        metadata = {"format": "pt", "model_name": spec.folder}
+        with build.staged.create(
+            files_of(artifact).checkpoint, progress.advance, in_parts=False
+        ) as file:
             written = convert(planned.sources, dtype, metadata, file, build.say)
-    write_configs(build, params, written, config)
-    return model_document(
+    return describe(
         build,
+        params,
         written,
+        config,
         source=store.manifest(raw).document["source"],
         conversion={
-            "from_dtype": planned.dtypes,
+            "from_dtype": sorted({same[0].dtype for same in planned.sources.values()}),
             "to_dtype": dtype,
             "dropped": list(planned.dropped),
             "aliased": dict(planned.aliased),

@@ -1,5 +1,7 @@
 """Naming schemes: how each family of checkpoints calls its tensors, and which it has.
 
+With the reader of our checkpoints, which gives a tied file its output matrix.
+
 Sources: ``llama/model.py`` of facebook/multi-token-prediction (``META``); ``LlamaForCausalLM`` of
 transformers (``LLAMA``); the reward model of berkeley-nest/Starling-RM-7B-alpha, whose trunk stands
 in the file twice (``LLAMA_REWARD``).
@@ -10,9 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wmtp_assets.catalogue.specs import FamilyName
 from wmtp_assets.checkpoints.params import MetaParams
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -61,16 +68,10 @@ class Family:
     value_head: str = ""
     prefixes: Mapping[str, str] = field(default_factory=dict)
 
-    def is_buffer(self, name: str) -> bool:
-        """Whether the model recomputes the tensor ``name`` of a raw file."""
-        return self.buffers.fullmatch(name) is not None
-
     def name_of(self, name: str) -> str:
         """What the tensor ``name`` of a raw file is called in ours."""
-        for prefix, ours in self.prefixes.items():
-            if name.startswith(prefix):
-                return ours + name.removeprefix(prefix)
-        return name
+        prefix = next(filter(name.startswith, self.prefixes), "")
+        return self.prefixes.get(prefix, "") + name.removeprefix(prefix)
 
     def part_of(self, name: str) -> str:
         """The part of the model that one of our tensors belongs to: embedding, attention,
@@ -187,3 +188,28 @@ FAMILIES: Mapping[FamilyName, Family] = {
     "llama": LLAMA,
     "llama_reward": LLAMA_REWARD,
 }
+
+
+def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
+    """Load a checkpoint and untie it: a tied file gets its ``output.weight``.
+
+    The semantics are those of ``safetensors.torch.load_file``: tensors on the CPU, in the file's
+    dtype. In a tied file, one that has ``tok_embeddings.weight`` and no ``output.weight`` (Meta's
+    names), or ``model.embed_tokens.weight`` and no ``lm_head.weight`` (transformers' names of a
+    Llama), the latter becomes the same tensor (shared memory, shape [vocab, hidden]), because the
+    training code's loader is strict about names.
+
+    Args:
+        path: a ``model.safetensors``.
+
+    Raises:
+        safetensors.SafetensorError: if the file is no safetensors file.
+        OSError: if it cannot be read.
+    """
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    for family in (META, LLAMA):
+        if family.is_tied(tensors):
+            tensors[family.output] = tensors[family.embedding]
+    return tensors

@@ -10,19 +10,19 @@ of float16's smallest numbers), so that they do not depend on the order of summa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, SpecError
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
-from wmtp_assets.checkpoints.configs import MODEL_FILES, model_document, write_configs
+from wmtp_assets.checkpoints.beside import MODEL_FILES, describe
 from wmtp_assets.checkpoints.convert import cast, tensor_bytes
 from wmtp_assets.checkpoints.families import FAMILIES, META, Block, Family
-from wmtp_assets.checkpoints.llama_config import parse_config
-from wmtp_assets.checkpoints.params import MetaParams, parse_params
+from wmtp_assets.checkpoints.params import MetaParams, parse_config, parse_params
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_CODES,
     DTYPE_NAMES,
@@ -103,9 +103,8 @@ def source_blocks(family: Family, parent: MetaParams, micro: MetaParams) -> dict
     """
     last, gaps = parent.n_trunk - 1, micro.n_trunk - 1
     trunk = [i * last // gaps for i in range(micro.n_trunk)] if gaps else [last]
-    layers, heads = family.layers, family.extra_heads
-    return {f"{layers}.{i}": f"{layers}.{source}" for i, source in enumerate(trunk)} | {
-        f"{heads}.{i}": f"{heads}.{i}" for i in range(micro.n_extra_heads)
+    return {f"{family.layers}.{i}": f"{family.layers}.{it}" for i, it in enumerate(trunk)} | {
+        f"{family.extra_heads}.{i}": f"{family.extra_heads}.{i}" for i in range(micro.n_extra_heads)
     }
 
 
@@ -127,17 +126,13 @@ def magnitude(weight: torch.Tensor, dim: int) -> torch.Tensor:
 
 def largest(scores: torch.Tensor, count: int) -> torch.Tensor:
     """Indices of the ``count`` largest scores, ascending; of equal scores the first ones."""
-    import torch
-
-    order = torch.sort(scores, descending=True, stable=True).indices
+    order = scores.sort(descending=True, stable=True).indices
     return order[:count].sort().values
 
 
 def _rows_of(groups: torch.Tensor, size: int) -> torch.Tensor:
     """Row indices of whole groups of ``size`` consecutive rows."""
-    import torch
-
-    return (groups[:, None] * size + torch.arange(size)).reshape(-1)
+    return (groups[:, None] * size + groups.new_tensor(range(size))).reshape(-1)
 
 
 def _cut_attention(
@@ -200,20 +195,34 @@ def cut(
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def verified_reader(
-    path: Path, header: Header, hashes: Mapping[str, str] | None, key: str
-) -> ReadTensor:
-    """A function that reads one tensor of a safetensors file and checks its hash.
+@contextmanager
+def verified_parent(
+    build: Build[MicroSpec], parent: Artifact[ModelSpec]
+) -> Iterator[tuple[Path, Header, ReadTensor]]:
+    """Path and verified header of the parent's checkpoint, and what reads one of its tensors, once.
 
-    Args:
-        path: the file.
-        header: its header.
-        hashes: name → SHA-256 of the tensor's data; None: the file was verified as a whole.
-        key: the asset the file belongs to, for the error.
+    Each tensor is checked as it is read; those that nobody read are at the end: a damaged parent
+    makes no micro model, wherever it is damaged. A file without hashes of its tensors is verified
+    as a whole before.
+
+    Raises:
+        CorruptArtifact: here or as a tensor is read, if it is not the committed one.
     """
     import torch
 
+    store, checkpoint = build.store, MODEL_FILES.checkpoint
+    try:
+        path, verify = store.open_verified(parent, checkpoint, build.say)
+    except MissingArtifact as error:
+        raise CorruptArtifact(str(error)) from error
+    hashes = {piece.place: piece.sha256 for piece in store.pieces(parent).get(checkpoint, [])}
+    verify(0, 1 if HEADER in hashes else path.stat().st_size)
+    header = read_header(path)
     entries = {entry.name: entry for entry in header.entries}
+    unread = [*entries]
+    progress = Progress(
+        f"cutting {build.spec.name}", sum(entry.size for entry in header.entries), build.say
+    )
 
     def read(name: str) -> torch.Tensor:
         entry = entries[name]
@@ -222,46 +231,20 @@ def verified_reader(
             file.seek(header.begins[name])
             count = file.readinto(buffer)
         found = hashlib.sha256(buffer).hexdigest()
-        expected = hashes.get(name) if hashes is not None else found
+        expected = hashes.get(tensor_place(name)) if HEADER in hashes else found
         if count != entry.size or found != expected:
             raise CorruptArtifact(
-                f"{path}: tensor {name} is damaged: SHA-256 {found}, but {key} was committed with "
-                f"{expected}. Repair it with: {repair_command(key)}"
+                f"{path}: tensor {name} is damaged: SHA-256 {found}, but {parent.key} was "
+                f"committed with {expected}. Repair it with: {repair_command(parent.key)}"
             )
+        unread.remove(name)
+        progress.advance(count)
         dtype: torch.dtype = getattr(torch, DTYPE_NAMES[entry.dtype])
         return torch.frombuffer(buffer, dtype=dtype).reshape(entry.shape)
 
-    return read
-
-
-def parent_header(
-    build: Build[MicroSpec], parent: Artifact[ModelSpec]
-) -> tuple[Path, Header, Mapping[str, str] | None]:
-    """Path, header and per-tensor hashes of the parent's checkpoint.
-
-    Without hashes of its tensors the file is verified as a whole, and None is returned in their
-    place.
-
-    Raises:
-        CorruptArtifact: if the header is not the committed one.
-    """
-    key = parent.key
-    path = build.store.path(parent, MODEL_FILES.checkpoint)
-    pieces = build.store.pieces(parent).get(MODEL_FILES.checkpoint, [])
-    hashes = {piece.place: piece.sha256 for piece in pieces}
-    if HEADER not in hashes:
-        build.store.verify_file(parent, MODEL_FILES.checkpoint)
-        return path, read_header(path), None
-    try:
-        header = read_header(path)
-    except (InvalidInput, FileNotFoundError) as error:
-        raise CorruptArtifact(f"{error}. Repair it with: {repair_command(key)}") from error
-    if header.sha256 != hashes[HEADER]:
-        raise CorruptArtifact(
-            f"{path}: the header is damaged: SHA-256 {header.sha256}, but {key} was committed with "
-            f"{hashes[HEADER]}. Repair it with: {repair_command(key)}"
-        )
-    return path, header, {name: hashes.get(tensor_place(name), "") for name in header.begins}
+    yield path, header, read
+    for name in list(unread):
+        read(name)
 
 
 def build_micro(build: Build[MicroSpec]) -> Document:
@@ -274,8 +257,7 @@ def build_micro(build: Build[MicroSpec]) -> Document:
     """
     import torch
 
-    spec = build.artifact.spec
-    store = build.store
+    spec, store = build.spec, build.store
     parent, tokenizer = build.upstream("safetensors"), build.upstream("tokenizer")
     parent_params = parse_params(
         store.read(parent, MODEL_FILES.params), str(store.path(parent, MODEL_FILES.params))
@@ -284,21 +266,8 @@ def build_micro(build: Build[MicroSpec]) -> Document:
     family = FAMILIES[store.catalogue.family(spec)]
     where = str(store.path(parent, MODEL_FILES.config))
     config = None if family is META else parse_config(store.read(parent, MODEL_FILES.config), where)
-    path, header, hashes = parent_header(build, parent)
-    read = verified_reader(path, header, hashes, parent.key)
-    total = sum(entry.size for entry in header.entries)
-    reading = Progress(f"cutting {spec.name}", total, build.say)
-    unread = dict.fromkeys(entry.name for entry in header.entries)
-
-    def read_and_count(name: str) -> torch.Tensor:
-        tensor = read(name)
-        del unread[name]
-        reading.advance(tensor.nbytes)
-        return tensor
-
-    tensors = cut(read_and_count, family, parent_params, params)
-    for name in list(unread):  # a damaged parent makes no micro model, wherever it is damaged
-        read_and_count(name)
+    with verified_parent(build, parent) as (path, header, read):
+        tensors = cut(read, family, parent_params, params)
     target: torch.dtype = getattr(torch, spec.dtype)
     entries = [
         TensorEntry(name, DTYPE_CODES[spec.dtype], tuple(tensor.shape))
@@ -319,10 +288,11 @@ def build_micro(build: Build[MicroSpec]) -> Document:
         )
     for name in ("tokenizer.model", "tokenizer_config.json"):
         build.staged.write(f"tokenizer/{name}", store.read(tokenizer, name))
-    write_configs(build, params, written, config)
-    return model_document(
+    return describe(
         build,
+        params,
         written,
+        config,
         source=store.manifest(parent).document["source"],
         conversion={
             "from_dtype": sorted({DTYPE_NAMES[entry.dtype] for entry in header.entries}),

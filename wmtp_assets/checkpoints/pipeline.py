@@ -1,4 +1,4 @@
-"""Work done ahead in other threads, and large files read in blocks, ahead of their use.
+"""Where the bytes of tensors lie in upstream's files, and how they are read: in blocks, ahead.
 
 A checkpoint is read once and never again soon: what was read is taken out of the page cache, where
 the system has a call for that, so that it pushes out nothing else.
@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
+from math import prod
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,8 +73,71 @@ class Extent:
     def blocks(self) -> Iterator[Extent]:
         """The extent cut into pieces of :data:`BLOCK` bytes and a rest."""
         for offset in range(0, self.size, BLOCK):
-            size = min(BLOCK, self.size - offset)
-            yield Extent(self.path, self.begin + offset, size, self.what)
+            yield Extent(self.path, self.begin + offset, min(BLOCK, self.size - offset), self.what)
+
+
+@dataclass(frozen=True)
+class Record(Extent):
+    """The data of a record of a zip archive; ``crc32`` is what the archive's directory says."""
+
+    crc32: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file.
+
+    Attributes:
+        path: the file.
+        name: its key there.
+        dtype: torch's name without the prefix, such as ``float32``.
+        shape: in elements.
+        stride: in elements; None: they are row-major, one beside the other.
+        begin: its first byte in the file.
+        item_size: bytes per element.
+        record: the record it lies in; None: the format has no checksums.
+    """
+
+    path: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...] | None
+    begin: int
+    item_size: int
+    record: Record | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensor's elements."""
+        return prod(self.shape) * self.item_size
+
+    @property
+    def extent(self) -> int:
+        """Bytes from the first element to the end of the last one."""
+        if self.stride is None:
+            return self.size
+        steps = zip(self.shape, self.stride, strict=True)
+        return (1 + sum((size - 1) * step for size, step in steps)) * self.item_size
+
+    @property
+    def fills_record(self) -> bool:
+        """Whether reading the tensor's elements in order reads its record from begin to end."""
+        return (
+            self.record is not None
+            and self.stride is None
+            and (self.begin, self.size) == (self.record.begin, self.record.size)
+        )
+
+    def is_at(self, other: StoredTensor) -> bool:
+        """Whether both are the same bytes of one file, read alike."""
+        return (self.path, self.begin, self.dtype, self.shape, self.stride) == (
+            other.path,
+            other.begin,
+            other.dtype,
+            other.shape,
+            other.stride,
+        )
 
 
 def read_extents(extents: Iterable[Extent], kept: int = 1) -> Generator[memoryview, None, None]:
@@ -89,16 +154,14 @@ def read_extents(extents: Iterable[Extent], kept: int = 1) -> Generator[memoryvi
     buffers = [memoryview(bytearray(BLOCK)) for _ in range(READS + kept)]
     files: dict[Path, int] = {}
 
-    def opened() -> Iterator[tuple[int, Extent]]:
-        for number, extent in enumerate(extents):
+    def opened() -> Iterator[tuple[int, memoryview, Extent]]:
+        for buffer, extent in zip(cycle(buffers), extents, strict=False):
             if extent.path not in files:
                 files[extent.path] = os.open(extent.path, os.O_RDONLY)
-            yield number, extent
+            yield files[extent.path], buffer[: extent.size], extent
 
-    def read(numbered: tuple[int, Extent]) -> memoryview:
-        number, extent = numbered
-        view = buffers[number % len(buffers)][: extent.size]
-        descriptor = files[extent.path]
+    def read(opened: tuple[int, memoryview, Extent]) -> memoryview:
+        descriptor, view, extent = opened
         filled = 0
         while filled < extent.size:
             try:

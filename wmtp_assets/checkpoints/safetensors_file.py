@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -209,14 +210,13 @@ def render_header(entries: Sequence[TensorEntry], metadata: Mapping[str, str]) -
     document: dict[str, Any] = {}
     if metadata:
         document["__metadata__"] = dict(sorted(metadata.items()))
-    position = 0
-    for entry in entries:
+    ends = accumulate(entry.size for entry in entries)
+    for entry, end in zip(entries, ends, strict=True):
         document[entry.name] = {
             "dtype": entry.dtype,
             "shape": list(entry.shape),
-            "data_offsets": [position, position + entry.size],
+            "data_offsets": [end - entry.size, end],
         }
-        position += entry.size
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
@@ -233,10 +233,6 @@ class WrittenCheckpoint:
 
     header_sha256: str
     tensors: tuple[tuple[TensorEntry, str], ...]
-
-    def describe(self) -> dict[str, Any]:
-        """As a JSON document, in file order; dtypes by torch's names."""
-        return describe_tensors(entry for entry, _ in self.tensors)
 
     def cut(self) -> Tensors:
         """The pieces it consists of."""

@@ -11,13 +11,13 @@ from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.strict_json import parse_object, read_small, short
 from wmtp_assets.catalogue.specs import ModelFiles
 from wmtp_assets.checkpoints.families import Family
+from wmtp_assets.checkpoints.pipeline import StoredTensor
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_NAMES,
     ITEM_SIZE,
     MAX_NAME,
     read_header,
 )
-from wmtp_assets.checkpoints.stored import StoredTensor, contiguous
 from wmtp_assets.checkpoints.torch_zip import Verify, read_tensors
 
 OpenRaw = Callable[[str], tuple[Path, Verify]]
@@ -36,8 +36,7 @@ def read_source(files: ModelFiles, open_raw: OpenRaw) -> RawTensors:
         OSError: if a file cannot be read.
     """
     if not files.shards:
-        tensors = _read_file(*open_raw(files.checkpoint))
-        return {name: (tensor,) for name, tensor in tensors.items()}
+        return {name: (tensor,) for name, tensor in _read_file(*open_raw(files.checkpoint)).items()}
     path, verify = open_raw(files.checkpoint)
     verify(0, path.stat().st_size)
     shard_of = _read_index(path, files)
@@ -56,7 +55,7 @@ def _read_file(path: Path, verify: Verify) -> dict[str, StoredTensor]:
             name=entry.name,
             dtype=DTYPE_NAMES.get(entry.dtype, entry.dtype),
             shape=entry.shape,
-            stride=contiguous(entry.shape),
+            stride=None,
             begin=header.begins[entry.name],
             item_size=ITEM_SIZE[entry.dtype],
         )
@@ -70,20 +69,18 @@ def _read_index(path: Path, files: ModelFiles) -> dict[str, str]:
         weight_map = parse_object(read_small(path)).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ValueError("it has no weight_map")
-        folder = PurePosixPath(files.checkpoint).parent
         shard_of: dict[str, str] = {}
         for name, shard in weight_map.items():
             if not isinstance(shard, str) or len(shard) > MAX_NAME:
                 raise ValueError(f"{short(name)} is in {short(shard)}, not in a file")
-            shard_of[name] = str(folder / relative_path(shard))
+            shard_of[name] = str(PurePosixPath(files.checkpoint).parent / relative_path(shard))
+            if shard_of[name] not in files.shards:
+                raise InvalidInput(
+                    f"{path}: {short(name)} is in {short(shard_of[name])}, which is none of the "
+                    f"shards of the spec: {', '.join(files.shards)}"
+                )
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: not an index of shards: {error}") from error
-    for name, shard in shard_of.items():
-        if shard not in files.shards:
-            raise InvalidInput(
-                f"{path}: {short(name)} is in {short(shard)}, which is none of the shards of the "
-                f"spec: {', '.join(files.shards)}"
-            )
     unused = [shard for shard in files.shards if shard not in shard_of.values()]
     if unused:
         raise InvalidInput(f"{path}: names no tensor of {unused[0]}, a shard of the spec")
@@ -132,11 +129,6 @@ class Plan:
         """Our name → shape."""
         return {name: tensors[0].shape for name, tensors in self.sources.items()}
 
-    @property
-    def dtypes(self) -> list[str]:
-        """The dtypes there are, by torch's names."""
-        return sorted({tensors[0].dtype for tensors in self.sources.values()})
-
 
 def plan(tensors: RawTensors, family: Family) -> Plan:
     """Give each tensor of a source its name in ours.
@@ -144,11 +136,13 @@ def plan(tensors: RawTensors, family: Family) -> Plan:
     Raises:
         InvalidInput: naming files and tensors, if two that get one name differ in dtype or shape.
     """
-    dropped = tuple(sorted(filter(family.is_buffer, tensors)))
-    ranks = list(family.prefixes)
+    dropped = tuple(sorted(filter(family.buffers.fullmatch, tensors)))
 
     def rank(name: str) -> tuple[int, str]:
-        return next((i for i, prefix in enumerate(ranks) if name.startswith(prefix)), -1), name
+        return (
+            next((i for i, prefix in enumerate(family.prefixes) if name.startswith(prefix)), -1),
+            name,
+        )
 
     sources: dict[str, tuple[StoredTensor, ...]] = {}
     aliased: dict[str, str] = {}
@@ -158,15 +152,12 @@ def plan(tensors: RawTensors, family: Family) -> Plan:
             same = sources.setdefault(ours, ())
             if same:
                 aliased[name if name != same[0].name else f"{tensor.path.name}: {name}"] = ours
-                _check_alike(same[0], tensor)
+                one = same[0]
+                if (one.dtype, one.shape) != (tensor.dtype, tensor.shape):
+                    raise InvalidInput(
+                        f"{tensor.path}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, but "
+                        f"{one.name} in {one.path.name}, which should be the same, is "
+                        f"{one.dtype} {list(one.shape)}"
+                    )
             sources[ours] = (*same, tensor)
     return Plan(sources, dropped, aliased)
-
-
-def _check_alike(one: StoredTensor, other: StoredTensor) -> None:
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        raise InvalidInput(
-            f"{other.path}: {other.name} is {other.dtype} {list(other.shape)}, but "
-            f"{one.name} in {one.path.name}, which should be the same, is "
-            f"{one.dtype} {list(one.shape)}"
-        )

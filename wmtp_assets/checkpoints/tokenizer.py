@@ -6,7 +6,6 @@ Two tokenizers are the same when their bytes are; an equal number of pieces prov
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wmtp_assets.base.errors import InvalidInput
@@ -23,19 +22,7 @@ MAX_MODEL = 8 << 20
 """Bytes of a ``tokenizer.model``; 32,000 pieces take half a megabyte."""
 
 _MAX_TAGS = 600_000
-_TAG = b"\n"
-"""The byte before each piece, and before its text: half as many as there are bound the pieces."""
-
-
-@dataclass(frozen=True)
-class TokenizerFacts:
-    """What a ``tokenizer.model`` says about itself; ``pad_id`` is -1 where there is no pad."""
-
-    vocab_size: int
-    bos_id: int
-    eos_id: int
-    unk_id: int
-    pad_id: int
+"""Line feeds: the byte before each piece, and before its text: half as many bound the pieces."""
 
 
 def load_processor(data: bytes, where: str) -> SentencePieceProcessor:
@@ -48,7 +35,7 @@ def load_processor(data: bytes, where: str) -> SentencePieceProcessor:
 
     if not data:  # sentencepiece takes no bytes for no argument
         raise InvalidInput(f"{where}: not a sentencepiece model: it is empty")
-    if len(data) > MAX_MODEL or data.count(_TAG) > _MAX_TAGS:
+    if len(data) > MAX_MODEL or data.count(b"\n") > _MAX_TAGS:
         raise InvalidInput(
             f"{where}: not a sentencepiece model: more than {MAX_MODEL} bytes, or than "
             f"{_MAX_TAGS // 2} pieces"
@@ -59,20 +46,23 @@ def load_processor(data: bytes, where: str) -> SentencePieceProcessor:
         raise InvalidInput(f"{where}: not a sentencepiece model: {str(error)!r}") from error
 
 
-def read_facts(data: bytes, where: str) -> TokenizerFacts:
-    """What a sentencepiece model says about itself.
+def read_facts(data: bytes, where: str) -> Document:
+    """What a sentencepiece model says about itself, as ``tokenizer_config.json`` has it.
+
+    ``pad_id`` is None where it has no pad.
 
     Raises:
         InvalidInput: naming the file (``where``), if it is none.
     """
     processor = load_processor(data, where)
-    return TokenizerFacts(
-        vocab_size=processor.vocab_size(),
-        bos_id=processor.bos_id(),
-        eos_id=processor.eos_id(),
-        unk_id=processor.unk_id(),
-        pad_id=processor.pad_id(),
-    )
+    return {
+        "model_type": "sentencepiece",
+        "vocab_size": processor.vocab_size(),
+        "bos_id": processor.bos_id(),
+        "eos_id": processor.eos_id(),
+        "unk_id": processor.unk_id(),
+        "pad_id": processor.pad_id() if processor.pad_id() >= 0 else None,
+    }
 
 
 def pinned_sha256(spec: TokenizerSpec, source: Source) -> str | None:
@@ -80,38 +70,25 @@ def pinned_sha256(spec: TokenizerSpec, source: Source) -> str | None:
     return spec.sha256 if source == "hub" else spec.sample_sha256
 
 
-def check_identity(data: bytes, spec: TokenizerSpec, source: Source, where: str) -> TokenizerFacts:
-    """Check hash and vocabulary of a ``tokenizer.model`` against the spec.
+def check_identity(data: bytes, spec: TokenizerSpec, source: Source, where: str) -> Document:
+    """Check hash and vocabulary of a ``tokenizer.model`` against the spec, and return its facts.
 
     Raises:
         InvalidInput: saying what was expected and what was found.
     """
     facts = read_facts(data, where)
+    pieces = facts["vocab_size"]
     pinned = pinned_sha256(spec, source)
     found = hashlib.sha256(data).hexdigest()
     if pinned is not None and found != pinned:
         raise InvalidInput(
             f"{where}: another tokenizer: SHA-256 {found}, expected {pinned} "
-            f"({facts.vocab_size} pieces; the number of pieces does not make it the same). If "
+            f"({pieces} pieces; the number of pieces does not make it the same). If "
             "upstream is right, correct tokenizer.sha256 in the spec; else get the raw files anew"
         )
-    if facts.vocab_size != spec.vocab_size:
-        raise InvalidInput(f"{where}: {facts.vocab_size} pieces, expected {spec.vocab_size}")
+    if pieces != spec.vocab_size:
+        raise InvalidInput(f"{where}: {pieces} pieces, expected {spec.vocab_size}")
     return facts
-
-
-def config_bytes(facts: TokenizerFacts) -> bytes:
-    """``tokenizer_config.json``; ``pad_id`` is null where the tokenizer has no pad."""
-    return render(
-        {
-            "model_type": "sentencepiece",
-            "vocab_size": facts.vocab_size,
-            "bos_id": facts.bos_id,
-            "eos_id": facts.eos_id,
-            "unk_id": facts.unk_id,
-            "pad_id": facts.pad_id if facts.pad_id >= 0 else None,
-        }
-    )
 
 
 def build_tokenizer(build: Build[ModelSpec]) -> Document:
@@ -121,17 +98,20 @@ def build_tokenizer(build: Build[ModelSpec]) -> Document:
     upstream = build.upstream("raw" if is_own else "shared")
     name = f"raw/{spec.files.tokenizer}" if is_own else "tokenizer.model"
     data = store.read(upstream, name)
-    required = store.catalogue.tokenizer(spec)
-    where = str(store.path(upstream, name))
-    facts = check_identity(data, required, store.settings.source, where)
+    facts = check_identity(
+        data,
+        store.catalogue.tokenizer(spec),
+        store.settings.source,
+        str(store.path(upstream, name)),
+    )
     build.staged.write("tokenizer.model", data)
-    build.staged.write("tokenizer_config.json", config_bytes(facts))
+    build.staged.write("tokenizer_config.json", render(facts))
     shared = store.catalogue.shared_tokenizer(spec)
     return {
         "model_name": spec.folder,
         "version": spec.version,
         "format": "sentencepiece",
-        "vocab_size": facts.vocab_size,
+        "vocab_size": facts["vocab_size"],
         "tokenizer_shared_with": shared.spec.folder if shared else None,
         "from_upstream": is_own,
         "source": store.manifest(upstream).document["source"],

@@ -20,14 +20,13 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.checkpoints.pipeline import Record, StoredTensor
 from wmtp_assets.checkpoints.safetensors_file import is_tensor_name
-from wmtp_assets.checkpoints.stored import Record, StoredTensor
 
 if TYPE_CHECKING:
     import torch
@@ -62,44 +61,29 @@ def trust(begin: int, end: int) -> None:
     """A :data:`Verify` for a file that was verified as a whole."""
 
 
-@dataclass(frozen=True)
-class _Archive:
-    """The zip archive of a checkpoint.
-
-    Attributes:
-        prefix: the folder all records are in, with its slash.
-        storages: number of a storage → its record.
-        description: the small records that describe the tensors, by name without the prefix.
-    """
-
-    prefix: str
-    storages: Mapping[str, Record]
-    description: Mapping[str, bytes]
+_Archive = tuple[Mapping[str, bytes], Sequence[Record]]
+"""The small records that describe the tensors, by their names in the zip archive; and the storages,
+which are records too."""
 
 
-class _Tail:
+class _Tail(io.BytesIO):
     """The last bytes of a file, in their place: for zipfile, which looks for offsets from both ends
     and compares them. It refuses to read what stands before."""
 
     def __init__(self, data: bytes, begin: int) -> None:
-        self._data, self._begin = data, begin
-        self._size, self._at = begin + len(data), 0
+        super().__init__(data)
+        self._begin = begin
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
+        if whence == os.SEEK_SET:
+            offset -= self._begin
+            if offset < 0:
+                count = len(self.getbuffer())
+                raise zipfile.BadZipFile(f"its directory is not in the last {count} bytes")
+        return super().seek(offset, whence) + self._begin
 
     def tell(self) -> int:
-        return self._at
-
-    def read(self, count: int | None = -1, /) -> bytes:
-        begin = self._at - self._begin
-        if begin < 0:
-            raise zipfile.BadZipFile(f"its directory is not in the last {len(self._data)} bytes")
-        end = None if count is None or count < 0 else begin + count
-        data = self._data[begin:end]
-        self._at += len(data)
-        return data
+        return super().tell() + self._begin
 
 
 def _open_archive(path: Path, verify: Verify) -> _Archive:
@@ -163,26 +147,25 @@ def _read_archive(
                 f"{path}: record {info.filename!r} is compressed or encrypted; "
                 "torch writes records stored"
             )
-        record = _locate_record(file, info)
-        end = 0 if record is None else record.begin + record.size
-        if record is None or info.header_offset < position or end > archive.start_dir:
+        record = _locate_record(path, file, info)
+        if (
+            record is None
+            or info.header_offset < position
+            or record.begin + record.size > archive.start_dir
+        ):
             raise InvalidInput(f"{path}: record {info.filename!r} does not lie where it should")
-        position = end
+        position = record.begin + record.size
         records[info.filename.removeprefix(prefix)] = record
         if info.filename.removeprefix(prefix) in DESCRIPTION:
-            verify(info.header_offset, end)
-    description = {name: _read_record(path, file, records[name]) for name in described}
+            verify(info.header_offset, position)
+    description = {name: _read_record(file, records[name]) for name in described}
     if description.get("byteorder", b"little") != b"little":
         raise InvalidInput(f"{path}: tensors are big-endian; save them on a little-endian machine")
-    storages = {
-        name.removeprefix("data/"): record
-        for name, record in records.items()
-        if name.startswith("data/")
-    }
-    return _Archive(prefix, storages, description)
+    storages = [record for name, record in records.items() if name.startswith("data/")]
+    return {prefix + name: data for name, data in description.items()}, storages
 
 
-def _locate_record(file: IO[bytes], info: zipfile.ZipInfo) -> Record | None:
+def _locate_record(path: Path, file: IO[bytes], info: zipfile.ZipInfo) -> Record | None:
     """Where the data of a record lies; None: its own header is not there, or has another name."""
     begin = info.header_offset
     if begin < 0:
@@ -193,14 +176,16 @@ def _locate_record(file: IO[bytes], info: zipfile.ZipInfo) -> Record | None:
     if signature != b"PK\x03\x04" or name != info.orig_filename:
         return None
     begin += _LOCAL_HEADER.size + name_size + extra_size
-    return Record(info.filename, begin, info.file_size, info.CRC)
+    return Record(path, begin, info.file_size, info.filename, info.CRC)
 
 
-def _read_record(path: Path, file: IO[bytes], record: Record) -> bytes:
+def _read_record(file: IO[bytes], record: Record) -> bytes:
     file.seek(record.begin)
     data = file.read(record.size)
     if zlib.crc32(data) != record.crc32:
-        raise InvalidInput(f"{path}: record {record.name!r} has another CRC-32; download it again")
+        raise InvalidInput(
+            f"{record.path}: record {record.what!r} has another CRC-32; download it again"
+        )
     return data
 
 
@@ -221,27 +206,27 @@ def _check_pickle(data: bytes) -> None:
             raise pickle.UnpicklingError(f"GLOBAL {name} ")
         if opcode.name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
-            continue
-        if opcode.name in ("BINGET", "LONG_BINGET"):
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
-            continue
-        size = 1
-        needed = opcode.stack_before
-        if pickletools.markobject in needed:
-            while (inner := stack.pop()) is not None:
-                size += inner
-            needed = needed[: needed.index(pickletools.markobject)]
-        for _ in needed:
-            size += stack.pop() or 0
-        if not opcode.name.startswith("TUPLE"):
+        else:
             size = 1
-        if size > MAX_TUPLE:
-            raise ValueError(f"its description has a tuple of more than {MAX_TUPLE} values")
-        stack += [None if made is pickletools.markobject else size for made in opcode.stack_after]
+            needed = opcode.stack_before
+            if pickletools.markobject in needed:
+                while (inner := stack.pop()) is not None:
+                    size += inner
+                needed = needed[: needed.index(pickletools.markobject)]
+            for _ in needed:
+                size += stack.pop() or 0
+            if not opcode.name.startswith("TUPLE"):
+                size = 1
+            if size > MAX_TUPLE:
+                raise ValueError(f"its description has a tuple of more than {MAX_TUPLE} values")
+            made = opcode.stack_after
+            stack += [None if item is pickletools.markobject else size for item in made]
 
 
-def _load_description(archive: _Archive) -> tuple[Any, dict[int, str]]:
-    """What ``torch.load`` makes of the description, and offset → number of a storage.
+def _load_description(archive: _Archive) -> tuple[Any, dict[int, Record]]:
+    """What ``torch.load`` makes of the description, and offset → storage.
 
     Torch is given an archive with the same description and empty storages: on the meta device it
     reads no data, and says for each storage at which offset the archive keeps it. (In the original
@@ -249,20 +234,19 @@ def _load_description(archive: _Archive) -> tuple[Any, dict[int, str]]:
     """
     import torch
 
-    _check_pickle(archive.description["data.pkl"])
+    description, storages = archive
     buffer = io.BytesIO()
+    places: dict[int, Record] = {}
     with zipfile.ZipFile(buffer, "w") as skeleton:
-        for name, data in archive.description.items():
-            skeleton.writestr(archive.prefix + name, data)
-        for number in archive.storages:
-            skeleton.writestr(f"{archive.prefix}data/{number}", b"")
-        numbers = {
-            info.header_offset + _LOCAL_HEADER.size + len(info.filename.encode()): number
-            for number in archive.storages
-            for info in [skeleton.getinfo(f"{archive.prefix}data/{number}")]
-        }
+        for name, data in description.items():
+            if name.endswith("/data.pkl"):
+                _check_pickle(data)
+            skeleton.writestr(name, data)
+        for record in storages:
+            skeleton.writestr(record.what, b"")
+            places[buffer.tell()] = record
     buffer.seek(0)
-    return torch.load(buffer, map_location="meta", weights_only=True), numbers
+    return torch.load(buffer, map_location="meta", weights_only=True), places
 
 
 def read_tensors(path: Path, verify: Verify = trust) -> dict[str, StoredTensor]:
@@ -281,7 +265,7 @@ def read_tensors(path: Path, verify: Verify = trust) -> dict[str, StoredTensor]:
     import torch
 
     try:
-        loaded, numbers = _load_description(archive)
+        loaded, places = _load_description(archive)
         if not isinstance(loaded, Mapping):
             raise InvalidInput(f"{path}: holds a {type(loaded).__name__}, not a state dict")
         if not loaded:
@@ -296,7 +280,7 @@ def read_tensors(path: Path, verify: Verify = trust) -> dict[str, StoredTensor]:
                     f"{path}: {name} is a {type(value).__name__}, not a tensor: "
                     "expected a flat state dict"
                 )
-            tensors[name] = _locate(path, name, value, archive, numbers)
+            tensors[name] = _locate(path, name, value, places)
         return tensors
     except (
         pickle.UnpicklingError,
@@ -327,12 +311,10 @@ def _reason(error: Exception) -> str:
 
 
 def _locate(
-    path: Path, name: str, value: torch.Tensor, archive: _Archive, numbers: Mapping[int, str]
+    path: Path, name: str, value: torch.Tensor, places: Mapping[int, Record]
 ) -> StoredTensor:
-    import torch
-
-    if value.layout != torch.strided:
-        layout = str(value.layout).removeprefix("torch.")
+    layout = str(value.layout).removeprefix("torch.")
+    if layout != "strided":
         raise InvalidInput(f"{path}: {name} is a {layout} tensor; only dense ones are read")
     if value.is_neg() or value.is_conj():
         raise InvalidInput(
@@ -340,17 +322,16 @@ def _locate(
             f"{name}.resolve_neg().resolve_conj()"
         )
     storage = value.untyped_storage()
-    number = numbers.get(getattr(storage, "_checkpoint_offset", -1))
-    if number is None:
+    record = places.get(getattr(storage, "_checkpoint_offset", -1))
+    if record is None:
         raise InvalidInput(f"{path}: {name} has no storage in the archive")
-    record = archive.storages[number]
     item = value.element_size()
     tensor = StoredTensor(
         path=path,
         name=name,
         dtype=str(value.dtype).removeprefix("torch."),
         shape=tuple(value.shape),
-        stride=tuple(value.stride()),
+        stride=None if value.is_contiguous() else tuple(value.stride()),
         begin=record.begin + int(value.storage_offset()) * item,
         item_size=item,
         record=record,
@@ -361,7 +342,7 @@ def _locate(
         or tensor.begin + tensor.extent > record.begin + record.size
     ):
         raise InvalidInput(
-            f"{path}: {name} {list(tensor.shape)} does not fit its record data/{number} of "
-            f"{record.size} bytes"
+            f"{path}: {name} {list(tensor.shape)} does not fit its record {record.what} "
+            f"of {record.size} bytes"
         )
     return tensor

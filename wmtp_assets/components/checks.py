@@ -9,7 +9,7 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.components.artifacts import plain_failures
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.kinds.registry import rules_of
-from wmtp_assets.rules.apply import apply_in_child, first_findings
+from wmtp_assets.rules.apply import apply_in_child
 from wmtp_assets.rules.findings import Outcome, Rule, as_text, is_warning
 
 SHOWN = 10
@@ -53,7 +53,7 @@ def result_of(outcome: Outcome) -> dg.AssetCheckResult:
         metadata["skipped"] = dg.MetadataValue.text(outcome.skipped)
     if findings:
         metadata["first_findings"] = dg.MetadataValue.table(
-            [dg.TableRecord(dict(row)) for row in first_findings(findings)]
+            [dg.TableRecord(dict(finding.as_row())) for finding in findings[:10]]
         )
     return dg.AssetCheckResult(
         passed=not findings,

@@ -17,8 +17,7 @@ from wmtp_assets.datasets.process import raw_shards
 from wmtp_assets.datasets.records import Record, format_of, schema_document
 from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
 from wmtp_assets.datasets.twin import read_twin, twin_file
-from wmtp_assets.rules.findings import Report, Subject
-from wmtp_assets.rules.reading import read_document
+from wmtp_assets.rules.findings import Report, Subject, read_document
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from wmtp_assets.catalogue.specs import ModelSpec
-from wmtp_assets.checkpoints.configs import MODEL_FILES
-from wmtp_assets.documents.document import DocumentType
-from wmtp_assets.documents.facts import Facts
+from wmtp_assets.checkpoints.beside import MODEL_FILES, yaml_bytes
+from wmtp_assets.documents.document import DocumentType, Facts
 from wmtp_assets.documents.markdown import Markdown, render
 
 _HUB_LICENSES = {
@@ -32,16 +29,13 @@ def card(facts: Facts) -> bytes:
         model=model,
         name=MODEL_FILES.checkpoint,
         repository=origin.repository,
-        front_matter=Markdown(yaml.safe_dump(_front_matter(facts, origin), **_YAML).rstrip("\n")),
+        front_matter=Markdown(yaml_bytes(_front_matter(facts, origin)).decode().rstrip("\n")),
         variants=[
             other
             for other in catalogue
             if other.spec.name == spec.name and other.dtype not in (None, model.artifact.dtype)
         ],
     )
-
-
-_YAML: dict[str, Any] = {"sort_keys": False, "allow_unicode": True}
 
 
 def _front_matter(facts: Facts, origin: ModelSpec) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.process import split_file
 from wmtp_assets.datasets.records import format_of
 from wmtp_assets.datasets.twin import twin_file
-from wmtp_assets.documents.document import DocumentType
-from wmtp_assets.documents.facts import SAMPLE, Fact, Facts
+from wmtp_assets.documents.document import SAMPLE, DocumentType, Fact, Facts
 from wmtp_assets.storage.manifest import Document, render
 
 _CONTEXT: Document = {
@@ -56,8 +55,6 @@ _CONTEXT: Document = {
 }
 """The context of Croissant 1.0, as its specification has it."""
 
-CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
-
 _TYPES = {str: "sc:Text", bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}
 
 
@@ -71,12 +68,12 @@ def croissant(facts: Facts) -> bytes:
         {
             "@context": _CONTEXT,
             "@type": "sc:Dataset",
-            "conformsTo": CONFORMS_TO,
+            "conformsTo": "http://mlcommons.org/croissant/1.0",
             "name": spec.name,
             "description": f"{sample}{spec.description}",
             "license": spec.repository.license,
             "url": spec.repository.page,
-            "version": str(processed.version).removeprefix("v"),
+            "version": str(processed.stated("version")).removeprefix("v"),
             "isLiveDataset": False,
             **({"citeAs": spec.citation} if spec.citation else {}),
             "distribution": [

@@ -1,9 +1,12 @@
-"""What a document is, how its module is found, and how it is built."""
+"""What a document is, the facts that it is made from, how its module is found, and how it is built.
+
+Facts of an artifact are what its manifest says, and nothing that has a date.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -12,22 +15,143 @@ from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DocumentSpec
+from wmtp_assets.checkpoints.beside import files_of
+from wmtp_assets.datasets.stats import newest_summary
 from wmtp_assets.documents import of_storage
-from wmtp_assets.documents.facts import Facts, gather
-from wmtp_assets.rules.findings import Report, Rule, Subject
+from wmtp_assets.rules.findings import Report, Rule, Subject, stated
+from wmtp_assets.storage import manifest
 from wmtp_assets.storage.build import Build
-from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.store import Store
+
+Read = Callable[[Artifact, str], bytes]
+"""Reads a file of an artifact, and compares it with the manifest."""
+
+SAMPLE = (
+    "Of the sample: small models with random weights and generated problems, "
+    "made by the code that makes the real ones."
+)
+
+SUMMARY = "summary.json"
+"""What documents call the newest summary of statistics, whose name has the day it was made."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A committed artifact."""
+
+    artifact: Artifact
+    manifest: Manifest
+
+    @property
+    def key(self) -> str:
+        return self.artifact.key
+
+    @property
+    def files(self) -> Mapping[str, FileRecord]:
+        """Its files under names that do not tell the day; of statistics the newest summary."""
+        newest = newest_summary(self.manifest.files)
+        return {SUMMARY: self.manifest.files[newest]} if newest else self.manifest.files
+
+    @property
+    def size(self) -> int:
+        """Bytes of :attr:`files`."""
+        return sum(record.size for record in self.files.values())
+
+    @property
+    def content_sha256(self) -> str:
+        """The hash over the hashes of :attr:`files`."""
+        return manifest.content_sha256(self.files)
+
+    def stated(self, *keys: str) -> Any:
+        """What the manifest says at ``keys``; None where it says nothing."""
+        return stated(self.manifest.document, *keys)
+
+    def counted(self, *keys: str) -> int | None:
+        """The number that the manifest has at ``keys``."""
+        value = self.stated(*keys)
+        return value if type(value) is int else None
+
+    def listed(self, *keys: str) -> list[Any]:
+        """The members, or the keys, of what the manifest has at ``keys``."""
+        value = self.stated(*keys)
+        return list(value) if isinstance(value, list | dict) else []
+
+    def pairs(self, *keys: str) -> list[tuple[str, Any]]:
+        """The keys of the object that the manifest has at ``keys``, with what is there."""
+        value = self.stated(*keys)
+        return list(value.items()) if isinstance(value, dict) else []
+
+    def file(self, name: str) -> FileRecord | None:
+        return self.manifest.files.get(name)
+
+    @property
+    def checkpoint(self) -> FileRecord | None:
+        """The file with the tensors, of a model."""
+        return self.file(files_of(self.artifact).checkpoint)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a document is made from.
+
+    Attributes:
+        about: the document.
+        there: the artifacts it is about that are there, in their order.
+        remembered: what its manifest says besides, and no other manifest.
+    """
+
+    store: Store
+    about: Artifact
+    there: tuple[Fact, ...]
+    read: Read
+    remembered: Document = field(default_factory=dict)
+
+    @property
+    def is_sample(self) -> bool:
+        return self.store.settings.source == "sample"
+
+    def of(self, *kinds: str) -> list[Fact]:
+        """Those of some kinds."""
+        return [fact for fact in self.there if fact.artifact.kind in kinds]
+
+    def upstream(self, fact: Fact, role: str) -> Fact | None:
+        """What an artifact is made from in a role, where it is there."""
+        there = {item.key: item for item in self.there}
+        return there.get(fact.artifact.roles.get(role, ""))
+
+    @property
+    def absent(self) -> list[Artifact]:
+        """What the document would be about if it were there."""
+        keys = {fact.key for fact in self.there}
+        return [self.store.catalogue[key] for key in self.about.upstream if key not in keys]
+
+
+def gather(
+    store: Store,
+    about: Artifact,
+    read: Read,
+    manifest_of: Callable[[Artifact], Manifest],
+    remembered: Document | None = None,
+) -> Facts:
+    """The facts for a document.
+
+    Args:
+        manifest_of: reads the manifest of an artifact that is there, as ``store.manifest`` does.
+
+    Raises:
+        CorruptArtifact: if a manifest was changed.
+    """
+    there = tuple(
+        Fact(artifact, manifest_of(artifact))
+        for artifact in map(store.catalogue.__getitem__, about.upstream)
+        if store.manifest_path(artifact).is_file()
+    )
+    return Facts(store, about, there, read, remembered or {})
+
 
 RulesOf = Callable[[Artifact[Any]], Iterable[Rule[Any]]]
 """The rules that apply to an artifact."""
-
-_FORMATS = {"md": "markdown", "json": "json"}
-
-
-def no_rules(artifact: Artifact[Any]) -> tuple[Rule[Any], ...]:
-    """Of documents that say nothing about rules."""
-    return ()
 
 
 @dataclass(frozen=True)
@@ -56,20 +180,15 @@ class DocumentType:
     check: Callable[[Subject, Report, Facts], None] = lambda subject, report, facts: None
 
 
-def document_names() -> tuple[str, ...]:
-    """The documents of the storage that there are."""
-    return tuple(sorted(module.name for module in iter_modules(of_storage.__path__)))
-
-
 def load_document(name: str) -> DocumentType:
     """A document of the storage by its name.
 
     Raises:
         SpecError: if there is none, naming those there are.
     """
-    if name not in document_names():
-        known = ", ".join(document_names())
-        raise SpecError(f"document: there is no document {name!r}; known are: {known}")
+    known = sorted(module.name for module in iter_modules(of_storage.__path__))
+    if name not in known:
+        raise SpecError(f"document: there is no document {name!r}; known are: {', '.join(known)}")
     return import_module(f"{of_storage.__name__}.{name}").DOCUMENT
 
 
@@ -81,31 +200,33 @@ def document_of(artifact: Artifact[Any]) -> DocumentType:
     return import_module(f"{__package__}.{artifact.kind}").DOCUMENT
 
 
-def facts_now(
-    store: Store, artifact: Artifact[Any], rules_of: RulesOf = no_rules, say: Say = silent
-) -> Facts:
+def facts_now(store: Store, artifact: Artifact[Any], rules_of: RulesOf, say: Say = silent) -> Facts:
     """The facts that a document is made from now.
 
     Raises:
         CorruptArtifact: if a manifest was changed.
     """
-    facts = gather(store, artifact, store.read)
+    facts = gather(store, artifact, store.read, store.manifest)
     return replace(facts, remembered=document_of(artifact).remember(facts, rules_of, say))
 
 
-def build_document(build: Build[Any], rules_of: RulesOf = no_rules) -> Document:
+def build_document(build: Build[Any], rules_of: RulesOf = lambda artifact: ()) -> Document:
     """Write a document from the manifests of what it is about.
+
+    Args:
+        rules_of: for a document that says something about rules.
 
     Raises:
         InvalidInput, MissingArtifact, CorruptArtifact: as :attr:`DocumentType.make`.
     """
     artifact = build.artifact
     facts = facts_now(build.store, artifact, rules_of, build.say)
-    (name,) = artifact.owns
-    build.staged.write(name, document_of(artifact).make(facts))
+    document = document_of(artifact)
+    build.staged.write(document.file, document.make(facts))
+    suffix = document.file.rsplit(".", 1)[-1]
     return {
         "name": artifact.key,
         "version": artifact.spec.version,
-        "format": _FORMATS[name.rsplit(".", 1)[-1]],
+        "format": "markdown" if suffix == "md" else suffix,
         **facts.remembered,
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.documents.facts import SAMPLE
+from wmtp_assets.documents.document import SAMPLE
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.store import materialize_command
 

@@ -18,7 +18,6 @@ from wmtp_assets.storage.manifest import Document
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 GROUND, INK, GRID = "#ffffff", "#1f2328", "#d8dee4"
 BLUE, ORANGE, RED = "#0072b2", "#e69f00", "#b22222"
@@ -62,7 +61,7 @@ def token_lengths(summary: Document) -> bytes:
     limit = summary["max_tokens"]
     splits = summary["splits"]
     longest = max((len(said["histogram"]["rows"]) for said in splits.values()), default=0)
-    with _figure(len(splits), 1.35) as (figure, axes):
+    with _drawn(len(splits), 1.35) as (axes, data):
         for (split, said), plot in zip(splits.items(), axes, strict=True):
             width, rows = said["histogram"]["tokens"], said["histogram"]["rows"]
             begins = [width * bar for bar in range(len(rows))]
@@ -85,7 +84,7 @@ def token_lengths(summary: Document) -> bytes:
             color=RED,
         )
         axes[-1].set_xlabel("tokens of instruction, input and output")
-    return _svg(figure)
+    return data.getvalue()
 
 
 def labels(summary: Document) -> bytes | None:
@@ -97,10 +96,13 @@ def labels(summary: Document) -> bytes | None:
     }
     if not counts:
         return None
-    with _figure(1, 0.6 + 0.34 * len(counts)) as (figure, (plot,)):
+    with _drawn(1, 0.6 + 0.34 * len(counts)) as ((plot,), data):
         names = [*counts]
         begin = [0.0] * len(names)
-        for name, colour, which in (("correct", BLUE, 0), ("incorrect", ORANGE, 1)):
+        for name, colour, ink, which in (
+            ("correct", BLUE, GROUND, 0),
+            ("incorrect", ORANGE, INK, 1),
+        ):
             numbers = [counts[split][which] for split in names]
             shares = [
                 100 * number / max(sum(counts[split]), 1)
@@ -108,21 +110,19 @@ def labels(summary: Document) -> bytes | None:
             ]
             bars = plot.barh(names, shares, left=begin, color=colour, label=name)
             shown = (f"{n:,}" if s >= 8 else "" for n, s in zip(numbers, shares, strict=True))
-            ink = GROUND if colour == BLUE else INK
             plot.bar_label(bars, [*shown], label_type="center", color=ink)
-            begin = [a + b for a, b in zip(begin, shares, strict=True)]
+            begin = shares
         plot.set_title("is_correct, percent of rows")
         plot.invert_yaxis()
         plot.set_xlim(0, 100)
         plot.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    return _svg(figure)
+    return data.getvalue()
 
 
 def difficulties(summary: Document) -> bytes | None:
     """Rows by difficulty, over all splits; None where all rows have the same."""
-    rows = Counter[str]()
-    for said in summary["splits"].values():
-        rows.update(said["difficulty"])
+    counts = (Counter[str](said["difficulty"]) for said in summary["splits"].values())
+    rows = sum(counts, Counter[str]())
     if len(rows) < 2:
         return None
     return _bars("rows by difficulty", _most(rows), lambda number: f"{number:,}")
@@ -150,7 +150,7 @@ def _most(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _bars(title: str, values: Sequence[tuple[str, int]], say: Callable[[int], str]) -> bytes:
-    with _figure(1, 0.5 + 0.21 * len(values)) as (figure, (plot,)):
+    with _drawn(1, 0.5 + 0.21 * len(values)) as ((plot,), data):
         names = [name for name, _ in values]
         bars = plot.barh(names, [number for _, number in values], color=BLUE, height=0.7)
         total = max(sum(number for _, number in values), 1)
@@ -161,24 +161,18 @@ def _bars(title: str, values: Sequence[tuple[str, int]], say: Callable[[int], st
         plot.margins(x=0.25)
         plot.xaxis.set_visible(False)
         plot.spines["bottom"].set_visible(False)
-    return _svg(figure)
+    return data.getvalue()
 
 
 @contextmanager
-def _figure(rows: int, height: float) -> Iterator[tuple[Figure, Sequence[Axes]]]:
-    """A figure of some plots, one below the other, each ``height`` inches."""
+def _drawn(rows: int, height: float) -> Iterator[tuple[Sequence[Axes], io.BytesIO]]:
+    """Some plots, one below the other, each ``height`` inches; and what holds the SVG once they are
+    drawn."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, height * rows + 0.3))
-        yield figure, [*figure.subplots(rows, sharex=True, squeeze=False)[:, 0]]
-
-
-def _svg(figure: Figure) -> bytes:
-    from matplotlib import rc_context
-
-    data = io.BytesIO()
-    with rc_context(_STYLE):
+        data = io.BytesIO()
+        yield [*figure.subplots(rows, sharex=True, squeeze=False)[:, 0]], data
         figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
-    return data.getvalue()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
+from functools import partial
+from pathlib import Path
 
+import yaml
+
+from wmtp_assets.base.yaml_file import read_yaml
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.documents.document import document_of
-from wmtp_assets.documents.facts import Facts, gather
+from wmtp_assets.documents.document import Facts, document_of, gather
 from wmtp_assets.documents.of_storage.release import differences, parse_release, to_freeze
 from wmtp_assets.rules.findings import Report, Rule, Subject, require_regular
 from wmtp_assets.storage.files import open_regular
+from wmtp_assets.storage.manifest import Manifest
 
 
 def check_current(subject: Subject, report: Report) -> None:
@@ -22,10 +26,12 @@ def check_current(subject: Subject, report: Report) -> None:
     report.goes_on_with(subject, subject.artifact.manifest)
     document = document_of(subject.artifact)
     expected = document.make(facts)
-    (name,) = subject.artifact.owns
-    found = report.reads(subject, name).read_bytes()
-    report.note(artifacts=len(facts.there))
-    _compare(subject, report, name, expected, found)
+    path = report.reads(subject, document.file)
+    found = path.read_bytes()
+    report.note(artifacts=[fact.key for fact in facts.there])
+    if expected != found:
+        compare = _compare_fields if path.suffix == ".yaml" else _compare_lines
+        compare(report, subject.file(document.file), expected, path)
     _check_copies(subject, report, found)
     document.check(subject, report, facts)
 
@@ -71,23 +77,27 @@ def _facts(subject: Subject, report: Report) -> Facts:
         report.reads(subject, name, artifact)
         return store.read(artifact, name)
 
-    for key in subject.artifact.upstream:
-        artifact = store.catalogue[key]
-        if store.manifest_path(artifact).is_file():
-            report.reads(subject, artifact.manifest, artifact)
-            store.manifest(artifact)
-    return gather(store, subject.artifact, read, subject.manifest.document)
+    def manifest_of(artifact: Artifact) -> Manifest:
+        report.reads(subject, artifact.manifest, artifact)
+        return store.manifest(artifact)
+
+    return gather(store, subject.artifact, read, manifest_of, subject.manifest.document)
 
 
-def _compare(subject: Subject, report: Report, name: str, expected: bytes, found: bytes) -> None:
-    if expected == found:
-        return
-    lines = [data.decode(errors="replace").split("\n") for data in (expected, found)]
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(*lines, strict=False))
-    number = sum(1 for _ in same)
+def _compare_fields(report: Report, file: str, expected: bytes, path: Path) -> None:
+    before = report.outcome.count
+    report.require(file, expected=yaml.safe_load(expected), found=read_yaml(path))
+    if report.outcome.count == before:
+        report.add(file, expected="the file as it is made", found="the same values, edited by hand")
+
+
+def _compare_lines(report: Report, file: str, expected: bytes, path: Path) -> None:
+    lines = [data.decode(errors="replace").split("\n") for data in (expected, path.read_bytes())]
+    same = (one == other for one, other in zip(*lines, strict=False))
+    number = next((i for i, is_same in enumerate(same) if not is_same), min(map(len, lines)))
     wanted, actual = (line[number] if number < len(line) else "the end" for line in lines)
     report.add(
-        subject.file(name),
+        file,
         expected=wanted or "an empty line",
         found=actual or "an empty line",
         place=f"line {number + 1}",
@@ -98,20 +108,23 @@ def _check_copies(subject: Subject, report: Report, found: bytes) -> None:
     """The copies of the document at the root are the document."""
     for name in subject.artifact.copied:
         path = subject.store.root / name
+        add = partial(report.add, expected=f"a copy of {subject.file(name)}")
         try:
             require_regular(path)
             with open_regular(path) as file:
-                same = file.readall() == found
+                if file.readall() != found:
+                    add(name, found="another file")
         except FileNotFoundError:
-            report.add(
-                name, expected=f"a copy of {subject.file(name)}", found="nothing", problem="missing"
-            )
-            continue
-        if not same:
-            report.add(name, expected=f"a copy of {subject.file(name)}", found="another file")
+            add(name, found="nothing", problem="missing")
 
 
 RULES = (
+    Rule(
+        "current",
+        "The snapshot holds the parameters of every model that is there, as they are now.",
+        ("parameters",),
+        check_current,
+    ),
     Rule(
         "current",
         "The document is what is made of the artifacts as they are now, its copy at the root is "

@@ -39,5 +39,6 @@ KIND = Kind[Model](
     build_document,
     words="The model card: tensors, parameters, licence and lineage.",
     tags=("markdown",),
+    item="Documents",
     fields=("description", "repository", "variants"),
 )

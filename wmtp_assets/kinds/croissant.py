@@ -19,5 +19,6 @@ KIND = Kind[DatasetSpec](
     build_document,
     words="The dataset's description as Croissant metadata, for tools that read it.",
     tags=("json",),
+    item="Documents",
     fields=("description", "citation", "uses", "repository"),
 )

@@ -48,5 +48,6 @@ KIND = Kind[DocumentSpec](
     partial(build_document, rules_of=rules_of),  # a report also says which rules held
     words="Generated from the artifacts' manifests; no number in it is written by hand.",
     tags=("markdown",),
+    item="Documents",
     fields=("document",),
 )

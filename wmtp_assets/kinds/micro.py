@@ -39,6 +39,7 @@ KIND = Kind[MicroSpec](
     build_micro,
     words="A micro model: checkpoint, configs and the parent's tokenizer.",
     tags=("pytorch", "safetensors"),
+    item="Micro models",
     fields=("folder", "parent", "dtype", "shape", "target_device", "status"),
     size=lambda artifact, raw: artifact.spec.max_bytes,
     is_bound=True,

@@ -13,6 +13,7 @@ KIND = Kind[DatasetSpec](
     build_pairs,
     words="The view that training reads: prompt, response, is_correct.",
     tags=("json", "jsonl"),
+    item="Datasets",
     size=lambda artifact, raw: 2.5 * raw,  # of compressed parquet
     rows=Rows(pairs_file),
 )

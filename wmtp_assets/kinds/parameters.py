@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import SnapshotSpec
-from wmtp_assets.checkpoints.snapshot import build_snapshot
+from wmtp_assets.documents.document import build_document
 from wmtp_assets.kinds.registry import Before, Kind
 
 
@@ -29,7 +29,8 @@ KIND = Kind[SnapshotSpec](
     "parameters",
     (SnapshotSpec,),
     artifacts,
-    build_snapshot,
+    build_document,
     words="The parameters of every model that is there, derived from the checkpoints.",
     tags=("yaml",),
+    item="Documents",
 )

@@ -45,6 +45,7 @@ KIND = Kind[DatasetSpec](
     words="Rows in the Alpaca format as JSON Lines, with schema, problem index, offsets and "
     "Parquet twin.",
     tags=("json", "jsonl", "parquet"),
+    item="Datasets",
     version=VERSION,
     fields=("converter", "splits", "tokenizer", "max_tokens", "public_tests", "evaluation"),
     size=lambda artifact, raw: 3.0 * raw,  # of compressed parquet; CodeContests: 7.6 and 20 GB

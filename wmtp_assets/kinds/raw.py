@@ -34,6 +34,7 @@ KIND = Kind[Downloaded](
     build_raw,
     words="The files exactly as upstream has them, verified against the hub's hashes.",
     tags=("huggingface",),
+    item="Raw files",
     fields=("repository.id", "repository.revision", "files", "splits.*.files"),
     size=lambda artifact, raw: raw,
     is_parsed=False,

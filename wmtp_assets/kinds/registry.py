@@ -69,6 +69,7 @@ class Kind(Generic[S]):
         fields: the fields of the spec that decide about the bytes, with dots into nested ones.
         words: what it is, in one sentence, for the web UI.
         tags: storage kinds as the web UI shows them, at most three.
+        item: of the preparation plan, that its artifacts prove in the completion report.
         size: artifact, and bytes of the raw files that its spec names → bytes it takes, about.
         is_bound: ``size`` is an upper bound.
         scratch: bytes beside it while it is made, as a multiple of its own.
@@ -84,6 +85,7 @@ class Kind(Generic[S]):
     build: Callable[[Build[S]], Document]
     words: str
     tags: tuple[str, ...]
+    item: str
     version: int = 1
     fields: tuple[str, ...] = ()
     size: Callable[[Artifact[S], int], float] = lambda artifact, raw: 0
@@ -247,7 +249,10 @@ def _artifacts_of(spec: Spec, before: Sequence[Artifact[Any]]) -> list[Artifact[
         made = [item for kind in known.values() for item in kind.artifacts(spec, before)]
     except SpecError as error:
         raise SpecError(f"{spec.where}: attributes.{error}") from error
-    return [replace(artifact, section=sections.get(artifact.kind)) for artifact in made]
+    return [
+        replace(artifact, item=known[artifact.kind].item, section=sections.get(artifact.kind))
+        for artifact in made
+    ]
 
 
 def _sections(spec: Spec, known: Mapping[str, Kind[Any]]) -> dict[str, Any]:

@@ -16,5 +16,6 @@ KIND = Kind[DocumentSpec](
     build_document,
     words="Version, size and SHA-256 of every artifact, frozen.",
     tags=("json",),
+    item="Documents",
     fields=("document",),
 )

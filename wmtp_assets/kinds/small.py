@@ -32,6 +32,7 @@ KIND = Kind[DatasetSpec](
     build_small,
     words="A seeded sample over problems and labels, not the head of the file.",
     tags=("json", "jsonl"),
+    item="Small sets",
     fields=("small",),
     rows=Rows(small_file, lambda spec: format_of(spec).record),
 )

@@ -34,5 +34,6 @@ KIND = Kind[DatasetSpec](
     build_stats,
     words="Counts and token distributions, one summary per content.",
     tags=("json",),
+    item="Statistics",
     pictures=draw,
 )

@@ -13,6 +13,7 @@ KIND = Kind[DatasetSpec](
     build_tests,
     words="The inputs and outputs that judge a solution, of every problem of a split.",
     tags=("json",),
+    item="Datasets",
     fields=("converter", "splits"),
     size=lambda artifact, raw: 1.5 * raw,  # of compressed parquet
 )

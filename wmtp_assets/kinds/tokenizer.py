@@ -32,5 +32,6 @@ KIND = Kind[ModelSpec](
     build_tokenizer,
     words="The sentencepiece tokenizer, proven by its SHA-256.",
     tags=("sentencepiece",),
+    item="Conversions",
     fields=("files.tokenizer", "tokenizer"),
 )

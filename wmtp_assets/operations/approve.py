@@ -11,9 +11,15 @@ from wmtp_assets.base.model import first_problem
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.documents.approvals import Approval, parse_approvals
 from wmtp_assets.documents.document import facts_now
-from wmtp_assets.documents.of_storage.report import DOCUMENT, body, body_sha256, checklist
+from wmtp_assets.documents.of_storage.report import (
+    DOCUMENT,
+    Approval,
+    body,
+    body_sha256,
+    checklist,
+    parse_approvals,
+)
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store, materialize_command

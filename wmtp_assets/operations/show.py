@@ -10,8 +10,8 @@ from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, hub_page
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import to_be_made
 from wmtp_assets.operations.status import FileStatus, Status, files_status, status_of
+from wmtp_assets.rules.apply import last_results, signature
 from wmtp_assets.rules.findings import stated
-from wmtp_assets.rules.results import last_results, signature
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.rules.apply import LastResult, Signature, last_results, signature
 from wmtp_assets.rules.findings import stated
-from wmtp_assets.rules.results import LastResult, Signature, last_results, signature
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
-from wmtp_assets.checkpoints.configs import files_of
+from wmtp_assets.checkpoints.beside import files_of, forget_value_head, record_value_head
 from wmtp_assets.checkpoints.params import parse_params
-from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
 from wmtp_assets.storage.store import Store
 
 
@@ -27,7 +26,7 @@ def set_value_head(
     Raises:
         SpecError: if no value head lies beside it.
         MissingArtifact, InvalidInput: as
-            :func:`wmtp_assets.checkpoints.value_head.record_value_head`.
+            :func:`wmtp_assets.checkpoints.beside.record_value_head`.
     """
     models = [item for item in store.catalogue.select(name) if VALUE_HEAD in item.guests]
     if not models:

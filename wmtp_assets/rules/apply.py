@@ -1,12 +1,20 @@
 """How a rule is applied to an artifact, here or in the child process, and what is remembered.
 
 The same rules serve Dagster's asset checks, ``wmtp verify`` and the tests.
+
+Of each rule its last result is remembered, and how the artifact's files were then: one small file
+per rule under ``<root>/.wmtp/verified/<asset>/``. It is a memory for people, no proof: a proof is
+applying the rule again.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import ValidationError
 
 from wmtp_assets.base.child import ChildDied, call
 from wmtp_assets.base.errors import (
@@ -16,14 +24,19 @@ from wmtp_assets.base.errors import (
     MissingArtifact,
     SpecError,
 )
+from wmtp_assets.base.model import StrictModel
 from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.rules.findings import NEEDS, Finding, Outcome, Report, Rule, Subject, is_there
-from wmtp_assets.rules.results import Signature, remember, sign, signature
+from wmtp_assets.rules.findings import NEEDS, Outcome, Report, Rule, Subject, is_there, is_warning
+from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
 ABSENT = "absent: it is optional, and was not materialized"
+
+Signature = dict[str, list[int]]
+"""File → size in bytes, mtime in ns, inode."""
 
 
 def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome:
@@ -40,9 +53,9 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
         outcome, manifest = _apply_once(rule, store, artifact, say)
         if manifest is None and not before:
             return outcome
-        if _is_at_rest(store, artifact, before):
+        if before.get(artifact.manifest, []) == sign(store.manifest_path(artifact)):
             if manifest is not None and (outcome.findings or not outcome.skipped):
-                _remember(store, artifact, manifest, rule, outcome, before, say)
+                remember(store, artifact, manifest, rule.name, outcome, before, say)
             return outcome
     report = Report(rule.name, artifact.key, "run again when nobody writes")
     report.add(
@@ -72,17 +85,14 @@ def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = sile
         )
         manifest = store.find_manifest(artifact)
         if manifest is not None:
-            _remember(store, artifact, manifest, rule, report.outcome, {}, say)
+            remember(store, artifact, manifest, rule.name, report.outcome, {}, say)
         return report.outcome
 
 
 def _owner(store: Store, file: str, artifact: Artifact) -> Artifact:
     """Whose file lies at a path below the root; ``artifact`` where that is nobody's."""
-    for other in (artifact, *store.catalogue):
-        name = file.removeprefix(f"{other.base}/")
-        if name != file and other.is_owner(name):
-            return other
-    return artifact
+    above = (it for it in (artifact, *store.catalogue) if file.startswith(f"{it.base}/"))
+    return next((it for it in above if it.is_owner(file.removeprefix(f"{it.base}/"))), artifact)
 
 
 def is_committed(store: Store, artifact: Artifact) -> bool:
@@ -91,29 +101,6 @@ def is_committed(store: Store, artifact: Artifact) -> bool:
         return is_there(store.manifest_path(artifact))
     except OSError:
         return True
-
-
-def _is_at_rest(store: Store, artifact: Artifact, before: Signature) -> bool:
-    """Whether the manifest is the one that was there ``before``."""
-    try:
-        return before.get(artifact.manifest) == sign(store.manifest_path(artifact))
-    except OSError:
-        return False
-
-
-def _remember(
-    store: Store,
-    artifact: Artifact,
-    manifest: Manifest,
-    rule: Rule,
-    outcome: Outcome,
-    before: Signature,
-    say: Say,
-) -> None:
-    try:
-        remember(store, artifact, manifest, rule.name, outcome, before)
-    except OSError as error:  # storage may be mounted for reading only
-        say(f"{artifact.key} {rule.name}: the result is not remembered: {error}")
 
 
 def _apply_once(
@@ -152,6 +139,80 @@ def _apply_once(
     return report.outcome, manifest
 
 
-def first_findings(findings: list[Finding], count: int = 10) -> list[dict[str, str]]:
-    """The first findings as rows of a table."""
-    return [finding.as_row() for finding in findings[:count]]
+class LastResult(StrictModel):
+    """The last result of one rule.
+
+    Attributes:
+        at: UTC time.
+        content_sha256: the artifact's content it was applied to.
+        problem: the first finding; empty: none, or warnings only.
+        files: the files as they were then.
+        damaged: those whose bytes were not the committed ones, for the rule that reads all bytes.
+    """
+
+    rule: str
+    at: str
+    content_sha256: str
+    problem: str
+    files: Signature
+    damaged: tuple[str, ...] = ()
+
+
+def sign(path: Path) -> list[int] | None:
+    """What changes when a file is written: size, mtime, inode; None: it cannot be seen."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def signature(store: Store, artifact: Artifact, manifest: Manifest) -> Signature:
+    """The files of an artifact as they are now; those that cannot be seen are left out."""
+    names = (*manifest.files, artifact.manifest)
+    signed = {name: sign(store.path(artifact, name)) for name in names}
+    return {name: found for name, found in signed.items() if found is not None}
+
+
+def _folder(store: Store, artifact: Artifact) -> Path:
+    return store.internal / "verified" / artifact.key
+
+
+def remember(
+    store: Store,
+    artifact: Artifact,
+    manifest: Manifest,
+    rule: str,
+    outcome: Outcome,
+    before: Signature,
+    say: Say = silent,
+) -> None:
+    """Keep the result of a rule; say why where it cannot be written.
+
+    Args:
+        before: the files' signature taken before they were read.
+    """
+    result = LastResult(
+        rule=rule,
+        at=timestamp(),
+        content_sha256=manifest.content_sha256,
+        problem="" if is_warning(outcome) else str(outcome.findings[0]),
+        files=before,
+        damaged=tuple(outcome.evidence.get("damaged", ())),
+    )
+    path = _folder(store, artifact) / f"{rule}.json"
+    try:
+        replace_file(path, result.model_dump_json().encode())
+    except OSError as error:  # storage may be mounted for reading only
+        say(f"{artifact.key} {rule}: the result is not remembered: {error}")
+
+
+def last_results(store: Store, artifact: Artifact) -> list[LastResult]:
+    """What is remembered about the rules of an artifact; damaged records are left out."""
+    results = []
+    for path in sorted(_folder(store, artifact).glob("*.json")):
+        try:
+            results.append(LastResult.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError):
+            continue
+    return results

@@ -7,16 +7,18 @@ import reprlib
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from wmtp_assets.base.child import reading
-from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, read_small
 from wmtp_assets.catalogue.artifact import Artifact, S
 from wmtp_assets.catalogue.specs import Spec
 from wmtp_assets.storage.build import InStore
-from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import materialize_command, repair_command
 
 R = TypeVar("R", bound=Spec)
@@ -142,8 +144,9 @@ class Rule(Generic[R]):
 
     def is_for(self, artifact: Artifact[Any]) -> bool:
         """Whether the rule applies to ``artifact``."""
-        is_kind = not self.kinds or artifact.kind in self.kinds
-        return is_kind and (self.applies is None or self.applies(artifact))
+        return (not self.kinds or artifact.kind in self.kinds) and (
+            self.applies is None or self.applies(artifact)
+        )
 
 
 class _Nothing:
@@ -159,8 +162,7 @@ _SHORT.maxstring = 200
 
 def as_text(value: object) -> str:
     """``value`` for people: short, on one line, and printable on any terminal."""
-    is_nested = isinstance(value, dict | list | tuple | set)
-    text = _SHORT.repr(value) if is_nested else str(value)
+    text = _SHORT.repr(value) if isinstance(value, dict | list | tuple | set) else str(value)
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -310,3 +312,45 @@ class Report:
     def skip(self, why: str) -> None:
         """Say that the rule could not be applied here."""
         self.outcome.skipped = why
+
+
+def has_library(report: Report, name: str) -> bool:
+    """Whether a library is installed; where not, the rule is skipped."""
+    if find_spec(name) is None:
+        report.skip(NEEDS[name])
+        return False
+    return True
+
+
+def read_file(
+    subject: Subject[Spec],
+    report: Report,
+    name: str,
+    of: Artifact[Spec] | None = None,
+    max_size: int = MAX_SIZE,
+) -> bytes:
+    """A small file of the subject, unless another artifact is given.
+
+    Raises:
+        InvalidInput: if it is larger than ``max_size`` bytes.
+    """
+    path = report.reads(subject, name, of)
+    try:
+        return read_small(path, max_size)
+    except ValueError as error:
+        raise InvalidInput(f"{name}: {error}") from error
+
+
+def read_document(
+    subject: Subject[Spec], report: Report, name: str, of: Artifact[Spec] | None = None
+) -> Document:
+    """A JSON file of the subject, unless another artifact is given.
+
+    Raises:
+        InvalidInput: if it is none.
+    """
+    path = report.reads(subject, name, of)
+    try:
+        return parse_object(read_small(path))
+    except ValueError as error:
+        raise InvalidInput(f"not JSON: {error}") from error

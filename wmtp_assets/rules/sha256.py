@@ -7,25 +7,22 @@ before has hashes of pieces in itself; they are not used.
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.base.settings import read_workers
 from wmtp_assets.rules.findings import Report, Rule, Subject
-from wmtp_assets.storage import pieces
 from wmtp_assets.storage.files import Hasher, names_below, open_regular
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.pieces import Piece
 from wmtp_assets.storage.store import materialize_command, repair_command
 
 SUMS = "SHA256SUMS"
-TOKENIZER = "tokenizer.model"
 MAX_SUMS = 1 << 20
 """Bytes that ``SHA256SUMS`` may have more than it should, and is still compared line by line."""
 
@@ -72,33 +69,29 @@ def _known_pieces(
     Damage of the file that has them is found like that of any file. One that was committed and
     contradicts the manifest is a finding here, and ``damaged`` gets its name.
     """
-    store, artifact = subject.store, subject.artifact
-    record = subject.manifest.files.get(artifact.pieces)
-    if record is None or artifact.pieces not in there:
-        return {}
-    path = store.path(artifact, artifact.pieces)
+    name = subject.artifact.pieces
     try:
-        pieces.require_small(record, str(path))
-        with open_regular(path) as file:
-            data = file.read(record.size)
-        if hashlib.sha256(data).hexdigest() == record.sha256:
-            return pieces.parse(data, subject.manifest.files, str(path))
-    except OSError:
-        pass
-    except CorruptArtifact as error:
-        damaged.add(artifact.pieces)
-        report.add(
-            subject.file(artifact.pieces),
-            expected="the pieces of the artifact's files",
-            found=error,
-            remedy=materialize_command(artifact.key),
-        )
+        return subject.store.pieces(subject.artifact)
+    except (MissingArtifact, CorruptArtifact, OSError) as error:
+        if name in there and _is_whole(subject, name):
+            damaged.add(name)
+            report.add(
+                subject.file(name),
+                expected="the pieces of the artifact's files",
+                found=error,
+                remedy=materialize_command(subject.artifact.key),
+            )
     return {}
 
 
 def _whole(subject: Subject, name: str) -> Piece:
     record = subject.manifest.files[name]
     return Piece(name, 0, record.size, record.sha256)
+
+
+def _is_whole(subject: Subject, name: str) -> bool:
+    """Whether a file is the committed one, read as a whole."""
+    return _hash(subject, _whole(subject, name)) == subject.manifest.files[name].sha256
 
 
 def _report(
@@ -109,23 +102,28 @@ def _report(
     That is the one with the hashes of the pieces where the file as a whole is the committed one.
     """
     owner, remedy = name, repair_command(subject.artifact.key)
-    whole = _whole(subject, name)
     is_read = not any(isinstance(found, OSError) for found in wrong.values())
-    if is_read and whole not in wrong and _hash(subject, whole) == whole.sha256:
+    if is_read and _whole(subject, name) not in wrong and _is_whole(subject, name):
         owner, remedy = subject.artifact.pieces, materialize_command(subject.artifact.key)
     add = partial(report.add, subject.file(owner), remedy=remedy)
     for number, (piece, found) in enumerate(wrong.items()):
         if owner != name:
-            place = f"{name}, {piece.place}"
-            add(expected=f"SHA-256 {found}", found=f"SHA-256 {piece.sha256}", place=place)
+            add(
+                expected=f"SHA-256 {found}",
+                found=f"SHA-256 {piece.sha256}",
+                place=f"{name}, {piece.place}",
+            )
         elif not isinstance(found, OSError):
-            expected = f"SHA-256 {piece.sha256}"
-            add(expected=expected, found=f"SHA-256 {found}", place=piece.place)
+            add(expected=f"SHA-256 {piece.sha256}", found=f"SHA-256 {found}", place=piece.place)
         elif number == 0 and isinstance(found, FileNotFoundError):
             add(expected="a file", found="nothing", problem="missing")
         elif number == 0:
-            found = found.strerror
-            add(expected="readable", found=found, place=piece.place, problem="unreadable")
+            add(
+                expected="readable",
+                found=found.strerror,
+                place=piece.place,
+                problem="unreadable",
+            )
     return owner
 
 
@@ -213,13 +211,11 @@ def _check_sums(subject: Subject, report: Report, there: Container[str]) -> None
                 expected="exactly what sha256sum prints, in the order of names",
                 found="the same hashes written otherwise",
             )
-        for name in sorted(listed.keys() | expected.keys()):
-            report.require(
-                subject.file(sums),
-                expected=expected.get(name, "no line"),
-                found=listed.get(name, "no line"),
-                place=name,
-            )
+        report.require(
+            subject.file(sums),
+            expected={**dict.fromkeys(listed, "no line"), **expected},
+            found={**dict.fromkeys(expected, "no line"), **listed},
+        )
 
 
 def _check_roles(subject: Subject, report: Report) -> None:
@@ -244,10 +240,9 @@ def _check_roles(subject: Subject, report: Report) -> None:
 
 def _is_tokenizer_beside(subject: Subject, name: str) -> bool:
     """Whether ``name`` is the tokenizer of the same model, which is another artifact's file."""
-    artifact = subject.artifact
-    upstream = (subject.store.catalogue[key] for key in artifact.upstream)
-    beside = (other for other in upstream if other.unit == artifact.unit)
-    return subject.file(name) in {f"{other.base}/{TOKENIZER}" for other in beside}
+    upstream = (subject.store.catalogue[key] for key in subject.artifact.upstream)
+    beside = (other for other in upstream if other.unit == subject.artifact.unit)
+    return subject.file(name) in {f"{other.base}/tokenizer.model" for other in beside}
 
 
 RULES = (

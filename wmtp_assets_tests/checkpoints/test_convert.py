@@ -37,11 +37,10 @@ from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelFiles
 from wmtp_assets.checkpoints import convert as convert_module
-from wmtp_assets.checkpoints.configs import files_of
+from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.checkpoints.convert import cast, convert
-from wmtp_assets.checkpoints.pipeline import Extent
+from wmtp_assets.checkpoints.pipeline import Extent, StoredTensor
 from wmtp_assets.checkpoints.source import read_source
-from wmtp_assets.checkpoints.stored import StoredTensor
 from wmtp_assets.checkpoints.torch_zip import read_tensors, trust
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store

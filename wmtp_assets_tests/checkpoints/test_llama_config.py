@@ -10,8 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.checkpoints.llama_config import llama_config, llama_params, parse_config
-from wmtp_assets.checkpoints.params import MetaParams
+from wmtp_assets.checkpoints.params import MetaParams, llama_config, llama_params, parse_config
 from wmtp_assets.sample import sheared_llama, starling_rm
 from wmtp_assets_tests.checkpoints import tiny
 

@@ -15,9 +15,8 @@ from safetensors.torch import load_file
 from wmtp_assets import load_state_dict
 from wmtp_assets.base.errors import CorruptArtifact
 from wmtp_assets.checkpoints.families import FAMILIES, LLAMA, LLAMA_REWARD, META, Family
-from wmtp_assets.checkpoints.llama_config import llama_params
 from wmtp_assets.checkpoints.micro import cut, micro_params, source_blocks
-from wmtp_assets.checkpoints.params import MetaParams, parse_params
+from wmtp_assets.checkpoints.params import MetaParams, llama_params, parse_params
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, SAFETENSORS, TOKENIZER, Tensors

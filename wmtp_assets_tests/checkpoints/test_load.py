@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import wmtp_assets
-from wmtp_assets.checkpoints.load import load_state_dict
+from wmtp_assets.checkpoints.families import load_state_dict
 from wmtp_assets_tests.checkpoints import tiny
 
 META = tiny.random_tensors(tiny.params(), torch.float16)

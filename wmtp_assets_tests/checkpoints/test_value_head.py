@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
 from wmtp_assets.catalogue.artifact import VALUE_HEAD
-from wmtp_assets.checkpoints.value_head import (
+from wmtp_assets.checkpoints.beside import (
     NO_VALUE_HEAD,
     check_value_head,
     forget_value_head,

@@ -31,10 +31,9 @@ from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.specs import MicroShape, MicroSpec, ModelSpec, SnapshotSpec, Spec
 from wmtp_assets.checkpoints import convert as convert_module
 from wmtp_assets.checkpoints import pipeline, safetensors_file
-from wmtp_assets.checkpoints.configs import files_of
+from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
-from wmtp_assets.checkpoints.llama_config import llama_params
-from wmtp_assets.checkpoints.params import MetaParams
+from wmtp_assets.checkpoints.params import MetaParams, llama_params
 from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from wmtp_assets.base.child import directly
 from wmtp_assets.catalogue.artifact import INTERNAL, VALUE_HEAD
-from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, record_value_head
+from wmtp_assets.checkpoints.beside import NO_VALUE_HEAD, record_value_head
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp

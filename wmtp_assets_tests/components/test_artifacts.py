@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from wmtp_assets.checkpoints.configs import MODEL_FILES
+from wmtp_assets.checkpoints.beside import MODEL_FILES
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.components.artifacts import description_of
 from wmtp_assets.components.metadata import describe

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from wmtp_assets.base.child import stop
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, PublishError
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
+from wmtp_assets.checkpoints.beside import forget_value_head, record_value_head
 from wmtp_assets.checkpoints.params import MetaParams
-from wmtp_assets.checkpoints.value_head import forget_value_head, record_value_head
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.operations import publish as selection

@@ -8,7 +8,7 @@ from pathlib import Path
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.destinations.destination import Destination
 from wmtp_assets.destinations.file import Folder
-from wmtp_assets.documents.facts import gather
+from wmtp_assets.documents.document import gather
 from wmtp_assets.documents.of_storage.release import freeze
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.pull import Pulled, choose, pull, read_listing, require_room
@@ -64,7 +64,7 @@ def release(store: Store, version: str) -> Store:
     """Freeze what is there under a version; the store whose specs say so."""
     raised = respec(store, RELEASE, version=version)
     about = raised.catalogue[RELEASE]
-    facts = gather(raised, about, lambda artifact, name: raised.read(artifact, name))
+    facts = gather(raised, about, raised.read, raised.manifest)
     data = freeze(facts, None)
     with raised.stage(about) as staged:
         staged.write("RELEASE.json", data)

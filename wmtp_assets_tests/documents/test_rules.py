@@ -11,8 +11,7 @@ import pytest
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import apply_rule
-from wmtp_assets.rules.results import remember, signature
+from wmtp_assets.rules.apply import apply_rule, remember, signature
 from wmtp_assets.storage.store import Store, materialize_command
 from wmtp_assets_tests.examples import line_in
 from wmtp_assets_tests.respec import respec

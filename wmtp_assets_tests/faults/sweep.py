@@ -33,7 +33,7 @@ import pytest
 
 from wmtp_assets.base.errors import StoreError, WmtpError
 from wmtp_assets.catalogue.artifact import INTERNAL, VALUE_HEAD
-from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.checkpoints.beside import record_value_head
 from wmtp_assets.kinds.registry import all_rules
 from wmtp_assets.operations.gc import collect
 from wmtp_assets.operations.migrate import migrate

@@ -21,8 +21,7 @@ import pytest
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, load_specs
-from wmtp_assets.checkpoints.configs import files_of
-from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.checkpoints.beside import files_of, record_value_head
 from wmtp_assets.kinds.registry import expand, rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import apply_rule

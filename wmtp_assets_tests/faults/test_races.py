@@ -31,8 +31,7 @@ import pytest
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
-from wmtp_assets.rules.apply import apply_rule
-from wmtp_assets.rules.results import sign
+from wmtp_assets.rules.apply import apply_rule, sign
 from wmtp_assets.storage import exchange, manifest
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import FileRecord
@@ -117,12 +116,12 @@ def read_always(root: Path, seconds: float, may_be_absent: bool) -> Counter[str]
     counts: Counter[str] = Counter()
     for number in until(seconds):
         name = ("raw/first", "raw/deep/second")[number % 2]
-        before = _signature(path)
+        before = sign(path)
         try:
             data = store.read(artifact, name)
         except (CorruptArtifact, MissingArtifact) as error:
             is_gone = may_be_absent and isinstance(error, MissingArtifact)
-            assert is_gone or _signature(path) != before, error
+            assert is_gone or sign(path) != before, error
             counts["refused"] += 1
         else:
             counts[_generation(name, data)] += 1
@@ -136,14 +135,14 @@ def read_paths_always(root: Path, seconds: float) -> Counter[str]:
     path = store.manifest_path(artifact)
     counts: Counter[str] = Counter()
     for _ in until(seconds):
-        before = _signature(path)
+        before = sign(path)
         try:
             names = manifest.parse(path.read_bytes(), str(path)).files
             found = {_generation(n, store.path(artifact, n).read_bytes()) for n in names}
         except FileNotFoundError:
             counts["changed"] += 1
             continue
-        if before is None or _signature(path) != before:
+        if before is None or sign(path) != before:
             counts["changed"] += 1
             continue
         (generation,) = found
@@ -188,13 +187,6 @@ def _read_beneath(folder: int, name: str) -> bytes:
     descriptor = os.open(name, os.O_RDONLY, dir_fd=folder)
     with os.fdopen(descriptor, "rb") as file:
         return file.read()
-
-
-def _signature(path: Path) -> list[int] | None:
-    try:
-        return sign(path)
-    except OSError:
-        return None
 
 
 def _generation(name: str, data: bytes) -> str:

@@ -13,8 +13,7 @@ import pytest
 from wmtp_assets.base.child import directly
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.checkpoints.configs import files_of
-from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.checkpoints.beside import files_of, record_value_head
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.migrate import Migration, migrate
 from wmtp_assets.operations.repair import find_damage, repair

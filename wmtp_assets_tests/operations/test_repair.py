@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from wmtp_assets.base.errors import CorruptArtifact, WmtpError
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
-from wmtp_assets.checkpoints.value_head import record_value_head
+from wmtp_assets.checkpoints.beside import record_value_head
 from wmtp_assets.operations import repair as module
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.repair import find_damage, repair

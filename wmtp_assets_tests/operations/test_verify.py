@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from wmtp_assets.catalogue.specs import DocumentSpec
-from wmtp_assets.checkpoints.configs import files_of
+from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations import verify as module
 from wmtp_assets.operations.verify import (

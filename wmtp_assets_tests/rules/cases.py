@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
-from wmtp_assets.checkpoints.configs import files_of
+from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.checkpoints.safetensors_file import describe_tensors, read_header
 from wmtp_assets.datasets.jsonl import offsets_file
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file

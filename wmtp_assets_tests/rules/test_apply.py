@@ -23,7 +23,7 @@ from wmtp_assets.kinds.registry import all_rules, kinds_of, load_catalogue, rule
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.status import status_of
 from wmtp_assets.operations.verify import Verdict, exit_code
-from wmtp_assets.rules.apply import apply_rule, first_findings
+from wmtp_assets.rules.apply import apply_rule, last_results
 from wmtp_assets.rules.findings import (
     MAX_FINDINGS,
     MAX_TEXT,
@@ -36,11 +36,11 @@ from wmtp_assets.rules.findings import (
     differences,
     is_warning,
 )
-from wmtp_assets.rules.results import last_results
 from wmtp_assets.storage.manifest import parse
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
-from wmtp_assets_tests.checkpoints.rules import test_checkpoint, test_snapshot
+from wmtp_assets_tests.checkpoints.rules import test_checkpoint
 from wmtp_assets_tests.datasets.rules import test_processed, test_views
+from wmtp_assets_tests.documents import test_parameters_rule
 from wmtp_assets_tests.documents import test_rules as test_documents
 from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.light import light_environment
@@ -61,7 +61,7 @@ CASES = [
     *test_checkpoint.CASES,
     *test_processed.CASES,
     *test_views.CASES,
-    *test_snapshot.CASES,
+    *test_parameters_rule.CASES,
     *test_documents.CASES,
 ]
 PAIRS = [(rule.name, kind) for rule in all_rules() for kind in sorted(kinds_of(rule))]
@@ -527,14 +527,12 @@ def test_differences_are_named_by_place() -> None:
     assert list(differences(expected, expected)) == []
 
 
-def test_first_findings_are_a_table(store: Store) -> None:
-    """What the UI shows of a rule with thousands of findings."""
+def test_a_finding_is_a_row_of_a_table() -> None:
+    """What the UI and ``wmtp verify --json`` show of it."""
     report = Report("rule", "asset", "mend it")
-    for number in range(30):
-        report.add("file", place=f"line {number}", expected="good", found="bad")
-    rows = first_findings(report.outcome.findings)
-    assert len(rows) == 10
-    assert rows[0] == {
+    report.add("file", place="line 0", expected="good", found="bad")
+    (finding,) = report.outcome.findings
+    assert finding.as_row() == {
         "rule": "rule",
         "artifact": "asset",
         "problem": "corrupt",
@@ -544,7 +542,7 @@ def test_first_findings_are_a_table(store: Store) -> None:
         "found": "bad",
         "remedy": "mend it",
     }
-    assert str(report.outcome.findings[0]) == "file: line 0: expected good, found bad"
+    assert str(finding) == "file: line 0: expected good, found bad"
 
 
 def test_findings_are_kept_up_to_a_number_and_all_counted(store: Store) -> None:

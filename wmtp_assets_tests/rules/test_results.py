@@ -11,9 +11,8 @@ import pytest
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules import results as record
-from wmtp_assets.rules.apply import apply_rule
-from wmtp_assets.rules.results import LastResult, last_results, sign, signature
+from wmtp_assets.rules import apply as record
+from wmtp_assets.rules.apply import LastResult, apply_rule, last_results, sign, signature
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.light import hide
 from wmtp_assets_tests.rules.cases import apply, edit_manifest, edit_split, rule_of

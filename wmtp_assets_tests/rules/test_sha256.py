@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
-from wmtp_assets.checkpoints.configs import MODEL_FILES, files_of
+from wmtp_assets.checkpoints.beside import MODEL_FILES, files_of
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.operations.verify import Verdict, exit_code
 from wmtp_assets.rules import sha256 as files

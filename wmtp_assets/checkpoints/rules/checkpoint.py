@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
-from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.base.yaml_file import read_yaml
 from wmtp_assets.catalogue.artifact import VALUE_HEAD
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
-from wmtp_assets.checkpoints.configs import (
+from wmtp_assets.checkpoints.beside import (
     MODEL_FILES,
+    NO_VALUE_HEAD,
     TOKENIZER_CONFIG,
     adapter_document,
+    check_value_head,
     checkpoint_dtype,
     files_of,
-    parse_parameters,
 )
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
-from wmtp_assets.checkpoints.llama_config import llama_config
 from wmtp_assets.checkpoints.micro import micro_params
-from wmtp_assets.checkpoints.params import MetaParams, parse_params
+from wmtp_assets.checkpoints.params import MetaParams, llama_config, parse_parameters, parse_params
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_NAMES,
     Header,
@@ -29,13 +30,18 @@ from wmtp_assets.checkpoints.safetensors_file import (
 )
 from wmtp_assets.checkpoints.tokenizer import (
     MAX_MODEL,
-    config_bytes,
     pinned_sha256,
     read_facts,
 )
-from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD, check_value_head
-from wmtp_assets.rules.findings import Report, Rule, Subject, is_there
-from wmtp_assets.rules.reading import has_library, read_document, read_file
+from wmtp_assets.rules.findings import (
+    Report,
+    Rule,
+    Subject,
+    has_library,
+    is_there,
+    read_document,
+    read_file,
+)
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document
 
@@ -47,25 +53,21 @@ def _header(subject: ModelSubject, report: Report) -> Header:
 
 
 def _family(subject: ModelSubject) -> Family:
-    spec = subject.artifact.spec
-    return FAMILIES[subject.store.catalogue.family(spec)]
+    return FAMILIES[subject.store.catalogue.family(subject.spec)]
 
 
 def check_dtype(subject: ModelSubject, report: Report) -> None:
     """Every tensor has the artifact's dtype, and every label says so."""
     declared, files = subject.artifact.dtype, files_of(subject.artifact)
-    header = _header(subject, report)
-    counts: dict[str, int] = {}
-    for entry in header.entries:
-        dtype = DTYPE_NAMES.get(entry.dtype, entry.dtype)
-        counts[dtype] = counts.get(dtype, 0) + 1
+    dtypes = {
+        entry.name: DTYPE_NAMES.get(entry.dtype, entry.dtype)
+        for entry in _header(subject, report).entries
+    }
+    for name, dtype in dtypes.items():
         report.require(
-            subject.file(files.checkpoint),
-            expected=declared,
-            found=dtype,
-            place=f"tensor {entry.name}",
+            subject.file(files.checkpoint), expected=declared, found=dtype, place=f"tensor {name}"
         )
-    report.note(declared=declared, tensors_by_dtype=counts)
+    report.note(declared=declared, tensors_by_dtype=dict(Counter(dtypes.values())))
     for file, label, field in (
         (subject.artifact.manifest, subject.manifest.document, "dtype"),
         (files.config, read_document(subject, report, files.config), "torch_dtype"),
@@ -82,7 +84,13 @@ def check_parameters(subject: ModelSubject, report: Report) -> None:
     tied = isinstance(spec, MicroSpec)
     header = _header(subject, report)
     params = parse_params(read_file(subject, report, files.params), files.params)
-    _check_shapes(subject, report, _family(subject).tensor_shapes(params, tied), header.shapes)
+    expected = _shapes(_family(subject).tensor_shapes(params, tied))
+    found = _shapes(header.shapes)
+    report.require(
+        subject.file(files.checkpoint),
+        expected={**dict.fromkeys(found, "no such tensor"), **expected},
+        found={**dict.fromkeys(expected, "no such tensor"), **found},
+    )
     report.note(n_params=header.n_params, tensors=len(header.entries), params=params.model_dump())
     report.require(
         subject.file(subject.artifact.manifest),
@@ -112,22 +120,8 @@ def check_parameters(subject: ModelSubject, report: Report) -> None:
     )
 
 
-def _check_shapes(
-    subject: ModelSubject,
-    report: Report,
-    expected: dict[str, tuple[int, ...]],
-    found: dict[str, tuple[int, ...]],
-) -> None:
-    def text(shape: tuple[int, ...] | None) -> str:
-        return "no such tensor" if shape is None else f"shape {list(shape)}"
-
-    for name in sorted(expected.keys() | found.keys()):
-        report.require(
-            subject.file(files_of(subject.artifact).checkpoint),
-            expected=text(expected.get(name)),
-            found=text(found.get(name)),
-            place=f"tensor {name}",
-        )
+def _shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    return {f"tensor {name}": f"shape {list(shape)}" for name, shape in shapes.items()}
 
 
 def _description(subject: ModelSubject) -> Document:
@@ -165,19 +159,16 @@ def _check_params_upstream(
         report.note(upstream=f"{upstream.key} is not here: not compared")
         return None
     data = read_file(subject, report, name, upstream)
-    config: Document | None = None
-    if not is_micro:
-        expected, config = parse_parameters(spec, data, name)
-    else:
-        parent = parse_params(data, name)
+    if is_micro:
+        parent, config = parse_params(data, name), None
         if _family(subject) is not META:
             config = read_document(subject, report, MODEL_FILES.config, upstream)
         report.reads(subject, MODEL_FILES.params)
         expected = micro_params(parent, spec)
-    params_file = files_of(subject.artifact).params
-    report.reads(subject, params_file)
+    else:
+        expected, config = parse_parameters(spec, data, name)
     report.require(
-        subject.file(params_file),
+        subject.file(files_of(subject.artifact).params),
         expected=expected.model_dump(exclude_unset=True),
         found=params.model_dump(exclude_unset=True),
     )
@@ -187,59 +178,65 @@ def _check_params_upstream(
 def check_tokenizer(subject: Subject[ModelSpec], report: Report) -> None:
     """The tokenizer is the pinned one, byte for byte, with the vocabulary the spec asks for; one
     that is shared is identical with the other model's."""
-    spec, store = subject.artifact.spec, subject.store
-    required = store.catalogue.tokenizer(spec)
+    required = subject.store.catalogue.tokenizer(subject.spec)
     data = read_file(subject, report, "tokenizer.model", max_size=MAX_MODEL)
-    pinned = pinned_sha256(required, store.settings.source)
-    found = hashlib.sha256(data).hexdigest()
-    file = subject.file("tokenizer.model")
-    report.note(sha256=found, pinned=pinned)
-    if pinned is not None and found != pinned:  # and it is not parsed: it may be anything
-        report.add(file, expected=f"SHA-256 {pinned}", found=f"SHA-256 {found}")
+    pinned = pinned_sha256(required, subject.store.settings.source)
+    report.note(pinned=pinned)
+    facts = _check_tokenizer(subject, report, "tokenizer.model", data, pinned)
+    if facts is None:
         return
-    _check_sharing(subject, report, "tokenizer.model", found)
-    if not has_library(report, "sentencepiece"):
-        return
-    report.reads(subject, "tokenizer.model")
-    facts = read_facts(data, file)
-    report.note(vocab_size=facts.vocab_size)
-    report.require(file, expected=required.vocab_size, found=facts.vocab_size, place="vocabulary")
+    report.require(
+        subject.file("tokenizer.model"),
+        expected=required.vocab_size,
+        found=facts["vocab_size"],
+        place="vocabulary",
+    )
     report.require(
         subject.file("tokenizer_config.json"),
-        expected=parse_object(config_bytes(facts)),
+        expected=facts,
         found=read_document(subject, report, "tokenizer_config.json"),
     )
 
 
-def _check_sharing(subject: ModelSubject, report: Report, name: str, found: str) -> None:
-    """``metadata.json`` names the model that the tokenizer is shared with, and theirs is the same.
+def _check_tokenizer(
+    subject: ModelSubject, report: Report, name: str, data: bytes, expected: str | None
+) -> Document | None:
+    """A tokenizer has the SHA-256 ``expected`` (None: any); ``metadata.json`` names the model that
+    it is shared with, and theirs is the same.
 
     Args:
-        name: of the tokenizer in the artifact.
-        found: its SHA-256.
+        name: of the tokenizer, in the artifact.
+        data: what it holds.
+
+    Returns:
+        Its facts; None: it is another one, or cannot be parsed here.
     """
-    spec = subject.artifact.spec
-    owner = subject.store.catalogue.shared_tokenizer(spec)
+    found, file = hashlib.sha256(data).hexdigest(), subject.file(name)
+    owner = subject.store.catalogue.shared_tokenizer(subject.spec)
     shared_with = owner.spec.folder if owner else None
-    report.note(shared_with=shared_with)
+    report.note(sha256=found, shared_with=shared_with)
+    if expected is not None and found != expected:  # and it is not parsed: it may be anything
+        report.add(file, expected=f"SHA-256 {expected}", found=f"SHA-256 {found}")
+        return None
     report.require(
         subject.file(subject.artifact.manifest),
         expected=shared_with,
         found=subject.stated("tokenizer_shared_with"),
         place="tokenizer_shared_with",
     )
-    if owner is None:
-        return
-    if not is_there(subject.store.path(owner, "tokenizer.model")):
+    if owner is not None and not is_there(subject.store.path(owner, "tokenizer.model")):
         report.note(shared=f"{owner.key} is not here: not compared")
-        return
-    expected = hash_file(report.reads(subject, "tokenizer.model", owner)).sha256
-    if found != expected:
-        report.add(
-            subject.file(name),
-            expected=f"SHA-256 {expected}, as {owner.key}",
-            found=f"SHA-256 {found}",
-        )
+    elif owner is not None:
+        theirs = hash_file(report.reads(subject, "tokenizer.model", owner)).sha256
+        if found != theirs:
+            expected = f"SHA-256 {theirs}, as {owner.key}"
+            report.add(file, expected=expected, found=f"SHA-256 {found}")
+    if not has_library(report, "sentencepiece"):
+        return None
+    report.reads(subject, name)
+    facts = read_facts(data, file)
+    report.note(vocab_size=facts["vocab_size"])
+    return facts
 
 
 def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
@@ -249,39 +246,28 @@ def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
     shape = _header(subject, report).shapes.get(family.embedding)
     rows = shape[0] if shape else None
     is_own = isinstance(subject.artifact.spec, MicroSpec)
-    tokenizer = subject.upstream("tokenizer")
     data = (
         read_file(subject, report, files.tokenizer, max_size=MAX_MODEL)
         if is_own
-        else read_file(subject, report, "tokenizer.model", tokenizer, MAX_MODEL)
+        else read_file(subject, report, "tokenizer.model", subject.upstream("tokenizer"), MAX_MODEL)
     )
-    found = hashlib.sha256(data).hexdigest()
-    committed = subject.stated("sha256", "tokenizer")
-    report.note(sha256=found, embedding_rows=rows)
-    if found != committed:  # and it is not parsed: it may be anything
-        report.add(
-            subject.file(files.tokenizer),
-            expected=f"SHA-256 {committed}",
-            found=f"SHA-256 {found}",
-        )
+    report.note(embedding_rows=rows)
+    facts = _check_tokenizer(
+        subject, report, files.tokenizer, data, str(subject.stated("sha256", "tokenizer"))
+    )
+    if facts is None:
         return
-    _check_sharing(subject, report, files.tokenizer, found)
-    if not has_library(report, "sentencepiece"):
-        return
-    report.reads(subject, files.tokenizer)
-    facts = read_facts(data, files.tokenizer)
-    report.note(vocab_size=facts.vocab_size)
-    if rows != facts.vocab_size:
+    if rows != facts["vocab_size"]:
         report.add(
             subject.file(files.checkpoint),
-            expected=f"{facts.vocab_size} rows, as the tokenizer has pieces",
+            expected=f"{facts['vocab_size']} rows, as the tokenizer has pieces",
             found=f"{rows} rows",
             place=f"tensor {family.embedding}",
         )
     if is_own:
         report.require(
             subject.file(TOKENIZER_CONFIG),
-            expected=parse_object(config_bytes(facts)),
+            expected=facts,
             found=read_document(subject, report, TOKENIZER_CONFIG),
         )
 
@@ -291,8 +277,11 @@ def check_recorded_value_head(subject: ModelSubject, report: Report) -> None:
     has shape [hidden_size, 1]; where none is recorded, none is there."""
     artifact, stated_one = subject.artifact, subject.stated("value_head")
     path = subject.store.path(artifact, VALUE_HEAD)
-    is_place = VALUE_HEAD in artifact.guests
-    if not is_place or not isinstance(stated_one, dict) or "path" not in stated_one:
+    if (
+        VALUE_HEAD not in artifact.guests
+        or not isinstance(stated_one, dict)
+        or "path" not in stated_one
+    ):
         report.require(
             subject.file(artifact.manifest),
             expected=NO_VALUE_HEAD,
@@ -330,8 +319,8 @@ def check_recorded_value_head(subject: ModelSubject, report: Report) -> None:
                 found=f"SHA-256 {now}",
                 remedy=f"put it back, or record the new one: {remedy}",
             )
-            return
-        check_value_head(path, hidden_size)
+        else:
+            check_value_head(path, hidden_size)
     except (CorruptArtifact, InvalidInput) as error:  # making the model again would keep the file
         report.add(
             subject.file(VALUE_HEAD),
@@ -343,15 +332,14 @@ def check_recorded_value_head(subject: ModelSubject, report: Report) -> None:
 
 def check_micro_size(subject: Subject[MicroSpec], report: Report) -> None:
     """``model.safetensors`` is smaller than the spec's ``max_bytes``."""
-    spec = subject.artifact.spec
     size = report.reads(subject, MODEL_FILES.checkpoint).stat().st_size
-    if size >= spec.max_bytes:
+    if size >= subject.spec.max_bytes:
         report.add(
             subject.file(MODEL_FILES.checkpoint),
-            expected=f"under {spec.max_bytes} bytes",
+            expected=f"under {subject.spec.max_bytes} bytes",
             found=f"{size} bytes",
         )
-    report.note(bytes=size, max_bytes=spec.max_bytes)
+    report.note(bytes=size, max_bytes=subject.spec.max_bytes)
 
 
 _CHECKPOINTS = ("safetensors", "micro")

@@ -60,8 +60,7 @@ from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
 from wmtp_assets.datasets.tokens import TokenCounter
 from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
 from wmtp_assets.datasets.views import small_file
-from wmtp_assets.rules.findings import Report, Rule, is_there
-from wmtp_assets.rules.reading import has_library
+from wmtp_assets.rules.findings import Report, Rule, has_library, is_there
 
 TRAIN = "train"
 

@@ -31,8 +31,7 @@ from wmtp_assets.datasets.views import (
     tests_file,
     tests_lines,
 )
-from wmtp_assets.rules.findings import Report, Rule, stated
-from wmtp_assets.rules.reading import read_document
+from wmtp_assets.rules.findings import Report, Rule, read_document, stated
 from wmtp_assets.storage.manifest import Document, render
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from wmtp_assets.documents.document import DocumentType
-from wmtp_assets.documents.facts import Facts
+from wmtp_assets.documents.document import DocumentType, Facts
 from wmtp_assets.documents.markdown import render
 
 

@@ -11,8 +11,7 @@ from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.specs import ModelSpec
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
 from wmtp_assets.datasets.stats import newest_summary
-from wmtp_assets.documents.document import DocumentType
-from wmtp_assets.documents.facts import Fact, Facts
+from wmtp_assets.documents.document import DocumentType, Fact, Facts
 from wmtp_assets.documents.markdown import render
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.manifest import FileRecord
@@ -76,9 +75,8 @@ def _summary(facts: Facts, fact: Fact) -> dict[str, Any]:
     newest = newest_summary(fact.manifest.files)
     if newest is None:
         return {}
-    data = facts.read(fact.artifact, newest)
     try:
-        splits = parse_object(data).get("splits")
+        splits = parse_object(facts.read(fact.artifact, newest)).get("splits")
     except ValueError as error:
         raise InvalidInput(f"{fact.key}: {newest}: {error}") from error
     return splits if isinstance(splits, dict) else {}
@@ -89,8 +87,7 @@ def _tied(facts: Facts) -> Iterator[tuple[Fact, int, int]]:
     for fact in facts.of("micro"):
         tied = fact.stated("conversion", "aliased")
         if fact.checkpoint is not None and isinstance(tied, dict):
-            matrix = sum(_bytes_of(fact, name) for name in tied.values())
-            yield fact, fact.checkpoint.size, matrix
+            yield fact, fact.checkpoint.size, sum(_bytes_of(fact, name) for name in tied.values())
 
 
 def _bytes_of(fact: Fact, tensor: Any) -> int:

@@ -7,8 +7,7 @@ from typing import get_args
 
 from wmtp_assets.catalogue.artifact import SMALL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, Use
-from wmtp_assets.documents.document import DocumentType
-from wmtp_assets.documents.facts import SUMMARY, Facts
+from wmtp_assets.documents.document import SUMMARY, DocumentType, Facts
 from wmtp_assets.documents.markdown import code, render, shown
 
 
@@ -27,7 +26,7 @@ def readme(facts: Facts) -> bytes:
         summary=SUMMARY,
         size=sum(fact.size for fact in facts.there),
         files=sum(len(fact.files) for fact in facts.there),
-        versions=sorted(Counter(shown(fact.version) for fact in facts.there).items()),
+        versions=sorted(Counter(shown(fact.stated("version")) for fact in facts.there).items()),
         uses={
             use.replace("_", " "): [
                 spec

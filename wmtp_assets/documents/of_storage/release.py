@@ -8,7 +8,7 @@ this project words it otherwise, and the rule ``current`` compares it with what 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +18,12 @@ from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifa
 from wmtp_assets.base.model import AssetName, Sha256, StrictModel, first_problem
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.documents.document import DocumentType
-from wmtp_assets.documents.facts import SAMPLE, Fact, Facts
+from wmtp_assets.documents.document import SAMPLE, DocumentType, Fact, Facts
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
 from wmtp_assets.storage.manifest import FileRecord, render
 from wmtp_assets.storage.pieces import payload
 from wmtp_assets.storage.store import Store, materialize_command
-
-NAME = "wmtp-storage"
 
 
 class Frozen(StrictModel):
@@ -50,10 +47,6 @@ class Release(StrictModel):
     name: str
     version: str
     artifacts: dict[AssetName, Frozen]
-
-    def render(self) -> bytes:
-        """The file's bytes."""
-        return render(self.model_dump())
 
 
 @dataclass(frozen=True)
@@ -90,6 +83,8 @@ def parse_release(data: bytes, where: str) -> Release:
 def released(store: Store, artifact: Artifact) -> Release | None:
     """The release that is committed, or its copy at the root where that is damaged; None: none.
 
+    Undamaged is what the manifest knows; without one, two copies that are equal.
+
     Raises:
         CorruptArtifact: if both were changed: a release that cannot be read must not be replaced
             by another one.
@@ -103,8 +98,11 @@ def released(store: Store, artifact: Artifact) -> Release | None:
         copies = [_bytes_at(store.path(artifact, name)), _bytes_at(store.root / name)]
         if not store.manifest_path(artifact).exists() and not any(copies):
             return None
-        for data in copies:
-            if data is not None and _is_committed(store, artifact, name, data, copies):
+        committed = store.find_manifest(artifact)
+        for data in filter(None, copies):
+            record = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+            is_known = record == committed.files.get(name) if committed else copies[0] == copies[1]
+            if is_known:
                 return parse_release(data, where)
         raise CorruptArtifact(
             f"{error}. Neither {where} nor {store.root / name} is what was released: put one of "
@@ -121,48 +119,30 @@ def _bytes_at(path: Path) -> bytes | None:
         return None
 
 
-def _is_committed(
-    store: Store, artifact: Artifact, name: str, data: bytes, copies: Sequence[bytes | None]
-) -> bool:
-    """Whether the manifest knows the bytes; without one, whether both copies are equal."""
-    try:
-        record = store.manifest(artifact).files.get(name)
-    except (MissingArtifact, CorruptArtifact):
-        return all(copy == data for copy in copies)
-    return record is not None and record.sha256 == hashlib.sha256(data).hexdigest()
-
-
 def to_freeze(facts: Facts) -> list[Fact]:
     """The artifacts that a release freezes."""
     return [fact for fact in facts.there if not fact.artifact.is_generated]
 
 
-def frozen(fact: Fact) -> Frozen:
-    """What a release says of an artifact."""
-    return _frozen(fact, fact.files)
-
-
 def _frozen(fact: Fact, files: Mapping[str, FileRecord]) -> Frozen:
+    """What a release says of an artifact with these files."""
     return Frozen(
-        version=str(fact.version),
+        version=str(fact.stated("version")),
         size=sum(record.size for record in files.values()),
         files=len(files),
         content_sha256=manifest.content_sha256(files),
     )
 
 
-def _is_released(fact: Fact, was: Frozen) -> bool:
-    """Whether an artifact is as it was released, also by the version before, whose releases do not
-    count the file with the hashes of pieces: that one follows from the others."""
-    before = payload(fact.files, fact.artifact.pieces)
-    return was in (frozen(fact), _frozen(fact, before))
-
-
 def differences(facts: Facts, release: Release) -> Iterator[Difference]:
-    """Where the artifacts that are there are not what was released."""
+    """Where the artifacts that are there are not what was released.
+
+    Releases of the version before do not count the file with the hashes of pieces, which follows
+    from the others.
+    """
     again = materialize_command(facts.about.key)
     for fact in to_freeze(facts):
-        was, now = release.artifacts.get(fact.key), frozen(fact)
+        was, now = release.artifacts.get(fact.key), _frozen(fact, fact.files)
         if was is None or was.version != now.version:
             yield Difference(
                 fact.key,
@@ -171,7 +151,7 @@ def differences(facts: Facts, release: Release) -> Iterator[Difference]:
                 again,
                 is_frozen=False,
             )
-        elif not _is_released(fact, was):
+        elif was not in (now, _frozen(fact, payload(fact.files, fact.artifact.pieces))):
             name = fact.artifact.spec.name
             yield Difference(
                 fact.key,
@@ -205,18 +185,19 @@ def freeze(facts: Facts, before: Release | None) -> bytes:
         )
     entries: Mapping[str, Frozen] = {
         **(before.artifacts if before else {}),
-        **{fact.key: frozen(fact) for fact in to_freeze(facts)},
+        **{fact.key: _frozen(fact, fact.files) for fact in to_freeze(facts)},
     }
     order = [artifact.key for artifact in facts.store.catalogue]
-    return Release(
+    release = Release(
         of=SAMPLE if facts.is_sample else "The real sources.",
-        name=NAME,
+        name="wmtp-storage",
         version=facts.about.spec.version,
         artifacts={
             key: entries[key]
             for key in sorted(entries, key=lambda key: order.index(key) if key in order else -1)
         },
-    ).render()
+    )
+    return render(release.model_dump())
 
 
 def release_now(facts: Facts) -> bytes:

@@ -8,70 +8,122 @@ now (:func:`check_states`).
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
+from wmtp_assets.base.model import Sha256, StrictModel, first_problem
 from wmtp_assets.base.progress import Say, human_bytes
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
-from wmtp_assets.documents.approvals import Approval, parse_approvals
-from wmtp_assets.documents.document import DocumentType, RulesOf
-from wmtp_assets.documents.facts import Fact, Facts
+from wmtp_assets.documents.document import DocumentType, Fact, Facts, RulesOf
 from wmtp_assets.documents.markdown import NONE, Markdown, code, join, render, shown
+from wmtp_assets.rules.apply import LastResult, last_results
 from wmtp_assets.rules.findings import Report, Subject
-from wmtp_assets.rules.results import LastResult, last_results
 from wmtp_assets.storage.manifest import Document
+
+
+def plain_text(text: str) -> str:
+    """Return ``text`` if it is something to read on one line.
+
+    Raises:
+        ValueError: if it is blank, begins or ends with white space, or holds a character that is
+            invisible, or no character at all.
+    """
+    if not text or text != text.strip():
+        raise ValueError("it is blank, or white space stands around it")
+    for letter in text:
+        if unicodedata.category(letter)[0] == "C" or (letter.isspace() and letter != " "):
+            raise ValueError(f"it holds the character {letter!a}")
+    return text
+
+
+class Approval(StrictModel):
+    """One approval.
+
+    Attributes:
+        at: UTC time.
+        sha256: of the report that was approved, without its approvals.
+    """
+
+    by: Annotated[str, AfterValidator(plain_text)] = Field(max_length=100)
+    at: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
+    sha256: Sha256
+    note: Annotated[str, AfterValidator(lambda text: text and plain_text(text))] = Field(
+        default="", max_length=1000
+    )
+
+
+def parse_approvals(stated: Any, where: str) -> list[Approval]:
+    """The approvals that the manifest of a report has; none where it says nothing.
+
+    Raises:
+        InvalidInput: if it says something else; ``where`` names the manifest.
+    """
+    try:
+        return TypeAdapter(list[Approval]).validate_python(
+            [] if stated is None else stated, strict=False
+        )
+    except ValidationError as error:
+        raise InvalidInput(
+            f"{where}: {first_problem(error, 'approvals')}; to begin without approvals, take the "
+            "file away and make the report again"
+        ) from error
+
 
 State = Literal["passed", "failed", "not verified"]
 States = Mapping[str, Mapping[str, State]]
 """Asset → blocking rule → what is remembered about it."""
 
 
+DIRECTORIES, INTEGRITY = "Directories", "Integrity"
+"""The items that every artifact proves, and that list none."""
+
+PLAN = (
+    DIRECTORIES,
+    "Raw files",
+    "Conversions",
+    "Micro models",
+    "Datasets",
+    "Small sets",
+    "Statistics",
+    INTEGRITY,
+    "Documents",
+)
+"""The items of the preparation plan, in its order. Which of them an artifact proves, its kind says;
+one that the plan does not have comes last."""
+
+
 @dataclass(frozen=True)
 class Item:
-    """An item of the checklist: what it says, and the artifacts that prove it.
+    """An item of the checklist.
 
     Attributes:
-        kinds: of artifact; None: all artifacts prove it, and none is listed below it.
+        there: the artifacts that prove it and are there.
+        absent: the optional ones that are not there.
     """
 
     title: str
-    kinds: tuple[str, ...] | None = None
-
-    @property
-    def is_listed(self) -> bool:
-        """Whether its artifacts are listed below it."""
-        return self.kinds is not None
-
-    def holds(self, artifact: Artifact) -> bool:
-        """Whether an artifact proves it."""
-        return self.kinds is None or artifact.kind in self.kinds
-
-    def of(self, facts: Facts) -> list[Fact]:
-        """The artifacts that prove it and are there."""
-        return [fact for fact in facts.there if self.holds(fact.artifact)]
-
-    def absent(self, facts: Facts) -> list[Artifact]:
-        """The optional ones that are not there."""
-        return [artifact for artifact in facts.absent if self.holds(artifact)]
+    there: list[Fact]
+    absent: list[Artifact]
 
 
-_DIRECTORIES, _INTEGRITY = Item("Directories"), Item("Integrity")
-
-CHECKLIST = (
-    _DIRECTORIES,
-    Item("Raw files", ("raw",)),
-    Item("Conversions", ("tokenizer", "safetensors")),
-    Item("Micro models", ("micro",)),
-    Item("Datasets", ("processed", "pairs", "tests")),
-    Item("Small sets", ("small",)),
-    Item("Statistics", ("stats",)),
-    _INTEGRITY,
-    Item("Documents", ("parameters", "card", "croissant", "document", "release")),
-)
-"""The preparation plan, in its order."""
+def items_of(facts: Facts) -> list[Item]:
+    """The checklist."""
+    artifacts = map(facts.store.catalogue.__getitem__, facts.about.upstream)
+    titles = dict.fromkeys((*PLAN, *(artifact.item for artifact in artifacts)))
+    return [
+        Item(
+            title,
+            [fact for fact in facts.there if title in (fact.artifact.item, DIRECTORIES, INTEGRITY)],
+            [item for item in facts.absent if title in (item.item, DIRECTORIES, INTEGRITY)],
+        )
+        for title in titles
+    ]
 
 
 def states_in(document: Document) -> States:
@@ -86,26 +138,26 @@ def states_in(document: Document) -> States:
 
 def state_of(facts: Sequence[Fact], states: States) -> State:
     """The state of some artifacts together: one that failed is a failure of all."""
-    found = [
-        state for fact in facts for state in states.get(fact.key, {"": "not verified"}).values()
-    ]
-    if "failed" in found:
-        return "failed"
-    return "not verified" if "not verified" in found else "passed"
+    found: list[State] = ["passed"]
+    for fact in facts:
+        found += states.get(fact.key, {"": "not verified"}).values()
+    return max(found, key=("passed", "not verified", "failed").index)
 
 
 def checklist(facts: Facts) -> dict[str, State]:
     """The state of each item of the checklist."""
     states = states_in(facts.remembered)
-    return {item.title: state_of(item.of(facts), states) for item in CHECKLIST}
+    return {item.title: state_of(item.there, states) for item in items_of(facts)}
 
 
 def body(facts: Facts) -> bytes:
     """The report without its approvals."""
+    items = items_of(facts)
     return render(
         "of_storage/report",
         facts=facts,
-        items=CHECKLIST,
+        items=items,
+        listed=[item for item in items if item.title not in (DIRECTORIES, INTEGRITY)],
         states=states_in(facts.remembered),
         state_of=state_of,
         evidence=_evidence,
@@ -133,18 +185,16 @@ def completion_report(facts: Facts) -> bytes:
     )
 
 
-def _evidence(item: Item, facts: Facts, states: States) -> Markdown:
-    there = item.of(facts)
-    if item is _DIRECTORIES:
-        tops = Counter(fact.artifact.base.split("/")[0] for fact in there)
+def _evidence(item: Item, states: States) -> Markdown:
+    if item.title == DIRECTORIES:
+        tops = Counter(fact.artifact.base.split("/")[0] for fact in item.there)
         return join(Markdown(f"{code(f'{top}/')} {shown(tops[top])} assets") for top in TOP_FOLDERS)
-    if item is _INTEGRITY:
-        found = Counter(state for fact in there for state in states.get(fact.key, {}).values())
+    if item.title == INTEGRITY:
+        found = Counter(state for fact in item.there for state in states.get(fact.key, {}).values())
         return join(f"{shown(found[state])} rules {state}" for state in get_args(State))
-    size = human_bytes(sum(fact.size for fact in there))
-    absent = len(item.absent(facts))
-    more = f", {shown(absent)} optional ones not there" if absent else ""
-    return Markdown(f"{shown(len(there))} assets, {size}{more}")
+    size = human_bytes(sum(fact.size for fact in item.there))
+    more = f", {shown(len(item.absent))} optional ones not there" if item.absent else ""
+    return Markdown(f"{shown(len(item.there))} assets, {size}{more}")
 
 
 def _rules(states: Mapping[str, State]) -> Markdown:
@@ -157,10 +207,10 @@ def _rules(states: Mapping[str, State]) -> Markdown:
 def remember(facts: Facts, rules_of: RulesOf, say: Say) -> Document:
     """What a report says that is made now: states of rules, and the approvals it has."""
     approvals: list[Approval] = []
-    path = facts.store.manifest_path(facts.about)
     try:
         before = facts.store.manifest(facts.about).document
-        approvals = parse_approvals(before.get("approvals"), str(path))
+        path = str(facts.store.manifest_path(facts.about))
+        approvals = parse_approvals(before.get("approvals"), path)
     except MissingArtifact:
         pass
     except (CorruptArtifact, InvalidInput) as error:
@@ -197,14 +247,13 @@ def check_states(subject: Subject, report: Report, facts: Facts) -> None:
     """A report may say of a rule that it was not applied yet when it was since; it may not hide
     that one failed."""
     stated = states_in(facts.remembered)
-    (name,) = subject.artifact.owns
     for fact in facts.there:
         for rule, result in _results(facts, fact).items():
             said: Any = stated.get(fact.key, {}).get(rule)
             now = "failed" if result.problem else "passed"
             if said != now and "failed" in (said, now):
                 report.add(
-                    subject.file(name),
+                    subject.file(DOCUMENT.file),
                     expected=f"{now}, as of {result.at}",
                     found=said or "nothing",
                     place=f"{rule} of {fact.key}",

@@ -18,13 +18,13 @@ from sentencepiece import SentencePieceProcessor
 
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
-from wmtp_assets.checkpoints.configs import (
+from wmtp_assets.checkpoints.beside import (
     MODEL_FILES,
     TOKENIZER_CONFIG,
     VARIANT_FILES,
     files_of,
+    record_value_head,
 )
-from wmtp_assets.checkpoints.value_head import record_value_head
 from wmtp_assets.kinds.registry import all_rules, kinds_of
 from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256
 from wmtp_assets.storage.files import hash_file

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.checkpoints.configs import MODEL_FILES
-from wmtp_assets.checkpoints.snapshot import DEFAULTS
+from wmtp_assets.checkpoints.beside import MODEL_FILES
+from wmtp_assets.documents.parameters import DOCUMENT
 from wmtp_assets.kinds.registry import all_rules
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
@@ -30,6 +30,7 @@ from wmtp_assets_tests.rules.cases import (
 )
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
+DEFAULTS = DOCUMENT.file
 STATEMENT = next(rule.statement[:-1] for rule in all_rules() if rule.name == "current")
 ADAPTER = MODEL_FILES.adapter
 MODEL = "../models_v2/micro-mtp"
@@ -243,11 +244,11 @@ def test_damage_is_found(store: Store, case: Case) -> None:
 def test_evidence_names_the_models(store: Store) -> None:
     """'Passed' over no model at all looks the same; which ones there are decides what is in it."""
     snapshot = store.catalogue[KEY["parameters"]]
-    assert apply(store, snapshot, "current").evidence == {"models": list(snapshot.upstream)}
+    assert apply(store, snapshot, "current").evidence == {"artifacts": list(snapshot.upstream)}
     remove_optional(store)
     outcome = apply(store, snapshot, "current")
     required = [key for key in snapshot.upstream if not store.catalogue[key].optional]
-    assert (outcome.findings, outcome.evidence) == ([], {"models": required})
+    assert (outcome.findings, outcome.evidence) == ([], {"artifacts": required})
 
 
 def test_manifest_of_a_model_that_says_anything_never_crashes(store: Store) -> None:

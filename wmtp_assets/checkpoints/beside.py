@@ -1,22 +1,37 @@
-"""The config files beside a checkpoint, derived from upstream's parameters and the real tensors."""
+"""What lies beside a checkpoint: config files, and the value head that training puts there.
+
+The config files are derived from upstream's parameters and the real tensors. ``metadata.json`` says
+``value_head: {path, sha256, stage1_checkpoint_id}``. A ``path`` of null means that there is none,
+and that training initialises one. What is recorded survives every commit of the checkpoint, until
+it is recorded anew or forgotten.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.base.errors import InvalidInput, MissingArtifact
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.families import FAMILIES, META
-from wmtp_assets.checkpoints.llama_config import llama_config, llama_params, parse_config
-from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams, parse_params
-from wmtp_assets.checkpoints.safetensors_file import DTYPE_NAMES, WrittenCheckpoint
-from wmtp_assets.checkpoints.value_head import NO_VALUE_HEAD
+from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams, llama_config
+from wmtp_assets.checkpoints.safetensors_file import (
+    DTYPE_NAMES,
+    WrittenCheckpoint,
+    describe_tensors,
+    read_header,
+)
 from wmtp_assets.storage.build import Build
-from wmtp_assets.storage.manifest import Document, render
+from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.manifest import Document, Manifest, render
+from wmtp_assets.storage.store import Store
+
+NO_VALUE_HEAD: Document = {"path": None, "stage1_checkpoint_id": None}
 
 
 @dataclass(frozen=True)
@@ -50,16 +65,6 @@ class CheckpointFiles:
             beside=f"{folder}config.json",
         )
 
-    def by_role(self) -> dict[str, str]:
-        """Role in ``metadata.json`` → path."""
-        return {
-            "checkpoint": self.checkpoint,
-            "tokenizer": self.tokenizer,
-            "params": self.params,
-            "adapter": self.adapter,
-            "config": self.config,
-        }
-
 
 MODEL_FILES = CheckpointFiles.within("safetensors/", "configs/", "tokenizer/tokenizer.model")
 """In the folder of a model."""
@@ -73,23 +78,6 @@ TOKENIZER_CONFIG = "tokenizer/tokenizer_config.json"
 def files_of(artifact: Artifact) -> CheckpointFiles:
     """Where the files of a checkpoint artifact lie."""
     return MODEL_FILES if artifact.owns else VARIANT_FILES
-
-
-def parse_parameters(
-    spec: ModelSpec, data: bytes, where: str
-) -> tuple[MetaParams, Document | None]:
-    """Read the file of a model's upstream parameters.
-
-    Returns:
-        The parameters, and ``config.json`` itself where the family has one.
-
-    Raises:
-        InvalidInput: naming the file (``where``) and the field that is wrong.
-    """
-    if spec.family == "meta_mtp":
-        return parse_params(data, where), None
-    config = parse_config(data, where)
-    return llama_params(config, where), config
 
 
 def adapter_document(name: str, params: MetaParams, dtype: str) -> Document:
@@ -126,55 +114,54 @@ def checkpoint_dtype(dtypes: set[str]) -> str:
     return DTYPE_NAMES.get(next(iter(dtypes)), "other") if len(dtypes) == 1 else "mixed"
 
 
-def write_configs(
+def describe(
     build: Build[ModelSpec | MicroSpec],
     params: MetaParams,
     written: WrittenCheckpoint,
     upstream: Document | None,
-) -> None:
+    *,
+    source: Any,
+    conversion: Document,
+) -> Document:
     """Stage SHA256SUMS, params.json, meta_adapter.yaml and config.json beside the checkpoint, and
     say which pieces it consists of.
 
     Args:
         upstream: the ``config.json`` whose other fields are kept; None: the family has none.
+
+    Returns:
+        ``metadata.json`` of the model; the keys are the contract with the training code.
+        ``n_params`` counts the elements in the file, ``dtype`` is that of its tensors.
     """
-    spec, files = build.artifact.spec, files_of(build.artifact)
-    family = FAMILIES[build.store.catalogue.family(spec)]
+    artifact, store = build.artifact, build.store
+    spec, files = artifact.spec, files_of(artifact)
+    family = FAMILIES[store.catalogue.family(spec)]
     dtype = checkpoint_dtype({entry.dtype for entry, _ in written.tensors})
-    tied = family.is_tied({entry.name for entry, _ in written.tensors})
     build.staged.cuts[files.checkpoint] = written.cut()
     build.staged.write(files.params, params_bytes(params))
     build.staged.write(files.adapter, yaml_bytes(adapter_document(spec.folder, params, dtype)))
+    tied = family.is_tied({entry.name for entry, _ in written.tensors})
     config = render(llama_config(params, dtype, tied, upstream))
     build.staged.write(files.config, config)
     if files.beside != files.config and family is not META:
         build.staged.write(files.beside, config)
     build.staged.write_sha256sums(files.folder)
-
-
-def model_document(
-    build: Build[ModelSpec | MicroSpec],
-    written: WrittenCheckpoint,
-    *,
-    source: Any,
-    conversion: Document,
-) -> Document:
-    """``metadata.json`` of a model; the keys are the contract with the training code.
-
-    ``n_params`` counts the elements in the file, ``dtype`` is that of its tensors.
-    """
-    artifact, store = build.artifact, build.store
-    spec, roles = artifact.spec, files_of(artifact).by_role()
     tokenizer = store.manifest(build.upstream("tokenizer")).files["tokenizer.model"]
     shared = store.catalogue.shared_tokenizer(spec)
+    roles = {
+        "checkpoint": files.checkpoint,
+        "tokenizer": files.tokenizer,
+        "params": files.params,
+        "adapter": files.adapter,
+        "config": files.config,
+    }
     records = {role: build.staged.files.get(path, tokenizer) for role, path in roles.items()}
-    shapes = {entry.name: entry.shape for entry, _ in written.tensors}
     return {
         "model_name": spec.folder,
         "version": spec.version,
-        "n_params": sum(prod(shape) for shape in shapes.values()),
+        "n_params": sum(prod(entry.shape) for entry, _ in written.tensors),
         "format": "safetensors",
-        "dtype": checkpoint_dtype({entry.dtype for entry, _ in written.tensors}),
+        "dtype": dtype,
         "files": roles,
         "sha256": {role: record.sha256 for role, record in records.items()},
         "value_head": NO_VALUE_HEAD,
@@ -183,5 +170,61 @@ def model_document(
         "status": "optional" if artifact.optional else "required",
         "source": source,
         "conversion": conversion,
-        "checkpoint": written.describe(),
+        "checkpoint": describe_tensors(entry for entry, _ in written.tensors),
     }
+
+
+def check_value_head(path: Path, hidden_size: int) -> None:
+    """Require one floating-point tensor of shape [hidden_size, 1].
+
+    Raises:
+        InvalidInput: naming the file and the tensor.
+        OSError: if it cannot be read.
+    """
+    entries = read_header(path).entries
+    names = ", ".join(entry.name for entry in entries[:3]) or "none"
+    if len(entries) != 1:
+        raise InvalidInput(f"{path}: {len(entries)} tensors ({names}), a value head is one")
+    (entry,) = entries
+    if entry.shape != (hidden_size, 1) or entry.dtype not in DTYPE_NAMES:
+        raise InvalidInput(
+            f"{path}: {entry.name} is {DTYPE_NAMES.get(entry.dtype, entry.dtype)} "
+            f"{list(entry.shape)}, a value head is floating point [{hidden_size}, 1]"
+        )
+
+
+def record_value_head(
+    store: Store, artifact: Artifact, hidden_size: int, stage1_checkpoint_id: str | None
+) -> Manifest:
+    """Check the value head that lies beside a checkpoint, and write its hash into the manifest.
+
+    Raises:
+        MissingArtifact: if the checkpoint, or a value head beside it, is not there.
+        InvalidInput: if it is none of this model.
+    """
+    path = store.path(artifact, VALUE_HEAD)
+    store.manifest(artifact)
+    if path.is_symlink() or not path.is_file():
+        raise MissingArtifact(
+            f"{path} is not there, or is a link: put the trained value head there first"
+        )
+    check_value_head(path, hidden_size)
+    return store.amend(
+        artifact,
+        {
+            "value_head": {
+                "path": VALUE_HEAD,
+                "sha256": hash_file(path).sha256,
+                "stage1_checkpoint_id": stage1_checkpoint_id,
+            }
+        },
+    )
+
+
+def forget_value_head(store: Store, artifact: Artifact) -> Manifest:
+    """Write into the manifest that there is no value head; a file is left where it is.
+
+    Raises:
+        MissingArtifact: if the checkpoint is not there.
+    """
+    return store.amend(artifact, {"value_head": NO_VALUE_HEAD})

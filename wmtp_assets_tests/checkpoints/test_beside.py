@@ -11,15 +11,14 @@ import pytest
 import torch
 import yaml
 
-from wmtp_assets.checkpoints.configs import (
+from wmtp_assets.checkpoints.beside import (
     adapter_document,
     checkpoint_dtype,
     params_bytes,
     yaml_bytes,
 )
 from wmtp_assets.checkpoints.families import META
-from wmtp_assets.checkpoints.llama_config import llama_config
-from wmtp_assets.checkpoints.params import parse_params
+from wmtp_assets.checkpoints.params import llama_config, parse_params
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
