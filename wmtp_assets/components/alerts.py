@@ -94,8 +94,11 @@ def alert(instance: dg.DagsterInstance, record: RunRecord, root: str) -> dict[st
 def _events(
     instance: dg.DagsterInstance, run_id: str, kind: DagsterEventType
 ) -> list[dg.DagsterEvent]:
-    entries = instance.all_logs(run_id, of_type=kind)
-    return [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+    return [
+        entry.dagster_event
+        for entry in instance.all_logs(run_id, of_type=kind)
+        if entry.dagster_event is not None
+    ]
 
 
 def _errors(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
