@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import click
 
 from wmtp_assets.base.progress import human_bytes, human_seconds
 from wmtp_assets.cli.common import (
+    Document,
     interruptible,
-    json_option,
-    open_store,
-    print_json,
+    over_store,
     print_line,
     progress,
     selection_argument,
@@ -23,6 +20,7 @@ from wmtp_assets.destinations.location import forms
 from wmtp_assets.destinations.open import open_destination
 from wmtp_assets.operations.publish import Done, Options, named, plan_publication
 from wmtp_assets.operations.publish import publish as send
+from wmtp_assets.storage.store import Store
 
 endpoint_option = click.option(
     "--endpoint-url",
@@ -65,20 +63,20 @@ endpoint_option = click.option(
     help="Publish this artifact no longer; with --delete its files are removed. May be repeated.",
 )
 @endpoint_option
-@json_option
+@over_store
 def publish(
+    store: Store,
     selection: tuple[str, ...],
     url: str,
     dry_run: bool,
     include_local_small: bool,
     delete: bool,
-    how: str,
+    how: How,
     downgrade: bool,
     overwrite: bool,
     drop: tuple[str, ...],
     endpoint_url: str | None,
-    as_json: bool,
-) -> None:
+) -> Document:
     """Send SELECTION to a destination, in the same layout: only what is not there yet.
 
     SELECTION is asset keys or folder names; by default all that is materialized. Small splits and
@@ -89,28 +87,22 @@ def publish(
 
     Exits with 0 when all is published, 1 when it was refused or failed, 64 for wrong usage.
     """
-    store = open_store()
     destination = open_destination(store, url, endpoint_url)
-    artifacts = None
-    if selection:
-        artifacts = named(store, selection, include_local_small=include_local_small)
-    options = Options(cast("How", how), delete, downgrade, overwrite, drop, include_local_small)
+    artifacts = named(store, selection, include_local_small) if selection else None
+    options = Options(how, delete, downgrade, overwrite, drop, include_local_small)
     what = "what is on its way arrives first; what was sent is kept: run again to go on"
     with interruptible(what), progress() as say:
         work = plan_publication if dry_run else send
         done = work(store, artifacts, destination, options, say)
+    document = {"url": destination.name, "dry_run": dry_run, **done.as_json()}
     if isinstance(done, Plan):
         rate = read_rate(store, destination.key)
         seconds = done.size / rate if rate else None
-        document = {**done.as_json(), "bytes_to_send": done.size, "seconds": seconds}
-    else:
-        seconds, document = done.seconds, done.as_json()
-    if as_json:
-        print_json(store.settings, url=destination.name, dry_run=dry_run, **document)
-    elif isinstance(done, Plan):
+        document |= {"bytes_to_send": done.size, "seconds": seconds}
         _print_plan(destination.name, done, seconds, delete)
     else:
         _print_done(destination.name, done)
+    return document
 
 
 def _print_done(name: str, done: Done) -> None:
