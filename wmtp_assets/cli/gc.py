@@ -29,9 +29,9 @@ def gc(store: Store, dry_run: bool, unfinished: bool, quarantine: bool) -> Docum
         state = f"kept: {item.kept}" if item.kept else "to be removed" if dry_run else "removed"
         print_line(f"{item.what} {item.name}, {human_bytes(item.size)}: {state}")
     gone = [item for item in found if not item.kept]
-    kept = len(found) - len(gone)
     print_line(
         f"{len(gone)} {'would be removed' if dry_run else 'removed'}, "
-        f"{human_bytes(sum(item.size for item in gone))} freed" + (f"; {kept} kept" if kept else "")
+        f"{human_bytes(sum(item.size for item in gone))} freed"
+        + (f"; {len(found) - len(gone)} kept" if found != gone else "")
     )
     return {"dry_run": dry_run, "garbage": found}

@@ -32,5 +32,8 @@ def lock(store: Store, names: tuple[str, ...], update: bool) -> Document:
             for path in row.get(what, ()):
                 print_line(f"  {what} {path}")
     print_line(f"{pins_path()}: {'written; commit it' if is_written else 'as before'}")
-    code = int(any("problem" in row for row in rows))
-    return {"exit_code": code, "lock": str(pins_path()), "repositories": rows}
+    return {
+        "exit_code": int(any("problem" in row for row in rows)),
+        "lock": pins_path(),
+        "repositories": rows,
+    }

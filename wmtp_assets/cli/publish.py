@@ -90,8 +90,12 @@ def publish(
     destination = open_destination(store, url, endpoint_url)
     artifacts = named(store, selection, include_local_small) if selection else None
     options = Options(how, delete, downgrade, overwrite, drop, include_local_small)
-    what = "what is on its way arrives first; what was sent is kept: run again to go on"
-    with interruptible(what), progress() as say:
+    with (
+        interruptible(
+            "what is on its way arrives first; what was sent is kept: run again to go on"
+        ),
+        progress() as say,
+    ):
         work = plan_publication if dry_run else send
         done = work(store, artifacts, destination, options, say)
     document = {"url": destination.name, "dry_run": dry_run, **done.as_json()}
@@ -121,11 +125,10 @@ def _print_done(name: str, done: Done) -> None:
 def _print_plan(name: str, plan: Plan, seconds: float | None, delete: bool) -> None:
     _print_states(plan, every=True)
     time = human_seconds(seconds) if seconds is not None else "? (nothing was sent there yet)"
-    dropped = ", ".join(plan.dropped)
     verb = "deleted" if delete else "left; --delete removes them"
     print_line(
         f"{name}: {human_bytes(plan.size)} to send, time {time}"
-        + (f"; published no longer: {dropped}" if dropped else "")
+        + (f"; published no longer: {', '.join(plan.dropped)}" if plan.dropped else "")
         + (f"; {len(plan.extra)} files are no longer wanted, and {verb}" if plan.extra else "")
     )
 

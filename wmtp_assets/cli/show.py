@@ -38,23 +38,20 @@ def _print(details: Details) -> None:
     print_line(f"  {details.description}")
     owned = f" ({', '.join(details.owns)})" if details.owns else ""
     problem = f": {status.problem}" if status.problem else ""
-    _line("folder", f"{details.folder}{owned}")
-    _line("state", f"{status.state}{problem}")
-    if status.size is not None:
-        _line("size", f"{human_bytes(status.size)} in {len(details.files)} files")
-    source = details.source
-    if source:
-        origin = f" by the {source['endpoint']} hub" if source["endpoint"] == "sample" else ""
-        at = f"{source['revision'] or 'not pinned'}{origin}"
-        _line("source", f"{source['repo']} at {at}, {source['license']}, {source['page']}")
-    for key, value in details.facts.items():
-        if key != "splits":
-            _line(key, _text(value))
-    for split, counts in details.facts.get("splits", {}).items():
-        _line(f"split {split}", _counts(counts))
-    for what in ("upstream", "downstream"):
-        keys = getattr(details, what)
-        _line(what, ", ".join(f"{key} ({state})" for key, state in keys.items()) or "none")
+    count, splits = len(details.files), details.facts.get("splits", {})
+    lines = {
+        "folder": f"{details.folder}{owned}",
+        "state": f"{status.state}{problem}",
+        "size": "" if status.size is None else f"{human_bytes(status.size)} in {count} files",
+        "source": _source(details.source) if details.source else "",
+        **{key: _text(value) for key, value in details.facts.items() if key != "splits"},
+        **{f"split {name}": _counts(said) for name, said in splits.items()},
+        "upstream": _states(details.upstream),
+        "downstream": _states(details.downstream),
+    }
+    for title, text in lines.items():
+        if text:
+            _line(title, text)
     if details.files:
         print_table(
             ("file", "size", "sha256", "last read", "problem"),
@@ -90,6 +87,16 @@ def _print(details: Details) -> None:
 
 def _line(title: str, text: str) -> None:
     print_line(f"  {title + ':':<15} {text}")
+
+
+def _source(source: dict[str, Any]) -> str:
+    origin = " by the sample hub" if source["endpoint"] == "sample" else ""
+    at = f"{source['revision'] or 'not pinned'}{origin}"
+    return f"{source['repo']} at {at}, {source['license']}, {source['page']}"
+
+
+def _states(keys: dict[str, str]) -> str:
+    return ", ".join(f"{key} ({state})" for key, state in keys.items()) or "none"
 
 
 def _text(value: Any) -> str:

@@ -151,8 +151,9 @@ def check_of(artifact: Artifact, rule: Rule) -> dg.AssetChecksDefinition:
 def result_of(outcome: Outcome) -> dg.AssetCheckResult:
     """What the UI shows of an outcome."""
     findings = outcome.findings
+    lines = ({"what": name, "value": value} for name, value in _lines(outcome.evidence))
     metadata: dict[str, dg.MetadataValue] = {
-        "read": _read(outcome.evidence),
+        "read": table(lines, "nothing"),
         "findings": dg.MetadataValue.int(outcome.count),
     }
     if outcome.skipped:
@@ -167,12 +168,8 @@ def result_of(outcome: Outcome) -> dg.AssetCheckResult:
     )
 
 
-def _read(evidence: Mapping[str, Any]) -> dg.MetadataValue:
-    """What a rule read, a line each; lists are cut short."""
-    return table(({"what": name, "value": value} for name, value in _lines(evidence)), "nothing")
-
-
 def _lines(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """What a rule read, a line each; lists are cut short."""
     if isinstance(value, Mapping) and (value or not name):
         for key, item in value.items():
             yield from _lines(item, f"{name}.{key}" if name else str(key))

@@ -132,8 +132,8 @@ def _splits(document: Document) -> Iterable[Row]:
     """Rows of each split, and what was left out for which reason."""
     for split, said in document["splits"].items():
         numbers = {key: value for key, value in said.items() if isinstance(value, int)}
-        dropped = said.get("dropped", {})
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
+        dropped = sorted(said.get("dropped", {}).items())
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped)
         yield {"split": split, **numbers, "dropped": reasons or "none"}
 
 
@@ -141,11 +141,11 @@ def _sample(
     store: Store, artifact: Artifact[Any], document: Document, name_of: Callable[[str], str]
 ) -> dict[str, Any]:
     """The first rows of each split, with long texts cut off."""
-    sample = {}
-    for split in document["splits"]:
-        lines = islice(read_lines(store.path(artifact, name_of(split))), SAMPLE_ROWS)
-        sample[split] = [_cut(parse_object(line)) for _, line in lines]
-    return sample
+    paths = {split: store.path(artifact, name_of(split)) for split in document["splits"]}
+    return {
+        split: [_cut(parse_object(line)) for _, line in islice(read_lines(path), SAMPLE_ROWS)]
+        for split, path in paths.items()
+    }
 
 
 def _cut(value: Any) -> Any:

@@ -32,26 +32,6 @@ class PublishResource(dg.ConfigurableResource):
 
     url: str = ""
 
-    @classmethod
-    def from_environment(cls) -> "PublishResource":
-        """As ``WMTP_PUBLISH_URL`` says."""
-        return cls(url=PUBLISH_VARIABLE.read())
-
-    def require_url(self) -> str:
-        """The URL.
-
-        Raises:
-            SpecError: if there is none.
-        """
-        if not self.url:
-            raise SpecError(
-                f"{PUBLISH_VARIABLE} is not set: where to publish is not known. Set it to one of "
-                f"{forms()} before "
-                "make ui or dagster asset materialize is started; or, without Dagster: "
-                "wmtp publish --to URL"
-            )
-        return self.url
-
 
 def _is_shared(artifact: Artifact[Any], spec: type[Spec]) -> bool:
     """Whether it is about everything, or of such a spec and no artifact for local tests."""
@@ -116,15 +96,22 @@ def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.Asse
             )
             return
         with plain_failures():
-            url = destination.require_url()
+            if not destination.url:
+                raise SpecError(
+                    f"{PUBLISH_VARIABLE} is not set: where to publish is not known. Set it to one "
+                    f"of {forms()} before make ui or dagster asset materialize is started; or, "
+                    "without Dagster: wmtp publish --to URL"
+                )
             store = storage.open(context.instance)
             # optional ones only where they were made
             here = [item for item in artifacts if not item.optional or is_committed(store, item)]
-            done = publish(store, here, open_destination(store, url), say=context.log.info)
+            done = publish(
+                store, here, open_destination(store, destination.url), say=context.log.info
+            )
         lines = sorted(f"{item.content_sha256}  {item.artifact.key}\n" for item in done.plan.locals)
         content = hashlib.sha256("".join(lines).encode()).hexdigest()
         yield dg.MaterializeResult(
-            metadata=_describe(url, done), data_version=dg.DataVersion(content)
+            metadata=_describe(destination.url, done), data_version=dg.DataVersion(content)
         )
 
     return send

@@ -32,29 +32,26 @@ def approve(store: Store, by: str, note: str = "", say: Say = silent) -> tuple[P
     report = next(item for item in store.catalogue if DOCUMENT.file in item.owns)
     path = store.path(report, DOCUMENT.file)
     with store.lock("approve", say):
-        committed = store.read(report, DOCUMENT.file)
         facts = facts_now(store, report, rules_of, say)
-        if DOCUMENT.make(facts) != committed:
+        if store.read(report, DOCUMENT.file) != DOCUMENT.make(facts):
             raise InvalidInput(
                 f"{path} is not the report that is made now: artifacts changed "
                 "or rules were applied since. Make it, read it, and approve that: "
                 + materialize_command(report.key)
             )
-        states = checklist(facts)
-        open_items = [f"{item} ({state})" for item, state in states.items() if state != "passed"]
+        states = checklist(facts).items()
+        open_items = [f"{item} ({state})" for item, state in states if state != "passed"]
         if open_items and not note:
             raise InvalidInput(
                 f"{path}: not every item has passed: {', '.join(open_items)}. "
                 "Run wmtp verify and make the report again, or say with --note why it is approved"
             )
-        sha256 = body_sha256(body(facts))
         try:
-            approval = Approval(by=by, at=timestamp(), sha256=sha256, note=note)
+            approval = Approval(by=by, at=timestamp(), sha256=body_sha256(body(facts)), note=note)
         except ValidationError as error:
             raise InvalidInput(f"--{first_problem(error)}; give plain text on one line") from error
-        where = str(store.manifest_path(report))
-        before = parse_approvals(store.manifest(report).document.get("approvals"), where)
-        recorded = [item.model_dump() for item in (*before, approval)]
-        store.amend(report, {"approvals": recorded})
+        said = store.manifest(report).document.get("approvals")
+        before = parse_approvals(said, str(store.manifest_path(report)))
+        store.amend(report, {"approvals": [item.model_dump() for item in (*before, approval)]})
         materialize(store, report, say)
     return path, approval

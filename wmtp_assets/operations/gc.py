@@ -105,18 +105,14 @@ def _temporary(store: Store, dry_run: bool) -> Iterator[Garbage]:
         below = store.internal / folder
         paths = below.iterdir() if folder == "." and below.is_dir() else names_below(below, _pass)
         for path in sorted(paths):
-            if folder != "amended" and not _TEMPORARY.fullmatch(path.name):
-                continue
-            try:
+            is_temporary = folder == "amended" or _TEMPORARY.fullmatch(path.name)
+            with suppress(FileNotFoundError):
                 status = path.lstat()
-            except FileNotFoundError:
-                continue
-            if time.time() - status.st_mtime < STALE:
-                continue
-            name = path.relative_to(store.internal).as_posix()
-            yield Garbage("temporary", name, path, status.st_size)
-            if not dry_run:
-                path.unlink(missing_ok=True)
+                if is_temporary and time.time() - status.st_mtime >= STALE:
+                    name = path.relative_to(store.internal).as_posix()
+                    yield Garbage("temporary", name, path, status.st_size)
+                    if not dry_run:
+                        path.unlink(missing_ok=True)
 
 
 def _pass(error: OSError) -> None:

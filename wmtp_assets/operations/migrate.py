@@ -129,11 +129,8 @@ def _upstream_now(
     now = dict(made_from)
     for key in made_from.keys() & {*artifact.upstream}:
         upstream = store.catalogue[key]
-        try:
-            there = store.manifest(upstream)
-        except WmtpError:  # it is said where that one is migrated
-            continue
-        if made_from[key] == pieces.content_before(there, upstream.pieces):
+        there = store.find_manifest(upstream)  # what is wrong is said where that one is migrated
+        if there and made_from[key] == pieces.content_before(there, upstream.pieces):
             now[key] = planned.get(key) or there.content_sha256
     return now
 
@@ -227,9 +224,12 @@ def _write(
         description["upstream"] = upstream
     description.pop("parts", None)
     if stated(description, "checkpoint", "header_sha256") is not None:
-        tensors = description["checkpoint"]["tensors"].items()
-        described = {name: {"dtype": row["dtype"], "shape": row["shape"]} for name, row in tensors}
-        description["checkpoint"] = {"tensors": described}
+        description["checkpoint"] = {
+            "tensors": {
+                name: {"dtype": row["dtype"], "shape": row["shape"]}
+                for name, row in description["checkpoint"]["tensors"].items()
+            }
+        }
     with store.stage(artifact, say) as staged:
         if store.manifest(artifact).files != manifest.files:
             raise StoreError(

@@ -71,8 +71,11 @@ def read_local(store: Store, artifact: Artifact) -> Local:
     with open_regular(path) as file:
         data = file.read(manifest.MAX_SIZE + 1)
     committed = manifest.parse(data, str(path))
-    own = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    records = {**committed.files, **_value_head(store, artifact, committed), artifact.manifest: own}
+    records = {
+        **committed.files,
+        **_value_head(store, artifact, committed),
+        artifact.manifest: FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest()),
+    }
     by_path = {f"{artifact.base}/{name}": record for name, record in records.items()}
     by_path |= {name: committed.files[name] for name in artifact.copied}
     files = tuple(

@@ -56,9 +56,8 @@ def verify(
     verdicts = []
     for artifact in artifacts:
         if is_committed(store, artifact):
-            for rule in rules_of(artifact):
-                if only and rule.name not in only:
-                    continue
+            rules = [rule for rule in rules_of(artifact) if not only or rule.name in only]
+            for rule in rules:
                 outcome = apply_in_child(rule, store, artifact, say)
                 verdicts.append(Verdict(artifact.key, rule.name, outcome))
                 told(verdicts[-1])

@@ -101,7 +101,7 @@ def library(name: str) -> Condition:
             name, "warning", f"{name} is not installed; needed for {NEEDED_FOR[name]}", PLATFORM
         )
     if _numbers(found) < _numbers(FLOORS[name]):
-        unsafe = ", and loading a hostile file with it is not safe" if name == "torch" else ""
+        unsafe = ", and loading a hostile file with it is not safe" * (name == "torch")
         says = f"{name} {found} is older than {FLOORS[name]}{unsafe}"
         return Condition(name, "error", says, PLATFORM)
     build = f", {_torch_build(Path(spec.origin))}" if name == "torch" and spec.origin else ""
@@ -129,9 +129,8 @@ def instance(settings: Settings, environment: Mapping[str, str] = os.environ) ->
     """Whether the Dagster instance is there, and is that of the source."""
     if find_spec("dagster") is None:
         return Condition("instance", "ok", "Dagster is not installed")
-    home = Path(HOME_VARIABLE.read(environment) or project_folder())
     remedy = f"export {SOURCE_VARIABLE}={settings.source}; source activate.sh; make install"
-    marker = _base(home) / "wmtp_source"
+    marker = _base(Path(HOME_VARIABLE.read(environment) or project_folder())) / "wmtp_source"
     try:
         owner = marker.read_text().strip()
     except OSError:
@@ -170,8 +169,11 @@ def server(port: int = PORT) -> Condition:
             f"something listens on {reachable[0]}:{port}; Dagster's web UI has no authentication",
             "stop it, and start it with: make ui (it binds 127.0.0.1)",
         )
-    where = f"127.0.0.1:{port} only" if addresses else f"nothing listens on port {port}"
-    return Condition("server", "ok", where)
+    return Condition(
+        "server",
+        "ok",
+        f"127.0.0.1:{port} only" if addresses else f"nothing listens on port {port}",
+    )
 
 
 def _listening(port: int) -> Iterator[str]:
