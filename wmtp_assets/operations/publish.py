@@ -91,7 +91,8 @@ def _value_head(store: Store, artifact: Artifact, committed: Manifest) -> dict[s
     path = store.path(artifact, VALUE_HEAD)
     try:
         return {
-            name: FileRecord(size=path.lstat().st_size, sha256=sha256) for name, sha256 in heads
+            name: FileRecord(size=path.lstat().st_size, sha256=sha256)
+            for name, sha256 in heads.items()
         }
     except (OSError, ValueError) as error:
         raise CorruptArtifact(

@@ -103,7 +103,7 @@ def require_room(
         names = _names(artifact, listing.artifacts[artifact.key], destination.name)
         store.recover(artifact, say)
         store.require_place(artifact)
-        missing += Places(store, artifact).missing(names.values(), is_hashed=True)
+        missing += Places(store, artifact, in_parts=False).missing(names.values(), is_hashed=True)
     first, *others = [artifact.key for artifact in artifacts]
     more = f" and {len(others)} more" if others else ""
     require_space(store, f"{first}{more}", missing, f"{human_bytes(missing)} to fetch")
