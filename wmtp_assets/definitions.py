@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.settings import AUTOMATION_VARIABLE
+from wmtp_assets.base.settings import AUTOMATION_VARIABLE, PUBLISH_VARIABLE, read_settings
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.published import PublishResource, published_assets
@@ -102,7 +102,7 @@ def defs() -> dg.Definitions:
     """
     try:
         catalogue = load_catalogue()
-        storage = StorageResource.from_environment()
+        settings = read_settings()
     except SpecError as error:
         raise dg.DagsterInvalidDefinitionError(str(error)) from None
     return build_defs(
@@ -110,6 +110,6 @@ def defs() -> dg.Definitions:
             dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
             dg.Definitions(assets=published_assets(catalogue)),
         ),
-        storage,
-        PublishResource.from_environment(),
+        StorageResource(source=settings.source, root=str(settings.root)),
+        PublishResource(url=PUBLISH_VARIABLE.read()),
     )

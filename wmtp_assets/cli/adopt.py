@@ -7,11 +7,9 @@ from pathlib import Path
 import click
 
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.cli.common import json_option, open_store, print_json, print_line, progress
-from wmtp_assets.cli.complete import complete_names
+from wmtp_assets.cli.common import Document, complete_names, over_store, print_line, progress
 from wmtp_assets.operations.adopt import adopt as take
-from wmtp_assets.operations.adopt import choose_raw
-from wmtp_assets.storage.store import materialize_command
+from wmtp_assets.storage.store import Store, materialize_command
 
 
 @click.command()
@@ -23,8 +21,8 @@ from wmtp_assets.storage.store import materialize_command
     shell_complete=complete_names,
     help="The raw asset; needed where PATH fits several, or lacks files.",
 )
-@json_option
-def adopt(path: Path, name: str | None, as_json: bool) -> None:
+@over_store
+def adopt(store: Store, path: Path, name: str | None) -> Document:
     """Verify the raw files below PATH against the hub's hashes, and commit them as a raw asset.
 
     PATH holds files under upstream's paths, as a clone or a snapshot of the repository does. On the
@@ -32,21 +30,12 @@ def adopt(path: Path, name: str | None, as_json: bool) -> None:
     they are copied once. What PATH lacks is downloaded. With HF_HUB_OFFLINE=1 the hashes are those
     of wmtp.lock.
     """
-    store = open_store()
-    artifact = choose_raw(store, path, name)
     with progress() as say:
-        manifest = take(store, artifact, path, say)
-    if as_json:
-        print_json(
-            store.settings,
-            artifact=artifact.key,
-            files=len(manifest.files),
-            size=manifest.size,
-            content_sha256=manifest.content_sha256,
-        )
-        return
+        key, manifest = take(store, path, name, say)
+    count = len(manifest.files)
     print_line(
-        f"{artifact.key}: {len(manifest.files)} files, {human_bytes(manifest.size)}, verified. To "
-        "have it in Dagster's history (nothing is fetched again): "
-        + materialize_command(artifact.key)
+        f"{key}: {count} files, {human_bytes(manifest.size)}, verified. To have it in Dagster's "
+        f"history (nothing is fetched again): {materialize_command(key)}"
     )
+    content = manifest.content_sha256
+    return {"artifact": key, "files": count, "size": manifest.size, "content_sha256": content}

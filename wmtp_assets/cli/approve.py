@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
-from wmtp_assets.cli.common import json_option, open_store, print_json, print_line
+from wmtp_assets.cli.common import Document, over_store, print_line
 from wmtp_assets.operations.approve import approve as record_approval
-from wmtp_assets.operations.approve import report_of
+from wmtp_assets.storage.store import Store
 
 
 @click.command()
 @click.option("--by", required=True, metavar="NAME", help="Who approves it.")
 @click.option("--note", default="", help="Why it is approved although not every item has passed.")
-@json_option
-def approve(by: str, note: str, as_json: bool) -> None:
+@over_store
+def approve(store: Store, by: str, note: str) -> Document:
     """Approve docs/phase1_completion_report.md as it is now.
 
     Name, UTC time and the SHA-256 of the report without its approvals are recorded, and shown in
@@ -21,11 +21,6 @@ def approve(by: str, note: str, as_json: bool) -> None:
     when the report is not the one that would be made now, and, without a note, when an item of the
     checklist failed or was not verified.
     """
-    store = open_store()
-    approval = record_approval(store, by, note)
-    if as_json:
-        print_json(store.settings, **approval.model_dump())
-    else:
-        report = report_of(store.catalogue)
-        path = store.path(report, report.owns[0])
-        print_line(f"{path}: approved by {approval.by} at {approval.at}, SHA-256 {approval.sha256}")
+    path, approval = record_approval(store, by, note)
+    print_line(f"{path}: approved by {approval.by} at {approval.at}, SHA-256 {approval.sha256}")
+    return approval.model_dump()

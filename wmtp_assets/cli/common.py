@@ -1,29 +1,53 @@
-"""What the commands share: the store, and one frame each for tables, JSON and progress."""
+"""What the commands share: arguments, the store, and one frame each for tables, JSON and progress.
+
+A command prints for people as it goes, and returns the document that ``--json`` prints instead.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import wraps
 from typing import Any
 
 import click
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import Say, Terminal, silent
-from wmtp_assets.base.settings import Settings, read_settings
+from wmtp_assets.base.settings import read_settings
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.cli.complete import complete_names
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+Document = dict[str, Any]
+"""What a command says, for JSON: dataclasses are objects; ``exit_code``: its code, if not 0."""
+
+NONE = "-"
+"""A cell of a table where there is nothing to say."""
+
+
+def complete_names(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+    """Asset keys and folder names that begin with what was typed; none where a spec is malformed.
+
+    Names that are on the line already are left out.
+    """
+    try:
+        catalogue = load_catalogue()
+    except SpecError:
+        return []
+    names = {artifact.key: None for artifact in catalogue}
+    names |= {artifact.unit.split("/")[-1]: None for artifact in catalogue}
+    given = context.params.get(parameter.name or "") or ()
+    there = {given} if isinstance(given, str) else {*given}
+    return [name for name in names if name.startswith(typed) and name not in there]
+
 
 one_name = click.argument("name", shell_complete=complete_names)
 any_names = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_names)
@@ -34,8 +58,43 @@ selection_argument = click.argument(
     "selection", nargs=-1, metavar="[SELECTION]...", shell_complete=complete_names
 )
 
-NONE = "-"
-"""A cell of a table where there is nothing to say."""
+
+def reported(command: Callable[..., Document]) -> Callable[..., None]:
+    """Give a command ``--json``, and the exit code that its document names.
+
+    With ``--json`` what the command prints for people is dropped, and its document printed: root
+    and source, as far as they can be read, then what the command says.
+    """
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+    @wraps(command)
+    def run(as_json: bool, **arguments: Any) -> None:
+        document = command(**arguments)
+        if as_json:
+            with suppress(SpecError):
+                settings = read_settings()
+                document = {"root": settings.root, "source": settings.source, **document}
+            click.echo(TypeAdapter(Document).dump_json(document, indent=2))
+        click.get_current_context().exit(document.get("exit_code", 0))
+
+    return run
+
+
+def over_store(command: Callable[..., Document]) -> Callable[..., None]:
+    """As :func:`reported`, for a command that is given the store that the environment names.
+
+    Raises:
+        SpecError: for a malformed setting or ``defs.yaml``.
+        StoreError: if the root holds artifacts of the other source.
+    """
+
+    @wraps(command)
+    def run(**arguments: Any) -> Document:
+        store = Store(read_settings(), load_catalogue())
+        store.check_source()
+        return command(store, **arguments)
+
+    return reported(run)
 
 
 @contextmanager
@@ -46,9 +105,6 @@ def interruptible(what: str) -> Iterator[None]:
         what: is waited for, and is kept.
     """
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        yield
-        return
 
     def end(number: int, frame: object) -> None:
         os._exit(128 + number)
@@ -59,7 +115,8 @@ def interruptible(what: str) -> Iterator[None]:
         os.write(2, line.encode())  # a handler may not print: it may have interrupted that
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, stop)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
@@ -81,18 +138,6 @@ def progress(*, in_logs: bool = True) -> Iterator[Say]:
         yield (lambda line: click.echo(line, err=True)) if in_logs else silent
 
 
-def open_store() -> Store:
-    """The store that the environment names.
-
-    Raises:
-        SpecError: for a malformed setting or ``defs.yaml``.
-        StoreError: if the root holds artifacts of the other source.
-    """
-    store = Store(read_settings(), load_catalogue())
-    store.check_source()
-    return store
-
-
 def select(store: Store, names: Iterable[str]) -> list[Artifact]:
     """The artifacts that the names mean, each once, upstream first; all for no names.
 
@@ -103,13 +148,19 @@ def select(store: Store, names: Iterable[str]) -> list[Artifact]:
     return [artifact for artifact in store.catalogue if not wanted or artifact.key in wanted]
 
 
-def print_line(text: str, *styled: tuple[str, str]) -> None:
+def _console(**options: Any) -> Console:
+    """A console for people: silent where a JSON document is asked for."""
+    return Console(quiet=click.get_current_context().params["as_json"], **options)
+
+
+def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> None:
     """Print a line as it is, however long.
 
     Args:
         styled: words to print before it, each with its style.
+        on_errors: on standard error.
     """
-    Console().print(Text.assemble(*styled, text), soft_wrap=True)
+    _console(stderr=on_errors).print(Text.assemble(*styled, text), soft_wrap=True)
 
 
 def print_table(
@@ -132,21 +183,5 @@ def print_table(
         table.add_column(title, justify="right" if title in right else "left", no_wrap=True)
     for cells, style in rows:
         table.add_row(*(Text(NONE if cell is None else str(cell)) for cell in cells), style=style)
-    console = Console()
-    width = Console(width=10_000).measure(table).maximum
-    Console(width=max(width, console.width)).print(table)
-
-
-def print_json(settings: Settings | None, **document: Any) -> None:
-    """Print a JSON document on standard output: root and source, then what the command says.
-
-    Args:
-        settings: None: they cannot be read.
-    """
-    root = {"root": str(settings.root), "source": settings.source} if settings else {}
-    click.echo(json.dumps({**root, **document}, indent=2, ensure_ascii=False, default=_plain))
-
-
-def _plain(value: object) -> object:
-    """What JSON does not know: a dataclass is an object, a path its text."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+    width = max(Console(width=10_000).measure(table).maximum, Console().width)
+    _console(width=width).print(table)

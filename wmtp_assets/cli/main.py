@@ -29,11 +29,11 @@ def cli() -> None:
 
 def add_commands() -> None:
     """Add each ``click.Command`` that a module of this folder has: a new command is a new file."""
-    for module in iter_modules(commands.__path__, f"{commands.__name__}."):
-        if module.name != __name__:
-            for value in vars(import_module(module.name)).values():
-                if isinstance(value, click.Command):
-                    cli.add_command(value)
+    names = [module.name for module in iter_modules(commands.__path__, f"{commands.__name__}.")]
+    others = [import_module(name) for name in names if name != __name__]
+    for value in (value for module in others for value in vars(module).values()):
+        if isinstance(value, click.Command):
+            cli.add_command(value)
 
 
 add_commands()

@@ -6,28 +6,16 @@ from collections import Counter
 
 import click
 
-from wmtp_assets.cli.common import (
-    any_names,
-    json_option,
-    open_store,
-    print_json,
-    print_line,
-    progress,
-    select,
-)
+from wmtp_assets.cli.common import Document, any_names, over_store, print_line, progress, select
 from wmtp_assets.operations.migrate import Migration, migrate
-
-_SILENT = ("nothing to migrate", "absent")
+from wmtp_assets.storage.store import Store
 
 
 @click.command("migrate")
 @any_names
 @click.option("--dry-run", is_flag=True, help="Read and compare everything; write nothing.")
-@json_option
-@click.pass_context
-def migrate_command(
-    context: click.Context, names: tuple[str, ...], dry_run: bool, as_json: bool
-) -> None:
+@over_store
+def migrate_command(store: Store, names: tuple[str, ...], dry_run: bool) -> Document:
     """Bring manifests of the version before into the form of this one, proven from the bytes.
 
     NAME is an asset key or a folder name; without one, all. Every byte is read and compared with
@@ -37,19 +25,14 @@ def migrate_command(
 
     Exits with 0 when everything was migrated, 1 when something was not.
     """
-    store = open_store()
     done: list[Migration] = []
     with progress() as say:
         for item in migrate(store, select(store, names), say, dry_run=dry_run):
             done.append(item)
-            if not as_json and item.state not in _SILENT:
+            if item.state not in ("nothing to migrate", "absent"):
                 print_line(f"{item.artifact}: {item.state}")
-                if item.problem:
-                    print_line(f"  {item.problem}")
-    code = int(any(item.problem for item in done))
-    if as_json:
-        print_json(store.settings, exit_code=code, artifacts=done)
-    else:
-        counts = Counter(item.state for item in done)
-        print_line("; ".join(f"{count} {state}" for state, count in counts.items()))
-    context.exit(code)
+            if item.problem:
+                print_line(f"  {item.problem}")
+    counts = Counter(item.state for item in done)
+    print_line("; ".join(f"{count} {state}" for state, count in counts.items()))
+    return {"exit_code": int(any(item.problem for item in done)), "artifacts": done}

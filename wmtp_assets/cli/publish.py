@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import click
 
 from wmtp_assets.base.progress import human_bytes, human_seconds
 from wmtp_assets.cli.common import (
+    Document,
     interruptible,
-    json_option,
-    open_store,
-    print_json,
+    over_store,
     print_line,
     progress,
     selection_argument,
@@ -21,6 +18,7 @@ from wmtp_assets.destinations.destination import How, forms, open_destination
 from wmtp_assets.destinations.journal import read_rate
 from wmtp_assets.operations.publish import Done, Options, named, plan_publication
 from wmtp_assets.operations.publish import publish as send
+from wmtp_assets.storage.store import Store
 
 endpoint_option = click.option(
     "--endpoint-url",
@@ -63,20 +61,20 @@ endpoint_option = click.option(
     help="Publish this artifact no longer; with --delete its files are removed. May be repeated.",
 )
 @endpoint_option
-@json_option
+@over_store
 def publish(
+    store: Store,
     selection: tuple[str, ...],
     url: str,
     dry_run: bool,
     include_local_small: bool,
     delete: bool,
-    how: str,
+    how: How,
     downgrade: bool,
     overwrite: bool,
     drop: tuple[str, ...],
     endpoint_url: str | None,
-    as_json: bool,
-) -> None:
+) -> Document:
     """Send SELECTION to a destination, in the same layout: only what is not there yet.
 
     SELECTION is asset keys or folder names; by default all that is materialized. Small splits and
@@ -87,28 +85,26 @@ def publish(
 
     Exits with 0 when all is published, 1 when it was refused or failed, 64 for wrong usage.
     """
-    store = open_store()
     destination = open_destination(store, url, endpoint_url)
-    artifacts = None
-    if selection:
-        artifacts = named(store, selection, include_local_small=include_local_small)
-    options = Options(cast("How", how), delete, downgrade, overwrite, drop, include_local_small)
-    what = "what is on its way arrives first; what was sent is kept: run again to go on"
-    with interruptible(what), progress() as say:
+    artifacts = named(store, selection, include_local_small) if selection else None
+    options = Options(how, delete, downgrade, overwrite, drop, include_local_small)
+    with (
+        interruptible(
+            "what is on its way arrives first; what was sent is kept: run again to go on"
+        ),
+        progress() as say,
+    ):
         work = plan_publication if dry_run else send
         done = work(store, artifacts, destination, options, say)
+    document = {"url": destination.name, "dry_run": dry_run, **done.as_json()}
     if isinstance(done, Plan):
         rate = read_rate(store, destination.key)
         seconds = done.size / rate if rate else None
-        document = {**done.as_json(), "bytes_to_send": done.size, "seconds": seconds}
-    else:
-        seconds, document = done.seconds, done.as_json()
-    if as_json:
-        print_json(store.settings, url=destination.name, dry_run=dry_run, **document)
-    elif isinstance(done, Plan):
+        document |= {"bytes_to_send": done.size, "seconds": seconds}
         _print_plan(destination.name, done, seconds, delete)
     else:
         _print_done(destination.name, done)
+    return document
 
 
 def _print_done(name: str, done: Done) -> None:
@@ -127,11 +123,10 @@ def _print_done(name: str, done: Done) -> None:
 def _print_plan(name: str, plan: Plan, seconds: float | None, delete: bool) -> None:
     _print_states(plan, every=True)
     time = human_seconds(seconds) if seconds is not None else "? (nothing was sent there yet)"
-    dropped = ", ".join(plan.dropped)
     verb = "deleted" if delete else "left; --delete removes them"
     print_line(
         f"{name}: {human_bytes(plan.size)} to send, time {time}"
-        + (f"; published no longer: {dropped}" if dropped else "")
+        + (f"; published no longer: {', '.join(plan.dropped)}" if plan.dropped else "")
         + (f"; {len(plan.extra)} files are no longer wanted, and {verb}" if plan.extra else "")
     )
 

@@ -6,10 +6,9 @@ import click
 
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.cli.common import (
+    Document,
     interruptible,
-    json_option,
-    open_store,
-    print_json,
+    over_store,
     print_line,
     progress,
     some_names,
@@ -17,6 +16,7 @@ from wmtp_assets.cli.common import (
 from wmtp_assets.cli.publish import endpoint_option
 from wmtp_assets.destinations.destination import forms, open_destination
 from wmtp_assets.operations.pull import choose, pull, read_listing, require_room
+from wmtp_assets.storage.store import Store
 
 
 @click.command("pull")
@@ -29,8 +29,10 @@ from wmtp_assets.operations.pull import choose, pull, read_listing, require_room
     help=f"Where it was published: {forms()}.",
 )
 @endpoint_option
-@json_option
-def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_json: bool) -> None:
+@over_store
+def pull_command(
+    store: Store, names: tuple[str, ...], url: str, endpoint_url: str | None
+) -> Document:
     """Fetch NAME from where it was published, verify every byte, and commit it here.
 
     NAME is an asset key or a folder name. What is here already is not fetched again; what arrived
@@ -40,7 +42,6 @@ def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_
     Exits with 0 when all is here, 1 when it could not be had as published or has no room or place
     here, 64 for wrong usage: an unknown name or URL, a root of the other source.
     """
-    store = open_store()
     destination = open_destination(store, url, endpoint_url, is_read=True)
     listing = read_listing(destination)
     pulled = []
@@ -48,17 +49,10 @@ def pull_command(names: tuple[str, ...], url: str, endpoint_url: str | None, as_
         chosen = choose(store, listing, names)
         require_room(store, chosen, destination, listing, say)
         for artifact in chosen:
-            pulled.append(pull(store, artifact, destination, listing, say))
-            if not as_json:
-                last = pulled[-1]
-                print_line(
-                    f"{last.key}: {last.files} files, {human_bytes(last.size)}, verified; "
-                    f"{human_bytes(last.fetched)} fetched"
-                )
-    if as_json:
-        print_json(
-            store.settings,
-            url=destination.name,
-            release=listing.release,
-            artifacts=pulled,
-        )
+            last = pull(store, artifact, destination, listing, say)
+            pulled.append(last)
+            print_line(
+                f"{last.key}: {last.files} files, {human_bytes(last.size)}, verified; "
+                f"{human_bytes(last.fetched)} fetched"
+            )
+    return {"url": destination.name, "release": listing.release, "artifacts": pulled}

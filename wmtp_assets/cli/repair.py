@@ -6,26 +6,16 @@ from typing import Any
 
 import click
 
-from wmtp_assets.cli.common import (
-    json_option,
-    open_store,
-    print_json,
-    print_line,
-    progress,
-    select,
-    some_names,
-)
+from wmtp_assets.cli.common import Document, over_store, print_line, progress, select, some_names
 from wmtp_assets.operations.repair import repair_one
+from wmtp_assets.storage.store import Store
 
 
 @click.command("repair")
 @some_names
 @click.option("--dry-run", is_flag=True, help="Say what is damaged; touch nothing.")
-@json_option
-@click.pass_context
-def repair_command(
-    context: click.Context, names: tuple[str, ...], dry_run: bool, as_json: bool
-) -> None:
+@over_store
+def repair_command(store: Store, names: tuple[str, ...], dry_run: bool) -> Document:
     """Put damaged and missing files of NAME right, with the bytes they were committed with.
 
     NAME is an asset key or a folder name. What is damaged is made again from verified upstream, or
@@ -34,7 +24,6 @@ def repair_command(
 
     Exits with 0 when every rule holds afterwards, else as wmtp verify does.
     """
-    store = open_store()
     report: list[dict[str, Any]] = []
     code = 0
     with progress() as say:
@@ -42,13 +31,10 @@ def repair_command(
             row, failed = repair_one(store, artifact, say, dry_run=dry_run)
             report.append(row)
             code |= failed
-            if not as_json:
-                _print(row)
-    if as_json:
-        print_json(store.settings, exit_code=code, artifacts=report)
-    elif any(row["state"] == "repaired" for row in report):
+            _print(row)
+    if any(row["state"] == "repaired" for row in report):
         print_line("To have the checks in Dagster's history, too: dagster job execute -j integrity")
-    context.exit(code)
+    return {"exit_code": code, "artifacts": report}
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -7,38 +7,28 @@ from typing import Any
 import click
 
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.cli.common import (
-    json_option,
-    one_name,
-    open_store,
-    print_json,
-    print_line,
-    print_table,
-    select,
-)
+from wmtp_assets.cli.common import Document, one_name, over_store, print_line, print_table, select
 from wmtp_assets.operations.show import Details, details_of
+from wmtp_assets.storage.store import Store
 
 STYLES = {"ok": "", "failed": "red", "outdated": "yellow", "not applied": "dim"}
 
 
 @click.command()
 @one_name
-@json_option
-def show(name: str, as_json: bool) -> None:
+@over_store
+def show(store: Store, name: str) -> Document:
     """Show what NAME is for, where it lies, its files, source, lineage, rules and commands.
 
     NAME is an asset key, or a folder name: then each artifact in it is shown. Nothing is hashed; a
     file that was written since it was read shows here at once.
     """
-    store = open_store()
     found = [details_of(store, artifact) for artifact in select(store, [name])]
-    if as_json:
-        print_json(store.settings, artifacts=found)
-        return
     for number, details in enumerate(found):
         if number:
             print_line("")
         _print(details)
+    return {"artifacts": found}
 
 
 def _print(details: Details) -> None:
@@ -48,32 +38,26 @@ def _print(details: Details) -> None:
     print_line(f"  {details.description}")
     owned = f" ({', '.join(details.owns)})" if details.owns else ""
     problem = f": {status.problem}" if status.problem else ""
-    _line("folder", f"{details.folder}{owned}")
-    _line("state", f"{status.state}{problem}")
-    if status.size is not None:
-        _line("size", f"{human_bytes(status.size)} in {len(details.files)} files")
-    if details.source:
-        _line("source", _source(details.source))
-    for key, value in details.facts.items():
-        if key != "splits":
-            _line(key, _text(value))
-    for split, counts in details.facts.get("splits", {}).items():
-        _line(f"split {split}", _counts(counts))
-    for what in ("upstream", "downstream"):
-        keys = getattr(details, what)
-        _line(what, ", ".join(f"{key} ({state})" for key, state in keys.items()) or "none")
+    count, splits = len(details.files), details.facts.get("splits", {})
+    lines = {
+        "folder": f"{details.folder}{owned}",
+        "state": f"{status.state}{problem}",
+        "size": "" if status.size is None else f"{human_bytes(status.size)} in {count} files",
+        "source": _source(details.source) if details.source else "",
+        **{key: _text(value) for key, value in details.facts.items() if key != "splits"},
+        **{f"split {name}": _counts(said) for name, said in splits.items()},
+        "upstream": _states(details.upstream),
+        "downstream": _states(details.downstream),
+    }
+    for title, text in lines.items():
+        if text:
+            _line(title, text)
     if details.files:
         print_table(
             ("file", "size", "sha256", "last read", "problem"),
             [
                 (
-                    (
-                        row["file"],
-                        human_bytes(row["size"]),
-                        row["sha256"][:12],
-                        row["read_at"],
-                        row["problem"],
-                    ),
+                    (row.file, human_bytes(row.size), row.sha256[:12], row.read_at, row.problem),
                     "",
                 )
                 for row in details.files
@@ -106,9 +90,13 @@ def _line(title: str, text: str) -> None:
 
 
 def _source(source: dict[str, Any]) -> str:
-    revision = source["revision"] or "not pinned"
-    origin = f" by the {source['endpoint']} hub" if source["endpoint"] == "sample" else ""
-    return f"{source['repo']} at {revision}{origin}, {source['license']}, {source['page']}"
+    origin = " by the sample hub" if source["endpoint"] == "sample" else ""
+    at = f"{source['revision'] or 'not pinned'}{origin}"
+    return f"{source['repo']} at {at}, {source['license']}, {source['page']}"
+
+
+def _states(keys: dict[str, str]) -> str:
+    return ", ".join(f"{key} ({state})" for key, state in keys.items()) or "none"
 
 
 def _text(value: Any) -> str:

@@ -7,46 +7,64 @@ import click
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.cli.common import (
     NONE,
+    Document,
     any_names,
-    json_option,
-    open_store,
-    print_json,
+    over_store,
     print_line,
     print_table,
     select,
 )
-from wmtp_assets.operations.status import FileStatus, Status, files_status, status_of
+from wmtp_assets.operations.status import Status, files_status, status_of
+from wmtp_assets.storage.store import Store
 
-TITLES = ("name", "kind", "size", "dtype", "rows", "source", "revision", "verified", "problem")
 STYLES = {"committed": "", "absent": "dim"}
 
 
 @click.command()
 @any_names
 @click.option("--files", "by_file", is_flag=True, help="A line per file: when was it last read?")
-@json_option
-def status(names: tuple[str, ...], by_file: bool, as_json: bool) -> None:
+@over_store
+def status(store: Store, names: tuple[str, ...], by_file: bool) -> Document:
     """Show what is materialized, from where, and when it was last verified.
 
     NAME is an asset key or a folder name; all by default. Nothing is hashed: see wmtp verify. That
     a file was written, replaced or removed since it was read shows here at once.
     """
-    store = open_store()
     artifacts = select(store, names)
     if by_file:
         files = [row for artifact in artifacts for row in files_status(store, artifact)]
-        if as_json:
-            print_json(store.settings, files=files)
-        else:
-            _print_files(files)
-        return
+        print_table(
+            ("file", "size", "last read", "problem"),
+            [
+                (
+                    (row.file, human_bytes(row.size), row.read_at, row.problem),
+                    "red" * bool(row.problem),
+                )
+                for row in files
+            ],
+            right=("size",),
+        )
+        return {"files": files}
     rows = [status_of(store, artifact) for artifact in artifacts]
-    if as_json:
-        print_json(store.settings, artifacts=rows)
-        return
     print_table(
-        TITLES,
-        [(_cells(row), STYLES.get(row.state, "red")) for row in rows],
+        ("name", "kind", "size", "dtype", "rows", "source", "revision", "verified", "problem"),
+        [
+            (
+                (
+                    row.name,
+                    row.kind,
+                    human_bytes(row.size) if row.size is not None else None,
+                    row.dtype,
+                    row.rows,
+                    row.source,
+                    (row.revision or NONE)[:8] + (" unpinned" if row.pinned is False else ""),
+                    row.verified_at,
+                    row.problem,
+                ),
+                STYLES.get(row.state, "red"),
+            )
+            for row in rows
+        ],
         right=("size", "rows"),
     )
     optional = [row for row in rows if row.optional]
@@ -56,31 +74,7 @@ def status(names: tuple[str, ...], by_file: bool, as_json: bool) -> None:
         + (f"{_count(optional)} optional ones, " if optional else "")
         + human_bytes(sum(row.size or 0 for row in rows))
     )
-
-
-def _cells(row: Status) -> tuple[object, ...]:
-    return (
-        row.name,
-        row.kind,
-        human_bytes(row.size) if row.size is not None else None,
-        row.dtype,
-        row.rows,
-        row.source,
-        (row.revision or NONE)[:8] + (" unpinned" if row.pinned is False else ""),
-        row.verified_at,
-        row.problem,
-    )
-
-
-def _print_files(rows: list[FileStatus]) -> None:
-    print_table(
-        ("file", "size", "last read", "problem"),
-        [
-            ((row.file, human_bytes(row.size), row.read_at, row.problem), "red" * bool(row.problem))
-            for row in rows
-        ],
-        right=("size",),
-    )
+    return {"artifacts": rows}
 
 
 def _count(rows: list[Status]) -> str:

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import click
 
-from wmtp_assets.cli.common import (
-    any_names,
-    json_option,
-    open_store,
-    print_json,
-    print_line,
-    progress,
-    select,
-)
+from wmtp_assets.cli.common import Document, any_names, over_store, print_line, progress, select
 from wmtp_assets.operations.verify import (
     Verdict,
     exit_code,
@@ -23,6 +15,7 @@ from wmtp_assets.operations.verify import (
 )
 from wmtp_assets.operations.verify import verify as apply_rules
 from wmtp_assets.rules.findings import is_warning
+from wmtp_assets.storage.store import Store
 
 SHOWN = 10
 """Findings of a rule that are printed."""
@@ -31,9 +24,8 @@ SHOWN = 10
 @click.command()
 @any_names
 @click.option("--release", is_flag=True, help="Only: is it, byte for byte, what was released?")
-@json_option
-@click.pass_context
-def verify(context: click.Context, names: tuple[str, ...], release: bool, as_json: bool) -> None:
+@over_store
+def verify(store: Store, names: tuple[str, ...], release: bool) -> Document:
     """Read every byte of the artifacts and apply every rule; nothing is repaired.
 
     NAME is an asset key or a folder name; all by default. An optional artifact that is absent
@@ -45,33 +37,38 @@ def verify(context: click.Context, names: tuple[str, ...], release: bool, as_jso
     """
     if release and names:
         raise click.UsageError("--release compares all that was released: name no artifact")
-    store = open_store()
-    told = _ignore if as_json else _print
     with progress(in_logs=False) as say:
         if release:
-            verdicts = verify_release(store, told, say)
+            verdicts = verify_release(store, _print, say)
         else:
             asked_for = optional_ones(store, names)
-            verdicts = apply_rules(store, select(store, names), told, say, asked_for=asked_for)
+            verdicts = apply_rules(store, select(store, names), _print, say, asked_for=asked_for)
     if not names and not release:
         verdicts.append(strays(store))
         if verdicts[-1].outcome.findings:
-            told(verdicts[-1])
-    code = exit_code(verdicts)
-    if as_json:
-        print_json(
-            store.settings,
-            exit_code=code,
-            findings=[finding.as_row() for finding in findings_of(verdicts)],
-            rules=[verdict.as_json() for verdict in verdicts],
-        )
-    else:
-        _print_summary(verdicts)
-    context.exit(code)
-
-
-def _ignore(verdict: Verdict) -> None:
-    """What is printed at the end is not printed at once."""
+            _print(verdicts[-1])
+    failed = sum(not is_warning(verdict.outcome) for verdict in verdicts)
+    warned = sum(bool(verdict.outcome.findings) for verdict in verdicts) - failed
+    skipped = sum(bool(verdict.outcome.skipped) for verdict in verdicts)
+    print_line(
+        f"{len(verdicts)} rules applied, {failed} failed"
+        + (f", {warned} with warnings" * bool(warned))
+        + (f", {skipped} skipped" * bool(skipped))
+    )
+    return {
+        "exit_code": exit_code(verdicts),
+        "findings": findings_of(verdicts),
+        "rules": [
+            {
+                "artifact": verdict.artifact,
+                "rule": verdict.rule,
+                "findings": verdict.outcome.count,
+                "skipped": verdict.outcome.skipped,
+                "read": verdict.outcome.evidence,
+            }
+            for verdict in verdicts
+        ],
+    }
 
 
 def _print(verdict: Verdict) -> None:
@@ -87,14 +84,3 @@ def _print(verdict: Verdict) -> None:
         print_line(f"  … {outcome.count} findings in all")
     for remedy in dict.fromkeys(finding.remedy for finding in outcome.findings):
         print_line(f"  remedy: {remedy}")
-
-
-def _print_summary(verdicts: list[Verdict]) -> None:
-    failed = sum(not is_warning(verdict.outcome) for verdict in verdicts)
-    warned = sum(bool(verdict.outcome.findings) for verdict in verdicts) - failed
-    skipped = sum(bool(verdict.outcome.skipped) for verdict in verdicts)
-    print_line(
-        f"{len(verdicts)} rules applied, {failed} failed"
-        + (f", {warned} with warnings" * bool(warned))
-        + (f", {skipped} skipped" * bool(skipped))
-    )

@@ -80,9 +80,14 @@ def alert(instance: dg.DagsterInstance, record: RunRecord, root: str) -> dict[st
     errors = [] if checks else [*_errors(instance, run.run_id)]
     lines = [f"{check['asset']} {check['check']}: {check['problem']}" for check in checks] + errors
     more = f"\n… {len(lines) - MAX_CHECKS} more" if len(lines) > MAX_CHECKS else ""
-    title = f"wmtp_assets: {run.job_name} failed ({root}, run {run.run_id})"
     return {
-        "text": "\n".join([title, *lines[:MAX_CHECKS]]) + more,
+        "text": "\n".join(
+            [
+                f"wmtp_assets: {run.job_name} failed ({root}, run {run.run_id})",
+                *lines[:MAX_CHECKS],
+            ]
+        )
+        + more,
         "run_id": run.run_id,
         "job": run.job_name,
         "root": root,
@@ -94,8 +99,11 @@ def alert(instance: dg.DagsterInstance, record: RunRecord, root: str) -> dict[st
 def _events(
     instance: dg.DagsterInstance, run_id: str, kind: DagsterEventType
 ) -> list[dg.DagsterEvent]:
-    entries = instance.all_logs(run_id, of_type=kind)
-    return [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+    return [
+        entry.dagster_event
+        for entry in instance.all_logs(run_id, of_type=kind)
+        if entry.dagster_event is not None
+    ]
 
 
 def _errors(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:

@@ -1,7 +1,11 @@
-"""An artifact as a Dagster asset: builds and commits it, and says what it is."""
+"""An artifact in Dagster: the asset that makes it, a check for each rule, and its repository.
+
+A check is blocking where its rule is, can be run alone, and shows its evidence. A repository on the
+hub is an observable source asset, whose data version is upstream's revision.
+"""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,16 +14,23 @@ import dagster as dg
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.catalogue.specs import DocumentSpec, Repository
-from wmtp_assets.components.metadata import describe
+from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Repository
+from wmtp_assets.components.metadata import describe, table
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.hub.endpoint import open_endpoint
+from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
 from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules.apply import apply_in_child
+from wmtp_assets.rules.findings import Outcome, Rule, as_text, is_warning
 
 OWNERS = ["team:wmtp"]
 
 MUCH = 10**6
 """Bytes from which a description says how many; ``size`` in the metadata says it of each."""
+
+SHOWN = 10
+"""Items of a list that a check's page shows."""
 
 OPTIONAL_TAG = {"optional": "true"}
 """Not selected by ``make materialize``: made only when it is asked for."""
@@ -32,11 +43,6 @@ UPSTREAM = "upstream"
 def upstream_key(repository: Repository) -> dg.AssetKey:
     """The key of a repository in the graph."""
     return dg.AssetKey([UPSTREAM, *repository.id.split("/")])
-
-
-def upstream_of(artifact: Artifact[Any]) -> list[dg.AssetKey]:
-    """The repositories that an artifact is downloaded from."""
-    return [upstream_key(artifact.spec.repository)] if artifact.is_downloaded else []
 
 
 @contextmanager
@@ -65,12 +71,10 @@ DERIVED = (
 
 def description_of(artifact: Artifact[Any]) -> str:
     """What the artifact is for, how large it is, and the rules that hold for it; Markdown."""
-    spec = artifact.spec
     optional = "Optional: made only when it is asked for. " if artifact.optional else ""
     dtype = f" All tensors are {artifact.dtype}." if artifact.dtype is not None else ""
-    size = _size_of(artifact)
-    about = [f"{kind_of(artifact).words}{dtype}{size}", spec.description]
-    if isinstance(spec, DocumentSpec):
+    about = [f"{kind_of(artifact).words}{dtype}{_size_of(artifact)}", artifact.spec.description]
+    if isinstance(artifact.spec, DocumentSpec):
         about.reverse()
     rules = ", ".join(f"`{rule.name}`" for rule in rules_of(artifact))
     return (
@@ -88,17 +92,17 @@ def _size_of(artifact: Artifact[Any]) -> str:
     size = kind.size(artifact, repository.most_bytes if repository else 0)
     if size < MUCH:
         return " Less than 1 MB."
-    if kind.is_bound:
-        return f" At most {human_bytes(size)}."
-    return f" About {human_bytes(size)} from the real source."
+    about = f" About {human_bytes(size)} from the real source."
+    return f" At most {human_bytes(size)}." if kind.is_bound else about
 
 
 def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
     """The asset that materializes ``artifact``."""
+    repositories = [upstream_key(artifact.spec.repository)] if artifact.is_downloaded else []
 
     @dg.asset(
         key=artifact.key,
-        deps=[*artifact.upstream, *upstream_of(artifact)],
+        deps=[*artifact.upstream, *repositories],
         group_name=artifact.group,
         kinds={*kind_of(artifact).tags},
         owners=OWNERS,
@@ -118,3 +122,97 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
         )
 
     return build
+
+
+def check_of(artifact: Artifact, rule: Rule) -> dg.AssetChecksDefinition:
+    """The check that applies ``rule`` to ``artifact``."""
+
+    @dg.asset_check(
+        asset=artifact.key,
+        name=rule.name,
+        blocking=rule.blocking,
+        description=rule.statement,
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext, storage: StorageResource
+    ) -> dg.AssetCheckResult:
+        with plain_failures():
+            store = storage.open(context.instance)
+        outcome = apply_in_child(rule, store, artifact, context.log.info)
+        log = context.log.warning if is_warning(outcome) else context.log.error
+        for finding in outcome.findings[:SHOWN]:
+            log(f"{rule.name}: {finding}. {finding.remedy}")
+        return result_of(outcome)
+
+    return check
+
+
+def result_of(outcome: Outcome) -> dg.AssetCheckResult:
+    """What the UI shows of an outcome."""
+    findings = outcome.findings
+    lines = ({"what": name, "value": value} for name, value in _lines(outcome.evidence))
+    metadata: dict[str, dg.MetadataValue] = {
+        "read": table(lines, "nothing"),
+        "findings": dg.MetadataValue.int(outcome.count),
+    }
+    if outcome.skipped:
+        metadata["skipped"] = dg.MetadataValue.text(outcome.skipped)
+    if findings:
+        metadata["first_findings"] = table(finding.as_row() for finding in findings[:SHOWN])
+    return dg.AssetCheckResult(
+        passed=not findings,
+        severity=dg.AssetCheckSeverity.WARN if is_warning(outcome) else dg.AssetCheckSeverity.ERROR,
+        description=str(findings[0]) if findings else outcome.skipped or None,
+        metadata=metadata,
+    )
+
+
+def _lines(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """What a rule read, a line each; lists are cut short."""
+    if isinstance(value, Mapping) and (value or not name):
+        for key, item in value.items():
+            yield from _lines(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        more = f", … {len(value) - SHOWN} more" if len(value) > SHOWN else ""
+        yield name, (", ".join(map(as_text, value[:SHOWN])) or "none") + more
+    else:
+        yield name, "none" if value is None or value == {} else as_text(value)
+
+
+def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:
+    """The observable source asset of a spec's repository.
+
+    Observing asks the hub for the head of main, and says whether that is the commit that is used.
+    """
+    repository = spec.repository
+
+    @dg.observable_source_asset(
+        key=upstream_key(repository),
+        group_name=UPSTREAM,
+        description=(
+            f"{repository.id} on the Hugging Face Hub ({repository.license}"
+            f"{', gated' if repository.gated else ''}). Observing it shows whether upstream moved "
+            "past the commit that is used; nothing is downloaded."
+        ),
+        metadata={"repository": dg.MetadataValue.url(repository.page)},
+        tags={"dagster/kind/huggingface": ""},
+    )
+    def observe(context: dg.OpExecutionContext, storage: StorageResource) -> dg.ObserveResult:
+        with plain_failures():
+            store = storage.open(context.instance)
+            with open_endpoint(store.settings, repository) as endpoint:
+                head = head_of(endpoint, repository)
+            pin = pin_of(store.settings, spec, read_pins(store.settings))
+        metadata: dict[str, Any] = {"head": head, "used": pin or "unpinned: the head of main"}
+        if pin is not None:
+            metadata["moved_past_the_pin"] = pin != head
+            if pin != head:
+                how = (
+                    f"set repository.revision in the defs.yaml of {spec.name}"
+                    if repository.revision
+                    else f"see what changed, and use it, with: wmtp lock --update {spec.name}_raw"
+                )
+                context.log.warning(f"{repository.id} is at {head}; {pin} is used. To move: {how}")
+        return dg.ObserveResult(data_version=dg.DataVersion(head), metadata=metadata)
+
+    return observe

@@ -15,11 +15,79 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import hub_page
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, TensorEntry
 from wmtp_assets.datasets.jsonl import read_lines
-from wmtp_assets.datasets.records import Record
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
+
+SAMPLE_ROWS = 3
+SAMPLE_TEXT = 300
+"""Characters of each text of a sample row."""
+
+Row = Mapping[str, str | int | float | bool]
+
+
+def table(
+    rows: Iterable[Row], nothing: str = "none"
+) -> dg.TableMetadataValue | dg.TextMetadataValue:
+    """A table; where there are no rows, the text ``nothing``."""
+    records = [dg.TableRecord(dict(row)) for row in rows]
+    return dg.MetadataValue.table(records) if records else dg.MetadataValue.text(nothing)
+
+
+def describe(
+    store: Store, artifact: Artifact, manifest: Manifest, seconds: float
+) -> dict[str, Any]:
+    """Materialization metadata."""
+    document, kind = manifest.document, kind_of(artifact)
+    metadata: dict[str, Any] = {
+        "dagster/uri": store.folder(artifact).as_uri(),
+        "dagster/size_bytes": manifest.size,
+        "size": human_bytes(manifest.size),
+        "content_sha256": manifest.content_sha256,
+        "seconds": round(seconds, 2),
+        "megabytes_per_second": round(manifest.size / 1e6 / max(seconds, 1e-3), 2),
+    }
+    if "rows" in document:
+        metadata["dagster/row_count"] = document["rows"]
+    if "source" in document:
+        source = document["source"]
+        page = hub_page(source["type"], source["repo"])
+        metadata |= {
+            "source": source["endpoint"],
+            "repository": dg.MetadataValue.url(page),
+            "revision": source["revision"],
+            "revision_page": dg.MetadataValue.url(f"{page}/tree/{source['revision']}"),
+        }
+    if "n_params" in document:
+        metadata |= {
+            "dtype": document["dtype"],
+            "n_params": document["n_params"],
+            "from_dtype": ", ".join(document["conversion"]["from_dtype"]),
+            "dtypes": table(_dtypes(document)),
+            "tensors": table(_tensors(document)),
+        }
+    for name, picture in kind.pictures(store, artifact, document) if kind.pictures else ():
+        metadata[name] = dg.MetadataValue.md(
+            f"![{name}](data:image/svg+xml;base64,{b64encode(picture).decode()})"
+        )
+    if "splits" in document:
+        metadata["splits"] = table(_splits(document))
+    if kind.rows is not None:
+        sample = _sample(store, artifact, document, kind.rows.file)
+        metadata["sample_rows"] = dg.MetadataValue.json(sample)
+        if kind.rows.record is not None:
+            metadata["dagster/column_schema"] = dg.TableSchema(
+                [
+                    dg.TableColumn(
+                        name,
+                        type=getattr(info.annotation, "__name__", str(info.annotation)),
+                        description=info.description,
+                    )
+                    for name, info in kind.rows.record(artifact.spec).model_fields.items()
+                ]
+            )
+    return metadata | {"files": table(_files(artifact, manifest))}
 
 
 def _announced(document: Document, name: str) -> str:
@@ -31,83 +99,13 @@ def _announced(document: Document, name: str) -> str:
     return f"{kind} {announced.get(kind)}"
 
 
-def describe(
-    store: Store, artifact: Artifact, manifest: Manifest, seconds: float
-) -> dict[str, Any]:
-    """Materialization metadata."""
-    document = manifest.document
-    metadata: dict[str, Any] = {
-        "dagster/uri": store.folder(artifact).as_uri(),
-        "dagster/size_bytes": manifest.size,
-        "size": human_bytes(manifest.size),
-        "content_sha256": manifest.content_sha256,
-    }
-    if "n_params" in document:
-        metadata |= {
-            "dtype": document["dtype"],
-            "n_params": document["n_params"],
-            "from_dtype": ", ".join(document["conversion"]["from_dtype"]),
-        }
-    if "rows" in document:
-        metadata["dagster/row_count"] = document["rows"]
-    if "source" in document:
-        metadata |= _source(document["source"])
-    pictures = kind_of(artifact).pictures
-    for name, picture in pictures(store, artifact, document) if pictures else ():
-        metadata[name] = dg.MetadataValue.md(
-            f"![{name}](data:image/svg+xml;base64,{b64encode(picture).decode()})"
-        )
-    if "splits" in document:
-        metadata["splits"] = _table(_splits(document))
-    if (rows := kind_of(artifact).rows) is not None:
-        metadata["sample_rows"] = dg.MetadataValue.json(
-            _sample(store, artifact, document, rows.file)
-        )
-        if rows.record is not None:
-            metadata["dagster/column_schema"] = _columns(rows.record(artifact.spec))
-    metadata |= {
-        "seconds": round(seconds, 2),
-        "megabytes_per_second": round(manifest.size / 1e6 / max(seconds, 1e-3), 2),
-    }
-    if "n_params" in document:
-        metadata |= {
-            "dtypes": _table(_dtypes(document)),
-            "tensors": _table(_tensors(document)),
-        }
-    metadata["files"] = _table(_files(artifact, manifest))
-    return metadata
-
-
-Row = dict[str, str | int | float | bool]
-
-
-def _source(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Where upstream's bytes came from, and where to look at them."""
-    page = hub_page(source["type"], source["repo"])
-    return {
-        "source": source["endpoint"],
-        "repository": dg.MetadataValue.url(page),
-        "revision": source["revision"],
-        "revision_page": dg.MetadataValue.url(f"{page}/tree/{source['revision']}"),
-    }
-
-
 def _files(artifact: Artifact[Any], manifest: Manifest) -> Iterable[Row]:
     """Name, bytes and SHA-256 of each file, and of upstream's what the hub announced."""
     for name, record in manifest.files.items():
-        row: Row = {"file": name, "bytes": record.size, "sha256": record.sha256}
-        announced = {"announced": _announced(manifest.document, name)}
-        yield {**row, **(announced if artifact.is_downloaded else {})}
-
-
-SAMPLE_ROWS = 3
-SAMPLE_TEXT = 300
-"""Characters of each text of a sample row."""
-
-
-def _table(rows: Iterable[Row]) -> dg.TableMetadataValue | dg.TextMetadataValue:
-    records = [dg.TableRecord(row) for row in rows]
-    return dg.MetadataValue.table(records) if records else dg.MetadataValue.text("none")
+        row: dict[str, str | int] = {"file": name, "bytes": record.size, "sha256": record.sha256}
+        if artifact.is_downloaded:
+            row["announced"] = _announced(manifest.document, name)
+        yield row
 
 
 def _tensors(document: Document) -> Iterable[Row]:
@@ -135,8 +133,8 @@ def _splits(document: Document) -> Iterable[Row]:
     """Rows of each split, and what was left out for which reason."""
     for split, said in document["splits"].items():
         numbers = {key: value for key, value in said.items() if isinstance(value, int)}
-        dropped = said.get("dropped", {})
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
+        dropped = sorted(said.get("dropped", {}).items())
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped)
         yield {"split": split, **numbers, "dropped": reasons or "none"}
 
 
@@ -144,11 +142,11 @@ def _sample(
     store: Store, artifact: Artifact[Any], document: Document, name_of: Callable[[str], str]
 ) -> dict[str, Any]:
     """The first rows of each split, with long texts cut off."""
-    sample = {}
-    for split in document["splits"]:
-        lines = islice(read_lines(store.path(artifact, name_of(split))), SAMPLE_ROWS)
-        sample[split] = [_cut(parse_object(line)) for _, line in lines]
-    return sample
+    paths = {split: store.path(artifact, name_of(split)) for split in document["splits"]}
+    return {
+        split: [_cut(parse_object(line)) for _, line in islice(read_lines(path), SAMPLE_ROWS)]
+        for split, path in paths.items()
+    }
 
 
 def _cut(value: Any) -> Any:
@@ -157,17 +155,3 @@ def _cut(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _cut(item) for key, item in value.items()}
     return [_cut(item) for item in value[:SAMPLE_ROWS]] if isinstance(value, list) else value
-
-
-def _columns(record: type[Record]) -> dg.TableSchema:
-    """The fields of a row, with their types and descriptions."""
-    return dg.TableSchema(
-        [
-            dg.TableColumn(
-                name,
-                type=getattr(info.annotation, "__name__", str(info.annotation)),
-                description=info.description,
-            )
-            for name, info in record.model_fields.items()
-        ]
-    )

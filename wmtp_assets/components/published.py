@@ -1,7 +1,7 @@
 """What lies where training reads it, as assets: made only when somebody asks for it."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -9,9 +9,10 @@ import dagster as dg
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.settings import PUBLISH_VARIABLE
-from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Spec
 from wmtp_assets.components.artifacts import OPTIONAL_TAG, OWNERS, plain_failures
+from wmtp_assets.components.metadata import table
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.destinations.destination import forms, open_destination
 from wmtp_assets.operations.publish import DEFAULT, Done, publish
@@ -29,26 +30,6 @@ class PublishResource(dg.ConfigurableResource):
     """
 
     url: str = ""
-
-    @classmethod
-    def from_environment(cls) -> "PublishResource":
-        """As ``WMTP_PUBLISH_URL`` says."""
-        return cls(url=PUBLISH_VARIABLE.read())
-
-    def require_url(self) -> str:
-        """The URL.
-
-        Raises:
-            SpecError: if there is none.
-        """
-        if not self.url:
-            raise SpecError(
-                f"{PUBLISH_VARIABLE} is not set: where to publish is not known. Set it to one of "
-                f"{forms()} before "
-                "make ui or dagster asset materialize is started; or, without Dagster: "
-                "wmtp publish --to URL"
-            )
-        return self.url
 
 
 def _is_shared(artifact: Artifact[Any], spec: type[Spec]) -> bool:
@@ -73,11 +54,10 @@ PUBLISHED: Mapping[str, tuple[Callable[[Artifact[Any]], bool], str]] = {
 """Asset → which artifacts it sends, and its description."""
 
 
-def published_assets(artifacts: Iterable[Artifact]) -> list[dg.AssetsDefinition]:
-    """The assets that send ``artifacts`` to the destination of the resource ``destination``."""
-    every = list(artifacts)
+def published_assets(catalogue: Catalogue) -> list[dg.AssetsDefinition]:
+    """The assets that send artifacts to the destination of the resource ``destination``."""
     return [
-        _asset_of(name, [artifact for artifact in every if is_sent(artifact)], description)
+        _asset_of(name, [artifact for artifact in catalogue if is_sent(artifact)], description)
         for name, (is_sent, description) in PUBLISHED.items()
     ]
 
@@ -104,7 +84,9 @@ def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.Asse
         storage: StorageResource,
         destination: PublishResource,
     ) -> Iterator[dg.MaterializeResult]:
-        others = _others(context)
+        # --select 'a*' asks for all that is downstream, and must not send what nobody named
+        chosen = context.run.asset_selection or context.job_def.asset_layer.executable_asset_keys
+        others = sorted({key.to_user_string() for key in chosen} - PUBLISHED.keys())
         if others:
             context.log.warning(
                 f"{name} is left out: it is sent in a run of its own, and this one is of "
@@ -113,29 +95,25 @@ def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.Asse
             )
             return
         with plain_failures():
-            url = destination.require_url()
+            if not destination.url:
+                raise SpecError(
+                    f"{PUBLISH_VARIABLE} is not set: where to publish is not known. Set it to one "
+                    f"of {forms()} before make ui or dagster asset materialize is started; or, "
+                    "without Dagster: wmtp publish --to URL"
+                )
             store = storage.open(context.instance)
             # optional ones only where they were made
             here = [item for item in artifacts if not item.optional or is_committed(store, item)]
-            done = publish(store, here, open_destination(store, url), say=context.log.info)
+            done = publish(
+                store, here, open_destination(store, destination.url), say=context.log.info
+            )
+        lines = sorted(f"{item.content_sha256}  {item.artifact.key}\n" for item in done.plan.locals)
+        content = hashlib.sha256("".join(lines).encode()).hexdigest()
         yield dg.MaterializeResult(
-            metadata=_describe(url, done), data_version=dg.DataVersion(_content(done))
+            metadata=_describe(destination.url, done), data_version=dg.DataVersion(content)
         )
 
     return send
-
-
-def _others(context: dg.AssetExecutionContext) -> list[str]:
-    """What else the run was asked for: ``--select 'a*'`` asks for all that is downstream, and must
-    not send gigabytes that nobody named."""
-    chosen = context.run.asset_selection or context.job_def.asset_layer.executable_asset_keys
-    return sorted({key.to_user_string() for key in chosen} - PUBLISHED.keys())
-
-
-def _content(done: Done) -> str:
-    """A hash over the contents of what was sent."""
-    lines = sorted(f"{item.content_sha256}  {item.artifact.key}\n" for item in done.plan.locals)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _describe(url: str, done: Done) -> dict[str, Any]:
@@ -152,22 +130,16 @@ def _describe(url: str, done: Done) -> dict[str, Any]:
         "verified": DEFAULT.how,
         "seconds": round(done.seconds, 2),
         "megabytes_per_second": round(done.payload / 1e6 / max(done.seconds, 1e-3), 2),
-        "files": dg.MetadataValue.table(
-            [
-                dg.TableRecord({"state": state, "files": count["files"], "bytes": count["bytes"]})
-                for state, count in counts.items()
-            ]
+        "files": table(
+            {"state": state, "files": count["files"], "bytes": count["bytes"]}
+            for state, count in counts.items()
         ),
-        "artifacts": dg.MetadataValue.table(
-            [
-                dg.TableRecord(
-                    {
-                        "artifact": local.artifact.key,
-                        "version": local.version,
-                        "content_sha256": local.content_sha256,
-                    }
-                )
-                for local in done.plan.locals
-            ]
+        "artifacts": table(
+            {
+                "artifact": local.artifact.key,
+                "version": local.version,
+                "content_sha256": local.content_sha256,
+            }
+            for local in done.plan.locals
         ),
     }

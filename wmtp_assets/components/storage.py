@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from wmtp_assets.base.errors import StoreError
-from wmtp_assets.base.settings import SOURCE_VARIABLE, Settings, read_settings
+from wmtp_assets.base.settings import SOURCE_VARIABLE, Settings
 from wmtp_assets.catalogue.specs import DEFS_FOLDER
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.files import replace_file
@@ -26,12 +26,6 @@ class StorageResource(dg.ConfigurableResource):
     source: str
     root: str
     defs_folder: str = str(DEFS_FOLDER)
-
-    @classmethod
-    def from_environment(cls) -> StorageResource:
-        """As ``WMTP_SOURCE`` and ``WMTP_STORAGE_ROOT`` say."""
-        settings = read_settings()
-        return cls(source=settings.source, root=str(settings.root))
 
     def open(self, instance: dg.DagsterInstance) -> Store:
         """The store, for a run of ``instance``.

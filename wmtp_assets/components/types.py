@@ -17,10 +17,8 @@ from wmtp_assets.catalogue.specs import (
     SnapshotSpec,
     Spec,
 )
-from wmtp_assets.components.artifacts import asset_of
-from wmtp_assets.components.checks import checks_of
-from wmtp_assets.components.upstream import source_of
-from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.components.artifacts import asset_of, check_of, source_of
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
 
 
 def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
@@ -33,7 +31,9 @@ def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
     }
     return dg.Definitions(
         assets=[*sources.values(), *(asset_of(artifact) for artifact in artifacts)],
-        asset_checks=[check for artifact in artifacts for check in checks_of(artifact)],
+        asset_checks=[
+            check_of(artifact, rule) for artifact in artifacts for rule in rules_of(artifact)
+        ],
     )
 
 

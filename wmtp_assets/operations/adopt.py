@@ -13,21 +13,26 @@ from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store
 
 
-def adopt(store: Store, artifact: Artifact, folder: Path, say: Say = silent) -> Manifest:
+def adopt(store: Store, folder: Path, name: str | None, say: Say = silent) -> tuple[str, Manifest]:
     """Verify the files below ``folder``, which has upstream's paths, and commit them; what it
-    lacks is downloaded."""
-    return materialize(store, artifact, say, others=[folder.resolve()])
-
-
-def choose_raw(store: Store, folder: Path, name: str | None) -> Artifact:
-    """The raw artifact whose files a folder holds.
+    lacks is downloaded.
 
     Args:
-        name: an asset or folder name; None: the only one that fits.
+        name: an asset or folder name; None: the only raw asset that fits.
+
+    Returns:
+        The asset's key, and what was committed.
 
     Raises:
-        SpecError: if it is none, or fits several.
+        SpecError: if the files are of no raw asset, or fit several.
+        WmtpError: as :func:`wmtp_assets.operations.materialize.materialize`.
     """
+    artifact = _choose(store, folder, name)
+    return artifact.key, materialize(store, artifact, say, others=[folder.resolve()])
+
+
+def _choose(store: Store, folder: Path, name: str | None) -> Artifact:
+    """The raw artifact whose files a folder holds."""
     raw = [artifact for artifact in store.catalogue if artifact.is_downloaded]
     if name is not None:
         named = [artifact for artifact in store.catalogue.select(name) if artifact.is_downloaded]

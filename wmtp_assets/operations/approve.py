@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -10,7 +10,6 @@ from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.model import first_problem
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import timestamp
-from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.document import facts_now
 from wmtp_assets.documents.of_storage.report import (
     DOCUMENT,
@@ -25,49 +24,40 @@ from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store, materialize_command
 
 
-def report_of(artifacts: Iterable[Artifact]) -> Artifact:
-    """The completion report among the artifacts of a catalogue."""
-    return next(artifact for artifact in artifacts if DOCUMENT.file in artifact.owns)
-
-
-def approve(store: Store, by: str, note: str = "", say: Say = silent) -> Approval:
+def approve(store: Store, by: str, note: str = "", say: Say = silent) -> tuple[Path, Approval]:
     """Record that somebody approved the completion report, and show it there.
+
+    Returns:
+        Where the report is, and what is recorded.
 
     Raises:
         MissingArtifact: if the report, or what it is about, is not there.
         InvalidInput: for a name or note that is none, if the report is not the one that would be
             made now, or if an item has not passed and no note says why it is approved.
     """
-    report = report_of(store.catalogue)
-    (name,) = report.owns
+    report = next(item for item in store.catalogue if DOCUMENT.file in item.owns)
+    path = store.path(report, DOCUMENT.file)
     with store.lock("approve", say):
-        committed = store.read(report, name)
         facts = facts_now(store, report, rules_of, say)
-        if DOCUMENT.make(facts) != committed:
+        if store.read(report, DOCUMENT.file) != DOCUMENT.make(facts):
             raise InvalidInput(
-                f"{store.path(report, name)} is not the report that is made now: artifacts changed "
+                f"{path} is not the report that is made now: artifacts changed "
                 "or rules were applied since. Make it, read it, and approve that: "
                 + materialize_command(report.key)
             )
-        states = checklist(facts)
-        open_items = [f"{item} ({state})" for item, state in states.items() if state != "passed"]
+        states = checklist(facts).items()
+        open_items = [f"{item} ({state})" for item, state in states if state != "passed"]
         if open_items and not note:
             raise InvalidInput(
-                f"{store.path(report, name)}: not every item has passed: {', '.join(open_items)}. "
+                f"{path}: not every item has passed: {', '.join(open_items)}. "
                 "Run wmtp verify and make the report again, or say with --note why it is approved"
             )
-        sha256 = body_sha256(body(facts))
-        approval = _approval(by, note, sha256)
-        where = str(store.manifest_path(report))
-        before = parse_approvals(store.manifest(report).document.get("approvals"), where)
-        recorded = [item.model_dump() for item in (*before, approval)]
-        store.amend(report, {"approvals": recorded})
+        try:
+            approval = Approval(by=by, at=timestamp(), sha256=body_sha256(body(facts)), note=note)
+        except ValidationError as error:
+            raise InvalidInput(f"--{first_problem(error)}; give plain text on one line") from error
+        said = store.manifest(report).document.get("approvals")
+        before = parse_approvals(said, str(store.manifest_path(report)))
+        store.amend(report, {"approvals": [item.model_dump() for item in (*before, approval)]})
         materialize(store, report, say)
-    return approval
-
-
-def _approval(by: str, note: str, sha256: str) -> Approval:
-    try:
-        return Approval(by=by, at=timestamp(), sha256=sha256, note=note)
-    except ValidationError as error:
-        raise InvalidInput(f"--{first_problem(error)}; give plain text on one line") from error
+    return path, approval

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from wmtp_assets.base.errors import LockHeld
-from wmtp_assets.base.progress import Say, human_bytes, silent
-from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.kinds.registry import rules_of
-from wmtp_assets.rules.apply import apply_in_child, is_committed
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.operations.verify import findings_of, verify
+from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.files import names_below
 from wmtp_assets.storage.store import Store
 
@@ -91,20 +90,13 @@ def _why_kept(store: Store, what: What, key: str, say: Say, dry_run: bool) -> st
     """Why what belongs to an asset must stay; empty: it need not."""
     if what != "previous":
         return ""
-    found = [artifact for artifact in store.catalogue if artifact.key == key]
-    if not found:
+    if key not in store.catalogue:
         return "no defs.yaml declares this asset: remove it by hand if you do not want it"
-    if not is_committed(store, found[0]):
+    artifact = store.catalogue[key]
+    if not is_committed(store, artifact):
         return "it is the only generation there is"
-    return "" if dry_run else _damage(store, found[0], say)
-
-
-def _damage(store: Store, artifact: Artifact, say: Say) -> str:
-    (rule,) = (rule for rule in rules_of(artifact) if rule.name == "sha256")
-    outcome = apply_in_child(rule, store, artifact, say)
-    if not outcome.findings:
-        return ""
-    return f"the committed generation is damaged: {outcome.findings[0].remedy}"
+    damage = [] if dry_run else findings_of(verify(store, [artifact], say=say, only=["sha256"]))
+    return f"the committed generation is damaged: {damage[0].remedy}" if damage else ""
 
 
 def _temporary(store: Store, dry_run: bool) -> Iterator[Garbage]:
@@ -113,18 +105,14 @@ def _temporary(store: Store, dry_run: bool) -> Iterator[Garbage]:
         below = store.internal / folder
         paths = below.iterdir() if folder == "." and below.is_dir() else names_below(below, _pass)
         for path in sorted(paths):
-            if folder != "amended" and not _TEMPORARY.fullmatch(path.name):
-                continue
-            try:
+            is_temporary = folder == "amended" or _TEMPORARY.fullmatch(path.name)
+            with suppress(FileNotFoundError):
                 status = path.lstat()
-            except FileNotFoundError:
-                continue
-            if time.time() - status.st_mtime < STALE:
-                continue
-            name = path.relative_to(store.internal).as_posix()
-            yield Garbage("temporary", name, path, status.st_size)
-            if not dry_run:
-                path.unlink(missing_ok=True)
+                if is_temporary and time.time() - status.st_mtime >= STALE:
+                    name = path.relative_to(store.internal).as_posix()
+                    yield Garbage("temporary", name, path, status.st_size)
+                    if not dry_run:
+                        path.unlink(missing_ok=True)
 
 
 def _pass(error: OSError) -> None:
@@ -139,13 +127,3 @@ def _size(folder: Path) -> int:
             status = path.lstat()
             size += status.st_size * (status.st_nlink == 1)
     return size
-
-
-def summary(found: list[Garbage], *, dry_run: bool) -> str:
-    """One line for people."""
-    gone = [item for item in found if not item.kept]
-    kept = len(found) - len(gone)
-    verb = "would be removed" if dry_run else "removed"
-    return f"{len(gone)} {verb}, {human_bytes(sum(item.size for item in gone))} freed" + (
-        f"; {kept} kept" if kept else ""
-    )

@@ -39,27 +39,26 @@ def load_dataset(name: str, split: str, root: str | Path | None = None) -> Datas
     from pyarrow.parquet import read_table
 
     settings = read_settings()
-    if root is not None:
-        settings = Settings(settings.source, Path(root))
-    store = Store(settings, load_catalogue())
+    root = settings.root if root is None else Path(root)
+    store = Store(Settings(settings.source, root), load_catalogue())
     specs = {spec.name: spec for spec in store.catalogue.specs if isinstance(spec, DatasetSpec)}
     if name not in specs:
         raise SpecError(f"{name!r} is no dataset; known: {', '.join(specs)}")
     splits = specs[name].processed_splits
-    if split not in splits:
-        split = _SAME_SPLIT.get(split, split)
+    split = split if split in splits else _SAME_SPLIT.get(split, split)
     if split not in splits:
         raise SpecError(f"{name} has no split {split!r}; it has: {', '.join(splits)}")
     processed = store.catalogue[f"{name}_processed"]
-    record = store.manifest(processed).files.get(twin_file(split))
+    manifest = store.manifest(processed)
+    record = manifest.files.get(twin_file(split))
     path = store.path(processed, twin_file(split))
-    size = path.stat().st_size if path.is_file() else None
-    if record is None or size != record.size:
-        expected = "no such file" if record is None else f"{record.size} bytes"
+    expected = f"{record.size} bytes" if record else "no such file"
+    found = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+    if record is None or found != expected:
         raise CorruptArtifact(
-            f"{path}: expected {expected}, found {size} bytes. Find out more with: "
+            f"{path}: expected {expected}, found {found}. Find out more with: "
             f"wmtp verify {processed.key}"
         )
-    if not store.manifest(processed).document["splits"][split]["rows"]:
+    if not manifest.document["splits"][split]["rows"]:
         return Dataset(read_table(path))
     return Dataset.from_parquet(str(path))  # pyright: ignore[reportReturnType]

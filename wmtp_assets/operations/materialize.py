@@ -46,16 +46,11 @@ def _parse_and_build(
     return document, staged.files
 
 
-def _absent(store: Store, artifact: Artifact) -> list[Artifact]:
-    """What ``artifact`` is made from and is not there."""
-    upstream = [store.catalogue[key] for key in artifact.upstream]
-    return [item for item in upstream if not store.manifest_path(item).is_file()]
-
-
 def _missing(store: Store, artifact: Artifact) -> list[Artifact]:
     """What ``artifact`` cannot be made without and is not there."""
-    absent = _absent(store, artifact)
-    return [item for item in absent if artifact.optional or not item.optional]
+    upstream = [store.catalogue[key] for key in artifact.upstream]
+    needed = [item for item in upstream if artifact.optional or not item.optional]
+    return [item for item in needed if not store.manifest_path(item).is_file()]
 
 
 def check_upstream(store: Store, artifact: Artifact, say: Say = silent) -> dict[str, str]:
@@ -72,19 +67,16 @@ def check_upstream(store: Store, artifact: Artifact, say: Say = silent) -> dict[
         store.recover(store.catalogue[key], say)
     missing = _missing(store, artifact)
     if missing:
-        looked = "; ".join(
-            f"{item.key} (looked for {store.manifest_path(item)})" for item in missing
-        )
+        looked = [f"{item.key} (looked for {store.manifest_path(item)})" for item in missing]
         raise MissingArtifact(
-            f"{artifact.key} is made from artifacts that are not there: {looked}. "
+            f"{artifact.key} is made from artifacts that are not there: {'; '.join(looked)}. "
             f"Make them, and {artifact.key}, with: "
             + materialize_command(",".join(to_be_made(store, artifact)))
         )
-    absent = {item.key for item in _absent(store, artifact)}
     return {
         key: store.manifest(store.catalogue[key]).content_sha256
         for key in artifact.upstream
-        if key not in absent
+        if store.manifest_path(store.catalogue[key]).is_file()
     }
 
 

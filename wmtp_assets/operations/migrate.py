@@ -97,7 +97,10 @@ def _migrate(
     except CorruptArtifact as error:
         raise CorruptArtifact(f"{error}. Repair it with: {repair_command(artifact.key)}") from error
     upstream = _upstream_now(store, artifact, manifest, planned)
-    is_old = _is_old(artifact, manifest)
+    has_pieces = pieces.described_before(manifest.document) or any(
+        record.size > files.PART for record in manifest.files.values()
+    )
+    is_old = has_pieces and artifact.pieces not in manifest.files
     if not is_old and upstream == manifest.document.get("upstream", {}):
         return "nothing to migrate"
     if artifact.is_generated:
@@ -106,17 +109,13 @@ def _migrate(
         return "to be made again" if dry_run else "made again"
     cuts = prove(store, artifact, manifest, say)
     if dry_run:
-        planned[artifact.key] = _content_with(artifact, manifest, cuts) if is_old else ""
+        if is_old:
+            data = pieces.render(cuts)
+            record = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+            planned[artifact.key] = content_sha256({**manifest.files, artifact.pieces: record})
         return "to be migrated"
     _write(store, artifact, manifest, cuts if is_old else {}, upstream, say)
     return "migrated"
-
-
-def _is_old(artifact: Artifact, manifest: Manifest) -> bool:
-    """Whether the artifact has pieces, but no file with their hashes."""
-    is_large = any(record.size > files.PART for record in manifest.files.values())
-    described = pieces.described_before(manifest.document)
-    return artifact.pieces not in manifest.files and (described or is_large)
 
 
 def _upstream_now(
@@ -130,11 +129,8 @@ def _upstream_now(
     now = dict(made_from)
     for key in made_from.keys() & {*artifact.upstream}:
         upstream = store.catalogue[key]
-        try:
-            there = store.manifest(upstream)
-        except WmtpError:  # it is said where that one is migrated
-            continue
-        if made_from[key] == pieces.content_before(there, upstream.pieces):
+        there = store.find_manifest(upstream)  # what is wrong is said where that one is migrated
+        if there and made_from[key] == pieces.content_before(there, upstream.pieces):
             now[key] = planned.get(key) or there.content_sha256
     return now
 
@@ -151,6 +147,8 @@ def prove(
         CorruptArtifact: naming the file, if it is not the committed one, or if what the manifest
             says about its pieces is not so; and the command that helps.
     """
+    has_checkpoint = stated(manifest.document, "checkpoint", "header_sha256") is not None
+    checkpoint = stated(manifest.document, "files", "checkpoint") if has_checkpoint else None
     progress = Progress(f"proving {artifact.key}", manifest.size, say)
     cuts: dict[str, Cut] = {}
     found: Document = {}
@@ -158,8 +156,12 @@ def prove(
     for name, record in manifest.files.items():
         path = store.path(artifact, name)
         try:
-            header = read_header(path) if name == _checkpoint(manifest) else None
-            sizes = header.piece_sizes if header else _part_sizes(record.size)
+            header = read_header(path) if name == checkpoint else None
+            sizes = (
+                header.piece_sizes
+                if header
+                else [min(files.PART, record.size - at) for at in range(0, record.size, files.PART)]
+            )
             read, hashes = files.hash_pieces(path, sizes, progress.advance)
         except (OSError, InvalidInput) as error:
             reason = error.strerror if isinstance(error, OSError) else error
@@ -178,7 +180,7 @@ def prove(
         elif len(hashes) > 1:
             cuts[name] = Parts(part_size=files.PART, sha256=hashes)
             parts[name] = hashes
-    if stated(manifest.document, "checkpoint", "header_sha256") is not None:
+    if has_checkpoint:
         found.setdefault("checkpoint", None)
     if "parts" in manifest.document:
         found["parts"] = {"size": files.PART, "sha256": parts}
@@ -192,36 +194,16 @@ def prove(
     return cuts
 
 
-def _checkpoint(manifest: Manifest) -> Any:
-    """The name of the file whose tensors a manifest of the version before describes."""
-    if stated(manifest.document, "checkpoint", "header_sha256") is None:
-        return None
-    return stated(manifest.document, "files", "checkpoint")
-
-
-def _part_sizes(size: int) -> list[int]:
-    return [min(files.PART, size - begin) for begin in range(0, size, files.PART)]
-
-
 def _checkpoint_pieces(header: Header, hashes: Sequence[str]) -> tuple[Tensors, Document]:
     """The pieces of a checkpoint, and how the version before described them in the manifest."""
     described = describe_tensors(header.entries)
-    rows = []
-    for entry, sha256 in zip(header.entries, hashes[1:], strict=True):
-        rows.append((entry.name, entry.size, sha256))
-        described["tensors"][entry.name]["sha256"] = sha256
-    checkpoint = {"header_sha256": hashes[0], **described}
+    rows = [(e.name, e.size, sha256) for e, sha256 in zip(header.entries, hashes[1:], strict=True)]
+    for name, _, sha256 in rows:
+        described["tensors"][name]["sha256"] = sha256
     return (
         Tensors(header=hashes[0], tensors=rows),
-        {"n_params": header.n_params, "checkpoint": checkpoint},
+        {"n_params": header.n_params, "checkpoint": {"header_sha256": hashes[0], **described}},
     )
-
-
-def _content_with(artifact: Artifact, manifest: Manifest, cuts: Mapping[str, Cut]) -> str:
-    """The content hash that the artifact will have."""
-    data = pieces.render(cuts)
-    record = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    return content_sha256({**manifest.files, artifact.pieces: record})
 
 
 def _write(
@@ -242,9 +224,12 @@ def _write(
         description["upstream"] = upstream
     description.pop("parts", None)
     if stated(description, "checkpoint", "header_sha256") is not None:
-        tensors = description["checkpoint"]["tensors"].items()
-        described = {name: {"dtype": row["dtype"], "shape": row["shape"]} for name, row in tensors}
-        description["checkpoint"] = {"tensors": described}
+        description["checkpoint"] = {
+            "tensors": {
+                name: {"dtype": row["dtype"], "shape": row["shape"]}
+                for name, row in description["checkpoint"]["tensors"].items()
+            }
+        }
     with store.stage(artifact, say) as staged:
         if store.manifest(artifact).files != manifest.files:
             raise StoreError(

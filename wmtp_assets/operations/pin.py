@@ -46,35 +46,25 @@ def pin(
     pins = Pins.read()
     changes: dict[str, RemoteRepository] = {}
     rows: list[Row] = []
-    for artifact in artifacts:
-        if not artifact.is_downloaded:
-            continue
-        repository = artifact.spec.repository
-        key = repository_key(repository)
-        before = pins.find(repository)
+    for artifact in (artifact for artifact in artifacts if artifact.is_downloaded):
+        spec, repository = artifact.spec, artifact.spec.repository
+        key, before = repository_key(repository), pins.find(repository)
         try:
-            after = _resolve(store, artifact, pins, update)
+            revision = repository.revision if update else pin_of(store.settings, spec, pins)
+            with open_endpoint(store.settings, repository) as endpoint:
+                after = resolve(endpoint, spec, revision or MAIN, f"wmtp lock {artifact.key}")
+            check_unchanged(repository, before, after, str(pins.path))
         except WmtpError as error:
             rows.append({"repository": key, "problem": str(error)})
             continue
         if after != before:
             changes[key] = after
-        row = {"repository": key, "revision": after.commit, **_compare(before, after)}
+        rows.append({"repository": key, "revision": after.commit, **_compare(before, after)})
         if update and repository.revision:
-            row["note"] = "not moved: the revision is set in its defs.yaml"
-        rows.append(row)
+            rows[-1]["note"] = "not moved: the revision is set in its defs.yaml"
     if changes:
         pins.write(changes)
     return rows, bool(changes)
-
-
-def _resolve(store: Store, artifact: Artifact, pins: Pins, update: bool) -> RemoteRepository:
-    spec = artifact.spec
-    revision = spec.repository.revision if update else pin_of(store.settings, spec, pins)
-    with open_endpoint(store.settings, spec.repository) as endpoint:
-        found = resolve(endpoint, spec, revision or MAIN, f"wmtp lock {artifact.key}")
-    check_unchanged(spec.repository, pins.find(spec.repository), found, str(pins.path))
-    return found
 
 
 def _compare(before: RemoteRepository | None, after: RemoteRepository) -> Row:

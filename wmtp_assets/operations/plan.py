@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+
+from pydantic import BaseModel, computed_field
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.catalogue.artifact import Artifact
@@ -14,11 +13,10 @@ from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import MAIN, pin_of, read_pins, resolve
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.places import Places, download_rate, last_rate
+from wmtp_assets.transfer.places import Places, download_rate, free_space, last_rate
 
 
-@dataclass(frozen=True)
-class RawPlan:
+class RawPlan(BaseModel):
     """What one raw artifact needs.
 
     Attributes:
@@ -26,6 +24,7 @@ class RawPlan:
         is_pinned: whether defs.yaml or wmtp.lock name it; the sample is as pinned as its code.
         files, size: of the repository's wanted files; None: not known.
         here: bytes of them that need not be fetched, by size alone.
+        to_download: the others; None: not known.
         problem: why it cannot be had; empty: it can.
     """
 
@@ -36,19 +35,11 @@ class RawPlan:
     files: int | None
     size: int | None
     here: int
-    problem: str = ""
-
-    @property
-    def missing(self) -> int:
-        """Bytes to download."""
-        return (self.size or 0) - self.here
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "to_download": self.missing if self.size is not None else None}
+    problem: str
+    to_download: int | None
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(BaseModel):
     """Disk, in bytes.
 
     Attributes:
@@ -64,45 +55,30 @@ class Space:
     staging: int
     used: int
 
+    @computed_field
     @property
     def peak(self) -> int:
         return self.raw + self.made + self.staging
 
+    @computed_field
     @property
     def needed(self) -> int:
         """More than is used now."""
         return max(self.peak - self.used, 0)
 
-    def as_json(self) -> dict[str, int]:
-        return {**asdict(self), "peak": self.peak, "needed": self.needed}
 
-
-@dataclass(frozen=True)
-class Plan:
+class Plan(BaseModel):
     """What making artifacts takes.
 
     Attributes:
-        rate: assumed bytes per second of a download; None: none was measured yet.
         free: bytes on the disk of the storage root.
+        bytes_per_second: assumed of a download; None: none was measured yet.
     """
 
     raw: list[RawPlan]
     space: Space
     free: int
-    rate: float | None
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether every repository can be had, and all of it fits."""
-        return self.space.needed <= self.free and not any(row.problem for row in self.raw)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "raw": [row.as_json() for row in self.raw],
-            "space": self.space.as_json(),
-            "free": self.free,
-            "bytes_per_second": self.rate,
-        }
+    bytes_per_second: float | None
 
 
 def make_plan(store: Store, artifacts: Iterable[Artifact], rate: float | None = None) -> Plan:
@@ -113,10 +89,11 @@ def make_plan(store: Store, artifacts: Iterable[Artifact], rate: float | None = 
     """
     wanted = with_upstream(store, artifacts)
     raw = [plan_raw(store, artifact) for artifact in wanted if artifact.is_downloaded]
-    space = space_of(store, wanted, raw)
-    store.internal.mkdir(parents=True, exist_ok=True)
     return Plan(
-        raw, space, shutil.disk_usage(store.internal).free, rate or last_rate(download_rate(store))
+        raw=raw,
+        space=space_of(store, wanted, raw),
+        free=free_space(store),
+        bytes_per_second=rate or last_rate(download_rate(store)),
     )
 
 
@@ -125,8 +102,11 @@ def with_upstream(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]
     wanted = {artifact.key for artifact in artifacts}
     for artifact in reversed([*store.catalogue]):
         if artifact.key in wanted:
-            needed = (store.catalogue[key] for key in artifact.upstream)
-            wanted |= {i.key for i in needed if not (artifact.is_summary and i.optional)}
+            wanted |= {
+                key
+                for key in artifact.upstream
+                if not (artifact.is_summary and store.catalogue[key].optional)
+            }
     return [artifact for artifact in store.catalogue if artifact.key in wanted]
 
 
@@ -153,6 +133,7 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
         size=remote.size if remote else None,
         here=remote.size - missing if remote else 0,
         problem=problem,
+        to_download=missing if remote else None,
     )
 
 
@@ -170,4 +151,4 @@ def space_of(store: Store, artifacts: Sequence[Artifact], rows: Sequence[RawPlan
         if not artifact.is_downloaded:
             made += size
             used += committed
-    return Space(sum(raw.values()), made, staging, used)
+    return Space(raw=sum(raw.values()), made=made, staging=staging, used=used)

@@ -15,16 +15,17 @@ from wmtp_assets.destinations.listing import Local, Outgoing
 from wmtp_assets.destinations.sending import DEFAULT, Done, Options, transmit
 from wmtp_assets.documents.of_storage.release import released
 from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.operations.value_head import recorded_heads
 from wmtp_assets.operations.verify import verify
 from wmtp_assets.rules.apply import is_committed
-from wmtp_assets.rules.findings import is_warning, stated
+from wmtp_assets.rules.findings import is_warning
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
-from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.manifest import FileRecord, Manifest
 from wmtp_assets.storage.store import Store
 
 
-def to_publish(store: Store, *, include_local_small: bool = False) -> list[Artifact]:
+def to_publish(store: Store, include_local_small: bool) -> list[Artifact]:
     """What is published where nothing is named: all that is committed, but what is for tests on one
     machine."""
     return [
@@ -34,9 +35,7 @@ def to_publish(store: Store, *, include_local_small: bool = False) -> list[Artif
     ]
 
 
-def named(
-    store: Store, names: Iterable[str], *, include_local_small: bool = False
-) -> list[Artifact]:
+def named(store: Store, names: Iterable[str], include_local_small: bool = False) -> list[Artifact]:
     """The artifacts that are named; of a folder the optional ones only where they are there, and
     what exists for tests on one machine only where there is nothing else.
 
@@ -71,8 +70,11 @@ def read_local(store: Store, artifact: Artifact) -> Local:
     with open_regular(path) as file:
         data = file.read(manifest.MAX_SIZE + 1)
     committed = manifest.parse(data, str(path))
-    own = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    records = {**committed.files, **_value_head(store, artifact, committed), artifact.manifest: own}
+    records = {
+        **committed.files,
+        **_value_head(store, artifact, committed),
+        artifact.manifest: FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest()),
+    }
     by_path = {f"{artifact.base}/{name}": record for name, record in records.items()}
     by_path |= {name: committed.files[name] for name in artifact.copied}
     files = tuple(
@@ -81,35 +83,21 @@ def read_local(store: Store, artifact: Artifact) -> Local:
     return Local(artifact, str(artifact.spec.version), committed.content_sha256, files)
 
 
-def _value_head(
-    store: Store, artifact: Artifact, committed: manifest.Manifest
-) -> dict[str, FileRecord]:
+def _value_head(store: Store, artifact: Artifact, committed: Manifest) -> dict[str, FileRecord]:
     """The value head that training put beside the checkpoint and the manifest records; it may be
     none."""
-    record = stated(committed.document, "value_head")
-    if VALUE_HEAD not in artifact.guests or stated(record, "path") != VALUE_HEAD:
-        return {}
+    heads = recorded_heads(artifact, committed.document)
     path = store.path(artifact, VALUE_HEAD)
     try:
-        size = path.lstat().st_size
-        return {VALUE_HEAD: FileRecord(size=size, sha256=stated(record, "sha256"))}
+        return {
+            name: FileRecord(size=path.lstat().st_size, sha256=sha256)
+            for name, sha256 in heads.items()
+        }
     except (OSError, ValueError) as error:
         raise CorruptArtifact(
             f"{path} is recorded in {artifact.manifest}, but is not there as recorded. Put it "
             f"back, or: wmtp value-head {artifact.spec.folder} --forget"
         ) from error
-
-
-def release_of(store: Store) -> str | None:
-    """The version of the release that is committed here; None: nothing was released.
-
-    Raises:
-        CorruptArtifact, InvalidInput: as :func:`wmtp_assets.documents.of_storage.release.released`.
-    """
-    for artifact in store.catalogue.of_kind("release"):
-        release = released(store, artifact)
-        return release.version if release else None
-    return None
 
 
 def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent) -> None:
@@ -120,7 +108,7 @@ def require_rules(store: Store, artifacts: Sequence[Artifact], say: Say = silent
             library; warnings stop nothing.
     """
     asked_for = {artifact.key for artifact in artifacts}
-    verdicts = verify(store, artifacts, lambda verdict: None, say, asked_for=asked_for)
+    verdicts = verify(store, artifacts, say=say, asked_for=asked_for)
     failed = [verdict for verdict in verdicts if not is_warning(verdict.outcome)]
     if failed:
         first, *others = failed
@@ -156,23 +144,31 @@ def plan_publication(
 
     Raises:
         MissingArtifact, CorruptArtifact: if an artifact is not there, or its manifest was changed.
+        CorruptArtifact, InvalidInput: as :func:`wmtp_assets.documents.of_storage.release.released`.
         PublishError: as :func:`wmtp_assets.destinations.changes.make_plan`.
     """
     if artifacts is None:
         missing = [a.key for a in store.catalogue if not a.optional and not is_committed(store, a)]
         if missing:
             say(f"not materialized here, and so not sent: {', '.join(missing)}")
-        chosen = to_publish(store, include_local_small=options.include_local_small)
-    else:
-        chosen = artifacts
-    chosen = [artifact for artifact in chosen if artifact.key not in options.drop]
+    every = to_publish(store, options.include_local_small) if artifacts is None else artifacts
+    chosen = [artifact for artifact in every if artifact.key not in options.drop]
     if not chosen and not options.drop:
-        raise PublishError(_nothing(store))
+        raise PublishError(
+            f"under {store.root} are only small splits and micro models, which exist for tests on "
+            "one machine: there is nothing else to publish. If they shall be published: wmtp "
+            "publish --include-local-small --to URL"
+            if to_publish(store, True)
+            else f"nothing of what is meant is materialized under {store.root}: there is nothing "
+            "to publish. Make it: make materialize, or make materialize SELECT='+NAME' for what is "
+            "optional"
+        )
+    releases = (released(store, artifact) for artifact in store.catalogue.of_kind("release"))
     plan = make_plan(
         destination,
         [read_local(store, artifact) for artifact in chosen],
         store.settings.source,
-        release_of(store),
+        next((release.version for release in releases if release), None),
         options.how,
         drop=options.drop,
         downgrade=options.downgrade,
@@ -184,26 +180,11 @@ def plan_publication(
     return plan
 
 
-def _nothing(store: Store) -> str:
-    """Why there is nothing to publish, and what to do."""
-    if to_publish(store, include_local_small=True):
-        return (
-            f"under {store.root} are only small splits and micro models, which exist for tests on "
-            "one machine: there is nothing else to publish. If they shall be published: wmtp "
-            "publish --include-local-small --to URL"
-        )
-    return (
-        f"nothing of what is meant is materialized under {store.root}: there is nothing to "
-        "publish. Make it: make materialize, or make materialize SELECT='+NAME' for what is "
-        "optional"
-    )
-
-
 def _say_kept(store: Store, plan: Plan, say: Say) -> None:
     """Say what stays published although it is not here."""
-    known = {artifact.key: artifact for artifact in store.catalogue}
-    kept = [key for key in plan.others if key in known and not is_committed(store, known[key])]
-    unknown = [key for key in plan.others if key not in known]
+    known = [store.catalogue[key] for key in plan.others if key in store.catalogue]
+    unknown = [key for key in plan.others if key not in store.catalogue]
+    kept = [artifact.key for artifact in known if not is_committed(store, artifact)]
     if kept:
         say(f"published, not committed here, and kept as it is: {', '.join(kept)}")
     if unknown:

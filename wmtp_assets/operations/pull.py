@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, PublishError, SpecError
+from wmtp_assets.base.errors import CorruptArtifact, PublishError, SpecError
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.base.settings import SOURCE_VARIABLE
-from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.destinations.changes import read_published
 from wmtp_assets.destinations.destination import READINGS, Destination, read_rest
 from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact
-from wmtp_assets.rules.findings import stated
+from wmtp_assets.operations.value_head import recorded_heads
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import fsync_folder, replace_file
 from wmtp_assets.storage.manifest import FileRecord, Manifest
@@ -102,7 +102,7 @@ def require_room(
         names = _names(artifact, listing.artifacts[artifact.key], destination.name)
         store.recover(artifact, say)
         store.require_place(artifact)
-        missing += _places(store, artifact).missing(names.values(), is_hashed=True)
+        missing += Places(store, artifact, in_parts=False).missing(names.values(), is_hashed=True)
     first, *others = [artifact.key for artifact in artifacts]
     more = f" and {len(others)} more" if others else ""
     require_space(store, f"{first}{more}", missing, f"{human_bytes(missing)} to fetch")
@@ -127,9 +127,9 @@ def pull(
     """
     published = listing.artifacts[artifact.key]
     names = _names(artifact, published, destination.name)
-    places = _places(store, artifact)
-    size = sum(file.size for file in names.values())
-    progress = Progress(f"fetching {artifact.key}", size, say)
+    # the published manifest comes with the files, so that nobody wants hashes of parts
+    places = Places(store, artifact, in_parts=False)
+    progress = Progress(f"fetching {artifact.key}", sum(f.size for f in names.values()), say)
     origin = _Origin(destination, artifact.base)
     arrival = Arrival(places, origin, progress.advance, say, READINGS)
     with store.stage(artifact, say) as staged:
@@ -139,7 +139,7 @@ def pull(
         own = arrival.get(names[artifact.manifest])
         data = own.path.read_bytes()
         described = _described(data, artifact, published, names, destination.name)
-        wanted = (*described.files, *_guests(artifact, names))
+        wanted = [*described.files, *(name for name in artifact.guests if name in names)]
         held = {artifact.manifest: own} | {name: arrival.get(names[name]) for name in wanted}
         if all(found.path == places.committed(names[name]) for name, found in held.items()):
             say(f"{artifact.key}: all of it is here already, and verified")
@@ -189,12 +189,6 @@ class _Origin:
         )
 
 
-def _places(store: Store, artifact: Artifact) -> Places:
-    """Where published files may be already; their own manifest comes with them, so that nobody
-    wants hashes of parts."""
-    return Places(store, artifact, in_parts=False)
-
-
 def _names(artifact: Artifact, published: SentArtifact, where: str) -> dict[str, ExpectedFile]:
     """The published files of an artifact, by their names in its folder.
 
@@ -219,10 +213,6 @@ def _names(artifact: Artifact, published: SentArtifact, where: str) -> dict[str,
     return names
 
 
-def _guests(artifact: Artifact, names: Iterable[str]) -> list[str]:
-    return [name for name in artifact.guests if name in names]
-
-
 def _require_own_guests(places: Places, names: Mapping[str, ExpectedFile]) -> None:
     """What training put beside the artifact here is nobody's to replace: it may be the only copy.
 
@@ -231,31 +221,23 @@ def _require_own_guests(places: Places, names: Mapping[str, ExpectedFile]) -> No
             here and not there.
     """
     store, artifact = places.store, places.artifact
-    for name in artifact.guests:
+    committed = store.find_manifest(artifact)
+    recorded = recorded_heads(artifact, committed.document) if committed else {}
+    here = [name for name in artifact.guests if os.path.lexists(store.path(artifact, name))]
+    for name in here:
         path, published = store.path(artifact, name), names.get(name)
-        if not os.path.lexists(path):
-            continue
-        if published is not None:
-            if not places.verify(published, path):
-                raise PublishError(
-                    f"{path} is another value head than the published one, and may be the only "
-                    "copy: it is not replaced, and nothing was fetched. Move it away, then run "
-                    "this again"
-                )
-        elif _recorded_head(store, artifact) == name:
+        if published is not None and not places.verify(published, path):
+            raise PublishError(
+                f"{path} is another value head than the published one, and may be the only copy: "
+                "it is not replaced, and nothing was fetched. Move it away, then run this again"
+            )
+        if published is None and name in recorded:
             raise PublishError(
                 f"{path} is recorded in {artifact.manifest} here, and {artifact.key} is published "
                 "without a value head: the record would be lost, so nothing was fetched. If it "
                 f"may be: wmtp value-head {artifact.spec.folder} --forget (the file stays), then "
                 "run this again"
             )
-
-
-def _recorded_head(store: Store, artifact: Artifact) -> object:
-    try:
-        return stated(store.manifest(artifact).document, "value_head", "path")
-    except (MissingArtifact, CorruptArtifact):
-        return None
 
 
 def _described(
@@ -274,27 +256,20 @@ def _described(
         described = manifest.parse(data, f"{where}/{artifact.base}/{artifact.manifest}")
     except CorruptArtifact as error:
         raise PublishError(f"{error}. Nothing was taken; publish {artifact.key} again") from error
+    guests = {name: names[name].sha256 for name in artifact.guests if name in names}
     others = {artifact.manifest, *artifact.guests}
     files = {name: (f.size, f.sha256) for name, f in names.items() if name not in others}
     if (
         files != {name: (record.size, record.sha256) for name, record in described.files.items()}
         or described.content_sha256 != published.content_sha256
         or described.document.get("asset", artifact.key) != artifact.key
-        or _heads(described, artifact) != {n: names[n].sha256 for n in _guests(artifact, names)}
+        or recorded_heads(artifact, described.document) != guests
     ):
         raise PublishError(
             f"{where}: {MANIFEST} and {artifact.base}/{artifact.manifest} contradict each other "
             f"about {artifact.key}. Nothing was taken; publish it again"
         )
     return described
-
-
-def _heads(described: Manifest, artifact: Artifact) -> dict[str, object]:
-    """Guest → SHA-256, as a manifest records them."""
-    record = stated(described.document, "value_head")
-    if VALUE_HEAD not in artifact.guests or stated(record, "path") != VALUE_HEAD:
-        return {}
-    return {VALUE_HEAD: stated(record, "sha256")}
 
 
 def _commit(
@@ -309,11 +284,9 @@ def _commit(
     """Commit, then give the manifest the bytes that were published: it has another time else."""
     store, artifact = places.store, places.artifact
     _require_own_guests(places, names)  # training may have put one there since
-    sealed = ("created_at", "manifest", "self_sha256")
-    said = {key: value for key, value in described.document.items() if key not in sealed}
-    store.commit(artifact, staged, said, say)
+    store.commit(artifact, staged, described.description, say)
     with store.lock(artifact.unit, say):
-        for name in _guests(artifact, names):
+        for name in held.keys() & {*artifact.guests}:
             _place_guest(places, names[name], held[name].path)
         draft = store.internal / "amended" / artifact.key  # where a kill leaves nothing beside it
         replace_file(draft, data)

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any
 
 from wmtp_assets.base.child import Run, call
@@ -20,11 +21,11 @@ from wmtp_assets.base.errors import CorruptArtifact, WmtpError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
-from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import build_staged
+from wmtp_assets.operations.value_head import recorded_heads
 from wmtp_assets.operations.verify import exit_code, findings_of, verify
-from wmtp_assets.rules.apply import ABSENT, apply_in_child, is_committed
-from wmtp_assets.rules.findings import Finding, Subject, stated
+from wmtp_assets.rules.apply import ABSENT, is_committed
+from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage import manifest as manifests
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
@@ -37,13 +38,11 @@ class Damage:
     """What the rule ``sha256`` says about an artifact.
 
     Attributes:
-        findings: all it found.
         files: the committed files that must be made again, as the manifest names them.
         manifest: None: it is damaged itself, so that nothing says what was committed.
     """
 
     artifact: Artifact
-    findings: Sequence[Finding]
     files: tuple[str, ...] = ()
     manifest: Manifest | None = None
 
@@ -64,16 +63,19 @@ def find_damage(store: Store, artifact: Artifact, say: Say = silent) -> Damage:
         manifest = store.manifest(artifact)
     except CorruptArtifact:
         manifest = None
-    (rule,) = (rule for rule in rules_of(artifact) if rule.name == "sha256")
-    outcome = apply_in_child(rule, store, artifact, say)
-    if manifest is None:
-        return Damage(artifact, outcome.findings)
-    subject = Subject(store, artifact, manifest)
-    if any(item.file == subject.file(artifact.manifest) for item in outcome.findings):
-        return Damage(artifact, outcome.findings)
-    damaged = set(outcome.evidence.get("damaged", manifest.files))
-    files = [name for name in manifest.files if name in damaged or _is_below_link(subject, name)]
-    return Damage(artifact, outcome.findings, tuple(files), manifest)
+    (verdict,) = verify(store, [artifact], say=say, only=["sha256"])
+    own = normpath(f"{artifact.base}/{artifact.manifest}")
+    if manifest is None or any(item.file == own for item in verdict.outcome.findings):
+        return Damage(artifact)
+    damaged = set(verdict.outcome.evidence.get("damaged", manifest.files))
+    folder = store.folder(artifact)
+    files = [name for name in manifest.files if name in damaged or _is_below_link(folder, name)]
+    return Damage(artifact, tuple(files), manifest)
+
+
+def _is_below_link(folder: Path, name: str) -> bool:
+    """Whether a folder that a file should be in is somewhere else."""
+    return any((folder / parent).is_symlink() for parent in PurePosixPath(name).parents[:-1])
 
 
 def repair_one(
@@ -104,15 +106,9 @@ def repair_one(
             row |= {"state": "repaired", "quarantine": str(kept) if kept else None}
     except WmtpError as error:
         return row | {"state": "not repaired", "problem": str(error)}, 1
-    verdicts = verify(store, [artifact], lambda verdict: None, say)
+    verdicts = verify(store, [artifact], say=say)
     row["findings"] = [finding.as_row() for finding in findings_of(verdicts)]
     return row, exit_code(verdicts)
-
-
-def _is_below_link(subject: Subject, name: str) -> bool:
-    """Whether a folder that a file should be in is somewhere else."""
-    folder = subject.store.folder(subject.artifact)
-    return any((folder / parent).is_symlink() for parent in PurePosixPath(name).parents[:-1])
 
 
 def repair(store: Store, damage: Damage, say: Say = silent, run: Run = call) -> Path | None:
@@ -195,12 +191,11 @@ def _record_of(path: Path) -> FileRecord | None:
 
 def _recorded(store: Store, artifact: Artifact) -> Document:
     """What people recorded in a damaged manifest, where the file it is about bears it out."""
-    path = store.path(artifact, VALUE_HEAD)
-    record = _record_of(path) if VALUE_HEAD in artifact.guests else None
+    record = _record_of(store.path(artifact, VALUE_HEAD))
     try:
         said: Any = json.loads(store.manifest_path(artifact).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    if record is None or stated(said, "value_head", "sha256") != record.sha256:
+    if record is None or recorded_heads(artifact, said) != {VALUE_HEAD: record.sha256}:
         return {}
     return {key: said[key] for key in artifact.recorded if key in said}

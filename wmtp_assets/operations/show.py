@@ -45,7 +45,7 @@ class Details:
         folder: absolute path.
         owns: names in it that are the artifact's; empty: all.
         status: as ``wmtp status`` has it.
-        files: path below the root, size, SHA-256 as committed, and when it was last read.
+        files: as ``wmtp status --files`` has them; empty where no manifest can be read.
         source: repository, page, revision and licence; empty: it has none.
         facts: dtype, parameters, tensors, rows, splits, as far as it has such things.
         upstream, downstream: asset key → state.
@@ -57,7 +57,7 @@ class Details:
     folder: str
     owns: tuple[str, ...]
     status: Status
-    files: list[dict[str, Any]]
+    files: list[FileStatus]
     source: dict[str, Any]
     facts: dict[str, Any]
     upstream: dict[str, str]
@@ -76,7 +76,7 @@ def details_of(store: Store, artifact: Artifact) -> Details:
         folder=str(store.folder(artifact)),
         owns=(*artifact.owns, artifact.manifest) if artifact.owns else (),
         status=status_of(store, artifact),
-        files=_files(manifest, files_status(store, artifact)),
+        files=files_status(store, artifact) if manifest else [],
         source=_source(artifact, document),
         facts=_facts(artifact, document),
         upstream={key: status_of(store, store.catalogue[key]).state for key in artifact.upstream},
@@ -94,28 +94,11 @@ def details_of(store: Store, artifact: Artifact) -> Details:
     )
 
 
-def _files(manifest: Manifest | None, rows: list[FileStatus]) -> list[dict[str, Any]]:
-    if manifest is None:
-        return []
-    return [
-        {
-            "file": row.file,
-            "size": row.size,
-            "sha256": record.sha256,
-            "read_at": row.read_at,
-            "problem": row.problem,
-        }
-        for row, record in zip(rows, manifest.files.values(), strict=True)
-    ]
-
-
 def _source(artifact: Artifact, document: Document) -> dict[str, Any]:
     """Where raw bytes came from, or would come from."""
     spec = artifact.spec
-    if stated(document, "source", "repo"):
-        keys = ("repo", "type", "revision", "pinned", "endpoint", "license")
-        source = {key: stated(document, "source", key) for key in keys}
-    elif isinstance(spec, ModelSpec | DatasetSpec):
+    source: dict[str, Any] = {}
+    if isinstance(spec, ModelSpec | DatasetSpec):
         source = {
             "repo": spec.repository.id,
             "type": spec.repository.type,
@@ -124,11 +107,14 @@ def _source(artifact: Artifact, document: Document) -> dict[str, Any]:
             "endpoint": None,
             "license": spec.repository.license,
         }
-    else:
+    if stated(document, "source", "repo"):
+        keys = ("repo", "type", "revision", "pinned", "endpoint", "license")
+        source = {key: stated(document, "source", key) for key in keys}
+    if not source:
         return {}
-    page = hub_page(source["type"], source["repo"])
     is_there = source["revision"] and source["endpoint"] != "sample"
-    return {**source, "page": f"{page}/tree/{source['revision']}" if is_there else page}
+    tree = f"/tree/{source['revision']}" if is_there else ""
+    return {**source, "page": hub_page(source["type"], source["repo"]) + tree}
 
 
 def _facts(artifact: Artifact, document: Document) -> dict[str, Any]:
@@ -154,21 +140,11 @@ def _rules(store: Store, artifact: Artifact, manifest: Manifest | None) -> list[
     now = signature(store, artifact, manifest) if manifest else {}
     rows = []
     for rule in rules_of(artifact):
-        state: RuleState = "not applied"
-        result = results.get(rule.name)
+        result, state = results.get(rule.name), "not applied"
         if result is not None:
-            is_current = manifest is not None and result.content_sha256 == manifest.content_sha256
+            is_now = manifest is not None and result.content_sha256 == manifest.content_sha256
             state = "failed" if result.problem else "ok"
-            if not is_current or result.files != now:
-                state = "outdated"
-        rows.append(
-            RuleStatus(
-                rule.name,
-                rule.statement,
-                rule.blocking,
-                state,
-                result.at if result else None,
-                result.problem if result else "",
-            )
-        )
+            state = state if is_now and result.files == now else "outdated"
+        at, problem = (result.at, result.problem) if result else (None, "")
+        rows.append(RuleStatus(rule.name, rule.statement, rule.blocking, state, at, problem))
     return rows

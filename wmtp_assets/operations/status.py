@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
@@ -65,7 +66,7 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         if result.content_sha256 == manifest.content_sha256 and result.rule in names
     }
     now = signature(store, artifact, manifest)
-    problem = _problem(artifact, manifest, now, results) or _stale(store, artifact, manifest)
+    problem = next(_problems(store, artifact, manifest, now, results), "")
     is_real = stated(document, "source", "endpoint") not in (None, "sample")
     all_applied = results.keys() == names
     return Status(
@@ -91,7 +92,7 @@ class FileStatus:
 
     Attributes:
         file: path below the storage root.
-        size: bytes, as committed.
+        size, sha256: as committed.
         read_at: UTC time when every byte of it was last read; None: never, as it is now.
         problem: empty: none is known.
     """
@@ -99,6 +100,7 @@ class FileStatus:
     artifact: str
     file: str
     size: int
+    sha256: str
     read_at: str | None
     problem: str
 
@@ -113,53 +115,56 @@ def files_status(store: Store, artifact: Artifact) -> list[FileStatus]:
             return []
         problem = "not materialized" if is_absent else "the manifest is damaged or unreadable"
         file = f"{artifact.base}/{artifact.manifest}"
-        return [FileStatus(artifact.key, file, 0, None, problem)]
+        return [FileStatus(artifact.key, file, 0, "", None, problem)]
     results = {result.rule: result for result in last_results(store, artifact)}
     last, now = results.get("sha256"), signature(store, artifact, manifest)
     rows = []
     for name, record in manifest.files.items():
-        was = last.files.get(name) if last else None
-        problem = ""
-        if name not in now:
-            problem = "missing"
-        elif now[name][0] != record.size:
-            problem = f"{now[name][0]} bytes, not {record.size}"
-        elif was is None:
-            problem = "never read"
-        elif was != now[name]:
-            problem = "written since it was read"
-        elif last is not None and name in last.damaged:
-            problem = "damaged"
-        read_at = last.at if last and was is not None and was == now.get(name) else None
+        was, sign = last.files.get(name) if last else None, now.get(name)
+        size = sign[0] if sign else None
+        problems = {
+            "missing": sign is None,
+            f"{size} bytes, not {record.size}": size != record.size,
+            "never read": was is None,
+            "written since it was read": was != sign,
+            "damaged": last is not None and name in last.damaged,
+        }
         rows.append(
-            FileStatus(artifact.key, f"{artifact.base}/{name}", record.size, read_at, problem)
+            FileStatus(
+                artifact.key,
+                f"{artifact.base}/{name}",
+                record.size,
+                record.sha256,
+                last.at if last and was is not None and was == sign else None,
+                next((problem for problem, is_so in problems.items() if is_so), ""),
+            )
         )
     return rows
 
 
-def _problem(
-    artifact: Artifact, manifest: Manifest, now: Signature, results: dict[str, LastResult]
-) -> str:
+def _problems(
+    store: Store,
+    artifact: Artifact,
+    manifest: Manifest,
+    now: Signature,
+    results: dict[str, LastResult],
+) -> Iterator[str]:
+    """What is known to be wrong, the worst first."""
     for name, record in manifest.files.items():
         if name not in now:
-            return f"{name} is missing"
-        if now[name][0] != record.size:
-            return f"{name} has {now[name][0]} bytes, not {record.size}"
+            yield f"{name} is missing"
+        elif now[name][0] != record.size:
+            yield f"{name} has {now[name][0]} bytes, not {record.size}"
     for result in results.values():
         if result.problem:
-            return f"{result.rule}: {result.problem}"
+            yield f"{result.rule}: {result.problem}"
     for result in results.values():
-        changed = [name for name in now if result.files.get(name) != now[name]]
-        if changed:
-            return (
-                f"{changed[0]} was written since it was verified at {result.at}; "
-                f"run: wmtp verify {artifact.key}"
-            )
-    return ""
-
-
-def _stale(store: Store, artifact: Artifact, manifest: Manifest) -> str:
-    """Whether an upstream artifact has other content than the one this was made from."""
+        for name, sign in now.items():
+            if result.files.get(name) != sign:
+                yield (
+                    f"{name} was written since it was verified at {result.at}; "
+                    f"run: wmtp verify {artifact.key}"
+                )
     for key in artifact.upstream:
         there = store.find_manifest(store.catalogue[key])
         made_from = stated(manifest.document, "upstream", key)
@@ -167,5 +172,4 @@ def _stale(store: Store, artifact: Artifact, manifest: Manifest) -> str:
             how = (
                 f"from another {key} than is there now" if made_from else f"before {key} was there"
             )
-            return f"made {how}; run: {materialize_command(artifact.key)}"
-    return ""
+            yield f"made {how}; run: {materialize_command(artifact.key)}"

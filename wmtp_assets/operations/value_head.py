@@ -9,6 +9,7 @@ from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.checkpoints.beside import files_of, forget_value_head, record_value_head
 from wmtp_assets.checkpoints.params import parse_params
+from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.store import Store
 
 
@@ -35,10 +36,18 @@ def set_value_head(
     if forget:
         manifest = forget_value_head(store, model)
     else:
-        manifest = record_value_head(store, model, _hidden_size(store, model), stage1_checkpoint_id)
+        name = files_of(model).params
+        params = parse_params(store.read(model, name), str(store.path(model, name)))
+        manifest = record_value_head(store, model, params.dim, stage1_checkpoint_id)
     return store.path(model, VALUE_HEAD), manifest.document["value_head"]
 
 
-def _hidden_size(store: Store, model: Artifact) -> int:
-    name = files_of(model).params
-    return parse_params(store.read(model, name), str(store.path(model, name))).dim
+def recorded_heads(artifact: Artifact, document: Any) -> dict[str, Any]:
+    """The value head that a manifest records: its name beside the checkpoint, and its SHA-256.
+
+    Args:
+        document: what the manifest says; it may be none that a commit wrote.
+    """
+    record = stated(document, "value_head")
+    is_there = VALUE_HEAD in artifact.guests and stated(record, "path") == VALUE_HEAD
+    return {VALUE_HEAD: stated(record, "sha256")} if is_there else {}

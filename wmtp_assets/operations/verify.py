@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
@@ -23,7 +22,7 @@ EXIT_CODES: Mapping[Problem, int] = {
     "changing": 8,
     "warning": 0,
 }
-"""They add up; 0: all good."""
+"""Each code that occurs counts once, and they add up; 0: all good."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +33,11 @@ class Verdict:
     rule: str
     outcome: Outcome
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "artifact": self.artifact,
-            "rule": self.rule,
-            "findings": self.outcome.count,
-            "skipped": self.outcome.skipped,
-            "read": self.outcome.evidence,
-        }
-
 
 def verify(
     store: Store,
     artifacts: Iterable[Artifact],
-    told: Callable[[Verdict], None],
+    told: Callable[[Verdict], None] = lambda verdict: None,
     say: Say = silent,
     *,
     asked_for: Collection[str] = (),
@@ -66,9 +56,8 @@ def verify(
     verdicts = []
     for artifact in artifacts:
         if is_committed(store, artifact):
-            for rule in rules_of(artifact):
-                if only and rule.name not in only:
-                    continue
+            rules = [rule for rule in rules_of(artifact) if not only or rule.name in only]
+            for rule in rules:
                 outcome = apply_in_child(rule, store, artifact, say)
                 verdicts.append(Verdict(artifact.key, rule.name, outcome))
                 told(verdicts[-1])
@@ -112,7 +101,6 @@ def optional_ones(store: Store, names: Iterable[str]) -> set[str]:
 def strays(store: Store) -> Verdict:
     """Files below the artifact folders that belong to no artifact."""
     report = Report("strays", "", "move it elsewhere")
-    catalogue = list(store.catalogue)
 
     def name(path: Path) -> str:
         return path.relative_to(store.root).as_posix()
@@ -128,7 +116,11 @@ def strays(store: Store) -> Verdict:
 
     for top in TOP_FOLDERS:
         for path in sorted(map(name, names_below(store.root / top, unreadable))):
-            if not any(_is_of(artifact, path) for artifact in catalogue):
+            if not any(
+                path.startswith(f"{item.base}/")
+                and item.is_owner(path.removeprefix(f"{item.base}/"))
+                for item in store.catalogue
+            ):
                 report.add(
                     path,
                     expected="only files of artifacts",
@@ -138,11 +130,6 @@ def strays(store: Store) -> Verdict:
     return Verdict("", "strays", report.outcome)
 
 
-def _is_of(artifact: Artifact, path: str) -> bool:
-    prefix = f"{artifact.base}/"
-    return path.startswith(prefix) and artifact.is_owner(path.removeprefix(prefix))
-
-
 def findings_of(verdicts: Iterable[Verdict]) -> list[Finding]:
     """All findings, in order."""
     return [finding for verdict in verdicts for finding in verdict.outcome.findings]
@@ -150,7 +137,4 @@ def findings_of(verdicts: Iterable[Verdict]) -> list[Finding]:
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
     """The exit code for what was found: a sum of :data:`EXIT_CODES`."""
-    code = 0
-    for finding in findings_of(verdicts):
-        code |= EXIT_CODES[finding.problem]
-    return code
+    return sum({EXIT_CODES[finding.problem] for finding in findings_of(verdicts)})

@@ -124,7 +124,7 @@ def test_it_is_fast() -> None:
     script = (
         "import sys\n"
         "from click.testing import CliRunner\n"
-        "from wmtp_assets.cli.complete import complete_names\n"
+        "from wmtp_assets.cli.common import complete_names\n"
         "from wmtp_assets.cli.main import cli\n"
         "from wmtp_assets.kinds.registry import load_catalogue\n"
         "load_catalogue()\n"
@@ -142,12 +142,11 @@ def test_malformed_spec_completes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     import click
 
     from wmtp_assets.base.errors import SpecError
-    from wmtp_assets.cli.complete import complete_names
+    from wmtp_assets.cli import common
     from wmtp_assets.cli.show import show
-    from wmtp_assets.kinds import registry
 
     def broken() -> Catalogue:
         raise SpecError("defs.yaml: broken")
 
-    monkeypatch.setattr(registry, "load_catalogue", broken)
-    assert complete_names(click.Context(show), show.params[0], "") == []
+    monkeypatch.setattr(common, "load_catalogue", broken)
+    assert common.complete_names(click.Context(show), show.params[0], "") == []

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.components.checks import result_of
+from wmtp_assets.components.artifacts import result_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.kinds.registry import load_catalogue, rules_of

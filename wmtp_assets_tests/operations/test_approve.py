@@ -54,7 +54,7 @@ def rows(store: Store, report: Artifact) -> list[str]:
 
 def test_approval_is_shown_and_kept(store: Store, report: Artifact) -> None:
     """It names what was approved; the report is as current as before, also made again."""
-    first = approve(store, "Ada Lovelace")
+    _, first = approve(store, "Ada Lovelace")
     approve(store, "Grace", note="seen | on *paper*")
     assert [row.split(" | ")[0] for row in rows(store, report)] == ["| Ada Lovelace", "| Grace"]
     assert all("| this report |" in row for row in rows(store, report))
@@ -68,7 +68,7 @@ def test_approval_is_shown_and_kept(store: Store, report: Artifact) -> None:
 
 def test_approval_of_an_earlier_state_says_so(store: Store, report: Artifact) -> None:
     """What was approved is not what is there any more."""
-    approval = approve(store, "Ada")
+    _, approval = approve(store, "Ada")
     small = store.catalogue["mbpp_small"]
     (store.internal / "verified" / small.key / "sha256.json").unlink()
     materialize(store, report)

@@ -30,7 +30,7 @@ def test_every_artifact_is_described(store: Store, key: str) -> None:
     assert json.loads(json.dumps(asdict(details)))["name"] == key
     assert details.status == status_of(store, artifact)
     assert Path(details.folder).is_dir()
-    assert {Path(row["file"]).name: row["sha256"] for row in details.files} == {
+    assert {Path(row.file).name: row.sha256 for row in details.files} == {
         Path(name).name: record.sha256 for name, record in manifest.files.items()
     }
     assert [rule.rule for rule in details.rules] == [rule.name for rule in rules_of(artifact)]
@@ -101,8 +101,8 @@ def test_rules_with_their_last_result(store: Store) -> None:
     (sha256, *_) = details_of(store, artifact).rules
     assert (sha256.state, sha256.at is None) == ("failed", False)
     assert "expected " in sha256.problem
-    (row, *_) = [row for row in details_of(store, artifact).files if "test_small" in row["file"]]
-    assert row["problem"] == "damaged"
+    (row, *_) = [row for row in details_of(store, artifact).files if "test_small" in row.file]
+    assert row.problem == "damaged"
 
 
 def test_damaged_manifest(store: Store) -> None:

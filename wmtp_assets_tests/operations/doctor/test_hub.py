@@ -13,8 +13,8 @@ from huggingface_hub import constants
 
 from wmtp_assets.base.settings import Settings, Source
 from wmtp_assets.kinds.registry import load_catalogue
-from wmtp_assets.operations.doctor.condition import Condition
-from wmtp_assets.operations.doctor.hub import hub
+from wmtp_assets.operations.doctor.examine import hub
+from wmtp_assets.operations.doctor.machine import Condition
 from wmtp_assets.storage.store import Store
 
 TOKEN = "hf_PlantedTokenThatNobodyMaySee"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.operations.doctor import machine
-from wmtp_assets.operations.doctor.condition import Condition
+from wmtp_assets.operations.doctor.machine import Condition
 
 PROJECT = Path(__file__).parents[3]
 

@@ -10,8 +10,8 @@ import pytest
 
 from wmtp_assets.base.settings import Settings, Source
 from wmtp_assets.components.storage import claim_instance
-from wmtp_assets.operations.doctor import orchestrator
-from wmtp_assets.operations.doctor.orchestrator import instance, server
+from wmtp_assets.operations.doctor import machine
+from wmtp_assets.operations.doctor.machine import instance, server
 
 PROJECT = Path(__file__).parents[3]
 
@@ -65,7 +65,7 @@ def test_instance_of_the_real_source_is_committed() -> None:
 
 def test_without_dagster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training machine needs none."""
-    monkeypatch.setattr(orchestrator, "find_spec", lambda name: None)
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
     assert look(tmp_path, "sample") == ("ok", "Dagster is not installed")
 
 
@@ -97,7 +97,7 @@ def test_server_that_others_can_reach(address: str, family: socket.AddressFamily
 def test_server_on_loopback(monkeypatch: pytest.MonkeyPatch, table: bool) -> None:
     """As make ui starts it; also found where the system has no /proc."""
     if not table:
-        monkeypatch.setattr(orchestrator.Path, "exists", lambda self: False)
+        monkeypatch.setattr(machine.Path, "exists", lambda self: False)
     with listen("127.0.0.1") as listening:
         port = listening.getsockname()[1]
         found = server(port)

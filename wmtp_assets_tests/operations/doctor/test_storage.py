@@ -16,14 +16,14 @@ import pytest
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.hub.remote import Pins
 from wmtp_assets.kinds.registry import expand, load_catalogue
-from wmtp_assets.operations.doctor import storage
-from wmtp_assets.operations.doctor.condition import Condition
+from wmtp_assets.operations.doctor import examine
+from wmtp_assets.operations.doctor.machine import Condition
 from wmtp_assets.storage import exchange
 from wmtp_assets.storage.store import Store
 
 
 def conditions(store: Store) -> dict[str, Condition]:
-    found = {item.topic: item for item in storage.storage(store)}
+    found = {item.topic: item for item in examine.storage(store)}
     for item in found.values():
         assert (item.state == "ok") == (not item.remedy)
     return found
@@ -56,14 +56,14 @@ def test_root_of_the_other_source(store: Store) -> None:
 def test_root_that_is_a_file(tmp_path: Path) -> None:
     """A typing error in WMTP_STORAGE_ROOT."""
     (tmp_path / "file").write_text("x")
-    found = storage.filesystem(Store(Settings("sample", tmp_path / "file"), load_catalogue()))
+    found = examine.filesystem(Store(Settings("sample", tmp_path / "file"), load_catalogue()))
     assert (found.state, found.says) == ("error", f"{tmp_path / 'file'} is not a folder")
 
 
 def test_root_that_cannot_be_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Storage that is mounted for reading only."""
-    monkeypatch.setattr(storage.os, "access", lambda path, mode: False)
-    found = storage.filesystem(store)
+    monkeypatch.setattr(examine.os, "access", lambda path, mode: False)
+    found = examine.filesystem(store)
     assert found.state == "error"
     assert "cannot be written" in found.says
 
@@ -74,7 +74,7 @@ def test_root_on_two_filesystems(tmp_path: Path) -> None:
     if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is one filesystem only")
     (tmp_path / "models_v2").symlink_to(other)
-    found = storage.filesystem(Store(Settings("sample", tmp_path), load_catalogue()))
+    found = examine.filesystem(Store(Settings("sample", tmp_path), load_catalogue()))
     assert found.state == "error"
     assert f"{tmp_path / 'models_v2'} is on another filesystem" in found.says
 
@@ -82,34 +82,34 @@ def test_root_on_two_filesystems(tmp_path: Path) -> None:
 def test_filesystem_without_exchange(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """It works, with a moment in which there is no folder."""
     monkeypatch.setattr(exchange, "_native", lambda first, second: errno.EINVAL)
-    found = storage.atomic(store)
+    found = examine.atomic(store)
     assert found.state == "warning"
     assert "three renames" in found.says
 
 
 def test_disk_that_is_too_small(empty_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Said before the first byte."""
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
-    found = storage.disk(empty_store)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
+    found = examine.disk(empty_store)
     assert (found.state, found.says) == ("error", "1.0 GB free, 1.7 GB more needed")
 
 
 def test_whole_sample_needs_nothing_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it was enough, whatever is free now."""
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
-    assert storage.disk(store).says == "10 B free, 0 B more needed"
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    assert examine.disk(store).says == "10 B free, 0 B more needed"
 
 
 def test_sample_is_as_large_as_is_said(store: Store, sample_folder: Path) -> None:
     """The number in the code is a measurement; it must stay one."""
     size = sum(store.manifest(item).size for item in store.catalogue if not item.optional)
     hub = sum(path.stat().st_size for path in sample_folder.rglob("*") if path.is_file())
-    assert 0.8 * storage.SAMPLE < size + hub < storage.SAMPLE
+    assert 0.8 * examine.SAMPLE < size + hub < examine.SAMPLE
 
 
 def test_real_source_needs_what_the_hub_says(tmp_path: Path) -> None:
     """Doctor does not ask it: that is what plan is for."""
-    found = storage.disk(Store(Settings("hub", tmp_path), load_catalogue()))
+    found = examine.disk(Store(Settings("hub", tmp_path), load_catalogue()))
     assert found.state == "ok"
     assert found.says.endswith("wmtp plan asks it")
 
@@ -137,11 +137,11 @@ def test_real_source_that_is_locked(
         for spec in store.catalogue.specs
     ]
     real = Store(Settings("hub", tmp_path / "real"), expand(specs))
-    monkeypatch.setattr(storage, "read_pins", lambda settings: Pins(tmp_path / "lock", known))
+    monkeypatch.setattr(examine, "read_pins", lambda settings: Pins(tmp_path / "lock", known))
     monkeypatch.setattr(
-        "wmtp_assets.operations.plan.read_pins", lambda settings: storage.read_pins(settings)
+        "wmtp_assets.operations.plan.read_pins", lambda settings: examine.read_pins(settings)
     )
-    found = storage.disk(real)
+    found = examine.disk(real)
     assert found.state == "ok"
     assert "GB more needed" in found.says
 
@@ -170,12 +170,12 @@ def test_lock_that_somebody_holds(store: Store, name: str) -> None:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == "held\n"
-        (found,) = storage.locks(store)
+        (found,) = examine.locks(store)
         assert found.state == "warning"
         assert found.says.startswith(f"{name} is held by process {process.pid} on ")
         process.stdin.close()
         process.wait()
-    (found,) = storage.locks(store)
+    (found,) = examine.locks(store)
     assert (found.state, found.says) == ("ok", "no artifact is locked")
 
 
@@ -184,7 +184,7 @@ def test_what_a_crash_left(store: Store) -> None:
     folder = store.internal / "staging/micro_mtp/micro-mtp"
     folder.mkdir(parents=True)
     (folder / "half").write_bytes(b"x" * 5000)
-    (found,) = storage.leftovers(store)
+    (found,) = examine.leftovers(store)
     assert (found.state, found.says, found.remedy) == (
         "warning",
         "5.0 kB of crashed runs: micro_mtp",
@@ -198,8 +198,8 @@ def test_what_an_interrupted_run_goes_on_with(store: Store) -> None:
     folder = store.internal / "scratch/codecontests_raw/partial"
     folder.mkdir(parents=True)
     (folder / "x").write_bytes(b"x" * 5000)
-    (found,) = storage.leftovers(store)
+    (found,) = examine.leftovers(store)
     assert found.state == "warning"
     assert found.remedy == "materialize again; if you never will: wmtp gc --unfinished"
     shutil.rmtree(store.internal / "scratch")
-    assert json.dumps([asdict(item) for item in storage.leftovers(store)])
+    assert json.dumps([asdict(item) for item in examine.leftovers(store)])
