@@ -524,17 +524,21 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
                 _, data = next(lines, (0, None))
                 report.goes_on_with(subject, twin_file(split))
                 crlf_rows += "\r\n" in row["output"]
-                place, expected = f"row {line}", f"line {line} of {split_file(split)}"
                 wanted = render(plain)
-                if data is None:
-                    report.add(file, place=place, expected=expected, found="no such line")
-                    return problems
-                if data + b"\n" != wanted:
-                    column = column_of_difference(data + b"\n", wanted)
-                    found = f"another: they differ from column {column}"
-                    report.add(file, place=place, expected=expected, found=found)
+                if data is None or data + b"\n" != wanted:
+                    column = column_of_difference(data or b"", wanted)
+                    report.add(
+                        file,
+                        place=f"row {line}",
+                        expected=f"line {line} of {split_file(split)}",
+                        found="no such line"
+                        if data is None
+                        else f"another: they differ from column {column}",
+                    )
+                    if data is None:
+                        return problems
                 if row != made:
-                    report.require(file, expected=made, found=row, place=place)
+                    report.require(file, expected=made, found=row, place=f"row {line}")
             entry = index.add(
                 problem_id,
                 base[0]["metadata"]["difficulty"],
