@@ -37,7 +37,7 @@ def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
     )
 
 
-class _Family(dg.Component):
+class _Declared(dg.Component):
     """A component whose attributes are a spec; its artifacts are those of the catalogue."""
 
     spec_class: ClassVar[type[Spec]]
@@ -58,33 +58,33 @@ class _Family(dg.Component):
         return definitions_of(item for item in catalogue if item.spec.name == self.spec.name)
 
 
-class CheckpointModel(_Family):
+class CheckpointModel(_Declared):
     """A full-size model on the hub: assets <name>_raw, <name>_tokenizer, <name>_safetensors,
     one per variant, such as <name>_bf16, and <name>_card."""
 
     spec_class = ModelSpec
 
 
-class MicroModel(_Family):
+class MicroModel(_Declared):
     """A micro model cut from a full-size one: assets <name> and <name>_card."""
 
     spec_class = MicroSpec
 
 
-class AlpacaDataset(_Family):
+class AlpacaDataset(_Declared):
     """A dataset on the hub: assets <name>_raw, <name>_processed, <name>_pairs, <name>_small,
     <name>_stats, <name>_tests where splits are for evaluation, and <name>_croissant."""
 
     spec_class = DatasetSpec
 
 
-class ParameterSnapshot(_Family):
+class ParameterSnapshot(_Declared):
     """The parameters of every model in one file: asset <name>."""
 
     spec_class = SnapshotSpec
 
 
-class GeneratedDocument(_Family):
+class GeneratedDocument(_Declared):
     """A document that is generated from the artifacts: asset <name>."""
 
     spec_class = DocumentSpec
