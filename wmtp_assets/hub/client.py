@@ -214,6 +214,13 @@ def explain(
     text = f"{type(error).__name__}: {line}"
     account, untold = endpoint.token_name, f"no token was sent: {endpoint.why_no_token()}"
     status = status_of(error) if isinstance(error, HfHubHTTPError) else 0
+    if has_token:
+        no_access, unseen = (
+            f"the account of {account} has no access",
+            f"{account} has no access to it",
+        )
+    else:
+        no_access, unseen = untold, f"it is private, and {untold}"
     statuses = {
         401: f"{url} refuses the token in {account} (401): it is wrong or expired. Set another in "
         "HF_TOKEN"
@@ -225,13 +232,9 @@ def explain(
         "not trust this endpoint",
     }
     kinds = {
-        GatedRepoError: " is gated, and "
-        + (f"the account of {account} has no access" if has_token else untold)
-        + f". Accept the licence ({repository.license}) at {repository.page}, and set HF_TOKEN to "
-        f"a token of that account. {again}",
-        RepositoryNotFoundError: f" does not exist at {url}, or "
-        + (f"{account} has no access to it" if has_token else f"it is private, and {untold}")
-        + f". {again}",
+        GatedRepoError: f" is gated, and {no_access}. Accept the licence ({repository.license}) at "
+        f"{repository.page}, and set HF_TOKEN to a token of that account. {again}",
+        RepositoryNotFoundError: f" does not exist at {url}, or {unseen}. {again}",
         RevisionNotFoundError: f" has no revision {revision!r} at {url}. Correct revision in the "
         "defs.yaml, or see what upstream has: wmtp lock --update",
         EntryNotFoundError: f" at {revision} announces a file that {url} does not have: {line}",

@@ -414,20 +414,21 @@ class Store:
         self.check_source()
         above = [self.root / path for path in reversed(PurePosixPath(artifact.base).parents)]
         taken = [
-            (path, "a link that leads to no folder" if path.is_symlink() else "no folder")
+            (path, "a link that leads to no folder" if path.is_symlink() else "no folder", "")
             for path in (*above, self.folder(artifact), self.internal)
             if os.path.lexists(path) and not _is_folder(path)
         ]
         copies = (self.root / name for name in artifact.copied)
-        for path, what in (*taken, *((path, "a folder") for path in copies if _is_folder(path))):
+        files = [(path, "a folder", "a file of ") for path in copies if _is_folder(path)]
+        for path, what, part in [*taken, *files]:
             if path == self.root:
                 raise WrongRoot(
                     f"{path} cannot be the storage root: it is {what}. Set {ROOT_VARIABLE} to a "
                     "folder, or unset it"
                 )
             raise StoreError(
-                f"{path} is {what}, and in the way of {artifact.key}. Nothing was changed; move it "
-                "away, then run this again"
+                f"{path} is {what}, and in the way of {part}{artifact.key}. Nothing was changed; "
+                "move it away, then run this again"
             )
         there = [path for path in above if _is_folder(path)]
         if there and not os.access(there[-1], os.W_OK | os.X_OK):

@@ -91,7 +91,7 @@ def test_dataset_that_was_not_made_is_said_with_the_command(contests: Store) -> 
     [
         (lambda path: damage(path, lambda data: data[:-1]), r"\d+ bytes"),
         (lambda path: damage(path, lambda data: data + b"\0"), r"\d+ bytes"),
-        (Path.unlink, "None bytes"),
+        (Path.unlink, "no such file"),
     ],
     ids=["shorter", "longer", "gone"],
 )
