@@ -43,18 +43,31 @@ TRAINING_PARAMS = {
 ADAPTER = {
     "model_name": "tiny-model",
     "n_future_tokens": 3,
+    "dim": 32,
     "hidden_size": 32,
+    "num_layers": 7,
+    "n_layers": 7,
     "num_hidden_layers": 7,
+    "n_heads": 4,
     "num_attention_heads": 4,
+    "n_kv_heads": 2,
     "num_key_value_heads": 2,
+    "head_dim": 8,
     "intermediate_size": 88,
+    "multiple_of": 8,
+    "ffn_dim_multiplier": 1.0,
     "rope_theta": 10000.0,
+    "max_seq_len": 2048,
     "max_position_embeddings": 2048,
+    "norm_eps": 1e-05,
     "rms_norm_eps": 1e-05,
     "vocab_size": 48,
     "cache": {"freqs_cis": True, "causal_mask": True},
     "dtype": "float16",
 }
+
+PLAN = {"dim", "num_layers", "n_future_tokens", "intermediate_size", "rope_theta", "dtype"}
+"""The keys of meta_adapter.yaml in the preparation plan."""
 
 METADATA = {
     "model_name",
@@ -92,10 +105,21 @@ def read(store: Store, key: str, name: str) -> bytes:
 # -- documents -----------------------------------------------------------------------------------
 
 
-def test_adapter_has_exactly_the_training_codes_keys() -> None:
-    """It is the one place the training code takes parameters from; each value from params.json."""
+def test_adapter_has_every_parameter_under_every_name() -> None:
+    """It is the one place parameters are taken from: by the training code, and by readers that
+    follow the plan or params.json; each value from params.json."""
+    assert ADAPTER.keys() >= PLAN
+    assert ADAPTER.keys() >= tiny.PARAMS.keys()
     assert adapter_document("tiny-model", tiny.params(), "float16") == ADAPTER
     assert adapter_document("x", tiny.params(n_kv_heads=None), "x")["num_key_value_heads"] == 4
+
+
+def test_context_is_that_of_params() -> None:
+    """An adapter that says 2048 where config.json says 4096 makes a trainer cut rows."""
+    params = tiny.params(max_seq_len=4096)
+    adapter = adapter_document("x", params, "float16")
+    assert (adapter["max_seq_len"], adapter["max_position_embeddings"]) == (4096, 4096)
+    assert llama_config(params, "float16", False, None)["max_position_embeddings"] == 4096
 
 
 def test_yaml_is_read_back_as_it_was(tmp_path: Path) -> None:
