@@ -11,15 +11,18 @@ import pytest
 import torch
 import yaml
 
+from wmtp_assets.base.settings import Settings
 from wmtp_assets.checkpoints.beside import (
     adapter_document,
     checkpoint_dtype,
+    files_of,
     params_bytes,
     yaml_bytes,
 )
 from wmtp_assets.checkpoints.families import META
-from wmtp_assets.checkpoints.params import llama_config, parse_params
+from wmtp_assets.checkpoints.params import PARAMETERS, llama_config, parse_params
 from wmtp_assets.checkpoints.safetensors_file import read_header
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, RAW, SAFETENSORS, TOKENIZER
@@ -203,6 +206,31 @@ def test_files_agree_with_the_checkpoint(store: Store, key: str, tied: bool) -> 
     assert adapter == adapter_document(name, params, "float16")
     config = json.loads(read(store, key, "configs/config.json"))
     assert config == llama_config(params, "float16", tied, None)
+
+
+def test_each_parameter_is_one_value_in_all_files(good_root: Path) -> None:
+    """For each model of the sample, and each name in each file; config.json of the reference model
+    leaves rope_theta to transformers' default."""
+    store = Store(Settings("sample", good_root), load_catalogue())
+    for artifact in (artifact for artifact in store.catalogue if artifact.dtype is not None):
+        files = files_of(artifact)
+        params = json.loads(store.read(artifact, files.params))
+        config = json.loads(store.read(artifact, files.config))
+        adapter = yaml.safe_load(store.read(artifact, files.adapter))
+        metadata = store.manifest(artifact).document
+        labels = read_header(store.path(artifact, files.checkpoint)).metadata
+        for row in PARAMETERS:
+            said = [adapter[name] for name in row.names]
+            said += [
+                file[name]
+                for file, name in ((params, row.meta), (config, row.llama))
+                if name in file
+            ]
+            assert said == said[:1] * len(said), (artifact.key, row)
+        dtypes = (adapter["dtype"], config["torch_dtype"], metadata["dtype"], labels["dtype"])
+        assert {*dtypes} == {artifact.dtype}
+        names = (adapter["model_name"], metadata["model_name"], labels["model_name"])
+        assert {*names} == {artifact.spec.folder}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
