@@ -147,9 +147,14 @@ class Catalogue:
         return self._models[spec.tokenizer.shared_with or spec.name].tokenizer
 
     def shared_tokenizer(self, spec: ModelSpec | MicroSpec) -> Artifact[ModelSpec] | None:
-        """The tokenizer of another model that a model's tokenizer is identical with."""
-        shared = spec.parent if isinstance(spec, MicroSpec) else spec.tokenizer.shared_with
-        return self[f"{shared}_tokenizer"] if shared is not None else None
+        """The tokenizer of another model that a model's tokenizer is identical with.
+
+        It is that of the owner, the model with a tokenizer of its own: a micro model has the
+        tokenizer of its parent, which may have it from the owner.
+        """
+        root = self.root_of(spec)
+        owner = root.tokenizer.shared_with or root.name
+        return self[f"{owner}_tokenizer"] if owner != spec.name else None
 
     def select(self, name: str) -> tuple[Artifact[Any], ...]:
         """The artifacts that ``name`` means: an asset key, or a folder name with all it holds.

@@ -87,16 +87,19 @@ class ModelFiles(StrictModel):
     tokenizer: RelativePath | None = Field(
         default=None, description="tokenizer.model; null: upstream has none"
     )
+    extras: tuple[RelativePath, ...] = Field(
+        default=(), description="small files beside them, downloaded where upstream has them"
+    )
 
     @model_validator(mode="after")
     def _one_part_a_file(self) -> ModelFiles:
-        check_distinct(self.all())
+        check_distinct((*self.all(), *self.extras))
         if self.checkpoint.endswith(".index.json") != bool(self.shards):
             raise ValueError("shards are named where checkpoint is an .index.json, and only there")
         return self
 
     def all(self) -> tuple[str, ...]:
-        """Every file that is downloaded."""
+        """Every file that must be there."""
         named = (self.checkpoint, *self.shards, self.params, self.config, self.tokenizer)
         return tuple(filter(None, named))
 

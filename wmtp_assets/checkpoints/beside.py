@@ -19,7 +19,7 @@ from wmtp_assets.base.errors import InvalidInput, MissingArtifact
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.families import FAMILIES, META
-from wmtp_assets.checkpoints.params import MAX_POSITION_EMBEDDINGS, MetaParams, llama_config
+from wmtp_assets.checkpoints.params import PARAMETERS, MetaParams, llama_config
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_NAMES,
     WrittenCheckpoint,
@@ -81,22 +81,22 @@ def files_of(artifact: Artifact) -> CheckpointFiles:
 
 
 def adapter_document(name: str, params: MetaParams, dtype: str) -> Document:
-    """``meta_adapter.yaml``: the one place the training code takes parameters from."""
+    """``meta_adapter.yaml``: the one place the training code takes parameters from.
+
+    Every parameter is under each of its names: the plan's, Meta's and transformers'.
+    """
     return {
         "model_name": name,
-        "n_future_tokens": params.n_future_tokens,
-        "hidden_size": params.dim,
-        "num_hidden_layers": params.n_layers,
-        "num_attention_heads": params.n_heads,
-        "num_key_value_heads": params.kv_heads,
-        "intermediate_size": params.intermediate_size,
-        "rope_theta": params.rope_theta,
-        "max_position_embeddings": MAX_POSITION_EMBEDDINGS,
-        "rms_norm_eps": params.norm_eps,
-        "vocab_size": params.vocab_size,
+        **{name: row.value(params) for row in PARAMETERS for name in row.names},
         "cache": {"freqs_cis": True, "causal_mask": True},
         "dtype": dtype,
     }
+
+
+def checkpoint_metadata(name: str, dtype: str) -> dict[str, str]:
+    """``__metadata__`` of ``model.safetensors``; transformers asks for ``format``, and the
+    preparation plan for ``dtype``."""
+    return {"dtype": dtype, "format": "pt", "model_name": name}
 
 
 def params_bytes(params: MetaParams) -> bytes:

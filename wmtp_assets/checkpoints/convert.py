@@ -12,7 +12,7 @@ from wmtp_assets.base.errors import DamagedRecord, InvalidInput
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelSpec
-from wmtp_assets.checkpoints.beside import describe, files_of
+from wmtp_assets.checkpoints.beside import checkpoint_metadata, describe, files_of
 from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.checkpoints.params import check_tensor_shapes, parse_parameters
 from wmtp_assets.checkpoints.pipeline import (
@@ -327,7 +327,7 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
         progress = Progress(
             f"converting {spec.name} to {dtype}", sum(entry.size for entry in entries), build.say
         )
-        metadata = {"format": "pt", "model_name": spec.folder}
+        metadata = checkpoint_metadata(spec.folder, dtype)
         with build.staged.create(
             files_of(artifact).checkpoint, progress.advance, in_parts=False
         ) as file:

@@ -19,7 +19,7 @@ from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifa
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
-from wmtp_assets.checkpoints.beside import MODEL_FILES, describe
+from wmtp_assets.checkpoints.beside import MODEL_FILES, checkpoint_metadata, describe
 from wmtp_assets.checkpoints.convert import cast, tensor_bytes
 from wmtp_assets.checkpoints.families import FAMILIES, META, Block, Family
 from wmtp_assets.checkpoints.params import MetaParams, parse_config, parse_params
@@ -278,9 +278,8 @@ def build_micro(build: Build[MicroSpec]) -> Document:
         yield tensor_bytes(cast(tensors[entry.name], target, f"{path}: {entry.name}"))
 
     with build.staged.create(MODEL_FILES.checkpoint, in_parts=False) as file:
-        written = write_checkpoint(
-            file, entries, {"format": "pt", "model_name": spec.folder}, pieces
-        )
+        metadata = checkpoint_metadata(spec.folder, spec.dtype)
+        written = write_checkpoint(file, entries, metadata, pieces)
     size = build.staged.files[MODEL_FILES.checkpoint].size
     if size >= spec.max_bytes:
         raise InvalidInput(

@@ -9,7 +9,8 @@ https://huggingface.co/docs/transformers/model_doc/llama#transformers.LlamaConfi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,8 +21,9 @@ from wmtp_assets.base.strict_json import parse_object, short
 from wmtp_assets.catalogue.specs import ModelSpec
 from wmtp_assets.storage.manifest import Document
 
-MAX_POSITION_EMBEDDINGS = 2048
-"""Context length the training code uses, in tokens."""
+MAX_SEQ_LEN = 2048
+"""Context length in tokens where the file of the parameters says none: Meta's default and
+LlamaConfig's."""
 
 
 # Bounds far above any model: what follows from a parameter must not cost more than reading it.
@@ -73,6 +75,11 @@ class MetaParams(StrictModel):
         return self.dim // self.n_heads
 
     @property
+    def context(self) -> int:
+        """Context length, in tokens."""
+        return self.max_seq_len or MAX_SEQ_LEN
+
+    @property
     def n_extra_heads(self) -> int:
         """Prediction heads beside the next-token head."""
         return self.n_future_tokens - 1
@@ -89,6 +96,50 @@ class MetaParams(StrictModel):
         if self.ffn_dim_multiplier is not None:
             size = int(self.ffn_dim_multiplier * size)
         return self.multiple_of * ((size + self.multiple_of - 1) // self.multiple_of)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a model, and what it is called in each file that states it.
+
+    Attributes:
+        value: of a model.
+        meta: its name in ``params.json``; empty: it follows from others there.
+        llama: in ``config.json``; empty: it is not in it.
+        plan: what the preparation plan calls it; empty: as one of the two.
+    """
+
+    value: Callable[[MetaParams], int | float | None]
+    meta: str = ""
+    llama: str = ""
+    plan: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its names in ``meta_adapter.yaml``, which has all of them, each once."""
+        return tuple(dict.fromkeys(filter(None, (self.plan, self.meta, self.llama))))
+
+
+PARAMETERS = (
+    Parameter(lambda its: its.n_future_tokens, "n_future_tokens", "n_future_tokens"),
+    Parameter(lambda its: its.dim, "dim", "hidden_size"),
+    Parameter(lambda its: its.n_layers, "n_layers", "num_hidden_layers", plan="num_layers"),
+    Parameter(lambda its: its.n_heads, "n_heads", "num_attention_heads"),
+    Parameter(lambda its: its.kv_heads, "n_kv_heads", "num_key_value_heads"),
+    Parameter(lambda its: its.head_dim, llama="head_dim"),
+    Parameter(lambda its: its.intermediate_size, llama="intermediate_size"),
+    Parameter(lambda its: its.multiple_of, "multiple_of"),
+    Parameter(lambda its: its.ffn_dim_multiplier, "ffn_dim_multiplier"),
+    Parameter(lambda its: its.rope_theta, "rope_theta", "rope_theta"),
+    Parameter(lambda its: its.context, "max_seq_len", "max_position_embeddings"),
+    Parameter(lambda its: its.norm_eps, "norm_eps", "rms_norm_eps"),
+    Parameter(lambda its: its.vocab_size, "vocab_size", "vocab_size"),
+)
+"""Every parameter of a model. ``meta_adapter.yaml`` and ``config.json`` are written from this
+table, and compared with ``params.json`` by it.
+
+``max_batch_size`` is none: it sizes the cache of one run.
+"""
 
 
 def parse_params(data: bytes, where: str) -> MetaParams:
@@ -148,6 +199,7 @@ class _LlamaFields(BaseModel):
     vocab_size: _Size
     rms_norm_eps: float = Field(default=1e-06, gt=0)
     rope_theta: float = Field(default=10000.0, gt=0)
+    max_position_embeddings: _Size = MAX_SEQ_LEN
     rope_scaling: Any = None
     rope_parameters: Any = None
     hidden_act: str = "silu"
@@ -156,13 +208,8 @@ class _LlamaFields(BaseModel):
     tie_word_embeddings: bool = False
 
 
-_THEIR_NAMES = {
-    "dim": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
-    "n_kv_heads": "num_key_value_heads",
-    "norm_eps": "rms_norm_eps",
-    "ffn_dim_multiplier": "intermediate_size",
+_THEIR_NAMES = {row.meta: row.llama for row in PARAMETERS if row.meta and row.llama} | {
+    "ffn_dim_multiplier": "intermediate_size"
 }
 """Meta's name of a parameter → transformers', for errors."""
 
@@ -219,6 +266,7 @@ def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
             norm_eps=fields.rms_norm_eps,
             n_future_tokens=1,
             rope_theta=fields.rope_theta,
+            max_seq_len=fields.max_position_embeddings,
         )
     except ValidationError as error:
         field, message = first_error(error)
@@ -254,15 +302,7 @@ def llama_config(
             ``n_future_tokens`` in it.
     """
     decided: Document = {
-        "hidden_size": params.dim,
-        "intermediate_size": params.intermediate_size,
-        "num_hidden_layers": params.n_layers,
-        "num_attention_heads": params.n_heads,
-        "num_key_value_heads": params.kv_heads,
-        "head_dim": params.head_dim,
-        "vocab_size": params.vocab_size,
-        "rms_norm_eps": params.norm_eps,
-        "rope_theta": params.rope_theta,
+        **{row.llama: row.value(params) for row in PARAMETERS if row.llama},
         "tie_word_embeddings": tied,
         "torch_dtype": dtype,
     }
@@ -272,18 +312,18 @@ def llama_config(
             "head_dim": params.dim // params.n_heads,
             "rms_norm_eps": 1e-06,
             "rope_theta": 10000.0,
+            "max_position_embeddings": MAX_SEQ_LEN,
             "tie_word_embeddings": False,
+            "n_future_tokens": 1,
         }
         said = {k: v for k, v in decided.items() if k in upstream or v != implied.get(k)}
         return {**upstream, **said, **({"dtype": dtype} if "dtype" in upstream else {})}
     return {
         "model_type": "llama",
         **decided,
-        "max_position_embeddings": MAX_POSITION_EMBEDDINGS,
         "hidden_act": "silu",
         "bos_token_id": 1,
         "eos_token_id": 2,
-        "n_future_tokens": params.n_future_tokens,
     }
 
 

@@ -107,6 +107,8 @@ class RemoteRepository:
 def wanted_files(spec: ModelSpec | DatasetSpec, names: Iterable[str]) -> tuple[str, ...]:
     """The upstream files of a spec among those that the repository has; paths inside it.
 
+    Extras that it does not have are left out.
+
     Raises:
         ValueError: naming a file, or shards, that it does not have, or a file of two splits.
     """
@@ -118,7 +120,7 @@ def wanted_files(spec: ModelSpec | DatasetSpec, names: Iterable[str]) -> tuple[s
     missing = [path for path in spec.files.all() if path not in names]
     if missing:
         raise ValueError(f"has no file {missing[0]}")
-    return spec.files.all()
+    return (*spec.files.all(), *(path for path in spec.files.extras if path in names))
 
 
 def head_of(endpoint: Endpoint, repository: Repository) -> str:

@@ -49,16 +49,60 @@ ROPE_THETA = 10000.0
 
 SHARDS = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
 
+SPECIAL_TOKENS: Mapping[str, Any] = {
+    name: {
+        "content": content,
+        "lstrip": False,
+        "normalized": True,
+        "rstrip": False,
+        "single_word": False,
+    }
+    for name, content in (("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>"))
+}
+
+EXTRAS: Mapping[str, Mapping[str, Any]] = {
+    "generation_config.json": {
+        "_from_model_config": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "transformers_version": "4.31.0",
+    },
+    "special_tokens_map.json": SPECIAL_TOKENS,
+    "tokenizer_config.json": {
+        "add_bos_token": True,
+        "add_eos_token": False,
+        **{name: {"__type": "AddedToken", **token} for name, token in SPECIAL_TOKENS.items()},
+        "model_max_length": 4096,
+        "pad_token": None,
+        "sp_model_kwargs": {},
+        "tokenizer_class": "LlamaTokenizer",
+    },
+}
+"""The small JSON files beside the checkpoint; the keys are transformers'. There is no
+``tokenizer.json``."""
+
+README = """\
+---
+license: apache-2.0
+---
+
+A sample with generated weights, in the format of princeton-nlp/Sheared-LLaMA-2.7B.
+"""
+
 INDEX = "pytorch_model.bin.index.json"
 
 
 def build(folder: Path) -> None:
-    """Write the repository's five files below ``folder``: 266 MB in all.
+    """Write the repository's nine files below ``folder``: 266 MB in all.
 
     Holds one tensor in memory at a time, the largest 32,000 by 640 float32.
     """
     write_model(folder, CONFIG)
     shutil.copyfile(MODEL_PATH, folder / "tokenizer.model")
+    for name, document in EXTRAS.items():
+        (folder / name).write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    (folder / "README.md").write_text(README, "utf-8")
 
 
 def write_model(folder: Path, config: Mapping[str, Any]) -> None:
@@ -99,4 +143,4 @@ def assign_shards(config: Mapping[str, Any]) -> dict[str, str]:
     return {key: SHARDS[place >= cut] for place, key in enumerate(keys)}
 
 
-REPOSITORY = SampleRepository("model", "princeton-nlp/Sheared-LLaMA-2.7B", 1, build)
+REPOSITORY = SampleRepository("model", "princeton-nlp/Sheared-LLaMA-2.7B", 2, build)

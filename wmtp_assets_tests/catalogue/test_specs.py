@@ -495,6 +495,7 @@ def test_every_wrong_field_is_named(write: Write) -> None:
         ("meta_llama_mtp", "files.tokenizer"),
         ("ref_sheared_llama", "files.config"),
         ("ref_sheared_llama", "files.shards.1"),
+        ("ref_sheared_llama", "files.extras.0"),
         ("humaneval", "splits.test.files.0"),
         ("codecontests", "splits.train.files.0"),
     ],
@@ -514,6 +515,7 @@ def test_unsafe_file_name(write: Write, name: str, field: str, unsafe: str) -> N
         ("meta_llama_mtp", {"files.params": "Tokenizer.Model"}),
         ("ref_sheared_llama", {"files.shards": ["a.bin", "a.bin"]}),
         ("ref_sheared_llama", {"files.shards": ["a.bin", "Config.json"]}),
+        ("ref_sheared_llama", {"files.extras": ["a.json", "Tokenizer.model"]}),
         (
             "humaneval",
             {"splits.train": {"files": ["openai_humaneval/test-00000-of-00001.parquet"]}},

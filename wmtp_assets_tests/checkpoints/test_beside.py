@@ -11,15 +11,18 @@ import pytest
 import torch
 import yaml
 
+from wmtp_assets.base.settings import Settings
 from wmtp_assets.checkpoints.beside import (
     adapter_document,
     checkpoint_dtype,
+    files_of,
     params_bytes,
     yaml_bytes,
 )
 from wmtp_assets.checkpoints.families import META
-from wmtp_assets.checkpoints.params import llama_config, parse_params
+from wmtp_assets.checkpoints.params import PARAMETERS, llama_config, parse_params
 from wmtp_assets.checkpoints.safetensors_file import read_header
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, RAW, SAFETENSORS, TOKENIZER
@@ -43,18 +46,31 @@ TRAINING_PARAMS = {
 ADAPTER = {
     "model_name": "tiny-model",
     "n_future_tokens": 3,
+    "dim": 32,
     "hidden_size": 32,
+    "num_layers": 7,
+    "n_layers": 7,
     "num_hidden_layers": 7,
+    "n_heads": 4,
     "num_attention_heads": 4,
+    "n_kv_heads": 2,
     "num_key_value_heads": 2,
+    "head_dim": 8,
     "intermediate_size": 88,
+    "multiple_of": 8,
+    "ffn_dim_multiplier": 1.0,
     "rope_theta": 10000.0,
+    "max_seq_len": 2048,
     "max_position_embeddings": 2048,
+    "norm_eps": 1e-05,
     "rms_norm_eps": 1e-05,
     "vocab_size": 48,
     "cache": {"freqs_cis": True, "causal_mask": True},
     "dtype": "float16",
 }
+
+PLAN = {"dim", "num_layers", "n_future_tokens", "intermediate_size", "rope_theta", "dtype"}
+"""The keys of meta_adapter.yaml in the preparation plan."""
 
 METADATA = {
     "model_name",
@@ -92,10 +108,21 @@ def read(store: Store, key: str, name: str) -> bytes:
 # -- documents -----------------------------------------------------------------------------------
 
 
-def test_adapter_has_exactly_the_training_codes_keys() -> None:
-    """It is the one place the training code takes parameters from; each value from params.json."""
+def test_adapter_has_every_parameter_under_every_name() -> None:
+    """It is the one place parameters are taken from: by the training code, and by readers that
+    follow the plan or params.json; each value from params.json."""
+    assert ADAPTER.keys() >= PLAN
+    assert ADAPTER.keys() >= tiny.PARAMS.keys()
     assert adapter_document("tiny-model", tiny.params(), "float16") == ADAPTER
     assert adapter_document("x", tiny.params(n_kv_heads=None), "x")["num_key_value_heads"] == 4
+
+
+def test_context_is_that_of_params() -> None:
+    """An adapter that says 2048 where config.json says 4096 makes a trainer cut rows."""
+    params = tiny.params(max_seq_len=4096)
+    adapter = adapter_document("x", params, "float16")
+    assert (adapter["max_seq_len"], adapter["max_position_embeddings"]) == (4096, 4096)
+    assert llama_config(params, "float16", False, None)["max_position_embeddings"] == 4096
 
 
 def test_yaml_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -179,6 +206,31 @@ def test_files_agree_with_the_checkpoint(store: Store, key: str, tied: bool) -> 
     assert adapter == adapter_document(name, params, "float16")
     config = json.loads(read(store, key, "configs/config.json"))
     assert config == llama_config(params, "float16", tied, None)
+
+
+def test_each_parameter_is_one_value_in_all_files(good_root: Path) -> None:
+    """For each model of the sample, and each name in each file; config.json of the reference model
+    leaves rope_theta to transformers' default."""
+    store = Store(Settings("sample", good_root), load_catalogue())
+    for artifact in (artifact for artifact in store.catalogue if artifact.dtype is not None):
+        files = files_of(artifact)
+        params = json.loads(store.read(artifact, files.params))
+        config = json.loads(store.read(artifact, files.config))
+        adapter = yaml.safe_load(store.read(artifact, files.adapter))
+        metadata = store.manifest(artifact).document
+        labels = read_header(store.path(artifact, files.checkpoint)).metadata
+        for row in PARAMETERS:
+            said = [adapter[name] for name in row.names]
+            said += [
+                file[name]
+                for file, name in ((params, row.meta), (config, row.llama))
+                if name in file
+            ]
+            assert said == said[:1] * len(said), (artifact.key, row)
+        dtypes = (adapter["dtype"], config["torch_dtype"], metadata["dtype"], labels["dtype"])
+        assert {*dtypes} == {artifact.dtype}
+        names = (adapter["model_name"], metadata["model_name"], labels["model_name"])
+        assert {*names} == {artifact.spec.folder}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -423,7 +423,7 @@ def test_model_is_converted_whole(tmp_path: Path, source: torch.dtype, target: D
 def test_file_is_what_save_file_writes(store: Store) -> None:
     """Other tools compare checkpoints byte for byte with what the library makes."""
     path = tiny.checkpoint_path(store, SAFETENSORS)
-    metadata = {"model_name": "tiny-model", "format": "pt"}
+    metadata = {"model_name": "tiny-model", "format": "pt", "dtype": "float16"}
     assert path.read_bytes() == tiny.save_file_bytes(load_file(path), metadata)
 
 

@@ -42,6 +42,7 @@ def test_upstreams_model_is_described() -> None:
         "norm_eps": 1e-05,
         "n_future_tokens": 1,
         "rope_theta": 10000.0,
+        "max_seq_len": 4096,
     }
     assert params.intermediate_size == 6912
     assert params.head_dim == 128
@@ -78,6 +79,7 @@ configs = st.fixed_dictionaries(
         "vocab_size": st.integers(1, 200_000),
         "rms_norm_eps": st.sampled_from([1e-06, 1e-05]),
         "rope_theta": st.sampled_from([10000.0, 500000.0, 1]),
+        "max_position_embeddings": st.sampled_from([2048, 4096]),
         "torch_dtype": st.sampled_from(["float16", "float32"]),
     }
 )
@@ -95,7 +97,16 @@ def test_round_trip(config: dict[str, Any], dtype: str, tied: bool) -> None:
     assert llama_params(again, "config.json") == params
 
 
-@pytest.mark.parametrize("name", ["num_key_value_heads", "rope_theta", "rms_norm_eps", "head_dim"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "num_key_value_heads",
+        "rope_theta",
+        "rms_norm_eps",
+        "head_dim",
+        "max_position_embeddings",
+    ],
+)
 def test_defaults_are_transformers(name: str) -> None:
     """Old configs leave fields out, or say null: what transformers takes then is taken here."""
     short = {key: value for key, value in tiny.CONFIG.items() if key != name}
@@ -105,6 +116,7 @@ def test_defaults_are_transformers(name: str) -> None:
         "rope_theta": (params.rope_theta, 10000.0),
         "rms_norm_eps": (params.norm_eps, 1e-06),
         "head_dim": (params.head_dim, 8),
+        "max_position_embeddings": (params.context, 2048),
     }
     assert expected[name][0] == expected[name][1]
     transformers = pytest.importorskip("transformers")
@@ -114,6 +126,7 @@ def test_defaults_are_transformers(name: str) -> None:
         params.norm_eps,
         params.head_dim,
     )
+    assert theirs.max_position_embeddings == params.context
     assert llama_config(params, "float32", False, short) == short, "what is left out stays so"
     if name in ("num_key_value_heads", "head_dim"):
         assert llama_params(short | {name: None}, "config.json") == params

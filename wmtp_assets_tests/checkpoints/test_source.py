@@ -90,7 +90,7 @@ def test_shards_become_one_file(made: Store) -> None:
     expected = {name: tensor.half() for name, tensor in KEPT.items()}
     path = tiny.checkpoint_path(made, SAFETENSORS)
     tiny.assert_same_bits(load_file(path), expected)
-    metadata = {"format": "pt", "model_name": "tiny-model"}
+    metadata = {"dtype": "float16", "format": "pt", "model_name": "tiny-model"}
     assert path.read_bytes() == tiny.save_file_bytes(expected, metadata)
     assert document["conversion"] == {
         "from_dtype": ["float32"],

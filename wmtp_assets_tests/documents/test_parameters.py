@@ -154,3 +154,12 @@ def test_sample_holds_every_model(good_root: Path) -> None:
     store = Store(Settings("sample", good_root), load_catalogue())
     checkpoints = [artifact.key for artifact in store.catalogue if artifact.dtype is not None]
     assert len(models(store)) == len(checkpoints) == 6
+    owner = "meta-llama-mtp"  # micro-ref has the tokenizer of its parent, which has it from there
+    assert {name: found["tokenizer_shared_with"] for name, found in models(store).items()} == {
+        owner: None,
+        f"{owner}-bf16": None,
+        "ref-sheared-llama-2.7b": owner,
+        "starling-rm-7b": owner,
+        "micro-mtp": owner,
+        "micro-ref": owner,
+    }

@@ -124,6 +124,27 @@ def test_hub_source_downloads_from_hf_endpoint(hub: Path, endpoint: str, hub_sto
     assert endpoint not in hub_store.manifest_path(raw).read_text()
 
 
+def test_extras_that_a_hub_lacks_are_no_error(
+    tmp_path: Path, hub_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come with the checkpoint where upstream has them, and whenever upstream gets them."""
+    spec = SPECS["ref_sheared_llama"]
+    assert isinstance(spec, ModelSpec)
+    upstream = tmp_path / "hub/models" / spec.repository.id
+    raw = hub_store.catalogue["ref_sheared_llama_raw"]
+    names = [*spec.files.all()]
+    for name in ("README.md", "generation_config.json"):
+        names.append(name)
+        write_files(upstream, {**{name: name.encode() for name in names}, "LICENSE": b"x"})
+        with serve(tmp_path / "hub") as url:
+            monkeypatch.setenv("HF_ENDPOINT", url)
+            make(hub_store, raw.key)
+        assert hub_store.manifest(raw).document["source"]["files"].keys() == {*names}
+        assert {name: hub_store.read(raw, f"raw/{name}").decode() for name in names} == {
+            name: name for name in names
+        }
+
+
 def test_progress_and_plan_are_said(endpoint: str, hub_store: Store) -> None:
     """60 GB take hours: the log says what comes, from which commit, and how far it is."""
     said: list[str] = []
@@ -366,6 +387,18 @@ def test_wanted_files() -> None:
     assert wanted_files(SPECS["codecontests"], (n for n in sorted(UPSTREAM))) == tuple(UPSTREAM)
     with pytest.raises(ValueError, match=r"^has no file 7B_1T_4/params.json$"):
         wanted_files(model, files[::2])
+
+
+def test_extras_are_taken_where_they_are() -> None:
+    """The plan asks for the whole of a small repository; which small files it has changes."""
+    spec = SPECS["ref_sheared_llama"]
+    assert isinstance(spec, ModelSpec)
+    files = spec.files.all()
+    assert wanted_files(spec, files) == files
+    assert wanted_files(spec, ["README.md", "LICENSE", *files]) == (*files, "README.md")
+    assert wanted_files(spec, [*spec.files.extras, *files]) == (*files, *spec.files.extras)
+    with pytest.raises(ValueError, match=r"^has no file config.json$"):
+        wanted_files(spec, [*spec.files.extras, *(name for name in files if "config" not in name)])
 
 
 # -- gates, networks, disks ------------------------------------------------------------------------

@@ -392,7 +392,8 @@ def test_facts_of_a_shared_tokenizer_are_its_owners() -> None:
     for spec in (MODEL, REFERENCE, REWARD):
         assert CATALOGUE.tokenizer(spec) == own
     assert CATALOGUE.shared_tokenizer(MODEL) is None
-    for spec in (REFERENCE, REWARD, MICRO):
+    micro_reference = spec_of("micro_ref", MicroSpec)  # its parent has it from the owner
+    for spec in (REFERENCE, REWARD, MICRO, micro_reference):
         assert CATALOGUE.shared_tokenizer(spec) == CATALOGUE["meta_llama_mtp_tokenizer"]
 
 

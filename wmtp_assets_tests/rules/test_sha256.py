@@ -149,9 +149,13 @@ def small_files() -> list[tuple[str, str]]:
     return [
         ("meta_llama_mtp_raw", "raw/7B_1T_4/params.json"),
         ("meta_llama_mtp_raw", "raw/tokenizer.model"),
+        ("ref_sheared_llama_raw", "raw/README.md"),
         ("ref_sheared_llama_raw", "raw/config.json"),
+        ("ref_sheared_llama_raw", "raw/generation_config.json"),
         ("ref_sheared_llama_raw", "raw/pytorch_model.bin.index.json"),
+        ("ref_sheared_llama_raw", "raw/special_tokens_map.json"),
         ("ref_sheared_llama_raw", "raw/tokenizer.model"),
+        ("ref_sheared_llama_raw", "raw/tokenizer_config.json"),
         ("starling_rm_raw", "raw/config.json"),
         *((f"{key}_raw", "raw.pieces.json") for key in models),
         *((f"{key}_safetensors", "pieces.json") for key in models),

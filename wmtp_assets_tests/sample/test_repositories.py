@@ -194,11 +194,15 @@ def test_sheared_has_upstreams_files(sheared: Path) -> None:
     """Specs name upstream's paths; a sample with other paths would test nothing."""
     files = {path.relative_to(sheared).as_posix() for path in sheared.rglob("*") if path.is_file()}
     assert files == {
+        "README.md",
         "config.json",
+        "generation_config.json",
         "pytorch_model-00001-of-00002.bin",
         "pytorch_model-00002-of-00002.bin",
         "pytorch_model.bin.index.json",
+        "special_tokens_map.json",
         "tokenizer.model",
+        "tokenizer_config.json",
     }
 
 

@@ -45,6 +45,10 @@ from wmtp_assets.rules.findings import (
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document
 
+TOKEN_IDS = {"bos_token_id": "bos_id", "eos_token_id": "eos_id"}
+"""Key of ``config.json`` → of ``tokenizer_config.json``. The pad is not among them: transformers'
+``pad_token_id`` is a choice of upstream's, and the tokenizers have no pad."""
+
 ModelSubject = Subject[ModelSpec | MicroSpec]
 
 
@@ -57,17 +61,24 @@ def _family(subject: ModelSubject) -> Family:
 
 
 def check_dtype(subject: ModelSubject, report: Report) -> None:
-    """Every tensor has the artifact's dtype, and every label says so."""
+    """Every tensor has the artifact's dtype, and every label says so.
+
+    The label in the file itself is compared with its tensors.
+    """
     declared, files = subject.artifact.dtype, files_of(subject.artifact)
-    dtypes = {
-        entry.name: DTYPE_NAMES.get(entry.dtype, entry.dtype)
-        for entry in _header(subject, report).entries
-    }
+    header = _header(subject, report)
+    dtypes = {entry.name: DTYPE_NAMES.get(entry.dtype, entry.dtype) for entry in header.entries}
     for name, dtype in dtypes.items():
         report.require(
             subject.file(files.checkpoint), expected=declared, found=dtype, place=f"tensor {name}"
         )
     report.note(declared=declared, tensors_by_dtype=dict(Counter(dtypes.values())))
+    report.require(
+        subject.file(files.checkpoint),
+        expected=checkpoint_dtype({entry.dtype for entry in header.entries}),
+        found=header.metadata.get("dtype"),
+        place="__metadata__.dtype",
+    )
     for file, label, field in (
         (subject.artifact.manifest, subject.manifest.document, "dtype"),
         (files.config, read_document(subject, report, files.config), "torch_dtype"),
@@ -192,6 +203,12 @@ def check_tokenizer(subject: Subject[ModelSpec], report: Report) -> None:
         place="vocabulary",
     )
     report.require(
+        subject.file(subject.artifact.manifest),
+        expected=facts["vocab_size"],
+        found=subject.stated("vocab_size"),
+        place="vocab_size",
+    )
+    report.require(
         subject.file("tokenizer_config.json"),
         expected=facts,
         found=read_document(subject, report, "tokenizer_config.json"),
@@ -241,7 +258,8 @@ def _check_tokenizer(
 
 def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
     """The tokenizer beside the checkpoint is the one it was made with, its vocabulary has as many
-    pieces as the embedding has rows, and a shared one is identical with the other model's."""
+    pieces as the embedding has rows and the ids that ``config.json`` says, and a shared one is
+    identical with the other model's."""
     files, family = files_of(subject.artifact), _family(subject)
     shape = _header(subject, report).shapes.get(family.embedding)
     rows = shape[0] if shape else None
@@ -264,6 +282,12 @@ def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
             found=f"{rows} rows",
             place=f"tensor {family.embedding}",
         )
+    config = read_document(subject, report, files.config)
+    for label, fact in TOKEN_IDS.items():
+        if label in config:
+            report.require(
+                subject.file(files.config), expected=facts[fact], found=config[label], place=label
+            )
     if is_own:
         report.require(
             subject.file(TOKENIZER_CONFIG),

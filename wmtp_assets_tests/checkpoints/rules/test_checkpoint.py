@@ -57,7 +57,7 @@ NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece
 CHECKPOINTS: tuple[str, ...] = ("safetensors", "micro")
 WIDTH = {"safetensors": 640, "micro": 512}
 EMBEDDING = "tensor tok_embeddings.weight"
-TYPE = "torch_dtype"
+TYPE, LABEL = "torch_dtype", "__metadata__.dtype"
 RAW_PARAMS, RAW_CONFIG = "raw/7B_1T_4/params.json", "raw/config.json"
 STATED = {rule.name: rule.statement[:-1] for rule in all_rules() if "tokenizer" in kinds_of(rule)}
 STATEMENT = {
@@ -93,6 +93,13 @@ def set_every_dtype(dtype: str) -> Callable[[dict[str, Any]], None]:
         for name, entry in header.items():
             if name != "__metadata__":
                 entry["dtype"] = dtype
+
+    return change
+
+
+def label(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        edit(header["__metadata__"], changes)
 
     return change
 
@@ -136,7 +143,7 @@ DTYPE = [
         EMBEDDING,
         "float16",
         "float32",
-        findings=38,
+        findings=39,
     ),
     Case(
         "all tensors are float32, the labels say bfloat16",
@@ -147,7 +154,7 @@ DTYPE = [
         EMBEDDING,
         "bfloat16",
         "float32",
-        findings=57,
+        findings=58,
         key="meta_llama_mtp_bf16",
     ),
     Case(
@@ -159,7 +166,7 @@ DTYPE = [
         EMBEDDING,
         "bfloat16",
         "float16",
-        findings=57,
+        findings=58,
         key="meta_llama_mtp_bf16",
     ),
     *(
@@ -194,7 +201,30 @@ DTYPE = [
         "tensor model.norm.weight",
         "float16",
         "bfloat16",
+        findings=2,
         key="micro_ref",
+    ),
+    Case(
+        "the label in the file says nothing of the dtype",
+        "dtype",
+        "micro",
+        edit_header(label(dtype=...)),
+        CHECKPOINT,
+        LABEL,
+        "float16",
+        "None",
+        key="micro_ref",
+    ),
+    Case(
+        "the label in the file is the model's, not the variant's",
+        "dtype",
+        "safetensors",
+        edit_header(label(dtype="float16")),
+        VARIANT_FILES.checkpoint,
+        LABEL,
+        "bfloat16",
+        "float16",
+        key="meta_llama_mtp_bf16",
     ),
 ]
 for _kind in CHECKPOINTS:
@@ -208,6 +238,28 @@ for _kind in CHECKPOINTS:
             "tensor norm.weight",
             "float16",
             "bfloat16",
+            findings=2,
+        ),
+        Case(
+            "the label in the file says float16, one tensor is bfloat16",
+            "dtype",
+            _kind,
+            edit_header(set_dtype("norm.weight", "BF16")),
+            CHECKPOINT,
+            LABEL,
+            "mixed",
+            "float16",
+            findings=2,
+        ),
+        Case(
+            "the label in the file",
+            "dtype",
+            _kind,
+            edit_header(label(dtype="float32")),
+            CHECKPOINT,
+            LABEL,
+            "float16",
+            "float32",
         ),
         Case(
             "one tensor is of integers",
@@ -218,6 +270,7 @@ for _kind in CHECKPOINTS:
             "tensor norm.weight",
             "float16",
             "I16",
+            findings=2,
         ),
         Case(
             "config.json's label",
@@ -298,7 +351,7 @@ for _kind in CHECKPOINTS:
             "norm_eps",
             "1e-05",
             "1e-06",
-            findings=3,
+            findings=4,
         ),
         parameters(
             "params.json, a key that the training code would be given too",
@@ -640,6 +693,36 @@ PARAMETERS = [
         key="starling_rm_safetensors",
     ),
     parameters(
+        "meta_adapter.yaml has the default of a context that config.json says otherwise",
+        "safetensors",
+        edit_yaml(ADAPTER, max_position_embeddings=2048),
+        ADAPTER,
+        "max_position_embeddings",
+        "4096",
+        "2048",
+        key="ref_sheared_llama_safetensors",
+    ),
+    parameters(
+        "config.json has another context than params.json",
+        "micro",
+        edit_json(CONFIG, max_position_embeddings=2048),
+        CONFIG,
+        "max_position_embeddings",
+        "4096",
+        "2048",
+        findings=2,  # and the copy beside the checkpoint
+        key="micro_ref",
+    ),
+    parameters(
+        "meta_adapter.yaml, two names of one parameter",
+        "micro",
+        edit_yaml(ADAPTER, num_layers=3),
+        ADAPTER,
+        "num_layers",
+        "4",
+        "3",
+    ),
+    parameters(
         "meta_adapter.yaml of a variant",
         "safetensors",
         edit_yaml("meta_adapter.yaml", hidden_size=4096),
@@ -884,6 +967,55 @@ TOKENIZERS = [
             ("model_type", "bpe", "sentencepiece", "bpe"),
             ("added_tokens", [], "nothing", r"\[\]"),
         )
+    ),
+    Case(
+        "metadata.json, another number of pieces",
+        "tokenizer",
+        "tokenizer",
+        edit_manifest(vocab_size=32016),
+        "metadata.json",
+        "vocab_size",
+        "32000",
+        "32016",
+    ),
+    *(
+        Case(
+            f"config.json, another {name}",
+            "tokenizer",
+            kind,
+            edit_json(CONFIG, **{name: 0}),
+            CONFIG,
+            name,
+            expected,
+            "0",
+            key=key,
+        )
+        for kind, key, name, expected in (
+            ("safetensors", "meta_llama_mtp_safetensors", "bos_token_id", "1"),
+            ("micro", "micro_ref", "eos_token_id", "2"),
+        )
+    ),
+    Case(
+        "metadata.json names the parent, which has the tokenizer from the owner",
+        "tokenizer",
+        "micro",
+        edit_manifest(tokenizer_shared_with="ref-sheared-llama-2.7b"),
+        "metadata.json",
+        "tokenizer_shared_with",
+        "meta-llama-mtp",
+        "ref-sheared-llama-2.7b",
+        key="micro_ref",
+    ),
+    Case(
+        "the owner's tokenizer was made anew with other pieces",
+        "tokenizer",
+        "micro",
+        elsewhere("meta_llama_mtp_tokenizer", swapped("tokenizer.model")),
+        TOKENIZER,
+        "",
+        f"{SHA256}, as meta_llama_mtp_tokenizer",
+        f"SHA-256 {MODEL_SHA256}",
+        key="micro_ref",
     ),
     Case(
         "tokenizer_config.json is cut off",
@@ -1268,7 +1400,7 @@ MICRO_SIZE = [
         CHECKPOINT,
         "",
         "under 49000000 bytes",
-        "49820504 bytes",
+        "49820520 bytes",
     ),
 ]
 
@@ -1299,7 +1431,7 @@ def test_damage_is_found(store: Store, case: Case) -> None:
 
 def test_the_largest_allowed_size_is_not_reached(store: Store) -> None:
     """'Smaller than': a byte less than the bound is good."""
-    size = 49_820_504
+    size = 49_820_520
     bounded = respec(store, "micro_mtp", max_bytes=size + 1)
     assert apply(bounded, bounded.catalogue["micro_mtp"], "micro_size").findings == []
     bounded = respec(store, "micro_mtp", max_bytes=size)
