@@ -40,6 +40,7 @@ KIND = Kind[MicroSpec](
     words="A micro model: checkpoint, configs and the parent's tokenizer.",
     tags=("pytorch", "safetensors"),
     item="Micro models",
+    version=2,
     fields=("folder", "parent", "dtype", "shape", "target_device", "status"),
     size=lambda artifact, raw: artifact.spec.max_bytes,
     is_bound=True,

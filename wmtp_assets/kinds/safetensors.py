@@ -69,6 +69,7 @@ KIND = Kind[ModelSpec](
     words="The checkpoint as one safetensors file, with configs derived from it.",
     tags=("pytorch", "safetensors"),
     item="Conversions",
+    version=2,
     fields=("folder", "family", "dtype", "files", "target_device", "status"),
     # upstream's checkpoints are float32
     size=lambda artifact, raw: raw * ITEM_SIZE[DTYPE_CODES[artifact.dtype or "float32"]] / 4,
