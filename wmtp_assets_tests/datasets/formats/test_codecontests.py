@@ -443,6 +443,7 @@ def test_split_of_which_nothing_is_kept_has_all_its_files(bare_store: Store) -> 
     assert pq.read_table(processed_path(bare_store, "index/test.parquet")).num_rows == 0
     index = json.loads(processed_path(bare_store, "processed/test_metadata.json").read_bytes())
     assert index["problem_index_map"] == {}
+    assert index["stats"].pop("difficulty_dist") == {}
     assert set(index["stats"].values()) == {0}
 
 
