@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, Generic, TypeVar
 
 from wmtp_assets.base.errors import SpecError
@@ -28,6 +29,19 @@ VALUE_HEAD = "safetensors/value_head.safetensors"
 
 INTERNAL = ".wmtp"
 """Staging, locks, previous generations, verification times and the sample hub's files."""
+
+_TOOL_FILES = ("model.sig", "*.sigstore", ".DS_Store")
+
+
+def is_of_a_tool(path: str) -> bool:
+    """Whether a file is one that known tools put beside a model or dataset: a signature of
+    model-signing or sigstore, what the hub's client knows of a folder that it downloaded to
+    (``.cache/huggingface/``), and how macOS shows a folder (``.DS_Store``)."""
+    folder, _, name = f"/{path}".rpartition("/")
+    return "/.cache/huggingface/" in f"{folder}/" or any(
+        fnmatchcase(name, pattern) for pattern in _TOOL_FILES
+    )
+
 
 S = TypeVar("S", bound=Spec, covariant=True)
 
@@ -102,6 +116,11 @@ class Artifact(Generic[S]):
             or path.split("/", 1)[0] in self.owns
             or path in (self.manifest, self.pieces)
         )
+
+    def is_guest(self, path: str) -> bool:
+        """Whether ``path``, relative to ``base``, may lie among its files though it is none of
+        them: what training puts there, or a known tool."""
+        return path in self.guests or is_of_a_tool(path)
 
     def is_carried_over(self, path: str) -> bool:
         """Whether a commit keeps the file at ``path``, relative to ``base``, as it is."""

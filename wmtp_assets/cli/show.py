@@ -46,6 +46,7 @@ def _print(details: Details) -> None:
         "source": _source(details.source) if details.source else "",
         **{key: _text(value) for key, value in details.facts.items() if key != "splits"},
         **{f"split {name}": _counts(said) for name, said in splits.items()},
+        "guests": ", ".join(details.guests),
         "upstream": _states(details.upstream),
         "downstream": _states(details.downstream),
     }

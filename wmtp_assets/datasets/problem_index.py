@@ -3,17 +3,19 @@
 As the training code reads it::
 
     {"problem_index_map": {problem_id: {
-         "difficulty": …,
+         "difficulty": …,                                               a number; 0: unknown
          "correct_indices": […], "incorrect_indices": […],              rows of the JSONL, from 0
          "correct_token_lengths": […], "incorrect_token_lengths": […]   tokens of output
      }, …},
      "stats": {"total", "correct", "incorrect", "n_problems", "n_valid_problems",
-               "total_possible_pairs"}}
+               "total_possible_pairs", "difficulty_dist"}}
 
-A problem is valid when it has correct and incorrect rows; each such two are a possible pair. Where
-upstream does not say what is correct, a problem has ``indices`` and ``token_lengths`` instead, and
-``stats`` only ``total`` and ``n_problems``. There is a problem a line, so that the file can be
-written and compared without holding it.
+``difficulty`` is upstream's number, by which training draws problems of a range;
+``difficulty_dist`` counts the rows of each. A problem is valid when it has correct and incorrect
+rows; each such two are a possible pair. Where upstream does not say what is correct, a problem has
+``indices`` and ``token_lengths`` instead, and ``stats`` only ``total``, ``n_problems`` and
+``difficulty_dist``. There is a problem a line, so that the file can be written and compared without
+holding it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+
+from wmtp_assets.datasets.records import encode
 
 
 def problem_index_file(split: str) -> str:
@@ -50,11 +54,12 @@ class ProblemIndex:
             if is_labelled
             else {"total": 0, "n_problems": 0}
         )
+        self._difficulties = Counter[int]()
 
     def add(
         self,
         problem_id: str,
-        difficulty: str,
+        difficulty: int,
         first: int,
         labels: Sequence[bool | None],
         tokens: Sequence[int],
@@ -62,6 +67,7 @@ class ProblemIndex:
         """The next problem.
 
         Args:
+            difficulty: upstream's number of it; 0: unknown.
             first: number of its first row; the others follow.
             labels: is_correct of each row.
             tokens: of the output of each row.
@@ -85,11 +91,14 @@ class ProblemIndex:
             entry["indices"] = list(range(first, first + len(labels)))
             entry["token_lengths"] = list(tokens)
         self._stats.update(total=len(labels), n_problems=1)
+        self._difficulties[difficulty] += len(labels)
         before, self._before = self._before, ","
-        line = json.dumps({problem_id: entry}, ensure_ascii=False)[1:-1]
+        line = encode({problem_id: entry})[1:-1]
         return f"{before}\n{line}".encode()
 
     def close(self) -> bytes:
         """The end."""
         before = "" if self._stats["n_problems"] else self._before
-        return f'{before}\n}},\n"stats": {json.dumps(self._stats)}}}\n'.encode()
+        rows = {str(number): self._difficulties[number] for number in sorted(self._difficulties)}
+        stats = json.dumps({**self._stats, "difficulty_dist": rows})
+        return f'{before}\n}},\n"stats": {stats}}}\n'.encode()

@@ -55,7 +55,7 @@ from wmtp_assets.storage.files import BLOCK, HashedFile
 from wmtp_assets.storage.manifest import Document, render
 from wmtp_assets.storage.store import Store
 
-VERSION = 1
+VERSION = 2
 """Of the conversion, apart from formats: raised when the same raw bytes become other files."""
 
 FORMAT = "alpaca"

@@ -41,8 +41,8 @@ class AlpacaRecord(Record):
     """What the record of every dataset has; each states what its fields mean.
 
     The record of a dataset that says which rows are right has ``is_correct`` too. Its metadata has
-    ``difficulty`` (lower case, ``unknown`` where upstream has none) and ``has_tests``, and where a
-    problem has several rows ``problem_id``.
+    ``difficulty`` (lower case, ``unknown`` where upstream has none), ``difficulty_number`` and
+    ``has_tests``, and where a problem has several rows ``problem_id``.
     """
 
     instruction: str
@@ -58,6 +58,9 @@ class ProblemMetadata(Record):
 
     source: str = Field(description="name of the dataset")
     difficulty: str = Field(description="lower case; 'unknown': upstream has none")
+    difficulty_number: int = Field(
+        default=0, description="upstream's number of it; 0: upstream has none"
+    )
     has_tests: bool
 
 
@@ -141,9 +144,19 @@ def render_line(record: Record) -> bytes:
     return render_row(record.model_dump())
 
 
+def encode(value: Any) -> str:
+    """JSON in one line, whoever splits lines: what is no ASCII stays as it is, but U+0085, U+2028
+    and U+2029 are escaped, at which ``str.splitlines`` ends a line and ``wc -l`` does not."""
+    text = _ENCODER.encode(value)
+    for character in "\x85\u2028\u2029":
+        if character in text:
+            text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
 def render_row(row: Mapping[str, Any]) -> bytes:
     """The fields of a record, in order, as :func:`render_line` writes them."""
-    return (_ENCODER.encode(row) + "\n").encode()
+    return f"{encode(row)}\n".encode()
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -164,10 +177,10 @@ class RowRenderer:
     def __call__(self, row: Mapping[str, Any]) -> bytes:
         values = [row[name] for name in self._shared]
         if values != self._values:
-            begin = _ENCODER.encode(dict(zip(self._shared, values, strict=True)))
+            begin = encode(dict(zip(self._shared, values, strict=True)))
             self._values, self._begin = values, f"{begin[:-1]}, ".encode()
         rest = {name: value for name, value in row.items() if name not in self._shared}
-        return self._begin + (_ENCODER.encode(rest)[1:] + "\n").encode()
+        return self._begin + f"{encode(rest)[1:]}\n".encode()
 
 
 SHARED = ("instruction", "input")

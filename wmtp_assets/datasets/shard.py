@@ -108,7 +108,8 @@ class ProblemRows:
 
     Attributes:
         row: of the problem upstream.
-        problem_id, difficulty: of the problem.
+        problem_id: of the problem.
+        difficulty: its number.
         first: number of its first row.
         labels: is_correct of each row; None where upstream does not say.
         tokens: of the output of each row.
@@ -116,7 +117,7 @@ class ProblemRows:
 
     row: int
     problem_id: str
-    difficulty: str
+    difficulty: int
     first: int
     labels: list[bool | None]
     tokens: list[int]
@@ -215,7 +216,7 @@ class _Part:
         found = ProblemRows(
             problem.row,
             problem.problem_id,
-            records[0].metadata.difficulty if records else "",
+            records[0].metadata.difficulty_number if records else 0,
             counts["rows"],
             [getattr(record, "is_correct", None) for record in records],
             [output for *_, output in tokens],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -24,6 +23,7 @@ from wmtp_assets.datasets.records import (
     PairRecord,
     Record,
     RowRenderer,
+    encode,
     format_of,
     is_labelled,
     schema_document,
@@ -133,7 +133,7 @@ def tests_lines(spec: DatasetSpec, shards: Iterable[Shard]) -> Iterator[bytes]:
                 yield before + b",\n"
             tests = problem.metadata.model_dump(include={*TEST_KINDS})
             entry = {problem.task_id: {"task_name": problem.task_id, **tests}}
-            before = json.dumps(entry, ensure_ascii=False)[1:-1].encode()
+            before = encode(entry)[1:-1].encode()
             if len(before) > MAX_EVALUATION:
                 raise InvalidInput(
                     f"{shard.path}: {problem.task_id} has {len(before)} bytes of tests; at most "

@@ -14,6 +14,7 @@ KIND = Kind[DatasetSpec](
     words="The view that training reads: prompt, response, is_correct.",
     tags=("json", "jsonl"),
     item="Datasets",
+    version=2,
     size=lambda artifact, raw: 2.5 * raw,  # of compressed parquet
     rows=Rows(pairs_file),
 )

@@ -14,6 +14,7 @@ KIND = Kind[DatasetSpec](
     words="The inputs and outputs that judge a solution, of every problem of a split.",
     tags=("json",),
     item="Datasets",
+    version=2,
     fields=("converter", "splits"),
     size=lambda artifact, raw: 1.5 * raw,  # of compressed parquet
 )

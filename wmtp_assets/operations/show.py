@@ -12,6 +12,7 @@ from wmtp_assets.operations.materialize import to_be_made
 from wmtp_assets.operations.status import FileStatus, Status, files_status, status_of
 from wmtp_assets.rules.apply import last_results, signature
 from wmtp_assets.rules.findings import stated
+from wmtp_assets.storage.files import names_below
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
@@ -47,6 +48,7 @@ class Details:
         status: as ``wmtp status`` has it.
         files: as ``wmtp status --files`` has them; empty where no manifest can be read.
         source: repository, page, revision and licence; empty: it has none.
+        guests: files in its folder that training or a known tool put there.
         facts: dtype, parameters, tensors, rows, splits, as far as it has such things.
         upstream, downstream: asset key → state.
         commands: what makes it, with what it is made from and is absent; verifies and repairs it.
@@ -58,6 +60,7 @@ class Details:
     owns: tuple[str, ...]
     status: Status
     files: list[FileStatus]
+    guests: list[str]
     source: dict[str, Any]
     facts: dict[str, Any]
     upstream: dict[str, str]
@@ -77,6 +80,7 @@ def details_of(store: Store, artifact: Artifact) -> Details:
         owns=(*artifact.owns, artifact.manifest) if artifact.owns else (),
         status=status_of(store, artifact),
         files=files_status(store, artifact) if manifest else [],
+        guests=_guests(store, artifact),
         source=_source(artifact, document),
         facts=_facts(artifact, document),
         upstream={key: status_of(store, store.catalogue[key]).state for key in artifact.upstream},
@@ -92,6 +96,14 @@ def details_of(store: Store, artifact: Artifact) -> Details:
             "repair": repair_command(artifact.key),
         },
     )
+
+
+def _guests(store: Store, artifact: Artifact) -> list[str]:
+    folder = store.folder(artifact)
+    names = (
+        path.relative_to(folder).as_posix() for path in names_below(folder, lambda error: None)
+    )
+    return sorted(filter(artifact.is_guest, names))
 
 
 def _source(artifact: Artifact, document: Document) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
+from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact, is_of_a_tool
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules.apply import ABSENT, apply_in_child, is_committed
 from wmtp_assets.rules.findings import Finding, Outcome, Problem, Report
@@ -116,7 +116,7 @@ def strays(store: Store) -> Verdict:
 
     for top in TOP_FOLDERS:
         for path in sorted(map(name, names_below(store.root / top, unreadable))):
-            if not any(
+            if not is_of_a_tool(path) and not any(
                 path.startswith(f"{item.base}/")
                 and item.is_owner(path.removeprefix(f"{item.base}/"))
                 for item in store.catalogue

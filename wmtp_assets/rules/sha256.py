@@ -17,6 +17,7 @@ from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.base.settings import read_workers
 from wmtp_assets.rules.findings import Report, Rule, Subject
+from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import Hasher, names_below, open_regular
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.pieces import Piece
@@ -174,8 +175,8 @@ def _check_no_other(subject: Subject, report: Report) -> None:
 
     names = sorted(path.relative_to(base).as_posix() for path in names_below(base, unreadable))
     for name in names:
-        is_known = name in subject.manifest.files or name in (artifact.manifest, *artifact.guests)
-        if artifact.is_owner(name) and not is_known:
+        is_known = name in subject.manifest.files or name == artifact.manifest
+        if artifact.is_owner(name) and not is_known and not artifact.is_guest(name):
             report.add(
                 subject.file(name),
                 expected="no such file: it is not in the manifest",
@@ -190,25 +191,27 @@ def _check_sums(subject: Subject, report: Report, there: Container[str]) -> None
     files = subject.manifest.files
     for sums in (name for name in files if Path(name).name == SUMS and name in there):
         folder = sums.removesuffix(SUMS)
-        expected = {
-            name.removeprefix(folder): record.sha256
+        beside = {
+            name: record
             for name, record in files.items()
             if name.startswith(folder) and name not in (sums, subject.artifact.pieces)
         }
-        canonical = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(expected.items()))
+        expected = {name.removeprefix(folder): record.sha256 for name, record in beside.items()}
+        canonical = manifest.sha256sums(beside, folder)
         path = report.reads(subject, sums)
         if files[sums].size > 2 * len(canonical) + MAX_SUMS:
             report.add(subject.file(sums), expected="a line per file", found="far more")
             continue
         data = path.read_bytes()
-        if data == canonical.encode():
+        by_name = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(expected.items()))
+        if data in (canonical, by_name.encode()):  # that of builder version 1
             continue
         lines = [line.partition("  ") for line in data.decode(errors="replace").split("\n")[:-1]]
         listed = {name: sha256 for sha256, _, name in lines}
         if listed == expected:
             report.add(
                 subject.file(sums),
-                expected="exactly what sha256sum prints, in the order of names",
+                expected="exactly what sha256sum prints, the largest first, then by name",
                 found="the same hashes written otherwise",
             )
         report.require(

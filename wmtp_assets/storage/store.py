@@ -117,17 +117,10 @@ class Staged:
     def write_sha256sums(self, prefix: str) -> None:
         """Write ``SHA256SUMS`` over the files staged below a folder.
 
-        The format is that of coreutils, so ``sha256sum -c SHA256SUMS`` works in there.
-
         Args:
             prefix: the folder with its slash; empty: all files.
         """
-        lines = [
-            f"{record.sha256}  {path.removeprefix(prefix)}\n"
-            for path, record in sorted(self.files.items())
-            if path.startswith(prefix)
-        ]
-        self.write(f"{prefix}SHA256SUMS", "".join(lines).encode())
+        self.write(f"{prefix}SHA256SUMS", manifest.sha256sums(self.files, prefix))
 
 
 class Store:
@@ -703,7 +696,7 @@ def _carry_over(
             if is_foreign:
                 raise
         else:
-            if not is_foreign:
+            if not is_foreign and not artifact.is_guest(str(path)):
                 say(f"kept {path}, which is no file of {artifact.key}; move it elsewhere")
 
 

@@ -32,7 +32,7 @@ def written(problems: Problems, *, is_labelled: bool) -> bytes:
     first = 0
     for name, rows in problems.items():
         labels = [label if is_labelled else None for label, _ in rows]
-        parts.append(index.add(name, "easy", first, labels, [tokens for _, tokens in rows]))
+        parts.append(index.add(name, 7, first, labels, [tokens for _, tokens in rows]))
         first += len(rows)
     return b"".join([*parts, index.close()])
 
@@ -45,7 +45,7 @@ def test_labelled_index_is_a_recount(problems: Problems) -> None:
     wanted: dict[str, Any] = {}
     row = 0
     for name, rows in problems.items():
-        entry = wanted[name] = {"difficulty": "easy"}
+        entry = wanted[name] = {"difficulty": 7}
         for key, label in (("correct", True), ("incorrect", False)):
             mine = [number for number, (found, _) in enumerate(rows) if found is label]
             entry[f"{key}_indices"] = [row + number for number in mine]
@@ -62,6 +62,7 @@ def test_labelled_index_is_a_recount(problems: Problems) -> None:
             "n_problems": len(problems),
             "n_valid_problems": sum(0 < right < size for right, size in counts),
             "total_possible_pairs": sum(right * (size - right) for right, size in counts),
+            "difficulty_dist": {"7": row} if problems else {},
         },
     }
     assert len(data.split(b"\n")) == len(problems) + 4
@@ -74,12 +75,16 @@ def test_index_without_labels_says_nothing_about_them(problems: Problems) -> Non
     row = 0
     for name, rows in problems.items():
         assert index["problem_index_map"][name] == {
-            "difficulty": "easy",
+            "difficulty": 7,
             "indices": [row + number for number in range(len(rows))],
             "token_lengths": [tokens for _, tokens in rows],
         }
         row += len(rows)
-    assert index["stats"] == {"total": row, "n_problems": len(problems)}
+    assert index["stats"] == {
+        "total": row,
+        "n_problems": len(problems),
+        "difficulty_dist": {"7": row} if problems else {},
+    }
 
 
 @pytest.mark.parametrize(("name", "split"), [("humaneval", "test"), ("mbpp", "validation")])
@@ -91,11 +96,15 @@ def test_index_of_datasets_without_labels(good_root: Path, name: str, split: str
     assert json.loads((folder / problem_index_file(split)).read_bytes()) == {
         "problem_index_map": {
             row["task_id"]: {
-                "difficulty": "unknown",
+                "difficulty": 0,
                 "indices": [number],
                 "token_lengths": [len(encode(row["output"]))],
             }
             for number, row in enumerate(rows)
         },
-        "stats": {"total": len(rows), "n_problems": len(rows)},
+        "stats": {
+            "total": len(rows),
+            "n_problems": len(rows),
+            "difficulty_dist": {"0": len(rows)},
+        },
     }

@@ -33,6 +33,7 @@ GOOD: dict[str, Any] = {
     "metadata": {
         "source": "humaneval",
         "difficulty": "unknown",
+        "difficulty_number": 0,
         "has_tests": True,
         "entry_point": "one",
         "test": "def check(candidate):\n    assert candidate() == 1\n",
@@ -96,6 +97,7 @@ CONTEST: dict[str, Any] = {
     "metadata": {
         "source": "codeforces",
         "difficulty": "a",
+        "difficulty_number": 7,
         "has_tests": True,
         "problem_id": "a_correct_b",
         "language": "python3",
@@ -232,7 +234,18 @@ def test_line_holds_the_record_exactly(
     line = render_line(record)
     assert line.endswith(b"\n")
     assert len(line.splitlines()) == 1
+    assert len(line.decode().splitlines()) == 1
     assert HumanEvalRecord.model_validate(parse_object(line)) == record
+
+
+def test_every_splitter_of_lines_counts_as_wc_does() -> None:
+    """``str.splitlines`` ends a line at U+0085, U+2028 and U+2029 too, which JSON leaves as they
+    are: programs that use it saw more rows than there are."""
+    text = "a\x85b\u2028c\u2029d\x0be"
+    line = render_line(HumanEvalRecord.model_validate({**GOOD, "output": text}))
+    assert line.decode().splitlines(True) == [line.decode()]
+    assert b"a\\u0085b\\u2028c\\u2029d\\u000be" in line
+    assert json.loads(line)["output"] == text
 
 
 def test_line_is_utf8_in_the_order_of_fields() -> None:

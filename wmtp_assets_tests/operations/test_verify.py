@@ -13,6 +13,8 @@ from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations import verify as module
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.operations.show import details_of
 from wmtp_assets.operations.verify import (
     EXIT_CODES,
     Verdict,
@@ -261,6 +263,32 @@ def test_file_of_no_artifact_is_a_stray(store: Store, name: str) -> None:
     assert finding.remedy == "move it elsewhere"
     assert exit_code([verdict]) == 2
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models_v2/micro-mtp/model.sig",
+        "models_v2/micro-mtp/safetensors/model.safetensors.sigstore",
+        "models_v2/micro-mtp/.cache/huggingface/download/config.json.metadata",
+        "datasets_v2/humaneval/pairs/.DS_Store",
+        "models_v2/.DS_Store",
+    ],
+)
+def test_file_of_a_known_tool_is_a_guest(store: Store, name: str) -> None:
+    """Whoever signs a model with model-signing must not be told that it is damaged; a commit keeps
+    the signature, and ``wmtp show`` lists it."""
+    path = store.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"signed")
+    assert strays(store).outcome.findings == []
+    for artifact in store.catalogue.select("micro_mtp") + store.catalogue.select("humaneval_pairs"):
+        rest = name.removeprefix(f"{artifact.base}/")
+        is_its = name.startswith(f"{artifact.base}/")
+        assert verify(store, [artifact], only=["sha256"])[0].outcome.findings == []
+        assert details_of(store, artifact).guests == [rest] * is_its
+    materialize(store, store.catalogue["humaneval_pairs"])
+    assert path.read_bytes() == b"signed"
 
 
 def test_links_and_pipes_are_strays_too(store: Store, tmp_path: Path) -> None:

@@ -438,7 +438,7 @@ def _index_of(store: Store, artifact: Artifact, rows: Rows) -> tuple[bytes, byte
         first, *others = numbers
         mine = slice(first, first + 1 + len(others))
         twin += twin_rows(rows[mine], tokens[mine])
-        difficulty = rows[first]["metadata"]["difficulty"]
+        difficulty = rows[first]["metadata"]["difficulty_number"]
         labels = [row.get("is_correct") for row in rows[mine]]
         outputs = [counts[-1] for counts in tokens[mine]]
         written.append(index.add(problem_id, difficulty, first, labels, outputs))

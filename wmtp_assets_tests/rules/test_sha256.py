@@ -510,14 +510,14 @@ ABOUT_SUMS: dict[str, tuple[Callable[[bytes], bytes], str, str, str, int]] = {
     "a line twice": (
         lambda data: data * 2,
         "",
-        "exactly what sha256sum prints, in the order of names",
+        "exactly what sha256sum prints, the largest first, then by name",
         "the same hashes written otherwise",
         1,
     ),
     "a wrong line before the right one": (
         lambda data: flip(0)(data) + data,
         "",
-        "exactly what sha256sum prints, in the order of names",
+        "exactly what sha256sum prints, the largest first, then by name",
         "the same hashes written otherwise",
         1,
     ),

@@ -42,11 +42,22 @@ class CodeContestsMetadata(Record):
     difficulty: str = Field(
         min_length=1, description="upstream's name in lower case; 'unknown': upstream has none"
     )
+    difficulty_number: int = Field(
+        ge=0, description="upstream's number of the difficulty: 0 is unknown, 7 is a"
+    )
     has_tests: bool = Field(description="whether upstream has tests of any kind for the problem")
     problem_id: str = Field(
         min_length=1, description="upstream's name; with '#2', … where another problem has it too"
     )
     language: Literal["python", "python3"] = Field(description="python is Python 2")
+
+    @field_validator("difficulty_number")
+    @classmethod
+    def _is_that_of_the_name(cls, value: int, info: ValidationInfo) -> int:
+        name = _label("difficulty_number", DIFFICULTIES, value)
+        if info.data.get("difficulty", name) != name:
+            raise ValueError(f"difficulty is {short(info.data['difficulty'])}")
+        return value
 
 
 class CodeContestsRecord(AlpacaRecord):
@@ -188,6 +199,7 @@ def convert_batch(
                     {
                         "source": source,
                         "difficulty": difficulty,
+                        "difficulty_number": row["difficulty"],
                         "has_tests": has_tests[offset],
                         "problem_id": problem_id,
                         "language": language,

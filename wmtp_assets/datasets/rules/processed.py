@@ -541,7 +541,7 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
                     report.require(file, expected=made, found=row, place=f"row {line}")
             entry = index.add(
                 problem_id,
-                base[0]["metadata"]["difficulty"],
+                base[0]["metadata"]["difficulty_number"],
                 rows[0][0] - 1,
                 [row.get("is_correct") for row in base],
                 [counts[-1] for counts in tokens],

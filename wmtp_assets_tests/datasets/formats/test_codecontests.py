@@ -160,6 +160,7 @@ class Straightforward:
                         "metadata": {
                             "source": source,
                             "difficulty": difficulty,
+                            "difficulty_number": row["difficulty"],
                             "has_tests": any(row[kind]["input"] for kind in KINDS),
                             "problem_id": name,
                             "language": {1: "python", 3: "python3"}[language],
@@ -254,7 +255,7 @@ def test_problem_index_is_a_recount(good_root: Path, reference: Reference, split
         right = [number for number in numbers if expected.rows[number]["is_correct"]]
         wrong = [number for number in numbers if not expected.rows[number]["is_correct"]]
         wanted[name] = {
-            "difficulty": expected.rows[numbers[0]]["metadata"]["difficulty"],
+            "difficulty": expected.rows[numbers[0]]["metadata"]["difficulty_number"],
             "correct_indices": right,
             "incorrect_indices": wrong,
             "correct_token_lengths": [expected.tokens[number][2] for number in right],
@@ -265,6 +266,7 @@ def test_problem_index_is_a_recount(good_root: Path, reference: Reference, split
     assert index["problem_index_map"] == wanted
     assert [*index["problem_index_map"]] == [*wanted]
     correct = sum(row["is_correct"] for row in expected.rows)
+    numbers_of_rows = Counter(row["metadata"]["difficulty_number"] for row in expected.rows)
     assert index["stats"] == {
         "total": len(expected.rows),
         "correct": correct,
@@ -272,6 +274,9 @@ def test_problem_index_is_a_recount(good_root: Path, reference: Reference, split
         "n_problems": len(wanted),
         "n_valid_problems": valid,
         "total_possible_pairs": pairs,
+        "difficulty_dist": {
+            str(number): count for number, count in sorted(numbers_of_rows.items())
+        },
     }
 
 
@@ -438,6 +443,7 @@ def test_split_of_which_nothing_is_kept_has_all_its_files(bare_store: Store) -> 
     assert pq.read_table(processed_path(bare_store, "index/test.parquet")).num_rows == 0
     index = json.loads(processed_path(bare_store, "processed/test_metadata.json").read_bytes())
     assert index["problem_index_map"] == {}
+    assert index["stats"].pop("difficulty_dist") == {}
     assert set(index["stats"].values()) == {0}
 
 

@@ -187,6 +187,7 @@ GOOD: dict[str, Any] = {
     "metadata": {
         "source": "gsm8k",
         "difficulty": "unknown",
+        "difficulty_number": 0,
         "has_tests": False,
         "final_answer": "24",
     },

