@@ -52,7 +52,7 @@ def readme(facts: Facts) -> bytes:
 
 
 def _of(facts: Facts, spec: Spec, *kinds: str) -> Fact | None:
-    """The first artifact of a spec that is of some kinds, and so no variant; None: there is none."""
+    """The first artifact of a spec that is of some kinds, no variant; None: there is none."""
     found = [fact for fact in facts.of(*kinds) if fact.artifact.spec.name == spec.name]
     return found[0] if found else None
 
