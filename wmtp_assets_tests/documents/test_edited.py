@@ -16,6 +16,7 @@ from wmtp_assets.documents.of_storage import migration, readme, report
 from wmtp_assets.kinds.registry import kind_of, load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.examples import EPOCH
 from wmtp_assets_tests.rules.cases import apply
 
 ITEM = """\
@@ -139,9 +140,12 @@ def edited(store: Store, tmp_path: Path) -> tuple[Store, Path]:
     return Store(store.settings, load_catalogue(folder)), folder
 
 
-def test_document_is_out_of_date_when_its_file_changes(edited: tuple[Store, Path]) -> None:
+def test_document_is_out_of_date_when_its_file_changes(
+    edited: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An item that was closed must not stay open in what people read; what a document was made
     with says which file it was."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     store, folder = edited
     notes, report_ = store.catalogue["migration_notes"], store.catalogue["completion_report"]
     assert apply(store, notes, "current").findings == []
@@ -152,10 +156,10 @@ def test_document_is_out_of_date_when_its_file_changes(edited: tuple[Store, Path
     assert before != kind_of(notes).made_with(notes.spec)
     for artifact in (notes, report_):
         (finding,) = apply(store, artifact, "current").findings
-        assert finding.expected.startswith("| Fetch configs/")
+        assert str(finding.expected).startswith("| Fetch configs/")
         materialize(store, artifact)
-    # the report is about the notes too
-    assert apply(store, report_, "current").findings == []
+        assert apply(store, artifact, "current").findings == []
+    assert b"| Fetch configs/" in store.read(report_, report.DOCUMENT.file)
 
 
 def test_wrong_file_stops_the_document_and_is_a_finding(edited: tuple[Store, Path]) -> None:

@@ -143,8 +143,9 @@ class Item:
 
     @property
     def days(self) -> str:
-        """The first and the last day on which content of it was made; empty: none is there."""
-        days = sorted(str(fact.stated("created_at"))[:DAY] for fact in self.there)
+        """The first and the last day on which content of it was made; empty: it lists none."""
+        listed = () if self.title in (DIRECTORIES, INTEGRITY) else self.there
+        days = sorted(str(fact.stated("created_at"))[:DAY] for fact in listed)
         return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
 
 
