@@ -16,6 +16,7 @@ from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.repositories import build_repositories
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.examples import EPOCH
 from wmtp_assets_tests.trees import Copy, link_tree
 
 
@@ -44,8 +45,10 @@ def good_root(sample_folder: Path) -> Path:
             made = root.with_name("made")
             link_tree(sample_folder, made / INTERNAL / "hub")
             store = Store(Settings("sample", made), catalogue())
-            for artifact in store.catalogue:
-                materialize(store, artifact)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+                for artifact in store.catalogue:
+                    materialize(store, artifact)
             # Copies link what is here: they would wait for each other's locks.
             shutil.rmtree(made / INTERNAL / "locks")
             made.rename(root)

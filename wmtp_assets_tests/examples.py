@@ -1,11 +1,12 @@
 """The documents of the sample in ``docs/examples/``.
 
-``python -m wmtp_assets_tests.examples`` makes the sample in a temporary folder, applies every rule,
-and writes them; ``test_examples.py`` compares.
+``python -m wmtp_assets_tests.examples`` makes the sample in a temporary folder, on the day of
+:data:`EPOCH`, applies every rule, and writes them; ``test_examples.py`` compares.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.sample.repositories import build_repositories
 from wmtp_assets.storage.store import Store
+
+EPOCH = "1763035200"
+"""``SOURCE_DATE_EPOCH`` of the samples that tests read: 2025-11-13, noon. Reports tell the day."""
 
 FOLDER = Path(__file__).parents[1] / "docs/examples"
 KEYS = (
@@ -52,6 +56,7 @@ def line_in(name: str, text: str) -> int:
 
 def main() -> None:
     """Write the examples anew."""
+    os.environ["SOURCE_DATE_EPOCH"] = EPOCH
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "storage"
         build_repositories(root / INTERNAL / "hub")

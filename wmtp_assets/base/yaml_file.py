@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from inspect import isclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import read_small
+
+M = TypeVar("M", bound=BaseModel)
 
 MAX_SIZE = 32 << 10
 """Bytes: PyYAML needs a second for 100 kB; ours have a few."""
@@ -36,3 +41,74 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(data)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise InvalidInput(f"not YAML: {' '.join(str(error).split())}") from error
+
+
+def read_model(path: Path, model: type[M]) -> M:
+    """A YAML file that people edit, as a ``model``. Every value in it is text: ``no`` is a word.
+
+    Raises:
+        InvalidInput: naming file, line and field; of an unknown field also the known ones.
+    """
+    root = None
+    try:
+        data = read_small(path, MAX_SIZE)
+        root = yaml.compose(data, yaml.SafeLoader)
+        _require_distinct(root)
+        return model.model_validate(yaml.load(data, yaml.BaseLoader))
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}; put it back") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field, problem = ".".join(map(str, first["loc"])), first["msg"]
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(_model_at(model, first["loc"][:-1]).model_fields)
+            problem = f"there is no such field; those there are: {known}"
+        place = ": ".join(filter(None, (field, problem)))
+        raise InvalidInput(f"{path}:{_line_of(root, first['loc'])}: {place}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InvalidInput(f"{path}:{line}: not YAML: {error.problem}") from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise InvalidInput(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def _require_distinct(node: Any) -> None:
+    """Require that no map below a node has a key twice, which a loader would not say."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+            _require_distinct(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _require_distinct(item)
+
+
+def _line_of(node: Any, path: Sequence[str | int]) -> int:
+    """The line, from 1, of what is at a path of keys; of what it would be in, where it is not."""
+    line = 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [item for item in node.value if item[0].value == part]
+            if not found:
+                break
+            key, node = found[0]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """The model of what is at a path of keys in a ``model``, lists of models included."""
+    for key in path:
+        if isinstance(key, str):
+            annotation = model.model_fields[key].annotation
+            types = (annotation, *get_args(annotation))
+            model = next(it for it in types if isclass(it) and issubclass(it, BaseModel))
+    return model

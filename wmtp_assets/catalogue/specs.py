@@ -361,6 +361,12 @@ class DocumentSpec(Spec):
     def place(self) -> str:
         return f"folder {self.folder}/{self.document}"
 
+    def beside(self, name: str) -> Path:
+        """A file beside the ``defs.yaml`` that declares it; where it was made in code, beside the
+        one of its name that is shipped."""
+        shipped = DEFS_FOLDER / "reports" / self.name / "defs.yaml"
+        return (self._declared_in or shipped).with_name(name)
+
 
 SPEC_OF_COMPONENT: dict[str, type[Spec]] = {
     "wmtp_assets.components.CheckpointModel": ModelSpec,

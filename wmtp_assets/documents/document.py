@@ -1,6 +1,6 @@
 """What a document is, the facts that it is made from, how its module is found, and how it is built.
 
-Facts of an artifact are what its manifest says, and nothing that has a date.
+Facts of an artifact are what its manifest says. Its day is told by the completion report only.
 """
 
 from __future__ import annotations
@@ -165,6 +165,7 @@ class DocumentType:
         kind: of its artifact.
         is_copied_to_root: whether people look for it at the root.
         is_of_documents: whether it is about the documents too that are made before it.
+        edited: YAML files beside its ``defs.yaml`` that it is made from too.
         recorded: keys of its manifest that say what people recorded; a commit keeps them.
         remember: what its manifest says besides, and ``make`` finds in ``facts.remembered``.
         check: more findings of the rule ``current``.
@@ -175,6 +176,7 @@ class DocumentType:
     kind: str = "document"
     is_copied_to_root: bool = False
     is_of_documents: bool = False
+    edited: tuple[str, ...] = ()
     recorded: tuple[str, ...] = ()
     remember: Callable[[Facts, RulesOf, Say], Document] = lambda facts, rules_of, say: {}
     check: Callable[[Subject, Report, Facts], None] = lambda subject, report, facts: None

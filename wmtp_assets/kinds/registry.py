@@ -7,6 +7,7 @@ rules.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -67,6 +68,7 @@ class Kind(Generic[S]):
         build: makes one; see :mod:`wmtp_assets.storage.build`.
         version: of the builder; raised when the same upstream content becomes other bytes.
         fields: the fields of the spec that decide about the bytes, with dots into nested ones.
+        edited: a spec → files, which people edit, that decide about the bytes too.
         words: what it is, in one sentence, for the web UI.
         tags: storage kinds as the web UI shows them, at most three.
         item: of the preparation plan, that its artifacts prove in the completion report.
@@ -88,6 +90,7 @@ class Kind(Generic[S]):
     item: str
     version: int = 1
     fields: tuple[str, ...] = ()
+    edited: Callable[[S], Iterable[Path]] = lambda spec: ()
     size: Callable[[Artifact[S], int], float] = lambda artifact, raw: 0
     is_bound: bool = False
     scratch: float = 0.0
@@ -103,6 +106,9 @@ class Kind(Generic[S]):
         settings = {".".join(path): _at(said, path) for path in fields if path[0] in said}
         if self.section is not None and self.name in said["sections"]:
             settings["section"] = said["sections"][self.name]
+        for path in self.edited(spec):
+            data = path.read_bytes() if path.is_file() else b""
+            settings[path.name] = hashlib.sha256(data).hexdigest()
         return {"builder": self.version, "settings": settings}
 
 

@@ -16,6 +16,6 @@ KIND = Kind[DocumentSpec](
     build_document,
     words="Version, size and SHA-256 of every artifact, frozen.",
     tags=("json",),
-    item="Documents",
+    item="Tag",
     fields=("document",),
 )

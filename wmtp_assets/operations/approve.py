@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -14,6 +15,7 @@ from wmtp_assets.documents.document import facts_now
 from wmtp_assets.documents.of_storage.report import (
     DOCUMENT,
     Approval,
+    Role,
     body,
     body_sha256,
     checklist,
@@ -24,19 +26,30 @@ from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store, materialize_command
 
 
-def approve(store: Store, by: str, note: str = "", say: Say = silent) -> tuple[Path, Approval]:
+def approve(
+    store: Store, by: str, role: str, note: str = "", say: Say = silent
+) -> tuple[Path, Approval]:
     """Record that somebody approved the completion report, and show it there.
+
+    Args:
+        role: as what: one of :data:`wmtp_assets.documents.of_storage.report.Role`.
 
     Returns:
         Where the report is, and what is recorded.
 
     Raises:
         MissingArtifact: if the report, or what it is about, is not there.
-        InvalidInput: for a name or note that is none, if the report is not the one that would be
-            made now, or if an item has not passed and no note says why it is approved.
+        InvalidInput: for a name or note that is none, for an unknown role, if the report is not the
+            one that would be made now, or if an item has not passed and no note says why it is
+            approved.
     """
     report = next(item for item in store.catalogue if DOCUMENT.file in item.owns)
     path = store.path(report, DOCUMENT.file)
+    if role not in get_args(Role):
+        raise InvalidInput(
+            f"--role: {role!r} is no role in which a report is approved; those are: "
+            + ", ".join(get_args(Role))
+        )
     with store.lock("approve", say):
         facts = facts_now(store, report, rules_of, say)
         if store.read(report, DOCUMENT.file) != DOCUMENT.make(facts):
@@ -53,10 +66,18 @@ def approve(store: Store, by: str, note: str = "", say: Say = silent) -> tuple[P
                 "Run wmtp verify and make the report again, or say with --note why it is approved"
             )
         try:
-            approval = Approval(by=by, at=timestamp(), sha256=body_sha256(body(facts)), note=note)
+            approval = Approval.model_validate(
+                {
+                    "by": by,
+                    "role": role,
+                    "at": timestamp(),
+                    "sha256": body_sha256(body(facts)),
+                    "note": note,
+                }
+            )
         except ValidationError as error:
             raise InvalidInput(f"--{first_problem(error)}; give plain text on one line") from error
-        said = store.manifest(report).document.get("approvals")
+        said = store.manifest(report).document
         before = parse_approvals(said, str(store.manifest_path(report)))
         store.amend(report, {"approvals": [item.model_dump() for item in (*before, approval)]})
         materialize(store, report, say)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from wmtp_assets.base.errors import CorruptArtifact, PublishError
 from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.changes import Plan, make_plan
 from wmtp_assets.destinations.destination import Destination
@@ -22,6 +23,7 @@ from wmtp_assets.rules.findings import is_warning
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
 from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.publications import Publication, remember_publication
 from wmtp_assets.storage.store import Store
 
 
@@ -218,4 +220,23 @@ def publish(
         sending = {file.artifact for file in plan.outgoing}
         chosen = [local.artifact for local in plan.locals if local.artifact.key in sending]
         require_rules(store, chosen, say)
-        return transmit(store, destination, plan, options, say)
+        done = transmit(store, destination, plan, options, say)
+        if artifacts is None and not options.drop and options.how != "size":
+            _remember(store, destination, plan, say)
+        return done
+
+
+def _remember(store: Store, destination: Destination, plan: Plan, say: Say) -> None:
+    """Keep that all of a release lies at the destination: for the completion report, a backup."""
+    for local in plan.locals:
+        if local.artifact.kind == "release":
+            publication = Publication(
+                to=destination.name,
+                at=timestamp(),
+                version=local.version,
+                release=local.content_sha256,
+            )
+            try:
+                remember_publication(store, key_of(destination.key), publication)
+            except OSError as error:  # storage may be mounted for reading only
+                say(f"{destination.name}: that it was published is not remembered: {error}")

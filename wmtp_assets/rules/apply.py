@@ -139,6 +139,22 @@ def _apply_once(
     return report.outcome, manifest
 
 
+class PutRight(StrictModel):
+    """A failure of a rule after which it held again.
+
+    Attributes:
+        found_at: UTC time when it was last seen.
+        right_at: UTC time when the rule held again.
+        problem: the first finding.
+        is_same_content: whether the committed content is the same since: its bytes were restored.
+    """
+
+    found_at: str
+    right_at: str
+    problem: str
+    is_same_content: bool
+
+
 class LastResult(StrictModel):
     """The last result of one rule.
 
@@ -148,6 +164,7 @@ class LastResult(StrictModel):
         problem: the first finding; empty: none, or warnings only.
         files: the files as they were then.
         damaged: those whose bytes were not the committed ones, for the rule that reads all bytes.
+        put_right: failures before it, the oldest first.
     """
 
     rule: str
@@ -156,6 +173,7 @@ class LastResult(StrictModel):
     problem: str
     files: Signature
     damaged: tuple[str, ...] = ()
+    put_right: tuple[PutRight, ...] = ()
 
 
 def sign(path: Path) -> list[int] | None:
@@ -192,6 +210,7 @@ def remember(
     Args:
         before: the files' signature taken before they were read.
     """
+    path = _folder(store, artifact) / f"{rule}.json"
     result = LastResult(
         rule=rule,
         at=timestamp(),
@@ -200,7 +219,8 @@ def remember(
         files=before,
         damaged=tuple(outcome.evidence.get("damaged", ())),
     )
-    path = _folder(store, artifact) / f"{rule}.json"
+    if last := _read_result(path):
+        result = result.model_copy(update={"put_right": _put_right(last, result)})
     try:
         replace_file(path, result.model_dump_json().encode())
     except OSError as error:  # storage may be mounted for reading only
@@ -209,10 +229,28 @@ def remember(
 
 def last_results(store: Store, artifact: Artifact) -> list[LastResult]:
     """What is remembered about the rules of an artifact; damaged records are left out."""
-    results = []
-    for path in sorted(_folder(store, artifact).glob("*.json")):
-        try:
-            results.append(LastResult.model_validate_json(path.read_bytes()))
-        except (OSError, ValidationError):
-            continue
-    return results
+    results = map(_read_result, sorted(_folder(store, artifact).glob("*.json")))
+    return [result for result in results if result is not None]
+
+
+def _read_result(path: Path) -> LastResult | None:
+    """What is remembered in a file; None: nothing, or it is damaged."""
+    try:
+        return LastResult.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _put_right(last: LastResult, now: LastResult) -> tuple[PutRight, ...]:
+    """The failures of a rule that are over, with that of its last result if it holds now."""
+    if not last.problem or now.problem:
+        return last.put_right
+    return (
+        *last.put_right,
+        PutRight(
+            found_at=last.at,
+            right_at=now.at,
+            problem=last.problem,
+            is_same_content=last.content_sha256 == now.content_sha256,
+        ),
+    )

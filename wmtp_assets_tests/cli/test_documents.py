@@ -14,16 +14,21 @@ from wmtp_assets_tests.trees import damage, flip
 
 def test_approve(wmtp: Wmtp, store: Store) -> None:
     """The exit code says whether it was recorded; nothing is without a name and a reason."""
-    refused = wmtp("approve", "--by", "Ada")
+    ada = ("approve", "--by", "Ada", "--role", "reviewer")
+    refused = wmtp(*ada)
     assert refused.returncode == 1
     assert "not every item has passed" in refused.stderr
     assert wmtp("approve").returncode == 64
-    assert wmtp("approve", "--by", "A\tda", "--note", "x").returncode == 1
-    done = wmtp("approve", "--by", "Ada", "--note", "not verified yet", "--json")
+    assert wmtp("approve", "--by", "A\tda", "--role", "reviewer", "--note", "x").returncode == 1
+    unknown = wmtp("approve", "--by", "Ada", "--role", "boss", "--note", "x")
+    assert unknown.returncode == 64
+    assert "'boss' is not one of 'reviewer', 'product-owner'" in unknown.stderr
+    done = wmtp(*ada, "--note", "not verified yet", "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said.pop("root"), said.pop("source")) == (str(store.root), "sample")
-    assert (said["by"], said["note"]) == ("Ada", "not verified yet")
+    assert (said["by"], said["role"]) == ("Ada", "reviewer")
+    assert said["note"] == "not verified yet"
     report = store.catalogue["completion_report"]
     assert store.manifest(report).document["approvals"] == [said]
     assert said["sha256"] in store.read(report, report.owns[0]).decode()

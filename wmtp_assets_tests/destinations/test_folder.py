@@ -29,6 +29,7 @@ from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.publish import Options, plan_publication, publish
 from wmtp_assets.storage import exchange as exchange_module
 from wmtp_assets.storage.files import hash_file
+from wmtp_assets.storage.publications import publications
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.base.test_child import wait_until
 from wmtp_assets_tests.destinations.conftest import PART
@@ -1192,3 +1193,24 @@ def test_ctrl_c_stops_what_is_under_way(
         publish_all(tree_store, mounted)
     assert stopped
     assert not (mounted / MANIFEST).exists()
+
+
+def test_publication_of_a_whole_release_is_remembered(tree_store: Store, mounted: Path) -> None:
+    """The completion report calls it a backup: all of it, compared by its hash at least; the same
+    release again is no other one."""
+    publish_all(tree_store, mounted)
+    released = release(tree_store, "v1.0.0")
+    publish(released, [released.catalogue[RELEASE]], at(mounted))
+    assert publications(released) == []  # nothing was released; a selection was sent
+    publish_all(released, mounted, how="size")
+    assert publications(released) == []  # a size proves nothing
+    publish_all(released, mounted)
+    (first,) = publications(released)
+    assert (first.to, first.version) == (f"file://{mounted}", "v1.0.0")
+    assert first.release == released.manifest(released.catalogue[RELEASE]).content_sha256
+    (path,) = (released.internal / "published").iterdir()
+    damage(path, lambda data: data.replace(first.at.encode(), b"2025-01-01T00:00:00Z"))
+    publish_all(released, mounted)
+    assert [it.at for it in publications(released)] == ["2025-01-01T00:00:00Z"]
+    path.write_bytes(b"{")
+    assert publications(released) == []

@@ -20,16 +20,20 @@ from typing import Any
 import pytest
 
 from wmtp_assets.base.errors import PublishError, SpecError
-from wmtp_assets.base.settings import PYTHON_VARIABLE
+from wmtp_assets.base.settings import PYTHON_VARIABLE, Settings
 from wmtp_assets.destinations import s3, vessl
 from wmtp_assets.destinations.destination import open_destination, parse_url
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.destinations.vessl import Volume, ask, connect
+from wmtp_assets.documents.of_storage.migration import COMMANDS, VESSL
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.pull import read_listing
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.cli.conftest import run_wmtp
 from wmtp_assets_tests.destinations.conftest import client_of
 from wmtp_assets_tests.destinations.front import Answer, Front, Request
+from wmtp_assets_tests.destinations.trees import CATALOGUE
+from wmtp_assets_tests.trees import link_tree
 
 LOCATION = parse_url("vessl://my-storage/my-volume/tree")
 
@@ -104,6 +108,36 @@ def test_volume_is_published_to(
     client_of(front.url).head_object(Bucket=bucket, Key=f"volumes/v1/tree/{MANIFEST}")
     left = [path.read_bytes() for path in tree_store.internal.rglob("*") if path.is_file()]
     assert not any(b"planted" in data for data in left)
+
+
+@pytest.mark.parametrize(
+    "command",
+    sorted({it for row in COMMANDS.values() for it in row if it.startswith("wmtp publish ")}),
+)
+def test_what_replaces_the_upload_script_works(
+    good_root: Path, tmp_path: Path, stub: Stub, command: str
+) -> None:
+    """What the migration notes say to type instead, in each form of the script: one dataset, with
+    its small split only where that was asked for."""
+    stub()
+    root = tmp_path / "storage"
+    small = "datasets_local_small/humaneval_small"
+    for folder in (small, "datasets_v2/humaneval", "models_v2/meta-llama-mtp/tokenizer"):
+        link_tree(good_root / folder, root / folder)
+    done = run_wmtp(root, *command.split()[1:])
+    assert done.returncode == 0, done.stderr
+    if "--dry-run" in command:
+        assert " 0 B to send" not in done.stdout
+        assert f"{VESSL}: " in done.stdout
+        assert run_wmtp(root, "pull", "humaneval_raw", "--from", VESSL).returncode != 0
+    else:
+        listing = read_listing(open_destination(store_of(root), VESSL, is_read=True))
+        assert "humaneval_processed" in listing.artifacts
+        assert ("humaneval_small" in listing.artifacts) == ("--include-local-small" in command)
+
+
+def store_of(root: Path) -> Store:
+    return Store(Settings("sample", root), CATALOGUE)
 
 
 @pytest.mark.long

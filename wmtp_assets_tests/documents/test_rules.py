@@ -185,7 +185,8 @@ CASES = [
         "an artifact is another one than it tells of",
         elsewhere("mbpp_small", rewrite("test_small.jsonl", lambda data: data + b"\n")),
         REPORT,
-        line(REPORT, "| `mbpp_small` |"),
+        line(REPORT, "| Small sets |"),
+        expected=r"\| 6 \| Small sets \| .* \| 2025-11-13 to 2026-01-01 \| .*",
     ),
     current(
         "a rule failed since it was made",

@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 
 from wmtp_assets.catalogue.specs import SPEC_OF_COMPONENT
-from wmtp_assets.cli.main import cli
-from wmtp_assets.destinations.destination import parse_url
 from wmtp_assets.documents import pictures
 from wmtp_assets.documents.document import document_of, facts_now
 from wmtp_assets.documents.markdown import FOLDER, code, environment, escape, shown
-from wmtp_assets.documents.of_storage.migration import COMMANDS
-from wmtp_assets.kinds.registry import load_catalogue, rules_of
+from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.storage import manifest
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.trees import damage, remove_optional
 
 MODULES = sorted({*FOLDER.rglob("*.py")} - {Path(pictures.__file__)})
 """All but pictures, whose numbers are colours and inches."""
 
 NAMES = re.compile(
     r"SHA-?256|sha256|phase1|models_v2|datasets_v2|md5|rho_1|croissant/1\.0|Croissant 1\.0|^\.0%$|"
-    r"llama2|Llama 2|apache-2\.0|cc-by-nc-4\.0|\[0-9\][{]\d[}]|\\\\\d",
+    r"llama2|Llama 2|apache-2\.0|cc-by-nc-4\.0|\[0-9\][{]\d[}]|\\\\\d|phase 2|folders of v1|"
+    r"llama-7b-mtp",
     re.IGNORECASE,
 )
 """Digits that are part of a name, a licence or a pattern."""
@@ -177,32 +177,6 @@ def test_readme_lists_every_artifact(store: Store) -> None:
             assert f"`{manifest.content_sha256}`" in row
 
 
-def test_every_command_of_the_migration_notes_exists() -> None:
-    """Somebody will type them instead of a script that is gone."""
-    catalogue = load_catalogue()
-    keys = {artifact.key for artifact in catalogue}
-    for commands in COMMANDS.values():
-        for command in commands:
-            word, *rest = command.split()
-            if word == "wmtp":
-                options = {o for param in cli.commands[rest[0]].params for o in param.opts}
-                for name in rest[1:]:
-                    if "://" in name:
-                        assert parse_url(name)
-                    else:
-                        assert name == "PATH" or name in options or catalogue.select(name)
-            else:
-                assert word == "dagster"
-                (selection,) = re.findall(r"--select '([^']*)'", command)
-                for part in re.split(r",| or ", selection):
-                    assert part in (
-                        "group:models",
-                        "group:micro",
-                        "group:datasets",
-                        "group:small",
-                    ) or (part.strip("*") in keys)
-
-
 def test_checklist_is_that_of_the_plan(store: Store) -> None:
     """An item that is left out looks like one that is done; every artifact proves at least one."""
     from wmtp_assets.documents.of_storage.report import items_of
@@ -211,7 +185,7 @@ def test_checklist_is_that_of_the_plan(store: Store) -> None:
     items = items_of(facts_now(store, report, rules_of))
     assert [item.title for item in items] == [
         *("Directories", "Raw files", "Conversions", "Micro models", "Datasets", "Small sets"),
-        *("Statistics", "Integrity", "Documents"),
+        *("Statistics", "Integrity", "Documents", "Tag", "Backup"),
     ]
     proofs = [fact.key for item in items for fact in item.there]
     proofs += [artifact.key for item in items for artifact in item.absent]
@@ -219,3 +193,77 @@ def test_checklist_is_that_of_the_plan(store: Store) -> None:
     assert Counter(proofs) == dict.fromkeys(report.upstream, 3)
     assert all(map(rules_of, store.catalogue))
     assert "wmtp_assets.components.GeneratedDocument" in SPEC_OF_COMPONENT
+
+
+def test_checklist_tells_the_days_on_which_content_was_made(store: Store) -> None:
+    """The schedule of a phase is read from what was made, not from what somebody remembers."""
+    from wmtp_assets.documents.of_storage.report import items_of
+
+    report = store.catalogue["completion_report"]
+    items = {item.title: item for item in items_of(facts_now(store, report, rules_of))}
+    assert items["Raw files"].days == "2025-11-13"
+    assert items["Backup"].days == ""
+    edit_manifest(store, "mbpp_raw", created_at="2025-11-15T00:00:00Z")
+    items = {item.title: item for item in items_of(facts_now(store, report, rules_of))}
+    assert items["Raw files"].days == "2025-11-13 to 2025-11-15"
+    assert items["Conversions"].days == "2025-11-13"
+
+
+def test_readme_tells_of_each_model_and_dataset(store: Store) -> None:
+    """Who has never seen the storage learns from it what to use for what, and where it is from."""
+    text = store.read(store.catalogue["storage_readme"], "README.md").decode()
+    section = text.split("\n### micro-ref\n")[1].split("\n### ")[0]
+    for line in (
+        "| state | required, v2.0.0 |",
+        "| format | safetensors, float16; cast from float16 |",
+        "| meant for | mps |",
+    ):
+        assert f"\n{line}\n" in section
+    assert "`safetensors/model.safetensors`" in section
+    assert "\n| tokenizer | that of `" in section
+    assert "](https://huggingface.co/princeton-nlp/Sheared-LLaMA-2.7B)" in section
+    section = text.split("\n### humaneval\n")[1].split("\n### ")[0]
+    assert "\n| samples | test 164 |\n" in section
+    assert "\n| `is_correct` | no, it is null in pairs |\n" in section
+    assert "\n| may be used for | evaluation |\n" in section
+    assert "| `codecontests` | 2,048 | `meta_llama_mtp_tokenizer` |" in text
+    assert "| `datasets_local_small/mbpp_small/` | train 100, validation 32, test 32 |" in text
+    assert "\n| v2.0.0 | 2025-11-13 | " in text
+    for heading in ("Schema of a row", "Publishing", "Verifying", "Versions", "Cautions"):
+        assert f"\n## {heading}\n" in text
+
+
+def test_optional_model_that_is_not_there_is_said_to_be_so(store: Store) -> None:
+    """A reader must not look for files that nobody made."""
+    remove_optional(store)
+    text = (store.root / "README.md").read_text()
+    section = text.split("\n### starling-rm-7b\n")[1].split("\n### ")[0]
+    assert "\n| state | optional, not there |\n" in section
+    assert "| numbers |" not in section
+
+
+def test_version_without_an_entry_in_the_changelog_shows(store: Store) -> None:
+    """Nobody notices a line that is missing; one that says so is noticed."""
+    readme = store.catalogue["storage_readme"]
+    edit_manifest(store, "mbpp_small", version="v2.1.0")
+    text = document_of(readme).make(facts_now(store, readme, rules_of)).decode()
+    assert "\n| v2.1.0 | - | not described yet |\n| v2.0.0 | 2025-11-13 | " in text
+
+
+def test_migration_notes_quote_what_documents_said(store: Store) -> None:
+    """Who has the number of a document in mind finds it beside what was counted."""
+    text = store.read(store.catalogue["migration_notes"], "migration_notes.md").decode()
+    rows = store.manifest(store.catalogue["codecontests_processed"]).document["splits"]
+    for split, said in (
+        *(("train", "3.2 M"), ("valid", "15 K"), ("test", "8 K")),
+        *(("train", "15,000-20,000"), ("train", "10,489"), ("test", "122")),
+    ):
+        assert f" | {split} | {said} | {rows[split]['rows']:,} |\n" in text
+    assert "`vendor/meta_llama/`" in text
+
+
+def edit_manifest(store: Store, key: str, **changes: Any) -> None:
+    """Say something else in the manifest of a copy, and seal it."""
+    path = store.manifest_path(store.catalogue[key])
+    data = manifest.amend(store.manifest(store.catalogue[key]), changes)
+    damage(path, lambda _: data)

@@ -12,7 +12,14 @@ import pytest
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules import apply as record
-from wmtp_assets.rules.apply import LastResult, apply_rule, last_results, sign, signature
+from wmtp_assets.rules.apply import (
+    LastResult,
+    PutRight,
+    apply_rule,
+    last_results,
+    sign,
+    signature,
+)
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.light import hide
 from wmtp_assets_tests.rules.cases import apply, edit_manifest, edit_split, rule_of
@@ -69,6 +76,26 @@ def test_failure_is_remembered_and_replaced_by_success(store: Store, small: Arti
     damage(path, lambda data: good)
     apply(store, small, "schema")
     assert [result.problem for result in last_results(store, small)] == [""]
+
+
+def test_failures_that_were_put_right_are_kept(store: Store, small: Artifact) -> None:
+    """A good result does not make one forget what was wrong, and how it was put right."""
+    path = store.path(small, "test_small.jsonl")
+    good = path.read_bytes()
+    problems = []
+    for _ in range(2):
+        damage(path, flip(0))
+        apply(store, small, "schema")
+        problems.append(str(apply(store, small, "schema").findings[0]))
+        damage(path, lambda data: good)
+        apply(store, small, "schema")
+    apply(store, small, "schema")
+    expected = [
+        PutRight(found_at=AT, right_at=AT, problem=problem, is_same_content=True)
+        for problem in problems
+    ]
+    (result,) = last_results(store, small)
+    assert [*result.put_right] == expected
 
 
 def test_each_rule_has_a_result_of_its_own(store: Store, small: Artifact) -> None:

@@ -8,14 +8,18 @@ from typing import Any
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.base.yaml_file import read_model
 from wmtp_assets.catalogue.specs import ModelSpec
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE
 from wmtp_assets.datasets.stats import newest_summary
 from wmtp_assets.documents.document import DocumentType, Fact, Facts
+from wmtp_assets.documents.edited import Notes, Quote, action_items
 from wmtp_assets.documents.markdown import render
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import materialize_command
+
+VESSL = "vessl://STORAGE/VOLUME/PATH"
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "setup_models.py": (
@@ -34,21 +38,32 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         materialize_command("codecontests_stats,mbpp_stats,humaneval_stats"),
     ),
     "setup_datasets.py (all steps)": (materialize_command("group:datasets or group:small"),),
+    "prepare.py --dataset codecontests": (
+        materialize_command("codecontests_processed,codecontests_pairs,codecontests_stats"),
+    ),
     "verify_mtp_model.py": ("wmtp verify meta-llama-mtp",),
     "validate_datasets.py": ("wmtp verify codecontests mbpp humaneval",),
+    "verify_storage.py": ("wmtp verify", materialize_command("completion_report")),
     "prepare_local_small_model.py": (materialize_command("*micro_mtp"),),
     "prepare_micro_reference.py": (materialize_command("*micro_ref"),),
     "convert_sharded_to_safetensors.py": (materialize_command("*ref_sheared_llama_safetensors"),),
+    "sync_to_vessl_storage.py": (f"wmtp publish --to {VESSL}", "wmtp verify --release"),
     "sync_to_vessl_storage.py --include-local-small": (
-        "wmtp publish --include-local-small --to vessl://STORAGE/VOLUME/PATH",
+        f"wmtp publish --include-local-small --to {VESSL}",
         "wmtp verify --release",
     ),
+    "sync_to_vessl_storage.py --dry-run": (f"wmtp publish --dry-run --to {VESSL}",),
 }
 """The scripts there were → what is typed instead."""
 
 
 def migration_notes(facts: Facts) -> bytes:
-    """The document."""
+    """The document.
+
+    Raises:
+        InvalidInput: if statistics are no JSON, or a YAML file beside the spec is wrong.
+    """
+    notes = read_model(facts.about.spec.beside("notes.yaml"), Notes)
     return render(
         "of_storage/migration",
         facts=facts,
@@ -57,7 +72,19 @@ def migration_notes(facts: Facts) -> bytes:
         stated=stated,
         tied=_tied(facts),
         commands=COMMANDS,
+        notes=notes,
+        quoted=_quoted(facts, notes),
+        action_items=action_items(facts.store.catalogue),
     )
+
+
+def _quoted(facts: Facts, notes: Notes) -> Iterator[tuple[Quote, str, str, int | None]]:
+    """Each number of rows that a document says, its split, and the rows that were counted."""
+    processed = {fact.artifact.spec.name: fact for fact in facts.of("processed")}
+    for quote in notes.quoted_counts:
+        fact = processed.get(quote.dataset)
+        for split, said in quote.rows.items():
+            yield quote, split, said, fact.counted("splits", split, "rows") if fact else None
 
 
 def _sizes(facts: Facts) -> Iterator[tuple[Fact, FileRecord, int, int]]:
@@ -101,4 +128,6 @@ def _bytes_of(fact: Fact, tensor: Any) -> int:
     return prod(shape) * ITEM_SIZE[DTYPE_CODES[dtype]]
 
 
-DOCUMENT = DocumentType("migration_notes.md", migration_notes)
+DOCUMENT = DocumentType(
+    "migration_notes.md", migration_notes, edited=("action_items.yaml", "notes.yaml")
+)

@@ -2,17 +2,17 @@
 
 The state of a rule is what is remembered of its last application to the content that is there. A
 report says what was known when it was made; the rule ``current`` compares that with what is known
-now (:func:`check_states`).
+now (:func:`check_states`). What is known and in no other manifest, the manifest of the report
+keeps: states, failures that were put right, publications, and the approvals that people gave.
 """
 
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
@@ -21,36 +21,31 @@ from wmtp_assets.base.model import Sha256, StrictModel, first_problem
 from wmtp_assets.base.progress import Say, human_bytes
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.documents.document import DocumentType, Fact, Facts, RulesOf
+from wmtp_assets.documents.edited import Text, action_items, plain_text
 from wmtp_assets.documents.markdown import NONE, Markdown, code, join, render, shown
-from wmtp_assets.rules.apply import LastResult, last_results
+from wmtp_assets.rules.apply import LastResult, PutRight, last_results
 from wmtp_assets.rules.findings import Report, Subject
 from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.publications import Publication, publications
+
+R = TypeVar("R", bound=StrictModel)
 
 
-def plain_text(text: str) -> str:
-    """Return ``text`` if it is something to read on one line.
-
-    Raises:
-        ValueError: if it is blank, begins or ends with white space, or holds a character that is
-            invisible, or no character at all.
-    """
-    if not text or text != text.strip():
-        raise ValueError("it is blank, or white space stands around it")
-    for letter in text:
-        if unicodedata.category(letter)[0] == "C" or (letter.isspace() and letter != " "):
-            raise ValueError(f"it holds the character {letter!a}")
-    return text
+Role = Literal["reviewer", "product-owner"]
+"""Who has to approve a report."""
 
 
 class Approval(StrictModel):
     """One approval.
 
     Attributes:
+        role: as what; None: given before there were roles.
         at: UTC time.
         sha256: of the report that was approved, without its approvals.
     """
 
-    by: Annotated[str, AfterValidator(plain_text)] = Field(max_length=100)
+    by: Text = Field(max_length=100)
+    role: Role | None = None
     at: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
     sha256: Sha256
     note: Annotated[str, AfterValidator(lambda text: text and plain_text(text))] = Field(
@@ -58,21 +53,45 @@ class Approval(StrictModel):
     )
 
 
-def parse_approvals(stated: Any, where: str) -> list[Approval]:
-    """The approvals that the manifest of a report has; none where it says nothing.
+class Issue(PutRight):
+    """A failure that was put right, and of what."""
+
+    asset: str
+    rule: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.right_at, self.asset, self.rule
+
+
+APPROVALS = TypeAdapter(list[Approval])
+ISSUES = TypeAdapter(list[Issue])
+PUBLICATIONS = TypeAdapter(list[Publication])
+
+
+def parse_recorded(document: Document, key: str, type: TypeAdapter[list[R]], where: str) -> list[R]:
+    """What the manifest of a report keeps under a key; nothing where it has no such key.
 
     Raises:
         InvalidInput: if it says something else; ``where`` names the manifest.
     """
+    stated = document.get(key)
     try:
-        return TypeAdapter(list[Approval]).validate_python(
-            [] if stated is None else stated, strict=False
-        )
+        return type.validate_python([] if stated is None else stated, strict=False)
     except ValidationError as error:
         raise InvalidInput(
-            f"{where}: {first_problem(error, 'approvals')}; to begin without approvals, take the "
+            f"{where}: {first_problem(error, key)}; to begin without {key}, take the "
             "file away and make the report again"
         ) from error
+
+
+def parse_approvals(document: Document, where: str) -> list[Approval]:
+    """The approvals that the manifest of a report has.
+
+    Raises:
+        InvalidInput: as :func:`parse_recorded`.
+    """
+    return parse_recorded(document, "approvals", APPROVALS, where)
 
 
 State = Literal["passed", "failed", "not verified"]
@@ -80,8 +99,13 @@ States = Mapping[str, Mapping[str, State]]
 """Asset → blocking rule → what is remembered about it."""
 
 
-DIRECTORIES, INTEGRITY = "Directories", "Integrity"
-"""The items that every artifact proves, and that list none."""
+DIRECTORIES, INTEGRITY, BACKUP = "Directories", "Integrity", "Backup"
+"""The items that list no artifacts: every one proves the first two, a publication the third."""
+
+DAY = len("YYYY-MM-DD")
+"""Characters of a UTC time that name the day."""
+
+MISSING_BACKUP = Markdown("none of this release: `wmtp publish --to URL`, then make the report")
 
 PLAN = (
     DIRECTORIES,
@@ -93,6 +117,8 @@ PLAN = (
     "Statistics",
     INTEGRITY,
     "Documents",
+    "Tag",
+    BACKUP,
 )
 """The items of the preparation plan, in its order. Which of them an artifact proves, its kind says;
 one that the plan does not have comes last."""
@@ -105,25 +131,50 @@ class Item:
     Attributes:
         there: the artifacts that prove it and are there.
         absent: the optional ones that are not there.
+        state: of all of them together.
+        evidence: in a few words; Markdown.
     """
 
     title: str
     there: list[Fact]
     absent: list[Artifact]
+    state: State
+    evidence: Markdown
+
+    @property
+    def days(self) -> str:
+        """The first and the last day on which content of it was made; empty: it lists none."""
+        listed = () if self.title in (DIRECTORIES, INTEGRITY) else self.there
+        days = sorted(str(fact.stated("created_at"))[:DAY] for fact in listed)
+        return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
 
 
 def items_of(facts: Facts) -> list[Item]:
     """The checklist."""
     artifacts = map(facts.store.catalogue.__getitem__, facts.about.upstream)
     titles = dict.fromkeys((*PLAN, *(artifact.item for artifact in artifacts)))
-    return [
-        Item(
-            title,
-            [fact for fact in facts.there if title in (fact.artifact.item, DIRECTORIES, INTEGRITY)],
-            [item for item in facts.absent if title in (item.item, DIRECTORIES, INTEGRITY)],
-        )
-        for title in titles
-    ]
+    return [_item(facts, title) for title in titles]
+
+
+def _item(facts: Facts, title: str) -> Item:
+    states = states_in(facts.remembered)
+    there = [fact for fact in facts.there if title in (fact.artifact.item, DIRECTORIES, INTEGRITY)]
+    absent = [item for item in facts.absent if title in (item.item, DIRECTORIES, INTEGRITY)]
+    if title == BACKUP:
+        backups = _backups(facts)
+        said = join(f"{it.to} on {it.at[:DAY]}, release {it.version}" for it in backups)
+        return Item(title, [], [], "passed" if backups else "not verified", said or MISSING_BACKUP)
+    return Item(
+        title, there, absent, state_of(there, states), _evidence(title, there, absent, states)
+    )
+
+
+def _backups(facts: Facts) -> list[Publication]:
+    """The publications of the release that is there, which compared what lies there with it."""
+    where = str(facts.store.manifest_path(facts.about))
+    found = parse_recorded(facts.remembered, "publications", PUBLICATIONS, where)
+    released = {fact.manifest.content_sha256 for fact in facts.of("release")}
+    return [publication for publication in found if publication.release in released]
 
 
 def states_in(document: Document) -> States:
@@ -146,22 +197,28 @@ def state_of(facts: Sequence[Fact], states: States) -> State:
 
 def checklist(facts: Facts) -> dict[str, State]:
     """The state of each item of the checklist."""
-    states = states_in(facts.remembered)
-    return {item.title: state_of(item.there, states) for item in items_of(facts)}
+    return {item.title: item.state for item in items_of(facts)}
 
 
 def body(facts: Facts) -> bytes:
-    """The report without its approvals."""
+    """The report without its approvals.
+
+    Raises:
+        InvalidInput: as :func:`parse_recorded` and :func:`action_items`.
+    """
     items = items_of(facts)
+    where = str(facts.store.manifest_path(facts.about))
     return render(
         "of_storage/report",
         facts=facts,
         items=items,
-        listed=[item for item in items if item.title not in (DIRECTORIES, INTEGRITY)],
+        listed=[item for item in items if item.title not in (DIRECTORIES, INTEGRITY, BACKUP)],
         states=states_in(facts.remembered),
         state_of=state_of,
-        evidence=_evidence,
         rules=_rules,
+        issues=parse_recorded(facts.remembered, "issues", ISSUES, where),
+        day=DAY,
+        next_steps=[item for item in action_items(facts.store.catalogue) if item.state == "open"],
     )
 
 
@@ -177,24 +234,50 @@ def completion_report(facts: Facts) -> bytes:
         InvalidInput: as :func:`parse_approvals`.
     """
     said = body(facts)
-    approvals = parse_approvals(
-        facts.remembered.get("approvals"), str(facts.store.manifest_path(facts.about))
-    )
+    approvals = parse_approvals(facts.remembered, str(facts.store.manifest_path(facts.about)))
+    now = body_sha256(said)
+    approved = {approval.role for approval in approvals if approval.sha256 == now}
     return b"\n".join(
-        (said, render("of_storage/approvals", now=body_sha256(said), approvals=approvals))
+        (
+            said,
+            render(
+                "of_storage/approvals",
+                now=now,
+                approvals=approvals,
+                missing=[role for role in get_args(Role) if role not in approved],
+                conditions=dict(_conditions(facts, approved)),
+            ),
+        )
     )
 
 
-def _evidence(item: Item, states: States) -> Markdown:
-    if item.title == DIRECTORIES:
-        tops = Counter(fact.artifact.base.split("/")[0] for fact in item.there)
+def _conditions(facts: Facts, approved: Collection[str | None]) -> Iterator[tuple[str, bool]]:
+    """What must be so before phase 2 begins, and whether it is."""
+    states = checklist(facts)
+    for title in (BACKUP, "Tag"):
+        yield f"The item {title} of the checklist has passed", states.pop(title) == "passed"
+    yield "Every other item of the checklist has passed", {*states.values()} <= {"passed"}
+    for role in get_args(Role):
+        yield f"This report is approved as {role}", role in approved
+    blocking = [item for item in action_items(facts.store.catalogue) if item.blocks_next_phase]
+    for item in blocking:
+        yield f"Action item: {item.title}", item.state == "closed"
+    if not blocking:
+        yield "No action item blocks it", True
+
+
+def _evidence(
+    title: str, there: Sequence[Fact], absent: Sequence[Artifact], states: States
+) -> Markdown:
+    if title == DIRECTORIES:
+        tops = Counter(fact.artifact.base.split("/")[0] for fact in there)
         return join(Markdown(f"{code(f'{top}/')} {shown(tops[top])} assets") for top in TOP_FOLDERS)
-    if item.title == INTEGRITY:
-        found = Counter(state for fact in item.there for state in states.get(fact.key, {}).values())
+    if title == INTEGRITY:
+        found = Counter(state for fact in there for state in states.get(fact.key, {}).values())
         return join(f"{shown(found[state])} rules {state}" for state in get_args(State))
-    size = human_bytes(sum(fact.size for fact in item.there))
-    more = f", {shown(len(item.absent))} optional ones not there" if item.absent else ""
-    return Markdown(f"{shown(len(item.there))} assets, {size}{more}")
+    size = human_bytes(sum(fact.size for fact in there))
+    more = f", {shown(len(absent))} optional ones not there" if absent else ""
+    return Markdown(f"{shown(len(there))} assets, {size}{more}")
 
 
 def _rules(states: Mapping[str, State]) -> Markdown:
@@ -205,20 +288,36 @@ def _rules(states: Mapping[str, State]) -> Markdown:
 
 
 def remember(facts: Facts, rules_of: RulesOf, say: Say) -> Document:
-    """What a report says that is made now: states of rules, and the approvals it has."""
+    """What a report says that is made now: states of rules, what failed and was put right, what was
+    published, and the approvals and failures that it has."""
     approvals: list[Approval] = []
+    issues: list[Issue] = []
     try:
         before = facts.store.manifest(facts.about).document
         path = str(facts.store.manifest_path(facts.about))
-        approvals = parse_approvals(before.get("approvals"), path)
+        issues = parse_recorded(before, "issues", ISSUES, path)
+        approvals = parse_approvals(before, path)
     except MissingArtifact:
         pass
     except (CorruptArtifact, InvalidInput) as error:
         say(f"left out, all approvals: {error}")
+    every = {issue.key: issue for issue in (*issues, *_issues(facts))}
     return {
         "states": {fact.key: _states(facts, fact, rules_of) for fact in facts.there},
+        "issues": [every[key].model_dump() for key in sorted(every)],
+        "publications": [item.model_dump() for item in publications(facts.store)],
         "approvals": [approval.model_dump() for approval in approvals],
     }
+
+
+def _issues(facts: Facts) -> Iterator[Issue]:
+    """What is remembered of failures that were put right; a description that was made again, after
+    what it describes changed, is none."""
+    for fact in facts.there:
+        if not fact.artifact.is_generated:
+            for result in last_results(facts.store, fact.artifact):
+                for item in result.put_right:
+                    yield Issue(asset=fact.key, rule=result.rule, **item.model_dump())
 
 
 def _results(facts: Facts, fact: Fact) -> dict[str, LastResult]:
