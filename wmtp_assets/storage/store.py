@@ -15,7 +15,7 @@ import shutil
 import socket
 import stat
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -434,6 +434,23 @@ class Store:
             refusal = errno.EACCES, os.strerror(errno.EACCES), str(there[-1])
             raise self._refused(artifact.key, OSError(*refusal))
 
+    def make_folder(self, artifact: Artifact, path: str) -> None:
+        """Make an empty folder, relative to the root, that files of ``artifact`` will lie in.
+
+        Raises:
+            StoreError: as :meth:`require_place`, or if something else than a folder lies there.
+        """
+        with self._explained_refusal(artifact):
+            self.require_place(artifact)
+            self.claim()
+            try:
+                (self.root / path).mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:
+                raise StoreError(
+                    f"{self.root / path} is no folder, and in the way of {artifact.key}; move it "
+                    "away, then run this again"
+                ) from error
+
     @contextmanager
     def stage(self, artifact: Artifact, say: Say = silent) -> Iterator[Staged]:
         """An empty staging folder for ``artifact``, under the artifact's lock.
@@ -602,6 +619,27 @@ class Store:
                 (staged.folder / name).replace(base / name)
                 fsync_folder((base / name).parent)
         return kept if kept.exists() else None
+
+    def remove(self, artifact: Artifact, files: Iterable[Path], folders: Iterable[Path]) -> None:
+        """Remove what is of an artifact, in this order, and the folders that are empty then.
+
+        Whoever calls this holds the locks of the artifact and of its unit.
+
+        Args:
+            files: below the root.
+            folders: below ``.wmtp/``, with all that is in them.
+
+        Raises:
+            StoreError: if the disk refuses.
+        """
+        with self._explained_refusal(artifact):
+            for folder in folders:
+                shutil.rmtree(folder)
+            for path in files:
+                path.unlink(missing_ok=True)
+                for parent in path.relative_to(self.root).parents[:-1]:
+                    with suppress(OSError):
+                        (self.root / parent).rmdir()
 
     def recover(self, artifact: Artifact, say: Say = silent) -> None:
         """Complete a commit in the artifact's unit that was cut off between two renames.
