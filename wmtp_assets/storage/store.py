@@ -724,10 +724,16 @@ def _carry_over(
 ) -> None:
     """Hard-link everything in ``source`` that ``artifact`` did not make into ``target``.
 
+    Folders of others are made there too.
+
     Args:
         made: the files of its last commit. What else lies in its own folders is somebody's file: it
             is kept and said, unless a new file has its name.
     """
+    for folder, _, _ in os.walk(source):  # those of others too that are empty still
+        path = PurePosixPath(Path(folder).relative_to(source).as_posix())
+        if path.parts and path.parts[0] != artifact.manifest and not artifact.is_owner(str(path)):
+            (target / path).mkdir(parents=True, exist_ok=True)
     for path in _files_below(source):
         is_foreign = artifact.is_carried_over(str(path))
         # below a folder in the manifest's place: that stays in what was before

@@ -47,10 +47,10 @@ def test_everything(store: Store) -> None:
 def test_dry_run_says_the_same_and_removes_nothing(store: Store) -> None:
     """What is announced is what is done."""
     write(store.internal / "previous/humaneval_small/x")
-    before = tree(store.root)
-    announced = run(store, dry_run=True)
-    assert tree(store.root) == before
-    assert run(store) == announced
+    before = tree(store.root / "datasets_local_small")
+    announced = run(store, "humaneval_small", "mbpp_small", dry_run=True)
+    assert tree(store.root / "datasets_local_small") == before
+    assert run(store, "humaneval_small", "mbpp_small") == announced
 
 
 def test_fresh_start_ends_where_it_began(store: Store) -> None:
@@ -69,14 +69,12 @@ def test_fresh_start_ends_where_it_began(store: Store) -> None:
 
 def test_only_what_is_named(store: Store) -> None:
     """Neighbours in the same folder stay."""
-    before = tree(store.root)
-    artifact = store.catalogue["humaneval_pairs"]
-    gone = {
-        f"{artifact.base}/{name}" for name in (*store.manifest(artifact).files, "metadata.json")
-    }
+    folder = store.root / "datasets_v2/humaneval"
+    before = tree(folder)
+    manifest = store.manifest(store.catalogue["humaneval_pairs"])
     assert [item.name for item in run(store, "humaneval_pairs")] == ["humaneval_pairs"]
-    after = tree(store.root)
-    assert {name for name in before.keys() - after.keys() if INTERNAL not in name} == gone
+    names = (*manifest.files, "metadata.json")
+    assert before.keys() - tree(folder).keys() == {f"pairs/{name}" for name in names}
 
 
 def test_what_stays(store: Store) -> None:

@@ -11,6 +11,7 @@ from wmtp_assets.base.errors import StoreError, WrongRoot
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.operations.init import folders_of, init
+from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.status import status_of
 from wmtp_assets.operations.verify import exit_code, strays, verify
 from wmtp_assets.storage.store import Store
@@ -57,6 +58,16 @@ def test_empty_folders_are_no_strays(empty_store: Store) -> None:
     verdicts = verify(empty_store, empty_store.catalogue)
     assert {item.rule for item in verdicts} == {"committed"}
     assert exit_code(verdicts) == 2
+
+
+def test_folders_of_others_stay_when_one_is_made(store: Store) -> None:
+    """The card is committed by exchanging the folder of the whole model."""
+    card = store.catalogue["micro_mtp_card"]
+    (store.folder(card) / "raw/empty").mkdir(parents=True)
+    store.path(card, "README.md").unlink()
+    materialize(store, card)
+    assert (store.folder(card) / "raw/empty").is_dir()
+    assert not store.previous(card).exists()
 
 
 def test_folders_hold_what_is_made(good_root: Path, store: Store) -> None:
