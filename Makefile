@@ -25,10 +25,15 @@ help:
 	@echo "make test-full                          all of these faults; writes docs/long-tests.md"
 	@echo "make examples | pictures                write docs/examples/ | docs/pictures/ anew"
 
+# An environment that `uv sync` made has no pip, and says in pyvenv.cfg that it is uv's.
 .venv/installed: pyproject.toml constraints.txt
+ifneq ($(shell grep -s '^uv = ' .venv/pyvenv.cfg),)
+	uv sync --quiet
+else
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[platform,dev]'
+endif
 	touch $@
 
 install: .venv/installed
@@ -79,5 +84,5 @@ check: install
 	@$(ENVIRONMENT) dg check defs
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build uv.lock *.egg-info
 	find .dagster/sample -mindepth 1 ! -name dagster.yaml -delete

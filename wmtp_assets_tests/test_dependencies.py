@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,12 @@ def _at_load(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 @cache
+def pyproject() -> Mapping[str, Any]:
+    """What ``pyproject.toml`` says."""
+    return tomllib.loads((PROJECT / "pyproject.toml").read_text())
+
+
+@cache
 def installed() -> Mapping[str, list[str]]:
     """Library → the distributions that it may come from."""
     return packages_distributions()
@@ -99,7 +106,7 @@ def installed() -> Mapping[str, list[str]]:
 @cache
 def declared(extra: str = "") -> frozenset[str]:
     """The libraries that ``pyproject.toml`` declares as base dependencies, or in an extra."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    project = pyproject()["project"]
     wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
     names = {_normal(re.split(r"[\[<>=!~ ;]", item)[0]) for item in wanted}
     return frozenset(
@@ -153,3 +160,23 @@ def test_imports_are_found() -> None:
     assert found["base/progress.py", "rich"] is False
     assert {"yaml", "pydantic", "click"} <= declared()
     assert "torch" not in declared()
+
+
+def test_uv_takes_the_versions_that_pip_takes() -> None:
+    """``uv sync`` reads no constraints.txt: both lists are the versions that are tested."""
+    lines = (PROJECT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert pyproject()["tool"]["uv"]["constraint-dependencies"] == pins
+
+
+def test_uv_installs_what_make_installs() -> None:
+    """``uv sync`` installs the default groups; pip, and whoever depends on the package, none."""
+    groups = pyproject()["tool"]["uv"]["default-groups"]
+    wanted = [item for group in groups for item in pyproject()["dependency-groups"][group]]
+    assert wanted == ["wmtp_assets[platform,dev]"]
+    assert "-c constraints.txt -e '.[platform,dev]'" in (PROJECT / "Makefile").read_text()
+
+
+def test_no_lock_file_of_uv() -> None:
+    """It would hold the addresses of one machine's package registries."""
+    assert "/uv.lock" in (PROJECT / ".gitignore").read_text().splitlines()

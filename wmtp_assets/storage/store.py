@@ -15,7 +15,7 @@ import shutil
 import socket
 import stat
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -428,6 +428,23 @@ class Store:
             refusal = errno.EACCES, os.strerror(errno.EACCES), str(there[-1])
             raise self._refused(artifact.key, OSError(*refusal))
 
+    def make_folder(self, artifact: Artifact, path: str) -> None:
+        """Make an empty folder, relative to the root, that files of ``artifact`` will lie in.
+
+        Raises:
+            StoreError: as :meth:`require_place`, or if something else than a folder lies there.
+        """
+        with self._explained_refusal(artifact):
+            self.require_place(artifact)
+            self.claim()
+            try:
+                (self.root / path).mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:
+                raise StoreError(
+                    f"{self.root / path} is no folder, and in the way of {artifact.key}; move it "
+                    "away, then run this again"
+                ) from error
+
     @contextmanager
     def stage(self, artifact: Artifact, say: Say = silent) -> Iterator[Staged]:
         """An empty staging folder for ``artifact``, under the artifact's lock.
@@ -597,6 +614,27 @@ class Store:
                 fsync_folder((base / name).parent)
         return kept if kept.exists() else None
 
+    def remove(self, artifact: Artifact, files: Iterable[Path], folders: Iterable[Path]) -> None:
+        """Remove what is of an artifact, in this order, and the folders that are empty then.
+
+        Whoever calls this holds the locks of the artifact and of its unit.
+
+        Args:
+            files: below the root.
+            folders: below ``.wmtp/``, with all that is in them.
+
+        Raises:
+            StoreError: if the disk refuses.
+        """
+        with self._explained_refusal(artifact):
+            for folder in folders:
+                shutil.rmtree(folder)
+            for path in files:
+                path.unlink(missing_ok=True)
+                for parent in path.relative_to(self.root).parents[:-1]:
+                    with suppress(OSError):
+                        (self.root / parent).rmdir()
+
     def recover(self, artifact: Artifact, say: Say = silent) -> None:
         """Complete a commit in the artifact's unit that was cut off between two renames.
 
@@ -680,10 +718,16 @@ def _carry_over(
 ) -> None:
     """Hard-link everything in ``source`` that ``artifact`` did not make into ``target``.
 
+    Folders of others are made there too.
+
     Args:
         made: the files of its last commit. What else lies in its own folders is somebody's file: it
             is kept and said, unless a new file has its name.
     """
+    for folder, _, _ in os.walk(source):  # those of others too that are empty still
+        path = PurePosixPath(Path(folder).relative_to(source).as_posix())
+        if path.parts and path.parts[0] != artifact.manifest and not artifact.is_owner(str(path)):
+            (target / path).mkdir(parents=True, exist_ok=True)
     for path in _files_below(source):
         is_foreign = artifact.is_carried_over(str(path))
         # below a folder in the manifest's place: that stays in what was before

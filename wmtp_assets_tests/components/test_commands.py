@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from wmtp_assets.catalogue.artifact import TOP_FOLDERS
+from wmtp_assets.catalogue.artifact import INTERNAL, TOP_FOLDERS
 from wmtp_assets.components.instance import prepare_instance
 from wmtp_assets.definitions import defs
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.test_artifacts import EVERYTHING_FOR_MICRO
 from wmtp_assets_tests.pages import copy_project
-from wmtp_assets_tests.trees import damage, flip
+from wmtp_assets_tests.trees import damage, flip, link_tree
 from wmtp_assets_tests.webserver import serving
 
 PROJECT = Path(__file__).parents[2]
@@ -129,6 +130,32 @@ def test_tests_alone_on_the_command_line(shell: Shell, store: Store) -> None:
     others = {item.key for item in store.catalogue if "codecontests" not in item.key}
     assert made - others == {"codecontests_raw", "codecontests_tests"}
     assert shell("wmtp verify codecontests_raw codecontests_tests").returncode == 0
+
+
+@pytest.mark.long
+def test_models_and_datasets_side_by_side(
+    shell: Shell, project: Path, root: Path, tmp_path: Path
+) -> None:
+    """Two runs at once share root, instance and what both are made from: one downloads it, the
+    other waits for that, and uses it."""
+    fresh = tmp_path / "fresh"
+    link_tree(root / INTERNAL / "hub", fresh / INTERNAL / "hub")
+    selections = ("*micro_mtp", "*humaneval_small,*mbpp_small")
+    lines = [
+        f"source activate.sh; exec dagster asset materialize --select '{selection}'"
+        for selection in selections
+    ]
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda line: shell(line, WMTP_STORAGE_ROOT=str(fresh)), lines))
+    assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]
+
+    with dg.DagsterInstance.from_config(str(project)) as instance:
+        assert [run.status.value for run in instance.get_runs()] == ["SUCCESS"] * 2
+    made = ("micro_mtp", "humaneval_small", "mbpp_small", "meta_llama_mtp_raw")
+    verified = shell(f"wmtp verify {' '.join(made)}", WMTP_STORAGE_ROOT=str(fresh))
+    assert verified.returncode == 0, verified.stdout
+    for name in ("previous", "staging"):
+        assert not any((fresh / INTERNAL / name).glob("*"))
 
 
 @pytest.mark.long
