@@ -1527,7 +1527,7 @@ def test_sums_without_a_folder_are_over_all_files(tmp_path: Path) -> None:
     staged.write_sha256sums("")
     sums = (tmp_path / "SHA256SUMS").read_text()
     names = [line[66:] for line in sums.splitlines()]
-    assert names == ["config.json", "deep/er", "model.safetensors"]
+    assert names == ["model.safetensors", "config.json", "deep/er"]  # the largest, then by name
     assert subprocess.run([*CHECK, "-c", "SHA256SUMS"], cwd=tmp_path).returncode == 0
     damage(tmp_path / "config.json", flip(0))
     assert subprocess.run([*CHECK, "-c", "SHA256SUMS"], cwd=tmp_path).returncode == 1
