@@ -433,6 +433,12 @@ def test_everything_made_elsewhere_is_the_same(good_root: Path, dated_root: Path
     if artifact.kind == "stats":  # its file is named after the day
         assert list(two.files) == ["2026-01-31_summary.json"]
         assert list(one.files.values()) == list(two.files.values())
+    elif key == "completion_report":  # it tells the days, and what is approved is their hash too
+        first, second = (
+            (root / "docs/phase1_completion_report.md").read_bytes().split(b"\n## Approvals\n")[0]
+            for root in (good_root, dated_root)
+        )
+        assert second == first.replace(b"| 2025-11-13 | **", b"| 2026-01-31 | **")
     else:
         assert one.content_sha256 == two.content_sha256
         assert one.files == two.files
