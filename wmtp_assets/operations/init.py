@@ -41,12 +41,9 @@ def init(store: Store, artifacts: Iterable[Artifact], *, dry_run: bool = False) 
     Raises:
         StoreError: if something else lies where a folder must be, or the root cannot be written.
     """
-    said: set[str] = set()
-    for artifact in artifacts:
-        for path in folders_of(artifact):
-            is_new = not (store.root / path).is_dir()
-            if is_new and not dry_run:
-                store.make_folder(artifact, path)
-            if path not in said:
-                said.add(path)
-                yield Folder(path, is_new)
+    owners = {path: artifact for artifact in artifacts for path in folders_of(artifact)}
+    folders = [Folder(path, not (store.root / path).is_dir()) for path in owners]
+    for folder in folders:
+        if folder.is_new and not dry_run:
+            store.make_folder(owners[folder.path], folder.path)
+        yield folder

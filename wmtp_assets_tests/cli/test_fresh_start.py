@@ -21,6 +21,7 @@ def test_init(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "models_v2/meta-llama-mtp/raw/: made\n" in done.stdout
     assert "starling" not in done.stdout
+    assert done.stdout.endswith(" folders made, 0 were there\n")
     again = run_wmtp(root, "init")
     assert again.stdout.startswith(f"{root}: 0 folders made, ")
     assert "starling-rm-7b/raw/: made" in run_wmtp(root, "init", "starling-rm-7b").stdout
