@@ -84,7 +84,7 @@ class ProblemIndex:
             self._stats.update(
                 correct=right,
                 incorrect=wrong,
-                n_valid_problems=bool(right and wrong),
+                n_valid_problems=1 if right and wrong else 0,
                 total_possible_pairs=right * wrong,
             )
         else:

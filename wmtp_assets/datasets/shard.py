@@ -234,7 +234,7 @@ class _Part:
             upstream_rows=1,
             samples=len(problem.records) + sum(problem.dropped.values()),
             rows=len(rows),
-            problems=bool(rows),
+            problems=1 if rows else 0,
             crlf_rows=sum("\r\n" in row["output"] for row in rows),
         )
 

@@ -27,6 +27,7 @@ from wmtp_assets.sample.index import index_repository, read_index, write_index
 from wmtp_assets.sample.repositories import index_path, repository_folder
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.faults.extent import extent
+from wmtp_assets_tests.examples import EPOCH
 from wmtp_assets_tests.rules.cases import rewrite
 from wmtp_assets_tests.trees import Copy, damage, link_tree
 
@@ -52,9 +53,11 @@ def little_root(good_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     problems = {"train": 30, "valid": 7, "test": 9}
     code_contests.write_dataset(repository, problems, 3, code_contests.SHARDS, seed=1)
     write_index(index_path(repository), index_repository(repository), index[1])
-    for artifact in store.catalogue:
-        if artifact.spec.name == "codecontests":
-            materialize(store, artifact)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", EPOCH)  # another day would leave the summary before
+        for artifact in store.catalogue:
+            if artifact.spec.name == "codecontests":
+                materialize(store, artifact)
     return root
 
 

@@ -280,6 +280,17 @@ def test_problem_index_is_a_recount(good_root: Path, reference: Reference, split
     }
 
 
+def test_counts_of_a_split_with_one_problem_are_numbers(small_store: Store) -> None:
+    """``true`` stood in the manifest where the first count was a truth value, and a rule that
+    counts again found 1."""
+    processed = small_store.catalogue["codecontests_processed"]
+    splits = small_store.manifest(processed).document["splits"]
+    assert splits["valid"]["problems"] == 1
+    assert {type(split["problems"]) for split in splits.values()} == {int}
+    index = json.loads(small_store.read(processed, "processed/valid_metadata.json"))
+    assert {type(count) for count in index["stats"].values()} == {int, dict}
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_offsets_are_where_lines_begin(good_root: Path, split: str) -> None:
     """n + 1 little-endian unsigned 64-bit numbers: other programs read them without this one."""
