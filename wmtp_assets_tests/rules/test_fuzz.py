@@ -26,8 +26,8 @@ from wmtp_assets.sample import code_contests
 from wmtp_assets.sample.index import index_repository, read_index, write_index
 from wmtp_assets.sample.repositories import index_path, repository_folder
 from wmtp_assets.storage.store import Store
-from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.examples import EPOCH
+from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.rules.cases import rewrite
 from wmtp_assets_tests.trees import Copy, damage, link_tree
 
