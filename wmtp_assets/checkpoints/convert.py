@@ -30,8 +30,8 @@ from wmtp_assets.checkpoints.safetensors_file import (
     file_order,
     write_checkpoint,
 )
-from wmtp_assets.checkpoints.source import plan, read_source
 from wmtp_assets.checkpoints.torch_zip import Verify
+from wmtp_assets.checkpoints.upstream import plan, read_upstream
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import Document
@@ -313,7 +313,7 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
         return store.open_verified(raw, f"raw/{name}", build.say)
 
     with _damage_told_first(build, raw):
-        planned = plan(read_source(spec.files, open_raw), family)
+        planned = plan(read_upstream(spec.files, open_raw), family)
         check_tensor_shapes(
             family.tensor_shapes(params, tied=False),
             planned.shapes,

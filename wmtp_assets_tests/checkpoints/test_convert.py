@@ -40,8 +40,8 @@ from wmtp_assets.checkpoints import convert as convert_module
 from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.checkpoints.convert import cast, convert
 from wmtp_assets.checkpoints.pipeline import Extent, StoredTensor
-from wmtp_assets.checkpoints.source import read_source
 from wmtp_assets.checkpoints.torch_zip import read_tensors, trust
+from wmtp_assets.checkpoints.upstream import read_upstream
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
@@ -168,7 +168,7 @@ TWINS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def read_back(folder: Path, name: str) -> Mapping[str, tuple[StoredTensor, ...]]:
     """The tensors of a file, as a source."""
     files = ModelFiles(checkpoint=name, config="config.json")
-    return read_source(files, lambda path: (folder / path, trust))
+    return read_upstream(files, lambda path: (folder / path, trust))
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ RawTensors = Mapping[str, tuple[StoredTensor, ...]]
 """Name in the checkpoint → where the tensor stands; the first is the one that counts."""
 
 
-def read_source(files: ModelFiles, open_raw: OpenRaw) -> RawTensors:
+def read_upstream(files: ModelFiles, open_raw: OpenRaw) -> RawTensors:
     """Where each tensor of a checkpoint lies; no data is read.
 
     Raises:
