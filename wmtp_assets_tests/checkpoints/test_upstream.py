@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, StoreError
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.checkpoints import pipeline, source
+from wmtp_assets.checkpoints import pipeline, upstream
 from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.store import Store
@@ -198,13 +198,13 @@ def test_damaged_shard_or_index(
 ) -> None:
     """Verified before it is parsed, each file by itself."""
     seen: list[str] = []
-    read_index, load = source._read_index, torch.load
+    read_index, load = upstream._read_index, torch.load
 
     def told(*arguments: Any, **options: Any) -> Any:
         seen.append("index" if isinstance(arguments[0], Path) else "shard")
         return (read_index if seen[-1] == "index" else load)(*arguments, **options)
 
-    monkeypatch.setattr(source, "_read_index", told)
+    monkeypatch.setattr(upstream, "_read_index", told)
     monkeypatch.setattr(torch, "load", told)
     damage(tiny.raw_path(store, name), flip(offset))
     message = tiny.assert_refused(store, CorruptArtifact)
