@@ -5,7 +5,7 @@ _wmtp_project="$(CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]:-${(%):-%x}}")" > /d
 . "$_wmtp_project/.venv/bin/activate" || return 1
 
 case "${DAGSTER_HOME:-}" in
-    "" | "$_wmtp_project/.dagster/"*)
+    "" | */.dagster/hub | */.dagster/sample) # none, or that of this or another clone
         if [ "${WMTP_SOURCE:-sample}" = hub ]; then
             export DAGSTER_HOME="$_wmtp_project/.dagster/hub"
         else

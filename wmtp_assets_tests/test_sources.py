@@ -14,6 +14,7 @@ from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.sample.server import serve
 from wmtp_assets.sample.tokenizer import MODEL_SHA256
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.examples import EPOCH
 from wmtp_assets_tests.quick import quick
 
 
@@ -52,6 +53,7 @@ def test_hub_makes_the_same_artifacts(
     sample = Store(Settings("sample", good_root), load_catalogue())
     with serve(sample_folder) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
         for artifact in catalogue:
             if name != "all" and artifact.key not in OF_ONE_DATASET:
                 continue

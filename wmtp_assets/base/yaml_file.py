@@ -52,6 +52,9 @@ def read_model(path: Path, model: type[M]) -> M:
     root = None
     try:
         data = read_small(path, MAX_SIZE)
+        for event in yaml.parse(data, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):  # they can grow without bound; nobody needs one
+                raise yaml.MarkedYAMLError(problem="an alias", problem_mark=event.start_mark)
         root = yaml.compose(data, yaml.SafeLoader)
         _require_distinct(root)
         return model.model_validate(yaml.load(data, yaml.BaseLoader))
@@ -77,6 +80,10 @@ def _require_distinct(node: Any) -> None:
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="a key that is a list or a map", problem_mark=key.start_mark
+                )
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark

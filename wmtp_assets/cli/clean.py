@@ -18,27 +18,31 @@ from wmtp_assets.storage.store import Store
 def clean_command(store: Store, names: tuple[str, ...], dry_run: bool, yes: bool) -> Document:
     """Remove artifacts, for a fresh start: only what the graph can make again.
 
-    NAME is an asset key or a folder name; by default, everything. Downloads in progress, value
+    NAME is an asset key or a folder name; by default, everything. Listed as kept: the release,
+    artifacts in which people recorded something or files were changed, downloads in progress, value
     heads of training, files that no manifest lists and the folders models/ and datasets/ of
-    version 1 are listed as kept. Dagster's history and the sample hub's files stay too.
+    version 1. Dagster's history and the sample hub's files stay too.
 
-    Exits with 0, with 1 when another process works on something, with 64 without --yes.
+    Exits with 0, with 1 when an artifact stays about which something is to be done, with 64 without
+    --yes.
     """
     if not (dry_run or yes):
         raise click.UsageError("nothing was removed: see wmtp clean --dry-run, then give --yes")
-    items = list(clean(store, select(store, names), dry_run=dry_run))
-    for item in items:
+    items = []
+    for item in clean(store, select(store, names), dry_run=dry_run):
+        items.append(item)
         state = f"kept: {item.kept}" if item.kept else "to be removed" if dry_run else "removed"
         count = f"{item.files} file{'s' * (item.files != 1)}"
         print_line(f"{item.name}, {count}, {human_bytes(item.size)}: {state}")
     gone = [item for item in items if not item.kept]
+    count = f"{len(gone)} artifact{'s' * (len(gone) != 1)}"
     print_line(
-        f"{store.root}: {len(gone)} artifacts {'would be removed' if dry_run else 'removed'}, "
+        f"{store.root}: {count} {'would be removed' if dry_run else 'removed'}, "
         f"{human_bytes(sum(item.size for item in gone))}"
         + (f"; {len(items) - len(gone)} kept" if items != gone else "")
     )
     return {
-        "exit_code": int(any(item.is_busy for item in items)),
+        "exit_code": int(any(item.is_left for item in items)),
         "dry_run": dry_run,
         "items": items,
     }

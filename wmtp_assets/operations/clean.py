@@ -1,8 +1,9 @@
 """What a fresh start removes: what the graph can make again, and nothing else.
 
 That is what manifests list, and what lies under ``.wmtp/`` for the artifact. Kept, and said, is the
-rest: bytes of a download that is not committed, what training wrote, files of nobody, and the
-folders of version 1.
+rest: artifacts in which people recorded something, the release, summaries of earlier days, files
+that were changed since they were read, bytes of a download that is not committed, what training
+wrote, files of nobody, and the folders of version 1.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ from pathlib import Path
 
 from wmtp_assets.base.errors import LockHeld
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
+from wmtp_assets.operations.status import files_status
 from wmtp_assets.storage.files import hash_file, names_below
 from wmtp_assets.storage.store import Store
 
 FIRST_VERSION = ("models", "datasets")
 """Folders below the root that the project's version 1 used: kept as originals."""
 
-_INTERNAL = ("staging", "previous", "quarantine", "scratch", "verified")
-"""Folders below ``.wmtp/`` with a folder per asset."""
+_INTERNAL = ("staging", "previous", "scratch")
+"""Folders below ``.wmtp/`` with a folder per asset, of which nothing is wanted again. Quarantine
+and results of rules, the failures among them, stay."""
+
+_HARMLESS = ("", "never read", "missing")
+"""What may be the matter with a file that is removed."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +40,14 @@ class Item:
         files: how many there are.
         size: their bytes.
         kept: why it was not removed; empty: it was, or would be.
-        is_busy: another process works on it: a later try may remove it.
+        is_left: it was asked for, and stays until something is done about it.
     """
 
     name: str
     files: int
     size: int
     kept: str = ""
-    is_busy: bool = False
+    is_left: bool = False
 
 
 def clean(store: Store, artifacts: Sequence[Artifact], *, dry_run: bool) -> Iterator[Item]:
@@ -63,12 +69,12 @@ def clean(store: Store, artifacts: Sequence[Artifact], *, dry_run: bool) -> Iter
     }
     for artifact in reversed(artifacts):
         files, folders = _removable(store, artifact)
-        if not (files or folders):
-            continue
-        if not all(_is_at_home(store, path) for path in files):
-            size = sum(map(_size, files))
-            yield Item(artifact.key, len(files), size, "a folder that it lies in is a link")
+        reason, is_left = _reason_to_keep(store, artifact, files)
+        if reason:
+            yield Item(artifact.key, len(files), sum(map(_size, files)), reason, is_left)
             seen.update(files)
+            continue
+        if not (files or folders):
             continue
         kept = ""
         try:
@@ -84,7 +90,7 @@ def clean(store: Store, artifacts: Sequence[Artifact], *, dry_run: bool) -> Iter
                     store.remove(artifact, files, folders)
         except LockHeld as error:
             every, size, kept = files, sum(map(_size, files)), str(error)
-        yield Item(artifact.key, len(every), size, kept, is_busy=bool(kept))
+        yield Item(artifact.key, len(every), size, kept, is_left=bool(kept))
         seen.update(files)
     yield from _kept(store, artifacts, seen, unfinished)
 
@@ -108,6 +114,29 @@ def _removable(store: Store, artifact: Artifact) -> tuple[list[Path], list[Path]
         store.manifest_path(artifact),
     ]
     return [path for path in files if os.path.lexists(path)], folders
+
+
+def _reason_to_keep(store: Store, artifact: Artifact, files: Sequence[Path]) -> tuple[str, bool]:
+    """Why an artifact stays as it is, and whether something is to be done about it."""
+    manifest = store.find_manifest(artifact)
+    if manifest is None:
+        is_damaged = os.path.lexists(store.manifest_path(artifact))
+        again = f"its manifest cannot be read; see: wmtp verify {artifact.key}"
+        return (again, True) if is_damaged else ("", False)
+    if not all(_is_at_home(store, path) for path in files):
+        return "a folder that it lies in is a link; remove it where the link leads", True
+    for row in files_status(store, artifact):
+        if row.problem not in _HARMLESS:
+            return f"{row.file}: {row.problem}; see: wmtp verify {artifact.key}", True
+    if artifact.kind == "release":
+        return "it says what was released; remove it by hand to forget that", False
+    for key in artifact.recorded:
+        value = manifest.document.get(key)
+        if any(value.values()) if isinstance(value, dict) else value:
+            return f"{key.replace('_', ' ')} recorded in it", False
+    if len([name for name in manifest.files if name.endswith("_summary.json")]) > 1:
+        return "summaries of earlier days, which cannot be made again", False
+    return "", False
 
 
 def _is_copy(path: Path, sha256: str) -> bool:
@@ -161,8 +190,8 @@ def _why(store: Store, owner: Artifact | None, path: Path, unfinished: set[str])
     """Why a file below the artifacts' folders stays."""
     if owner is None:
         return "a file of no artifact"
-    if path.relative_to(store.folder(owner)).as_posix() in owner.guests:
-        return "written by training"
+    if owner.is_guest(path.relative_to(store.folder(owner)).as_posix()):
+        return "written by training or a tool"
     if owner.key in unfinished:
         return "a download in progress"
     return f"in no readable manifest of {owner.key}; remove it by hand if you do not want it"

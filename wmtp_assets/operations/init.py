@@ -44,6 +44,9 @@ def init(store: Store, artifacts: Iterable[Artifact], *, dry_run: bool = False) 
     owners = {path: artifact for artifact in artifacts for path in folders_of(artifact)}
     folders = [Folder(path, not (store.root / path).is_dir()) for path in owners]
     for folder in folders:
+        if folder.is_new:
+            store.require_place(owners[folder.path])
+    for folder in folders:
         if folder.is_new and not dry_run:
             store.make_folder(owners[folder.path], folder.path)
         yield folder

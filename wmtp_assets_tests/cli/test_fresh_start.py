@@ -37,6 +37,9 @@ def test_init_where_it_cannot(tmp_path: Path) -> None:
     done = run_wmtp(root, "init", "parameter_snapshot")
     assert done.returncode == 1
     assert "in the way of parameter_snapshot" in done.stderr
+    for options in ((), ("--dry-run",)):  # nothing was changed, as it says: not what comes before
+        done = run_wmtp(root, "init", *options)
+        assert (done.returncode, [path.name for path in root.iterdir()]) == (1, ["configs"])
 
 
 def test_nothing_goes_without_yes(wmtp: Wmtp, store: Store) -> None:

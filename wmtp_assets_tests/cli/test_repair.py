@@ -10,6 +10,7 @@ import pytest
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
+from wmtp_assets_tests.examples import EPOCH
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, tree
 
@@ -89,8 +90,11 @@ def test_repair_of_what_is_not_there(tmp_path: Path, wmtp: Wmtp) -> None:
 
 
 @pytest.mark.long
-def test_gc_says_what_it_would_do_and_does_it(wmtp: Wmtp, store: Store) -> None:
+def test_gc_says_what_it_would_do_and_does_it(
+    wmtp: Wmtp, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The generation before goes when the committed one was read whole and is right."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)  # the report tells days
     changed, key = respec(store, "humaneval", max_tokens=200), "humaneval_processed"
     materialize(changed, changed.catalogue[key])
     materialize(store, store.catalogue[key])

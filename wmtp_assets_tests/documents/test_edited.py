@@ -35,6 +35,13 @@ versions:
 """
 
 WRONG = {
+    "alias, of which a few lines can stand for gigabytes": (
+        "x: &a [1]\naction_items: *a\n",
+        ActionItems,
+        r":2: not YAML: an alias$",
+    ),
+    "a list as key": ("? [a, b]\n: c\n", ActionItems, r":1: not YAML: a key that is a list"),
+    "a map as key": ("{a: 1}: c\n", ActionItems, r":1: not YAML: a key that is a list or a map$"),
     "unknown field": (
         ITEM + "    priority: high\n",
         ActionItems,

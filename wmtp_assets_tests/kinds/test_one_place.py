@@ -88,6 +88,7 @@ DATASET: Added = {
 
             source: str
             difficulty: str
+            difficulty_number: int
             has_tests: bool
             problem_id: str
 
@@ -109,7 +110,11 @@ DATASET: Added = {
             for number, row in enumerate(rows_of(path, first, batch), first):
                 problem = row["task_id"]
                 metadata = JudgedMetadata(
-                    source="judged", difficulty="unknown", has_tests=False, problem_id=problem
+                    source="judged",
+                    difficulty="unknown",
+                    difficulty_number=0,
+                    has_tests=False,
+                    problem_id=problem,
                 )
                 solutions = {True: row["canonical_solution"], False: "    return None\\n"}
                 records = [

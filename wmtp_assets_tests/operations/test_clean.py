@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from wmtp_assets.base.progress import silent
 from wmtp_assets.catalogue.artifact import INTERNAL, TOP_FOLDERS
+from wmtp_assets.operations.approve import approve
 from wmtp_assets.operations.clean import Item, clean
 from wmtp_assets.operations.init import init
 from wmtp_assets.operations.materialize import materialize
@@ -33,15 +36,78 @@ def write(path: Path) -> Path:
     return path
 
 
+RELEASED = {"storage_release": "it says what was released; remove it by hand to forget that"}
+
+
 def test_everything(store: Store) -> None:
-    """Of a full tree nothing is left but the root's mark and the sample's own files."""
+    """Of a full tree nothing is left but the release, the root's mark and the sample's own
+    files."""
     items = run(store)
     assert {item.name for item in items} == {item.key for item in store.catalogue}
-    assert kept(items) == {}
-    assert [path.name for path in store.root.iterdir()] == [INTERNAL]
+    assert kept(items) == RELEASED
+    assert {path.name for path in store.root.iterdir()} == {INTERNAL, "docs", "RELEASE.json"}
     assert (store.internal / "source").is_file()
     assert (store.internal / "hub").is_dir()
-    assert run(store) == []
+    assert kept(run(store)) == RELEASED
+
+
+def test_release_is_not_forgotten(store: Store) -> None:
+    """Made again it would say that whatever lies there now was released."""
+    before = tree(store.root / "docs")
+    run(store, "storage_release")
+    assert tree(store.root / "docs") == before
+
+
+def test_what_people_recorded_stays(store: Store) -> None:
+    """Nobody can make a signature again."""
+    approve(store, "Ada", "reviewer", note="seen")
+    (item,) = run(store, "completion_report")
+    assert (item.kept, item.is_left) == ("approvals recorded in it", False)
+    assert (
+        "Ada"
+        in store.read(store.catalogue["completion_report"], "phase1_completion_report.md").decode()
+    )
+
+
+def test_summaries_of_earlier_days_stay(store: Store) -> None:
+    """Statistics of a day can be made on that day only."""
+    stats = store.catalogue["humaneval_stats"]
+    manifest = store.manifest(stats)
+    with store.stage(stats, silent) as staged:
+        for name in manifest.files:
+            staged.write(name, store.read(stats, name))
+        staged.write("2024-01-01_summary.json", b"{}")
+        store.commit(stats, staged, manifest.description)
+    (item,) = run(store, "humaneval_stats")
+    assert item.kept == "summaries of earlier days, which cannot be made again"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda path: damage(path, lambda data: data + b"\n"), "bytes, not"),
+        (lambda path: (path.unlink(), path.mkdir()), "bytes, not"),
+    ],
+    ids=["edited", "a folder in its place"],
+)
+def test_file_that_was_changed_keeps_its_artifact(
+    store: Store, change: Callable[[Path], object], problem: str
+) -> None:
+    """What somebody wrote into it is nowhere else; the others go."""
+    path = store.path(store.catalogue["parameter_snapshot"], "defaults.yaml")
+    change(path)
+    items = {item.name: item for item in run(store, "parameter_snapshot", "humaneval_small")}
+    assert problem in items["parameter_snapshot"].kept
+    assert items["parameter_snapshot"].is_left
+    assert path.exists()
+    assert not items["humaneval_small"].kept
+
+
+def test_quarantine_stays(store: Store) -> None:
+    """What a repair replaced may be somebody's work: only ``wmtp gc --quarantine`` removes it."""
+    path = write(store.internal / "quarantine/humaneval_pairs/x/test.jsonl")
+    run(store, "humaneval_pairs")
+    assert path.read_bytes() == b"somebody's"
 
 
 def test_dry_run_says_the_same_and_removes_nothing(store: Store) -> None:
@@ -86,7 +152,7 @@ def test_what_stays(store: Store) -> None:
     why = {
         ".wmtp/scratch/meta_llama_mtp_raw": "a download in progress",
         f"{raw.base}/raw/.cache/x.incomplete": "a download in progress",
-        "models_v2/micro-mtp/safetensors/value_head.safetensors": "written by training",
+        "models_v2/micro-mtp/safetensors/value_head.safetensors": "written by training or a tool",
         "models_v2/micro-mtp/notes.txt": "a file of no artifact",
         "docs/notes.txt": "a file of no artifact",
         "models_v2/other/model.bin": "a file of no artifact",
@@ -99,12 +165,14 @@ def test_what_stays(store: Store) -> None:
     inside = {"models": "llama/x", "datasets": "x.jsonl", ".wmtp/scratch/meta_llama_mtp_raw": "p/x"}
     paths = [write(store.root / name / inside.get(name, "")) for name in why]
     own = write(store.root / "notes.txt")
-    assert kept(run(store, dry_run=True)) == why
-    assert kept(run(store)) == why
+    assert kept(run(store, dry_run=True)) == why | RELEASED
+    assert kept(run(store)) == why | RELEASED
     assert all(path.read_bytes() == b"somebody's" for path in (*paths, own))
     tops = [name for name in TOP_FOLDERS if (store.root / name).exists()]
     left = {path for top in (*tops, "models", "datasets") for path in (store.root / top).rglob("*")}
-    assert {path for path in left if path.is_file()} == {
+    release = store.catalogue["storage_release"]
+    of_release = {store.path(release, name) for name in ("RELEASE.json", release.manifest)}
+    assert {path for path in left if path.is_file()} - of_release == {
         path for path in paths if INTERNAL not in path.relative_to(store.root).parts
     }
 
@@ -114,7 +182,7 @@ def test_copy_at_the_root_that_somebody_changed(store: Store) -> None:
     damage(store.root / "README.md", lambda data: b"mine")
     run(store)
     assert (store.root / "README.md").read_bytes() == b"mine"
-    assert not (store.root / "RELEASE.json").exists()
+    assert (store.root / "RELEASE.json").exists()
 
 
 def test_damaged_manifest(store: Store) -> None:
@@ -122,7 +190,9 @@ def test_damaged_manifest(store: Store) -> None:
     artifact = store.catalogue["humaneval_small"]
     previous = write(store.previous(artifact) / "x")
     damage(store.manifest_path(artifact), flip(20))
-    items = run(store, "humaneval_small")
+    whole, *items = run(store, "humaneval_small")
+    assert whole.is_left
+    assert whole.kept == "its manifest cannot be read; see: wmtp verify humaneval_small"
     assert {item.name for item in items} == {
         f"{artifact.base}/{name}" for name in ("metadata.json", "test_small.jsonl")
     }
@@ -141,7 +211,8 @@ def test_behind_a_link(store: Store, name: str) -> None:
     (store.root / name).symlink_to(elsewhere)
     before = tree(store.root)
     item = run(store, "humaneval_raw")[0]
-    assert (item.name, item.kept) == ("humaneval_raw", "a folder that it lies in is a link")
+    assert (item.name, item.is_left) == ("humaneval_raw", True)
+    assert item.kept == "a folder that it lies in is a link; remove it where the link leads"
     assert tree(store.root) == before
     assert store.find_manifest(store.catalogue["humaneval_raw"]) is not None
 
@@ -150,7 +221,7 @@ def test_what_is_being_worked_on_stays(store: Store) -> None:
     """A download that runs now is not pulled away from under it."""
     with held_by_another_process(store, "humaneval_raw"):
         items = run(store, "humaneval_raw", "humaneval_small")
-    state = {item.name: (item.is_busy, bool(item.kept)) for item in items}
+    state = {item.name: (item.is_left, bool(item.kept)) for item in items}
     assert state["humaneval_raw"] == (True, True)
     assert state["humaneval_small"] == (False, False)
     assert store.find_manifest(store.catalogue["humaneval_raw"]) is not None

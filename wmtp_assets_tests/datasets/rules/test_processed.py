@@ -853,7 +853,7 @@ INDEX = [
                 {
                     "a line number": replaced(b"[0, 1, 2", b"[0, 1, 3"),
                     "a label": replaced(b"17, 18]", b"17, 19]"),
-                    "a difficulty": replaced(b'"difficulty": "a"', b'"difficulty": "b"'),
+                    "a difficulty": replaced(b'"difficulty": 7', b'"difficulty": 8'),
                     "other spelling": replaced(b": {", b":{"),
                     "two entries swapped": swap_entries,
                     "no byte": lambda data: b"",
