@@ -250,7 +250,9 @@ def utc_now() -> datetime:
     try:
         return datetime.fromtimestamp(int(epoch), UTC)
     except (ValueError, OverflowError, OSError) as error:
-        raise SpecError(f"SOURCE_DATE_EPOCH={epoch!r} is no number of seconds: {error}") from error
+        raise SpecError(
+            f"SOURCE_DATE_EPOCH={epoch!r} is not a number of seconds: {error}"
+        ) from error
 
 
 def timestamp() -> str:

@@ -36,7 +36,7 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         counts = Counter(key for key, _ in pairs)
-        raise ValueError(f"the key {short(counts.most_common(1)[0][0])} stands twice")
+        raise ValueError(f"duplicate key {short(counts.most_common(1)[0][0])}")
     return result
 
 

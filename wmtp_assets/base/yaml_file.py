@@ -53,11 +53,12 @@ def read_model(path: Path, model: type[M]) -> M:
     try:
         data = read_small(path, MAX_SIZE)
         for event in yaml.parse(data, yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):  # they can grow without bound; nobody needs one
+            if isinstance(event, yaml.AliasEvent):  # can expand without bound
                 raise yaml.MarkedYAMLError(problem="an alias", problem_mark=event.start_mark)
-        root = yaml.compose(data, yaml.SafeLoader)
+        loader = yaml.BaseLoader(data)  # builds text, lists and maps, and nothing else
+        root = loader.get_single_node()
         _require_distinct(root)
-        return model.model_validate(yaml.load(data, yaml.BaseLoader))
+        return model.model_validate(None if root is None else loader.construct_document(root))
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}; put it back") from error
     except ValidationError as error:
@@ -65,7 +66,7 @@ def read_model(path: Path, model: type[M]) -> M:
         field, problem = ".".join(map(str, first["loc"])), first["msg"]
         if first["type"] == "extra_forbidden":
             known = ", ".join(_model_at(model, first["loc"][:-1]).model_fields)
-            problem = f"there is no such field; those there are: {known}"
+            problem = f"unknown field; known fields: {known}"
         place = ": ".join(filter(None, (field, problem)))
         raise InvalidInput(f"{path}:{_line_of(root, first['loc'])}: {place}") from error
     except yaml.MarkedYAMLError as error:

@@ -445,7 +445,7 @@ def usable_for(use: str, dataset: str | None = None) -> tuple[str, ...]:
         SpecError: for an unknown use or dataset, or if ``dataset`` must not be used for it.
     """
     if use not in get_args(Use):
-        raise SpecError(f"{use!r} is no use of a dataset; those are: {', '.join(get_args(Use))}")
+        raise SpecError(f"{use!r} is not a use of a dataset; those are: {', '.join(get_args(Use))}")
     specs = {spec.name: spec for spec in load_specs() if isinstance(spec, DatasetSpec)}
     names = tuple(name for name, spec in specs.items() if use in spec.uses)
     if dataset is not None and dataset not in specs:

@@ -65,13 +65,13 @@ def test_table_is_complete() -> None:
         (
             "training",
             None,
-            "'training' is no use of a dataset; "
+            "'training' is not a use of a dataset; "
             "those are: verifiable_critic, baseline, rho_1, evaluation",
         ),
         (
             "training",
             "mbpp",
-            "'training' is no use of a dataset; "
+            "'training' is not a use of a dataset; "
             "those are: verifiable_critic, baseline, rho_1, evaluation",
         ),
     ],

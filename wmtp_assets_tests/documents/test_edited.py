@@ -45,13 +45,13 @@ WRONG = {
     "unknown field": (
         ITEM + "    priority: high\n",
         ActionItems,
-        r":6: action_items\.0\.priority: there is no such field; those there are: title, owner, "
+        r":6: action_items\.0\.priority: unknown field; known fields: title, owner, "
         r"state, opened, closed, blocks_next_phase$",
     ),
     "unknown field above": (
         ITEM + "todo: []\n",
         ActionItems,
-        r":6: todo: there is no such field; those there are: action_items$",
+        r":6: todo: unknown field; known fields: action_items$",
     ),
     "unknown state": (
         ITEM.replace("state: open", "state: maybe"),
@@ -93,7 +93,7 @@ WRONG = {
     "unknown field of a version": (
         CHANGE + "    author: me\n",
         Changelog,
-        r":5: versions\.0\.author: there is no such field; those there are: version, date",
+        r":5: versions\.0\.author: unknown field; known fields: version, date",
     ),
     "no version": (
         CHANGE.replace("v2.0.0", "2.0"),
@@ -108,7 +108,7 @@ WRONG = {
     "unknown field of a risk": (
         "quoted_counts: []\nrisks:\n  - {risk: a, effect: b, met_by: c, odds: d}\n",
         Notes,
-        r":3: risks\.0\.odds: there is no such field; those there are: risk, effect, met_by$",
+        r":3: risks\.0\.odds: unknown field; known fields: risk, effect, met_by$",
     ),
 }
 
@@ -176,7 +176,7 @@ def test_wrong_file_stops_the_document_and_is_a_finding(edited: tuple[Store, Pat
     path.write_text(path.read_text() + "author: me\n")
     artifact = store.catalogue["storage_readme"]
     before = store.read(artifact, "README.md")
-    with pytest.raises(InvalidInput, match=r"changelog\.yaml:\d+: author: there is no such field"):
+    with pytest.raises(InvalidInput, match=r"changelog\.yaml:\d+: author: unknown field"):
         materialize(store, artifact)
     assert store.read(artifact, "README.md") == before
     (finding,) = apply(store, artifact, "current").findings

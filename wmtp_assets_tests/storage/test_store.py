@@ -1577,7 +1577,7 @@ def test_time_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_time_that_is_none(monkeypatch: pytest.MonkeyPatch, epoch: str) -> None:
     """A wrong setting is told as one, with its name."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
-    with pytest.raises(SpecError, match=f"SOURCE_DATE_EPOCH='{epoch}' is no number of seconds"):
+    with pytest.raises(SpecError, match=f"SOURCE_DATE_EPOCH='{epoch}' is not a number of seconds"):
         timestamp()
 
 

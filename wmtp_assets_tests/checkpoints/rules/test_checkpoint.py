@@ -432,7 +432,7 @@ for _kind in CHECKPOINTS:
             CONFIG,
             "",
             STATEMENT["parameters"],
-            "not JSON: the key 'head_dim' stands twice",
+            "not JSON: duplicate key 'head_dim'",
         ),
         parameters(
             "config.json, nested without end",
