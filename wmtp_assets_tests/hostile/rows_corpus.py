@@ -76,7 +76,7 @@ def row_of_a_million_keys(good: bytes) -> bytes:
     return in_metadata(good, b"{" + b",".join(b'"%d":1' % n for n in range(700_000)) + b"}")
 
 
-@hostile(ROWS, "twice")
+@hostile(ROWS, "duplicate key")
 def key_twice(good: bytes) -> bytes:
     """Which of the two counts differs between readers."""
     line = good.partition(b"\n")[0]

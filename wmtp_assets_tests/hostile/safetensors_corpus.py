@@ -60,7 +60,7 @@ def deep_header(good: bytes) -> bytes:
     return with_header(b'{"a":' + b"[" * 200_000)
 
 
-@hostile(RAW_SAFE, "twice")
+@hostile(RAW_SAFE, "duplicate key")
 def key_twice(good: bytes) -> bytes:
     """The library takes the second one."""
     one = json.dumps(f32(0, 16, 2, 2)).encode()

@@ -61,7 +61,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "another format": (text({"raw/long": LONG}, format="wmtp-pieces/2"), "format: "),
     "an unknown key": (text({"raw/long": LONG}, more=1), "more: "),
     "no files": (text({}), "files: "),
-    "a key twice": (b'{"format":"wmtp-pieces/1","format":"","files":{}}\n', "twice"),
+    "a key twice": (b'{"format":"wmtp-pieces/1","format":"","files":{}}\n', "duplicate key"),
     "a file that is not there": (text({"other": LONG}), "other is not a file of the manifest"),
     "a path that leaves": (text({"../x": LONG}), "files"),
     "a part too few": (text({"raw/long": LONG | {"sha256": [A, B]}}), "2 parts of 10 bytes"),
