@@ -7,22 +7,25 @@ As the training code reads it::
          "correct_indices": […], "incorrect_indices": […],              rows of the JSONL, from 0
          "correct_token_lengths": […], "incorrect_token_lengths": […]   tokens of output
      }, …},
+     "metadata": [{"is_correct": …, "difficulty": …}, …],                a row of the JSONL each
      "stats": {"total", "correct", "incorrect", "n_problems", "n_valid_problems",
                "total_possible_pairs", "difficulty_dist"}}
 
 ``difficulty`` is upstream's number, by which training draws problems of a range;
 ``difficulty_dist`` counts the rows of each. A problem is valid when it has correct and incorrect
-rows; each such two are a possible pair. Where upstream does not say what is correct, a problem has
-``indices`` and ``token_lengths`` instead, and ``stats`` only ``total``, ``n_problems`` and
-``difficulty_dist``. There is a problem a line, so that the file can be written and compared without
-holding it.
+rows; each such two are a possible pair. ``metadata`` is what a loader reads that draws rows and not
+problems. Where upstream does not say what is correct, a problem has ``indices`` and
+``token_lengths`` instead, a row only ``difficulty``, and ``stats`` only ``total``, ``n_problems``
+and ``difficulty_dist``. There is a problem a line, in ``metadata`` too, so that the file can be
+written and compared without holding it.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from wmtp_assets.datasets.records import encode
 
@@ -55,6 +58,7 @@ class ProblemIndex:
             else {"total": 0, "n_problems": 0}
         )
         self._difficulties = Counter[int]()
+        self._runs: list[list[tuple[bool | None, int, int]]] = []
 
     def add(
         self,
@@ -92,13 +96,26 @@ class ProblemIndex:
             entry["token_lengths"] = list(tokens)
         self._stats.update(total=len(labels), n_problems=1)
         self._difficulties[difficulty] += len(labels)
+        # Rows of a problem that are alike stand together: memory does not grow with the rows.
+        self._runs.append([(key, difficulty, len([*run])) for key, run in groupby(labels)])
         before, self._before = self._before, ","
         line = encode({problem_id: entry})[1:-1]
         return f"{before}\n{line}".encode()
 
+    def rows(self) -> Iterator[bytes]:
+        """What follows the last problem: ``metadata``, piece by piece."""
+        before = "" if self._stats["n_problems"] else self._before
+        yield f'{before}\n}},\n"metadata": ['.encode()
+        for number, problem in enumerate(self._runs):
+            rows = ", ".join(", ".join([self._row(*run)] * count) for *run, count in problem)
+            yield f"{',' if number else ''}\n{rows}".encode()
+
+    def _row(self, label: bool | None, difficulty: int) -> str:
+        known = {"is_correct": label} if self._is_labelled else {}
+        return json.dumps({**known, "difficulty": difficulty})
+
     def close(self) -> bytes:
         """The end."""
-        before = "" if self._stats["n_problems"] else self._before
-        rows = {str(number): self._difficulties[number] for number in sorted(self._difficulties)}
-        stats = json.dumps({**self._stats, "difficulty_dist": rows})
-        return f'{before}\n}},\n"stats": {stats}}}\n'.encode()
+        counts = {str(number): self._difficulties[number] for number in sorted(self._difficulties)}
+        stats = json.dumps({**self._stats, "difficulty_dist": counts})
+        return f'\n],\n"stats": {stats}}}\n'.encode()

@@ -55,7 +55,7 @@ from wmtp_assets.storage.files import BLOCK, HashedFile
 from wmtp_assets.storage.manifest import Document, render
 from wmtp_assets.storage.store import Store
 
-VERSION = 2
+VERSION = 3
 """Of the conversion, apart from formats: raised when the same raw bytes become other files."""
 
 FORMAT = "alpaca"
@@ -361,6 +361,8 @@ class _Joined:
             raise InvalidInput(f"{where}: no rows")
         self._offsets.write(pack_offsets([self._size]))
         self._twin.close()
+        for piece in self._index.rows():
+            self._index_file.write(piece)
         self._index_file.write(self._index.close())
         return {
             **{name: counts[name] for name in ("upstream_rows", "samples", "rows", "problems")},

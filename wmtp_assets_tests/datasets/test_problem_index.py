@@ -34,7 +34,7 @@ def written(problems: Problems, *, is_labelled: bool) -> bytes:
         labels = [label if is_labelled else None for label, _ in rows]
         parts.append(index.add(name, 7, first, labels, [tokens for _, tokens in rows]))
         first += len(rows)
-    return b"".join([*parts, index.close()])
+    return b"".join([*parts, *index.rows(), index.close()])
 
 
 @given(PROBLEMS)
@@ -55,6 +55,11 @@ def test_labelled_index_is_a_recount(problems: Problems) -> None:
     data = written(problems, is_labelled=True)
     assert json.loads(data) == {
         "problem_index_map": wanted,
+        "metadata": [
+            {"is_correct": label, "difficulty": 7}
+            for rows in problems.values()
+            for label, _ in rows
+        ],
         "stats": {
             "total": row,
             "correct": sum(right for right, _ in counts),
@@ -65,7 +70,7 @@ def test_labelled_index_is_a_recount(problems: Problems) -> None:
             "difficulty_dist": {"7": row} if problems else {},
         },
     }
-    assert len(data.split(b"\n")) == len(problems) + 4
+    assert len(data.split(b"\n")) == 2 * len(problems) + 6
 
 
 @given(PROBLEMS)
@@ -80,6 +85,7 @@ def test_index_without_labels_says_nothing_about_them(problems: Problems) -> Non
             "token_lengths": [tokens for _, tokens in rows],
         }
         row += len(rows)
+    assert index["metadata"] == [{"difficulty": 7}] * row
     assert index["stats"] == {
         "total": row,
         "n_problems": len(problems),
@@ -102,6 +108,7 @@ def test_index_of_datasets_without_labels(good_root: Path, name: str, split: str
             }
             for number, row in enumerate(rows)
         },
+        "metadata": [{"difficulty": 0}] * len(rows),
         "stats": {
             "total": len(rows),
             "n_problems": len(rows),

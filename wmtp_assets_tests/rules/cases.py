@@ -443,7 +443,7 @@ def _index_of(store: Store, artifact: Artifact, rows: Rows) -> tuple[bytes, byte
         outputs = [counts[-1] for counts in tokens[mine]]
         written.append(index.add(problem_id, difficulty, first, labels, outputs))
         problems += 1
-    written.append(index.close())
+    written += [*index.rows(), index.close()]
     return render_twin(pa.Table.from_pylist(twin, twin_schema(record))), b"".join(written), problems
 
 

@@ -548,6 +548,9 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
             )
             if difference is None and index_file.read(len(entry)) != entry:
                 difference = (f"problem {problem_id}", "the entry that its rows give", "another")
+        for piece in index.rows():
+            if difference is None and index_file.read(len(piece)) != piece:
+                difference = ("metadata", "an entry per row, as it says", "another, or none")
         end = index.close()
         if difference is None and index_file.read(len(end) + 1) != end:
             difference = ("stats", "those of the rows, and the end of the file", "others, or more")

@@ -860,6 +860,20 @@ INDEX = [
                 },
             ),
             (
+                "metadata",
+                "an entry per row, as it says",
+                "another, or none",
+                {
+                    "a row's label": replaced(b'{"is_correct": true', b'{"is_correct": false'),
+                    "a row's difficulty": replaced(
+                        b'true, "difficulty": 7}', b'true, "difficulty": 8}'
+                    ),
+                    "the rows are gone": lambda data: (
+                        data[: data.index(b'"metadata"')] + data[data.index(b'"stats"') :]
+                    ),
+                },
+            ),
+            (
                 "stats",
                 "those of the rows, and the end of the file",
                 "others, or more",
