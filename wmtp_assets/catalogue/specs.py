@@ -297,9 +297,10 @@ class SmallSpec(StrictModel):
 
 
 class DatasetSpec(Spec):
-    """A dataset: raw parquet, processed JSONL, pairs, small splits, statistics and Croissant.
+    """A dataset: raw parquet, processed JSONL, pairs, small splits, statistics, dataset card and
+    Croissant.
 
-    Six assets; one with splits for ``evaluation`` has a seventh, its tests.
+    Seven assets; one with splits for ``evaluation`` has an eighth, its tests.
     """
 
     top = "datasets_v2"
@@ -322,6 +323,10 @@ class DatasetSpec(Spec):
     small: SmallSpec = SmallSpec()
     uses: tuple[Use, ...] = Field(min_length=1, description="what the rows may be used for")
     citation: str | None = Field(default=None, description="the paper to cite, on one line")
+    pretty_name: str | None = Field(default=None, description="its name as people write it")
+    language: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], ...] = Field(
+        default=(), description="ISO 639 codes of the languages that the texts are in"
+    )
 
     @model_validator(mode="after")
     def _one_split_a_file(self) -> DatasetSpec:

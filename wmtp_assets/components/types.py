@@ -73,7 +73,8 @@ class MicroModel(_Declared):
 
 class AlpacaDataset(_Declared):
     """A dataset on the hub: assets <name>_raw, <name>_processed, <name>_pairs, <name>_small,
-    <name>_stats, <name>_tests where splits are for evaluation, and <name>_croissant."""
+    <name>_stats, <name>_tests where splits are for evaluation, <name>_card and
+    <name>_croissant."""
 
     spec_class = DatasetSpec
 

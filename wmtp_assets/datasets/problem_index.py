@@ -107,11 +107,14 @@ class ProblemIndex:
         before = "" if self._stats["n_problems"] else self._before
         yield f'{before}\n}},\n"metadata": ['.encode()
         for number, problem in enumerate(self._runs):
-            rows = ", ".join(", ".join([self._row(*run)] * count) for *run, count in problem)
+            rows = ", ".join(
+                ", ".join([self._row(label, difficulty)] * count)
+                for label, difficulty, count in problem
+            )
             yield f"{',' if number else ''}\n{rows}".encode()
 
     def _row(self, label: bool | None, difficulty: int) -> str:
-        known = {"is_correct": label} if self._is_labelled else {}
+        known: dict[str, object] = {"is_correct": label} if self._is_labelled else {}
         return json.dumps({**known, "difficulty": difficulty})
 
     def close(self) -> bytes:

@@ -29,6 +29,11 @@ from wmtp_assets.base.progress import Progress, Say, human_rows, pace
 from wmtp_assets.base.settings import WORKERS_VARIABLE, read_workers
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.features import (
+    EVALUATION_SCHEMA_NAME,
+    EVALUATION_SUFFIX,
+    SCHEMA_NAME,
+)
 from wmtp_assets.datasets.jsonl import offsets_file, pack_offsets
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.records import (
@@ -59,8 +64,8 @@ VERSION = 3
 """Of the conversion, apart from formats: raised when the same raw bytes become other files."""
 
 FORMAT = "alpaca"
-SCHEMA = "processed/schema.json"
-EVALUATION_SCHEMA = "processed/evaluation_schema.json"
+SCHEMA = f"processed/{SCHEMA_NAME}"
+EVALUATION_SCHEMA = f"processed/{EVALUATION_SCHEMA_NAME}"
 
 SIDE_BY_SIDE = 64 << 20
 """Bytes of raw shards from which several processes are worth their start."""
@@ -73,7 +78,7 @@ def split_file(split: str) -> str:
 
 def evaluation_file(split: str) -> str:
     """Name of a split's evaluation rows in the processed artifact."""
-    return f"processed/{split}_eval.jsonl"
+    return f"processed/{split}{EVALUATION_SUFFIX}.jsonl"
 
 
 def raw_files(store: Store, raw: Artifact[DatasetSpec], split: str) -> list[str]:

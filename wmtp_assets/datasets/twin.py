@@ -13,14 +13,12 @@ Compressed with zstd; a row group has :data:`ROW_GROUP` rows.
 from __future__ import annotations
 
 import io
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.datasets.features import arrow_schema
 from wmtp_assets.datasets.parquet import read_table, type_name
 from wmtp_assets.datasets.records import Record, problem_of
 from wmtp_assets.storage.files import HashedFile
@@ -45,10 +43,9 @@ def twin_schema(record: type[Record]) -> pa.Schema:
     """The columns of the twin of a dataset of such records."""
     import pyarrow as pa
 
-    of_record = record.model_fields.items()
     return pa.schema(
         [
-            *(pa.field(name, _arrow_type(info.annotation)) for name, info in of_record),
+            *arrow_schema(record.model_json_schema()),
             *(pa.field(name, pa.int32(), nullable=False) for name in TOKENS),
             pa.field("problem_id", pa.string(), nullable=False),
             pa.field("language", pa.string()),
@@ -56,20 +53,6 @@ def twin_schema(record: type[Record]) -> pa.Schema:
             pa.field("is_contradicted", pa.bool_(), nullable=False),
         ]
     )
-
-
-def _arrow_type(annotation: Any) -> pa.DataType:
-    import pyarrow as pa
-
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is list:
-        return pa.list_(_arrow_type(arguments[0]))
-    if origin is typing.Literal:
-        return _arrow_type(type(arguments[0]))
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        inner = annotation.model_fields.items()
-        return pa.struct([(name, _arrow_type(info.annotation)) for name, info in inner])
-    return {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}[annotation]
 
 
 def twin_rows(

@@ -15,8 +15,9 @@ from pathlib import Path
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.features import SCHEMA_NAME
 from wmtp_assets.datasets.jsonl import offsets_file, open_jsonl
-from wmtp_assets.datasets.process import raw_shards, split_file
+from wmtp_assets.datasets.process import FORMAT, raw_shards, split_file
 from wmtp_assets.datasets.records import (
     PROMPT_RULE,
     TEST_KINDS,
@@ -92,7 +93,7 @@ def build_pairs(build: Build[DatasetSpec]) -> Document:
         twin = store.verify_file(processed, twin_file(split))
         rows[split] = _write(build, pairs_file(split), pair_lines(twin, format_of(spec).record))
     source = store.manifest(processed).document["source"]
-    build.staged.write("schema.json", render(schema_document(PairRecord, PAIRS, source)))
+    build.staged.write(SCHEMA_NAME, render(schema_document(PairRecord, PAIRS, source)))
     return {
         "dataset": spec.folder,
         "version": spec.version,
@@ -253,7 +254,8 @@ def describe_sample(kept: Mapping[int, Stratum], rows: int) -> Document:
 
 
 def build_small(build: Build[DatasetSpec]) -> Document:
-    """Write the small split of every processed split; lines are taken over byte for byte.
+    """Write the small split of every processed split, lines taken over byte for byte, and
+    ``schema.json``.
 
     Raises:
         CorruptArtifact: if a processed file is not the one that was committed.
@@ -269,13 +271,15 @@ def build_small(build: Build[DatasetSpec]) -> Document:
         kept = sample(rows, spec.small.limit(split), spec.small.seed)
         _write(build, small_file(split), (lines.line(number) + b"\n" for number in kept))
         splits[split] = describe_sample(kept, len(lines))
-    document = store.manifest(processed).document
+    source = store.manifest(processed).document["source"]
+    schema = schema_document(format_of(spec).record, FORMAT, source)
+    build.staged.write(SCHEMA_NAME, render(schema))
     return {
         "dataset": f"{spec.folder}_small",
         "version": spec.version,
-        "format": "alpaca",
+        "format": FORMAT,
         "rows": sum(split["rows"] for split in splits.values()),
         "splits": splits,
         "sample": {"method": METHOD, "seed": spec.small.seed},
-        "source": document["source"],
+        "source": source,
     }

@@ -1,24 +1,51 @@
-"""The model card in a model's folder: ``README.md``, with the front matter that the hub reads."""
+"""The card in the folder of a model or dataset: ``README.md``, with the front matter that the hub
+reads, and for a dataset also ``datasets.load_dataset``.
+
+Sources: https://github.com/huggingface/hub-docs/blob/main/modelcard.md and datasetcard.md.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from wmtp_assets.catalogue.specs import ModelSpec
+from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.checkpoints.beside import MODEL_FILES, yaml_bytes
-from wmtp_assets.documents.document import DocumentType, Facts
+from wmtp_assets.datasets.features import fields_of
+from wmtp_assets.datasets.process import split_file
+from wmtp_assets.datasets.records import format_of
+from wmtp_assets.datasets.twin import twin_file
+from wmtp_assets.documents.document import DocumentType, Fact, Facts
 from wmtp_assets.documents.markdown import Markdown, render
 
 _HUB_LICENSES = {
     "Llama 2 Community License": "llama2",
     "Apache-2.0": "apache-2.0",
+    "CC-BY-4.0": "cc-by-4.0",
     "CC-BY-NC-4.0": "cc-by-nc-4.0",
+    "MIT": "mit",
 }
 """What the hub calls a licence; another is ``other``, with its name."""
 
 
+_SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+    (10**9, "100M<n<1B"),
+)
+"""Below how many rows a dataset is in which of the hub's size categories."""
+
+
 def card(facts: Facts) -> bytes:
-    """The model card."""
+    """The card of a model or dataset."""
+    of = _dataset_card if isinstance(facts.about.spec, DatasetSpec) else _model_card
+    return of(facts)
+
+
+def _model_card(facts: Facts) -> bytes:
     spec = facts.about.spec
     catalogue = facts.store.catalogue
     (model,) = facts.of("safetensors", "micro")
@@ -29,7 +56,7 @@ def card(facts: Facts) -> bytes:
         model=model,
         name=MODEL_FILES.checkpoint,
         repository=origin.repository,
-        front_matter=Markdown(yaml_bytes(_front_matter(facts, origin)).decode().rstrip("\n")),
+        front_matter=_yaml(_model_front_matter(facts, origin)),
         variants=[
             other
             for other in catalogue
@@ -38,13 +65,57 @@ def card(facts: Facts) -> bytes:
     )
 
 
-def _front_matter(facts: Facts, origin: ModelSpec) -> dict[str, Any]:
-    """What the hub reads; ``origin`` is the model that the bytes come from."""
-    name = origin.repository.license
-    license = _HUB_LICENSES.get(name, "other")
+def _dataset_card(facts: Facts) -> bytes:
+    spec: DatasetSpec = facts.about.spec
+    (processed,) = facts.of("processed")
+    return render(
+        "dataset_card",
+        facts=facts,
+        processed=processed,
+        front_matter=_yaml(_dataset_front_matter(facts, processed)),
+        fields=[*fields_of(format_of(spec).record.model_json_schema())],
+        files=[(split, split_file(split), twin_file(split)) for split in spec.processed_splits],
+    )
+
+
+def _yaml(front_matter: dict[str, Any]) -> Markdown:
+    return Markdown(yaml_bytes(front_matter).decode().rstrip("\n"))
+
+
+def _license(name: str) -> dict[str, str]:
+    """What the hub reads about a licence."""
+    license = _HUB_LICENSES.get(name)
+    return {"license": license} if license else {"license": "other", "license_name": name}
+
+
+def _dataset_front_matter(facts: Facts, processed: Fact) -> dict[str, Any]:
+    """What the hub and ``datasets`` read: the one config is the Parquet twin of every split. Files
+    of several formats cannot be configs of one card."""
+    spec: DatasetSpec = facts.about.spec
+    rows = processed.counted("rows") or 0
     return {
-        "license": license,
-        **({"license_name": name} if license == "other" else {}),
+        **_license(spec.repository.license),
+        "pretty_name": spec.pretty_name or spec.folder,
+        **({"language": list(spec.language)} if spec.language else {}),
+        "task_categories": ["text-generation"],
+        "size_categories": [next((name for most, name in _SIZES if rows < most), "n>1T")],
+        "source_datasets": [spec.repository.id],
+        "tags": ["wmtp", *(("sample",) if facts.is_sample else ())],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": split, "path": twin_file(split)} for split in spec.processed_splits
+                ],
+            }
+        ],
+    }
+
+
+def _model_front_matter(facts: Facts, origin: ModelSpec) -> dict[str, Any]:
+    """What the hub reads; ``origin`` is the model that the bytes come from."""
+    return {
+        **_license(origin.repository.license),
         "base_model": origin.repository.id,
         "library_name": "safetensors" if origin.family == "meta_mtp" else "transformers",
         "tags": [

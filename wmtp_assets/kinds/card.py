@@ -1,30 +1,34 @@
-"""The model card, as the hub has it: ``README.md`` in the model's folder."""
+"""The model or dataset card, as the hub has it: ``README.md`` in the folder of either."""
 
 from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
+from wmtp_assets.catalogue.specs import DatasetSpec, MicroSpec, ModelSpec
 from wmtp_assets.documents.document import build_document
 from wmtp_assets.kinds.registry import Before, Kind
 
-Model = ModelSpec | MicroSpec
+Described = ModelSpec | MicroSpec | DatasetSpec
 
 
-def artifacts(spec: Model, before: Before) -> list[Artifact[Model]]:
+def artifacts(spec: Described, before: Before) -> list[Artifact[Described]]:
     """``<name>_card``."""
     is_micro = isinstance(spec, MicroSpec)
+    if isinstance(spec, DatasetSpec):
+        group, parts = "datasets", ("processed",)
+    else:
+        group, parts = "models", ("raw", "tokenizer", "safetensors")
     return [
         Artifact(
             f"{spec.name}_card",
             "card",
             spec,
-            "micro" if is_micro else "models",
+            "micro" if is_micro else group,
             spec.unit,
             manifest="README.metadata.json",
             owns=("README.md",),
             roles={"micro": spec.name}
             if is_micro
-            else {part: f"{spec.name}_{part}" for part in ("raw", "tokenizer", "safetensors")},
+            else {part: f"{spec.name}_{part}" for part in parts},
             optional=spec.is_optional,
             is_local=is_micro,
             is_generated=True,
@@ -32,13 +36,21 @@ def artifacts(spec: Model, before: Before) -> list[Artifact[Model]]:
     ]
 
 
-KIND = Kind[Model](
+KIND = Kind[Described](
     "card",
-    (ModelSpec, MicroSpec),
+    (ModelSpec, MicroSpec, DatasetSpec),
     artifacts,
     build_document,
-    words="The model card: tensors, parameters, licence and lineage.",
+    words="The card that the hub shows: what is there, licence, lineage, how to load it.",
     tags=("markdown",),
     item="Documents",
-    fields=("description", "repository", "variants"),
+    fields=(
+        "description",
+        "repository",
+        "variants",
+        "citation",
+        "uses",
+        "pretty_name",
+        "language",
+    ),
 )

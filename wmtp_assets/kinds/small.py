@@ -33,7 +33,7 @@ KIND = Kind[DatasetSpec](
     words="A seeded sample over problems and labels, not the head of the file.",
     tags=("json", "jsonl"),
     item="Small sets",
-    version=2,
+    version=3,
     fields=("small",),
     rows=Rows(small_file, lambda spec: format_of(spec).record),
 )

@@ -105,6 +105,10 @@ PATHS = {
         }.items()
     },
     **{
+        f"{name}_card": (f"datasets_v2/{name}", "README.metadata.json", ("README.md",))
+        for name in ("codecontests", "gsm8k", "humaneval", "mbpp")
+    },
+    **{
         f"{name}_croissant": (
             f"datasets_v2/{name}",
             "croissant.metadata.json",
@@ -315,13 +319,14 @@ def test_upstream_is_what_is_read() -> None:
         },
         **{f"{name}_card": (name,) for name in ("micro_mtp", "micro_ref")},
         **{
-            f"{name}_croissant": (f"{name}_processed",)
+            f"{name}_{part}": (f"{name}_processed",)
+            for part in ("card", "croissant")
             for name in ("codecontests", "gsm8k", "humaneval", "mbpp")
         },
         **dict.fromkeys(
-            ("storage_readme", "asset_inventory", "migration_notes", "storage_release"), keys[:43]
+            ("storage_readme", "asset_inventory", "migration_notes", "storage_release"), keys[:47]
         ),
-        "completion_report": keys[:47],
+        "completion_report": keys[:51],
     }
 
 
@@ -421,6 +426,7 @@ def test_optional_are_the_reward_model_the_variants_and_gsm8k() -> None:
         "gsm8k_pairs",
         "gsm8k_small",
         "gsm8k_stats",
+        "gsm8k_card",
         "gsm8k_croissant",
         "starling_rm_card",
     }
@@ -525,8 +531,11 @@ def test_select_dataset_folders() -> None:
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("codecontests", ("raw", "processed", "pairs", "small", "stats", "tests", "croissant")),
-        ("datasets_v2/codecontests", ("raw", "processed", "croissant")),
+        (
+            "codecontests",
+            ("raw", "processed", "pairs", "small", "stats", "tests", "card", "croissant"),
+        ),
+        ("datasets_v2/codecontests", ("raw", "processed", "card", "croissant")),
         ("datasets_v2/codecontests/tests", ("tests",)),
         ("datasets_local_small/codecontests_small", ("small",)),
     ],
@@ -559,5 +568,5 @@ def test_catalogue_lists_each_artifact_once() -> None:
     """Iteration drives the commands: one artifact twice would be made twice."""
     keys = [artifact.key for artifact in CATALOGUE]
     assert all(one != two for one, two in pairwise(sorted(keys)))
-    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 48
+    assert sum(len(artifacts_of(spec)) for spec in CATALOGUE.specs) == len(keys) == 52
     assert keys[-1] == "completion_report"  # of all the others

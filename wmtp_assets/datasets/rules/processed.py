@@ -35,6 +35,7 @@ from wmtp_assets.datasets.comparing import (
     shards_of,
     words,
 )
+from wmtp_assets.datasets.features import SCHEMA_NAME
 from wmtp_assets.datasets.jsonl import count_lines, offsets_file, pack_offsets, read_lines
 from wmtp_assets.datasets.parquet import count_parquet_rows
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
@@ -81,8 +82,9 @@ def check_schema(subject: DatasetSubject, report: Report) -> None:
     for name in _split_files(subject).values():
         _tell_repeated(report, subject.file(name), _valid_rows(subject, report, name, record, rows))
     report.note(rows=rows.total())
-    if SCHEMA in subject.manifest.files:
-        check_schema_file(subject, report, SCHEMA, record, FORMAT)
+    is_small = subject.artifact.kind == "small"
+    check_schema_file(subject, report, SCHEMA_NAME if is_small else SCHEMA, record, FORMAT)
+    if not is_small:
         for split in subject.spec.evaluation:
             name = evaluation_file(split)
             for number, line in read_lines(report.reads(subject, name), MAX_EVALUATION):

@@ -14,6 +14,7 @@ from wmtp_assets.datasets.comparing import (
     compare_lines,
     compare_with_raw,
 )
+from wmtp_assets.datasets.features import SCHEMA_NAME
 from wmtp_assets.datasets.jsonl import open_jsonl, read_lines
 from wmtp_assets.datasets.process import split_file
 from wmtp_assets.datasets.records import PairRecord, format_of, problem_of
@@ -50,7 +51,7 @@ def check_pairs(subject: DatasetSubject, report: Report) -> None:
             (processed, twin_file(split)),
             "row of the processed split",
         )
-    check_schema_file(subject, report, "schema.json", PairRecord, PAIRS)
+    check_schema_file(subject, report, SCHEMA_NAME, PairRecord, PAIRS)
     _check_counts(subject, report, {split: {"rows": count} for split, count in rows.items()})
     report.note(rows=rows)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Iterable, Iterator
+from typing import get_args
 
 from wmtp_assets.base.yaml_file import read_model
 from wmtp_assets.catalogue.artifact import SMALL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, MicroSpec, ModelSpec, Repository, Spec, Use
+from wmtp_assets.datasets.features import fields_of
 from wmtp_assets.datasets.records import PairRecord, format_of, is_labelled
 from wmtp_assets.documents.document import SUMMARY, DocumentType, Fact, Facts
 from wmtp_assets.documents.edited import Change, Changelog
@@ -43,7 +44,7 @@ def readme(facts: Facts) -> bytes:
         datasets=[(spec, _of(facts, spec, "processed"), _fields(spec)) for spec in datasets],
         is_labelled=lambda spec: is_labelled(format_of(spec).record),
         link=_link,
-        schema=[*_schema(PairRecord.model_json_schema())],
+        schema=[*fields_of(PairRecord.model_json_schema())],
         uses={
             use.replace("_", " "): [spec for spec in datasets if use in spec.uses]
             for use in get_args(Use)
@@ -84,20 +85,8 @@ def _link(repository: Repository) -> Markdown:
 
 def _fields(spec: DatasetSpec) -> list[str]:
     """The fields of a row of a dataset, those of its metadata with a dot."""
-    names = (name for name, _, _ in _schema(format_of(spec).record.model_json_schema()))
+    names = (name for name, _, _ in fields_of(format_of(spec).record.model_json_schema()))
     return [name for name in names if name != "metadata"]
-
-
-def _schema(
-    schema: Mapping[str, Any], above: str = "", nested: Mapping[str, Any] | None = None
-) -> Iterator[tuple[str, str, str]]:
-    """Name, type and meaning of each field that a JSON Schema of an object has."""
-    defs: Mapping[str, Any] = nested or schema.get("$defs", {})
-    for name, field in schema["properties"].items():
-        types = [item.get("type", "object") for item in field.get("anyOf", [field])]
-        yield f"{above}{name}", " or ".join(types), field.get("description", "")
-        if "$ref" in field:
-            yield from _schema(defs[field["$ref"].rsplit("/", 1)[-1]], f"{above}{name}.", defs)
 
 
 def _history(
