@@ -76,10 +76,11 @@ def test_one_version() -> None:
     assert said == f"wmtp, version {wmtp_assets.__version__}\n"
 
 
-def test_five_functions() -> None:
+def test_six_names() -> None:
     """What other code may rely on; the rest is the project's own."""
     assert wmtp_assets.__all__ == [
         "JsonLines",
+        "features",
         "load_dataset",
         "load_state_dict",
         "open_jsonl",

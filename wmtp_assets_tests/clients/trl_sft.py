@@ -20,7 +20,7 @@ def main(root: Path) -> None:
     """Train for one step: the loss is a number, and the weights change."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     import datasets
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports]
 
     import wmtp_assets
 
