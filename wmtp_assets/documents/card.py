@@ -27,21 +27,6 @@ _HUB_LICENSES = {
 """What the hub calls a licence; another is ``other``, with its name."""
 
 
-_SIZES = (
-    (10**3, "n<1K"),
-    (10**4, "1K<n<10K"),
-    (10**5, "10K<n<100K"),
-    (10**6, "100K<n<1M"),
-    (10**7, "1M<n<10M"),
-    (10**8, "10M<n<100M"),
-    (10**9, "100M<n<1B"),
-    (10**10, "1B<n<10B"),
-    (10**11, "10B<n<100B"),
-    (10**12, "100B<n<1T"),
-)
-"""Below how many rows a dataset is in which of the hub's size categories."""
-
-
 def card(facts: Facts) -> bytes:
     """The card of a model or dataset."""
     of = _dataset_card if isinstance(facts.about.spec, DatasetSpec) else _model_card
@@ -101,7 +86,7 @@ def _dataset_front_matter(facts: Facts, processed: Fact) -> dict[str, Any]:
         "pretty_name": spec.pretty_name or spec.folder,
         **({"language": list(spec.language)} if spec.language else {}),
         "task_categories": ["text-generation"],
-        "size_categories": [next((name for most, name in _SIZES if rows < most), "n>1T")],
+        "size_categories": [_size_category(rows)],
         "source_datasets": [spec.repository.id],
         "tags": ["wmtp", *(("sample",) if facts.is_sample else ())],
         "configs": [
@@ -113,6 +98,20 @@ def _dataset_front_matter(facts: Facts, processed: Fact) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _size_category(rows: int) -> str:
+    """The hub's word for a number of rows: powers of ten, from a thousand to a trillion."""
+
+    def power(exponent: int) -> str:
+        return f"{10 ** (exponent % 3)}{'_KMBT'[exponent // 3]}"
+
+    digits = len(str(rows))
+    if digits <= 3:
+        return f"n<{power(3)}"
+    if digits > 12:
+        return f"n>{power(12)}"
+    return f"{power(digits - 1)}<n<{power(digits)}"
 
 
 def _model_front_matter(facts: Facts, origin: ModelSpec) -> dict[str, Any]:

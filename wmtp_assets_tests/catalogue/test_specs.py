@@ -574,7 +574,7 @@ def test_artifact_of_tests_is_for_evaluation(
     of clashes too."""
     names = [artifact.key for artifact in artifacts_of(load_spec(write("codecontests", changes)))]
     tests = ["tests"] * has_tests
-    parts = ("raw", "processed", "pairs", "small", "stats", *tests, "croissant")
+    parts = ("raw", "processed", "pairs", "small", "stats", *tests, "card", "croissant")
     assert names == [f"codecontests_{part}" for part in parts]
 
 

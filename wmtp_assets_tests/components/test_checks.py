@@ -153,7 +153,7 @@ def damages_of_model(name: str, raw: str, hidden_size: int) -> dict[tuple[str, s
         ),
         (f"{name}_safetensors", "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
         (f"{name}_safetensors", "value_head"): Damage(MODEL, says={"value_head": LOST_HEAD}),
-        **damages_of_card(name),
+        **damages_of_card(name, b"float16", b"float32"),
     }
 
 
@@ -168,21 +168,22 @@ def damages_of_micro(name: str) -> dict[tuple[str, str], Damage]:
         (name, "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
         (name, "value_head"): Damage(MODEL, says={"value_head": LOST_HEAD}),
         (name, "micro_size"): Damage(MODEL, longer),
-        **damages_of_card(name),
+        **damages_of_card(name, b"float16", b"float32"),
     }
 
 
-def damages_of_card(name: str) -> dict[tuple[str, str], Damage]:
-    """For each check of a model card."""
+def damages_of_card(name: str, said: bytes, other: bytes) -> dict[tuple[str, str], Damage]:
+    """For each check of a card."""
     return {
         (f"{name}_card", "sha256"): Damage("README.md", flip(9), False),
-        (f"{name}_card", "current"): Damage("README.md", replaced(b"float16", b"float32")),
+        (f"{name}_card", "current"): Damage("README.md", replaced(said, other)),
     }
 
 
-def damages_of_croissant(name: str) -> dict[tuple[str, str], Damage]:
-    """For each check of a dataset's metadata."""
+def damages_of_description(name: str) -> dict[tuple[str, str], Damage]:
+    """For each check of a dataset's card and metadata."""
     return {
+        **damages_of_card(name, b"index/test.parquet", b"index/train.parquet"),
         (f"{name}_croissant", "sha256"): Damage("croissant.json", flip(9), False),
         (f"{name}_croissant", "current"): Damage(
             "croissant.json", replaced(b'"isLiveDataset": false', b'"isLiveDataset": true')
@@ -330,10 +331,10 @@ DAMAGES: dict[tuple[str, str], Damage] = {
     ),
     ("codecontests_tests", "sha256"): Damage("train_tests.json", flip(100), False),
     ("codecontests_tests", "derivation"): Damage("valid_tests.json", one_less),
-    **damages_of_croissant("codecontests"),
-    **damages_of_croissant("gsm8k"),
-    **damages_of_croissant("humaneval"),
-    **damages_of_croissant("mbpp"),
+    **damages_of_description("codecontests"),
+    **damages_of_description("gsm8k"),
+    **damages_of_description("humaneval"),
+    **damages_of_description("mbpp"),
     **damages_of_document("storage_readme", "README.md"),
     **damages_of_document("asset_inventory", "phase1_asset_inventory.md"),
     **damages_of_document("migration_notes", "migration_notes.md"),

@@ -363,7 +363,7 @@ def test_tests_exist_where_splits_are_for_evaluation() -> None:
     without = CONTESTS.model_copy(update={"evaluation": ()})
     assert [item.key for item in artifacts_of(without)] == [
         f"codecontests_{part}"
-        for part in ("raw", "processed", "pairs", "small", "stats", "croissant")
+        for part in ("raw", "processed", "pairs", "small", "stats", "card", "croissant")
     ]
 
 

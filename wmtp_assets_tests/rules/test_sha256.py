@@ -124,7 +124,7 @@ RAW_SHARDS = [
 def dataset_files(name: str) -> list[tuple[str, str]]:
     """Asset and file of all that is made of a dataset; summaries have a date."""
     processed, pairs, small = (f"{name}_{part}" for part in ("processed", "pairs", "small"))
-    files = [(processed, "processed/schema.json"), (pairs, "schema.json")]
+    files = [(processed, "processed/schema.json"), (pairs, "schema.json"), (small, "schema.json")]
     for split in SPLITS[name]:
         files += [
             (processed, f"processed/{split}.jsonl"),
@@ -176,7 +176,7 @@ def small_files() -> list[tuple[str, str]]:
         *(("gsm8k_raw", f"raw/main/{split}-00000-of-00001.parquet") for split in SPLITS["gsm8k"]),
         *(pair for name in SPLITS for pair in dataset_files(name)),
         ("parameter_snapshot", "defaults.yaml"),
-        *((f"{key}_card", "README.md") for key in (*models, "micro_mtp", "micro_ref")),
+        *((f"{key}_card", "README.md") for key in (*models, "micro_mtp", "micro_ref", *SPLITS)),
         *((f"{name}_croissant", "croissant.json") for name in SPLITS),
         ("storage_readme", "README.md"),
         ("asset_inventory", "phase1_asset_inventory.md"),

@@ -268,14 +268,18 @@ SCHEMA = [
         )
         for kind, file in FILE.items()
     ),
-    case(
-        "schema",
-        "schema.json allows less",
-        rewrite("processed/schema.json", swap_lengths),
-        "processed/schema.json",
-        "$defs.HumanEvalMetadata.properties.entry_point.minLength",
-        "1",
-        "2",
+    *(
+        case(
+            "schema",
+            "schema.json allows less",
+            rewrite(name, swap_lengths),
+            name,
+            "$defs.HumanEvalMetadata.properties.entry_point.minLength",
+            "1",
+            "2",
+            kind=kind,
+        )
+        for kind, name in {"processed": "processed/schema.json", "small": "schema.json"}.items()
     ),
     case(
         "schema",
