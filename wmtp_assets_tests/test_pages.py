@@ -81,9 +81,9 @@ def test_adding_a_dataset(copy: Copy) -> None:
     (output,) = [text for text in map(copy.do, blocks) if text]
     mine = [item for item in load_catalogue() if item.spec.name == "gsm8k"]
     assert f"{sum(len(rules_of(item)) for item in mine)} rules applied, 0 failed" in output
-    assert "6 of 6 optional ones" in output
+    assert "7 of 7 optional ones" in output
     assert '"final_answer": "24"' in output.splitlines()[-1]
-    assert copy.run("dagster asset list").stdout.count("gsm8k_") == 6
+    assert copy.run("dagster asset list").stdout.count("gsm8k_") == 7
     for block in blocks:
         if block.file and "sample" not in block.file:
             assert block.text == (PROJECT / block.file).read_text()

@@ -272,7 +272,7 @@ def test_tag_is_on_exactly_the_optional_assets() -> None:
         if spec.tags.get("optional") is not None
     }
     assert tagged == {artifact.key for artifact in load_catalogue() if artifact.optional}
-    assert len(tagged) == 11
+    assert len(tagged) == 12
 
 
 def test_default_selection_is_what_is_required() -> None:
@@ -284,7 +284,7 @@ def test_default_selection_is_what_is_required() -> None:
     assert {key.to_user_string() for key in selection.resolve(graph)} == {
         artifact.key for artifact in load_catalogue() if not artifact.optional
     }
-    assert len(selection.resolve(graph)) == 37
+    assert len(selection.resolve(graph)) == 40
 
 
 def test_optional_assets_say_so_where_people_look() -> None:
