@@ -151,6 +151,16 @@ CASES = [
         found="checked",
     ),
     current(
+        "the card of a dataset gives train as test",
+        replaced("README.md", b"path: index/test.parquet", b"path: index/train.parquet"),
+        "README.md",
+        "line 23",
+        kind="card",
+        key="mbpp_card",
+        expected=r"    path: index/test\.parquet",
+        found=r"    path: index/train\.parquet",
+    ),
+    current(
         "the licence of a dataset edited by hand",
         edit_json("croissant.json", license="MIT"),
         "croissant.json",
