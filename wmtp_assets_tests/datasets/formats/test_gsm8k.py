@@ -63,7 +63,7 @@ def test_nothing_is_dropped_and_all_is_optional(store: Store) -> None:
     assert {split: count["rows"] for split, count in document["splits"].items()} == gsm8k.ROWS
     assert {str(count["dropped"]) for count in document["splits"].values()} == {"{}"}
     mine = [item for item in store.catalogue if item.spec.name == "gsm8k"]
-    assert len(mine) == 6
+    assert len(mine) == 7
     assert all(item.optional for item in mine)
 
 
