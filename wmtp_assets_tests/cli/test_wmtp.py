@@ -91,15 +91,16 @@ def test_warning_is_told_and_is_no_failure(wmtp: Wmtp) -> None:
     assert (row["state"], row["problem"], row["rows"]) == ("committed", "", 964)
 
 
-PARTS = ("raw", "processed", "pairs", "small", "stats", "tests", "croissant")
+PARTS = ("raw", "processed", "pairs", "small", "stats", "tests", "card", "croissant")
 
 
 def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
-    """A dataset by its folder: six artifacts of one upstream commit, small split and tests too."""
+    """A dataset by its folder: six artifacts of one upstream commit, small split and tests too, and
+    two that describe them."""
     *rows, last = wmtp("status", "codecontests").stdout.splitlines()[1:]
     assert [row.split()[:2] for row in rows] == [[f"codecontests_{part}", part] for part in PARTS]
     commit = store.manifest(store.catalogue["codecontests_raw"]).document["source"]["revision"]
-    assert all(f" deepmind/code_contests  {commit[:8]} " in row for row in rows[:-1])
+    assert all(f" deepmind/code_contests  {commit[:8]} " in row for row in rows[:-2])
     counts = dict(zip(PARTS, (row.split()[-6] for row in rows), strict=True))
     lines = {
         split: store.path(store.catalogue["codecontests_processed"], f"processed/{split}.jsonl")
@@ -112,9 +113,10 @@ def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
         **dict.fromkeys(("processed", "pairs", "stats"), str(sum(lines.values()))),
         "small": str(100 + 32 + 32),
         "tests": str(48 + 12 + 12),
+        "card": "-",
         "croissant": "-",
     }
-    assert f"{store.root} (sample): 7 of 7 artifacts, " in last
+    assert f"{store.root} (sample): 8 of 8 artifacts, " in last
     assert "optional" not in last
 
 
@@ -132,6 +134,7 @@ def test_verify_codecontests(wmtp: Wmtp) -> None:
         "small": ["sha256", "schema", "membership"],
         "stats": ["sha256", "recount"],
         "tests": ["sha256", "derivation"],
+        "card": ["sha256", "current"],
         "croissant": ["sha256", "current"],
     }
     warnings = {"processed text_twins", "processed problems"}
@@ -142,7 +145,7 @@ def test_verify_codecontests(wmtp: Wmtp) -> None:
             for part in PARTS
             for rule in rules[part]
         ),
-        "23 rules applied, 0 failed, 2 with warnings",
+        "25 rules applied, 0 failed, 2 with warnings",
     ]
     finding, _ = (line for line in done.stdout.splitlines() if "expected" in line)
     assert finding.startswith("  datasets_v2/codecontests/processed/valid.jsonl: line ")
