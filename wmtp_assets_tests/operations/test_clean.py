@@ -194,7 +194,7 @@ def test_damaged_manifest(store: Store) -> None:
     assert whole.is_left
     assert whole.kept == "its manifest cannot be read; see: wmtp verify humaneval_small"
     assert {item.name for item in items} == {
-        f"{artifact.base}/{name}" for name in ("metadata.json", "test_small.jsonl")
+        f"{artifact.base}/{name}" for name in ("metadata.json", "schema.json", "test_small.jsonl")
     }
     assert all("in no readable manifest of humaneval_small" in item.kept for item in items)
     assert previous.exists()
