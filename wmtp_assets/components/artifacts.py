@@ -1,7 +1,8 @@
 """An artifact in Dagster: the asset that makes it, a check for each rule, and its repository.
 
-A check is blocking where its rule is, can be run alone, and shows its evidence. A repository on the
-hub is an observable source asset, whose data version is upstream's revision.
+The checks of an artifact are one step. A check is blocking where its rule is, can be run alone, and
+shows its evidence. A repository on the hub is an observable source asset, whose data version is
+upstream's revision.
 """
 
 import time
@@ -22,7 +23,7 @@ from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import apply_in_child
-from wmtp_assets.rules.findings import Outcome, Rule, as_text, is_warning
+from wmtp_assets.rules.findings import Outcome, as_text, is_warning
 
 OWNERS = ["team:wmtp"]
 
@@ -124,30 +125,43 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
     return build
 
 
-def check_of(artifact: Artifact, rule: Rule) -> dg.AssetChecksDefinition:
-    """The check that applies ``rule`` to ``artifact``."""
+def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
+    """The checks that apply its rules to ``artifact``: one step, of which any subset can be run.
 
-    @dg.asset_check(
-        asset=artifact.key,
-        name=rule.name,
-        blocking=rule.blocking,
-        description=rule.statement,
+    Every selected rule is applied, also after another one failed.
+    """
+
+    @dg.multi_asset_check(
+        name=f"{artifact.key}_checks",
+        specs=[
+            dg.AssetCheckSpec(
+                rule.name,
+                asset=artifact.key,
+                blocking=rule.blocking,
+                description=rule.statement,
+            )
+            for rule in rules_of(artifact)
+        ],
+        can_subset=True,
     )
     def check(
         context: dg.AssetCheckExecutionContext, storage: StorageResource
-    ) -> dg.AssetCheckResult:
+    ) -> Iterator[dg.AssetCheckResult]:
         with plain_failures():
             store = storage.open(context.instance)
-        outcome = apply_in_child(rule, store, artifact, context.log.info)
-        log = context.log.warning if is_warning(outcome) else context.log.error
-        for finding in outcome.findings[:SHOWN]:
-            log(f"{rule.name}: {finding}. {finding.remedy}")
-        return result_of(outcome)
+        selected = {key.name for key in context.selected_asset_check_keys}
+        for rule in rules_of(artifact):
+            if rule.name in selected:
+                outcome = apply_in_child(rule, store, artifact, context.log.info)
+                log = context.log.warning if is_warning(outcome) else context.log.error
+                for finding in outcome.findings[:SHOWN]:
+                    log(f"{rule.name}: {finding}. {finding.remedy}")
+                yield result_of(rule.name, outcome)
 
     return check
 
 
-def result_of(outcome: Outcome) -> dg.AssetCheckResult:
+def result_of(check: str, outcome: Outcome) -> dg.AssetCheckResult:
     """What the UI shows of an outcome."""
     findings = outcome.findings
     lines = ({"what": name, "value": value} for name, value in _lines(outcome.evidence))
@@ -160,6 +174,7 @@ def result_of(outcome: Outcome) -> dg.AssetCheckResult:
     if findings:
         metadata["first_findings"] = table(finding.as_row() for finding in findings[:SHOWN])
     return dg.AssetCheckResult(
+        check_name=check,
         passed=not findings,
         severity=dg.AssetCheckSeverity.WARN if is_warning(outcome) else dg.AssetCheckSeverity.ERROR,
         description=str(findings[0]) if findings else outcome.skipped or None,
