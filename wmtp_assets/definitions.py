@@ -8,9 +8,10 @@ from pathlib import Path
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.settings import AUTOMATION_VARIABLE, PUBLISH_VARIABLE, read_settings
+from wmtp_assets.base.settings import PUBLISH_VARIABLE, read_settings
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
+from wmtp_assets.components.automation import automation
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.kinds.registry import load_catalogue
@@ -35,22 +36,6 @@ def selection_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         dg.define_asset_job(name, selection=selection, description=description)
         for name, (selection, description) in jobs.items()
     ]
-
-
-def automation() -> dg.AutomationConditionSensorDefinition:
-    """Makes derived assets again when what they are made from changed; off by default."""
-    is_on = AUTOMATION_VARIABLE.read() not in ("", "0")
-    return dg.AutomationConditionSensorDefinition(
-        "automation",
-        target=dg.AssetSelection.all(),
-        description=(
-            "Makes a derived asset again when the content of what it is made from changed and "
-            f"passed its blocking checks. Off until turned on here, or by {AUTOMATION_VARIABLE}=1."
-        ),
-        default_status=(
-            dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED
-        ),
-    )
 
 
 def build_defs(

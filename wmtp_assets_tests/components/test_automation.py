@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from wmtp_assets.base.settings import AUTOMATION_VARIABLE
-from wmtp_assets.components.artifacts import DERIVED
-from wmtp_assets.definitions import automation, defs
+from wmtp_assets.components.automation import DERIVED, automation
+from wmtp_assets.definitions import defs
 from wmtp_assets.kinds.registry import load_catalogue
 
 
