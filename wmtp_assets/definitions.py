@@ -13,6 +13,7 @@ from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.automation import automation
 from wmtp_assets.components.published import PublishResource, published_assets
+from wmtp_assets.components.runs import recorded_in_process_executor
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.kinds.registry import load_catalogue
 
@@ -52,7 +53,7 @@ def build_defs(
     return dg.Definitions.merge(
         assets,
         dg.Definitions(
-            executor=dg.in_process_executor,
+            executor=recorded_in_process_executor,
             resources={"storage": storage, "destination": destination or PublishResource()},
             schedules=[
                 dg.ScheduleDefinition(

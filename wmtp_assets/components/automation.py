@@ -59,7 +59,8 @@ DERIVED = (
     & ~AC.any_deps_match(AC.in_progress() | AC.will_be_requested())
     & ~AC.in_progress()
     & AC.all_deps_match(
-        AC.all_checks_match(
+        AC.missing()
+        | AC.all_checks_match(
             AC.check_passed() | (AC.check_failed() & HasWarned()), blocking_only=True
         )
     )

@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+import shutil
+
 import dagster as dg
 import pytest
 
 from wmtp_assets.base.settings import AUTOMATION_VARIABLE
+from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.components.automation import DERIVED, automation
-from wmtp_assets.definitions import defs
+from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.definitions import build_defs, defs
 from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.sample import code_contests
+from wmtp_assets.sample.index import index_repository, read_index, write_index
+from wmtp_assets.sample.repositories import index_path, repository_folder
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.components.conftest import Run, assets_and_checks
+from wmtp_assets_tests.trees import damage, flip
 
 
 class Graph:
     """An asset whose content and check are set here, and one that is derived from it."""
 
     def __init__(self) -> None:
-        self.content, self.is_good = "one", True
+        self.content, self.code = "one", "1"
+        self.is_good, self.severity = True, dg.AssetCheckSeverity.ERROR
+        self.fails = False
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursor: dg.AssetDaemonCursor | None = None
 
+    @property
+    def defs(self) -> dg.Definitions:
         @dg.asset
         def source() -> dg.MaterializeResult:
             return dg.MaterializeResult(data_version=dg.DataVersion(self.content))
 
+        @dg.asset(tags={"optional": "true"})
+        def absent() -> None: ...
+
         @dg.asset_check(asset=source, blocking=True)
         def good() -> dg.AssetCheckResult:
-            return dg.AssetCheckResult(passed=self.is_good)
+            return dg.AssetCheckResult(passed=self.is_good, severity=self.severity)
 
-        @dg.asset(deps=[source], automation_condition=DERIVED)
-        def derived() -> None: ...
+        @dg.asset_check(asset=absent, blocking=True)
+        def present() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=False)
 
-        self.defs = dg.Definitions(assets=[source, derived], asset_checks=[good])
+        @dg.asset(deps=[source, absent], automation_condition=DERIVED, code_version=self.code)
+        def derived() -> None:
+            if self.fails:
+                raise dg.Failure("as it was told")
+
+        return dg.Definitions(assets=[source, absent, derived], asset_checks=[good, present])
 
     def make(self, key: str) -> None:
         job = self.defs.resolve_implicit_global_asset_job_def()
@@ -67,17 +90,165 @@ def test_equal_bytes_make_nothing_again(graph: Graph) -> None:
 
 
 def test_changed_bytes_do(graph: Graph) -> None:
-    """That is what the sensor is for."""
+    """That is what the sensor is for; what is optional and not there does not hold it up."""
+    graph.content = "two"
+    graph.make("source")
+    assert graph.requested() == 1
+    graph.make("derived")
+    assert graph.requested() == 0
+
+
+def test_changed_settings_do(graph: Graph) -> None:
+    """A new limit in a ``defs.yaml`` makes the rows stale, as other upstream rows do."""
+    graph.code = "2"
+    assert graph.requested() == 1
+    graph.make("derived")
+    assert graph.requested() == 0
+
+
+def test_changed_bytes_that_fail_a_check_do_not(graph: Graph) -> None:
+    """A bad artifact stops where it is, also when nobody looks, until it passes."""
+    graph.content, graph.is_good = "two", False
+    graph.make("source")
+    assert [graph.requested(), graph.requested()] == [0, 0]
+    graph.is_good = True
+    graph.make("source")
+    assert graph.requested() == 1
+
+
+def test_a_warning_holds_nothing_back(graph: Graph) -> None:
+    """A blocking check of CodeContests warns for ever: upstream's rows are what they are."""
+    graph.content, graph.is_good, graph.severity = "two", False, dg.AssetCheckSeverity.WARN
+    graph.make("source")
+    assert graph.requested() == 1
+
+
+def test_what_was_stale_before_is_made() -> None:
+    """Whoever turns it on after a change asked for exactly this."""
+    graph = Graph()
+    graph.make("source")
+    graph.make("derived")
     graph.content = "two"
     graph.make("source")
     assert graph.requested() == 1
 
 
-def test_changed_bytes_that_fail_a_check_do_not(graph: Graph) -> None:
-    """A bad artifact stops where it is, also when nobody looks."""
-    graph.content, graph.is_good = "two", False
+def test_what_was_never_made_is_left_alone() -> None:
+    """It is no answer to a change: a person decides what there is."""
+    graph = Graph()
     graph.make("source")
-    assert graph.requested() == 0
+    assert [graph.requested(), graph.requested()] == [0, 0]
+
+
+def test_what_fails_is_asked_for_once(graph: Graph) -> None:
+    """Every 30 seconds the same failed conversion would fill the disk and the webhook; another
+    content may be one that can be converted."""
+    graph.content, graph.fails = "two", True
+    graph.make("source")
+    assert graph.requested() == 1
+    graph.make("derived")
+    assert [graph.requested(), graph.requested()] == [0, 0]
+    graph.content, graph.fails = "three", False
+    graph.make("source")
+    assert graph.requested() == 1
+
+
+def change_upstream(store: Store) -> None:
+    """Put other problems into the sample's CodeContests, as another upload would."""
+    hub = store.root / INTERNAL / "hub"
+    repository = repository_folder(hub, "dataset", "deepmind/code_contests")
+    index = read_index(index_path(repository))
+    assert index is not None
+    shutil.rmtree(repository)
+    index_path(repository).unlink()
+    problems = {"train": 30, "valid": 7, "test": 9}
+    code_contests.write_dataset(repository, problems, 3, code_contests.SHARDS, seed=1)
+    write_index(index_path(repository), index_repository(repository), index[1])
+
+
+FOLLOW = {
+    "codecontests_processed",
+    "codecontests_tests",
+    "codecontests_pairs",
+    "codecontests_small",
+    "codecontests_stats",
+    "codecontests_croissant",
+    "storage_readme",
+    "asset_inventory",
+    "migration_notes",
+    "completion_report",
+    "storage_release",
+}
+"""What is made of CodeContests."""
+
+
+class Sensor:
+    """Evaluates the real graph as the sensor does, and makes what it asks for."""
+
+    def __init__(self, store: Store, instance: dg.DagsterInstance, run: Run) -> None:
+        self._storage = StorageResource(source="sample", root=str(store.root))
+        self._defs = build_defs(assets_and_checks(), self._storage)
+        self._instance, self._run = instance, run
+        self._cursor: dg.AssetDaemonCursor | None = None
+
+    def tick(self) -> set[str]:
+        """Evaluate once, run what is requested, say what was made."""
+        result = dg.evaluate_automation_conditions(
+            defs=self._defs, instance=self._instance, cursor=self._cursor
+        )
+        self._cursor = result.cursor
+        asked = [it.key for it in result.results if not it.true_subset.is_empty]
+        keys = [key for key in asked if isinstance(key, dg.AssetKey)]
+        if keys:
+            self._run(dg.AssetSelection.assets(*keys))
+        return {key.to_user_string() for key in keys}
+
+    def ticks(self) -> list[set[str]]:
+        """Tick until twice nothing is asked for; what was made each time."""
+        made: list[set[str]] = []
+        while len(made) < 20 and not (len(made) > 1 and made[-1] == made[-2] == set()):
+            made.append(self.tick())
+        assert made[-2:] == [set(), set()], made
+        return made[:-2]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_on_before", [True, False], ids=["on", "turned on after"])
+def test_new_problems_of_codecontests_reach_the_documents(
+    store: Store, instance: dg.DagsterInstance, run: Run, is_on_before: bool
+) -> None:
+    """Everything that is made of them, once each and upstream first, and nothing else: through a
+    blocking check that warns, and past optional assets that are not there."""
+    required = [item.key for item in store.catalogue if not item.optional]
+    assert run(dg.AssetSelection.assets(*required)).success
+    sensor = Sensor(store, instance, run)
+    if is_on_before:
+        assert sensor.ticks() == []
+    change_upstream(store)
+    assert run(dg.AssetSelection.assets("codecontests_raw")).success
+
+    made = [key for keys in sensor.ticks() for key in sorted(keys)]
+    assert sorted(made) == sorted(FOLLOW)
+    turn = {key: made.index(key) for key in made}
+    for key in made:
+        upstream = [it for it in store.catalogue[key].upstream if it in turn]
+        assert all(turn[it] < turn[key] for it in upstream)
+    for key in FOLLOW:
+        assert store.manifest(store.catalogue[key])
+
+
+@pytest.mark.long
+def test_damaged_rows_reach_nothing(store: Store, instance: dg.DagsterInstance, run: Run) -> None:
+    """An ERROR of the rows' check holds back what is made of them until they are made again."""
+    required = [item.key for item in store.catalogue if not item.optional]
+    assert run(dg.AssetSelection.assets(*required)).success
+    sensor = Sensor(store, instance, run)
+    change_upstream(store)
+    assert run(dg.AssetSelection.assets("codecontests_raw")).success
+    assert run(dg.AssetSelection.assets("codecontests_processed")).success
+    damage(store.path(store.catalogue["codecontests_processed"], "processed/test.jsonl"), flip(9))
+    assert not run(dg.AssetSelection.checks_for_assets("codecontests_processed")).success
+    assert sensor.ticks() == [{"codecontests_tests"}]
 
 
 def test_derived_assets_have_the_condition_and_no_others() -> None:
