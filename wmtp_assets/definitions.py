@@ -1,5 +1,5 @@
-"""The one ``Definitions``: what ``defs/`` declares, plus executor, resources, jobs, a schedule
-and a sensor."""
+"""The one ``Definitions``: what ``defs/`` declares, plus executor, resources, jobs, schedules
+and sensors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from wmtp_assets.components.automation import automation
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.runs import recorded_in_process_executor
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.verified import verification_overdue
 from wmtp_assets.kinds.registry import load_catalogue
 
 GROUPS = {
@@ -50,6 +51,11 @@ def build_defs(
         selection=dg.AssetSelection.all_asset_checks(),
         description="Apply every rule to what is on disk.",
     )
+    observe = dg.define_asset_job(
+        "observe_upstream",
+        selection=dg.AssetSelection.groups(UPSTREAM, include_sources=True),
+        description="Ask the hub whether repositories moved past the commits in use.",
+    )
     return dg.Definitions.merge(
         assets,
         dg.Definitions(
@@ -62,18 +68,17 @@ def build_defs(
                     cron_schedule="0 3 * * *",
                     description="Every rule, every night at 03:00 UTC, while the daemon runs.",
                     default_status=dg.DefaultScheduleStatus.RUNNING,
-                )
-            ],
-            sensors=[failure_alerts, automation()],
-            jobs=[
-                integrity,
-                *selection_jobs(),
-                dg.define_asset_job(
-                    "observe_upstream",
-                    selection=dg.AssetSelection.groups(UPSTREAM, include_sources=True),
-                    description="Ask the hub whether repositories moved past the commits in use.",
+                ),
+                dg.ScheduleDefinition(
+                    name="observe_upstream_weekly",
+                    job=observe,
+                    cron_schedule="0 4 * * 1",
+                    description="The job observe_upstream, on Mondays at 04:00 UTC. Off until "
+                    "turned on: it asks the hub.",
                 ),
             ],
+            sensors=[failure_alerts, verification_overdue, automation()],
+            jobs=[integrity, *selection_jobs(), observe],
         ),
     )
 

@@ -21,6 +21,7 @@ from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Re
 from wmtp_assets.components.automation import DERIVED, OPTIONAL_TAG
 from wmtp_assets.components.metadata import describe, table
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.verified import RULE, observation_of
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
@@ -151,6 +152,8 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
                 log = context.log.warning if is_warning(outcome) else context.log.error
                 for finding in outcome.findings[:SHOWN]:
                     log(f"{rule.name}: {finding}. {finding.remedy}")
+                if rule.name == RULE and not outcome.findings and not outcome.skipped:
+                    context.op_execution_context.log_event(observation_of(artifact))
                 yield result_of(rule.name, outcome)
 
     return check
