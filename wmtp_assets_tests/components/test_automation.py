@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from wmtp_assets.base.settings import AUTOMATION_VARIABLE
 from wmtp_assets.catalogue.artifact import INTERNAL
+from wmtp_assets.catalogue.specs import DEFS_FOLDER
 from wmtp_assets.components.automation import DERIVED, automation
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.types import definitions_of
 from wmtp_assets.definitions import build_defs, defs
-from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.kinds.registry import load_catalogue, rules_of
+from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.sample import code_contests
 from wmtp_assets.sample.index import index_repository, read_index, write_index
 from wmtp_assets.sample.repositories import index_path, repository_folder
 from wmtp_assets.storage.store import Store
-from wmtp_assets_tests.components.conftest import Run, assets_and_checks
 from wmtp_assets_tests.trees import damage, flip
 
 
@@ -185,69 +188,101 @@ FOLLOW = {
 class Sensor:
     """Evaluates the real graph as the sensor does, and makes what it asks for."""
 
-    def __init__(self, store: Store, instance: dg.DagsterInstance, run: Run) -> None:
-        self._storage = StorageResource(source="sample", root=str(store.root))
-        self._defs = build_defs(assets_and_checks(), self._storage)
-        self._instance, self._run = instance, run
+    def __init__(self, store: Store, instance: dg.DagsterInstance, defs_folder: Path) -> None:
+        storage = StorageResource(
+            source="sample", root=str(store.root), defs_folder=str(defs_folder)
+        )
+        self._defs = build_defs(definitions_of(load_catalogue(defs_folder)), storage)
+        self._instance = instance
         self._cursor: dg.AssetDaemonCursor | None = None
 
+    def make(self, *keys: str) -> bool:
+        """Make assets and apply their checks; whether all went well."""
+        return self._run(dg.AssetSelection.assets(*keys))
+
+    def check(self, key: str) -> bool:
+        """Apply the checks of an asset; whether all went well."""
+        return self._run(dg.AssetSelection.checks_for_assets(key))
+
+    def _run(self, selection: dg.AssetSelection) -> bool:
+        job = dg.Definitions.merge(
+            self._defs, dg.Definitions(jobs=[dg.define_asset_job("selection", selection)])
+        ).resolve_job_def("selection")
+        return job.execute_in_process(instance=self._instance, raise_on_error=False).success
+
     def tick(self) -> set[str]:
-        """Evaluate once, run what is requested, say what was made."""
+        """Evaluate once, run what is requested, say what that is."""
         result = dg.evaluate_automation_conditions(
             defs=self._defs, instance=self._instance, cursor=self._cursor
         )
         self._cursor = result.cursor
         asked = [it.key for it in result.results if not it.true_subset.is_empty]
-        keys = [key for key in asked if isinstance(key, dg.AssetKey)]
+        keys = {key.to_user_string() for key in asked if isinstance(key, dg.AssetKey)}
         if keys:
-            self._run(dg.AssetSelection.assets(*keys))
-        return {key.to_user_string() for key in keys}
+            self.make(*keys)
+        return keys
 
     def ticks(self) -> list[set[str]]:
-        """Tick until twice nothing is asked for; what was made each time."""
-        made: list[set[str]] = []
-        while len(made) < 20 and not (len(made) > 1 and made[-1] == made[-2] == set()):
-            made.append(self.tick())
-        assert made[-2:] == [set(), set()], made
-        return made[:-2]
+        """Tick until twice nothing is asked for; what was asked for each time."""
+        asked: list[set[str]] = []
+        while len(asked) < 20 and not (len(asked) > 1 and asked[-1] == asked[-2] == set()):
+            asked.append(self.tick())
+        assert asked[-2:] == [set(), set()], asked
+        return asked[:-2]
+
+
+@pytest.fixture
+def sensor(store: Store, instance: dg.DagsterInstance, tmp_path: Path) -> Sensor:
+    """The graph with everything that is required made, and another CodeContests upstream: whose
+    version, in a copy of the ``defs.yaml``, is another too."""
+    folder = Path(shutil.copytree(DEFS_FOLDER, tmp_path / "defs"))
+    sensor = Sensor(store, instance, folder)
+    assert sensor.make(*(item.key for item in store.catalogue if not item.optional))
+    change_upstream(store)
+    spec = folder / "datasets/codecontests/defs.yaml"
+    spec.write_text(spec.read_text().replace("  name:", "  version: v2.1.0\n  name:", 1))
+    return sensor
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("is_on_before", [True, False], ids=["on", "turned on after"])
 def test_new_problems_of_codecontests_reach_the_documents(
-    store: Store, instance: dg.DagsterInstance, run: Run, is_on_before: bool
+    store: Store, sensor: Sensor, is_on_before: bool
 ) -> None:
     """Everything that is made of them, once each and upstream first, and nothing else: through a
     blocking check that warns, and past optional assets that are not there."""
-    required = [item.key for item in store.catalogue if not item.optional]
-    assert run(dg.AssetSelection.assets(*required)).success
-    sensor = Sensor(store, instance, run)
     if is_on_before:
         assert sensor.ticks() == []
-    change_upstream(store)
-    assert run(dg.AssetSelection.assets("codecontests_raw")).success
-
-    made = [key for keys in sensor.ticks() for key in sorted(keys)]
-    assert sorted(made) == sorted(FOLLOW)
-    turn = {key: made.index(key) for key in made}
-    for key in made:
-        upstream = [it for it in store.catalogue[key].upstream if it in turn]
-        assert all(turn[it] < turn[key] for it in upstream)
-    for key in FOLLOW:
-        assert store.manifest(store.catalogue[key])
+    assert sensor.make("codecontests_raw")
+    asked = [key for keys in sensor.ticks() for key in sorted(keys)]
+    assert sorted(asked) == sorted(FOLLOW)
+    turn = {key: asked.index(key) for key in asked}
+    for key in asked:
+        artifact = store.catalogue[key]
+        assert all(turn[it] < turn[key] for it in artifact.upstream if it in turn)
+        assert apply_rule(rules_of(artifact)[0], store, artifact).findings == []
 
 
 @pytest.mark.long
-def test_damaged_rows_reach_nothing(store: Store, instance: dg.DagsterInstance, run: Run) -> None:
+def test_released_version_is_not_made_of_other_rows(
+    store: Store, sensor: Sensor, instance: dg.DagsterInstance
+) -> None:
+    """A person decides that a version is another: until then the release fails, once, and the
+    report on it waits."""
+    sensor = Sensor(store, instance, DEFS_FOLDER)
+    assert sensor.make("codecontests_raw")
+    asked = [key for keys in sensor.ticks() for key in keys]
+    assert sorted(asked) == sorted(FOLLOW - {"completion_report"})
+    release = store.manifest(store.catalogue["storage_release"]).document
+    assert release["release"]["version"] == "v2.0.0"
+
+
+@pytest.mark.long
+def test_damaged_rows_reach_nothing(store: Store, sensor: Sensor) -> None:
     """An ERROR of the rows' check holds back what is made of them until they are made again."""
-    required = [item.key for item in store.catalogue if not item.optional]
-    assert run(dg.AssetSelection.assets(*required)).success
-    sensor = Sensor(store, instance, run)
-    change_upstream(store)
-    assert run(dg.AssetSelection.assets("codecontests_raw")).success
-    assert run(dg.AssetSelection.assets("codecontests_processed")).success
+    assert sensor.make("codecontests_raw", "codecontests_processed")
     damage(store.path(store.catalogue["codecontests_processed"], "processed/test.jsonl"), flip(9))
-    assert not run(dg.AssetSelection.checks_for_assets("codecontests_processed")).success
+    assert not sensor.check("codecontests_processed")
     assert sensor.ticks() == [{"codecontests_tests"}]
 
 
