@@ -13,7 +13,9 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.workspace.context import LoadingContext
 
 from wmtp_assets.catalogue.specs import DEFS_FOLDER
+from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.components.types import definitions_of
+from wmtp_assets.definitions import build_defs
 from wmtp_assets.kinds import registry
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets_tests.components.conftest import Run
@@ -38,7 +40,8 @@ class _Context(LoadingContext):
 
 def stale(instance: dg.DagsterInstance, defs_folder: Path) -> set[str]:
     """The assets of MBPP that have a new code version; there is no other cause."""
-    graph = definitions_of(load_catalogue(defs_folder)).resolve_asset_graph()
+    storage = StorageResource(source="sample", root="/nowhere")
+    graph = build_defs(definitions_of(load_catalogue(defs_folder)), storage).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, _Context(instance))
     found = set()
     for key in MBPP:
