@@ -1,4 +1,4 @@
-"""A run whose process was killed ends, whoever started it; with real processes."""
+"""What needs real processes: killed runs, what commands and daemon agree on, and automation."""
 
 from __future__ import annotations
 
@@ -270,3 +270,31 @@ def test_commands_and_daemon_mean_the_same(project: Path, history: dg.DagsterIns
         for state in history.all_instigator_state()
     }
     assert origins == {"wmtp_assets"}
+
+
+@pytest.mark.long
+def test_daemon_makes_what_is_stale_once(
+    project: Path, history: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting was changed while nothing ran; its asset follows when the daemon is back, through
+    a check that warns, and then there is peace."""
+    (project / "wmtp_assets").unlink()
+    shutil.copytree(PROJECT / "wmtp_assets", project / "wmtp_assets")
+    monkeypatch.setenv("PYTHONPATH", str(project))
+    made = start("dagster asset materialize --select mbpp_processed,mbpp_small", project)
+    assert made.wait() == 0, (project / "command.log").read_text()
+    spec = project / "wmtp_assets/defs/datasets/mbpp/defs.yaml"
+    spec.write_text(spec.read_text().replace("  name:", "  small: {train: 9}\n  name:", 1))
+    monkeypatch.setenv("WMTP_AUTOMATION", "1")
+
+    def ticks() -> list[dict[str, Any]]:
+        sensors = query(url, SENSORS.replace("limit: 1", "limit: 9"))["sensorsOrError"]["results"]
+        return next(it["sensorState"]["ticks"] for it in sensors if it["name"] == "automation")
+
+    with serving("source activate.sh; exec dagster dev", project, dict(os.environ)) as url:
+        eventually(lambda: [run.is_success for run in history.get_runs()] == [True, True], 180)
+        seen = len(ticks())
+        eventually(lambda: len(ticks()) > seen + 1)
+    first, second = sorted(history.get_run_records(), key=lambda record: record.create_timestamp)
+    assert second.dagster_run.asset_selection == {dg.AssetKey("mbpp_small")}
+    assert first.dagster_run.run_id != second.dagster_run.run_id
