@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import dagster as dg
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 
 from wmtp_assets.base.settings import AUTOMATION_VARIABLE
@@ -13,6 +16,12 @@ OPTIONAL_TAG = {"optional": "true"}
 AC = dg.AutomationCondition
 
 
+@lru_cache(maxsize=1)
+def _resolver_of(view: AssetGraphView) -> CachingStaleStatusResolver:
+    """Dagster's own, which is no public API: no public condition tells it. One a tick."""
+    return CachingStaleStatusResolver(view.instance, view.asset_graph, view)
+
+
 class IsStale(AC[dg.AssetKey]):
     """An asset was made of other content, or by another builder or settings, than there are now.
 
@@ -20,9 +29,7 @@ class IsStale(AC[dg.AssetKey]):
     """
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """Ask Dagster's own resolver, which is no public API: no public condition tells it."""
-        view = context.asset_graph_view
-        resolver = CachingStaleStatusResolver(view.instance, context.asset_graph, view)
+        resolver = _resolver_of(context.asset_graph_view)
         is_stale = resolver.get_status(context.key) == StaleStatus.STALE
         return dg.AutomationResult(
             context, context.candidate_subset if is_stale else context.get_empty_subset()

@@ -33,7 +33,7 @@ LAUNCH = """mutation { launchRun(executionParams: {
 }) { __typename ... on PythonError { message } } }"""
 SENSORS = """{ sensorsOrError(repositorySelector: {
   repositoryLocationName: "wmtp_assets", repositoryName: "__repository__"
-}) { ... on Sensors { results { name sensorState { status ticks(limit: 1) { status } } } } } }"""
+}) { ... on Sensors { results { name sensorState { status } } } } }"""
 SCHEDULES = """{ schedulesOrError(repositorySelector: {
   repositoryLocationName: "wmtp_assets", repositoryName: "__repository__"
 }) { ... on Schedules { results { name scheduleState { status } } } } }"""
@@ -51,7 +51,7 @@ def query(url: str, text: str) -> Any:
         return json.load(answer)["data"]
 
 
-def eventually(what: Callable[[], T], seconds: int = 120) -> T:
+def eventually(what: Callable[[], T | None], seconds: int = 120) -> T:
     """The first value of ``what`` that is true."""
     for _ in range(seconds * 5):
         if value := what():
@@ -226,6 +226,13 @@ def test_run_of_the_web_ui_fails_after_everything_was_killed(
         assert f"its process, {pid} on " in why(history, run)
 
 
+def ticks(instance: dg.DagsterInstance, sensor: str) -> int:
+    """How often the daemon evaluated a sensor."""
+    states = [it for it in instance.all_instigator_state() if it.instigator_name == sensor]
+    found = [instance.get_ticks(it.instigator_origin_id, it.selector_id) for it in states]
+    return sum(map(len, found))
+
+
 @pytest.mark.long
 def test_commands_and_daemon_mean_the_same(project: Path, history: dg.DagsterInstance) -> None:
     """With another name of the code location ``sensor start`` would say "started", and the daemon
@@ -239,13 +246,7 @@ def test_commands_and_daemon_mean_the_same(project: Path, history: dg.DagsterIns
         ):
             done = start(line, project)
             assert done.wait() == 0, (project / "command.log").read_text()
-
-        def ticked() -> bool:
-            sensors = query(url, SENSORS)["sensorsOrError"]["results"]
-            ticks = {it["name"]: it["sensorState"]["ticks"] for it in sensors}
-            return all(ticks[name] for name in names)
-
-        eventually(ticked)
+        eventually(lambda: all(ticks(history, name) for name in names))
         (schedule,) = query(url, SCHEDULES)["schedulesOrError"]["results"][:1]
         assert schedule["scheduleState"]["status"] == "STOPPED"
         done = start("dagster sensor stop automation", project)
@@ -287,14 +288,10 @@ def test_daemon_makes_what_is_stale_once(
     spec.write_text(spec.read_text().replace("  name:", "  small: {train: 9}\n  name:", 1))
     monkeypatch.setenv("WMTP_AUTOMATION", "1")
 
-    def ticks() -> list[dict[str, Any]]:
-        sensors = query(url, SENSORS.replace("limit: 1", "limit: 9"))["sensorsOrError"]["results"]
-        return next(it["sensorState"]["ticks"] for it in sensors if it["name"] == "automation")
-
-    with serving("source activate.sh; exec dagster dev", project, dict(os.environ)) as url:
+    with serving("source activate.sh; exec dagster dev", project, dict(os.environ)):
         eventually(lambda: [run.is_success for run in history.get_runs()] == [True, True], 180)
-        seen = len(ticks())
-        eventually(lambda: len(ticks()) > seen + 1)
+        seen = ticks(history, "automation")
+        eventually(lambda: ticks(history, "automation") > seen + 1)
     first, second = sorted(history.get_run_records(), key=lambda record: record.create_timestamp)
     assert second.dagster_run.asset_selection == {dg.AssetKey("mbpp_small")}
     assert first.dagster_run.run_id != second.dagster_run.run_id

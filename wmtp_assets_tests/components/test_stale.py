@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleCauseCategory
-from dagster._core.workspace.context import LoadingContext
+from dagster._core.loader import LoadingContext
 
 from wmtp_assets.catalogue.specs import DEFS_FOLDER
 from wmtp_assets.components.storage import StorageResource
