@@ -1,9 +1,12 @@
 """An artifact in Dagster: the asset that makes it, a check for each rule, and its repository.
 
-A check is blocking where its rule is, can be run alone, and shows its evidence. A repository on the
-hub is an observable source asset, whose data version is upstream's revision.
+The checks of an artifact are one step. A check is blocking where its rule is, can be run alone, and
+shows its evidence. A repository on the hub is an observable source asset, whose data version is
+upstream's revision.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,14 +18,16 @@ from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Repository
+from wmtp_assets.components.automation import DERIVED, OPTIONAL_TAG
 from wmtp_assets.components.metadata import describe, table
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.verified import RULE, observation_of
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import apply_in_child
-from wmtp_assets.rules.findings import Outcome, Rule, as_text, is_warning
+from wmtp_assets.rules.findings import Outcome, as_text, is_warning
 
 OWNERS = ["team:wmtp"]
 
@@ -31,10 +36,6 @@ MUCH = 10**6
 
 SHOWN = 10
 """Items of a list that a check's page shows."""
-
-OPTIONAL_TAG = {"optional": "true"}
-"""Not selected by ``make materialize``: made only when it is asked for."""
-
 
 UPSTREAM = "upstream"
 """Group and key prefix of the repositories."""
@@ -56,17 +57,6 @@ def plain_failures() -> Iterator[None]:
             metadata={"error": type(error).__name__},
             allow_retries=False,
         ) from None
-
-
-DERIVED = (
-    dg.AutomationCondition.eager().replace(
-        dg.AutomationCondition.any_deps_updated(),
-        dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed()),
-    )
-    & dg.AutomationCondition.all_deps_blocking_checks_passed()
-)
-"""Made again when the content of what it is made from changed, and that passed its checks. Plain
-``eager()`` would fire after each materialization, whether the bytes changed or not."""
 
 
 def description_of(artifact: Artifact[Any]) -> str:
@@ -96,6 +86,12 @@ def _size_of(artifact: Artifact[Any]) -> str:
     return f" At most {human_bytes(size)}." if kind.is_bound else about
 
 
+def code_version_of(artifact: Artifact[Any]) -> str:
+    """Settings and version of the builder, hashed: with another one the asset is stale."""
+    made_with = kind_of(artifact).made_with(artifact.spec)
+    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
     """The asset that materializes ``artifact``."""
     repositories = [upstream_key(artifact.spec.repository)] if artifact.is_downloaded else []
@@ -109,6 +105,7 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
         tags=OPTIONAL_TAG if artifact.optional else None,
         description=description_of(artifact),
         metadata={"path": f"{artifact.base}/"},
+        code_version=code_version_of(artifact),
         automation_condition=DERIVED if artifact.upstream and not artifact.optional else None,
     )
     def build(context: dg.AssetExecutionContext, storage: StorageResource) -> dg.MaterializeResult:
@@ -124,30 +121,45 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
     return build
 
 
-def check_of(artifact: Artifact, rule: Rule) -> dg.AssetChecksDefinition:
-    """The check that applies ``rule`` to ``artifact``."""
+def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
+    """The checks that apply its rules to ``artifact``: one step, of which any subset can be run.
 
-    @dg.asset_check(
-        asset=artifact.key,
-        name=rule.name,
-        blocking=rule.blocking,
-        description=rule.statement,
+    Every selected rule is applied, also after another one failed.
+    """
+
+    @dg.multi_asset_check(
+        name=f"{artifact.key}_checks",
+        specs=[
+            dg.AssetCheckSpec(
+                rule.name,
+                asset=artifact.key,
+                blocking=rule.blocking,
+                description=rule.statement,
+            )
+            for rule in rules_of(artifact)
+        ],
+        can_subset=True,
     )
     def check(
         context: dg.AssetCheckExecutionContext, storage: StorageResource
-    ) -> dg.AssetCheckResult:
+    ) -> Iterator[dg.AssetCheckResult]:
         with plain_failures():
             store = storage.open(context.instance)
-        outcome = apply_in_child(rule, store, artifact, context.log.info)
-        log = context.log.warning if is_warning(outcome) else context.log.error
-        for finding in outcome.findings[:SHOWN]:
-            log(f"{rule.name}: {finding}. {finding.remedy}")
-        return result_of(outcome)
+        selected = {key.name for key in context.selected_asset_check_keys}
+        for rule in rules_of(artifact):
+            if rule.name in selected:
+                outcome = apply_in_child(rule, store, artifact, context.log.info)
+                log = context.log.warning if is_warning(outcome) else context.log.error
+                for finding in outcome.findings[:SHOWN]:
+                    log(f"{rule.name}: {finding}. {finding.remedy}")
+                if rule.name == RULE and not outcome.findings and not outcome.skipped:
+                    context.op_execution_context.log_event(observation_of(artifact))
+                yield result_of(rule.name, outcome)
 
     return check
 
 
-def result_of(outcome: Outcome) -> dg.AssetCheckResult:
+def result_of(check: str, outcome: Outcome) -> dg.AssetCheckResult:
     """What the UI shows of an outcome."""
     findings = outcome.findings
     lines = ({"what": name, "value": value} for name, value in _lines(outcome.evidence))
@@ -160,6 +172,7 @@ def result_of(outcome: Outcome) -> dg.AssetCheckResult:
     if findings:
         metadata["first_findings"] = table(finding.as_row() for finding in findings[:SHOWN])
     return dg.AssetCheckResult(
+        check_name=check,
         passed=not findings,
         severity=dg.AssetCheckSeverity.WARN if is_warning(outcome) else dg.AssetCheckSeverity.ERROR,
         description=str(findings[0]) if findings else outcome.skipped or None,

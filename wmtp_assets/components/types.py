@@ -17,8 +17,8 @@ from wmtp_assets.catalogue.specs import (
     SnapshotSpec,
     Spec,
 )
-from wmtp_assets.components.artifacts import asset_of, check_of, source_of
-from wmtp_assets.kinds.registry import load_catalogue, rules_of
+from wmtp_assets.components.artifacts import asset_of, checks_of, source_of
+from wmtp_assets.kinds.registry import load_catalogue
 
 
 def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
@@ -31,9 +31,7 @@ def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
     }
     return dg.Definitions(
         assets=[*sources.values(), *(asset_of(artifact) for artifact in artifacts)],
-        asset_checks=[
-            check_of(artifact, rule) for artifact in artifacts for rule in rules_of(artifact)
-        ],
+        asset_checks=[checks_of(artifact) for artifact in artifacts],
     )
 
 

@@ -410,6 +410,43 @@ def test_failed_check_stops_downstream(store: Store, run: Run, key: str, check: 
     }
 
 
+def test_one_check_applies_one_rule(run: Run, store: Store) -> None:
+    """The checks of an artifact share a step; whoever presses 'Execute' on one waits for one."""
+    artifact = store.catalogue["humaneval_processed"]
+    results = store.internal / "verified" / artifact.key
+    before = {path.name: path.stat().st_ino for path in results.glob("*.json")}
+    result = run(dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(artifact.key), "index")))
+    assert result.success
+    assert [item.check_name for item in result.get_asset_check_evaluations()] == ["index"]
+    after = {path.name: path.stat().st_ino for path in results.glob("*.json")}
+    assert {name for name in after if after[name] != before.get(name)} == {"index.json"}
+
+
+def test_every_rule_is_applied_although_one_failed(run: Run, store: Store) -> None:
+    """Nor is the first of several findings all that a person gets to see."""
+    artifact = store.catalogue["humaneval_small"]
+    inflict(store, artifact, DAMAGES[artifact.key, "membership"])
+    result = run(dg.AssetSelection.checks_for_assets(artifact.key))
+    passed = {item.check_name: item.passed for item in result.get_asset_check_evaluations()}
+    assert passed == {"sha256": True, "schema": True, "membership": False}
+
+
+@pytest.mark.parametrize("job", ["everything", "integrity"])
+def test_an_artifact_takes_two_steps(job: str) -> None:
+    """To make it and to check it: where steps are processes, or jobs of a cluster, 104 checks of
+    37 artifacts were most of a run."""
+    storage = StorageResource(source="sample", root="/nowhere")
+    made = build_defs(assets_and_checks(), storage).resolve_job_def(job)
+    steps = {node.name for node in made.graph.nodes}
+    layer = made.asset_layer
+    checked = {key.asset_key for key in layer.asset_graph.asset_check_keys}
+    assert {name for name in steps if name.endswith("_checks")} == {
+        f"{key.to_user_string()}_checks" for key in checked
+    }
+    assert len(steps) == len(layer.selected_asset_keys) + len(checked)
+    assert (job, len(steps)) in {("everything", 74), ("integrity", 48)}
+
+
 @pytest.mark.long
 def test_checks_alone_pass_on_a_good_tree(run: Run) -> None:
     """The scheduled job runs all checks and materializes nothing."""
@@ -510,7 +547,8 @@ def test_check_without_artifact_fails(run: Run, store: Store) -> None:
 def test_many_findings_are_counted_and_ten_shown() -> None:
     """A split of millions of bad rows must not flood the event log."""
     finding = Finding("schema", "a", "corrupt", "f", "line 1", "x", "y", "z")
-    result = result_of(Outcome(findings=[finding] * 25, evidence={"rows": 25}, more=10**6))
+    outcome = Outcome(findings=[finding] * 25, evidence={"rows": 25}, more=10**6)
+    result = result_of("schema", outcome)
     assert not result.passed
     assert result.metadata["findings"] == dg.MetadataValue.int(10**6 + 25)
     table = result.metadata["first_findings"]
@@ -521,7 +559,8 @@ def test_many_findings_are_counted_and_ten_shown() -> None:
 def test_evidence_is_a_line_for_each_fact() -> None:
     """What was read is to be seen without unfolding JSON; a long list is cut, and says so."""
     evidence = {"tensors_by_dtype": {"float16": 57}, "shared_with": None, "tasks": [*range(12)]}
-    table = result_of(Outcome(evidence={**evidence, "damaged": [], "empty": {}})).metadata["read"]
+    outcome = Outcome(evidence={**evidence, "damaged": [], "empty": {}})
+    table = result_of("schema", outcome).metadata["read"]
     assert isinstance(table, dg.TableMetadataValue)
     assert [(row.data["what"], row.data["value"]) for row in table.records] == [
         ("tensors_by_dtype.float16", "57"),
@@ -530,11 +569,11 @@ def test_evidence_is_a_line_for_each_fact() -> None:
         ("damaged", "none"),
         ("empty", "none"),
     ]
-    assert result_of(Outcome()).metadata["read"] == dg.MetadataValue.text("nothing")
+    assert result_of("schema", Outcome()).metadata["read"] == dg.MetadataValue.text("nothing")
 
 
 def test_skipped_rule_says_why() -> None:
     """A rule that could not be applied must not look like one that holds without a word."""
-    result = result_of(Outcome(skipped="no sentencepiece"))
+    result = result_of("schema", Outcome(skipped="no sentencepiece"))
     assert result.metadata["skipped"] == dg.MetadataValue.text("no sentencepiece")
     assert result.description == "no sentencepiece"
