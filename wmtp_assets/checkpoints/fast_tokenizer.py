@@ -143,8 +143,7 @@ def obstacle(model: SentencePieceModel) -> str:
         "it puts spaces behind words": model.has_suffixes,
         f"it has {len(unused)} pieces that are user-defined or unused, such as {first!r}": unused,
         "it has no unknown piece": not model.of_type(_UNKNOWN),
-        "it has two pieces of one text": len({it.text for it in model.pieces})
-        < len(model.pieces),
+        "it has two pieces of one text": len({it.text for it in model.pieces}) < len(model.pieces),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -218,7 +217,11 @@ def fast_document(model: SentencePieceModel, begin: int) -> Document:
                 {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
                 {"type": "ByteFallback"},
                 {"type": "Fuse"},
-                *([{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if is_prefixed else []),
+                *(
+                    [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+                    if is_prefixed
+                    else []
+                ),
             ],
         },
         "model": {
@@ -247,17 +250,17 @@ TEXTS = (
     "x",
     "  x",
     "x  y  ",
-    "def f(a, b=[1, 20]):\n    if a:\n        return {'k': a + 1}  # a comment\n\n    return 0.5e-3\n",
+    "def f(a, b=[1, 20]):\n    if a:\n        return {'k': a + 1}  # why\n\n    return 0.5e-3\n",
     "class A(B):\n\tdef __init__(self):\n\t\tself.x = lambda y: y ** 2 - 1_000\n",
-    "for (int i = 0; i < n; ++i) {\r\n  std::cout << a[i] << \"\\n\";\r\n}\r\n",
+    'for (int i = 0; i < n; ++i) {\r\n  std::cout << a[i] << "\\n";\r\n}\r\n',
     "\t\t\tx\t\n \n  \n\n\n\r\r\n \t \t",
     "SELECT * FROM t WHERE a != 'b' -- --- ----\n/* ***** */ ====== ###### ______",
     "<html><body class='a'>&amp; &lt;br/&gt;</body></html>",
     "The quick brown fox's 3.14159 dogs; isn't it? -- \"Yes!\" (sic) [1] {2} 100% #1 @me",
-    "ÀÉÎõü ß Straße Ærø Łódź İstanbul ıI",
+    "ÀÉÎõü ß Straße Ærø Łódź İstanbul",
     "e\u0301 o\u0302\u0323 \u1112\u1161\u11ab \ufb01 \u2126 \uff21\uff11 \u212b A\u030a",
-    "Привет, мир! Γειά σου שלום مرحبا नमस्ते สวัสดี 你好,世界。こんにちは 안녕하세요",
-    "👍 👩‍👩‍👧‍👦 🇩🇪 ☕️ 𝒳 𐍈 🏽",
+    "Привет, мир! Ωδή שלום مرحبا नमस्ते สวัสดี 你好,世界。こんにちは 안녕하세요",
+    "👍 👩\u200d👩\u200d👧\u200d👦 🇩🇪 ☕\ufe0f \U0001d4b3 \U00010348 \U0001f3fd",
     "\u00a0a\u2003b\u3000c\u200bd\ufeffe\u2028f\u0085g\u00adh\u202ei",
     "\0\1\x1b[0m\x7f\ufffd\ufffe\U0010ffff",
     "<0x0A> <0xFF> ▁ ▁▁x x▁",
@@ -271,11 +274,15 @@ _TOGETHER = 12
 
 
 def texts_of(model: SentencePieceModel) -> Iterator[str]:
-    """The texts to compare: :data:`TEXTS`, and every piece once, among others; none has the text of
-    a special token in it."""
+    """The texts to compare: :data:`TEXTS`, then every piece once, among others; none has the text
+    of a special token in it."""
     pieces = [piece.text.replace(SPACE, " ") for piece in model.pieces if piece.type == _NORMAL]
     step = -(-len(pieces) // _TOGETHER)
-    texts = chain(TEXTS, ("".join(pieces[begin::step]) for begin in range(step)))
+    texts = chain(
+        TEXTS,
+        ("".join(pieces[begin::step]) for begin in range(step)),
+        (f"x{text}y" for text in model.of_type(_USER_DEFINED, _UNUSED).values()),
+    )
     special = model.of_type(_UNKNOWN, _CONTROL).values()
     return (text for text in texts if not any(token in text for token in special))
 

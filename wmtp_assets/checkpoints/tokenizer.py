@@ -10,13 +10,15 @@ rules of its own in the place of the file's, which lose a space before indented 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.settings import Source
 from wmtp_assets.catalogue.specs import ModelSpec, TokenizerSpec
 from wmtp_assets.checkpoints.fast_tokenizer import FastTokenizer, make_fast
 from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, render
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ MAX_MODEL = 8 << 20
 
 MODEL, CONFIG, FAST = "tokenizer.model", "tokenizer_config.json", "tokenizer.json"
 """The files of a tokenizer; the last one only where it is equal to the first."""
+
+FILES = (MODEL, CONFIG, FAST)
 
 _MAX_TAGS = 600_000
 """Line feeds: the byte before each piece, and before its text: half as many bound the pieces."""
@@ -74,12 +78,18 @@ def read_facts(data: bytes, where: str) -> Document:
 
 
 def fast_tokenizer(data: bytes, where: str) -> FastTokenizer:
-    """The ``tokenizer.json`` of a sentencepiece model.
+    """The ``tokenizer.json`` of a sentencepiece model; of the same bytes it is made once.
 
     Raises:
         InvalidInput: naming the file (``where``), if it is not a sentencepiece model.
     """
-    return make_fast(data, load_processor(data, where), where)
+    load_processor(data, where)
+    return _fast_tokenizer(data)
+
+
+@lru_cache(maxsize=2)
+def _fast_tokenizer(data: bytes) -> FastTokenizer:
+    return make_fast(data, load_processor(data, MODEL), MODEL)
 
 
 def config_document(data: bytes, where: str, *, has_fast: bool) -> Document:
@@ -134,13 +144,34 @@ def check_identity(data: bytes, spec: TokenizerSpec, source: Source, where: str)
     return facts
 
 
+def place_tokenizer(build: Build[Any], folder: str) -> None:
+    """Stage the files of the upstream tokenizer in a folder too, as hard links.
+
+    Args:
+        folder: with its slash; empty: the artifact's base.
+
+    Raises:
+        CorruptArtifact: if one is not the committed one.
+    """
+    tokenizer = build.upstream("tokenizer")
+    committed = build.store.manifest(tokenizer).files
+    for name in filter(committed.__contains__, FILES):
+        data = build.store.read(tokenizer, name)
+        target = f"{folder}{name}"
+        build.staged.place(target, build.store.path(tokenizer, name), committed[name], [])
+        placed = build.staged.folder / target
+        if hash_file(placed) != committed[name]:  # it was committed anew meanwhile
+            placed.unlink()
+            build.staged.write(target, data)
+
+
 def build_tokenizer(build: Build[ModelSpec]) -> Document:
     """Copy ``tokenizer.model`` out of the raw files, or from the model it is shared with, and put
     the ``tokenizer.json`` beside it that transformers reads, if one is equal."""
     spec, store = build.artifact.spec, build.store
     is_own = spec.files.tokenizer is not None
     upstream = build.upstream("raw" if is_own else "shared")
-    name = f"raw/{spec.files.tokenizer}" if is_own else "tokenizer.model"
+    name = f"raw/{spec.files.tokenizer}" if is_own else MODEL
     data = store.read(upstream, name)
     facts = check_identity(
         data,
