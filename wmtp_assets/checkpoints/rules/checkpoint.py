@@ -364,6 +364,12 @@ def _is_incomplete(subject: ModelSubject) -> bool:
     return made_with is None or made_with.builder < COMPLETE_SINCE
 
 
+def _is_loaded_with_a_tokenizer(artifact: Artifact[ModelSpec | MicroSpec]) -> bool:
+    """Whether files of a tokenizer lie among those of a checkpoint: not where transformers does not
+    know the names of its tensors; a micro model always has its own."""
+    return isinstance(artifact.spec, MicroSpec) or FAMILIES[artifact.spec.family] is not META
+
+
 def check_model_folder(subject: ModelSubject, report: Report) -> None:
     """What transformers loads is one folder: its tokenizer is that of ``tokenizer/``, and
     ``generation_config.json`` has that one's ids. The tokenizer of a micro model is its parent's.
@@ -535,6 +541,7 @@ RULES = (
         "The tokenizer in the folder that transformers loads is the one in tokenizer/.",
         _CHECKPOINTS,
         check_model_folder,
+        applies=_is_loaded_with_a_tokenizer,
     ),
     Rule(
         "value_head",
