@@ -1,4 +1,4 @@
-"""Micro models with an output matrix: for loaders that are strict, and for saving after training."""
+"""Micro models with an output matrix: for strict loaders, and for saving after training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def checkpoint(root: Path, key: str) -> Path:
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_output_matrix_is_the_parents_in_the_same_channels(family: Family) -> None:
-    """Every row: a row is a piece of the vocabulary. The channels are those of all other tensors."""
+    """Every row, since a row is a piece; of the channels those of all other tensors."""
     params = tiny.params(n_layers=4, n_future_tokens=3 if family is META else 1)
     parent = tiny.weights(family.tensor_shapes(params, tied=False))
     micro = micro_params(params, tiny.micro_spec(n_layers=3))
@@ -60,13 +60,14 @@ def test_siblings_differ_in_the_output_matrix_only(good_root: Path, key: str) ->
 def test_rules_know_which_is_which(store: Store) -> None:
     """A tied file under an untied spec, and the other way round, is not what was asked for."""
     for key, (tied, family) in TIED.items():
+        paths = {name: checkpoint(store.root, name) for name in (key, tied)}
+        data = {name: path.read_bytes() for name, path in paths.items()}
         for mine, other in ((key, tied), (tied, key)):
             artifact = store.catalogue[mine]
             assert isinstance(artifact.spec, MicroSpec)
             assert apply(store, artifact, "parameters").findings == []
-            path = checkpoint(store.root, mine)
-            path.unlink()
-            path.write_bytes(checkpoint(store.root, other).read_bytes())
+            paths[mine].unlink()
+            paths[mine].write_bytes(data[other])
             places = {item.place for item in apply(store, artifact, "parameters").findings}
             assert f"tensor {family.output}" in places
 

@@ -1465,7 +1465,7 @@ FAST_TOKENIZERS = [
         uncommit("tokenizer.json"),
         "tokenizer.json",
         "",
-        STATED["fast_tokenizer"],
+        "a file",
         "nothing",
         problem="missing",
     ),
