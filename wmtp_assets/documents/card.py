@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wmtp_assets.catalogue.specs import ModelSpec
+from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.beside import MODEL_FILES, yaml_bytes
 from wmtp_assets.documents.document import DocumentType, Facts
 from wmtp_assets.documents.markdown import Markdown, render
@@ -30,6 +30,14 @@ def card(facts: Facts) -> bytes:
         name=MODEL_FILES.checkpoint,
         repository=origin.repository,
         front_matter=Markdown(yaml_bytes(_front_matter(facts, origin)).decode().rstrip("\n")),
+        is_loaded=origin.family == "llama",
+        siblings=[
+            other
+            for other in catalogue.of_kind("micro")
+            if isinstance(spec, MicroSpec)
+            and not other.spec.tied
+            and (other.spec.parent, other.spec.shape) == (spec.parent, spec.shape)
+        ],
         variants=[
             other
             for other in catalogue

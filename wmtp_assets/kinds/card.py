@@ -40,5 +40,6 @@ KIND = Kind[Model](
     words="The model card: tensors, parameters, licence and lineage.",
     tags=("markdown",),
     item="Documents",
+    version=2,
     fields=("description", "repository", "variants"),
 )
