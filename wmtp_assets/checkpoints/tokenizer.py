@@ -158,9 +158,10 @@ def place_tokenizer(build: Build[Any], folder: str) -> None:
     for name in filter(committed.__contains__, FILES):
         data = build.store.read(tokenizer, name)
         target = f"{folder}{name}"
-        build.staged.place(target, build.store.path(tokenizer, name), committed[name], [])
+        parts: list[str] = []
+        build.staged.place(target, build.store.path(tokenizer, name), committed[name], parts)
         placed = build.staged.folder / target
-        if hash_file(placed) != committed[name]:  # it was committed anew meanwhile
+        if hash_file(placed, parts=parts) != committed[name]:  # it was committed anew meanwhile
             placed.unlink()
             build.staged.write(target, data)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -360,8 +361,9 @@ def check_fast_tokenizer(subject: ModelSubject, report: Report) -> None:
 
 def _is_incomplete(subject: ModelSubject) -> bool:
     """Whether a version before this one made a checkpoint, without files of the tokenizer."""
-    made_with = subject.manifest.made_with
-    return made_with is None or made_with.builder < COMPLETE_SINCE
+    made_with, files = subject.manifest.made_with, subject.manifest.files
+    is_old = made_with is None or made_with.builder < COMPLETE_SINCE
+    return is_old and not any(posixpath.basename(name) == FAST for name in files)
 
 
 def _is_loaded_with_a_tokenizer(artifact: Artifact[ModelSpec | MicroSpec]) -> bool:
