@@ -20,6 +20,7 @@ HIDDEN = (
     "pyarrow",
     "numpy",
     "sentencepiece",
+    "tokenizers",
     "safetensors",
 )
 

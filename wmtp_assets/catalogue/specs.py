@@ -212,13 +212,17 @@ class MicroShape(StrictModel):
 
 
 class MicroSpec(Spec):
-    """A micro model cut from the safetensors of a full-size one, with tied embeddings."""
+    """A micro model cut from the safetensors of a full-size one."""
 
     top = "models_v2"
     folder: FolderName
     parent: AssetName
     dtype: DType
     shape: MicroShape
+    tied: bool = Field(
+        default=True,
+        description="without the output matrix: readers use the embedding for it",
+    )
     max_bytes: int = Field(gt=0, description="upper bound of model.safetensors, in bytes")
     target_device: str = "mps"
 

@@ -19,13 +19,14 @@ from wmtp_assets.base.errors import InvalidInput, MissingArtifact
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.families import FAMILIES, META
-from wmtp_assets.checkpoints.params import PARAMETERS, MetaParams, llama_config
+from wmtp_assets.checkpoints.params import PARAMETERS, MetaParams, llama_config, parse_config
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_NAMES,
     WrittenCheckpoint,
     describe_tensors,
     read_header,
 )
+from wmtp_assets.checkpoints.tokenizer import CONFIG, FAST, MODEL, place_tokenizer
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, Manifest, render
@@ -41,7 +42,8 @@ class CheckpointFiles:
     Attributes:
         folder: of ``model.safetensors`` and its ``SHA256SUMS``, with a slash; empty: the base.
         tokenizer: may lie in another artifact.
-        beside: where transformers looks for ``config.json``; written for the families it can load.
+        beside: where transformers looks for ``config.json``. For the families it can load, the
+            folder also gets ``generation_config.json`` and the files of the tokenizer.
     """
 
     folder: str
@@ -51,6 +53,7 @@ class CheckpointFiles:
     adapter: str
     config: str
     beside: str
+    generation: str
 
     @classmethod
     def within(cls, folder: str, configs: str, tokenizer: str) -> CheckpointFiles:
@@ -63,6 +66,7 @@ class CheckpointFiles:
             adapter=f"{configs}meta_adapter.yaml",
             config=f"{configs}config.json",
             beside=f"{folder}config.json",
+            generation=f"{folder}generation_config.json",
         )
 
 
@@ -72,7 +76,11 @@ MODEL_FILES = CheckpointFiles.within("safetensors/", "configs/", "tokenizer/toke
 VARIANT_FILES = CheckpointFiles.within("", "", "../tokenizer/tokenizer.model")
 """In the folder of a variant, which holds nothing else."""
 
-TOKENIZER_CONFIG = "tokenizer/tokenizer_config.json"
+TOKENIZER_FOLDER = "tokenizer/"
+"""In the folder of a micro model."""
+
+COMPLETE_SINCE = 3
+"""Version of the builders of checkpoints that put the tokenizer beside what transformers loads."""
 
 
 def files_of(artifact: Artifact) -> CheckpointFiles:
@@ -99,6 +107,16 @@ def checkpoint_metadata(name: str, dtype: str) -> dict[str, str]:
     return {"dtype": dtype, "format": "pt", "model_name": name}
 
 
+def generation_config(facts: Document) -> Document:
+    """``generation_config.json``: the ids of the tokenizer with which generation begins and ends.
+
+    Args:
+        facts: of the tokenizer; null or negative: it has no such token.
+    """
+    ids = {f"{name}_token_id": facts.get(f"{name}_id") for name in ("bos", "eos", "pad")}
+    return {name: number for name, number in ids.items() if isinstance(number, int) and number >= 0}
+
+
 def params_bytes(params: MetaParams) -> bytes:
     """``params.json``: upstream's keys, nothing else."""
     return render(params.model_dump(exclude_unset=True))
@@ -123,8 +141,8 @@ def describe(
     source: Any,
     conversion: Document,
 ) -> Document:
-    """Stage SHA256SUMS, params.json, meta_adapter.yaml and config.json beside the checkpoint, and
-    say which pieces it consists of.
+    """Stage SHA256SUMS, params.json, meta_adapter.yaml, config.json and, for the families that
+    transformers loads, its other files beside the checkpoint; say which pieces that consists of.
 
     Args:
         upstream: the ``config.json`` whose other fields are kept; None: the family has none.
@@ -143,10 +161,15 @@ def describe(
     tied = family.is_tied({entry.name for entry, _ in written.tensors})
     config = render(llama_config(params, dtype, tied, upstream))
     build.staged.write(files.config, config)
-    if files.beside != files.config and family is not META:
-        build.staged.write(files.beside, config)
+    if family is not META:
+        if files.beside != files.config:
+            build.staged.write(files.beside, config)
+        facts = parse_config(store.read(build.upstream("tokenizer"), CONFIG), CONFIG)
+        build.staged.write(files.generation, render(generation_config(facts)))
+        if FAST in store.manifest(build.upstream("tokenizer")).files:
+            place_tokenizer(build, files.folder)
     build.staged.write_sha256sums(files.folder)
-    tokenizer = store.manifest(build.upstream("tokenizer")).files["tokenizer.model"]
+    tokenizer = store.manifest(build.upstream("tokenizer")).files[MODEL]
     shared = store.catalogue.shared_tokenizer(spec)
     roles = {
         "checkpoint": files.checkpoint,

@@ -19,7 +19,12 @@ from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifa
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
-from wmtp_assets.checkpoints.beside import MODEL_FILES, checkpoint_metadata, describe
+from wmtp_assets.checkpoints.beside import (
+    MODEL_FILES,
+    TOKENIZER_FOLDER,
+    checkpoint_metadata,
+    describe,
+)
 from wmtp_assets.checkpoints.convert import cast, tensor_bytes
 from wmtp_assets.checkpoints.families import FAMILIES, META, Block, Family
 from wmtp_assets.checkpoints.params import MetaParams, parse_config, parse_params
@@ -31,6 +36,7 @@ from wmtp_assets.checkpoints.safetensors_file import (
     read_header,
     write_checkpoint,
 )
+from wmtp_assets.checkpoints.tokenizer import place_tokenizer
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document
 from wmtp_assets.storage.pieces import HEADER, tensor_place
@@ -164,14 +170,17 @@ def _cut_feed_forward(
 
 
 def cut(
-    read: ReadTensor, family: Family, parent: MetaParams, micro: MetaParams
+    read: ReadTensor, family: Family, parent: MetaParams, micro: MetaParams, *, tied: bool = True
 ) -> dict[str, torch.Tensor]:
-    """Cut a micro model out of a parent's tensors, embeddings tied.
+    """Cut a micro model out of a parent's tensors.
 
     At most the tensors of one block and the embedding are in memory, beside the result.
 
+    Args:
+        tied: without the output matrix: its readers use the embedding.
+
     Returns:
-        Name → contiguous tensor in the parent's dtype; no output matrix.
+        Name → contiguous tensor in the parent's dtype.
     """
     embedding = read(family.embedding)
     channels = largest(magnitude(embedding, 0), micro.dim)
@@ -190,6 +199,8 @@ def cut(
         ):
             tensors[f"{target}.{name}.weight"] = tensor
     tensors[family.norm] = read(family.norm)[channels]
+    if not tied:
+        tensors[family.output] = read(family.output)[:, channels]
     if family.value_head:
         tensors[family.value_head] = read(family.value_head)[:, channels]
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -258,7 +269,7 @@ def build_micro(build: Build[MicroSpec]) -> Document:
     import torch
 
     spec, store = build.spec, build.store
-    parent, tokenizer = build.upstream("safetensors"), build.upstream("tokenizer")
+    parent = build.upstream("safetensors")
     parent_params = parse_params(
         store.read(parent, MODEL_FILES.params), str(store.path(parent, MODEL_FILES.params))
     )
@@ -267,7 +278,7 @@ def build_micro(build: Build[MicroSpec]) -> Document:
     where = str(store.path(parent, MODEL_FILES.config))
     config = None if family is META else parse_config(store.read(parent, MODEL_FILES.config), where)
     with verified_parent(build, parent) as (path, header, read):
-        tensors = cut(read, family, parent_params, params)
+        tensors = cut(read, family, parent_params, params, tied=spec.tied)
     target: torch.dtype = getattr(torch, spec.dtype)
     entries = [
         TensorEntry(name, DTYPE_CODES[spec.dtype], tuple(tensor.shape))
@@ -285,8 +296,7 @@ def build_micro(build: Build[MicroSpec]) -> Document:
         raise InvalidInput(
             f"{spec.name}: model.safetensors is {size} bytes, not under {spec.max_bytes}"
         )
-    for name in ("tokenizer.model", "tokenizer_config.json"):
-        build.staged.write(f"tokenizer/{name}", store.read(tokenizer, name))
+    place_tokenizer(build, TOKENIZER_FOLDER)
     return describe(
         build,
         params,
@@ -296,8 +306,8 @@ def build_micro(build: Build[MicroSpec]) -> Document:
         conversion={
             "from_dtype": sorted({DTYPE_NAMES[entry.dtype] for entry in header.entries}),
             "to_dtype": spec.dtype,
-            "dropped": [family.output],
-            "aliased": {family.output: family.embedding},
+            "dropped": [family.output] if spec.tied else [],
+            "aliased": {family.output: family.embedding} if spec.tied else {},
             "blocks": source_blocks(family, parent_params, params),
         },
     )

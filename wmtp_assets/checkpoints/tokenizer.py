@@ -1,17 +1,24 @@
 """The sentencepiece tokenizer of a model: its facts, its identity, its files.
 
 Two tokenizers are the same when their bytes are; an equal number of pieces proves nothing.
+
+``tokenizer_config.json`` holds the facts, and what transformers needs to read ``tokenizer.json`` as
+it is. Its class there is ``PreTrainedTokenizerFast``: ``LlamaTokenizer`` of transformers 5 puts
+rules of its own in the place of the file's, which lose a space before indented text.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.settings import Source
 from wmtp_assets.catalogue.specs import ModelSpec, TokenizerSpec
+from wmtp_assets.checkpoints.fast_tokenizer import FastTokenizer, make_fast
 from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, render
 
 if TYPE_CHECKING:
@@ -20,6 +27,11 @@ if TYPE_CHECKING:
 
 MAX_MODEL = 8 << 20
 """Bytes of a ``tokenizer.model``; 32,000 pieces take half a megabyte."""
+
+MODEL, CONFIG, FAST = "tokenizer.model", "tokenizer_config.json", "tokenizer.json"
+"""The files of a tokenizer; the last one only where it is equal to the first."""
+
+FILES = (MODEL, CONFIG, FAST)
 
 _MAX_TAGS = 600_000
 """Line feeds: the byte before each piece, and before its text: half as many bound the pieces."""
@@ -65,6 +77,47 @@ def read_facts(data: bytes, where: str) -> Document:
     }
 
 
+def fast_tokenizer(data: bytes, where: str) -> FastTokenizer:
+    """The ``tokenizer.json`` of a sentencepiece model; of the same bytes it is made once.
+
+    Raises:
+        InvalidInput: naming the file (``where``), if it is not a sentencepiece model.
+    """
+    load_processor(data, where)
+    return _fast_tokenizer(data)
+
+
+@lru_cache(maxsize=2)
+def _fast_tokenizer(data: bytes) -> FastTokenizer:
+    return make_fast(data, load_processor(data, MODEL), MODEL)
+
+
+def config_document(data: bytes, where: str, *, has_fast: bool) -> Document:
+    """``tokenizer_config.json``: the facts of a sentencepiece model, and transformers' keys.
+
+    Without a ``tokenizer.json`` there are the facts alone: transformers then refuses the folder. It
+    would otherwise derive a tokenizer that reads some texts differently.
+
+    Raises:
+        InvalidInput: naming the file (``where``), if it is not a sentencepiece model.
+    """
+    facts, processor = read_facts(data, where), load_processor(data, where)
+    if not has_fast:
+        return facts
+    ids = {f"{name}_token": facts[f"{name}_id"] for name in ("bos", "eos", "unk", "pad")}
+    return {
+        **facts,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{
+            name: processor.id_to_piece(number)
+            for name, number in ids.items()
+            if number is not None and number >= 0
+        },
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+    }
+
+
 def pinned_sha256(spec: TokenizerSpec, source: Source) -> str | None:
     """The SHA-256 that ``tokenizer.model`` must have; None: it is not pinned."""
     return spec.sha256 if source == "hub" else spec.sample_sha256
@@ -91,12 +144,35 @@ def check_identity(data: bytes, spec: TokenizerSpec, source: Source, where: str)
     return facts
 
 
+def place_tokenizer(build: Build[Any], folder: str) -> None:
+    """Stage the files of the upstream tokenizer in a folder too, as hard links.
+
+    Args:
+        folder: with its slash; empty: the artifact's base.
+
+    Raises:
+        CorruptArtifact: if one is not the committed one.
+    """
+    tokenizer = build.upstream("tokenizer")
+    committed = build.store.manifest(tokenizer).files
+    for name in filter(committed.__contains__, FILES):
+        data = build.store.read(tokenizer, name)
+        target = f"{folder}{name}"
+        parts: list[str] = []
+        build.staged.place(target, build.store.path(tokenizer, name), committed[name], parts)
+        placed = build.staged.folder / target
+        if hash_file(placed, parts=parts) != committed[name]:  # it was committed anew meanwhile
+            placed.unlink()
+            build.staged.write(target, data)
+
+
 def build_tokenizer(build: Build[ModelSpec]) -> Document:
-    """Copy ``tokenizer.model`` out of the raw files, or from the model it is shared with."""
+    """Copy ``tokenizer.model`` out of the raw files, or from the model it is shared with, and put
+    the ``tokenizer.json`` beside it that transformers reads, if one is equal."""
     spec, store = build.artifact.spec, build.store
     is_own = spec.files.tokenizer is not None
     upstream = build.upstream("raw" if is_own else "shared")
-    name = f"raw/{spec.files.tokenizer}" if is_own else "tokenizer.model"
+    name = f"raw/{spec.files.tokenizer}" if is_own else MODEL
     data = store.read(upstream, name)
     facts = check_identity(
         data,
@@ -104,14 +180,21 @@ def build_tokenizer(build: Build[ModelSpec]) -> Document:
         store.settings.source,
         str(store.path(upstream, name)),
     )
-    build.staged.write("tokenizer.model", data)
-    build.staged.write("tokenizer_config.json", render(facts))
+    where = str(store.path(upstream, name))
+    fast = fast_tokenizer(data, where)
+    build.staged.write(MODEL, data)
+    build.staged.write(CONFIG, render(config_document(data, where, has_fast=fast.data is not None)))
+    if fast.data is not None:
+        build.staged.write(FAST, fast.data)
+    else:
+        build.say(f"{build.artifact.key}: {FAST} is not written: {fast}")
     shared = store.catalogue.shared_tokenizer(spec)
     return {
         "model_name": spec.folder,
         "version": spec.version,
         "format": "sentencepiece",
         "vocab_size": facts["vocab_size"],
+        "fast_tokenizer": fast.document,
         "tokenizer_shared_with": shared.spec.folder if shared else None,
         "from_upstream": is_own,
         "source": store.manifest(upstream).document["source"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
+from wmtp_assets.catalogue.specs import DatasetSpec, MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.beside import MODEL_FILES, yaml_bytes
 from wmtp_assets.datasets.features import fields_of
 from wmtp_assets.datasets.process import split_file
@@ -45,6 +45,14 @@ def _model_card(facts: Facts) -> bytes:
         name=MODEL_FILES.checkpoint,
         repository=origin.repository,
         front_matter=_yaml(_model_front_matter(facts, origin)),
+        is_loaded=origin.family == "llama",
+        siblings=[
+            other
+            for other in catalogue.of_kind("micro")
+            if isinstance(spec, MicroSpec)
+            and not other.spec.tied
+            and (other.spec.parent, other.spec.shape) == (spec.parent, spec.shape)
+        ],
         variants=[
             other
             for other in catalogue

@@ -44,6 +44,7 @@ KIND = Kind[Described](
     words="The card that the hub shows: what is there, licence, lineage, how to load it.",
     tags=("markdown",),
     item="Documents",
+    version=2,
     fields=(
         "description",
         "repository",

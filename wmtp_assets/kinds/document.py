@@ -49,7 +49,7 @@ KIND = Kind[DocumentSpec](
     words="Generated from the artifacts' manifests; no number in it is written by hand.",
     tags=("markdown",),
     item="Documents",
-    version=2,
+    version=3,
     fields=("document",),
     edited=lambda spec: map(spec.beside, load_document(spec.document).edited),
 )

@@ -69,7 +69,7 @@ KIND = Kind[ModelSpec](
     words="The checkpoint as one safetensors file, with configs derived from it.",
     tags=("pytorch", "safetensors"),
     item="Conversions",
-    version=2,
+    version=3,
     fields=(
         "folder",
         "family",

@@ -33,5 +33,6 @@ KIND = Kind[ModelSpec](
     words="The sentencepiece tokenizer, proven by its SHA-256.",
     tags=("sentencepiece",),
     item="Conversions",
+    version=2,
     fields=("files.tokenizer", "tokenizer"),
 )

@@ -115,6 +115,7 @@ class Subject(InStore[S]):
 
 NEEDS = {
     "sentencepiece": "sentencepiece is not installed: pip install sentencepiece",
+    "tokenizers": "needs tokenizers: pip install 'wmtp_assets[platform]'",
     "pyarrow": "needs pyarrow: pip install 'wmtp_assets[platform]'",
 }
 """What a rule says that is skipped for want of a library."""

@@ -211,7 +211,7 @@ def _check_sums(subject: Subject, report: Report, there: Container[str]) -> None
         if listed == expected:
             report.add(
                 subject.file(sums),
-                expected="exactly what sha256sum prints, the largest first, then by name",
+                expected="exactly what sha256sum prints, the checkpoint first, then by name",
                 found="the same hashes written otherwise",
             )
         report.require(

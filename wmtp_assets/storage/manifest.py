@@ -107,15 +107,14 @@ def _self_sha256(document: Document) -> str:
 def sha256sums(files: Mapping[str, FileRecord], prefix: str = "") -> bytes:
     """What ``sha256sum`` prints for the files below a folder, so that ``sha256sum -c`` works there.
 
-    The largest comes first, which is the checkpoint, then the others by name: there are programs
-    that take the first hash for the checkpoint's.
+    A checkpoint comes first, then the others by name: there are programs that take the first hash
+    for the checkpoint's.
 
     Args:
         prefix: the folder with its slash; empty: all files.
     """
     names = sorted(name for name in files if name.startswith(prefix))
-    first = max(names, key=lambda name: files[name].size, default="")
-    names.sort(key=lambda name: name != first)
+    names.sort(key=lambda name: not name.endswith(".safetensors"))
     return "".join(
         f"{files[name].sha256}  {name.removeprefix(prefix)}\n" for name in names
     ).encode()

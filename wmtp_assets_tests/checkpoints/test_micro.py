@@ -659,6 +659,7 @@ def test_folder_stands_alone(tiny_store: Store) -> None:
     assert {path for path in tree(folder) if path not in ("metadata.json", "pieces.json")} == {
         "safetensors/model.safetensors",
         "safetensors/SHA256SUMS",
+        "tokenizer/tokenizer.json",
         "tokenizer/tokenizer.model",
         "tokenizer/tokenizer_config.json",
         "configs/params.json",

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,23 @@ def swapped(first: str, second: str) -> bytes:
     return SAMPLE.replace(a, placeholder).replace(b, a).replace(placeholder, b)
 
 
-def trained(vocab_size: int = 300, **options: Any) -> bytes:
+LINES = ("def f(x): return x + 1", "for i in range(10): print(i)") * 20
+
+
+def trained(vocab_size: int = 300, lines: Iterable[str] = LINES, **options: Any) -> bytes:
     """A small tokenizer of another vocabulary."""
     model = io.BytesIO()
+    defaults = {
+        "model_type": "bpe",
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+        "minloglevel": 2,
+    }
     SentencePieceTrainer.train(
-        sentence_iterator=iter(["def f(x): return x + 1", "for i in range(10): print(i)"] * 20),
+        sentence_iterator=iter(lines),
         model_writer=model,
-        model_type="bpe",
         vocab_size=vocab_size,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        minloglevel=2,
-        **options,
+        **{**defaults, **options},
     )
     return model.getvalue()
 
@@ -220,9 +226,18 @@ def test_tokenizer_is_copied_and_described(store: Store) -> None:
     folder = store.folder(artifact)
     assert (folder / "tokenizer.model").read_bytes() == SAMPLE
     written = json.loads((folder / "tokenizer_config.json").read_bytes())
-    assert written == config(vocab_size=32_000, bos_id=1, eos_id=2, unk_id=0, pad_id=None)
+    facts = config(vocab_size=32_000, bos_id=1, eos_id=2, unk_id=0, pad_id=None)
+    assert written == facts | {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+    }
     manifest = store.manifest(artifact)
-    assert set(manifest.files) == {"tokenizer.model", "tokenizer_config.json"}
+    assert set(manifest.files) == {"tokenizer.json", "tokenizer.model", "tokenizer_config.json"}
+    assert manifest.document["fast_tokenizer"] == {"written": True}
     assert manifest.files["tokenizer.model"].sha256 == MODEL_SHA256
     assert manifest.document["vocab_size"] == 32_000
     assert manifest.document["source"] == store.manifest(store.catalogue[RAW]).document["source"]

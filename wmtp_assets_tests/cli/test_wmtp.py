@@ -38,7 +38,7 @@ def test_status_shows_every_artifact(wmtp: Wmtp, root: Path) -> None:
         r"not verified",
         " ".join(micro.split()),
     )
-    assert last.startswith(f"{root} (sample): 40 of 40 artifacts, 12 of 12 optional ones, ")
+    assert last.startswith(f"{root} (sample): 40 of 40 artifacts, 16 of 16 optional ones, ")
     assert tree(root) == before
 
 
@@ -274,7 +274,7 @@ def test_empty_root(tmp_path: Path) -> None:
     done = run_wmtp(tmp_path, "verify")
     assert done.returncode == 2
     assert "dagster asset materialize --select 'micro_mtp'" in done.stdout
-    assert "0 of 40 artifacts, 0 of 12 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
+    assert "0 of 40 artifacts, 0 of 16 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
 
 
 @pytest.mark.long
@@ -293,7 +293,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     assert " ".join(starling.split()) == (
         "starling_rm_raw raw - - - - - - optional, not materialized"
     )
-    assert ": 40 of 40 artifacts, 0 of 12 optional ones, " in last
+    assert ": 40 of 40 artifacts, 0 of 16 optional ones, " in last
     for names, code in (
         (["starling_rm_raw"], 2),
         (["starling-rm-7b"], 2),

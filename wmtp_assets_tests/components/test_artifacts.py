@@ -272,7 +272,7 @@ def test_tag_is_on_exactly_the_optional_assets() -> None:
         if spec.tags.get("optional") is not None
     }
     assert tagged == {artifact.key for artifact in load_catalogue() if artifact.optional}
-    assert len(tagged) == 12
+    assert len(tagged) == 16
 
 
 def test_default_selection_is_what_is_required() -> None:

@@ -101,6 +101,11 @@ def other_pieces(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def other_token(data: bytes) -> bytes:
+    """A tokenizer.json in which the token that ends a text has another name."""
+    return replaced(b'"content":"</s>"', b'"content":"<!s>"')(data)
+
+
 def very_long_output(data: bytes) -> bytes:
     """A first row whose output alone is longer than the limit."""
     line, rest = data.split(b"\n", 1)
@@ -145,6 +150,7 @@ def damages_of_model(name: str, raw: str, hidden_size: int) -> dict[tuple[str, s
         (f"{name}_raw", "sha256"): Damage(f"raw/{raw}", flip(1 << 20), False),
         (f"{name}_tokenizer", "sha256"): Damage("tokenizer.model", flip(-9), False),
         (f"{name}_tokenizer", "tokenizer"): Damage("tokenizer.model", other_pieces),
+        (f"{name}_tokenizer", "fast_tokenizer"): Damage("tokenizer.json", other_token),
         (f"{name}_safetensors", "sha256"): Damage(MODEL, flip(-1), False),
         (f"{name}_safetensors", "dtype"): Damage(MODEL, float32_norm),
         (f"{name}_safetensors", "parameters"): Damage(
@@ -153,6 +159,7 @@ def damages_of_model(name: str, raw: str, hidden_size: int) -> dict[tuple[str, s
         ),
         (f"{name}_safetensors", "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
         (f"{name}_safetensors", "value_head"): Damage(MODEL, says={"value_head": LOST_HEAD}),
+        **damages_of_folder(f"{name}_safetensors", name != "meta_llama_mtp"),
         **damages_of_card(name, b"float16", b"float32"),
     }
 
@@ -168,8 +175,16 @@ def damages_of_micro(name: str) -> dict[tuple[str, str], Damage]:
         (name, "tokenizer"): Damage("tokenizer/tokenizer.model", other_pieces),
         (name, "value_head"): Damage(MODEL, says={"value_head": LOST_HEAD}),
         (name, "micro_size"): Damage(MODEL, longer),
+        (name, "fast_tokenizer"): Damage("tokenizer/tokenizer.json", other_token),
+        (name, "model_folder"): Damage("tokenizer/tokenizer.json", other_token),
         **damages_of_card(name, b"float16", b"float32"),
     }
+
+
+def damages_of_folder(key: str, is_loaded: bool) -> dict[tuple[str, str], Damage]:
+    """For the check of what transformers loads from one folder, where it does."""
+    damage = Damage("safetensors/tokenizer.json", other_token)
+    return {(key, "model_folder"): damage} if is_loaded else {}
 
 
 def damages_of_card(name: str, said: bytes, other: bytes) -> dict[tuple[str, str], Damage]:
@@ -213,7 +228,9 @@ DAMAGES: dict[tuple[str, str], Damage] = {
     **damages_of_model("ref_sheared_llama", "pytorch_model-00002-of-00002.bin", 640),
     **damages_of_model("starling_rm", "pytorch_model.bin", 256),
     **damages_of_micro("micro_mtp"),
+    **damages_of_micro("micro_mtp_untied"),
     **damages_of_micro("micro_ref"),
+    **damages_of_micro("micro_ref_untied"),
     ("parameter_snapshot", "sha256"): Damage("defaults.yaml", flip(300), False),
     ("parameter_snapshot", "current"): Damage(
         "defaults.yaml", replaced(b"rope_theta: 10000.0", b"rope_theta: 50000.0")

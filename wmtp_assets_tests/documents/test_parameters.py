@@ -153,7 +153,7 @@ def test_sample_holds_every_model(good_root: Path) -> None:
     """The whole graph: as many models as there are checkpoints."""
     store = Store(Settings("sample", good_root), load_catalogue())
     checkpoints = [artifact.key for artifact in store.catalogue if artifact.dtype is not None]
-    assert len(models(store)) == len(checkpoints) == 6
+    assert len(models(store)) == len(checkpoints) == 8
     owner = "meta-llama-mtp"  # micro-ref has the tokenizer of its parent, which has it from there
     assert {name: found["tokenizer_shared_with"] for name, found in models(store).items()} == {
         owner: None,
@@ -161,5 +161,7 @@ def test_sample_holds_every_model(good_root: Path) -> None:
         "ref-sheared-llama-2.7b": owner,
         "starling-rm-7b": owner,
         "micro-mtp": owner,
+        "micro-mtp-untied": owner,
         "micro-ref": owner,
+        "micro-ref-untied": owner,
     }

@@ -48,6 +48,7 @@ DATASET = spec_of("humaneval", DatasetSpec)
 CONTESTS = spec_of("codecontests", DatasetSpec)
 SNAPSHOT = spec_of("parameter_snapshot", SnapshotSpec)
 
+MICROS = ("micro_mtp", "micro_mtp_untied", "micro_ref", "micro_ref_untied")
 CHECKPOINT = ("safetensors", "configs")
 MICRO_MODEL = ("safetensors", "tokenizer", "configs")
 ROWS = ("processed", "index")
@@ -71,7 +72,9 @@ PATHS = {
     "starling_rm_tokenizer": ("models_v2/starling-rm-7b/tokenizer", "metadata.json", ()),
     "starling_rm_safetensors": ("models_v2/starling-rm-7b", "metadata.json", CHECKPOINT),
     "micro_mtp": ("models_v2/micro-mtp", "metadata.json", MICRO_MODEL),
+    "micro_mtp_untied": ("models_v2/micro-mtp-untied", "metadata.json", MICRO_MODEL),
     "micro_ref": ("models_v2/micro-ref", "metadata.json", MICRO_MODEL),
+    "micro_ref_untied": ("models_v2/micro-ref-untied", "metadata.json", MICRO_MODEL),
     "codecontests_raw": ("datasets_v2/codecontests", "raw.metadata.json", ("raw",)),
     "codecontests_processed": ("datasets_v2/codecontests", "metadata.json", ROWS),
     "codecontests_pairs": ("datasets_v2/codecontests/pairs", "metadata.json", ()),
@@ -100,8 +103,7 @@ PATHS = {
             "meta_llama_mtp": "meta-llama-mtp",
             "ref_sheared_llama": "ref-sheared-llama-2.7b",
             "starling_rm": "starling-rm-7b",
-            "micro_mtp": "micro-mtp",
-            "micro_ref": "micro-ref",
+            **{name: name.replace("_", "-") for name in MICROS},
         }.items()
     },
     **{
@@ -282,8 +284,14 @@ def test_upstream_is_what_is_read() -> None:
         "starling_rm_raw": (),
         "starling_rm_tokenizer": ("meta_llama_mtp_tokenizer",),
         "starling_rm_safetensors": ("starling_rm_raw", "starling_rm_tokenizer"),
-        "micro_mtp": ("meta_llama_mtp_safetensors", "meta_llama_mtp_tokenizer"),
-        "micro_ref": ("ref_sheared_llama_safetensors", "ref_sheared_llama_tokenizer"),
+        **dict.fromkeys(
+            ("micro_mtp", "micro_mtp_untied"),
+            ("meta_llama_mtp_safetensors", "meta_llama_mtp_tokenizer"),
+        ),
+        **dict.fromkeys(
+            ("micro_ref", "micro_ref_untied"),
+            ("ref_sheared_llama_safetensors", "ref_sheared_llama_tokenizer"),
+        ),
         "codecontests_raw": (),
         "codecontests_processed": ("codecontests_raw", "meta_llama_mtp_tokenizer"),
         "codecontests_pairs": ("codecontests_processed",),
@@ -310,14 +318,13 @@ def test_upstream_is_what_is_read() -> None:
             "meta_llama_mtp_bf16",
             "ref_sheared_llama_safetensors",
             "starling_rm_safetensors",
-            "micro_mtp",
-            "micro_ref",
+            *MICROS,
         ),
         **{
             f"{name}_card": (f"{name}_raw", f"{name}_tokenizer", f"{name}_safetensors")
             for name in ("meta_llama_mtp", "ref_sheared_llama", "starling_rm")
         },
-        **{f"{name}_card": (name,) for name in ("micro_mtp", "micro_ref")},
+        **{f"{name}_card": (name,) for name in MICROS},
         **{
             f"{name}_{part}": (f"{name}_processed",)
             for part in ("card", "croissant")
@@ -410,17 +417,23 @@ def test_family_of_a_micro_model_is_its_parents() -> None:
         "ref_sheared_llama": "llama",
         "starling_rm": "llama_reward",
         "micro_mtp": "meta_mtp",
+        "micro_mtp_untied": "meta_mtp",
         "micro_ref": "llama",
+        "micro_ref_untied": "llama",
     }
 
 
-def test_optional_are_the_reward_model_the_variants_and_gsm8k() -> None:
+def test_what_is_optional() -> None:
     """Everything else is what the experiments cannot do without."""
     assert {artifact.key for artifact in CATALOGUE if artifact.optional} == {
         "meta_llama_mtp_bf16",
         "starling_rm_raw",
         "starling_rm_tokenizer",
         "starling_rm_safetensors",
+        "micro_mtp_untied",
+        "micro_mtp_untied_card",
+        "micro_ref_untied",
+        "micro_ref_untied_card",
         "gsm8k_raw",
         "gsm8k_processed",
         "gsm8k_pairs",
@@ -439,8 +452,7 @@ def test_dtype_is_declared_of_every_checkpoint() -> None:
         "meta_llama_mtp_bf16": "bfloat16",
         "ref_sheared_llama_safetensors": "float16",
         "starling_rm_safetensors": "float16",
-        "micro_mtp": "float16",
-        "micro_ref": "float16",
+        **dict.fromkeys(MICROS, "float16"),
     }
 
 

@@ -134,7 +134,12 @@ def test_snapshot_is_made_without_what_is_optional(store: Store) -> None:
     """It holds what is there; its lineage names no more than that."""
     artifact = store.catalogue["parameter_snapshot"]
     optional = [key for key in artifact.upstream if store.catalogue[key].optional]
-    assert {*optional} == {"meta_llama_mtp_bf16", "starling_rm_safetensors"}
+    assert {*optional} == {
+        "meta_llama_mtp_bf16",
+        "starling_rm_safetensors",
+        "micro_mtp_untied",
+        "micro_ref_untied",
+    }
     before = store.manifest(artifact)
     remove(store, *optional)
     after = materialize(store, artifact)

@@ -57,19 +57,20 @@ KEY: dict[str, str] = {
 """One artifact of each kind."""
 
 KEY_OF_RULE = {
-    "splits": "mbpp_processed",
-    "text_twins": "mbpp_processed",
-    "contamination": "mbpp_processed",
-    "upstream_counts": "codecontests_processed",
-    "problems": "codecontests_processed",
-    "evaluation": "codecontests_processed",
+    ("splits", "processed"): "mbpp_processed",
+    ("text_twins", "processed"): "mbpp_processed",
+    ("contamination", "processed"): "mbpp_processed",
+    ("upstream_counts", "processed"): "codecontests_processed",
+    ("problems", "processed"): "codecontests_processed",
+    ("evaluation", "processed"): "codecontests_processed",
+    ("model_folder", "safetensors"): "ref_sheared_llama_safetensors",
 }
-"""Where a rule does not apply to HumanEval: an artifact that it applies to."""
+"""Where a rule does not apply to that artifact of the kind: one that it applies to."""
 
 
 def key_of(rule: str, kind: str) -> str:
     """An artifact of ``kind`` on which the rule has something to compare."""
-    return KEY_OF_RULE.get(rule, KEY[kind])
+    return KEY_OF_RULE.get((rule, kind), KEY[kind])
 
 
 Damage = Callable[[Store, Artifact], Store | None]
@@ -205,6 +206,7 @@ def seal(store: Store, artifact: Artifact, **changes: Any) -> None:
         folder = sums.removesuffix("SHA256SUMS")
         no_line = (sums, artifact.pieces)
         others = sorted(name for name in names if name.startswith(folder) and name not in no_line)
+        others.sort(key=lambda name: not name.endswith(".safetensors"))
         text = "".join(
             f"{hash_once(store.path(artifact, name)).sha256}  {name.removeprefix(folder)}\n"
             for name in others
@@ -337,6 +339,18 @@ def remove(name: str) -> Damage:
 
     def act(store: Store, artifact: Artifact) -> None:
         store.path(artifact, name).unlink()
+
+    return act
+
+
+def uncommit(name: str) -> Damage:
+    """Remove a file, and seal without it."""
+
+    def act(store: Store, artifact: Artifact) -> None:
+        names = [other for other in store.manifest(artifact).files if other != name]
+        seal_as(store, artifact, document_of(store, artifact), names)
+        store.path(artifact, name).unlink()
+        seal(store, artifact)
 
     return act
 

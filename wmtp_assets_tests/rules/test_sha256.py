@@ -144,8 +144,11 @@ def dataset_files(name: str) -> list[tuple[str, str]]:
 def small_files() -> list[tuple[str, str]]:
     """Asset and file of everything that is small in the sample; summaries have a date."""
     model = ["configs/config.json", "configs/meta_adapter.yaml", "configs/params.json", SUMS]
-    tokenizer = ["tokenizer.model", "tokenizer_config.json"]
+    tokenizer = ["tokenizer.json", "tokenizer.model", "tokenizer_config.json"]
+    folder = [f"safetensors/{name}" for name in ("generation_config.json", *tokenizer)]
     models = ("meta_llama_mtp", "ref_sheared_llama", "starling_rm")
+    micros = ("micro_mtp", "micro_mtp_untied", "micro_ref", "micro_ref_untied")
+    loaded = ("ref_sheared_llama_safetensors", "starling_rm_safetensors", *micros[2:])
     return [
         ("meta_llama_mtp_raw", "raw/7B_1T_4/params.json"),
         ("meta_llama_mtp_raw", "raw/tokenizer.model"),
@@ -159,14 +162,13 @@ def small_files() -> list[tuple[str, str]]:
         ("starling_rm_raw", "raw/config.json"),
         *((f"{key}_raw", "raw.pieces.json") for key in models),
         *((f"{key}_safetensors", "pieces.json") for key in models),
-        *((key, "pieces.json") for key in ("meta_llama_mtp_bf16", "micro_mtp", "micro_ref")),
+        *((key, "pieces.json") for key in ("meta_llama_mtp_bf16", *micros)),
         *((f"{key}_tokenizer", name) for key in models for name in tokenizer),
         *((f"{key}_safetensors", name) for key in models for name in model),
-        *((f"{key}_safetensors", BESIDE) for key in ("ref_sheared_llama", "starling_rm")),
-        ("micro_ref", BESIDE),
+        *((key, name) for key in loaded for name in (BESIDE, *folder)),
         *(("meta_llama_mtp_bf16", Path(name).name) for name in model),
-        *((key, name) for key in ("micro_mtp", "micro_ref") for name in model),
-        *((key, f"tokenizer/{name}") for key in ("micro_mtp", "micro_ref") for name in tokenizer),
+        *((key, name) for key in micros for name in model),
+        *((key, f"tokenizer/{name}") for key in micros for name in tokenizer),
         ("humaneval_raw", ONE_FILE["raw"]),
         *(("codecontests_raw", name) for name in RAW_SHARDS),
         *(
@@ -176,7 +178,7 @@ def small_files() -> list[tuple[str, str]]:
         *(("gsm8k_raw", f"raw/main/{split}-00000-of-00001.parquet") for split in SPLITS["gsm8k"]),
         *(pair for name in SPLITS for pair in dataset_files(name)),
         ("parameter_snapshot", "defaults.yaml"),
-        *((f"{key}_card", "README.md") for key in (*models, "micro_mtp", "micro_ref", *SPLITS)),
+        *((f"{key}_card", "README.md") for key in (*models, *micros, *SPLITS)),
         *((f"{name}_croissant", "croissant.json") for name in SPLITS),
         ("storage_readme", "README.md"),
         ("asset_inventory", "phase1_asset_inventory.md"),

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.base.yaml_file import read_yaml
-from wmtp_assets.catalogue.artifact import VALUE_HEAD
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.beside import (
+    COMPLETE_SINCE,
     MODEL_FILES,
     NO_VALUE_HEAD,
-    TOKENIZER_CONFIG,
+    TOKENIZER_FOLDER,
     adapter_document,
     check_value_head,
     checkpoint_dtype,
     files_of,
+    generation_config,
 )
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
 from wmtp_assets.checkpoints.micro import micro_params
@@ -29,7 +33,13 @@ from wmtp_assets.checkpoints.safetensors_file import (
     read_header,
 )
 from wmtp_assets.checkpoints.tokenizer import (
+    CONFIG,
+    FAST,
+    FILES,
     MAX_MODEL,
+    MODEL,
+    config_document,
+    fast_tokenizer,
     pinned_sha256,
     read_facts,
 )
@@ -92,7 +102,7 @@ def check_parameters(subject: ModelSubject, report: Report) -> None:
     """``params.json``, ``meta_adapter.yaml``, ``config.json``, ``metadata.json`` and the tensors
     describe the same model."""
     spec, files = subject.artifact.spec, files_of(subject.artifact)
-    tied = isinstance(spec, MicroSpec)
+    tied = isinstance(spec, MicroSpec) and spec.tied
     header = _header(subject, report)
     params = parse_params(read_file(subject, report, files.params), files.params)
     expected = _shapes(_family(subject).tensor_shapes(params, tied))
@@ -190,14 +200,14 @@ def check_tokenizer(subject: Subject[ModelSpec], report: Report) -> None:
     """The tokenizer is the pinned one, byte for byte, with the vocabulary the spec asks for; one
     that is shared is identical with the other model's."""
     required = subject.store.catalogue.tokenizer(subject.spec)
-    data = read_file(subject, report, "tokenizer.model", max_size=MAX_MODEL)
+    data = read_file(subject, report, MODEL, max_size=MAX_MODEL)
     pinned = pinned_sha256(required, subject.store.settings.source)
     report.note(pinned=pinned)
-    facts = _check_tokenizer(subject, report, "tokenizer.model", data, pinned)
+    facts = _check_tokenizer(subject, report, MODEL, data, pinned)
     if facts is None:
         return
     report.require(
-        subject.file("tokenizer.model"),
+        subject.file(MODEL),
         expected=required.vocab_size,
         found=facts["vocab_size"],
         place="vocabulary",
@@ -208,11 +218,7 @@ def check_tokenizer(subject: Subject[ModelSpec], report: Report) -> None:
         found=subject.stated("vocab_size"),
         place="vocab_size",
     )
-    report.require(
-        subject.file("tokenizer_config.json"),
-        expected=facts,
-        found=read_document(subject, report, "tokenizer_config.json"),
-    )
+    _check_tokenizer_config(subject, report, "", data)
 
 
 def _check_tokenizer(
@@ -241,10 +247,10 @@ def _check_tokenizer(
         found=subject.stated("tokenizer_shared_with"),
         place="tokenizer_shared_with",
     )
-    if owner is not None and not is_there(subject.store.path(owner, "tokenizer.model")):
+    if owner is not None and not is_there(subject.store.path(owner, MODEL)):
         report.note(shared=f"{owner.key} is not here: not compared")
     elif owner is not None:
-        theirs = hash_file(report.reads(subject, "tokenizer.model", owner)).sha256
+        theirs = hash_file(report.reads(subject, MODEL, owner)).sha256
         if found != theirs:
             expected = f"SHA-256 {theirs}, as {owner.key}"
             report.add(file, expected=expected, found=f"SHA-256 {found}")
@@ -267,7 +273,7 @@ def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
     data = (
         read_file(subject, report, files.tokenizer, max_size=MAX_MODEL)
         if is_own
-        else read_file(subject, report, "tokenizer.model", subject.upstream("tokenizer"), MAX_MODEL)
+        else read_file(subject, report, MODEL, subject.upstream("tokenizer"), MAX_MODEL)
     )
     report.note(embedding_rows=rows)
     facts = _check_tokenizer(
@@ -289,11 +295,142 @@ def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
                 subject.file(files.config), expected=facts[fact], found=config[label], place=label
             )
     if is_own:
-        report.require(
-            subject.file(TOKENIZER_CONFIG),
-            expected=facts,
-            found=read_document(subject, report, TOKENIZER_CONFIG),
+        _check_tokenizer_config(subject, report, TOKENIZER_FOLDER, data)
+
+
+def _check_tokenizer_config(
+    subject: ModelSubject, report: Report, folder: str, data: bytes
+) -> None:
+    """``tokenizer_config.json`` says what the tokenizer does, and transformers' keys where a
+    ``tokenizer.json`` lies beside it.
+
+    Args:
+        folder: in the artifact, with its slash.
+        data: the sentencepiece model.
+    """
+    name = f"{folder}{CONFIG}"
+    has_fast = f"{folder}{FAST}" in subject.manifest.files
+    report.require(
+        subject.file(name),
+        expected=config_document(data, subject.file(f"{folder}{MODEL}"), has_fast=has_fast),
+        found=read_document(subject, report, name),
+    )
+
+
+def check_fast_tokenizer(subject: ModelSubject, report: Report) -> None:
+    """``tokenizer.json`` is what follows from ``tokenizer.model``, and reads texts as sentencepiece
+    does; where none can, there is none, and that is a warning."""
+    is_micro = isinstance(subject.artifact.spec, MicroSpec)
+    folder = TOKENIZER_FOLDER if is_micro else ""
+    name, file = f"{folder}{FAST}", subject.file(f"{folder}{FAST}")
+    stated, is_listed = subject.stated("fast_tokenizer"), name in subject.manifest.files
+    if not is_listed and (_is_incomplete(subject) if is_micro else stated is None):
+        report.add(
+            file,
+            expected="a tokenizer.json, for transformers",
+            found="none: a version before this one made the artifact",
+            problem="warning",
         )
+        return
+    data = read_file(subject, report, f"{folder}{MODEL}", max_size=MAX_MODEL)
+    fast = fast_tokenizer(data, subject.file(f"{folder}{MODEL}"))
+    report.note(**fast.document)
+    if not is_micro:
+        report.require(
+            subject.file(subject.artifact.manifest),
+            expected=fast.document,
+            found=stated,
+            place="fast_tokenizer",
+        )
+    if fast.data is not None:
+        found = hash_file(report.reads(subject, name)).sha256
+        expected = hashlib.sha256(fast.data).hexdigest()
+        if found != expected:
+            report.add(file, expected=f"SHA-256 {expected}", found=f"SHA-256 {found}")
+    elif is_listed:
+        report.add(file, expected=f"no such file: {fast}", found="a file")
+    else:
+        report.add(
+            file,
+            expected="a tokenizer.json that reads every text as sentencepiece does",
+            found=f"none: {fast}",
+            problem="warning",
+            remedy="read tokenizer.model with sentencepiece; transformers cannot",
+        )
+
+
+def _is_incomplete(subject: ModelSubject) -> bool:
+    """Whether a version before this one made a checkpoint, without files of the tokenizer."""
+    made_with, files = subject.manifest.made_with, subject.manifest.files
+    is_old = made_with is None or made_with.builder < COMPLETE_SINCE
+    return is_old and not any(posixpath.basename(name) == FAST for name in files)
+
+
+def _is_loaded_with_a_tokenizer(artifact: Artifact[ModelSpec | MicroSpec]) -> bool:
+    """Whether files of a tokenizer lie among those of a checkpoint: not where transformers does not
+    know the names of its tensors; a micro model always has its own."""
+    return isinstance(artifact.spec, MicroSpec) or FAMILIES[artifact.spec.family] is not META
+
+
+def check_model_folder(subject: ModelSubject, report: Report) -> None:
+    """What transformers loads is one folder: its tokenizer is that of ``tokenizer/``, and
+    ``generation_config.json`` has that one's ids. The tokenizer of a micro model is its parent's.
+    """
+    if _is_incomplete(subject):
+        report.note(compared="nothing: a version before this one made the artifact")
+        return
+    files, tokenizer = files_of(subject.artifact), subject.upstream("tokenizer")
+    is_micro = isinstance(subject.artifact.spec, MicroSpec)
+    is_here = is_there(subject.store.path(tokenizer, MODEL))
+    if not is_here:
+        report.note(tokenizer=f"{tokenizer.key} is not here: not compared")
+    elif is_micro:
+        _require_copies(subject, report, TOKENIZER_FOLDER, tokenizer, "")
+    owner, folder = (subject.artifact, TOKENIZER_FOLDER) if is_micro else (tokenizer, "")
+    if _family(subject) is META or not (is_here or is_micro):
+        return
+    _require_copies(subject, report, files.folder, owner, folder, is_all_or_none=True)
+    report.require(
+        subject.file(files.generation),
+        expected=generation_config(read_document(subject, report, f"{folder}{CONFIG}", owner)),
+        found=read_document(subject, report, files.generation),
+    )
+
+
+def _require_copies(
+    subject: ModelSubject,
+    report: Report,
+    folder: str,
+    owner: Artifact[Any],
+    theirs: str,
+    *,
+    is_all_or_none: bool = False,
+) -> None:
+    """A folder of the subject has the files of a tokenizer, byte for byte.
+
+    Args:
+        owner, theirs: whose tokenizer it is, and its folder there.
+        is_all_or_none: of one without ``tokenizer.json`` the folder has no file.
+    """
+    there = {
+        name: hash_file(report.reads(subject, f"{theirs}{name}", owner)).sha256
+        for name in FILES
+        if is_there(subject.store.path(owner, f"{theirs}{name}"))
+    }
+    if is_all_or_none and FAST not in there:
+        there = {}
+    report.note(**{f"{folder}{name}": sha256 for name, sha256 in there.items()})
+    for name in FILES:
+        mine, expected = f"{folder}{name}", there.get(name)
+        is_mine = is_there(subject.store.path(subject.artifact, mine))
+        found = hash_file(report.reads(subject, mine)).sha256 if is_mine else None
+        if found != expected:
+            report.add(
+                subject.file(mine),
+                expected=f"SHA-256 {expected}, as {owner.key}" if expected else "no such file",
+                found=f"SHA-256 {found}" if found else "nothing",
+                problem="corrupt" if is_mine else "missing",
+            )
 
 
 def check_recorded_value_head(subject: ModelSubject, report: Report) -> None:
@@ -393,6 +530,20 @@ RULES = (
         "the embedding has a row per piece.",
         _CHECKPOINTS,
         check_tokenizer_fits,
+    ),
+    Rule(
+        "fast_tokenizer",
+        "tokenizer.json reads texts as sentencepiece does; where none can, that is a warning.",
+        ("tokenizer", "micro"),
+        check_fast_tokenizer,
+        needs=("sentencepiece", "tokenizers"),
+    ),
+    Rule(
+        "model_folder",
+        "The tokenizer in the folder that transformers loads is the one in tokenizer/.",
+        _CHECKPOINTS,
+        check_model_folder,
+        applies=_is_loaded_with_a_tokenizer,
     ),
     Rule(
         "value_head",

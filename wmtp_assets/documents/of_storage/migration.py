@@ -110,10 +110,10 @@ def _summary(facts: Facts, fact: Fact) -> dict[str, Any]:
 
 
 def _tied(facts: Facts) -> Iterator[tuple[Fact, int, int]]:
-    """Of each micro model the bytes of its checkpoint, and of what is tied in it."""
+    """Of each tied micro model the bytes of its checkpoint, and of what is tied in it."""
     for fact in facts.of("micro"):
         tied = fact.stated("conversion", "aliased")
-        if fact.checkpoint is not None and isinstance(tied, dict):
+        if fact.checkpoint is not None and isinstance(tied, dict) and tied:
             yield fact, fact.checkpoint.size, sum(_bytes_of(fact, name) for name in tied.values())
 
 

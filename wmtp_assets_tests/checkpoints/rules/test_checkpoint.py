@@ -20,15 +20,16 @@ from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.checkpoints.beside import (
     MODEL_FILES,
-    TOKENIZER_CONFIG,
     VARIANT_FILES,
     files_of,
     record_value_head,
 )
+from wmtp_assets.checkpoints.tokenizer import fast_tokenizer
 from wmtp_assets.kinds.registry import all_rules, kinds_of
 from wmtp_assets.sample.tokenizer import MODEL_PATH, MODEL_SHA256
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.checkpoints.test_tokenizer import trained
 from wmtp_assets_tests.light import hide
 from wmtp_assets_tests.quick import first_of_each, quick
 from wmtp_assets_tests.respec import respec
@@ -48,11 +49,13 @@ from wmtp_assets_tests.rules.cases import (
     remove,
     rewrite,
     then,
+    uncommit,
 )
 from wmtp_assets_tests.trees import damage, flip
 
 CHECKPOINT, TOKENIZER = MODEL_FILES.checkpoint, MODEL_FILES.tokenizer
 PARAMS, ADAPTER, CONFIG = MODEL_FILES.params, MODEL_FILES.adapter, MODEL_FILES.config
+TOKENIZER_CONFIG = "tokenizer/tokenizer_config.json"
 NEEDS_SENTENCEPIECE = "sentencepiece is not installed: pip install sentencepiece"
 CHECKPOINTS: tuple[str, ...] = ("safetensors", "micro")
 WIDTH = {"safetensors": 640, "micro": 512}
@@ -1414,7 +1417,198 @@ ON_THE_LARGE_ONE_TOO = {
 }
 """The others are tried on the smaller checkpoint only: the rule is the same function."""
 
+
+def other_fast(data: bytes) -> bytes:
+    """A ``tokenizer.json`` that reads unknown characters otherwise."""
+    assert data.count(b'"fuse_unk":true') == 1
+    return data.replace(b'"fuse_unk":true', b'"fuse_unk":false')
+
+
+def unigram(data: bytes) -> bytes:
+    """In the place of a tokenizer one whose algorithm ``tokenizer.json`` has no word for."""
+    return trained(100, model_type="unigram", hard_vocab_limit=False, byte_fallback=False)
+
+
+def without_fast(store: Store, artifact: Artifact) -> None:
+    """A tokenizer that no ``tokenizer.json`` is equal to, described as the builder does."""
+    data = unigram(b"")
+    stated = fast_tokenizer(data, "x").document
+    assert stated["reason"] == "it is a unigram model, not BPE"
+    rewrite("tokenizer.model", lambda _: data, fast_tokenizer=stated)(store, artifact)
+
+
+FAST_TOKENIZERS = [
+    Case(
+        "tokenizer.json says something else",
+        "fast_tokenizer",
+        "tokenizer",
+        rewrite("tokenizer.json", other_fast),
+        "tokenizer.json",
+        "",
+        SHA256,
+        SHA256,
+    ),
+    Case(
+        "tokenizer.json of other pieces than tokenizer.model's",
+        "fast_tokenizer",
+        "tokenizer",
+        swapped("tokenizer.model"),
+        "tokenizer.json",
+        "",
+        SHA256,
+        SHA256,
+    ),
+    Case(
+        "tokenizer.json is gone, and the manifest says that it is written",
+        "fast_tokenizer",
+        "tokenizer",
+        uncommit("tokenizer.json"),
+        "tokenizer.json",
+        "",
+        "a file",
+        "nothing",
+        problem="missing",
+    ),
+    Case(
+        "the manifest says that none is written",
+        "fast_tokenizer",
+        "tokenizer",
+        edit_manifest(fast_tokenizer__written=False),
+        "metadata.json",
+        "fast_tokenizer.written",
+        "True",
+        "False",
+    ),
+    Case(
+        "no tokenizer.json can be equal, and there is one",
+        "fast_tokenizer",
+        "tokenizer",
+        without_fast,
+        "tokenizer.json",
+        "",
+        "no such file: it is a unigram model.*",
+        "a file",
+    ),
+    Case(
+        "no tokenizer.json can be equal, and there is none",
+        "fast_tokenizer",
+        "tokenizer",
+        then(without_fast, uncommit("tokenizer.json")),
+        "tokenizer.json",
+        "",
+        "a tokenizer.json that reads every text as sentencepiece does",
+        r"none: it is a unigram model, not BPE; the first text it reads otherwise: '.*'",
+        problem="warning",
+        advice="read tokenizer.model with sentencepiece; transformers cannot",
+    ),
+    Case(
+        "the version before made no tokenizer.json",
+        "fast_tokenizer",
+        "tokenizer",
+        then(uncommit("tokenizer.json"), edit_manifest(fast_tokenizer=...)),
+        "tokenizer.json",
+        "",
+        "a tokenizer.json, for transformers",
+        "none: a version before this one made the artifact",
+        problem="warning",
+    ),
+    Case(
+        "tokenizer.json says something else",
+        "fast_tokenizer",
+        "micro",
+        rewrite("tokenizer/tokenizer.json", other_fast),
+        "tokenizer/tokenizer.json",
+        "",
+        SHA256,
+        SHA256,
+    ),
+]
+
+FOLDERS = [
+    *(
+        Case(
+            f"another {name} in safetensors/",
+            "model_folder",
+            kind,
+            rewrite(f"safetensors/{name}", lambda data: data.replace(b"</s>", b"<!s>")),
+            f"safetensors/{name}",
+            "",
+            f"{SHA256}, as {owner}",
+            SHA256,
+            key=key,
+        )
+        for kind, key, owner in (
+            ("safetensors", "ref_sheared_llama_safetensors", "ref_sheared_llama_tokenizer"),
+            ("safetensors", "starling_rm_safetensors", "starling_rm_tokenizer"),
+            ("micro", "micro_ref", "micro_ref"),
+        )
+        for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+    ),
+    *(
+        Case(
+            "no tokenizer.json in safetensors/",
+            "model_folder",
+            kind,
+            uncommit("safetensors/tokenizer.json"),
+            "safetensors/tokenizer.json",
+            "",
+            f"{SHA256}, as .*",
+            "nothing",
+            problem="missing",
+            key=key,
+        )
+        for kind, key in (("safetensors", ""), ("micro", "micro_ref"))
+    ),
+    *(
+        Case(
+            "generation ends with another token",
+            "model_folder",
+            kind,
+            edit_json("safetensors/generation_config.json", eos_token_id=1),
+            "safetensors/generation_config.json",
+            "eos_token_id",
+            "2",
+            "1",
+            key=key,
+        )
+        for kind, key in (("safetensors", ""), ("micro", "micro_ref"))
+    ),
+    Case(
+        "the tokenizer of the micro model is not its parent's",
+        "model_folder",
+        "micro",
+        rewrite("tokenizer/tokenizer.json", other_fast),
+        "tokenizer/tokenizer.json",
+        "",
+        f"{SHA256}, as meta_llama_mtp_tokenizer",
+        SHA256,
+    ),
+    Case(
+        "the parent's tokenizer was made anew",
+        "model_folder",
+        "micro",
+        elsewhere("ref_sheared_llama_tokenizer", rewrite("tokenizer.json", other_fast)),
+        "tokenizer/tokenizer.json",
+        "",
+        f"{SHA256}, as ref_sheared_llama_tokenizer",
+        SHA256,
+        key="micro_ref",
+    ),
+    Case(
+        "the tokenizer was made anew, and has no tokenizer.json",
+        "model_folder",
+        "safetensors",
+        elsewhere("ref_sheared_llama_tokenizer", uncommit("tokenizer.json")),
+        "safetensors/tokenizer.json",
+        "",
+        "no such file",
+        SHA256,
+        findings=3,
+    ),
+]
+
 CASES = [*DTYPE, *PARAMETERS, *SHARING, *TOKENIZERS, *VALUE_HEADS, *MICRO_SIZE]
+CASES += [*FAST_TOKENIZERS, *FOLDERS]
 CASES += [case for case in BOTH if case.kind == "micro" or case.name in ON_THE_LARGE_ONE_TOO]
 
 
@@ -1563,3 +1757,41 @@ def test_without_sentencepiece_hashes_are_still_compared(store: Store, key: str,
     rewrite(name, swap_two)(store, artifact)
     found = apply(store, artifact, "tokenizer").findings
     assert [item.file for item in found] == [f"{artifact.base}/{name}"]
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "micro"])
+def test_without_tokenizers_the_proof_is_skipped(
+    store: Store, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes both libraries; that the copies are the same takes none."""
+    hide(monkeypatch, "tokenizers")
+    artifact = store.catalogue[KEY[kind]]
+    assert apply(store, artifact, "fast_tokenizer").skipped.startswith("needs tokenizers: ")
+    if kind == "micro":
+        rewrite("tokenizer/tokenizer.json", other_fast)(store, artifact)
+        assert len(apply(store, artifact, "model_folder").findings) == 1
+
+
+def test_folder_of_the_version_before_is_not_refused(store: Store) -> None:
+    """A model of 27 GB is as good as it was: that it has no tokenizer yet is no damage."""
+    artifact = store.catalogue["ref_sheared_llama_safetensors"]
+    for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
+        uncommit(f"safetensors/{name}")(store, artifact)
+    assert len(apply(store, artifact, "model_folder").findings) == 3
+    uncommit("safetensors/generation_config.json")(store, artifact)
+    edit_manifest(made_with__builder=2)(store, artifact)
+    for rule in ("model_folder", "sha256", "parameters", "tokenizer"):
+        assert apply(store, artifact, rule).findings == []
+
+
+def test_folder_is_compared_with_what_is_here(store: Store) -> None:
+    """A micro model alone on a laptop: its two copies with each other."""
+    micro, tokenizer = (
+        store.catalogue[key] for key in ("micro_ref", "ref_sheared_llama_tokenizer")
+    )
+    store.folder(tokenizer).rename(store.root / "models_v2/elsewhere")
+    outcome = apply(store, micro, "model_folder")
+    assert outcome.findings == []
+    assert outcome.evidence["tokenizer"] == f"{tokenizer.key} is not here: not compared"
+    rewrite("safetensors/tokenizer.json", other_fast)(store, micro)
+    assert len(apply(store, micro, "model_folder").findings) == 1
