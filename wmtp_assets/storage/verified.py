@@ -426,7 +426,8 @@ def _listed_below(path: Path) -> dict[Path, Listed]:
         raise MissingArtifact(f"{path} does not exist; see what is there with: wmtp status")
     below = _files_below(path)
     found: dict[Path, Found] = {}
-    for folder in {*path.parents, *(parent for file in below for parent in file.parents)}:
+    folders = {*path.parents, *(parent for file in below for parent in file.parents)}
+    for folder in sorted(folders, reverse=True):  # the nearest first, as find() does
         found |= _manifests_in(folder)
     intact = {where: item for where, item in found.items() if isinstance(item, Manifest)}
     every = (listed for where, item in intact.items() for listed in _listed_in(where, item))
