@@ -31,7 +31,7 @@ def environment(name: str) -> Path:
 
 
 def run(name: str, *arguments: str | Path) -> str:
-    """Run Python with an environment, in the project folder; its output. A failure is the test's."""
+    """Run an environment's Python in the project folder; its output. A failure fails the test."""
     command = [environment(name) / "bin/python", *arguments]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
