@@ -13,9 +13,10 @@ from wmtp_assets_tests.trees import link_tree
 
 pytestmark = pytest.mark.clients
 
+PAGE = PROJECT / "docs/using.md"
 BLOCKS = [
     pytest.param(name, block, id=f"{name}-{block.text.split()[1]}")
-    for block in blocks_of(PROJECT / "docs/using.md")
+    for block in blocks_of(PAGE)
     for name in block.clients
 ]
 
@@ -32,6 +33,17 @@ def copy(tmp_path_factory: pytest.TempPathFactory, good_root: Path) -> Copy:
 def test_block(copy: Copy, name: str, block: Block) -> None:
     """What the page tells people to type works, with that client and without a network."""
     assert copy.run_with(environment(name), block)
+
+
+def test_errors_of_a_tied_file(good_root: Path) -> None:
+    """People look for the message that they see, and find the file to use instead."""
+    found = run("current", "-m", "wmtp_assets_tests.clients.tied_file", good_root)
+    said = [*json.loads(found.splitlines()[-1]).values()]
+    table = PAGE.read_text().split("| loader | error |\n")[1].split("\n\n")[0]
+    rows = [line.rsplit("| `", 1)[1].removesuffix("` |") for line in table.splitlines()[1:]]
+    assert len(rows) == len(said) == 4
+    for shown, message in zip(rows, said, strict=True):
+        assert shown in message
 
 
 @pytest.mark.parametrize("name", names())
