@@ -11,17 +11,18 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-all test-full examples pictures check clean
+.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-all test-full examples pictures check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
 	@echo "make ui                                 web UI and daemon on http://127.0.0.1:3000"
 	@echo "make status | verify                    what is there | is every byte right"
 	@echo "make test | check                       quick tests, 6 minutes | ruff, pyright, dg check"
-	@echo "make test-all                           test, test-long, test-browser and test-faults"
+	@echo "make test-all                           test, test-long, -browser, -faults and -clients"
 	@echo "make test-long                          what test leaves out: long tables, pages, processes"
 	@echo "make test-browser                       the web UI, in Chromium"
 	@echo "make test-faults                        some crashes, full disks, flipped bits"
+	@echo "make test-clients                       programs that read the artifacts, in .venv-clients/"
 	@echo "make test-full                          all of these faults; writes docs/long-tests.md"
 	@echo "make examples | pictures                write docs/examples/ | docs/pictures/ anew"
 
@@ -34,6 +35,21 @@ else
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[platform,dev]'
 endif
+	touch $@
+
+# An environment for each list of wmtp_assets_tests/clients/: its own packages, then those of .venv.
+# A list is complete: nothing else is installed, and torch is not there twice.
+CLIENTS := $(patsubst wmtp_assets_tests/clients/%.txt,.venv-clients/%/installed,$(wildcard wmtp_assets_tests/clients/*.txt))
+
+.venv-clients/%/installed: wmtp_assets_tests/clients/%.txt .venv/installed
+	rm -rf $(@D)
+	$(BIN)/python -m venv --without-pip $(@D)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
+	if command -v uv > /dev/null; \
+		then uv pip install --quiet --python $(@D)/bin/python --no-deps -r $<; \
+		else $(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps -r $<; \
+	fi
 	touch $@
 
 install: .venv/installed
@@ -53,10 +69,10 @@ ui: install
 	@$(ENVIRONMENT) dagster dev --host 127.0.0.1 --port 3000
 
 test: install
-	$(BIN)/pytest -n auto --dist worksteal -m 'not browser and not faults and not long'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not browser and not faults and not clients and not long'
 
 test-long: install
-	$(BIN)/pytest -n auto --dist worksteal -m 'long and not browser and not faults'
+	$(BIN)/pytest -n auto --dist worksteal -m 'long and not browser and not faults and not clients'
 
 test-browser: install
 	$(BIN)/pytest -rs -m browser
@@ -64,7 +80,10 @@ test-browser: install
 test-faults: install
 	$(BIN)/pytest -rs -n auto --dist worksteal -m faults
 
-test-all: test test-long test-browser test-faults
+test-clients: install $(CLIENTS)
+	$(BIN)/pytest -rs -m clients
+
+test-all: test test-long test-browser test-faults test-clients
 
 test-full: install
 	$(BIN)/python -m wmtp_assets_tests.full
@@ -84,5 +103,5 @@ check: install
 	@$(ENVIRONMENT) dg check defs
 
 clean:
-	rm -rf .venv build uv.lock *.egg-info
+	rm -rf .venv .venv-clients build uv.lock *.egg-info
 	find .dagster/sample -mindepth 1 ! -name dagster.yaml -delete

@@ -64,7 +64,7 @@ def generate(root: Path, size: int) -> None:
             written = write_checkpoint(file, entries, {}, lambda entry: _data(entry, block))
         staged.cuts[files_of(checkpoint).checkpoint] = written.cut()
         staged.write_sha256sums("safetensors/")
-        store.commit(checkpoint, staged, {"checkpoint": written.describe()})
+        store.commit(checkpoint, staged, {})
     with store.stage(rows) as staged:
         with staged.create("processed/train.jsonl") as file:
             for _ in range(size // 3 // BLOCK - 200 // 8):

@@ -9,6 +9,7 @@ from wmtp_assets.checkpoints.families import load_state_dict
 from wmtp_assets.datasets.features import features
 from wmtp_assets.datasets.jsonl import JsonLines, open_jsonl
 from wmtp_assets.operations.load_dataset import load_dataset
+from wmtp_assets.storage.verified import verified
 
 __all__ = [
     "JsonLines",
@@ -17,5 +18,6 @@ __all__ = [
     "load_state_dict",
     "open_jsonl",
     "usable_for",
+    "verified",
 ]
 __version__ = "0.1.0"

@@ -4,7 +4,9 @@ The word after a block's language says what a test does with it:
 
 - ``bash test``, ``python test``: it is run in the project folder;
 - ``LANGUAGE file=PATH``: the file is written;
-- ``diff apply``: the patch is applied.
+- ``diff apply``: the patch is applied;
+- ``bash client=NAME,…``, ``python client=NAME,…``: it is run in the project folder with each of
+  these environments of ``.venv-clients/`` (``make test-clients``).
 
 Every other block is for people only.
 """
@@ -59,6 +61,11 @@ class Block:
     def file(self) -> str:
         """The file it is; empty: it is none."""
         return self.mark.removeprefix("file=") if self.mark.startswith("file=") else ""
+
+    @property
+    def clients(self) -> list[str]:
+        """The environments of ``.venv-clients/`` that it is for."""
+        return self.mark[7:].split(",") if self.mark.startswith("client=") else []
 
 
 def blocks_of(page: Path) -> list[Block]:
@@ -130,6 +137,11 @@ class Copy:
             check=True,
         )
 
+    def run_with(self, client: Path, block: Block) -> str:
+        """Run a block with the environment of a client; the output."""
+        script = f"export PATH={client}/bin:$PATH HF_HUB_OFFLINE=1\n{_script(block)}"
+        return self.run(script).stdout
+
     def do(self, block: Block) -> str:
         """Do what a block says; the output of what it runs."""
         if block.file:
@@ -140,5 +152,9 @@ class Copy:
         if block.language == "diff":
             self.apply(block)
             return ""
-        script = f"python - <<'EOF'\n{block.text}EOF" if block.language == "python" else block.text
-        return self.run(script).stdout
+        return self.run(_script(block)).stdout
+
+
+def _script(block: Block) -> str:
+    """What bash runs of a block."""
+    return f"python - <<'EOF'\n{block.text}EOF" if block.language == "python" else block.text

@@ -43,6 +43,11 @@ def is_of_a_tool(path: str) -> bool:
     )
 
 
+def pieces_name(manifest: str) -> str:
+    """What the file with the hashes of pieces is called, beside the manifest of this name."""
+    return manifest.replace("metadata", "pieces")
+
+
 S = TypeVar("S", bound=Spec, covariant=True)
 
 
@@ -102,7 +107,7 @@ class Artifact(Generic[S]):
     @property
     def pieces(self) -> str:
         """The name, beside the manifest, of the file with the hashes of pieces of large files."""
-        return self.manifest.replace("metadata", "pieces")
+        return pieces_name(self.manifest)
 
     @property
     def unit(self) -> str:

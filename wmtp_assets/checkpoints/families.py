@@ -190,7 +190,7 @@ FAMILIES: Mapping[FamilyName, Family] = {
 }
 
 
-def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
+def load_state_dict(path: str | Path, *, verify: bool = False) -> dict[str, torch.Tensor]:
     """Load a checkpoint and untie it: a tied file gets its ``output.weight``.
 
     The semantics are those of ``safetensors.torch.load_file``: tensors on the CPU, in the file's
@@ -199,16 +199,33 @@ def load_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     Llama), the latter becomes the same tensor (shared memory, shape [vocab, hidden]), because the
     training code's loader is strict about names.
 
+    With ``verify=True`` every byte is compared with the hashes of its manifest, tensor by tensor,
+    in a thread per CPU. Tensors then lie in private memory, where they were hashed: what happens to
+    the file afterwards does not reach them. The manifest is found in the folders above the file, so
+    that a copied or pulled folder will do.
+
     Args:
-        path: a ``model.safetensors``.
+        path: a ``model.safetensors``, of a variant too, or a ``value_head.safetensors`` that is
+            recorded.
+        verify: False: the file is mapped, and nothing is compared.
 
     Raises:
         safetensors.SafetensorError: if the file is no safetensors file.
-        OSError: if it cannot be read.
+        OSError: if it cannot be read, or there is too little memory.
+        CorruptArtifact: with ``verify``: naming the tensor and the command that helps, if bytes are
+            not the committed ones; if no manifest lists the file, or manifests contradict
+            themselves.
+        MissingArtifact: with ``verify``: if there is no such file, or no manifest.
+        InvalidInput: with ``verify``: if the committed file is no safetensors file.
     """
-    from safetensors.torch import load_file
+    if verify:
+        from wmtp_assets.checkpoints.load import load_verified
 
-    tensors = load_file(path)
+        tensors = load_verified(path)
+    else:
+        from safetensors.torch import load_file
+
+        tensors = load_file(path)
     for family in (META, LLAMA):
         if family.is_tied(tensors):
             tensors[family.output] = tensors[family.embedding]

@@ -156,12 +156,33 @@ def read_header(path: Path) -> Header:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         prefix = file.read(8)
-        length = int.from_bytes(prefix, "little")
-        if len(prefix) < 8 or length > min(MAX_HEADER, size - 8):
-            raise InvalidInput(
-                f"{path}: no safetensors file: a header of {length} bytes in a file of {size}"
-            )
-        data = file.read(length)
+        head = prefix + file.read(_header_length(prefix, size, path))
+    return parse_header(head, size, path)
+
+
+def _header_length(prefix: bytes, size: int, path: Path) -> int:
+    """Bytes of the JSON, as the first eight bytes of a file of ``size`` bytes say."""
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or length > min(MAX_HEADER, size - 8):
+        raise InvalidInput(
+            f"{path}: no safetensors file: a header of {length} bytes in a file of {size}"
+        )
+    return length
+
+
+def parse_header(head: bytes, size: int, path: Path) -> Header:
+    """Check the header of a safetensors file.
+
+    Args:
+        head: the first bytes of the file, at least all before the data.
+        size: of the file.
+        path: of the file, for messages.
+
+    Raises:
+        InvalidInput: as :func:`read_header`.
+    """
+    length = _header_length(head[:8], size, path)
+    prefix, data = head[:8], head[8 : 8 + length]
     try:
         check_values(data)
         document = json.loads(data.decode(), object_pairs_hook=no_duplicates)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 import sys
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any, overload
 from wmtp_assets.base.errors import BadLine, CorruptArtifact, MissingArtifact
 from wmtp_assets.base.strict_json import MAX_SIZE
 from wmtp_assets.storage.files import BLOCK
+from wmtp_assets.storage.verified import VerifiedFile, read_verified
 
 
 def read_lines(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, bytes]]:
@@ -72,22 +75,69 @@ def _little_endian(numbers: array[int]) -> array[int]:
     return numbers
 
 
+class VerifiedData:
+    """The bytes of a file that a manifest lists, of which each piece is verified when it is needed.
+
+    A piece is read once, and kept in private memory, from where its bytes are handed out.
+
+    Raises:
+        CorruptArtifact: where bytes of a piece that is not the committed one are wanted.
+    """
+
+    def __init__(self, file: VerifiedFile) -> None:
+        self.file = file
+        self._begins = [piece.begin for piece in file.pieces]
+        self._read: dict[int, memoryview] = {}
+
+    def __len__(self) -> int:
+        return self.file.listed.record.size
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> bytes: ...
+
+    def __getitem__(self, at: int | slice) -> int | bytes:
+        if isinstance(at, int):
+            return self[at : at + 1][0]
+        begin, end, _ = at.indices(len(self))
+        numbers = range(bisect_right(self._begins, begin) - 1, bisect_left(self._begins, end))
+        return b"".join(
+            self._piece(number)[max(begin - first, 0) : end - first]
+            for number in numbers
+            for first in self._begins[number : number + 1]
+        )
+
+    def _piece(self, number: int) -> memoryview:
+        if number not in self._read:
+            self._read[number] = self.file.read(self.file.pieces[number])
+        return self._read[number]
+
+
 class JsonLines(Sequence[dict[str, Any]]):
     """A JSONL file as a sequence of objects; a row is read when it is asked for.
 
     May be pickled: a data loader's worker opens the file again.
 
+    Args:
+        path: of the file.
+        offsets: n + 1 numbers for n rows: where each begins, and the size of the file.
+        data: verified; None: the file is mapped.
+
     Raises:
         IndexError: for a row that is not there.
-        CorruptArtifact: for a row that is no line of JSON.
+        CorruptArtifact: for a row that is no line of JSON, or is not the committed one.
     """
 
-    def __init__(self, path: Path, offsets: Sequence[int]) -> None:
+    def __init__(
+        self, path: Path, offsets: Sequence[int], data: VerifiedData | None = None
+    ) -> None:
         self.path = path
         self._offsets = offsets
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        self._verified = data
+        self._data = _map(path) if data is None else data
+        size = len(self._data)
         if offsets[0] != 0 or offsets[-1] != size:
             raise CorruptArtifact(
                 f"{path} has {size} bytes, but its offsets go from {offsets[0]} to {offsets[-1]}: "
@@ -128,23 +178,41 @@ class JsonLines(Sequence[dict[str, Any]]):
             raise CorruptArtifact(f"{self.path}: row {row}: not JSON: {error}") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_jsonl, (self.path,)
+        if self._verified is None:
+            return open_jsonl, (self.path,)
+        return _open_again, (self.path, self._verified.file.listed.record.sha256)
 
 
-def open_jsonl(path: str | Path) -> JsonLines:
+def _map(path: Path) -> mmap.mmap | bytes:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+
+
+def open_jsonl(path: str | Path, *, verify: bool = False) -> JsonLines:
     """Open a JSONL file for reading rows by number.
 
     ``processed/{split}.jsonl`` has its offsets in ``index/{split}.offsets``, so that opening it
     costs nothing; any other file is scanned once.
 
+    With ``verify=True`` a row is compared with the hashes of the file's manifest before it is
+    handed out: the part of 16 MiB that it lies in, or a small file as a whole. Each part is read
+    once and kept in private memory, where it was hashed, so that memory grows to the size of what
+    was read; a file without stored offsets is read whole when it is opened. A commit meanwhile
+    changes nothing: the rows stay those of the version that was opened, in a data loader's worker,
+    too, which refuses another one.
+
     Args:
         path: of the JSONL file.
 
     Raises:
-        MissingArtifact: if the file is not there.
-        CorruptArtifact: if the offsets are none, or belong to another file.
+        MissingArtifact: if the file is not there; with ``verify``: or no manifest.
+        CorruptArtifact: if the offsets are none, or belong to another file; with ``verify``: naming
+            file and bytes, if they are not the committed ones, or no manifest lists the file.
     """
     path = Path(path)
+    if verify:
+        return read_verified(path, _verified_lines)
     if not path.is_file():
         raise MissingArtifact(f"{path} does not exist; see what is there with: wmtp status")
     stored = path.parent.parent / offsets_file(path.stem)
@@ -155,16 +223,52 @@ def open_jsonl(path: str | Path) -> JsonLines:
     return JsonLines(path, offsets)
 
 
+def _verified_lines(file: VerifiedFile) -> JsonLines:
+    listed = file.listed
+    data = VerifiedData(file)
+    folder, _, name = listed.name.rpartition("/")
+    stored = listed.beside(offsets_file(name.removesuffix(".jsonl")))
+    if folder == "processed" and stored is not None:
+        content = VerifiedFile(stored).read_whole()
+        return JsonLines(listed.path, _as_offsets(content, stored.path), data)
+    return JsonLines(listed.path, array("Q", _line_ends(data)), data)
+
+
+def _line_ends(data: VerifiedData) -> Iterator[int]:
+    """0, and the byte behind each line."""
+    end = 0
+    yield end
+    for piece in data.file.pieces:
+        for newline in re.finditer(b"\n", data[piece.begin : piece.end]):
+            end = piece.begin + newline.end()
+            yield end
+    if end < len(data):
+        yield len(data)
+
+
+def _open_again(path: Path, sha256: str) -> JsonLines:
+    """A verified file in another process: the version that was opened in the first one."""
+
+    def read(file: VerifiedFile) -> JsonLines:
+        if file.listed.record.sha256 != sha256:
+            raise CorruptArtifact(
+                f"{path} was committed anew since it was opened: two processes would read two "
+                "versions of it. Open it again"
+            )
+        return _verified_lines(file)
+
+    return read_verified(path, read)
+
+
+def _as_offsets(data: memoryview, path: Path) -> Sequence[int]:
+    if not len(data) or len(data) % 8:
+        raise CorruptArtifact(
+            f"{path} has {len(data)} bytes: not a number of unsigned 64-bit integers. Find out "
+            "more with: wmtp verify"
+        )
+    return data.cast("Q") if sys.byteorder == "little" else _little_endian(array("Q", bytes(data)))
+
+
 def _read_offsets(path: Path) -> Sequence[int]:
     """The offsets, mapped and not read."""
-    size = path.stat().st_size
-    if not size or size % 8:
-        raise CorruptArtifact(
-            f"{path} has {size} bytes: not a number of unsigned 64-bit integers. Find out more "
-            "with: wmtp verify"
-        )
-    if sys.byteorder == "big":
-        return _little_endian(array("Q", path.read_bytes()))
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return memoryview(mapped).cast("Q")
+    return _as_offsets(memoryview(_map(path)), path)

@@ -6,7 +6,7 @@ import json
 import pickle
 import struct
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 import wmtp_assets
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.datasets.jsonl import open_jsonl, pack_offsets
+from wmtp_assets.storage.store import Store
+from wmtp_assets.storage.verified import VerifiedFile
 from wmtp_assets_tests.datasets.rows import read_jsonl
 from wmtp_assets_tests.trees import damage, flip
 
@@ -185,3 +187,166 @@ def test_last_line_without_newline_is_no_row(tmp_path: Path) -> None:
     assert lines[0] == {"n": 1}
     with pytest.raises(CorruptArtifact, match="row 1 is no line"):
         lines[1]
+
+
+# -- verified --------------------------------------------------------------------------------------
+
+KEY = "mbpp_processed"
+SPLIT = "processed/train.jsonl"
+PAIRS = "processed/train_eval.jsonl"
+PART = 256
+MANY: list[Row] = [{"n": number, "text": "x" * (number * 7 % 90)} for number in range(60)]
+
+
+def commit(store: Store, rows: list[Row] = MANY) -> Path:
+    """Commit a split with its offsets, and rows that have none."""
+    artifact = store.catalogue[KEY]
+    lines = [json.dumps(row).encode() + b"\n" for row in rows]
+    with store.stage(artifact) as staged:
+        staged.write(SPLIT, b"".join(lines))
+        staged.write(PAIRS, b"".join(lines))
+        staged.write("processed/empty_eval.jsonl", b"")
+        staged.write("index/train.offsets", pack_offsets(accumulate(map(len, lines), initial=0)))
+        store.commit(artifact, staged, {"asset": KEY})
+    return store.path(artifact, SPLIT)
+
+
+@pytest.fixture
+def store(empty_store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store whose large files are those of some hundred bytes."""
+    monkeypatch.setattr("wmtp_assets.storage.files.PART", PART)
+    monkeypatch.setattr("wmtp_assets.storage.store.PART", PART)
+    return empty_store
+
+
+@pytest.mark.parametrize("name", [SPLIT, PAIRS])
+def test_verified_rows_are_the_rows(store: Store, name: str) -> None:
+    """In several parts, lines across their seams, with stored offsets or none."""
+    path = commit(store).parents[1] / name
+    assert path.stat().st_size > 8 * PART
+    rows = open_jsonl(path, verify=True)
+    assert len(rows) == len(MANY)
+    assert [rows[number] for number in reversed(range(len(MANY)))] == MANY[::-1]
+    assert rows[3:9] == MANY[3:9]
+    assert list(open_jsonl(path.with_name("empty_eval.jsonl"), verify=True)) == []
+    for number in (len(MANY), -len(MANY) - 1):
+        with pytest.raises(IndexError):
+            rows[number]
+
+
+def parts_of_rows(path: Path) -> list[range]:
+    """The parts that each row lies in; that of the newline before it, which is looked at, too."""
+    ends = [*accumulate(map(len, path.read_bytes().splitlines(keepends=True)), initial=0)]
+    return [
+        range(max(begin - 1, 0) // PART, (end - 1) // PART + 1) for begin, end in pairwise(ends)
+    ]
+
+
+def test_flipped_bit_in_each_part(store: Store) -> None:
+    """Rows of the damaged part are refused, by its name; all others are handed out."""
+    path = commit(store)
+    rows_in, size = parts_of_rows(path), path.stat().st_size
+    for part in range(-(-size // PART)):
+        begin, end = part * PART, min((part + 1) * PART, size)
+        for at in (begin, end - 1):
+            damage(path, flip(at))
+            rows = open_jsonl(path, verify=True)
+            for number, row in enumerate(MANY):
+                if part not in rows_in[number]:
+                    assert rows[number] == row
+                    continue
+                with pytest.raises(CorruptArtifact) as caught:
+                    rows[number]
+                said = str(caught.value)
+                assert said.startswith(f"{path}, bytes {begin} to {end}, is damaged: SHA-256 ")
+                assert said.endswith(f"Repair it with: wmtp repair {KEY}")
+            damage(path, flip(at))
+
+
+def test_each_part_is_read_once_and_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second look at a row hands out the memory that was hashed, whatever the file is by then."""
+    path = commit(store)
+    read: list[int] = []
+    real = VerifiedFile.read
+    monkeypatch.setattr(
+        VerifiedFile, "read", lambda self, piece: read.append(piece.begin) or real(self, piece)
+    )
+    rows = open_jsonl(path, verify=True)
+    assert read == []
+    assert rows[0] == MANY[0]
+    assert read == [0]
+    assert list(rows) == MANY
+    assert sorted(read) == list(range(0, path.stat().st_size, PART))
+    with path.open("r+b") as file:
+        file.write(b"\xff" * path.stat().st_size)
+    assert list(rows) == MANY
+    with pytest.raises(CorruptArtifact):
+        list(open_jsonl(path, verify=True))
+
+
+def test_file_that_is_overwritten_after_it_was_opened(store: Store) -> None:
+    """What was not read by then is compared when it is; a mapping would hand out the new bytes."""
+    path = commit(store)
+    rows, mapped = open_jsonl(path, verify=True), open_jsonl(path)
+    assert rows[0] == mapped[0] == MANY[0]
+    with path.open("r+b") as file:
+        file.write(path.read_bytes().replace(b'"x', b'"y'))
+    assert rows[0] == MANY[0]
+    assert mapped[59] != MANY[59]
+    with pytest.raises(CorruptArtifact, match=r"bytes \d+ to \d+, is damaged: SHA-256"):
+        rows[59]
+
+
+def test_commit_after_it_was_opened(store: Store) -> None:
+    """The rows stay those of the version that was opened; a worker refuses to read another one."""
+    path = commit(store)
+    rows, pickled = open_jsonl(path, verify=True), pickle.dumps(open_jsonl(path, verify=True))
+    again = pickle.loads(pickled)
+    assert again[7] == MANY[7]
+    commit(store, MANY[::-1])
+    assert list(rows) == MANY
+    assert list(open_jsonl(path, verify=True)) == MANY[::-1]
+    with pytest.raises(CorruptArtifact, match="two processes would read two versions of it"):
+        pickle.loads(pickled)
+    damage(path, flip(0))
+    with pytest.raises(CorruptArtifact, match="is damaged"):
+        open_jsonl(path, verify=True)[0]
+
+
+def test_damaged_offsets(store: Store) -> None:
+    """They say where a row begins: one flipped bit hands out another one."""
+    path = commit(store)
+    damage(path.parents[1] / "index/train.offsets", flip(PART))
+    with pytest.raises(CorruptArtifact, match=rf"offsets, bytes {PART} to .*, is damaged: SHA-256"):
+        open_jsonl(path, verify=True)
+
+
+def test_pieces_of_rows_that_were_removed(store: Store) -> None:
+    """The manifest lists them."""
+    path = commit(store)
+    (path.parents[1] / "pieces.json").unlink()
+    with pytest.raises(
+        MissingArtifact, match=r"pieces.json is missing, although mbpp_processed is"
+    ):
+        open_jsonl(path, verify=True)
+
+
+def test_cut_off_and_unlisted(store: Store, tmp_path: Path) -> None:
+    """As for every file."""
+    path = commit(store)
+    damage(path, lambda data: data[:-1])
+    with pytest.raises(CorruptArtifact, match=r"train.jsonl is damaged: \d+ bytes, but mbpp_proc"):
+        open_jsonl(path, verify=True)
+    with pytest.raises(MissingArtifact, match="there is no manifest"):
+        open_jsonl(write(tmp_path, ROWS), verify=True)
+
+
+def test_real_rows_are_verified(good_root: Path) -> None:
+    """Every JSONL file of the sample, under every manifest."""
+    paths = list(good_root.glob("datasets*/**/*.jsonl"))
+    assert len(paths) > 20
+    for path in paths:
+        if "raw" not in path.parts:
+            lines = [line for line in path.read_bytes().split(b"\n") if line]
+            rows = open_jsonl(path, verify=True)
+            assert [rows.line(number) for number in range(len(rows))] == lines
