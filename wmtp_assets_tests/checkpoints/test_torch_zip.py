@@ -70,7 +70,7 @@ def content(path: Path, tensor: StoredTensor) -> bytes:
 def assert_reads_as_torch(path: Path) -> dict[str, StoredTensor]:
     """Every tensor has the name, dtype, shape and bits that ``torch.load`` gives it."""
     expected = torch.load(path, weights_only=True)
-    found = read_tensors(path)
+    found = read_tensors(path).tensors
     assert list(found) == list(expected)
     for name, tensor in expected.items():
         stored = found[name]
@@ -172,7 +172,7 @@ SAVED = tiny.saved(STATE)
 
 def assert_is_state(path: Path) -> None:
     """The file reads as :data:`STATE`."""
-    found = read_tensors(path)
+    found = read_tensors(path).tensors
     assert {name: content(path, tensor) for name, tensor in found.items()} == {
         name: tiny.bits(tensor) for name, tensor in STATE.items()
     }
@@ -226,7 +226,7 @@ def test_local_header_says_where_the_data_begins(path: Path) -> None:
     path.write_bytes(SAVED)
     with zipfile.ZipFile(path) as archive:
         assert all(info.extra == b"" for info in archive.infolist())
-    assert all(tensor.begin % 64 == 0 for tensor in read_tensors(path).values())
+    assert all(tensor.begin % 64 == 0 for tensor in read_tensors(path).tensors.values())
 
 
 # -- refusals ------------------------------------------------------------------------------------
@@ -428,7 +428,7 @@ def test_lazily_negated_views_are_refused(path: Path, tensor: torch.Tensor) -> N
 def test_crafted_file_is_good(path: Path) -> None:
     """The base of the attack files below; if it were refused they would prove nothing."""
     path.write_bytes(crafted(record=struct.pack("<4f", 1, 2, 3, 4)))
-    assert read_tensors(path)["w"].shape == (2, 2)
+    assert read_tensors(path).tensors["w"].shape == (2, 2)
     assert_reads_as_torch(path)
 
 
@@ -488,7 +488,7 @@ def test_harmless_lies_change_nothing(path: Path, lie: dict[str, Any]) -> None:
     """
     record = struct.pack("<4f", 1, 2, 3, 4)
     path.write_bytes(crafted(record=record, **lie))
-    assert content(path, read_tensors(path)["w"]) == record
+    assert content(path, read_tensors(path).tensors["w"]) == record
 
 
 def test_expanded_view_within_its_record_is_read(path: Path) -> None:
@@ -639,7 +639,7 @@ def test_directory_and_description_are_verified(
         assert 0 <= begin < end <= len(SAVED)
         asked.append((begin, end))
 
-    assert read_tensors(path, verify).keys() == STATE.keys()
+    assert read_tensors(path, verify).tensors.keys() == STATE.keys()
     covered = {byte for begin, end in asked for byte in range(begin, end)}
     for name in ("directory", *torch_zip.DESCRIPTION):
         assert covered >= {*range(*parts[name])}, name
@@ -722,7 +722,7 @@ def test_checkpoint_of_more_than_4_gib_is_read(path: Path) -> None:
     size = path.stat().st_size
     assert size > FAR and path.stat().st_blocks * 512 < 1 << 20
     asked: list[tuple[int, int]] = []
-    tensor = read_tensors(path, lambda begin, end: asked.append((begin, end)))["w"]
+    tensor = read_tensors(path, lambda begin, end: asked.append((begin, end))).tensors["w"]
     assert (size - torch_zip.TAIL, size) in asked and min(asked)[0] == 0
     assert FAR < tensor.begin < size
     with path.open("rb") as file:
@@ -788,7 +788,7 @@ def try_mutants(path: Path, count: int) -> int:
     for mutant in mutants(count):
         path.write_bytes(mutant)
         try:
-            tensors = read_tensors(path)
+            tensors = read_tensors(path).tensors
         except (InvalidInput, OSError) as error:
             assert str(error).isprintable(), str(error)
             continue
