@@ -31,7 +31,7 @@ from wmtp_assets.checkpoints.safetensors_file import (
     write_checkpoint,
 )
 from wmtp_assets.checkpoints.torch_zip import Verify
-from wmtp_assets.checkpoints.upstream import explain_names, plan, read_upstream, wanted
+from wmtp_assets.checkpoints.upstream import check_form, plan, read_upstream, wanted
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import Document
@@ -340,13 +340,8 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
     with _damage_told_first(build, raw):
         planned = plan(upstream, family, tied)
         expected = family.tensor_shapes(params, tied)
-        check_tensor_shapes(
-            expected,
-            planned.shapes,
-            checkpoint,
-            Path(described).name,
-            explain_names(expected, planned.shapes, family),
-        )
+        check_form(expected, planned.shapes, family, checkpoint)
+        check_tensor_shapes(expected, planned.shapes, checkpoint, Path(described).name)
         _check_rows(spec, params.vocab_size, store.catalogue.tokenizer(spec).vocab_size, checkpoint)
 
         entries = (

@@ -296,7 +296,7 @@ def build_micro(build: Build[MicroSpec]) -> Document:
         conversion={
             "from_dtype": sorted({DTYPE_NAMES[entry.dtype] for entry in header.entries}),
             "to_dtype": spec.dtype,
-            "dropped": [family.output],
+            "dropped": [family.output] if family.output in header.shapes else [],
             "aliased": {family.output: family.embedding},
             "blocks": source_blocks(family, parent_params, params),
         },

@@ -148,10 +148,7 @@ def parse_params(data: bytes, where: str) -> MetaParams:
     Raises:
         InvalidInput: naming the file (``where``) and the field that is wrong.
     """
-    try:
-        return _meta_params(parse_object(data), where)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{where}: not JSON: {error}") from error
+    return _meta_params(_parse(data, f"{where}: not JSON"), where)
 
 
 def _meta_params(document: Document, where: str) -> MetaParams:
@@ -165,16 +162,9 @@ def _meta_params(document: Document, where: str) -> MetaParams:
 
 
 def check_tensor_shapes(
-    expected: dict[str, tuple[int, ...]],
-    found: dict[str, tuple[int, ...]],
-    where: str,
-    by: str,
-    hint: str = "",
+    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], where: str, by: str
 ) -> None:
     """Compare the tensors of a file (``where``) with those its parameters (``by``) ask for.
-
-    Args:
-        hint: ends the message.
 
     Raises:
         InvalidInput: naming the missing, unexpected and misshapen tensors (the first three each).
@@ -195,7 +185,7 @@ def check_tensor_shapes(
         for name in wrong[:3]
     ]
     if problems:
-        raise InvalidInput(f"{where}: {'; '.join(problems)}{hint}")
+        raise InvalidInput(f"{where}: {'; '.join(problems)}")
 
 
 class _LlamaFields(BaseModel):
@@ -237,10 +227,14 @@ def parse_config(data: bytes, where: str) -> Document:
     Raises:
         InvalidInput: naming the file (``where``), if it is no JSON object.
     """
+    return _parse(data, f"{where}: not a JSON object")
+
+
+def _parse(data: bytes, otherwise: str) -> Document:
     try:
         return parse_object(data)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{where}: not a JSON object: {error}") from error
+        raise InvalidInput(f"{otherwise}: {error}") from error
 
 
 def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
@@ -429,7 +423,8 @@ def parse_parameters(
     Raises:
         InvalidInput: naming the file (``where``) and the field that is wrong.
     """
-    document = parse_config(data, where)
+    is_metas = spec.family == "meta_mtp"
+    document = _parse(data, f"{where}: not {'JSON' if is_metas else 'a JSON object'}")
     for name, value in spec.overrides.items():
         if value is None:
             document.pop(name, None)
@@ -439,6 +434,6 @@ def parse_parameters(
     if document.get("vocab_size") == -1 and rows is not None:
         derived = {"vocab_size": rows}
         document |= derived
-    if spec.family == "meta_mtp":
+    if is_metas:
         return UpstreamParameters(_meta_params(document, where), None, derived)
     return UpstreamParameters(llama_params(document, where), document, derived)

@@ -224,21 +224,29 @@ def plan(upstream: Upstream, family: Family, tied: bool = False) -> Plan:
     return Plan(sources, upstream.dropped, aliased)
 
 
-def explain_names(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], family: Family
-) -> str:
-    """What to do where the tensors of a file are a model's in the form of a training run."""
+def check_form(
+    expected: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    family: Family,
+    where: str,
+) -> None:
+    """Require that the tensors of a file (``where``) are not a model's in a form that a training
+    run gave them.
+
+    Raises:
+        InvalidInput: naming the file, and what to do.
+    """
     first = next(iter(found), "")
     for prefix in (first[: at + 1] for at, c in enumerate(first) if c == "."):
         stripped = {family.name_of(name.removeprefix(prefix)) for name in found}
         if all(name.startswith(prefix) for name in found) and expected.keys() <= stripped:
-            return (
-                f". Every name begins with {prefix!r}: write checkpoint: {{strip_prefix: "
-                f'"{prefix}"}} into the spec'
+            raise InvalidInput(
+                f"{where}: every name begins with {prefix!r}, as {first}. Write checkpoint: "
+                f'{{strip_prefix: "{prefix}"}} into the spec'
             )
-    if any(shape == (0,) != expected.get(name) for name, shape in found.items()):
-        return (
-            ". Tensors of shape [0] are placeholders of DeepSpeed ZeRO-3, whose weights are in "
-            "other files: gather them where they are, with zero_to_fp32.py"
-        )
-    return ""
+    for name, shape in found.items():
+        if shape == (0,) != expected.get(name):
+            raise InvalidInput(
+                f"{where}: {name} has shape [0]: a placeholder of DeepSpeed ZeRO-3, whose weights "
+                "are in other files. Gather them where they are, with zero_to_fp32.py"
+            )

@@ -361,7 +361,17 @@ def test_pickles_that_fail_are_refused(path: Path, value: object) -> None:
         (BASE, "holds a Tensor, not a state dict"),
         (3, "holds a int, not a state dict"),
         ({}, "holds no tensors"),
-        ({"model": {"w": BASE}}, "model is a dict, not a tensor: expected a flat state dict"),
+        (
+            {"model": {"w": BASE}, "step": 3},
+            "model is a dict, not a tensor: expected a flat state dict. In model there is one: "
+            "checkpoint: {select: model}, in the spec",
+        ),
+        (
+            {"a": {"b": {"w": BASE}, "c": [BASE]}},
+            "a is a dict, not a tensor: expected a flat state dict. In a.b there is one: "
+            "checkpoint: {select: a.b}, in the spec",
+        ),
+        ({"w.x": {"w": BASE}}, "w.x is a dict, not a tensor: expected a flat state dict"),
         ({"w": BASE, "step": 3}, "step is a int, not a tensor: expected a flat state dict"),
         ({"w": None}, "w is a NoneType, not a tensor: expected a flat state dict"),
         ({"w": [BASE]}, "w is a list, not a tensor: expected a flat state dict"),

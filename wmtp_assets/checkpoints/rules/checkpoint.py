@@ -101,7 +101,8 @@ def check_parameters(subject: ModelSubject, report: Report) -> None:
     header = _header(subject, report)
     params = parse_params(read_file(subject, report, files.params), files.params)
     config = read_document(subject, report, files.config)
-    upstream = _check_params_upstream(subject, report, params)
+    rows = header.shapes.get(_family(subject).embedding, (None,))[0]
+    upstream = _check_params_upstream(subject, report, params, rows)
     if upstream is None and _family(subject) is not META:
         upstream = config
     tied = isinstance(spec, MicroSpec) or is_tied(upstream)
@@ -161,9 +162,12 @@ def _description(subject: ModelSubject) -> Document:
 
 
 def _check_params_upstream(
-    subject: ModelSubject, report: Report, params: MetaParams
+    subject: ModelSubject, report: Report, params: MetaParams, rows: int | None
 ) -> Document | None:
     """``params.json`` is what upstream's parameters are, or what the micro spec makes of them.
+
+    Args:
+        rows: of the embedding.
 
     Returns:
         Upstream's ``config.json``; None where the family has none, or upstream is not here.
@@ -183,7 +187,6 @@ def _check_params_upstream(
         report.reads(subject, MODEL_FILES.params)
         expected = micro_params(parent, spec)
     else:
-        rows = _header(subject, report).shapes.get(_family(subject).embedding, (None,))[0]
         upstreams = parse_parameters(spec, data, name, rows)
         expected, config = upstreams.params, upstreams.config
     report.require(
