@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import pickle
 import random
 import struct
 import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils.serialization import config
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.checkpoints import torch_zip
@@ -67,7 +70,7 @@ def content(path: Path, tensor: StoredTensor) -> bytes:
     return tiny.bits(flat.as_strided(tensor.shape, tensor.stride) if tensor.stride else flat)
 
 
-def assert_reads_as_torch(path: Path) -> dict[str, StoredTensor]:
+def assert_reads_as_torch(path: Path, has_sums: bool = True) -> dict[str, StoredTensor]:
     """Every tensor has the name, dtype, shape and bits that ``torch.load`` gives it."""
     expected = torch.load(path, weights_only=True)
     found = read_tensors(path).tensors
@@ -84,7 +87,7 @@ def assert_reads_as_torch(path: Path) -> dict[str, StoredTensor]:
         record = stored.record
         assert record is not None
         data = path.read_bytes()[record.begin : record.begin + record.size]
-        assert zlib.crc32(data) == record.crc32
+        assert record.crc32 == (zlib.crc32(data) if has_sums else None)
         assert stored.fills_record == (tensor.is_contiguous() and tiny.bits(tensor) == data)
     return found
 
@@ -103,6 +106,73 @@ def test_reads_what_torch_reads(folder: Path, described: list[View], is_ordered:
     path = folder / "x.pth"
     torch.save(OrderedDict(tensors) if is_ordered else tensors, path)
     assert_reads_as_torch(path)
+
+
+@contextmanager
+def writing(has_sums: bool, alignment: int) -> Iterator[None]:
+    """Torch writes with these of its public options."""
+    with config.patch({"save.storage_alignment": alignment}):
+        torch.serialization.set_crc32_options(has_sums)
+        try:
+            yield
+        finally:
+            torch.serialization.set_crc32_options(True)
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_reads_whatever_torch_writes(folder: Path, count: int) -> None:
+    """Every public option of ``torch.save``: what torch then reads is read here, alike.
+
+    What it refuses to read safely is refused, with a remedy; so is the legacy format.
+    """
+    path = folder / "written.pth"
+
+    @settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        described=st.lists(views(DTYPES), min_size=1, max_size=4),
+        has_sums=st.booleans(),
+        alignment=st.sampled_from([1, 64, 256, 4096]),
+        protocol=st.sampled_from([2, 2, 3, 4, 5]),
+        is_zip=st.sampled_from([True, True, True, False]),
+        form=st.sampled_from(["dict", "OrderedDict", "with _metadata", "through a buffer"]),
+    )
+    def check(
+        described: list[View],
+        has_sums: bool,
+        alignment: int,
+        protocol: int,
+        is_zip: bool,
+        form: str,
+    ) -> None:
+        storages: dict[torch.dtype, torch.Tensor] = {}
+        tensors: Any = {
+            f"t.{n}": view.of(storages, random_bits) for n, view in enumerate(described)
+        }
+        if form in ("OrderedDict", "with _metadata"):
+            tensors = OrderedDict(tensors)
+        if form == "with _metadata":
+            tensors._metadata = OrderedDict({"": {"version": 1}, "t": {"version": 2}})
+        buffer = io.BytesIO()
+        with writing(has_sums, alignment):
+            torch.save(
+                tensors,
+                buffer if form == "through a buffer" else path,
+                pickle_protocol=protocol,
+                _use_new_zipfile_serialization=is_zip,
+            )
+        if form == "through a buffer":
+            path.write_bytes(buffer.getvalue())
+        if not is_zip:
+            assert "torch.save(torch.load(old, weights_only=True), new)" in refusal(path)
+        elif protocol in torch_zip.PROTOCOLS:
+            assert_reads_as_torch(path, has_sums)
+        else:
+            with pytest.raises(pickle.UnpicklingError):
+                torch.load(path, weights_only=True)
+            assert f"it is pickled with protocol {protocol}" in refusal(path)
+
+    check()
 
 
 @pytest.fixture(scope="module")
