@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -286,6 +286,7 @@ def test_reads_whatever_the_library_writes(folder: Path, count: int) -> None:
     def check(
         tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None, data: st.DataObject
     ) -> None:
+        assume(tensors or metadata != {})  # of which the library writes what it cannot read
         save_file(tensors, path, metadata)
         if data.draw(st.booleans()):
             header, content, rows = {}, b"", data.draw(st.permutations(list(tensors)))
