@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.model import (
@@ -104,6 +104,27 @@ class ModelFiles(StrictModel):
         return tuple(filter(None, named))
 
 
+class CheckpointPart(StrictModel):
+    """What of the checkpoint's files is the model, where that is not all, as training saves it."""
+
+    select: str | None = Field(
+        default=None,
+        pattern=r"^\w+(\.\w+){0,3}$",
+        max_length=200,
+        description="key of the state dict in a torch file that holds more: 'model', or 'a.b'",
+    )
+    strip_prefix: str = Field(
+        default="",
+        pattern=r"^(\w[\w.]*\.)?$",
+        description="what every name begins with in the file, and not in the model: 'module.'",
+    )
+    embedding_rows: int | None = Field(
+        default=None,
+        gt=0,
+        description="of the embedding, where they are more than the tokenizer has pieces",
+    )
+
+
 class TokenizerSpec(StrictModel):
     """What is required of the tokenizer: facts of its own, or to be that of another model."""
 
@@ -180,6 +201,12 @@ class ModelSpec(Spec):
     variants: tuple[DType, ...] = ()
     repository: Repository
     files: ModelFiles
+    checkpoint: CheckpointPart = CheckpointPart()
+    overrides: dict[str, JsonValue] = Field(
+        default={},
+        description="values of upstream's params.json or config.json that are read instead of "
+        "those in it; null: as if the file did not say it",
+    )
     tokenizer: TokenizerSpec
     target_device: str = "cuda"
 
@@ -188,6 +215,8 @@ class ModelSpec(Spec):
         part = "params" if self.family == "meta_mtp" else "config"
         if getattr(self.files, part) is None:
             raise ValueError(f"files.{part} is missing: family {self.family} needs it")
+        if self.checkpoint.select and ".safetensors" in self.files.checkpoint:
+            raise ValueError("checkpoint.select is of torch files: safetensors holds only tensors")
         if self.files.tokenizer is None and self.tokenizer.shared_with is None:
             raise ValueError("files.tokenizer is missing, and tokenizer.shared_with too")
         if len({self.dtype, *self.variants}) != 1 + len(self.variants):

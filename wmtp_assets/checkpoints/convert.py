@@ -14,7 +14,7 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelSpec
 from wmtp_assets.checkpoints.beside import checkpoint_metadata, describe, files_of
 from wmtp_assets.checkpoints.families import FAMILIES
-from wmtp_assets.checkpoints.params import check_tensor_shapes, parse_parameters
+from wmtp_assets.checkpoints.params import check_tensor_shapes, is_tied, parse_parameters
 from wmtp_assets.checkpoints.pipeline import (
     AHEAD,
     BLOCK,
@@ -31,7 +31,7 @@ from wmtp_assets.checkpoints.safetensors_file import (
     write_checkpoint,
 )
 from wmtp_assets.checkpoints.torch_zip import Verify
-from wmtp_assets.checkpoints.upstream import plan, read_upstream
+from wmtp_assets.checkpoints.upstream import check_form, plan, read_upstream, wanted
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import Document
@@ -209,7 +209,11 @@ def _check_other_records(tensors: Sequence[Sequence[StoredTensor]], say: Say) ->
         if _is_streamed(same) and tensor.fills_record
     }
     records = dict.fromkeys(tensor.record for same in tensors for tensor in same)
-    left = [record for record in records if record is not None and record not in filled]
+    left = [
+        record
+        for record in records
+        if record is not None and record.crc32 is not None and record not in filled
+    ]
     progress = Progress(
         "verifying records of several tensors", sum(record.size for record in left), say
     )
@@ -222,7 +226,7 @@ def _check_other_records(tensors: Sequence[Sequence[StoredTensor]], say: Say) ->
 
 
 def _compare(record: Record, crc: int) -> None:
-    if crc != record.crc32:
+    if record.crc32 is not None and crc != record.crc32:
         raise DamagedRecord(
             f"{record.path}: record {record.what} has CRC-32 {crc:08x}, the archive says "
             f"{record.crc32:08x}"
@@ -291,6 +295,22 @@ def _damage_told_first(build: Build[ModelSpec], raw: Artifact[ModelSpec]) -> Ite
         raise
 
 
+def _check_rows(spec: ModelSpec, rows: int, pieces: int | None, where: str) -> None:
+    """Require that an embedding with more rows than the tokenizer has pieces is meant.
+
+    Raises:
+        InvalidInput: naming the file (``where``), and what the spec would say.
+    """
+    stated = spec.checkpoint.embedding_rows
+    if rows != stated and (stated is not None or (pieces is not None and rows > pieces)):
+        asked = f"the spec says {stated}" if stated else f"the tokenizer has {pieces} pieces"
+        raise InvalidInput(
+            f"{where}: the embedding has {rows} rows, and {asked}. Where upstream added tokens to "
+            f"the vocabulary, or padded it, write checkpoint: {{embedding_rows: {rows}}} into the "
+            "spec"
+        )
+
+
 def build_safetensors(build: Build[ModelSpec]) -> Document:
     """Convert the raw checkpoint of a model to the artifact's dtype.
 
@@ -305,21 +325,24 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
     raw = build.upstream("raw")
     family = FAMILIES[spec.family]
     described = f"raw/{spec.parameters_file}"
-    params, config = parse_parameters(
-        spec, store.read(raw, described), str(store.path(raw, described))
-    )
+    data = store.read(raw, described)
 
     def open_raw(name: str) -> tuple[Path, Verify]:
         return store.open_verified(raw, f"raw/{name}", build.say)
 
     with _damage_told_first(build, raw):
-        planned = plan(read_upstream(spec.files, open_raw), family)
-        check_tensor_shapes(
-            family.tensor_shapes(params, tied=False),
-            planned.shapes,
-            str(store.path(raw, f"raw/{spec.files.checkpoint}")),
-            Path(described).name,
-        )
+        upstream = read_upstream(spec.files, open_raw, wanted(spec))
+    where, rows = str(store.path(raw, described)), upstream.rows(family)
+    parameters = parse_parameters(spec, data, where, rows)
+    params, config = parameters.params, parameters.config
+    tied = is_tied(config)
+    checkpoint = str(store.path(raw, f"raw/{spec.files.checkpoint}"))
+    with _damage_told_first(build, raw):
+        planned = plan(upstream, family, tied)
+        expected = family.tensor_shapes(params, tied)
+        check_form(expected, planned.shapes, family, checkpoint)
+        check_tensor_shapes(expected, planned.shapes, checkpoint, Path(described).name)
+        _check_rows(spec, params.vocab_size, store.catalogue.tokenizer(spec).vocab_size, checkpoint)
 
         entries = (
             TensorEntry(name, DTYPE_CODES[dtype], shape) for name, shape in planned.shapes.items()
@@ -332,6 +355,13 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
             files_of(artifact).checkpoint, progress.advance, in_parts=False
         ) as file:
             written = convert(planned.sources, dtype, metadata, file, build.say)
+    said = {
+        "select": spec.checkpoint.select,
+        "strip_prefix": spec.checkpoint.strip_prefix,
+        "left_out": dict(upstream.left_out),
+        "overrides": spec.overrides,
+        "derived": parameters.derived,
+    }
     return describe(
         build,
         params,
@@ -343,5 +373,6 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
             "to_dtype": dtype,
             "dropped": list(planned.dropped),
             "aliased": dict(planned.aliased),
+            **{name: value for name, value in said.items() if value},
         },
     )

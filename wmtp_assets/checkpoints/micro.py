@@ -170,7 +170,13 @@ def _cut_feed_forward(
 
 
 def cut(
-    read: ReadTensor, family: Family, parent: MetaParams, micro: MetaParams, *, tied: bool = True
+    read: ReadTensor,
+    family: Family,
+    parent: MetaParams,
+    micro: MetaParams,
+    *,
+    tied: bool = True,
+    has_output: bool = True,
 ) -> dict[str, torch.Tensor]:
     """Cut a micro model out of a parent's tensors.
 
@@ -178,6 +184,7 @@ def cut(
 
     Args:
         tied: without the output matrix: its readers use the embedding.
+        has_output: whether the parent has one; the embedding is that of a tied parent.
 
     Returns:
         Name → contiguous tensor in the parent's dtype.
@@ -200,7 +207,9 @@ def cut(
             tensors[f"{target}.{name}.weight"] = tensor
     tensors[family.norm] = read(family.norm)[channels]
     if not tied:
-        tensors[family.output] = read(family.output)[:, channels]
+        tensors[family.output] = (
+            read(family.output)[:, channels] if has_output else tensors[family.embedding]
+        )
     if family.value_head:
         tensors[family.value_head] = read(family.value_head)[:, channels]
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -278,7 +287,8 @@ def build_micro(build: Build[MicroSpec]) -> Document:
     where = str(store.path(parent, MODEL_FILES.config))
     config = None if family is META else parse_config(store.read(parent, MODEL_FILES.config), where)
     with verified_parent(build, parent) as (path, header, read):
-        tensors = cut(read, family, parent_params, params, tied=spec.tied)
+        has_output = family.output in header.shapes
+        tensors = cut(read, family, parent_params, params, tied=spec.tied, has_output=has_output)
     target: torch.dtype = getattr(torch, spec.dtype)
     entries = [
         TensorEntry(name, DTYPE_CODES[spec.dtype], tuple(tensor.shape))
@@ -306,8 +316,8 @@ def build_micro(build: Build[MicroSpec]) -> Document:
         conversion={
             "from_dtype": sorted({DTYPE_NAMES[entry.dtype] for entry in header.entries}),
             "to_dtype": spec.dtype,
-            "dropped": [family.output] if spec.tied else [],
-            "aliased": {family.output: family.embedding} if spec.tied else {},
+            "dropped": [family.output] if spec.tied and has_output else [],
+            "aliased": {} if has_output and not spec.tied else {family.output: family.embedding},
             "blocks": source_blocks(family, parent_params, params),
         },
     )

@@ -148,13 +148,17 @@ def parse_params(data: bytes, where: str) -> MetaParams:
     Raises:
         InvalidInput: naming the file (``where``) and the field that is wrong.
     """
+    return _meta_params(_parse(data, f"{where}: not JSON"), where)
+
+
+def _meta_params(document: Document, where: str) -> MetaParams:
     try:
-        return MetaParams.model_validate(parse_object(data), strict=True)
+        return MetaParams.model_validate(document, strict=True)
     except ValidationError as error:
         place, message = first_error(error)
+        if error.errors()[0]["type"] == "extra_forbidden":
+            message += ": the training code takes no such parameter"
         raise InvalidInput(f"{where}: {repr(place[:60])[1:-1] or 'document'}: {message}") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{where}: not JSON: {error}") from error
 
 
 def check_tensor_shapes(
@@ -202,6 +206,9 @@ class _LlamaFields(BaseModel):
     max_position_embeddings: _Size = MAX_SEQ_LEN
     rope_scaling: Any = None
     rope_parameters: Any = None
+    partial_rotary_factor: Any = None
+    layer_types: Any = None
+    quantization_config: Any = None
     hidden_act: str = "silu"
     attention_bias: bool = False
     mlp_bias: bool = False
@@ -220,10 +227,14 @@ def parse_config(data: bytes, where: str) -> Document:
     Raises:
         InvalidInput: naming the file (``where``), if it is no JSON object.
     """
+    return _parse(data, f"{where}: not a JSON object")
+
+
+def _parse(data: bytes, otherwise: str) -> Document:
     try:
         return parse_object(data)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{where}: not a JSON object: {error}") from error
+        raise InvalidInput(f"{otherwise}: {error}") from error
 
 
 def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
@@ -234,19 +245,18 @@ def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
 
     Raises:
         InvalidInput: naming the file (``where``) and the field, if it describes no plain Llama
-            model with untied embeddings.
+            model.
     """
     try:
         fields = _LlamaFields.model_validate(dict(config))
         plain = {
             "model_type": "llama",
             "head_dim": fields.head_dim and fields.hidden_size // fields.num_attention_heads,
-            "rope_scaling": None,
-            "rope_parameters": None,  # says both, where transformers 5 wrote the file
             "hidden_act": "silu",
             "attention_bias": False,
             "mlp_bias": False,
-            "tie_word_embeddings": False,
+            "quantization_config": None,
+            "layer_types": fields.layer_types and ["full_attention"] * fields.num_hidden_layers,
         }
         for name, value in plain.items():
             if getattr(fields, name) != value:
@@ -265,13 +275,68 @@ def llama_params(config: Mapping[str, Any], where: str) -> MetaParams:
             ffn_dim_multiplier=factor,
             norm_eps=fields.rms_norm_eps,
             n_future_tokens=1,
-            rope_theta=fields.rope_theta,
+            rope_theta=_rope_theta(config, fields, where),
             max_seq_len=fields.max_position_embeddings,
         )
     except ValidationError as error:
         field, message = first_error(error)
         field = _THEIR_NAMES.get(field, field) or "hidden_size, num_attention_heads and the others"
         raise InvalidInput(f"{where}: {field}: {message}") from error
+
+
+_DEFAULT_ROPE = {
+    "rope_type": (None, "default"),
+    "type": (None, "default"),  # of versions before 4.43
+    "partial_rotary_factor": (None, 1),
+}
+"""Fields of a rotary embedding that nothing but its base decides about → what they say then."""
+
+
+def _rope_theta(config: Mapping[str, Any], fields: _LlamaFields, where: str) -> float:
+    """The base of the rotary embedding: ``rope_theta`` up to transformers 4, in
+    ``rope_parameters`` from 5 on. Where both are there, versions of both read the file.
+
+    Raises:
+        InvalidInput: if the embedding is scaled, as linear, dynamic, yarn and llama3 are, or if the
+            two are not the same.
+    """
+    theta: float | None = config.get("rope_theta") and fields.rope_theta
+    whole = {"partial_rotary_factor": fields.partial_rotary_factor}
+    for name in ("partial_rotary_factor", "rope_scaling", "rope_parameters"):
+        value = whole if name in whole else getattr(fields, name)
+        if value is None:
+            continue
+        stated = value if isinstance(value, dict) else {"": value}
+        base = stated.get("rope_theta")
+        is_default = isinstance(value, dict) and all(
+            said in _DEFAULT_ROPE.get(key, ())
+            for key, said in stated.items()
+            if key != "rope_theta"
+        )
+        if not is_default or not (base is None or _is_number(base)):
+            shown = fields.partial_rotary_factor if name in whole else value
+            raise InvalidInput(
+                f"{where}: {name} is {short(shown)}; a model of this family has the default rotary "
+                "embedding: the training code knows rope_theta only, and would compute another "
+                "model without a word"
+            )
+        if None not in (theta, base) and theta != base:
+            raise InvalidInput(
+                f"{where}: rope_theta is {theta:g}, and {name} says {base:g}: transformers 4 takes "
+                "the one and 5 the other. Say in the spec which is right: overrides: {rope_theta: "
+                f"…, {name}: null}}"
+            )
+        theta = theta if base is None else float(base)
+    return 10000.0 if theta is None else theta
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def is_tied(config: Mapping[str, Any] | None) -> bool:
+    """Whether a ``config.json`` says that the output matrix is the embedding; None: it is not."""
+    return config is not None and config.get("tie_word_embeddings") is True
 
 
 def _feed_forward(dim: int, size: int) -> tuple[int, float]:
@@ -317,7 +382,11 @@ def llama_config(
             "n_future_tokens": 1,
         }
         said = {k: v for k, v in decided.items() if k in upstream or v != implied.get(k)}
-        return {**upstream, **said, **({"dtype": dtype} if "dtype" in upstream else {})}
+        if "dtype" in upstream:  # of transformers 5
+            said["dtype"] = dtype
+        if upstream.get("layer_types"):
+            said["layer_types"] = ["full_attention"] * params.n_layers
+        return {**upstream, **said}
     return {
         "model_type": "llama",
         **decided,
@@ -327,18 +396,44 @@ def llama_config(
     }
 
 
-def parse_parameters(
-    spec: ModelSpec, data: bytes, where: str
-) -> tuple[MetaParams, Document | None]:
-    """Read the file of a model's upstream parameters.
+@dataclass(frozen=True)
+class UpstreamParameters:
+    """What the file of a model's upstream parameters says.
 
-    Returns:
-        The parameters, and ``config.json`` itself where the family has one.
+    Attributes:
+        params: the parameters.
+        config: ``config.json`` itself, with the spec's overrides; None: the family has none.
+        derived: parameters that the file leaves open, and that the tensors decide.
+    """
+
+    params: MetaParams
+    config: Document | None
+    derived: Document
+
+
+def parse_parameters(
+    spec: ModelSpec, data: bytes, where: str, rows: int | None
+) -> UpstreamParameters:
+    """Read the file of a model's upstream parameters, with the spec's overrides.
+
+    Args:
+        rows: of the embedding: the vocabulary where the file says -1, as Meta's of Llama 1 and 2
+            do. None: unknown.
 
     Raises:
         InvalidInput: naming the file (``where``) and the field that is wrong.
     """
-    if spec.family == "meta_mtp":
-        return parse_params(data, where), None
-    config = parse_config(data, where)
-    return llama_params(config, where), config
+    is_metas = spec.family == "meta_mtp"
+    document = _parse(data, f"{where}: not {'JSON' if is_metas else 'a JSON object'}")
+    for name, value in spec.overrides.items():
+        if value is None:
+            document.pop(name, None)
+        else:
+            document[name] = value
+    derived: Document = {}
+    if document.get("vocab_size") == -1 and rows is not None:
+        derived = {"vocab_size": rows}
+        document |= derived
+    if is_metas:
+        return UpstreamParameters(_meta_params(document, where), None, derived)
+    return UpstreamParameters(llama_params(document, where), document, derived)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle
 from math import prod
 from pathlib import Path
@@ -78,9 +78,10 @@ class Extent:
 
 @dataclass(frozen=True)
 class Record(Extent):
-    """The data of a record of a zip archive; ``crc32`` is what the archive's directory says."""
+    """The data of a record of a zip archive; ``crc32`` is what the archive's directory says. None:
+    the archive was written without checksums, and verified as a whole."""
 
-    crc32: int
+    crc32: int | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class StoredTensor:
 
     Attributes:
         path: the file.
-        name: its key there.
+        name: its key there, without the prefix that the spec strips.
         dtype: torch's name without the prefix, such as ``float32``.
         shape: in elements.
         stride: in elements; None: they are row-major, one beside the other.
@@ -138,6 +139,53 @@ class StoredTensor:
             other.shape,
             other.stride,
         )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which tensors of a file are the model's.
+
+    Attributes:
+        select: the keys that lead to the state dict in a torch file; empty: the file is one.
+        strip_prefix: what every name begins with in the file, and not in the model.
+        is_buffer: whether nothing reads the tensor of this name, stripped. It may be anything.
+    """
+
+    select: tuple[str, ...] = ()
+    strip_prefix: str = ""
+    is_buffer: Callable[[str], object] = lambda name: False
+
+    def name_of(self, key: str, path: Path) -> str:
+        """The name of a tensor without the prefix.
+
+        Raises:
+            InvalidInput: naming the file (``path``) and the key, if it has another beginning.
+        """
+        if not key.startswith(self.strip_prefix) or key == self.strip_prefix:
+            raise InvalidInput(
+                f"{path}: {key!r} does not begin with {self.strip_prefix!r}, the "
+                "checkpoint.strip_prefix of the spec"
+            )
+        return key.removeprefix(self.strip_prefix)
+
+
+ALL = Wanted()
+"""Every tensor of a file that is one state dict."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file of a checkpoint holds.
+
+    Attributes:
+        tensors: name → where it lies.
+        dropped: names of buffers.
+        left_out: what is beside the selected state dict → the number of tensors in it.
+    """
+
+    tensors: Mapping[str, StoredTensor]
+    dropped: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_extents(extents: Iterable[Extent], kept: int = 1) -> Generator[memoryview, None, None]:

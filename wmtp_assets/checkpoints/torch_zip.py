@@ -7,7 +7,8 @@ Format: https://docs.pytorch.org/docs/stable/notes/serialization.html.
 
 Torch does not detect corruption. So the directory and the description are verified before they are
 parsed, by the function that :func:`read_tensors` is given; the data, which nothing parses, by
-whoever reads it, against the CRC-32 that the directory has for each storage.
+whoever reads it, against the CRC-32 that the directory has for each storage. An archive written
+without any (``torch.serialization.set_crc32_options(False)``) is verified as a whole before.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import pickle
 import pickletools
 import re
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from wmtp_assets.base.errors import InvalidInput
-from wmtp_assets.checkpoints.pipeline import Record, StoredTensor
+from wmtp_assets.checkpoints.pipeline import ALL, Contents, Record, StoredTensor, Wanted
 from wmtp_assets.checkpoints.safetensors_file import is_tensor_name
 
 if TYPE_CHECKING:
@@ -38,20 +40,31 @@ MAX_OPCODES = 200_000
 MAX_TUPLE = 1000
 """Values in a tuple, with those in the tuples in it: one that holds itself twice, forty times over,
 is small, and takes for ever where it is a key."""
+MAX_COPIES = 16
+"""Calls that copy a list or a dict, as set does: of one that is used again and again, each is as
+large as the description."""
+PROTOCOLS = (2, 3)
+"""Of pickle, that torch reads with ``weights_only=True``."""
 MAX_RECORDS = 10_000
 TAIL = 1 << 20
 """Bytes at the end of the file that must hold the zip directory; 300 tensors need 30 kB."""
+
+SELECT = re.compile(r"\w{1,60}")
+"""A key that leads to a state dict in a file of several."""
 
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, sizes of name and extra field
 _ENCRYPTED = 1  # bit of a record's flags
 _UTF8 = 0x800  # bit of a record's flags: its name is
 _GLOBALS = re.compile(
-    r"collections OrderedDict|torch \w+Storage|torch [a-z]\w*|torch Size|torch\._utils _rebuild_\w+"
+    r"collections (?:OrderedDict|Counter)|(?:__builtin__|builtins) set"
+    r"|torch \w+Storage|torch [a-z]\w*|torch Size|torch\._utils _rebuild_\w+"
     r"|torch\.storage \w+|torch\.serialization _get_layout|torch\.nn\.parameter Parameter"
 )
 """What a description may name, of what torch itself lets through: nothing that only takes memory,
 as bytearray, encodings and tensors made of numbers do."""
+_COPIES = re.compile(r"collections \w+|\w+ set")
+"""What of them copies its argument."""
 
 Verify = Callable[[int, int], None]
 """Takes first byte and end of a part of the file; raises if it is not what it should be."""
@@ -136,6 +149,9 @@ def _read_archive(
     described = [name for name in DESCRIPTION if prefix + name in names]
     if sum(archive.getinfo(prefix + name).file_size for name in described) > MAX_DESCRIPTION:
         raise InvalidInput(f"{path}: the description is larger than {MAX_DESCRIPTION} bytes")
+    has_sums = any(info.CRC for info in infos) or not any(info.file_size for info in infos)
+    if not has_sums:
+        verify(0, os.fstat(file.fileno()).st_size)
     records: dict[str, Record] = {}
     position = 0
     for info in infos:
@@ -147,7 +163,7 @@ def _read_archive(
                 f"{path}: record {info.filename!r} is compressed or encrypted; "
                 "torch writes records stored"
             )
-        record = _locate_record(path, file, info)
+        record = _locate_record(path, file, info, has_sums)
         if (
             record is None
             or info.header_offset < position
@@ -165,7 +181,9 @@ def _read_archive(
     return {prefix + name: data for name, data in description.items()}, storages
 
 
-def _locate_record(path: Path, file: IO[bytes], info: zipfile.ZipInfo) -> Record | None:
+def _locate_record(
+    path: Path, file: IO[bytes], info: zipfile.ZipInfo, has_sums: bool
+) -> Record | None:
     """Where the data of a record lies; None: its own header is not there, or has another name."""
     begin = info.header_offset
     if begin < 0:
@@ -176,13 +194,14 @@ def _locate_record(path: Path, file: IO[bytes], info: zipfile.ZipInfo) -> Record
     if signature != b"PK\x03\x04" or name != info.orig_filename:
         return None
     begin += _LOCAL_HEADER.size + name_size + extra_size
-    return Record(path, begin, info.file_size, info.filename, info.CRC)
+    crc32 = info.CRC if has_sums else None
+    return Record(path, begin, info.file_size, info.filename, crc32)
 
 
 def _read_record(file: IO[bytes], record: Record) -> bytes:
     file.seek(record.begin)
     data = file.read(record.size)
-    if zlib.crc32(data) != record.crc32:
+    if record.crc32 is not None and zlib.crc32(data) != record.crc32:
         raise InvalidInput(
             f"{record.path}: record {record.what!r} has another CRC-32; download it again"
         )
@@ -195,12 +214,24 @@ def _check_pickle(data: bytes) -> None:
     Raises:
         ValueError: if torch should not see it: it would take time or memory.
     """
-    stack: list[int | None] = []  # values in each object, counted through tuples; None: a mark
+    # values in each object, counted through tuples; 0: what copies when it is called; None: a mark
+    stack: list[int | None] = []
     memo: dict[int, int | None] = {}
+    copies = 0
     argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if count >= MAX_OPCODES:
             raise ValueError(f"its description has more than {MAX_OPCODES} steps")
+        protocol = argument if opcode.name == "PROTO" else "0 or 1" if not count else PROTOCOLS[0]
+        if protocol not in PROTOCOLS:
+            raise ValueError(
+                f"it is pickled with protocol {protocol}; torch reads 2 and 3 without executing "
+                "code. Save it where it was made, without pickle_protocol: torch.save(state, new)"
+            )
+        if opcode.name == "REDUCE" and stack[-2] == 0 and stack[-1] != 1:
+            copies += 1
+            if copies > MAX_COPIES:
+                raise ValueError(f"its description makes more than {MAX_COPIES} sets or the like")
         if opcode.name == "GLOBAL" and not _GLOBALS.fullmatch(argument):
             name = argument.replace(" ", ".").removeprefix("builtins.")
             raise pickle.UnpicklingError(f"GLOBAL {name} ")
@@ -217,7 +248,9 @@ def _check_pickle(data: bytes) -> None:
                 needed = needed[: needed.index(pickletools.markobject)]
             for _ in needed:
                 size += stack.pop() or 0
-            if not opcode.name.startswith("TUPLE"):
+            if opcode.name == "GLOBAL" and _COPIES.fullmatch(argument):
+                size = 0
+            elif not opcode.name.startswith("TUPLE"):
                 size = 1
             if size > MAX_TUPLE:
                 raise ValueError(f"its description has a tuple of more than {MAX_TUPLE} values")
@@ -246,19 +279,23 @@ def _load_description(archive: _Archive) -> tuple[Any, dict[int, Record]]:
             skeleton.writestr(record.what, b"")
             places[buffer.tell()] = record
     buffer.seek(0)
-    return torch.load(buffer, map_location="meta", weights_only=True), places
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # protocol 3 is not torch's default
+        return torch.load(buffer, map_location="meta", weights_only=True), places
 
 
-def read_tensors(path: Path, verify: Verify = trust) -> dict[str, StoredTensor]:
+def read_tensors(path: Path, verify: Verify = trust, wanted: Wanted = ALL) -> Contents:
     """The tensors of a checkpoint, by name, without their data.
 
     Args:
         path: the file.
         verify: called for each part of the file before it is parsed.
+        wanted: which of them are the model's.
 
     Raises:
-        InvalidInput: naming the file and the tensor, if it is no flat state dict in zip format, if
-            it needs more than weights to load, or if a tensor does not lie within its record.
+        InvalidInput: naming the file and the tensor, if what is selected is no flat state dict in
+            zip format, if the file needs more than weights to load, or if a tensor does not lie
+            within its record.
         OSError: if the file cannot be read.
     """
     archive = _open_archive(path, verify)
@@ -266,22 +303,23 @@ def read_tensors(path: Path, verify: Verify = trust) -> dict[str, StoredTensor]:
 
     try:
         loaded, places = _load_description(archive)
-        if not isinstance(loaded, Mapping):
-            raise InvalidInput(f"{path}: holds a {type(loaded).__name__}, not a state dict")
-        if not loaded:
-            raise InvalidInput(f"{path}: holds no tensors")
+        state, left_out = _select(path, loaded, wanted.select)
         tensors: dict[str, StoredTensor] = {}
-        for name, value in loaded.items():
-            if not isinstance(name, str) or not is_tensor_name(name):
-                shown = repr(name[:60]) if isinstance(name, str) else f"a {type(name).__name__}"
-                raise InvalidInput(f"{path}: {shown} is no name of a tensor")
+        dropped: list[str] = []
+        for key, value in state.items():
+            if not isinstance(key, str) or not is_tensor_name(key):
+                raise InvalidInput(f"{path}: {_shown(key)} is no name of a tensor")
+            name = wanted.name_of(key, path)
+            if wanted.is_buffer(name):
+                dropped.append(name)
+                continue
             if not isinstance(value, torch.Tensor):
                 raise InvalidInput(
-                    f"{path}: {name} is a {type(value).__name__}, not a tensor: "
-                    "expected a flat state dict"
+                    f"{path}: {key} is a {type(value).__name__}, not a tensor: "
+                    f"expected a flat state dict{_select_hint(loaded)}"
                 )
             tensors[name] = _locate(path, name, value, places)
-        return tensors
+        return Contents(tensors, tuple(dropped), left_out)
     except (
         pickle.UnpicklingError,
         RuntimeError,
@@ -299,11 +337,85 @@ def read_tensors(path: Path, verify: Verify = trust) -> dict[str, StoredTensor]:
         raise InvalidInput(f"{path}: no plain state dict: {_reason(error)}") from None
 
 
+def _shown(key: object) -> str:
+    return repr(key[:60]) if isinstance(key, str) else f"a {type(key).__name__}"
+
+
+def _select(
+    path: Path, loaded: object, keys: Sequence[str]
+) -> tuple[Mapping[object, object], dict[str, int]]:
+    """The state dict that keys lead to; and what is beside it → the number of tensors in it."""
+    left_out: dict[str, int] = {}
+    state, begin = loaded, ""
+    for key in keys:
+        if not isinstance(state, Mapping) or key not in state:
+            names = [_shown(name) for name in state] if isinstance(state, Mapping) else []
+            raise InvalidInput(
+                f"{path}: has no {begin}{key}, the checkpoint.select of the spec; it has "
+                f"{', '.join(names[:5]) or 'no names at all'}{_select_hint(loaded)}"
+            )
+        for name, value in state.items():
+            if name != key:
+                beside = begin + _shown(name).strip("'")
+                left_out[beside] = left_out.get(beside, 0) + _count_tensors(value)
+        state, begin = state[key], f"{begin}{key}."
+    if not isinstance(state, Mapping):
+        what = f"{begin[:-1]} is" if keys else "holds"
+        raise InvalidInput(f"{path}: {what} a {type(state).__name__}, not a state dict")
+    if not state:
+        raise InvalidInput(f"{path}: holds no tensors{' in ' if keys else ''}{begin[:-1]}")
+    return state, left_out
+
+
+def _inside(value: object) -> Iterable[tuple[object, object]]:
+    """Key and value of what a container holds, without going deeper."""
+    if isinstance(value, Mapping):
+        return value.items()
+    return enumerate(value) if isinstance(value, list | tuple | set) else ()
+
+
+def _count_tensors(value: object) -> int:
+    """The tensors in a value; one container that is in it twice counts once."""
+    import torch
+
+    count, seen, left = 0, set[int](), [value]
+    while left:
+        one = left.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            count += isinstance(one, torch.Tensor)
+            left += [inner for _, inner in _inside(one)]
+    return count
+
+
+def _select_hint(loaded: object) -> str:
+    """What to write into the spec for a file that holds a state dict further inside."""
+    import torch
+
+    left, seen = [("", loaded)], set[int]()
+    while left:
+        begin, value = left.pop(0)
+        if not isinstance(value, Mapping) or id(value) in seen or begin.count(".") > 3:
+            continue
+        seen.add(id(value))
+        if begin and value and all(isinstance(one, torch.Tensor) for one in value.values()):
+            return f". In {begin} there is one: checkpoint: {{select: {begin}}}, in the spec"
+        left += [
+            (f"{begin}.{key}".removeprefix("."), inner)
+            for key, inner in value.items()
+            if isinstance(key, str) and SELECT.fullmatch(key)
+        ]
+    return ""
+
+
 def _reason(error: Exception) -> str:
     """Why torch refused, in one printable line, without its advice to load the file unsafely."""
     asked = re.search(r"GLOBAL (\S+)", str(error))
     if asked:
-        line = f"it asks for {asked[1]}, which weights do not need"
+        line = (
+            f"it asks for {asked[1]}, which weights do not need. Save the weights alone where it "
+            "was made: torch.save(state, new)"
+        )
     else:
         lines = [line.strip() for line in str(error).splitlines() if "weights_only" not in line]
         line = next(filter(None, lines), type(error).__name__)

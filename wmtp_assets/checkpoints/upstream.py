@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.strict_json import parse_object, read_small, short
-from wmtp_assets.catalogue.specs import ModelFiles
-from wmtp_assets.checkpoints.families import Family
-from wmtp_assets.checkpoints.pipeline import StoredTensor
+from wmtp_assets.catalogue.specs import ModelFiles, ModelSpec
+from wmtp_assets.checkpoints.families import FAMILIES, Family
+from wmtp_assets.checkpoints.pipeline import ALL, Contents, StoredTensor, Wanted
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_NAMES,
     ITEM_SIZE,
@@ -27,8 +27,40 @@ RawTensors = Mapping[str, tuple[StoredTensor, ...]]
 """Name in the checkpoint → where the tensor stands; the first is the one that counts."""
 
 
-def read_upstream(files: ModelFiles, open_raw: OpenRaw) -> RawTensors:
+@dataclass(frozen=True)
+class Upstream:
+    """What the files of a checkpoint hold; no data.
+
+    Attributes:
+        tensors: name → where it lies.
+        dropped: names of buffers, which are left out.
+        left_out: what is beside the selected state dict → the number of tensors in it.
+    """
+
+    tensors: RawTensors
+    dropped: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def rows(self, family: Family) -> int | None:
+        """Rows of the embedding; None: it has none, or it is no matrix."""
+        for name, (tensor, *_) in self.tensors.items():
+            if family.name_of(name) == family.embedding and len(tensor.shape) == 2:
+                return tensor.shape[0]
+        return None
+
+
+def wanted(spec: ModelSpec) -> Wanted:
+    """Which tensors of its checkpoint's files a spec asks for."""
+    part = spec.checkpoint
+    keys = tuple(part.select.split(".")) if part.select else ()
+    return Wanted(keys, part.strip_prefix, FAMILIES[spec.family].buffers.fullmatch)
+
+
+def read_upstream(files: ModelFiles, open_raw: OpenRaw, wanted: Wanted = ALL) -> Upstream:
     """Where each tensor of a checkpoint lies; no data is read.
+
+    Args:
+        wanted: which tensors of the files are the model's.
 
     Raises:
         InvalidInput: naming file and tensor: not a checkpoint, an index that does not fit its
@@ -36,23 +68,34 @@ def read_upstream(files: ModelFiles, open_raw: OpenRaw) -> RawTensors:
         OSError: if a file cannot be read.
     """
     if not files.shards:
-        return {name: (tensor,) for name, tensor in _read_file(*open_raw(files.checkpoint)).items()}
+        held = _read_file(*open_raw(files.checkpoint), wanted)
+        tensors = {name: (tensor,) for name, tensor in held.tensors.items()}
+        return Upstream(tensors, tuple(sorted(held.dropped)), held.left_out)
     path, verify = open_raw(files.checkpoint)
     verify(0, path.stat().st_size)
-    shard_of = _read_index(path, files)
-    shards = {shard: _read_file(*open_raw(shard)) for shard in files.shards}
-    return _join(path, shard_of, shards)
+    shard_of = _read_index(path, files, wanted)
+    shards = {shard: _read_file(*open_raw(shard), wanted) for shard in files.shards}
+    return Upstream(
+        _join(path, shard_of, {shard: held.tensors for shard, held in shards.items()}),
+        tuple(sorted({name for held in shards.values() for name in held.dropped})),
+        {
+            f"{shard}: {name}": count
+            for shard, held in shards.items()
+            for name, count in held.left_out.items()
+        },
+    )
 
 
-def _read_file(path: Path, verify: Verify) -> dict[str, StoredTensor]:
+def _read_file(path: Path, verify: Verify, wanted: Wanted) -> Contents:
     if path.suffix != ".safetensors":
-        return read_tensors(path, verify)
+        return read_tensors(path, verify, wanted)
     verify(0, path.stat().st_size)  # there are no checksums in it
     header = read_header(path)
-    return {
-        entry.name: StoredTensor(
+    names = {entry.name: wanted.name_of(entry.name, path) for entry in header.entries}
+    tensors = {
+        names[entry.name]: StoredTensor(
             path=path,
-            name=entry.name,
+            name=names[entry.name],
             dtype=DTYPE_NAMES.get(entry.dtype, entry.dtype),
             shape=entry.shape,
             stride=None,
@@ -60,11 +103,16 @@ def _read_file(path: Path, verify: Verify) -> dict[str, StoredTensor]:
             item_size=ITEM_SIZE[entry.dtype],
         )
         for entry in header.entries
+        if not wanted.is_buffer(names[entry.name])
     }
+    return Contents(tensors, tuple(filter(wanted.is_buffer, names.values())))
 
 
-def _read_index(path: Path, files: ModelFiles) -> dict[str, str]:
-    """Tensor → shard, as paths inside the repository, from ``{"weight_map": {tensor: shard}}``."""
+def _read_index(path: Path, files: ModelFiles, wanted: Wanted) -> dict[str, str]:
+    """Tensor → shard, as paths inside the repository, from ``{"weight_map": {tensor: shard}}``.
+
+    Buffers are not among them: nothing depends on where they are, if they are anywhere.
+    """
     try:
         weight_map = parse_object(read_small(path)).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
@@ -73,23 +121,27 @@ def _read_index(path: Path, files: ModelFiles) -> dict[str, str]:
         for name, shard in weight_map.items():
             if not isinstance(shard, str) or len(shard) > MAX_NAME:
                 raise ValueError(f"{short(name)} is in {short(shard)}, not in a file")
-            shard_of[name] = str(PurePosixPath(files.checkpoint).parent / relative_path(shard))
-            if shard_of[name] not in files.shards:
+            place = str(PurePosixPath(files.checkpoint).parent / relative_path(shard))
+            ours = wanted.name_of(name, path)
+            if wanted.is_buffer(ours):
+                continue
+            if place not in files.shards:
                 raise InvalidInput(
-                    f"{path}: {short(name)} is in {short(shard_of[name])}, which is none of the "
+                    f"{path}: {short(name)} is in {short(place)}, which is none of the "
                     f"shards of the spec: {', '.join(files.shards)}"
                 )
+            shard_of[ours] = place
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: not an index of shards: {error}") from error
-    unused = [shard for shard in files.shards if shard not in shard_of.values()]
-    if unused:
-        raise InvalidInput(f"{path}: names no tensor of {unused[0]}, a shard of the spec")
     return shard_of
 
 
 def _join(
     index: Path, shard_of: Mapping[str, str], shards: Mapping[str, Mapping[str, StoredTensor]]
 ) -> RawTensors:
+    unused = [shard for shard, held in shards.items() if held and shard not in shard_of.values()]
+    if unused:
+        raise InvalidInput(f"{index}: names no tensor of {unused[0]}, a shard of the spec")
     for name, shard in shard_of.items():
         if name not in shards[shard]:
             raise InvalidInput(f"{index}: {short(name)} is not in {shard}, where it should be")
@@ -130,24 +182,33 @@ class Plan:
         return {name: tensors[0].shape for name, tensors in self.sources.items()}
 
 
-def plan(tensors: RawTensors, family: Family) -> Plan:
+def plan(upstream: Upstream, family: Family, tied: bool = False) -> Plan:
     """Give each tensor of a source its name in ours.
+
+    Args:
+        tied: whether upstream's output matrix is the embedding. Where it is in the files all the
+            same, it must be equal.
 
     Raises:
         InvalidInput: naming files and tensors, if two that get one name differ in dtype or shape.
     """
-    dropped = tuple(sorted(filter(family.buffers.fullmatch, tensors)))
+    tensors = upstream.tensors
 
-    def rank(name: str) -> tuple[int, str]:
+    def name_of(name: str) -> str:
+        ours = family.name_of(name)
+        return family.embedding if tied and ours == family.output else ours
+
+    def rank(name: str) -> tuple[bool, int, str]:
         return (
+            name_of(name) != family.name_of(name),
             next((i for i, prefix in enumerate(family.prefixes) if name.startswith(prefix)), -1),
             name,
         )
 
     sources: dict[str, tuple[StoredTensor, ...]] = {}
     aliased: dict[str, str] = {}
-    for name in sorted(tensors.keys() - {*dropped}, key=rank):
-        ours = family.name_of(name)
+    for name in sorted(tensors, key=rank):
+        ours = name_of(name)
         for tensor in tensors[name]:
             same = sources.setdefault(ours, ())
             if same:
@@ -160,4 +221,32 @@ def plan(tensors: RawTensors, family: Family) -> Plan:
                         f"{one.dtype} {list(one.shape)}"
                     )
             sources[ours] = (*same, tensor)
-    return Plan(sources, dropped, aliased)
+    return Plan(sources, upstream.dropped, aliased)
+
+
+def check_form(
+    expected: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    family: Family,
+    where: str,
+) -> None:
+    """Require that the tensors of a file (``where``) are not a model's in a form that a training
+    run gave them.
+
+    Raises:
+        InvalidInput: naming the file, and what to do.
+    """
+    first = next(iter(found), "")
+    for prefix in (first[: at + 1] for at, c in enumerate(first) if c == "."):
+        stripped = {family.name_of(name.removeprefix(prefix)) for name in found}
+        if all(name.startswith(prefix) for name in found) and expected.keys() <= stripped:
+            raise InvalidInput(
+                f"{where}: every name begins with {prefix!r}, as {first}. Write checkpoint: "
+                f'{{strip_prefix: "{prefix}"}} into the spec'
+            )
+    for name, shape in found.items():
+        if shape == (0,) != expected.get(name):
+            raise InvalidInput(
+                f"{where}: {name} has shape [0]: a placeholder of DeepSpeed ZeRO-3, whose weights "
+                "are in other files. Gather them where they are, with zero_to_fp32.py"
+            )

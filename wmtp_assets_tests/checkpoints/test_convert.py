@@ -68,7 +68,7 @@ def converted(folder: Path, tensors: Mapping[str, torch.Tensor], dtype: DType) -
     """What a state dict is after conversion, as the library reads it."""
     checkpoint, target = folder / "x.pth", folder / "x.safetensors"
     torch.save(dict(tensors), checkpoint)
-    sources = {name: (tensor,) for name, tensor in read_tensors(checkpoint).items()}
+    sources = {name: (tensor,) for name, tensor in read_tensors(checkpoint).tensors.items()}
     convert_to(target, sources, dtype, {})
     return load_file(target)
 
@@ -168,7 +168,7 @@ TWINS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def read_back(folder: Path, name: str) -> Mapping[str, tuple[StoredTensor, ...]]:
     """The tensors of a file, as a source."""
     files = ModelFiles(checkpoint=name, config="config.json")
-    return read_upstream(files, lambda path: (folder / path, trust))
+    return read_upstream(files, lambda path: (folder / path, trust)).tensors
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_any_tensors_become_what_save_file_writes(
 def two(folder: Path, one: torch.Tensor, other: torch.Tensor) -> Sources:
     """Two tensors of a file that have to be equal."""
     torch.save({"one": one, "other": other}, folder / "x.pth")
-    stored = read_tensors(folder / "x.pth")
+    stored = read_tensors(folder / "x.pth").tensors
     return {"w": (stored["one"], stored["other"])}
 
 
@@ -259,7 +259,7 @@ def test_buffers_are_not_reused_too_early(tmp_path: Path, count: int) -> None:
     """
     tensor = torch.arange(20_000.0)
     torch.save({str(i): tensor.clone() for i in range(count)}, tmp_path / "x.pth")
-    sources: Sources = {"w": tuple(read_tensors(tmp_path / "x.pth").values())}
+    sources: Sources = {"w": tuple(read_tensors(tmp_path / "x.pth").tensors.values())}
     with tiny.blocks_of(8192), tiny.everything_read_ahead():
         convert_to(tmp_path / "x", sources, "float16", {})
     assert torch.equal(load_file(tmp_path / "x")["w"], tensor.half())
@@ -280,7 +280,7 @@ def test_tensors_at_any_address(tmp_path: Path, length: int) -> None:
     """Torch aligns its records to 64 bytes; another writer's tensors begin anywhere."""
     path = tmp_path / "x.pth"
     path.write_bytes(zipped(records(GOOD), prefix="x" * length + "/"))
-    stored = read_tensors(path)
+    stored = read_tensors(path).tensors
     assert {tensor.begin % 64 for tensor in stored.values()} != {0}
     with tiny.blocks_of(1000):
         sources = {name: (tensor,) for name, tensor in stored.items()}
@@ -316,7 +316,7 @@ def test_file_that_shrinks_between_description_and_data(tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     for tensor in (torch.ones(1000), torch.ones(20, 50).t()):
         torch.save({"w": tensor}, path)
-        stored = read_tensors(path)
+        stored = read_tensors(path).tensors
         os.truncate(path, stored["w"].begin + 2000)
         with pytest.raises(InvalidInput, match=r"x\.pth: the file ends inside "):
             convert_to(tmp_path / "x", {"w": (stored["w"],)}, "float16", {})
@@ -762,7 +762,7 @@ def test_checksums_of_all_records_are_checked(tmp_path: Path, layout: str) -> No
     data = tiny.saved(states[layout])
     for offset in (0, 20, 255):
         (tmp_path / "x.pth").write_bytes(tiny.changed(data, tiny.storage_at(data, 0)[0] + offset))
-        stored = read_tensors(tmp_path / "x.pth")
+        stored = read_tensors(tmp_path / "x.pth").tensors
         sources: Sources = {name: (tensor,) for name, tensor in stored.items()}
         if layout == "twin":
             sources = {"a": (stored["a"], stored["b"])}
@@ -874,7 +874,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 def run(path):
-    tensors = read_tensors(path)
+    tensors = read_tensors(path).tensors
     with tiny.new_file(path.with_suffix(".safetensors")) as file:
         convert({name: (tensor,) for name, tensor in tensors.items()}, "float16", {}, file)
     return sum(tensor.size for tensor in tensors.values())

@@ -158,6 +158,42 @@ def test_dtype_is_rewritten_under_both_names() -> None:
     assert (new["torch_dtype"], new["dtype"]) == ("float16", "float16")
 
 
+@pytest.mark.parametrize(
+    ("changes", "theta"),
+    [
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, 5e5),
+        ({"rope_parameters": {"rope_theta": 5e5}, "rope_theta": 5e5}, 5e5),
+        ({"rope_parameters": {"rope_type": "default"}, "rope_theta": 5e5}, 5e5),
+        ({"rope_parameters": {"rope_type": "default"}}, 1e4),
+        ({"rope_parameters": {}}, 1e4),
+        ({"rope_scaling": {"type": "default"}, "rope_theta": 5e5}, 5e5),
+        ({"rope_scaling": {"rope_type": "default", "rope_theta": 5e5}}, 5e5),
+        ({"rope_scaling": None, "partial_rotary_factor": 1.0, "rope_theta": 5e5}, 5e5),
+    ],
+    ids=str,
+)
+def test_rotary_base_is_transformers(changes: dict[str, Any], theta: float) -> None:
+    """Where a release says it, and both; what we write is read as the same by either."""
+    upstream = tiny.CONFIG | changes
+    params = llama_params(upstream, "config.json")
+    assert params.rope_theta == theta
+    written = llama_config(params, "float16", False, upstream)
+    assert written.get("rope_theta", 10000.0) == theta, "releases up to 4"
+    assert llama_params(written, "config.json") == params
+    transformers = pytest.importorskip("transformers")
+    for config in (upstream, written):
+        theirs = transformers.LlamaConfig.from_dict(dict(config))
+        assert theirs.rope_parameters["rope_theta"] == theta
+        assert theirs.rope_parameters["rope_type"] == "default"
+
+
+def test_layer_types_are_those_of_the_layers() -> None:
+    """A micro model has fewer; a list of another length is an error of transformers."""
+    upstream = tiny.CONFIG | {"layer_types": ["full_attention"] * 4}
+    params = llama_params(upstream, "config.json").model_copy(update={"n_layers": 2})
+    assert llama_config(params, "float16", True, upstream)["layer_types"] == ["full_attention"] * 2
+
+
 @pytest.mark.parametrize("config", [sheared_llama.CONFIG, starling_rm.CONFIG])
 def test_sample_has_the_fields_of_upstream(config: dict[str, Any]) -> None:
     """The sample's configs are accepted for what they are, and keep their own fields."""

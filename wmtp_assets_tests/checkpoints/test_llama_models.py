@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from wmtp_assets import load_state_dict
@@ -20,6 +22,7 @@ from wmtp_assets.checkpoints.params import MetaParams, llama_params, parse_param
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, SAFETENSORS, TOKENIZER, Tensors
+from wmtp_assets_tests.rules.cases import apply
 from wmtp_assets_tests.trees import damage, flip, tree
 
 # -- names ---------------------------------------------------------------------------------------
@@ -300,6 +303,85 @@ def test_micro_ref_has_the_size_that_was_promised(good_root: Path) -> None:
     assert path.stat().st_size < 50_000_000
     assert sum(tensor.numel() for tensor in tensors.values()) == 24_908_288
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+
+
+THEIRS = st.fixed_dictionaries(
+    {
+        "hidden_size": st.sampled_from([32, 48]),
+        "intermediate_size": st.sampled_from([40, 88]),
+        "num_hidden_layers": st.integers(1, 3),
+        "num_attention_heads": st.sampled_from([2, 4]),
+        "num_key_value_heads": st.sampled_from([1, 2]),
+        "vocab_size": st.sampled_from([48, 51]),
+        "rope_theta": st.sampled_from([10000.0, 500000.0, 123.5]),
+        "tie_word_embeddings": st.booleans(),
+        "rms_norm_eps": st.sampled_from([1e-05, 1e-06]),
+        "pad_token_id": st.sampled_from([None, 0, 7]),
+        "max_position_embeddings": st.sampled_from([2048, 4096]),
+    }
+)
+"""Llamas, as small as can be."""
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.long)])
+def test_takes_what_transformers_saved(
+    tmp_path_factory: pytest.TempPathFactory, count: int
+) -> None:
+    """The release that is installed writes ``rope_parameters`` and ``dtype``, and shards as asked.
+
+    What we make of it loads again as the same model, with the same rotary base: by this release,
+    and by those up to 4, which read ``rope_theta`` and ``torch_dtype``.
+    """
+    transformers = pytest.importorskip("transformers")
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+    @given(
+        config=THEIRS,
+        dtype=st.sampled_from(["float32", "float16", "bfloat16"]),
+        shard=st.sampled_from(["1GB", "20KB"]),
+        old=st.booleans(),
+    )
+    def check(config: dict[str, Any], dtype: str, shard: str, old: bool) -> None:
+        folder = tmp_path_factory.mktemp("theirs")
+        theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config))
+        theirs = theirs.to(getattr(torch, dtype))
+        theirs.save_pretrained(folder, max_shard_size=shard)
+        if old:
+            said = json.loads((folder / "config.json").read_bytes())
+            said["rope_theta"] = said.pop("rope_parameters")["rope_theta"]
+            said |= {"torch_dtype": said.pop("dtype"), "rope_scaling": None}
+            (folder / "config.json").write_text(json.dumps(said))
+        names = sorted(path.name for path in folder.glob("model*"))
+        index = [name for name in names if name.endswith(".index.json")]
+        shards = [name for name in names if name not in index] if index else []
+        files = {"checkpoint": (index or names)[0], "shards": shards}
+        there = {path.name: path.read_bytes() for path in folder.iterdir()}
+        store = tiny.llama_store(
+            folder / "storage",
+            files=tiny.LLAMA_FILES | files,
+        )
+        tiny.commit_files(store, there | {"tokenizer.model": tiny.MODEL_PATH.read_bytes()})
+        tiny.make(store, TOKENIZER, SAFETENSORS)
+        for rule in ("parameters", "dtype"):
+            assert apply(store, store.catalogue[SAFETENSORS], rule).findings == []
+        ours, told = loaded(tiny.model_folder(store, SAFETENSORS))
+        assert not list(chain.from_iterable(told.values())), told
+        tiny.assert_same_bits(ours.state_dict(), theirs.half().state_dict())
+        assert ours.config.rope_parameters["rope_theta"] == config["rope_theta"]
+        assert ours.config.dtype == torch.float16
+        written = json.loads(
+            (tiny.model_folder(store, SAFETENSORS) / "configs/config.json").read_bytes()
+        )
+        assert written.get("rope_theta", 10000.0) == config["rope_theta"]
+        assert written["torch_dtype"] == "float16"
+        assert not written.get("rope_scaling")
+
+    check()
 
 
 # -- our reader ----------------------------------------------------------------------------------

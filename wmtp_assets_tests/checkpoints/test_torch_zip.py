@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import pickle
 import random
 import struct
 import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils.serialization import config
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.checkpoints import torch_zip
@@ -67,10 +70,10 @@ def content(path: Path, tensor: StoredTensor) -> bytes:
     return tiny.bits(flat.as_strided(tensor.shape, tensor.stride) if tensor.stride else flat)
 
 
-def assert_reads_as_torch(path: Path) -> dict[str, StoredTensor]:
+def assert_reads_as_torch(path: Path, has_sums: bool = True) -> dict[str, StoredTensor]:
     """Every tensor has the name, dtype, shape and bits that ``torch.load`` gives it."""
     expected = torch.load(path, weights_only=True)
-    found = read_tensors(path)
+    found = read_tensors(path).tensors
     assert list(found) == list(expected)
     for name, tensor in expected.items():
         stored = found[name]
@@ -84,7 +87,7 @@ def assert_reads_as_torch(path: Path) -> dict[str, StoredTensor]:
         record = stored.record
         assert record is not None
         data = path.read_bytes()[record.begin : record.begin + record.size]
-        assert zlib.crc32(data) == record.crc32
+        assert record.crc32 == (zlib.crc32(data) if has_sums else None)
         assert stored.fills_record == (tensor.is_contiguous() and tiny.bits(tensor) == data)
     return found
 
@@ -103,6 +106,73 @@ def test_reads_what_torch_reads(folder: Path, described: list[View], is_ordered:
     path = folder / "x.pth"
     torch.save(OrderedDict(tensors) if is_ordered else tensors, path)
     assert_reads_as_torch(path)
+
+
+@contextmanager
+def writing(has_sums: bool, alignment: int) -> Iterator[None]:
+    """Torch writes with these of its public options."""
+    with config.patch({"save.storage_alignment": alignment}):
+        torch.serialization.set_crc32_options(has_sums)
+        try:
+            yield
+        finally:
+            torch.serialization.set_crc32_options(True)
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_reads_whatever_torch_writes(folder: Path, count: int) -> None:
+    """Every public option of ``torch.save``: what torch then reads is read here, alike.
+
+    What it refuses to read safely is refused, with a remedy; so is the legacy format.
+    """
+    path = folder / "written.pth"
+
+    @settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        described=st.lists(views(DTYPES), min_size=1, max_size=4),
+        has_sums=st.booleans(),
+        alignment=st.sampled_from([1, 64, 256, 4096]),
+        protocol=st.sampled_from([2, 2, 3, 4, 5]),
+        is_zip=st.sampled_from([True, True, True, False]),
+        form=st.sampled_from(["dict", "OrderedDict", "with _metadata", "through a buffer"]),
+    )
+    def check(
+        described: list[View],
+        has_sums: bool,
+        alignment: int,
+        protocol: int,
+        is_zip: bool,
+        form: str,
+    ) -> None:
+        storages: dict[torch.dtype, torch.Tensor] = {}
+        tensors: Any = {
+            f"t.{n}": view.of(storages, random_bits) for n, view in enumerate(described)
+        }
+        if form in ("OrderedDict", "with _metadata"):
+            tensors = OrderedDict(tensors)
+        if form == "with _metadata":
+            tensors._metadata = OrderedDict({"": {"version": 1}, "t": {"version": 2}})
+        buffer = io.BytesIO()
+        with writing(has_sums, alignment):
+            torch.save(
+                tensors,
+                buffer if form == "through a buffer" else path,
+                pickle_protocol=protocol,
+                _use_new_zipfile_serialization=is_zip,
+            )
+        if form == "through a buffer":
+            path.write_bytes(buffer.getvalue())
+        if not is_zip:
+            assert "torch.save(torch.load(old, weights_only=True), new)" in refusal(path)
+        elif protocol in torch_zip.PROTOCOLS:
+            assert_reads_as_torch(path, has_sums)
+        else:
+            with pytest.raises(pickle.UnpicklingError):
+                torch.load(path, weights_only=True)
+            assert f"it is pickled with protocol {protocol}" in refusal(path)
+
+    check()
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +242,7 @@ SAVED = tiny.saved(STATE)
 
 def assert_is_state(path: Path) -> None:
     """The file reads as :data:`STATE`."""
-    found = read_tensors(path)
+    found = read_tensors(path).tensors
     assert {name: content(path, tensor) for name, tensor in found.items()} == {
         name: tiny.bits(tensor) for name, tensor in STATE.items()
     }
@@ -226,7 +296,7 @@ def test_local_header_says_where_the_data_begins(path: Path) -> None:
     path.write_bytes(SAVED)
     with zipfile.ZipFile(path) as archive:
         assert all(info.extra == b"" for info in archive.infolist())
-    assert all(tensor.begin % 64 == 0 for tensor in read_tensors(path).values())
+    assert all(tensor.begin % 64 == 0 for tensor in read_tensors(path).tensors.values())
 
 
 # -- refusals ------------------------------------------------------------------------------------
@@ -361,7 +431,17 @@ def test_pickles_that_fail_are_refused(path: Path, value: object) -> None:
         (BASE, "holds a Tensor, not a state dict"),
         (3, "holds a int, not a state dict"),
         ({}, "holds no tensors"),
-        ({"model": {"w": BASE}}, "model is a dict, not a tensor: expected a flat state dict"),
+        (
+            {"model": {"w": BASE}, "step": 3},
+            "model is a dict, not a tensor: expected a flat state dict. In model there is one: "
+            "checkpoint: {select: model}, in the spec",
+        ),
+        (
+            {"a": {"b": {"w": BASE}, "c": [BASE]}},
+            "a is a dict, not a tensor: expected a flat state dict. In a.b there is one: "
+            "checkpoint: {select: a.b}, in the spec",
+        ),
+        ({"w.x": {"w": BASE}}, "w.x is a dict, not a tensor: expected a flat state dict"),
         ({"w": BASE, "step": 3}, "step is a int, not a tensor: expected a flat state dict"),
         ({"w": None}, "w is a NoneType, not a tensor: expected a flat state dict"),
         ({"w": [BASE]}, "w is a list, not a tensor: expected a flat state dict"),
@@ -428,7 +508,7 @@ def test_lazily_negated_views_are_refused(path: Path, tensor: torch.Tensor) -> N
 def test_crafted_file_is_good(path: Path) -> None:
     """The base of the attack files below; if it were refused they would prove nothing."""
     path.write_bytes(crafted(record=struct.pack("<4f", 1, 2, 3, 4)))
-    assert read_tensors(path)["w"].shape == (2, 2)
+    assert read_tensors(path).tensors["w"].shape == (2, 2)
     assert_reads_as_torch(path)
 
 
@@ -488,7 +568,7 @@ def test_harmless_lies_change_nothing(path: Path, lie: dict[str, Any]) -> None:
     """
     record = struct.pack("<4f", 1, 2, 3, 4)
     path.write_bytes(crafted(record=record, **lie))
-    assert content(path, read_tensors(path)["w"]) == record
+    assert content(path, read_tensors(path).tensors["w"]) == record
 
 
 def test_expanded_view_within_its_record_is_read(path: Path) -> None:
@@ -639,7 +719,7 @@ def test_directory_and_description_are_verified(
         assert 0 <= begin < end <= len(SAVED)
         asked.append((begin, end))
 
-    assert read_tensors(path, verify).keys() == STATE.keys()
+    assert read_tensors(path, verify).tensors.keys() == STATE.keys()
     covered = {byte for begin, end in asked for byte in range(begin, end)}
     for name in ("directory", *torch_zip.DESCRIPTION):
         assert covered >= {*range(*parts[name])}, name
@@ -722,7 +802,7 @@ def test_checkpoint_of_more_than_4_gib_is_read(path: Path) -> None:
     size = path.stat().st_size
     assert size > FAR and path.stat().st_blocks * 512 < 1 << 20
     asked: list[tuple[int, int]] = []
-    tensor = read_tensors(path, lambda begin, end: asked.append((begin, end)))["w"]
+    tensor = read_tensors(path, lambda begin, end: asked.append((begin, end))).tensors["w"]
     assert (size - torch_zip.TAIL, size) in asked and min(asked)[0] == 0
     assert FAR < tensor.begin < size
     with path.open("rb") as file:
@@ -788,7 +868,7 @@ def try_mutants(path: Path, count: int) -> int:
     for mutant in mutants(count):
         path.write_bytes(mutant)
         try:
-            tensors = read_tensors(path)
+            tensors = read_tensors(path).tensors
         except (InvalidInput, OSError) as error:
             assert str(error).isprintable(), str(error)
             continue

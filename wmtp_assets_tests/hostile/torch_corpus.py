@@ -179,6 +179,22 @@ def shared_list_bomb(good: bytes) -> bytes:
     return with_pickle(code + b"s.", good)
 
 
+@hostile(PTH, "more than .* sets or the like")
+def set_bomb(good: bytes) -> bytes:
+    """30,000 sets of one list of 50,000 numbers: 150 GB. Torch allows set: training uses it."""
+    numbers = b"]q\0(" + b"".join(b"J" + struct.pack("<i", n) for n in range(50_000)) + b"e0"
+    sets = b"c__builtin__\nset\nq\x010](" + b"h\x01h\0\x85R" * 30_000 + b"e."
+    return with_pickle(b"\x80\x02" + numbers + sets, good)
+
+
+@hostile(PTH, "more than .* sets or the like")
+def ordered_bomb(good: bytes) -> bytes:
+    """The same with the class that state dicts are of, and 10,000 pairs."""
+    pairs = b"]q\0(" + b"".join(b"M" + struct.pack("<H", n) + b"N\x86" for n in range(10_000))
+    dicts = b"e0ccollections\nOrderedDict\nq\x010](" + b"h\x01h\0\x85R" * 30_000 + b"e."
+    return with_pickle(b"\x80\x02" + pairs + dicts, good)
+
+
 @hostile(PTH, "a tuple of more than")
 def hash_bomb(good: bytes) -> bytes:
     """A tuple that holds itself twice, sixty times over, as a key: its hash takes 2^60 steps."""

@@ -25,7 +25,13 @@ from wmtp_assets.checkpoints.beside import (
 )
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
 from wmtp_assets.checkpoints.micro import micro_params
-from wmtp_assets.checkpoints.params import MetaParams, llama_config, parse_parameters, parse_params
+from wmtp_assets.checkpoints.params import (
+    MetaParams,
+    is_tied,
+    llama_config,
+    parse_parameters,
+    parse_params,
+)
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_NAMES,
     Header,
@@ -102,9 +108,14 @@ def check_parameters(subject: ModelSubject, report: Report) -> None:
     """``params.json``, ``meta_adapter.yaml``, ``config.json``, ``metadata.json`` and the tensors
     describe the same model."""
     spec, files = subject.artifact.spec, files_of(subject.artifact)
-    tied = isinstance(spec, MicroSpec) and spec.tied
     header = _header(subject, report)
     params = parse_params(read_file(subject, report, files.params), files.params)
+    config = read_document(subject, report, files.config)
+    rows = header.shapes.get(_family(subject).embedding, (None,))[0]
+    upstream = _check_params_upstream(subject, report, params, rows)
+    if upstream is None and _family(subject) is not META:
+        upstream = config
+    tied = spec.tied if isinstance(spec, MicroSpec) else is_tied(upstream)
     expected = _shapes(_family(subject).tensor_shapes(params, tied))
     found = _shapes(header.shapes)
     report.require(
@@ -119,10 +130,6 @@ def check_parameters(subject: ModelSubject, report: Report) -> None:
         found=_description(subject),
     )
     dtype = checkpoint_dtype({entry.dtype for entry in header.entries})
-    config = read_document(subject, report, files.config)
-    upstream = _check_params_upstream(subject, report, params)
-    if upstream is None and _family(subject) is not META:
-        upstream = config
     report.require(
         subject.file(files.config),
         expected=llama_config(params, dtype, tied, upstream),
@@ -165,9 +172,12 @@ def _description(subject: ModelSubject) -> Document:
 
 
 def _check_params_upstream(
-    subject: ModelSubject, report: Report, params: MetaParams
+    subject: ModelSubject, report: Report, params: MetaParams, rows: int | None
 ) -> Document | None:
     """``params.json`` is what upstream's parameters are, or what the micro spec makes of them.
+
+    Args:
+        rows: of the embedding.
 
     Returns:
         Upstream's ``config.json``; None where the family has none, or upstream is not here.
@@ -187,7 +197,8 @@ def _check_params_upstream(
         report.reads(subject, MODEL_FILES.params)
         expected = micro_params(parent, spec)
     else:
-        expected, config = parse_parameters(spec, data, name)
+        upstreams = parse_parameters(spec, data, name, rows)
+        expected, config = upstreams.params, upstreams.config
     report.require(
         subject.file(files_of(subject.artifact).params),
         expected=expected.model_dump(exclude_unset=True),
@@ -281,10 +292,13 @@ def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
     )
     if facts is None:
         return
-    if rows != facts["vocab_size"]:
+    pieces = facts["vocab_size"]
+    stated = subject.store.catalogue.root_of(subject.spec).checkpoint.embedding_rows
+    if rows != (stated or pieces) or rows < pieces:
+        said = f", or {stated}, as the spec says" if stated else ""
         report.add(
             subject.file(files.checkpoint),
-            expected=f"{facts['vocab_size']} rows, as the tokenizer has pieces",
+            expected=f"{pieces} rows, as the tokenizer has pieces{said}",
             found=f"{rows} rows",
             place=f"tensor {family.embedding}",
         )

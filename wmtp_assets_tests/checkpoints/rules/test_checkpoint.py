@@ -390,7 +390,7 @@ for _kind in CHECKPOINTS:
             PARAMS,
             "",
             STATEMENT["parameters"],
-            "configs/params.json: dropout: Extra inputs are not permitted",
+            "configs/params.json: dropout: Extra inputs are not permitted: the training code .*",
         ),
         parameters(
             "params.json is cut off",
