@@ -112,7 +112,8 @@ def materialize(
         manifest = store.commit(artifact, staged, description, say)
         for name in artifact.copied:
             replace_file(store.root / name, store.read(artifact, name))
-        shutil.rmtree(store.scratch(artifact), ignore_errors=True)
+        with store.linking([artifact], say):
+            shutil.rmtree(store.scratch(artifact), ignore_errors=True)
     return manifest
 
 
