@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
-from wmtp_assets.documents.document import build_document
+from wmtp_assets.documents.document import build_document, make_document
 from wmtp_assets.kinds.registry import Before, Kind
 
 Model = ModelSpec | MicroSpec
@@ -39,6 +39,7 @@ KIND = Kind[Model](
     build_document,
     words="The model card: tensors, parameters, licence and lineage.",
     tags=("markdown",),
+    again=make_document,
     item="Documents",
     fields=("description", "repository", "variants"),
 )

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.model import StrictModel, first_problem
+from wmtp_assets.base.progress import Say
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import (
     DEFS_FOLDER,
@@ -33,7 +34,7 @@ from wmtp_assets.catalogue.specs import (
 from wmtp_assets.datasets.records import Record
 from wmtp_assets.rules.findings import Rule
 from wmtp_assets.storage.build import Build
-from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
 
 PACKAGE = Path(__file__).parents[1]
@@ -67,8 +68,14 @@ class Kind(Generic[S]):
             spec that asks for what cannot be is a ``SpecError`` that begins with its name.
         build: makes one; see :mod:`wmtp_assets.storage.build`.
         version: of the builder; raised when the same upstream content becomes other bytes.
-        fields: the fields of the spec that decide about the bytes, with dots into nested ones.
+        fields: the fields of the spec that decide about the files, or what the manifest says of
+            them, with dots into nested ones; ``version`` decides always.
+        facts: what other specs say that decides too, by a name for people.
         edited: a spec → files, which people edit, that decide about the bytes too.
+        again: store and artifact → the files and what the manifest says of them, made in memory;
+            None: that is too much, and its inputs tell whether it would be the same.
+        moved: what it was made from outside the storage, and what it would be made from now; None:
+            the same. Args: whether the network may be asked.
         words: what it is, in one sentence, for the web UI.
         tags: storage kinds as the web UI shows them, at most three.
         item: of the preparation plan, that its artifacts prove in the completion report.
@@ -90,7 +97,10 @@ class Kind(Generic[S]):
     item: str
     version: int = 1
     fields: tuple[str, ...] = ()
+    facts: Callable[[Artifact[S], Catalogue], Document] = lambda artifact, catalogue: {}
     edited: Callable[[S], Iterable[Path]] = lambda spec: ()
+    again: Callable[[Store, Artifact[S], Say], tuple[Mapping[str, bytes], Document]] | None = None
+    moved: Callable[[Store, Artifact[S], Manifest, bool], tuple[str, str] | None] | None = None
     size: Callable[[Artifact[S], int], float] = lambda artifact, raw: 0
     is_bound: bool = False
     scratch: float = 0.0
@@ -99,13 +109,15 @@ class Kind(Generic[S]):
     rows: Rows[S] | None = None
     pictures: Callable[[Store, Artifact[S], Document], Iterable[tuple[str, bytes]]] | None = None
 
-    def made_with(self, spec: S) -> Document:
+    def made_with(self, artifact: Artifact[S], catalogue: Catalogue) -> Document:
         """What a manifest says about the making: version of the builder, and settings."""
+        spec = artifact.spec
         said = spec.model_dump(mode="json")
         fields = (field.split(".") for field in self.fields)
         settings = {".".join(path): _at(said, path) for path in fields if path[0] in said}
         if self.section is not None and self.name in said["sections"]:
             settings["section"] = said["sections"][self.name]
+        settings |= self.facts(artifact, catalogue)
         for path in self.edited(spec):
             data = path.read_bytes() if path.is_file() else b""
             settings[path.name] = hashlib.sha256(data).hexdigest()
