@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.settings import Source
-from wmtp_assets.catalogue.specs import ModelSpec, TokenizerSpec
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec, TokenizerSpec
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document, render
+from wmtp_assets.storage.store import Store
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -91,6 +93,12 @@ def check_identity(data: bytes, spec: TokenizerSpec, source: Source, where: str)
     return facts
 
 
+def tokenizer_of(store: Store, artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
+    """What a model's manifest says of the one that its tokenizer is shared with: its folder."""
+    shared = store.catalogue.shared_tokenizer(artifact.spec)
+    return {"tokenizer_shared_with": shared.spec.folder if shared else None}
+
+
 def build_tokenizer(build: Build[ModelSpec]) -> Document:
     """Copy ``tokenizer.model`` out of the raw files, or from the model it is shared with."""
     spec, store = build.artifact.spec, build.store
@@ -106,13 +114,12 @@ def build_tokenizer(build: Build[ModelSpec]) -> Document:
     )
     build.staged.write("tokenizer.model", data)
     build.staged.write("tokenizer_config.json", render(facts))
-    shared = store.catalogue.shared_tokenizer(spec)
     return {
         "model_name": spec.folder,
         "version": spec.version,
         "format": "sentencepiece",
         "vocab_size": facts["vocab_size"],
-        "tokenizer_shared_with": shared.spec.folder if shared else None,
+        **tokenizer_of(store, build.artifact),
         "from_upstream": is_own,
         "source": store.manifest(upstream).document["source"],
     }

@@ -41,5 +41,5 @@ KIND = Kind[Model](
     tags=("markdown",),
     again=make_document,
     item="Documents",
-    fields=("description", "repository", "variants"),
+    fields=("description", "repository.id", "repository.license", "variants"),
 )

@@ -21,5 +21,5 @@ KIND = Kind[DatasetSpec](
     tags=("json",),
     again=make_document,
     item="Documents",
-    fields=("description", "citation", "uses", "repository"),
+    fields=("description", "citation", "repository.id", "repository.license"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec
+from wmtp_assets.checkpoints.beside import decides
 from wmtp_assets.checkpoints.micro import build_micro
 from wmtp_assets.kinds.registry import Before, Kind
 from wmtp_assets.kinds.safetensors import pictures
@@ -41,7 +42,8 @@ KIND = Kind[MicroSpec](
     tags=("pytorch", "safetensors"),
     item="Micro models",
     version=2,
-    fields=("folder", "parent", "dtype", "shape", "target_device", "status"),
+    fields=("folder", "parent", "shape"),
+    facts=decides,
     size=lambda artifact, raw: artifact.spec.max_bytes,
     is_bound=True,
     pictures=pictures,

@@ -70,7 +70,8 @@ class Kind(Generic[S]):
         version: of the builder; raised when the same upstream content becomes other bytes.
         fields: the fields of the spec that decide about the files, or what the manifest says of
             them, with dots into nested ones; ``version`` decides always.
-        facts: what other specs say that decides too, by a name for people.
+        facts: what else decides, by a name for people: a part of a field, what another spec says,
+            or what an upstream manifest says besides its files.
         edited: a spec → files, which people edit, that decide about the bytes too.
         again: store and artifact → the files and what the manifest says of them, made in memory;
             None: that is too much, and its inputs tell whether it would be the same.
@@ -97,7 +98,7 @@ class Kind(Generic[S]):
     item: str
     version: int = 1
     fields: tuple[str, ...] = ()
-    facts: Callable[[Artifact[S], Catalogue], Document] = lambda artifact, catalogue: {}
+    facts: Callable[[Store, Artifact[S]], Document] = lambda store, artifact: {}
     edited: Callable[[S], Iterable[Path]] = lambda spec: ()
     again: Callable[[Store, Artifact[S], Say], tuple[Mapping[str, bytes], Document]] | None = None
     moved: Callable[[Store, Artifact[S], Manifest, bool], tuple[str, str] | None] | None = None
@@ -109,7 +110,7 @@ class Kind(Generic[S]):
     rows: Rows[S] | None = None
     pictures: Callable[[Store, Artifact[S], Document], Iterable[tuple[str, bytes]]] | None = None
 
-    def made_with(self, artifact: Artifact[S], catalogue: Catalogue) -> Document:
+    def made_with(self, store: Store, artifact: Artifact[S]) -> Document:
         """What a manifest says about the making: version of the builder, and settings."""
         spec = artifact.spec
         said = spec.model_dump(mode="json")
@@ -117,7 +118,7 @@ class Kind(Generic[S]):
         settings = {".".join(path): _at(said, path) for path in fields if path[0] in said}
         if self.section is not None and self.name in said["sections"]:
             settings["section"] = said["sections"][self.name]
-        settings |= self.facts(artifact, catalogue)
+        settings |= self.facts(store, artifact)
         for path in self.edited(spec):
             data = path.read_bytes() if path.is_file() else b""
             settings[path.name] = hashlib.sha256(data).hexdigest()

@@ -7,6 +7,7 @@ from typing import Any
 
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import DTYPE_SUFFIXES, ModelSpec
+from wmtp_assets.checkpoints.beside import decides
 from wmtp_assets.checkpoints.convert import build_safetensors
 from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE, TensorEntry
@@ -72,15 +73,12 @@ KIND = Kind[ModelSpec](
     version=2,
     fields=(
         "folder",
-        "family",
-        "dtype",
         "files.checkpoint",
         "files.shards",
         "files.params",
         "files.config",
-        "target_device",
-        "status",
     ),
+    facts=decides,
     # upstream's checkpoints are float32
     size=lambda artifact, raw: raw * ITEM_SIZE[DTYPE_CODES[artifact.dtype or "float32"]] / 4,
     pictures=pictures,

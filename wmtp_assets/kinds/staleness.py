@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, WmtpError
 from wmtp_assets.base.progress import Progress, Say, silent
-from wmtp_assets.catalogue.artifact import Artifact, Catalogue
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.rules.findings import (
     Report,
@@ -77,12 +77,12 @@ def reasons(
     found = [
         *_damage(store, artifact, manifest, say, reads),
         *_upstream(store, artifact, manifest),
-        *_making(store.catalogue, artifact, manifest),
+        *_making(store, artifact, manifest),
     ]
     kind = kind_of(artifact)
-    moved = kind.moved(store, artifact, manifest, reads) if kind.moved else None
-    if moved is not None:
-        found.append(Reason("upstream changed", f"{moved[0]} → {moved[1]}"))
+    if not found and kind.moved is not None:
+        moved = kind.moved(store, artifact, manifest, reads)
+        found += [Reason("upstream changed", " → ".join(moved))] if moved else []
     if not found and kind.again is not None:
         found += _otherwise(store, artifact, manifest, say)
     return found
@@ -143,10 +143,10 @@ def _upstream(store: Store, artifact: Artifact[Any], manifest: Manifest) -> Iter
         yield Reason("upstream changed", f"{key} says {place}: {as_text(old)} → {as_text(new)}")
 
 
-def _making(catalogue: Catalogue, artifact: Artifact[Any], manifest: Manifest) -> Iterator[Reason]:
+def _making(store: Store, artifact: Artifact[Any], manifest: Manifest) -> Iterator[Reason]:
     """Builder and settings that are not those of the manifest."""
     not_said: list[str] = []
-    for place, new, old in made_otherwise(catalogue, artifact, manifest):
+    for place, new, old in made_otherwise(store, artifact, manifest):
         if old is None:
             not_said.append(place)
         else:
@@ -158,19 +158,22 @@ def _making(catalogue: Catalogue, artifact: Artifact[Any], manifest: Manifest) -
 
 
 def made_otherwise(
-    catalogue: Catalogue, artifact: Artifact[Any], manifest: Manifest
+    store: Store, artifact: Artifact[Any], manifest: Manifest
 ) -> Iterator[tuple[str, str, str | None]]:
     """Where the manifest says another builder or other settings than there are now.
 
     Yields:
-        ``builder`` or the field, what it is now, and what it was; None: the manifest does not say.
+        ``builder``, ``asset``, ``version`` or the field; what it is now; and what it was, None
+        where the manifest does not say.
     """
-    now: Document = kind_of(artifact).made_with(artifact, catalogue)
+    now: Document = kind_of(artifact).made_with(store, artifact)
     made_with = manifest.made_with
     before = made_with.settings if made_with else {}
-    version = manifest.document.get("version")
-    if version != artifact.spec.version:
-        yield "version", as_text(artifact.spec.version), as_text(version)
+    said = {"asset": artifact.key, "version": artifact.spec.version}
+    yield from (
+        (place, as_text(new), as_text(old))
+        for place, new, old in differences(said, {key: manifest.document.get(key) for key in said})
+    )
     if made_with is None:
         yield "builder", str(now["builder"]), None
     elif made_with.builder != now["builder"]:
@@ -205,6 +208,10 @@ def _otherwise(
         return
 
 
+_PLACES = {"asset": "asset", "version": "version", "builder": "made_with.builder"}
+"""Where the manifest says what is no setting."""
+
+
 def is_earlier(found: list[Reason]) -> bool:
     """Whether an artifact only does not say what made it."""
     return bool(found) and all(reason.why == EARLIER for reason in found)
@@ -212,17 +219,16 @@ def is_earlier(found: list[Reason]) -> bool:
 
 def check_made_with(subject: Subject, report: Report) -> None:
     """Builder and settings of the manifest are those that there are now."""
-    differing = [*made_otherwise(subject.store.catalogue, subject.artifact, subject.manifest)]
+    differing = [*made_otherwise(subject.store, subject.artifact, subject.manifest)]
     not_said = [place for place, _, old in differing if old is None]
     report.note(made_with=subject.stated("made_with"), not_said=not_said)
     for place, new, old in differing:
         if old is not None:
-            where = place if place == "version" else f"made_with.settings.{place}"
             report.add(
                 subject.file(subject.artifact.manifest),
                 expected=new,
                 found=old,
-                place="made_with.builder" if place == "builder" else where,
+                place=_PLACES.get(place, f"made_with.settings.{place}"),
                 remedy=materialize_command(subject.artifact.key),
             )
     if not_said and not report.outcome.findings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import ModelSpec
-from wmtp_assets.checkpoints.tokenizer import build_tokenizer
+from wmtp_assets.checkpoints.tokenizer import build_tokenizer, tokenizer_of
 from wmtp_assets.kinds.registry import Before, Kind
 
 
@@ -33,5 +33,6 @@ KIND = Kind[ModelSpec](
     words="The sentencepiece tokenizer, proven by its SHA-256.",
     tags=("sentencepiece",),
     item="Conversions",
-    fields=("files.tokenizer", "tokenizer"),
+    fields=("files.tokenizer",),
+    facts=tokenizer_of,
 )

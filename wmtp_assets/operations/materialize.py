@@ -207,6 +207,6 @@ def build_staged(
         "asset": artifact.key,
         "kind": artifact.kind,
         **document,
-        "made_with": kind_of(artifact).made_with(artifact, store.catalogue),
+        "made_with": kind_of(artifact).made_with(store, artifact),
         "upstream": upstream,
     }

@@ -154,7 +154,9 @@ def declared(catalogue: Catalogue) -> str:
     for spec in catalogue.specs:
         said = json.dumps([type(spec).__name__, spec.model_dump(mode="json")], sort_keys=True)
         digest.update(said.encode())
-        beside = spec.beside("defs.yaml").parent.glob("*.yaml") if isinstance(spec, DocumentSpec) else ()
+        beside = (
+            spec.beside("defs.yaml").parent.glob("*.yaml") if isinstance(spec, DocumentSpec) else ()
+        )
         for path in sorted(beside):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -18,7 +18,8 @@ from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.kinds.staleness import Reason, reasons
 from wmtp_assets.operations.materialize import build_staged
 from wmtp_assets.rules.apply import apply_rule
-from wmtp_assets.rules.findings import is_warning
+from wmtp_assets.rules.findings import differences, is_warning
+from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import EPOCH
 from wmtp_assets_tests.quick import quick
@@ -120,7 +121,7 @@ def change(folder: Path, file: str, field: str) -> bool:
         place[last] = changed(last, at[last])
     except AssertionError:
         return False
-    path.write_text(yaml.safe_dump(document))
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
     try:
         load_catalogue(folder)
     except SpecError:
@@ -139,25 +140,34 @@ def is_within_reach(store: Store, artifact: Artifact, specs: set[str]) -> bool:
 
 
 class Made:
-    """What an artifact would be now, and what it was."""
+    """An artifact that was made again.
+
+    Attributes:
+        is_there: whether it was there before.
+        refusal: why it could not be made; empty: it was, and committed.
+        changes: where its files, and what its manifest says of them, are others now.
+    """
 
     def __init__(self, store: Store, artifact: Artifact) -> None:
         before = store.find_manifest(artifact)
         self.is_there = before is not None
         self.refusal = ""
-        self.is_other = True
+        self.changes: list[Any] = []
         with store.stage(artifact) as staged:
             try:
                 description = build_staged(store, artifact, staged, run=directly)
             except WmtpError as error:
                 self.refusal = str(error)
                 return
-            recorded = {k: v for k, v in description.items() if k not in NOT_CONTENT}
-            if before is not None:
-                kept = {key: before.document[key] for key in artifact.recorded}
-                was = {k: v for k, v in before.description.items() if k not in NOT_CONTENT}
-                self.is_other = staged.files != before.files or {**recorded, **kept} != was
-            store.commit(artifact, staged, description)
+            manifest = store.commit(artifact, staged, description)
+        if before is not None:
+            self.changes = [*differences(_said(before), _said(manifest))]
+
+
+def _said(manifest: Manifest) -> dict[str, Any]:
+    """What a manifest says but of the making."""
+    said = {k: v for k, v in manifest.description.items() if k not in NOT_CONTENT}
+    return {**said, "manifest.files": {k: v.sha256 for k, v in manifest.files.items()}}
 
 
 CASES = [*fields()]
@@ -204,8 +214,8 @@ def test_field_makes_stale_what_it_decides(
             ]
             if not failed:
                 wrong.append(f"{artifact.key}: refused, and no rule fails: {made.refusal}")
-        elif made.is_other and not found:
-            wrong.append(f"{artifact.key}: it is another, and was not stale")
-        elif found == by_fields != [] and not made.is_other:
+        elif made.changes and not found:
+            wrong.append(f"{artifact.key}: was not stale, and is another: {made.changes}")
+        elif found == by_fields != [] and not made.refusal and not made.changes:
             wrong.append(f"{artifact.key}: it is the same, and was stale: {found}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
