@@ -1,5 +1,5 @@
-"""The one ``Definitions``: what ``defs/`` declares, plus executor, resources, jobs, a schedule
-and a sensor."""
+"""The one ``Definitions``: what ``defs/`` declares, plus executor, resources, jobs, schedules
+and sensors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.settings import AUTOMATION_VARIABLE, PUBLISH_VARIABLE, read_settings
+from wmtp_assets.base.settings import PUBLISH_VARIABLE, read_settings
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
+from wmtp_assets.components.automation import automation
 from wmtp_assets.components.published import PublishResource, published_assets
+from wmtp_assets.components.runs import recorded_in_process_executor
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.verified import verification_overdue
 from wmtp_assets.kinds.registry import load_catalogue
 
 GROUPS = {
@@ -37,22 +40,6 @@ def selection_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     ]
 
 
-def automation() -> dg.AutomationConditionSensorDefinition:
-    """Makes derived assets again when what they are made from changed; off by default."""
-    is_on = AUTOMATION_VARIABLE.read() not in ("", "0")
-    return dg.AutomationConditionSensorDefinition(
-        "automation",
-        target=dg.AssetSelection.all(),
-        description=(
-            "Makes a derived asset again when the content of what it is made from changed and "
-            f"passed its blocking checks. Off until turned on here, or by {AUTOMATION_VARIABLE}=1."
-        ),
-        default_status=(
-            dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED
-        ),
-    )
-
-
 def build_defs(
     assets: dg.Definitions,
     storage: StorageResource,
@@ -64,10 +51,15 @@ def build_defs(
         selection=dg.AssetSelection.all_asset_checks(),
         description="Apply every rule to what is on disk.",
     )
+    observe = dg.define_asset_job(
+        "observe_upstream",
+        selection=dg.AssetSelection.groups(UPSTREAM, include_sources=True),
+        description="Ask the hub whether repositories moved past the commits in use.",
+    )
     return dg.Definitions.merge(
         assets,
         dg.Definitions(
-            executor=dg.in_process_executor,
+            executor=recorded_in_process_executor,
             resources={"storage": storage, "destination": destination or PublishResource()},
             schedules=[
                 dg.ScheduleDefinition(
@@ -76,18 +68,17 @@ def build_defs(
                     cron_schedule="0 3 * * *",
                     description="Every rule, every night at 03:00 UTC, while the daemon runs.",
                     default_status=dg.DefaultScheduleStatus.RUNNING,
-                )
-            ],
-            sensors=[failure_alerts, automation()],
-            jobs=[
-                integrity,
-                *selection_jobs(),
-                dg.define_asset_job(
-                    "observe_upstream",
-                    selection=dg.AssetSelection.groups(UPSTREAM, include_sources=True),
-                    description="Ask the hub whether repositories moved past the commits in use.",
+                ),
+                dg.ScheduleDefinition(
+                    name="observe_upstream_weekly",
+                    job=observe,
+                    cron_schedule="0 4 * * 1",
+                    description="The job observe_upstream, on Mondays at 04:00 UTC. Off until "
+                    "turned on: it asks the hub.",
                 ),
             ],
+            sensors=[failure_alerts, verification_overdue, automation()],
+            jobs=[integrity, *selection_jobs(), observe],
         ),
     )
 

@@ -5,6 +5,8 @@ shows its evidence. A repository on the hub is an observable source asset, whose
 upstream's revision.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +18,10 @@ from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Repository
+from wmtp_assets.components.automation import DERIVED, OPTIONAL_TAG
 from wmtp_assets.components.metadata import describe, table
 from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.verified import RULE, observation_of
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
@@ -32,10 +36,6 @@ MUCH = 10**6
 
 SHOWN = 10
 """Items of a list that a check's page shows."""
-
-OPTIONAL_TAG = {"optional": "true"}
-"""Not selected by ``make materialize``: made only when it is asked for."""
-
 
 UPSTREAM = "upstream"
 """Group and key prefix of the repositories."""
@@ -57,17 +57,6 @@ def plain_failures() -> Iterator[None]:
             metadata={"error": type(error).__name__},
             allow_retries=False,
         ) from None
-
-
-DERIVED = (
-    dg.AutomationCondition.eager().replace(
-        dg.AutomationCondition.any_deps_updated(),
-        dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed()),
-    )
-    & dg.AutomationCondition.all_deps_blocking_checks_passed()
-)
-"""Made again when the content of what it is made from changed, and that passed its checks. Plain
-``eager()`` would fire after each materialization, whether the bytes changed or not."""
 
 
 def description_of(artifact: Artifact[Any]) -> str:
@@ -97,6 +86,12 @@ def _size_of(artifact: Artifact[Any]) -> str:
     return f" At most {human_bytes(size)}." if kind.is_bound else about
 
 
+def code_version_of(artifact: Artifact[Any]) -> str:
+    """Settings and version of the builder, hashed: with another one the asset is stale."""
+    made_with = kind_of(artifact).made_with(artifact.spec)
+    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
     """The asset that materializes ``artifact``."""
     repositories = [upstream_key(artifact.spec.repository)] if artifact.is_downloaded else []
@@ -110,6 +105,7 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
         tags=OPTIONAL_TAG if artifact.optional else None,
         description=description_of(artifact),
         metadata={"path": f"{artifact.base}/"},
+        code_version=code_version_of(artifact),
         automation_condition=DERIVED if artifact.upstream and not artifact.optional else None,
     )
     def build(context: dg.AssetExecutionContext, storage: StorageResource) -> dg.MaterializeResult:
@@ -156,6 +152,8 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
                 log = context.log.warning if is_warning(outcome) else context.log.error
                 for finding in outcome.findings[:SHOWN]:
                     log(f"{rule.name}: {finding}. {finding.remedy}")
+                if rule.name == RULE and not outcome.findings and not outcome.skipped:
+                    context.op_execution_context.log_event(observation_of(artifact))
                 yield result_of(rule.name, outcome)
 
     return check

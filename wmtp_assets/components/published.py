@@ -11,7 +11,8 @@ from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.settings import PUBLISH_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Spec
-from wmtp_assets.components.artifacts import OPTIONAL_TAG, OWNERS, plain_failures
+from wmtp_assets.components.artifacts import OWNERS, plain_failures
+from wmtp_assets.components.automation import OPTIONAL_TAG
 from wmtp_assets.components.metadata import table
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.destinations.destination import forms, open_destination

@@ -25,6 +25,17 @@ def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
         raise SpecError(
             f"splits: expected: rows of {spec.converter} do not say if they are correct"
         )
+    if "verifiable_critic" in spec.uses and not is_labelled(format_.record):
+        raise SpecError(
+            f"uses: verifiable_critic: it learns from is_correct, and rows of {spec.converter} do "
+            "not say if they are correct"
+        )
+    training = [use for use in spec.uses if use != "evaluation"]
+    if training and spec.processed_splits.keys() == {*spec.held_out}:
+        raise SpecError(
+            f"uses: {training[0]}: every split of {spec.name} is held_out, so that it is for "
+            "evaluation only"
+        )
     return [
         Artifact(
             f"{spec.name}_processed",

@@ -451,6 +451,16 @@ def test_names_of_variants(write: Write) -> None:
             {"splits.train.expected": {"problems": 374, "correct": 374, "incorrect": 0}},
             "splits: expected: rows of mbpp do not say if they are correct",
         ),
+        (
+            "mbpp",
+            {"uses": ["baseline", "verifiable_critic"]},
+            "uses: verifiable_critic: it learns from is_correct, and rows of mbpp do not say",
+        ),
+        (
+            "humaneval",
+            {"uses": ["evaluation", "baseline"]},
+            "uses: baseline: every split of humaneval is held_out, so that it is for evaluation",
+        ),
     ],
 )
 def test_what_a_format_cannot_give(

@@ -106,13 +106,20 @@ def checks_of(key: str) -> dg.AssetSelection:
 def test_every_rule_is_applied_every_night() -> None:
     """Without anyone remembering to: the schedule runs as soon as there is a daemon."""
     repository = defs().get_repository_def()
-    (schedule,) = repository.schedule_defs
-    assert (schedule.name, schedule.job_name) == ("integrity_daily", "integrity")
+    schedule = repository.get_schedule_def("integrity_daily")
+    assert schedule.job_name == "integrity"
     assert schedule.cron_schedule == "0 3 * * *"
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
     layer = repository.get_job("integrity").asset_layer
     assert set(layer.asset_graph.asset_check_keys) == set(repository.asset_graph.asset_check_keys)
     assert layer.executable_asset_keys == set()
+
+
+def test_upstream_is_asked_every_week_by_whoever_wants_it() -> None:
+    """The hub is asked by nobody who did not switch that on."""
+    schedule = defs().get_repository_def().get_schedule_def("observe_upstream_weekly")
+    assert (schedule.job_name, schedule.cron_schedule) == ("observe_upstream", "0 4 * * 1")
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
 
 
 def test_failed_run_is_posted_with_what_failed(
