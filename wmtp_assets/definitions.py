@@ -14,7 +14,7 @@ from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.automation import automation
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.runs import recorded_in_process_executor
-from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.storage import FORCE, OptionsResource, StorageResource
 from wmtp_assets.components.verified import verification_overdue
 from wmtp_assets.kinds.registry import load_catalogue
 
@@ -49,7 +49,8 @@ def build_defs(
     integrity = dg.define_asset_job(
         "integrity",
         selection=dg.AssetSelection.all_asset_checks(),
-        description="Apply every rule to what is on disk.",
+        description="Apply every rule to the bytes on disk.",
+        config=FORCE,
     )
     observe = dg.define_asset_job(
         "observe_upstream",
@@ -60,7 +61,11 @@ def build_defs(
         assets,
         dg.Definitions(
             executor=recorded_in_process_executor,
-            resources={"storage": storage, "destination": destination or PublishResource()},
+            resources={
+                "storage": storage,
+                "options": OptionsResource(),
+                "destination": destination or PublishResource(),
+            },
             schedules=[
                 dg.ScheduleDefinition(
                     name="integrity_daily",

@@ -115,22 +115,22 @@ def checkpoint_dtype(dtypes: set[str]) -> str:
     return DTYPE_NAMES.get(next(iter(dtypes)), "other") if len(dtypes) == 1 else "mixed"
 
 
-def said_of_model(store: Store, artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
+def said_of_model(artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
     """What ``metadata.json`` says of a model that neither its bytes nor its upstream tell."""
     return {
-        **tokenizer_of(store, artifact),
         "target_device": artifact.spec.target_device,
         "status": "optional" if artifact.optional else "required",
     }
 
 
-def decides(store: Store, artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
+def decides(artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
     """What decides about a checkpoint and its configs besides fields of its spec."""
-    return {
-        "family": store.catalogue.family(artifact.spec),
-        "dtype": artifact.dtype,
-        **said_of_model(store, artifact),
-    }
+    return {"dtype": artifact.dtype, **said_of_model(artifact)}
+
+
+def taken(store: Store, artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
+    """What decides about them in the specs of other models."""
+    return {"family": store.catalogue.family(artifact.spec), **tokenizer_of(store, artifact)}
 
 
 def describe(
@@ -183,7 +183,8 @@ def describe(
         "files": roles,
         "sha256": {role: record.sha256 for role, record in records.items()},
         "value_head": NO_VALUE_HEAD,
-        **said_of_model(store, artifact),
+        **tokenizer_of(store, artifact),
+        **said_of_model(artifact),
         "source": source,
         "conversion": conversion,
         "checkpoint": describe_tensors(entry for entry, _ in written.tensors),

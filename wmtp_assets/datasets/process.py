@@ -90,7 +90,7 @@ def raw_files(store: Store, raw: Artifact[DatasetSpec], split: str) -> list[str]
         raise InvalidInput(f"{store.folder(raw) / 'raw'} {error}") from error
 
 
-def split_files(store: Store, artifact: Artifact[DatasetSpec]) -> Document:
+def split_files(artifact: Artifact[DatasetSpec]) -> Document:
     """Which upstream files each processed split has, as the spec names them."""
     splits = artifact.spec.processed_splits
     return {"splits": {name: [*split.files] for name, split in splits.items()}}

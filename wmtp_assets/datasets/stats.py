@@ -110,15 +110,12 @@ def summarize_split(path: Path, record: type[Record], max_tokens: int) -> Docume
 
 
 def of_the_conversion(store: Store, artifact: Artifact[DatasetSpec]) -> Document:
-    """The order of the splits in a summary, and what it takes from the manifest of the processed
-    dataset, where that is there."""
-    order = {"order": [*artifact.spec.processed_splits]}
+    """What a summary takes from the manifest of the processed dataset, where that is there."""
     processed = store.find_manifest(store.catalogue[artifact.roles["processed"]])
     if processed is None:
-        return order
+        return {}
     splits, keys = processed.document["splits"], OF_THE_CONVERSION
     return {
-        **order,
         "max_tokens": processed.document["max_tokens"],
         "conversion": {
             split: {key: counts[key] for key in keys if key in counts}

@@ -9,7 +9,6 @@ from wmtp_assets.datasets.process import VERSION, build_processed, split_file, s
 from wmtp_assets.datasets.records import format_of, is_labelled
 from wmtp_assets.kinds.registry import Before, Kind, Rows
 from wmtp_assets.storage.manifest import Document
-from wmtp_assets.storage.store import Store
 
 
 def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
@@ -50,13 +49,13 @@ def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
     ]
 
 
-def decides(store: Store, artifact: Artifact[DatasetSpec]) -> Document:
+def decides(artifact: Artifact[DatasetSpec]) -> Document:
     """What decides about the rows besides whole fields: which files a split has, and the public
     tests in ``input``, where the format has some."""
     spec = artifact.spec
     has_tests = format_of(spec).read_evaluations is not None
     return {
-        **split_files(store, artifact),
+        **split_files(artifact),
         **({"public_tests": spec.public_tests} if has_tests else {}),
     }
 

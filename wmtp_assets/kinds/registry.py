@@ -70,8 +70,8 @@ class Kind(Generic[S]):
         version: of the builder; raised when the same upstream content becomes other bytes.
         fields: the fields of the spec that decide about the files, or what the manifest says of
             them, with dots into nested ones; ``version`` decides always.
-        facts: what else decides, by a name for people: a part of a field, what another spec says,
-            or what an upstream manifest says besides its files.
+        facts: parts of fields, and the like, that decide too, by a name for people.
+        taken: what other specs, or upstream manifests besides their files, say that decides too.
         edited: a spec → files, which people edit, that decide about the bytes too.
         again: store and artifact → the files and what the manifest says of them, made in memory;
             None: that is too much, and its inputs tell whether it would be the same.
@@ -98,7 +98,8 @@ class Kind(Generic[S]):
     item: str
     version: int = 1
     fields: tuple[str, ...] = ()
-    facts: Callable[[Store, Artifact[S]], Document] = lambda store, artifact: {}
+    facts: Callable[[Artifact[S]], Document] = lambda artifact: {}
+    taken: Callable[[Store, Artifact[S]], Document] = lambda store, artifact: {}
     edited: Callable[[S], Iterable[Path]] = lambda spec: ()
     again: Callable[[Store, Artifact[S], Say], tuple[Mapping[str, bytes], Document]] | None = None
     moved: Callable[[Store, Artifact[S], Manifest, bool], tuple[str, str] | None] | None = None
@@ -112,17 +113,22 @@ class Kind(Generic[S]):
 
     def made_with(self, store: Store, artifact: Artifact[S]) -> Document:
         """What a manifest says about the making: version of the builder, and settings."""
+        settings = {**self.settings(artifact), **self.taken(store, artifact)}
+        return {"builder": self.version, "settings": settings}
+
+    def settings(self, artifact: Artifact[S]) -> Document:
+        """What the spec of an artifact, and files beside it, decide about it."""
         spec = artifact.spec
         said = spec.model_dump(mode="json")
         fields = (field.split(".") for field in self.fields)
         settings = {".".join(path): _at(said, path) for path in fields if path[0] in said}
         if self.section is not None and self.name in said["sections"]:
             settings["section"] = said["sections"][self.name]
-        settings |= self.facts(store, artifact)
+        settings |= self.facts(artifact)
         for path in self.edited(spec):
             data = path.read_bytes() if path.is_file() else b""
             settings[path.name] = hashlib.sha256(data).hexdigest()
-        return {"builder": self.version, "settings": settings}
+        return settings
 
 
 def of_dataset(

@@ -35,6 +35,7 @@ KIND = Kind[DatasetSpec](
     words="Counts and token distributions, one summary per content.",
     tags=("json",),
     item="Statistics",
-    facts=of_the_conversion,
+    facts=lambda artifact: {"order": [*artifact.spec.processed_splits]},
+    taken=of_the_conversion,
     pictures=draw,
 )

@@ -34,5 +34,5 @@ KIND = Kind[ModelSpec](
     tags=("sentencepiece",),
     item="Conversions",
     fields=("files.tokenizer",),
-    facts=tokenizer_of,
+    taken=tokenizer_of,
 )
