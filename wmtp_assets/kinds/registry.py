@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -234,6 +234,16 @@ def load_catalogue(folder: Path = DEFS_FOLDER) -> Catalogue:
     Raises:
         SpecError: as :func:`load_specs` and :func:`expand`.
     """
+    files = sorted(folder.rglob("defs.yaml"))
+    try:
+        return _load_catalogue(folder, tuple((path, path.read_bytes()) for path in files))
+    except OSError:
+        return expand(load_specs(folder))
+
+
+@lru_cache(maxsize=8)
+def _load_catalogue(folder: Path, files: tuple[tuple[Path, bytes], ...]) -> Catalogue:
+    """The catalogue of files as they are; a run of Dagster asks for it two hundred times."""
     return expand(load_specs(folder))
 
 

@@ -155,7 +155,6 @@ def update(
     found = [] if force else reasons(store, artifact, say)
     if not force and not found:
         copy_to_root(store, artifact)
-        say(f"{artifact.key}: unchanged")
         return Updated(store.manifest(artifact), is_made=False)
     for reason in found:
         say(f"{artifact.key}: {reason}")
