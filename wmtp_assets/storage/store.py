@@ -760,9 +760,9 @@ class Store:
         if is_same or not old.exists():
             return
         kept = self.previous(artifact)
-        if kept.exists():
-            shutil.rmtree(kept)
         kept.parent.mkdir(parents=True, exist_ok=True)
+        if kept.exists():
+            kept.rename(old.with_name(f"{old.name}.before"))  # staging is removed at the end
         old.rename(kept)
 
 
