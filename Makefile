@@ -4,8 +4,13 @@ PYTHON ?= python3
 PIP_ARGS ?=
 SELECT ?= not tag:optional=true
 
+FORCE ?=
+
 # In Dagster a bare '+a' is a and one layer upstream, '*a' all of it: here both mean all.
 SELECTION = $(shell echo '$(SELECT)' | sed -E 's/(^|,)[+]+([a-z0-9_]+)/\1*\2/g; s/(^|,)[*]([a-z]+:)/\1+\2/g; s/([a-z0-9_]+)[+]+(,|$$)/\1*\2/g')
+
+# What is unchanged is made too, and bytes are read for every rule.
+CONFIG := {"resources": {"options": {"config": {"force": true}}}}
 
 BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
@@ -15,6 +20,7 @@ SHELL := bash
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
+	@echo "make materialize SELECT=stale | FORCE=1 what is out of date | also what is unchanged"
 	@echo "make ui                                 web UI and daemon on http://127.0.0.1:3000"
 	@echo "make status | verify                    what is there | is every byte right"
 	@echo "make test | check                       quick tests, 6 minutes | ruff, pyright, dg check"
@@ -56,8 +62,8 @@ install: .venv/installed
 	@$(ENVIRONMENT) python -m wmtp_assets.components.instance
 
 materialize: install
-	@$(ENVIRONMENT) dagster asset materialize --select '$(SELECTION)'
-	@$(BIN)/wmtp status
+	@$(ENVIRONMENT) $(if $(filter stale,$(SELECT)),dagster job execute -j stale,dagster asset materialize --select '$(SELECTION)') $(if $(FORCE),--config-json '$(CONFIG)')
+	@$(BIN)/wmtp status || true
 
 status: install
 	@$(BIN)/wmtp status

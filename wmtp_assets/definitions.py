@@ -3,6 +3,7 @@ and sensors."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import dagster as dg
@@ -14,9 +15,11 @@ from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.automation import automation
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.runs import recorded_in_process_executor
-from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.storage import FORCE, OptionsResource, StorageResource
 from wmtp_assets.components.verified import verification_overdue
 from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.rules.apply import is_committed
+from wmtp_assets.storage.store import Store
 
 GROUPS = {
     "models": ("models", "micro", "Every model that is not optional, and the micro models."),
@@ -26,14 +29,23 @@ GROUPS = {
 """Job → the groups whose assets it makes, and its description."""
 
 
-def selection_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """Jobs that make what belongs together; nothing optional, and nothing that is upstream."""
+def selection_jobs(optional: Collection[str] = ()) -> list[dg.UnresolvedAssetJobDefinition]:
+    """Jobs that make what belongs together; nothing optional, and nothing that is upstream.
+
+    Args:
+        optional: keys of the optional assets that were made: the job ``stale`` keeps them right.
+    """
     required = dg.AssetSelection.all() - dg.AssetSelection.tag("optional", "true")
     jobs: dict[str, tuple[dg.AssetSelection, str]] = {
         name: (dg.AssetSelection.groups(*groups) & required, description)
         for name, (*groups, description) in GROUPS.items()
     }
     jobs["everything"] = required, "Every asset that is not optional, with all checks."
+    jobs["stale"] = (
+        required | dg.AssetSelection.assets(*optional) if optional else required,
+        "What is not what would be made now, upstream first; what is unchanged is left as it is. "
+        "Of optional assets those that were there when the definitions were loaded.",
+    )
     return [
         dg.define_asset_job(name, selection=selection, description=description)
         for name, (selection, description) in jobs.items()
@@ -44,12 +56,18 @@ def build_defs(
     assets: dg.Definitions,
     storage: StorageResource,
     destination: PublishResource | None = None,
+    optional: Collection[str] = (),
 ) -> dg.Definitions:
-    """Join the assets with everything they need to run; without a ``destination`` none is known."""
+    """Join the assets with everything they need to run; without a ``destination`` none is known.
+
+    Args:
+        optional: keys of the optional assets that were made.
+    """
     integrity = dg.define_asset_job(
         "integrity",
         selection=dg.AssetSelection.all_asset_checks(),
-        description="Apply every rule to what is on disk.",
+        description="Apply every rule to the bytes on disk.",
+        config=FORCE,
     )
     observe = dg.define_asset_job(
         "observe_upstream",
@@ -60,7 +78,11 @@ def build_defs(
         assets,
         dg.Definitions(
             executor=recorded_in_process_executor,
-            resources={"storage": storage, "destination": destination or PublishResource()},
+            resources={
+                "storage": storage,
+                "options": OptionsResource(),
+                "destination": destination or PublishResource(),
+            },
             schedules=[
                 dg.ScheduleDefinition(
                     name="integrity_daily",
@@ -78,7 +100,7 @@ def build_defs(
                 ),
             ],
             sensors=[failure_alerts, verification_overdue, automation()],
-            jobs=[integrity, *selection_jobs(), observe],
+            jobs=[integrity, *selection_jobs(optional), observe],
         ),
     )
 
@@ -103,4 +125,5 @@ def defs() -> dg.Definitions:
         ),
         StorageResource(source=settings.source, root=str(settings.root)),
         PublishResource(url=PUBLISH_VARIABLE.read()),
+        [a.key for a in catalogue if a.optional and is_committed(Store(settings, catalogue), a)],
     )

@@ -26,7 +26,7 @@ from wmtp_assets.checkpoints.safetensors_file import (
     describe_tensors,
     read_header,
 )
-from wmtp_assets.checkpoints.tokenizer import CONFIG, FAST, MODEL, place_tokenizer
+from wmtp_assets.checkpoints.tokenizer import CONFIG, FAST, MODEL, place_tokenizer, tokenizer_of
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, Manifest, render
@@ -132,6 +132,24 @@ def checkpoint_dtype(dtypes: set[str]) -> str:
     return DTYPE_NAMES.get(next(iter(dtypes)), "other") if len(dtypes) == 1 else "mixed"
 
 
+def said_of_model(artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
+    """What ``metadata.json`` says of a model that neither its bytes nor its upstream tell."""
+    return {
+        "target_device": artifact.spec.target_device,
+        "status": "optional" if artifact.optional else "required",
+    }
+
+
+def decides(artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
+    """What decides about a checkpoint and its configs besides fields of its spec."""
+    return {"dtype": artifact.dtype, **said_of_model(artifact)}
+
+
+def taken(store: Store, artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
+    """What decides about them in the specs of other models."""
+    return {"family": store.catalogue.family(artifact.spec), **tokenizer_of(store, artifact)}
+
+
 def describe(
     build: Build[ModelSpec | MicroSpec],
     params: MetaParams,
@@ -170,7 +188,6 @@ def describe(
             place_tokenizer(build, files.folder)
     build.staged.write_sha256sums(files.folder)
     tokenizer = store.manifest(build.upstream("tokenizer")).files[MODEL]
-    shared = store.catalogue.shared_tokenizer(spec)
     roles = {
         "checkpoint": files.checkpoint,
         "tokenizer": files.tokenizer,
@@ -188,9 +205,8 @@ def describe(
         "files": roles,
         "sha256": {role: record.sha256 for role, record in records.items()},
         "value_head": NO_VALUE_HEAD,
-        "tokenizer_shared_with": shared.spec.folder if shared else None,
-        "target_device": spec.target_device,
-        "status": "optional" if artifact.optional else "required",
+        **tokenizer_of(store, artifact),
+        **said_of_model(artifact),
         "source": source,
         "conversion": conversion,
         "checkpoint": describe_tensors(entry for entry, _ in written.tensors),

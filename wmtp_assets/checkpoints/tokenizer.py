@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.settings import Source
-from wmtp_assets.catalogue.specs import ModelSpec, TokenizerSpec
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec, TokenizerSpec
 from wmtp_assets.checkpoints.fast_tokenizer import FastTokenizer, make_fast
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, render
+from wmtp_assets.storage.store import Store
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -166,6 +168,12 @@ def place_tokenizer(build: Build[Any], folder: str) -> None:
             build.staged.write(target, data)
 
 
+def tokenizer_of(store: Store, artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
+    """What a model's manifest says of the one that its tokenizer is shared with: its folder."""
+    shared = store.catalogue.shared_tokenizer(artifact.spec)
+    return {"tokenizer_shared_with": shared.spec.folder if shared else None}
+
+
 def build_tokenizer(build: Build[ModelSpec]) -> Document:
     """Copy ``tokenizer.model`` out of the raw files, or from the model it is shared with, and put
     the ``tokenizer.json`` beside it that transformers reads, if one is equal."""
@@ -188,14 +196,13 @@ def build_tokenizer(build: Build[ModelSpec]) -> Document:
         build.staged.write(FAST, fast.data)
     else:
         build.say(f"{build.artifact.key}: {FAST} is not written: {fast}")
-    shared = store.catalogue.shared_tokenizer(spec)
     return {
         "model_name": spec.folder,
         "version": spec.version,
         "format": "sentencepiece",
         "vocab_size": facts["vocab_size"],
         "fast_tokenizer": fast.document,
-        "tokenizer_shared_with": shared.spec.folder if shared else None,
+        **tokenizer_of(store, build.artifact),
         "from_upstream": is_own,
         "source": store.manifest(upstream).document["source"],
     }

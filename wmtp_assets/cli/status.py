@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.cli.common import (
     NONE,
     Document,
@@ -14,7 +15,14 @@ from wmtp_assets.cli.common import (
     print_table,
     select,
 )
-from wmtp_assets.operations.status import Status, files_status, status_of
+from wmtp_assets.operations.status import (
+    EXIT_CODES,
+    Status,
+    exit_code,
+    files_status,
+    stale,
+    status_of,
+)
 from wmtp_assets.storage.store import Store
 
 STYLES = {"committed": "", "absent": "dim"}
@@ -23,14 +31,24 @@ STYLES = {"committed": "", "absent": "dim"}
 @click.command()
 @any_names
 @click.option("--files", "by_file", is_flag=True, help="A line per file: when was it last read?")
+@click.option("--stale", "only_stale", is_flag=True, help="Only: what must be made again, and why?")
 @over_store
-def status(store: Store, names: tuple[str, ...], by_file: bool) -> Document:
+def status(store: Store, names: tuple[str, ...], by_file: bool, only_stale: bool) -> Document:
     """Show what is materialized, from where, and when it was last verified.
 
     NAME is an asset key or a folder name; all by default. Nothing is hashed: see wmtp verify. That
-    a file was written, replaced or removed since it was read shows here at once.
+    a file was written, replaced or removed since it was read shows here at once. With --stale: what
+    must be made again, upstream first, and what will have to be if its upstream's content changes.
+
+    Exit codes, which add up: 0 nothing is known to be wrong, 1 damaged or a rule failed, 2 missing
+    file or artifact, 4 unreadable, 8 written since it was verified, 16 must be made again; 64 wrong
+    usage, 70 internal error. That something was not verified yet is not wrong.
     """
+    if by_file and only_stale:
+        raise click.UsageError("--files and --stale are two tables: ask for one")
     artifacts = select(store, names)
+    if only_stale:
+        return _stale(store, artifacts)
     if by_file:
         files = [row for artifact in artifacts for row in files_status(store, artifact)]
         print_table(
@@ -74,7 +92,19 @@ def status(store: Store, names: tuple[str, ...], by_file: bool) -> Document:
         + (f"{_count(optional)} optional ones, " if optional else "")
         + human_bytes(sum(row.size or 0 for row in rows))
     )
-    return {"artifacts": rows}
+    return {"exit_code": exit_code(rows), "artifacts": rows}
+
+
+def _stale(store: Store, artifacts: list[Artifact]) -> Document:
+    rows = stale(store, artifacts)
+    for row in rows:
+        why = "; ".join(map(str, row.reasons))
+        after = f"if {', '.join(row.after)} has other content then"
+        print_line(f": {why or after}", (row.name, "red" * bool(row.reasons)))
+    must = [row for row in rows if row.reasons]
+    told = "; make it with: make materialize SELECT=stale" if must else ""
+    print_line(f"{len(must)} must be made again, {len(rows) - len(must)} may have to be{told}")
+    return {"exit_code": EXIT_CODES["stale"] * bool(must), "stale": rows}
 
 
 def _count(rows: list[Status]) -> str:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -20,13 +21,13 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Repository
 from wmtp_assets.components.automation import DERIVED, OPTIONAL_TAG
 from wmtp_assets.components.metadata import describe, table
-from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.components.verified import RULE, observation_of
+from wmtp_assets.components.storage import OptionsResource, StorageResource
+from wmtp_assets.components.verified import RULE, VERIFIED_AT, observation_of
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
-from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.rules.apply import apply_in_child
+from wmtp_assets.operations.materialize import update
+from wmtp_assets.rules.apply import apply_in_child, recall
 from wmtp_assets.rules.findings import Outcome, as_text, is_warning
 
 OWNERS = ["team:wmtp"]
@@ -88,7 +89,8 @@ def _size_of(artifact: Artifact[Any]) -> str:
 
 def code_version_of(artifact: Artifact[Any]) -> str:
     """Settings and version of the builder, hashed: with another one the asset is stale."""
-    made_with = kind_of(artifact).made_with(artifact.spec)
+    kind = kind_of(artifact)
+    made_with = {"builder": kind.version, "settings": kind.settings(artifact)}
     return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -108,14 +110,19 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
         code_version=code_version_of(artifact),
         automation_condition=DERIVED if artifact.upstream and not artifact.optional else None,
     )
-    def build(context: dg.AssetExecutionContext, storage: StorageResource) -> dg.MaterializeResult:
+    def build(
+        context: dg.AssetExecutionContext, storage: StorageResource, options: OptionsResource
+    ) -> dg.MaterializeResult:
         started = time.monotonic()
         with plain_failures():
             store = storage.open(context.instance)
-            manifest = materialize(store, artifact, context.log.info)
+            done = update(store, artifact, context.log.info, force=options.force)
+        made = {"made": "made" if done.is_made else "unchanged"}
+        if done.reasons:
+            made["why"] = "; ".join(map(str, done.reasons))
         return dg.MaterializeResult(
-            metadata=describe(store, artifact, manifest, time.monotonic() - started),
-            data_version=dg.DataVersion(manifest.content_sha256),
+            metadata=describe(store, artifact, done.manifest, time.monotonic() - started) | made,
+            data_version=dg.DataVersion(done.manifest.content_sha256),
         )
 
     return build
@@ -141,18 +148,22 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
         can_subset=True,
     )
     def check(
-        context: dg.AssetCheckExecutionContext, storage: StorageResource
+        context: dg.AssetCheckExecutionContext,
+        storage: StorageResource,
+        options: OptionsResource,
     ) -> Iterator[dg.AssetCheckResult]:
         with plain_failures():
             store = storage.open(context.instance)
         selected = {key.name for key in context.selected_asset_check_keys}
         for rule in rules_of(artifact):
             if rule.name in selected:
-                outcome = apply_in_child(rule, store, artifact, context.log.info)
+                outcome = None if options.force else recall(rule, store, artifact)
+                outcome = outcome or apply_in_child(rule, store, artifact, context.log.info)
                 log = context.log.warning if is_warning(outcome) else context.log.error
                 for finding in outcome.findings[:SHOWN]:
                     log(f"{rule.name}: {finding}. {finding.remedy}")
-                if rule.name == RULE and not outcome.findings and not outcome.skipped:
+                was_read = not outcome.skipped and not outcome.remembered
+                if rule.name == RULE and not outcome.findings and was_read:
                     context.op_execution_context.log_event(observation_of(artifact))
                 yield result_of(rule.name, outcome)
 
@@ -167,6 +178,10 @@ def result_of(check: str, outcome: Outcome) -> dg.AssetCheckResult:
         "read": table(lines, "nothing"),
         "findings": dg.MetadataValue.int(outcome.count),
     }
+    if outcome.remembered:
+        metadata["remembered"] = dg.MetadataValue.bool(True)
+        at = datetime.fromisoformat(outcome.remembered)
+        metadata[VERIFIED_AT] = dg.MetadataValue.timestamp(at)
     if outcome.skipped:
         metadata["skipped"] = dg.MetadataValue.text(outcome.skipped)
     if findings:

@@ -38,6 +38,20 @@ class StorageResource(dg.ConfigurableResource):
         return Store(Settings(source, Path(self.root)), load_catalogue(Path(self.defs_folder)))
 
 
+class OptionsResource(dg.ConfigurableResource):
+    """How a run is done; in the launchpad: ``resources: {options: {config: {force: true}}}``.
+
+    Attributes:
+        force: make what is unchanged too, and read the bytes for every rule.
+    """
+
+    force: bool = False
+
+
+FORCE = {"resources": {"options": {"config": {"force": True}}}}
+"""The configuration of a run that leaves nothing out."""
+
+
 def claim_instance(instance: dg.DagsterInstance, source: str) -> None:
     """Mark the instance as that of ``source``.
 

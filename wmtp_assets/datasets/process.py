@@ -95,6 +95,12 @@ def raw_files(store: Store, raw: Artifact[DatasetSpec], split: str) -> list[str]
         raise InvalidInput(f"{store.folder(raw) / 'raw'} {error}") from error
 
 
+def split_files(artifact: Artifact[DatasetSpec]) -> Document:
+    """Which upstream files each processed split has, as the spec names them."""
+    splits = artifact.spec.processed_splits
+    return {"splits": {name: [*split.files] for name, split in splits.items()}}
+
+
 def raw_shards(
     store: Store, raw: Artifact[DatasetSpec], advance: Callable[[int], None]
 ) -> tuple[list[Shard], list[str]]:

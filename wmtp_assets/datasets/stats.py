@@ -16,11 +16,13 @@ from typing import Any
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.base.settings import utc_now
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.records import Record, format_of, is_labelled
 from wmtp_assets.datasets.twin import TOKENS, read_twin, twin_file
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document, render
+from wmtp_assets.storage.store import Store
 
 FIELDS = ("instruction", "input", "output", "total")
 SUFFIX = "_summary.json"
@@ -104,6 +106,21 @@ def summarize_split(path: Path, record: type[Record], max_tokens: int) -> Docume
         "duplicates": found["is_duplicate"][True],
         "contradicted": found["is_contradicted"][True],
         **({"is_correct": {"true": labels[True], "false": labels[False]}} if labelled else {}),
+    }
+
+
+def of_the_conversion(store: Store, artifact: Artifact[DatasetSpec]) -> Document:
+    """What a summary takes from the manifest of the processed dataset, where that is there."""
+    processed = store.find_manifest(store.catalogue[artifact.roles["processed"]])
+    if processed is None:
+        return {}
+    splits, keys = processed.document["splits"], OF_THE_CONVERSION
+    return {
+        "max_tokens": processed.document["max_tokens"],
+        "conversion": {
+            split: {key: counts[key] for key in keys if key in counts}
+            for split, counts in splits.items()
+        },
     }
 
 

@@ -212,8 +212,13 @@ def facts_now(store: Store, artifact: Artifact[Any], rules_of: RulesOf, say: Say
     return replace(facts, remembered=document_of(artifact).remember(facts, rules_of, say))
 
 
-def build_document(build: Build[Any], rules_of: RulesOf = lambda artifact: ()) -> Document:
-    """Write a document from the manifests of what it is about.
+def make_document(
+    store: Store,
+    artifact: Artifact[Any],
+    say: Say = silent,
+    rules_of: RulesOf = lambda artifact: (),
+) -> tuple[Mapping[str, bytes], Document]:
+    """The file of a document, by its name, and what its manifest says of it.
 
     Args:
         rules_of: for a document that says something about rules.
@@ -221,14 +226,23 @@ def build_document(build: Build[Any], rules_of: RulesOf = lambda artifact: ()) -
     Raises:
         InvalidInput, MissingArtifact, CorruptArtifact: as :attr:`DocumentType.make`.
     """
-    artifact = build.artifact
-    facts = facts_now(build.store, artifact, rules_of, build.say)
+    facts = facts_now(store, artifact, rules_of, say)
     document = document_of(artifact)
-    build.staged.write(document.file, document.make(facts))
     suffix = document.file.rsplit(".", 1)[-1]
-    return {
+    return {document.file: document.make(facts)}, {
         "name": artifact.key,
         "version": artifact.spec.version,
         "format": "markdown" if suffix == "md" else suffix,
         **facts.remembered,
     }
+
+
+def build_document(build: Build[Any], rules_of: RulesOf = lambda artifact: ()) -> Document:
+    """Write a document from the manifests of what it is about.
+
+    Args, Raises: as :func:`make_document`.
+    """
+    files, document = make_document(build.store, build.artifact, build.say, rules_of)
+    for name, data in files.items():
+        build.staged.write(name, data)
+    return document

@@ -24,6 +24,7 @@ from wmtp_assets.hub.remote import (
     Pins,
     RemoteRepository,
     check_unchanged,
+    head_of,
     pin_of,
     read_pins,
     resolve,
@@ -31,7 +32,7 @@ from wmtp_assets.hub.remote import (
 )
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.build import Build
-from wmtp_assets.storage.manifest import Document, FileRecord
+from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.store import Store, materialize_command
 from wmtp_assets.transfer.arrival import Arrival, Interrupted, Partial
 from wmtp_assets.transfer.places import (
@@ -146,6 +147,25 @@ def _is_offline(store: Store) -> bool:
     from wmtp_assets.hub.client import is_offline_mode
 
     return store.settings.source == "hub" and is_offline_mode()
+
+
+def moved(
+    store: Store, artifact: Artifact[Downloaded], manifest: Manifest, asks: bool
+) -> tuple[str, str] | None:
+    """The commit that the raw files are of, and the one that is used now; None: the same.
+
+    Args:
+        asks: ask the hub for the head of main where no commit is pinned; False: any is right then.
+
+    Raises:
+        DownloadError: if the hub cannot be reached.
+    """
+    used, spec = str(stated(manifest.document, "source", "revision")), artifact.spec
+    now = pin_of(store.settings, spec, read_pins(store.settings))
+    if now is None and asks and not _is_offline(store):
+        with open_endpoint(store.settings, spec.repository) as endpoint:
+            now = head_of(endpoint, spec.repository)
+    return (used, now) if now not in (None, used) else None
 
 
 def committed_files(store: Store, artifact: Artifact[Downloaded]) -> RemoteRepository | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, MicroSpec, ModelSpec
-from wmtp_assets.documents.document import build_document
+from wmtp_assets.documents.document import build_document, make_document
 from wmtp_assets.kinds.registry import Before, Kind
 
 Described = ModelSpec | MicroSpec | DatasetSpec
@@ -43,11 +43,13 @@ KIND = Kind[Described](
     build_document,
     words="The card that the hub shows: what is there, licence, lineage, how to load it.",
     tags=("markdown",),
+    again=make_document,
     item="Documents",
     version=2,
     fields=(
         "description",
-        "repository",
+        "repository.id",
+        "repository.license",
         "variants",
         "citation",
         "uses",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.documents.document import build_document
+from wmtp_assets.documents.document import build_document, make_document
 from wmtp_assets.kinds.registry import Kind, of_dataset
 
 KIND = Kind[DatasetSpec](
@@ -19,6 +19,7 @@ KIND = Kind[DatasetSpec](
     build_document,
     words="The dataset's description as Croissant metadata, for tools that read it.",
     tags=("json",),
+    again=make_document,
     item="Documents",
-    fields=("description", "citation", "uses", "repository"),
+    fields=("description", "citation", "repository.id", "repository.license"),
 )

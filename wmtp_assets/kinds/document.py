@@ -6,7 +6,7 @@ from functools import partial
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DocumentSpec
-from wmtp_assets.documents.document import build_document, load_document
+from wmtp_assets.documents.document import build_document, load_document, make_document
 from wmtp_assets.kinds.registry import Before, Kind, rules_of
 
 
@@ -51,5 +51,6 @@ KIND = Kind[DocumentSpec](
     item="Documents",
     version=3,
     fields=("document",),
+    again=partial(make_document, rules_of=rules_of),
     edited=lambda spec: map(spec.beside, load_document(spec.document).edited),
 )

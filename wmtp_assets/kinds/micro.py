@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec
+from wmtp_assets.checkpoints.beside import decides, taken
 from wmtp_assets.checkpoints.micro import build_micro
 from wmtp_assets.kinds.registry import Before, Kind
 from wmtp_assets.kinds.safetensors import pictures
@@ -41,7 +42,9 @@ KIND = Kind[MicroSpec](
     tags=("pytorch", "safetensors"),
     item="Micro models",
     version=3,
-    fields=("folder", "parent", "dtype", "shape", "tied", "target_device", "status"),
+    fields=("folder", "parent", "shape", "tied"),
+    facts=decides,
+    taken=taken,
     size=lambda artifact, raw: artifact.spec.max_bytes,
     is_bound=True,
     pictures=pictures,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import SnapshotSpec
-from wmtp_assets.documents.document import build_document
+from wmtp_assets.documents.document import build_document, make_document
 from wmtp_assets.kinds.registry import Before, Kind
 
 
@@ -32,5 +32,6 @@ KIND = Kind[SnapshotSpec](
     build_document,
     words="The parameters of every model that is there, derived from the checkpoints.",
     tags=("yaml",),
+    again=make_document,
     item="Documents",
 )

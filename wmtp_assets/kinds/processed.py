@@ -5,9 +5,10 @@ from __future__ import annotations
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.process import VERSION, build_processed, split_file
+from wmtp_assets.datasets.process import VERSION, build_processed, split_file, split_files
 from wmtp_assets.datasets.records import format_of, is_labelled
 from wmtp_assets.kinds.registry import Before, Kind, Rows
+from wmtp_assets.storage.manifest import Document
 
 
 def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
@@ -48,6 +49,17 @@ def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
     ]
 
 
+def decides(artifact: Artifact[DatasetSpec]) -> Document:
+    """What decides about the rows besides whole fields: which files a split has, and the public
+    tests in ``input``, where the format has some."""
+    spec = artifact.spec
+    has_tests = format_of(spec).read_evaluations is not None
+    return {
+        **split_files(artifact),
+        **({"public_tests": spec.public_tests} if has_tests else {}),
+    }
+
+
 KIND = Kind[DatasetSpec](
     "processed",
     (DatasetSpec,),
@@ -58,7 +70,8 @@ KIND = Kind[DatasetSpec](
     tags=("json", "jsonl", "parquet"),
     item="Datasets",
     version=VERSION,
-    fields=("converter", "splits", "tokenizer", "max_tokens", "public_tests", "evaluation"),
+    fields=("converter", "tokenizer", "max_tokens", "evaluation"),
+    facts=decides,
     size=lambda artifact, raw: 3.0 * raw,  # of compressed parquet; CodeContests: 7.6 and 20 GB
     scratch=1.0,
     rows=Rows(split_file, lambda spec: format_of(spec).record),

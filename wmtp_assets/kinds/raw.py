@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
-from wmtp_assets.hub.download import build_raw
+from wmtp_assets.hub.download import build_raw, moved
 from wmtp_assets.kinds.registry import Before, Kind
 
 Downloaded = ModelSpec | DatasetSpec
@@ -35,7 +35,8 @@ KIND = Kind[Downloaded](
     words="The files exactly as upstream has them, verified against the hub's hashes.",
     tags=("huggingface",),
     item="Raw files",
-    fields=("repository.id", "repository.revision", "files", "splits.*.files"),
+    fields=("repository.id", "repository.type", "repository.license", "files", "splits.*.files"),
+    moved=moved,
     size=lambda artifact, raw: raw,
     is_parsed=False,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.model import StrictModel, first_problem
+from wmtp_assets.base.progress import Say
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import (
     DEFS_FOLDER,
@@ -33,7 +34,7 @@ from wmtp_assets.catalogue.specs import (
 from wmtp_assets.datasets.records import Record
 from wmtp_assets.rules.findings import Rule
 from wmtp_assets.storage.build import Build
-from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
 
 PACKAGE = Path(__file__).parents[1]
@@ -67,8 +68,15 @@ class Kind(Generic[S]):
             spec that asks for what cannot be is a ``SpecError`` that begins with its name.
         build: makes one; see :mod:`wmtp_assets.storage.build`.
         version: of the builder; raised when the same upstream content becomes other bytes.
-        fields: the fields of the spec that decide about the bytes, with dots into nested ones.
+        fields: the fields of the spec that decide about the files, or what the manifest says of
+            them, with dots into nested ones; ``version`` decides always.
+        facts: parts of fields, and the like, that decide too, by a name for people.
+        taken: what other specs, or upstream manifests besides their files, say that decides too.
         edited: a spec → files, which people edit, that decide about the bytes too.
+        again: store and artifact → the files and what the manifest says of them, made in memory;
+            None: that is too much, and its inputs tell whether it would be the same.
+        moved: what it was made from outside the storage, and what it would be made from now; None:
+            the same. Args: whether the network may be asked.
         words: what it is, in one sentence, for the web UI.
         tags: storage kinds as the web UI shows them, at most three.
         item: of the preparation plan, that its artifacts prove in the completion report.
@@ -90,7 +98,11 @@ class Kind(Generic[S]):
     item: str
     version: int = 1
     fields: tuple[str, ...] = ()
+    facts: Callable[[Artifact[S]], Document] = lambda artifact: {}
+    taken: Callable[[Store, Artifact[S]], Document] = lambda store, artifact: {}
     edited: Callable[[S], Iterable[Path]] = lambda spec: ()
+    again: Callable[[Store, Artifact[S], Say], tuple[Mapping[str, bytes], Document]] | None = None
+    moved: Callable[[Store, Artifact[S], Manifest, bool], tuple[str, str] | None] | None = None
     size: Callable[[Artifact[S], int], float] = lambda artifact, raw: 0
     is_bound: bool = False
     scratch: float = 0.0
@@ -99,17 +111,24 @@ class Kind(Generic[S]):
     rows: Rows[S] | None = None
     pictures: Callable[[Store, Artifact[S], Document], Iterable[tuple[str, bytes]]] | None = None
 
-    def made_with(self, spec: S) -> Document:
+    def made_with(self, store: Store, artifact: Artifact[S]) -> Document:
         """What a manifest says about the making: version of the builder, and settings."""
+        settings = {**self.settings(artifact), **self.taken(store, artifact)}
+        return {"builder": self.version, "settings": settings}
+
+    def settings(self, artifact: Artifact[S]) -> Document:
+        """What the spec of an artifact, and files beside it, decide about it."""
+        spec = artifact.spec
         said = spec.model_dump(mode="json")
         fields = (field.split(".") for field in self.fields)
         settings = {".".join(path): _at(said, path) for path in fields if path[0] in said}
         if self.section is not None and self.name in said["sections"]:
             settings["section"] = said["sections"][self.name]
+        settings |= self.facts(artifact)
         for path in self.edited(spec):
             data = path.read_bytes() if path.is_file() else b""
             settings[path.name] = hashlib.sha256(data).hexdigest()
-        return {"builder": self.version, "settings": settings}
+        return settings
 
 
 def of_dataset(
@@ -215,6 +234,16 @@ def load_catalogue(folder: Path = DEFS_FOLDER) -> Catalogue:
     Raises:
         SpecError: as :func:`load_specs` and :func:`expand`.
     """
+    files = sorted(folder.rglob("defs.yaml"))
+    try:
+        return _load_catalogue(folder, tuple((path, path.read_bytes()) for path in files))
+    except OSError:
+        return expand(load_specs(folder))
+
+
+@lru_cache(maxsize=8)
+def _load_catalogue(folder: Path, files: tuple[tuple[Path, bytes], ...]) -> Catalogue:
+    """The catalogue of files as they are; a run of Dagster asks for it two hundred times."""
     return expand(load_specs(folder))
 
 

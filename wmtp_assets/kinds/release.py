@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from wmtp_assets.catalogue.specs import DocumentSpec
-from wmtp_assets.documents.document import build_document
+from wmtp_assets.documents.document import build_document, make_document
 from wmtp_assets.kinds.document import artifacts_of_kind
 from wmtp_assets.kinds.registry import Kind
 
@@ -16,6 +16,7 @@ KIND = Kind[DocumentSpec](
     build_document,
     words="Version, size and SHA-256 of every artifact, frozen.",
     tags=("json",),
+    again=make_document,
     item="Tag",
     fields=("document",),
 )

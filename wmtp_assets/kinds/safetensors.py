@@ -7,6 +7,7 @@ from typing import Any
 
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import DTYPE_SUFFIXES, ModelSpec
+from wmtp_assets.checkpoints.beside import decides, taken
 from wmtp_assets.checkpoints.convert import build_safetensors
 from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, ITEM_SIZE, TensorEntry
@@ -72,8 +73,6 @@ KIND = Kind[ModelSpec](
     version=3,
     fields=(
         "folder",
-        "family",
-        "dtype",
         "files.checkpoint",
         "files.shards",
         "files.params",
@@ -81,9 +80,9 @@ KIND = Kind[ModelSpec](
         "checkpoint.select",
         "checkpoint.strip_prefix",
         "overrides",
-        "target_device",
-        "status",
     ),
+    facts=decides,
+    taken=taken,
     # upstream's checkpoints are float32
     size=lambda artifact, raw: raw * ITEM_SIZE[DTYPE_CODES[artifact.dtype or "float32"]] / 4,
     pictures=pictures,

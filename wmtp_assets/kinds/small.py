@@ -7,6 +7,7 @@ from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.records import format_of
 from wmtp_assets.datasets.views import build_small, small_file
 from wmtp_assets.kinds.registry import Before, Kind, Rows
+from wmtp_assets.storage.manifest import Document
 
 
 def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
@@ -25,6 +26,13 @@ def artifacts(spec: DatasetSpec, before: Before) -> list[Artifact[DatasetSpec]]:
     ]
 
 
+def decides(artifact: Artifact[DatasetSpec]) -> Document:
+    """The seed, and the most rows of each small split that there is."""
+    spec = artifact.spec
+    limits = {split: spec.small.limit(split) for split in spec.processed_splits}
+    return {"small": {"seed": spec.small.seed, **limits}}
+
+
 KIND = Kind[DatasetSpec](
     "small",
     (DatasetSpec,),
@@ -34,6 +42,6 @@ KIND = Kind[DatasetSpec](
     tags=("json", "jsonl"),
     item="Small sets",
     version=3,
-    fields=("small",),
+    facts=decides,
     rows=Rows(small_file, lambda spec: format_of(spec).record),
 )

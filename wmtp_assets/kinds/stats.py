@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.stats import build_stats
+from wmtp_assets.datasets.stats import build_stats, of_the_conversion
 from wmtp_assets.documents import pictures
 from wmtp_assets.kinds.registry import Kind, of_dataset
 from wmtp_assets.storage.manifest import Document
@@ -35,5 +35,7 @@ KIND = Kind[DatasetSpec](
     words="Counts and token distributions, one summary per content.",
     tags=("json",),
     item="Statistics",
+    facts=lambda artifact: {"order": [*artifact.spec.processed_splits]},
+    taken=of_the_conversion,
     pictures=draw,
 )

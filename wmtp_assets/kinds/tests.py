@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.process import split_files
 from wmtp_assets.datasets.views import build_tests
 from wmtp_assets.kinds.registry import Kind, of_dataset
 
@@ -15,6 +16,7 @@ KIND = Kind[DatasetSpec](
     tags=("json",),
     item="Datasets",
     version=2,
-    fields=("converter", "splits"),
+    fields=("converter",),
+    facts=split_files,
     size=lambda artifact, raw: 1.5 * raw,  # of compressed parquet
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import ModelSpec
-from wmtp_assets.checkpoints.tokenizer import build_tokenizer
+from wmtp_assets.checkpoints.tokenizer import build_tokenizer, tokenizer_of
 from wmtp_assets.kinds.registry import Before, Kind
 
 
@@ -34,5 +34,6 @@ KIND = Kind[ModelSpec](
     tags=("sentencepiece",),
     item="Conversions",
     version=2,
-    fields=("files.tokenizer", "tokenizer"),
+    fields=("files.tokenizer",),
+    taken=tokenizer_of,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from wmtp_assets.base.errors import InvalidInput, MissingArtifact, StoreError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import kind_of
+from wmtp_assets.kinds.staleness import Reason, reasons
 from wmtp_assets.storage.build import Build
-from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.files import open_regular, replace_file
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.store import Staged, Store, materialize_command
 
@@ -110,10 +112,72 @@ def materialize(
     with store.stage(artifact, say) as staged:
         description = build_staged(store, artifact, staged, say, others, run)
         manifest = store.commit(artifact, staged, description, say)
-        for name in artifact.copied:
-            replace_file(store.root / name, store.read(artifact, name))
-        shutil.rmtree(store.scratch(artifact), ignore_errors=True)
+        copy_to_root(store, artifact)
+        with store.linking([artifact], say):
+            shutil.rmtree(store.scratch(artifact), ignore_errors=True)
     return manifest
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What became of an artifact that was wanted.
+
+    Attributes:
+        is_made: False: it is what would have been made, and was left as it is.
+        reasons: why it was made; empty where it was not, or nobody asked for a reason.
+    """
+
+    manifest: Manifest
+    is_made: bool
+    reasons: tuple[Reason, ...] = ()
+
+
+def update(
+    store: Store,
+    artifact: Artifact,
+    say: Say = silent,
+    run: Run = call,
+    *,
+    force: bool = False,
+) -> Updated:
+    """Make ``artifact``, unless it is what would be made now: then nothing below the root is
+    written but what is remembered in ``.wmtp/``, and copies at the root that are not right.
+
+    Args:
+        run: as :func:`materialize`.
+        force: make it in any case.
+
+    Raises:
+        WmtpError: as :func:`materialize`.
+    """
+    for key in (*artifact.upstream, artifact.key):
+        store.recover(store.catalogue[key], say)
+    found = [] if force else reasons(store, artifact, say)
+    if not force and not found:
+        copy_to_root(store, artifact)
+        return Updated(store.manifest(artifact), is_made=False)
+    for reason in found:
+        say(f"{artifact.key}: {reason}")
+    return Updated(materialize(store, artifact, say, run=run), is_made=True, reasons=(*found,))
+
+
+def copy_to_root(store: Store, artifact: Artifact) -> None:
+    """Copy the files that people look for at the root, where the copies there are others.
+
+    Raises:
+        StoreError: naming what is in the way.
+        MissingArtifact, CorruptArtifact: as :meth:`Store.read`.
+    """
+    for name in artifact.copied:
+        data, path = store.read(artifact, name), store.root / name
+        try:
+            with open_regular(path) as file:
+                is_same = file.readall() == data
+        except OSError:
+            is_same = False
+        if not is_same:
+            store.require_place(artifact)
+            replace_file(path, data)
 
 
 def build_staged(
@@ -142,6 +206,6 @@ def build_staged(
         "asset": artifact.key,
         "kind": artifact.kind,
         **document,
-        "made_with": kind_of(artifact).made_with(artifact.spec),
+        "made_with": kind_of(artifact).made_with(store, artifact),
         "upstream": upstream,
     }

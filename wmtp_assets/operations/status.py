@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.kinds.staleness import EARLIER, Reason, reasons
 from wmtp_assets.rules.apply import LastResult, Signature, last_results, signature
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command
+
+EXIT_CODES: Mapping[str, int] = {
+    "damaged": 1,
+    "absent": 2,
+    "unreadable": 4,
+    "written": 8,
+    "stale": 16,
+}
+"""Each that occurs counts once, and they add up; 0: nothing is known to be wrong. Written: since a
+rule read it. Stale: it must be made again."""
 
 _UNREAD = {MissingArtifact: "absent", CorruptArtifact: "damaged"}
 """What is so of an artifact without a manifest to read."""
@@ -30,6 +43,7 @@ class Status:
             rule was not applied to it yet.
         problem: empty: none is known.
         optional: its absence is no problem.
+        code: the exit codes of what is known to be wrong, added up.
     """
 
     name: str
@@ -45,6 +59,7 @@ class Status:
     verified_at: str | None = None
     problem: str = ""
     optional: bool = False
+    code: int = field(default=0, compare=False)
 
 
 def status_of(store: Store, artifact: Artifact) -> Status:
@@ -56,7 +71,12 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         absent = "optional, not materialized" if artifact.optional else "not materialized"
         problem = absent if state == "absent" else str(error)
         return Status(
-            artifact.key, artifact.kind, state, problem=problem, optional=artifact.optional
+            artifact.key,
+            artifact.kind,
+            state,
+            problem=problem,
+            optional=artifact.optional,
+            code=0 if state == "absent" and artifact.optional else EXIT_CODES[state],
         )
     document = manifest.document
     names = {rule.name for rule in rules_of(artifact)}
@@ -66,7 +86,8 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         if result.content_sha256 == manifest.content_sha256 and result.rule in names
     }
     now = signature(store, artifact, manifest)
-    problem = next(_problems(store, artifact, manifest, now, results), "")
+    problems = [*_problems(store, artifact, manifest, now, results)]
+    problem = next((text for _, text in problems), "")
     is_real = stated(document, "source", "endpoint") not in (None, "sample")
     all_applied = results.keys() == names
     return Status(
@@ -83,7 +104,43 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
         problem=problem or ("" if all_applied else "not verified"),
         optional=artifact.optional,
+        code=sum({EXIT_CODES[what] for what, _ in problems}),
     )
+
+
+def exit_code(rows: Iterable[Status]) -> int:
+    """The exit code for what is known of some artifacts: a sum of :data:`EXIT_CODES`."""
+    return reduce(or_, (row.code for row in rows), 0)
+
+
+@dataclass(frozen=True)
+class Stale:
+    """An artifact that must be made again, or will have to be.
+
+    Attributes:
+        reasons: why it must be.
+        after: what is upstream and must be made again: where its content is another then, this one
+            must be too.
+    """
+
+    name: str
+    reasons: tuple[Reason, ...]
+    after: tuple[str, ...]
+
+
+def stale(store: Store, artifacts: Iterable[Artifact]) -> list[Stale]:
+    """What must be made again of some artifacts, upstream first, as far as is known without reading
+    files; an optional artifact that was never made is not missed."""
+    wanted = {artifact.key for artifact in artifacts}
+    found: dict[str, Stale] = {}
+    for artifact in store.catalogue:
+        why = tuple(reasons(store, artifact, reads=False))
+        if artifact.optional and any(reason.why == "never made" for reason in why):
+            continue
+        after = tuple(key for key in artifact.upstream if key in found)
+        if why or after:
+            found[artifact.key] = Stale(artifact.key, why, after)
+    return [item for item in found.values() if item.name in wanted]
 
 
 @dataclass(frozen=True)
@@ -148,28 +205,38 @@ def _problems(
     manifest: Manifest,
     now: Signature,
     results: dict[str, LastResult],
-) -> Iterator[str]:
-    """What is known to be wrong, the worst first."""
+) -> Iterator[tuple[str, str]]:
+    """What is known to be wrong, the worst first: one of :data:`EXIT_CODES`, and for people."""
     for name, record in manifest.files.items():
         if name not in now:
-            yield f"{name} is missing"
+            yield "absent", f"{name} is missing"
         elif now[name][0] != record.size:
-            yield f"{name} has {now[name][0]} bytes, not {record.size}"
+            yield "damaged", f"{name} has {now[name][0]} bytes, not {record.size}"
     for result in results.values():
         if result.problem:
-            yield f"{result.rule}: {result.problem}"
+            yield "damaged", f"{result.rule}: {result.problem}"
     for result in results.values():
         for name, sign in now.items():
             if result.files.get(name) != sign:
                 yield (
+                    "written",
                     f"{name} was written since it was verified at {result.at}; "
-                    f"run: wmtp verify {artifact.key}"
+                    f"run: wmtp verify {artifact.key}",
                 )
-    for key in artifact.upstream:
-        there = store.find_manifest(store.catalogue[key])
-        made_from = stated(manifest.document, "upstream", key)
-        if there is not None and made_from != there.content_sha256:
-            how = (
-                f"from another {key} than is there now" if made_from else f"before {key} was there"
-            )
-            yield f"made {how}; run: {materialize_command(artifact.key)}"
+    for reason in reasons(store, artifact, reads=False):
+        if reason.why == EARLIER:
+            yield "stale", f"{reason}; run: wmtp migrate {artifact.key}"
+        elif reason.why != "damaged":
+            yield "stale", f"{_in_words(reason)}; run: {materialize_command(artifact.key)}"
+
+
+def _in_words(reason: Reason) -> str:
+    """What is known of an artifact that must be made again."""
+    key, _, was_absent = reason.what.partition(" was not there")
+    if reason.why != "upstream changed" or " " in key:
+        return str(reason)
+    return (
+        f"made before {key} was there"
+        if was_absent
+        else f"made from another {key} than is there now"
+    )

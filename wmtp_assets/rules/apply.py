@@ -3,8 +3,9 @@
 The same rules serve Dagster's asset checks, ``wmtp verify`` and the tests.
 
 Of each rule its last result is remembered, and how the artifact's files were then: one small file
-per rule under ``<root>/.wmtp/verified/<asset>/``. It is a memory for people, no proof: a proof is
-applying the rule again.
+per rule under ``<root>/.wmtp/verified/<asset>/``. A result can be recalled as long as everything
+that the rule read is unchanged: see :mod:`wmtp_assets.rules.memory`. Recalling is no proof; a proof
+is applying the rule again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.rules.findings import NEEDS, Outcome, Report, Rule, Subject, is_there, is_warning
+from wmtp_assets.rules.memory import Memory, NotingStore
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
@@ -50,12 +52,14 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
     for _ in range(3):
         first = store.find_manifest(artifact)
         before = signature(store, artifact, first) if first else {}
-        outcome, manifest = _apply_once(rule, store, artifact, say)
+        noting = NotingStore(store)
+        outcome, manifest = _apply_once(rule, noting, artifact, say)
         if manifest is None and not before:
             return outcome
         if before.get(artifact.manifest, []) == sign(store.manifest_path(artifact)):
             if manifest is not None and (outcome.findings or not outcome.skipped):
-                remember(store, artifact, manifest, rule.name, outcome, before, say)
+                memory = noting.memory(outcome)
+                remember(store, artifact, manifest, rule.name, outcome, before, say, memory)
             return outcome
     report = Report(rule.name, artifact.key, "run again when nobody writes")
     report.add(
@@ -163,6 +167,7 @@ class LastResult(StrictModel):
         content_sha256: the artifact's content it was applied to.
         problem: the first finding; empty: none, or warnings only.
         files: the files as they were then.
+        memory: what it takes to recall it; None: it cannot be recalled.
         damaged: those whose bytes were not the committed ones, for the rule that reads all bytes.
         put_right: failures before it, the oldest first.
     """
@@ -174,6 +179,25 @@ class LastResult(StrictModel):
     files: Signature
     damaged: tuple[str, ...] = ()
     put_right: tuple[PutRight, ...] = ()
+    memory: Memory | None = None
+
+
+def recall(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome | None:
+    """The last result of a rule that held, where nothing that it read changed since; else None.
+
+    A failure is never recalled: the rule is applied again.
+    """
+    path = _folder(store, artifact) / f"{rule.name}.json"
+    last = _read_result(path)
+    if last is None or last.problem or last.memory is None or not last.memory.holds(store):
+        return None
+    outcome = last.memory.outcome()
+    outcome.remembered = last.at
+    manifest = store.find_manifest(artifact)
+    now = signature(store, artifact, manifest) if manifest else {}
+    if now != last.files:  # read again since, such as in a copy of the root
+        _write_result(path, last.model_copy(update={"files": now}), artifact, say)
+    return outcome
 
 
 def sign(path: Path) -> list[int] | None:
@@ -204,11 +228,13 @@ def remember(
     outcome: Outcome,
     before: Signature,
     say: Say = silent,
+    memory: Memory | None = None,
 ) -> None:
     """Keep the result of a rule; say why where it cannot be written.
 
     Args:
         before: the files' signature taken before they were read.
+        memory: what it takes to recall it.
     """
     path = _folder(store, artifact) / f"{rule}.json"
     result = LastResult(
@@ -218,13 +244,18 @@ def remember(
         problem="" if is_warning(outcome) else str(outcome.findings[0]),
         files=before,
         damaged=tuple(outcome.evidence.get("damaged", ())),
+        memory=memory,
     )
     if last := _read_result(path):
         result = result.model_copy(update={"put_right": _put_right(last, result)})
+    _write_result(path, result, artifact, say)
+
+
+def _write_result(path: Path, result: LastResult, artifact: Artifact, say: Say) -> None:
     try:
         replace_file(path, result.model_dump_json().encode())
     except OSError as error:  # storage may be mounted for reading only
-        say(f"{artifact.key} {rule}: the result is not remembered: {error}")
+        say(f"{artifact.key} {result.rule}: the result is not remembered: {error}")
 
 
 def last_results(store: Store, artifact: Artifact) -> list[LastResult]:

@@ -78,6 +78,7 @@ class Outcome:
     evidence: dict[str, Any] = field(default_factory=dict)
     skipped: str = ""
     more: int = 0
+    remembered: str = ""
 
     @property
     def count(self) -> int:

@@ -18,7 +18,7 @@ from wmtp_assets.base.progress import Progress
 from wmtp_assets.base.settings import read_workers
 from wmtp_assets.rules.findings import Report, Rule, Subject
 from wmtp_assets.storage import manifest
-from wmtp_assets.storage.files import Hasher, names_below, open_regular
+from wmtp_assets.storage.files import Hasher, open_regular
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.pieces import Piece
 from wmtp_assets.storage.store import materialize_command, repair_command
@@ -34,6 +34,7 @@ def check_sha256(subject: Subject, report: Report) -> None:
     ``SHA256SUMS`` and the hashes that ``metadata.json`` gives by role must be the manifest's.
     """
     expected = subject.manifest.files
+    signed = subject.store.sign(subject.artifact, expected)
     there = [name for name, record in expected.items() if _is_there(subject, report, name, record)]
     damaged = {*expected} - {*there}
     known = _known_pieces(subject, report, there, damaged)
@@ -50,6 +51,7 @@ def check_sha256(subject: Subject, report: Report) -> None:
                 wrong.setdefault(piece.file, {})[piece] = found
     for name, found in wrong.items():
         damaged.add(_report(subject, report, name, found))
+    subject.store.hashed(subject.artifact, subject.manifest, signed, subject.say, damaged)
     _check_no_other(subject, report)
     _check_sums(subject, report, there)
     _check_roles(subject, report)
@@ -173,17 +175,14 @@ def _check_no_other(subject: Subject, report: Report) -> None:
                 remedy="make it readable",
             )
 
-    names = sorted(path.relative_to(base).as_posix() for path in names_below(base, unreadable))
-    for name in names:
-        is_known = name in subject.manifest.files or name == artifact.manifest
-        if artifact.is_owner(name) and not is_known and not artifact.is_guest(name):
-            report.add(
-                subject.file(name),
-                expected="no such file: it is not in the manifest",
-                found="a file",
-                problem="extra",
-                remedy="move it elsewhere",
-            )
+    for name in subject.store.strays(artifact, subject.manifest, unreadable):
+        report.add(
+            subject.file(name),
+            expected="no such file: it is not in the manifest",
+            found="a file",
+            problem="extra",
+            remedy="move it elsewhere",
+        )
 
 
 def _check_sums(subject: Subject, report: Report, there: Container[str]) -> None:

@@ -15,7 +15,7 @@ import shutil
 import socket
 import stat
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
@@ -52,6 +52,14 @@ from wmtp_assets.storage.files import (
 )
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.pieces import Cut, Piece, cut_parts
+from wmtp_assets.storage.record import (
+    Sign,
+    is_linked_only,
+    read_record,
+    sign,
+    sign_all,
+    write_record,
+)
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _REFUSED = {*_READ_ONLY, *DISK_FULL, errno.EXDEV, errno.EIO, errno.ENOTDIR}
@@ -281,6 +289,73 @@ class Store:
             if self.manifest(artifact).files == committed.files:
                 raise
             return self.pieces(artifact)
+
+    def unread(self, artifact: Artifact, manifest: Manifest) -> list[str]:
+        """The files that were written, replaced or linked since their bytes were last hashed, or
+        are not there; see :mod:`wmtp_assets.storage.record`."""
+        known = self._known(artifact, manifest)
+        return [
+            name
+            for name in manifest.files
+            if name not in known or sign(self.path(artifact, name)) != known[name]
+        ]
+
+    def strays(
+        self,
+        artifact: Artifact,
+        manifest: Manifest,
+        unreadable: Callable[[OSError], None] = raise_it,
+    ) -> list[str]:
+        """Files among an artifact's own that neither the manifest knows nor training put there.
+
+        Args:
+            unreadable: gets the errors of folders that cannot be listed.
+        """
+        base = self.folder(artifact)
+        there = sorted(path.relative_to(base).as_posix() for path in names_below(base, unreadable))
+        return [
+            name
+            for name in there
+            if artifact.is_owner(name)
+            and name not in manifest.files
+            and name != artifact.manifest
+            and not artifact.is_guest(name)
+        ]
+
+    def sign(self, artifact: Artifact, names: Iterable[str]) -> dict[str, Sign]:
+        """What files are like now; call it before they are hashed."""
+        return sign_all(self.folder(artifact), names)
+
+    def hashed(
+        self,
+        artifact: Artifact,
+        manifest: Manifest,
+        signed: Mapping[str, Sign],
+        say: Say = silent,
+        damaged: Collection[str] = (),
+    ) -> None:
+        """Note that files have the committed bytes; say why where that cannot be written.
+
+        Args:
+            signed: what they were like before they were hashed, by :meth:`sign`.
+            damaged: files that have other bytes, or are not there.
+        """
+        known = {**self._known(artifact, manifest), **signed}
+        right = (name for name in manifest.files if name in known and name not in damaged)
+        files = {name: known[name] for name in right}
+        try:
+            write_record(self._verified(artifact), manifest.content_sha256, files)
+        except OSError as error:  # storage may be mounted for reading only
+            say(f"{artifact.key}: that its files were read is not noted: {error}")
+
+    def _known(self, artifact: Artifact, manifest: Manifest) -> Mapping[str, Sign]:
+        record = read_record(self._verified(artifact))
+        is_of_it = record is not None and record.content_sha256 == manifest.content_sha256
+        return record.files if record is not None and is_of_it else {}
+
+    def _verified(self, artifact: Artifact) -> Path:
+        """Where what is known of verified bytes and rules is kept."""
+        return self.settings.root / INTERNAL / "verified" / artifact.key
 
     def _record(self, artifact: Artifact, name: str) -> FileRecord:
         record = self.manifest(artifact).files.get(name)
@@ -557,16 +632,37 @@ class Store:
                 {**description, **kept}, staged.files, created_at or timestamp(), previous
             )
             sealed = manifest.parse(data, str(self.manifest_path(artifact)))
-            if target.is_dir():
-                _carry_over(
-                    artifact, target, staged.folder, previous.files if previous else (), say
-                )
-            write_new(staged.folder / artifact.manifest, data)
-            install(staged.folder, target)
-            if staged.folder.is_dir():
-                is_same = previous is not None and previous.content_sha256 == sealed.content_sha256
-                self._keep_previous(artifact, staged.folder, is_same)
+            beside = (it for it in self.catalogue if it != artifact and _is_within(it, artifact))
+            with self.linking(beside, say):
+                if target.is_dir():
+                    _carry_over(
+                        artifact, target, staged.folder, previous.files if previous else (), say
+                    )
+                write_new(staged.folder / artifact.manifest, data)
+                install(staged.folder, target)
+                if staged.folder.is_dir():
+                    is_same = previous is not None and (
+                        previous.content_sha256 == sealed.content_sha256
+                    )
+                    self._keep_previous(artifact, staged.folder, is_same)
+            self.hashed(artifact, sealed, self.sign(artifact, sealed.files), say)
         return sealed
+
+    @contextmanager
+    def linking(self, artifacts: Iterable[Artifact], say: Say = silent) -> Iterator[None]:
+        """Inside, files of artifacts get and lose names, and none is written: what is known of
+        their bytes stays known."""
+        before: list[tuple[Artifact, Manifest, Mapping[str, Sign]]] = []
+        for artifact in artifacts:
+            if manifest := self.find_manifest(artifact):
+                known, unread = self._known(artifact, manifest), self.unread(artifact, manifest)
+                before.append((artifact, manifest, {n: known[n] for n in known if n not in unread}))
+        yield
+        for artifact, manifest, known in before:
+            now = self.sign(artifact, known)
+            linked = {name: it for name, it in now.items() if is_linked_only(known[name], it)}
+            if linked != known:
+                self.hashed(artifact, manifest, linked, say)
 
     def amend(self, artifact: Artifact, changes: Document) -> Manifest:
         """Replace keys of a committed manifest; the files stay as they are.
@@ -664,9 +760,9 @@ class Store:
         if is_same or not old.exists():
             return
         kept = self.previous(artifact)
-        if kept.exists():
-            shutil.rmtree(kept)
         kept.parent.mkdir(parents=True, exist_ok=True)
+        if kept.exists():
+            kept.rename(old.with_name(f"{old.name}.before"))  # staging is removed at the end
         old.rename(kept)
 
 
@@ -704,6 +800,11 @@ def _set_aside(path: Path, kept: Path, *, is_replaced: bool = False) -> None:
     else:
         path.rename(kept)
     fsync_folder(kept.parent)
+
+
+def _is_within(artifact: Artifact, other: Artifact) -> bool:
+    """Whether the folder of an artifact is that of another one, or in it."""
+    return artifact.base == other.base or artifact.base.startswith(f"{other.base}/")
 
 
 def _files_below(folder: Path) -> Iterator[PurePosixPath]:
