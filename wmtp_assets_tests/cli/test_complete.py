@@ -50,10 +50,16 @@ def test_names(command: str) -> None:
     assert ask("bash", "wmtp", command, "micro") == [
         "plain,micro_mtp",
         "plain,micro_mtp_card",
+        "plain,micro_mtp_untied",
+        "plain,micro_mtp_untied_card",
         "plain,micro_ref",
         "plain,micro_ref_card",
+        "plain,micro_ref_untied",
+        "plain,micro_ref_untied_card",
         "plain,micro-mtp",
+        "plain,micro-mtp-untied",
         "plain,micro-ref",
+        "plain,micro-ref-untied",
     ]
 
 
@@ -68,8 +74,8 @@ def test_every_name_is_offered() -> None:
 
 def test_names_on_the_line_are_not_offered_again() -> None:
     """``wmtp verify micro_mtp micro<TAB>`` means another one."""
-    found = ask("bash", "wmtp", "verify", "micro_mtp", "micro_")
-    assert found == ["plain,micro_mtp_card", "plain,micro_ref", "plain,micro_ref_card"]
+    found = ask("bash", "wmtp", "verify", "micro_ref", "micro_ref")
+    assert found == [f"plain,micro_ref_{name}" for name in ("card", "untied", "untied_card")]
 
 
 def test_option_that_takes_a_name() -> None:
@@ -104,7 +110,7 @@ def test_real_bash_completes() -> None:
     """The whole way: the script is loaded, and its function fills COMPREPLY."""
     script = (
         'eval "$(_WMTP_COMPLETE=bash_source wmtp)"\n'
-        "COMP_WORDS=(wmtp show micro_m) COMP_CWORD=2\n"
+        "COMP_WORDS=(wmtp show mbpp_s) COMP_CWORD=2\n"
         '_wmtp_completion wmtp\necho "${COMPREPLY[@]}"\n'
     )
     done = subprocess.run(
@@ -113,7 +119,7 @@ def test_real_bash_completes() -> None:
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split() == ["micro_mtp", "micro_mtp_card"], done.stderr
+    assert done.stdout.split() == ["mbpp_small", "mbpp_stats"], done.stderr
 
 
 def test_it_is_fast() -> None:

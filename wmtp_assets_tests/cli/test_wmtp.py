@@ -34,7 +34,7 @@ def test_status_shows_every_artifact(wmtp: Wmtp, root: Path) -> None:
     assert " ".join(title.split()) == ("name kind size dtype rows source revision verified problem")
     micro = next(row for row in rows if row.startswith("micro_mtp "))
     assert re.fullmatch(
-        r"micro_mtp micro 50.4 MB float16 - facebook/multi-token-prediction [0-9a-f]{8} - "
+        r"micro_mtp micro 51.8 MB float16 - facebook/multi-token-prediction [0-9a-f]{8} - "
         r"not verified",
         " ".join(micro.split()),
     )

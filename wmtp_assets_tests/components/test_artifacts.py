@@ -322,7 +322,7 @@ def test_snapshot_is_made_of_what_is_there(
         "current": True,
     }
     assert path.read_bytes() == without
-    names = {"meta-llama-mtp-bf16", "starling-rm-7b"}
+    names = {"meta-llama-mtp-bf16", "starling-rm-7b", "micro-mtp-untied", "micro-ref-untied"}
     assert yaml.safe_load(with_all)["models"].keys() - yaml.safe_load(without)["models"] == names
     event = instance.get_latest_materialization_event(dg.AssetKey("parameter_snapshot"))
     assert event is not None and event.asset_materialization is not None

@@ -622,6 +622,7 @@ def test_rules_need_only_the_light_libraries(store: Store, tmp_path: Path) -> No
     assert code == 0
     needing = {
         "tokenizer": test_checkpoint.NEEDS_SENTENCEPIECE,
+        "fast_tokenizer": test_checkpoint.NEEDS_SENTENCEPIECE,
         "token_length": test_checkpoint.NEEDS_SENTENCEPIECE,
         **dict.fromkeys(
             (
