@@ -129,7 +129,7 @@ def test_each_reason_is_named(
 def test_manifest_of_an_earlier_version_is_said_once(store: Store) -> None:
     """It does not say what made it: one reason, and the command that looks at it."""
     artifact = store.catalogue["mbpp_small"]
-    edit_manifest(store, artifact, made_with=None)
+    edit_manifest(made_with=None)(store, artifact)
     (reason,) = reasons(store, artifact)
     assert str(reason) == "made by an earlier version: it does not say builder, small"
     assert "run: wmtp migrate mbpp_small" in status_of(store, artifact).problem
