@@ -9,9 +9,6 @@ FORCE ?=
 # In Dagster a bare '+a' is a and one layer upstream, '*a' all of it: here both mean all.
 SELECTION = $(shell echo '$(SELECT)' | sed -E 's/(^|,)[+]+([a-z0-9_]+)/\1*\2/g; s/(^|,)[*]([a-z]+:)/\1+\2/g; s/([a-z0-9_]+)[+]+(,|$$)/\1*\2/g')
 
-# What is unchanged is made too, and bytes are read for every rule.
-CONFIG := {"resources": {"options": {"config": {"force": true}}}}
-
 BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
@@ -62,7 +59,7 @@ install: .venv/installed
 	@$(ENVIRONMENT) python -m wmtp_assets.components.instance
 
 materialize: install
-	@$(ENVIRONMENT) $(if $(filter stale,$(SELECT)),dagster job execute -j stale,dagster asset materialize --select '$(SELECTION)') $(if $(FORCE),--config-json '$(CONFIG)')
+	@$(ENVIRONMENT) $(if $(filter stale,$(SELECT)),dagster job execute -j stale,dagster asset materialize --select '$(SELECTION)') $(if $(FORCE),-c .dagster/force.yaml)
 	@$(BIN)/wmtp status || true
 
 status: install

@@ -15,8 +15,10 @@ from wmtp_assets.cli.common import (
     selection_argument,
 )
 from wmtp_assets.operations.plan import RawPlan, make_plan
+from wmtp_assets.operations.verify import optional_ones
 from wmtp_assets.storage.store import Store
 
+UNKNOWN = "not known"
 NUMBERS = ("files", "size", "here", "to download", "time")
 
 
@@ -33,10 +35,13 @@ def plan(store: Store, selection: tuple[str, ...], rate: float | None) -> Docume
     """Show what SELECTION and all that is upstream of it needs: bytes to download, bytes that are
     here, peak disk, time.
 
-    SELECTION is asset keys or folder names; all that is not optional by default. Exits with 1 where
-    a repository cannot be had, or it will not fit.
+    SELECTION is asset keys or folder names; all that is not optional by default. An optional
+    artifact counts only when it is named, itself or a folder of optional ones. What cannot be asked
+    for is not known, and null in the JSON. Exits with 1 where a repository cannot be had, or it
+    will not fit.
     """
-    chosen = [item for item in select(store, selection) if selection or not item.optional]
+    asked_for = optional_ones(store, selection)
+    chosen = [i for i in select(store, selection) if not i.optional or i.key in asked_for]
     made = make_plan(store, chosen, rate * 1e6 if rate else None)
     print_table(
         ("name", "repository", "revision", *NUMBERS, "problem"),
@@ -44,22 +49,27 @@ def plan(store: Store, selection: tuple[str, ...], rate: float | None) -> Docume
         right=NUMBERS,
     )
     space = made.space
+    will_fit = space.needed is not None and space.needed <= made.free
     print_line(
-        f"peak disk: {human_bytes(space.raw)} raw + {human_bytes(space.made)} converted + "
-        f"{human_bytes(space.staging)} staging = {human_bytes(space.peak)}; "
-        f"{human_bytes(space.needed)} more than is used now, {human_bytes(made.free)} free"
-        + (": it will not fit" if space.needed > made.free else "")
+        f"peak disk: {_bytes(space.raw)} raw + {_bytes(space.made)} converted + "
+        f"{_bytes(space.staging)} staging = {_bytes(space.peak)}; "
+        f"{_bytes(space.needed)} more than is used now, {human_bytes(made.free)} free"
+        + ("" if will_fit or space.needed is None else ": it will not fit")
     )
-    is_possible = space.needed <= made.free and not any(row.problem for row in made.raw)
+    is_possible = will_fit and not any(row.problem for row in made.raw)
     return {"exit_code": 0 if is_possible else 1, **made.model_dump()}
+
+
+def _bytes(size: int | None) -> str:
+    return UNKNOWN if size is None else human_bytes(size)
 
 
 def _cells(row: RawPlan, rate: float | None) -> tuple[object, ...]:
     revision = (row.revision or NONE)[:8] + ("" if row.is_pinned else " unpinned")
     begin = row.name, row.repository, revision
     if row.size is None or row.to_download is None:
-        return *begin, None, None, human_bytes(row.here), None, None, row.problem
+        return *begin, *[UNKNOWN] * len(NUMBERS), row.problem
     seconds = row.to_download / rate if rate and row.to_download else 0.0
     time = human_seconds(seconds) if rate or not row.to_download else "?"
-    size, here, missing = map(human_bytes, (row.size, row.here, row.to_download))
+    size, here, missing = map(_bytes, (row.size, row.here, row.to_download))
     return *begin, row.files, size, here, missing, time, row.problem

@@ -23,7 +23,7 @@ class RawPlan(BaseModel):
         revision: the commit; None: not known.
         is_pinned: whether defs.yaml or wmtp.lock name it; the sample is as pinned as its code.
         files, size: of the repository's wanted files; None: not known.
-        here: bytes of them that need not be fetched, by size alone.
+        here: bytes of them that need not be fetched, by size alone; None: not known.
         to_download: the others; None: not known.
         problem: why it cannot be had; empty: it can.
     """
@@ -34,13 +34,13 @@ class RawPlan(BaseModel):
     is_pinned: bool
     files: int | None
     size: int | None
-    here: int
+    here: int | None
     problem: str
     to_download: int | None
 
 
 class Space(BaseModel):
-    """Disk, in bytes.
+    """Disk, in bytes; None: not known, because some repository could not be asked.
 
     Attributes:
         raw: of all raw files.
@@ -50,21 +50,29 @@ class Space(BaseModel):
         used: what of all that is there now.
     """
 
-    raw: int
-    made: int
-    staging: int
-    used: int
+    raw: int | None
+    made: int | None
+    staging: int | None
+    used: int | None
 
     @computed_field
     @property
-    def peak(self) -> int:
-        return self.raw + self.made + self.staging
+    def peak(self) -> int | None:
+        return _sum(self.raw, self.made, self.staging)
 
     @computed_field
     @property
-    def needed(self) -> int:
+    def needed(self) -> int | None:
         """More than is used now."""
+        if self.peak is None or self.used is None:
+            return None
         return max(self.peak - self.used, 0)
+
+
+def _sum(*sizes: int | None) -> int | None:
+    """The sum of sizes; None where one of them is not known."""
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 class Plan(BaseModel):
@@ -131,7 +139,7 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
         is_pinned=pin is not None or store.settings.source == "sample",
         files=len(remote.files) if remote else None,
         size=remote.size if remote else None,
-        here=remote.size - missing if remote else 0,
+        here=remote.size - missing if remote else None,
         problem=problem,
         to_download=missing if remote else None,
     )
@@ -139,16 +147,20 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
 
 def space_of(store: Store, artifacts: Sequence[Artifact], rows: Sequence[RawPlan]) -> Space:
     """Disk that making ``artifacts`` takes; estimated for those that were never made."""
-    raw = {row.name: row.size or 0 for row in rows}
-    made = staging = 0
-    used = sum(row.here for row in rows)
+    raw = {row.name: row.size for row in rows}
+    made: list[int | None] = []
+    staging: list[int | None] = [0]
+    used: list[int | None] = [row.here for row in rows]
     for artifact in artifacts:
         manifest, kind = store.find_manifest(artifact), kind_of(artifact)
         committed = manifest.size if manifest else 0
-        guess = kind.size(artifact, raw.get(f"{artifact.spec.name}_raw", 0))
-        size = committed if manifest else round(guess)
-        staging = max(staging, round(committed + kind.scratch * size))
+        bytes_of_raw = raw.get(f"{artifact.spec.name}_raw", 0)
+        size = committed if manifest else None
+        if not manifest and (bytes_of_raw is not None or kind.is_bound):
+            size = round(kind.size(artifact, bytes_of_raw or 0))
+        staging.append(None if size is None else round(committed + kind.scratch * size))
         if not artifact.is_downloaded:
-            made += size
-            used += committed
-    return Space(raw=sum(raw.values()), made=made, staging=staging, used=used)
+            made.append(size)
+            used.append(committed)
+    most = None if None in staging else max(size for size in staging if size is not None)
+    return Space(raw=_sum(*raw.values()), made=_sum(*made), staging=most, used=_sum(*used))
