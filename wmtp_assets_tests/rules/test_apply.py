@@ -43,6 +43,7 @@ from wmtp_assets_tests.datasets.rules import test_processed, test_views
 from wmtp_assets_tests.documents import test_parameters_rule
 from wmtp_assets_tests.documents import test_rules as test_documents
 from wmtp_assets_tests.faults.extent import extent
+from wmtp_assets_tests.kinds import test_made_with
 from wmtp_assets_tests.light import light_environment
 from wmtp_assets_tests.quick import quick
 from wmtp_assets_tests.rules import test_sha256
@@ -63,6 +64,7 @@ CASES = [
     *test_views.CASES,
     *test_parameters_rule.CASES,
     *test_documents.CASES,
+    *test_made_with.CASES,
 ]
 PAIRS = [(rule.name, kind) for rule in all_rules() for kind in sorted(kinds_of(rule))]
 WARNINGS = {
@@ -86,10 +88,18 @@ def test_every_rule_has_a_damaging_case_for_every_kind() -> None:
 def test_pairs_are_those_of_the_design() -> None:
     """Taking a kind out of a rule must not go unnoticed."""
     assert {kind: [rule for rule, of in PAIRS if of == kind] for kind in KEY} == {
-        "raw": ["sha256"],
-        "tokenizer": ["sha256", "tokenizer"],
-        "safetensors": ["sha256", "dtype", "parameters", "tokenizer", "value_head"],
-        "micro": ["sha256", "dtype", "parameters", "tokenizer", "value_head", "micro_size"],
+        "raw": ["sha256", "made_with"],
+        "tokenizer": ["sha256", "tokenizer", "made_with"],
+        "safetensors": ["sha256", "dtype", "parameters", "tokenizer", "value_head", "made_with"],
+        "micro": [
+            "sha256",
+            "dtype",
+            "parameters",
+            "tokenizer",
+            "value_head",
+            "micro_size",
+            "made_with",
+        ],
         "processed": [
             "sha256",
             "schema",
@@ -102,16 +112,17 @@ def test_pairs_are_those_of_the_design() -> None:
             "contamination",
             "problems",
             "evaluation",
+            "made_with",
         ],
-        "pairs": ["sha256", "derivation"],
-        "small": ["sha256", "schema", "membership"],
-        "stats": ["sha256", "recount"],
-        "tests": ["sha256", "derivation"],
-        "parameters": ["sha256", "current"],
-        "card": ["sha256", "current"],
-        "croissant": ["sha256", "current"],
-        "document": ["sha256", "current"],
-        "release": ["sha256", "release"],
+        "pairs": ["sha256", "derivation", "made_with"],
+        "small": ["sha256", "schema", "membership", "made_with"],
+        "stats": ["sha256", "recount", "made_with"],
+        "tests": ["sha256", "derivation", "made_with"],
+        "parameters": ["sha256", "current", "made_with"],
+        "card": ["sha256", "current", "made_with"],
+        "croissant": ["sha256", "current", "made_with"],
+        "document": ["sha256", "current", "made_with"],
+        "release": ["sha256", "release", "made_with"],
     }
 
 
