@@ -1,4 +1,4 @@
-"""What a program that depends on this package sees: types, a version, five functions."""
+"""What a program that depends on this package sees: types, a version, six functions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,21 @@ from wmtp_assets.cli.main import cli
 PYPROJECT = tomllib.loads((project_folder() / "pyproject.toml").read_text())
 
 CLIENT = """\
-from wmtp_assets import JsonLines, load_dataset, load_state_dict, open_jsonl, usable_for
+from wmtp_assets import JsonLines, load_dataset, load_state_dict, open_jsonl, usable_for, verified
 
 rows: JsonLines = open_jsonl("x.jsonl")
 load_dataset(1, "train")
 load_state_dict("x", nonsense=True)
 usable: int = usable_for("x")
+with verified("x") as folder:
+    folder.nonsense()
 """
-WRONG = {4: "reportArgumentType", 5: "reportCallIssue", 6: "reportAssignmentType"}
+WRONG = {
+    4: "reportArgumentType",
+    5: "reportCallIssue",
+    6: "reportAssignmentType",
+    8: "reportAttributeAccessIssue",
+}
 """Line → what a type checker that sees the types says about it."""
 
 
@@ -76,7 +83,7 @@ def test_one_version() -> None:
     assert said == f"wmtp, version {wmtp_assets.__version__}\n"
 
 
-def test_six_names() -> None:
+def test_seven_names() -> None:
     """What other code may rely on; the rest is the project's own."""
     assert wmtp_assets.__all__ == [
         "JsonLines",
@@ -85,5 +92,6 @@ def test_six_names() -> None:
         "load_state_dict",
         "open_jsonl",
         "usable_for",
+        "verified",
     ]
     assert all(hasattr(wmtp_assets, name) for name in wmtp_assets.__all__)

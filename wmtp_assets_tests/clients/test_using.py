@@ -37,7 +37,7 @@ def test_block(copy: Copy, name: str, block: Block) -> None:
 
 def test_errors_of_a_tied_file(good_root: Path) -> None:
     """People look for the message that they see, and find the file to use instead."""
-    found = run("current", "-m", "wmtp_assets_tests.clients.tied_file", good_root)
+    found = run("torchtune", "-m", "wmtp_assets_tests.clients.tied_file", good_root)
     said = [*json.loads(found.splitlines()[-1]).values()]
     table = PAGE.read_text().split("| loader | error |\n")[1].split("\n\n")[0]
     rows = [line.rsplit("| `", 1)[1].removesuffix("` |") for line in table.splitlines()[1:]]
