@@ -85,6 +85,8 @@ test-faults: install
 
 test-clients: install $(CLIENTS)
 	$(BIN)/pytest -rs -m clients
+	WMTP_TRANSFORMERS_PYTHON=$(CURDIR)/.venv-clients/transformers4/bin/python \
+		$(BIN)/pytest -n auto wmtp_assets_tests/checkpoints/test_transformers.py
 
 test-all: test test-long test-browser test-faults test-clients
 

@@ -99,6 +99,13 @@ def damage(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(data)
 
 
+def own(store: Store, artifact: Artifact) -> None:
+    """Give the copy files of its own: those of the original get other names, and with them another
+    ctime, whenever a test elsewhere links them."""
+    for name in store.manifest(artifact).files:
+        damage(store.path(artifact, name), lambda data: data)
+
+
 def flip(offset: int) -> Callable[[bytes], bytes]:
     """A change that flips one bit of the byte at ``offset`` (negative: from the end)."""
 

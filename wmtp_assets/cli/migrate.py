@@ -31,8 +31,10 @@ def migrate_command(store: Store, names: tuple[str, ...], dry_run: bool) -> Docu
             done.append(item)
             if item.state not in ("nothing to migrate", "absent"):
                 print_line(f"{item.artifact}: {item.state}")
-            if item.problem:
-                print_line(f"  {item.problem}")
+            if item.note and item.state == "nothing to migrate":
+                print_line(f"{item.artifact}:")
+            if item.problem or item.note:
+                print_line(f"  {item.problem or item.note}")
     counts = Counter(item.state for item in done)
     print_line("; ".join(f"{count} {state}" for state, count in counts.items()))
     return {"exit_code": int(any(item.problem for item in done)), "artifacts": done}

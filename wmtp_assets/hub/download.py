@@ -168,6 +168,20 @@ def moved(
     return (used, now) if now not in (None, used) else None
 
 
+def proven(artifact: Artifact[Downloaded], manifest: Manifest) -> list[str]:
+    """Which settings follow from what a raw manifest says of its source and its files."""
+    spec, source = artifact.spec, manifest.document.get("source")
+    said = {"repo": spec.repository.id, "type": spec.repository.type}
+    said["license"] = spec.repository.license
+    names = {"repo": "id", "type": "type", "license": "license"}
+    found = [f"repository.{names[k]}" for k, now in said.items() if stated(source, k) == now]
+    there = {name.removeprefix(RAW) for name in manifest.files if name.startswith(RAW)}
+    with suppress(ValueError):
+        if {*wanted_files(spec, there)} == there:
+            found += ["files", "splits.*.files"]
+    return found
+
+
 def committed_files(store: Store, artifact: Artifact[Downloaded]) -> RemoteRepository | None:
     """What the hub announced of the committed raw files; None: nothing is committed, or damaged."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
-from wmtp_assets.hub.download import build_raw, moved
+from wmtp_assets.hub.download import build_raw, moved, proven
 from wmtp_assets.kinds.registry import Before, Kind
 
 Downloaded = ModelSpec | DatasetSpec
@@ -37,6 +37,7 @@ KIND = Kind[Downloaded](
     item="Raw files",
     fields=("repository.id", "repository.type", "repository.license", "files", "splits.*.files"),
     moved=moved,
+    proven=proven,
     size=lambda artifact, raw: raw,
     is_parsed=False,
 )

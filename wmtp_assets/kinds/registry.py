@@ -8,7 +8,7 @@ rules.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import import_module
@@ -72,6 +72,7 @@ class Kind(Generic[S]):
             them, with dots into nested ones; ``version`` decides always.
         facts: parts of fields, and the like, that decide too, by a name for people.
         taken: what other specs, or upstream manifests besides their files, say that decides too.
+        proven: which of the settings, by name, a manifest that does not say what made it proves.
         edited: a spec → files, which people edit, that decide about the bytes too.
         again: store and artifact → the files and what the manifest says of them, made in memory;
             None: that is too much, and its inputs tell whether it would be the same.
@@ -100,6 +101,7 @@ class Kind(Generic[S]):
     fields: tuple[str, ...] = ()
     facts: Callable[[Artifact[S]], Document] = lambda artifact: {}
     taken: Callable[[Store, Artifact[S]], Document] = lambda store, artifact: {}
+    proven: Callable[[Artifact[S], Manifest], Collection[str]] = lambda artifact, manifest: ()
     edited: Callable[[S], Iterable[Path]] = lambda spec: ()
     again: Callable[[Store, Artifact[S], Say], tuple[Mapping[str, bytes], Document]] | None = None
     moved: Callable[[Store, Artifact[S], Manifest, bool], tuple[str, str] | None] | None = None

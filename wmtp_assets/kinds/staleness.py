@@ -57,13 +57,19 @@ class Reason:
 
 
 def reasons(
-    store: Store, artifact: Artifact[Any], say: Say = silent, *, reads: bool = True
+    store: Store,
+    artifact: Artifact[Any],
+    say: Say = silent,
+    *,
+    reads: bool = True,
+    makes: bool = True,
 ) -> list[Reason]:
     """Why an artifact must be made again; empty: it is what would be made now.
 
     Args:
         reads: hash files that were written since they were last hashed, and ask the hub about a
             repository that is not pinned; False: do neither.
+        makes: make a document in memory, which opens small files; False: look at manifests only.
 
     Raises:
         DownloadError: if the hub has to be asked and does not answer.
@@ -83,7 +89,7 @@ def reasons(
     if not found and kind.moved is not None:
         moved = kind.moved(store, artifact, manifest, reads)
         found += [Reason("upstream changed", " → ".join(moved))] if moved else []
-    if not found and kind.again is not None:
+    if not found and makes and kind.again is not None:
         found += _otherwise(store, artifact, manifest, say)
     return found
 

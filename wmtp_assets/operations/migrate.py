@@ -7,7 +7,8 @@ new manifest are then committed like any artifact. The files themselves are only
 converted or fetched again; the documents, which are made of manifests alone, are made again.
 
 A new content hash of an upstream artifact replaces the old one in the manifests of what was made
-from it, where that is the content it was made from. What made an artifact stays unknown.
+from it, where that is the content it was made from. What made an artifact stays unknown where its
+manifest does not prove it: of raw files it does, and a document is made again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, StoreError, W
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints.safetensors_file import Header, describe_tensors, read_header
+from wmtp_assets.kinds.registry import kind_of
+from wmtp_assets.kinds.staleness import made_otherwise
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.rules.findings import as_text, differences, stated
@@ -47,11 +50,13 @@ class Migration:
 
     Attributes:
         problem: why it was not migrated, and what to do.
+        note: what is still not known, and how it could be.
     """
 
     artifact: str
     state: State
     problem: str = ""
+    note: str = ""
 
 
 def migrate(
@@ -71,9 +76,31 @@ def migrate(
     planned: dict[str, str] = {}
     for artifact in artifacts:
         try:
-            yield Migration(artifact.key, _migrate(store, artifact, planned, say, run, dry_run))
+            state = _migrate(store, artifact, planned, say, run, dry_run)
+            yield Migration(artifact.key, state, note=_not_known(store, artifact, state))
         except WmtpError as error:
             yield Migration(artifact.key, "not migrated", str(error))
+
+
+def _not_known(store: Store, artifact: Artifact, state: State) -> str:
+    """What a manifest still does not say of the making, and the command that would."""
+    manifest = (
+        store.find_manifest(artifact) if state in ("migrated", "nothing to migrate") else None
+    )
+    differing = made_otherwise(store, artifact, manifest) if manifest else ()
+    not_said = [place for place, _, old in differing if old is None]
+    if not not_said:
+        return ""
+    again = materialize_command(artifact.key)
+    return f"nothing says {', '.join(not_said)}; to be sure, have it made again: {again}"
+
+
+def _proven(store: Store, artifact: Artifact, manifest: Manifest) -> Document | None:
+    """What made an artifact, where its manifest does not say so and proves it nevertheless."""
+    kind = kind_of(artifact)
+    now = kind.made_with(store, artifact)
+    is_proven = {*now["settings"]} <= {*kind.proven(artifact, manifest)}
+    return now if manifest.made_with is None and kind.version == 1 and is_proven else None
 
 
 def _migrate(
@@ -101,7 +128,10 @@ def _migrate(
         record.size > files.PART for record in manifest.files.values()
     )
     is_old = has_pieces and artifact.pieces not in manifest.files
-    if not is_old and upstream == manifest.document.get("upstream", {}):
+    made_with = _proven(store, artifact, manifest)
+    is_unknown = manifest.made_with is None and artifact.is_generated
+    is_same = upstream == manifest.document.get("upstream", {})
+    if not (is_old or is_unknown or made_with) and is_same:
         return "nothing to migrate"
     if artifact.is_generated:
         if not dry_run:
@@ -114,7 +144,8 @@ def _migrate(
             record = FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest())
             planned[artifact.key] = content_sha256({**manifest.files, artifact.pieces: record})
         return "to be migrated"
-    _write(store, artifact, manifest, cuts if is_old else {}, upstream, say)
+    said = {"made_with": made_with} if made_with else {}
+    _write(store, artifact, manifest, cuts if is_old else {}, {"upstream": upstream} | said, say)
     return "migrated"
 
 
@@ -211,7 +242,7 @@ def _write(
     artifact: Artifact,
     manifest: Manifest,
     cuts: Mapping[str, Cut],
-    upstream: Document,
+    said: Document,
     say: Say,
 ) -> None:
     """Commit the same files with their pieces; without any, replace the manifest alone.
@@ -220,8 +251,8 @@ def _write(
         StoreError: if the artifact was committed anew since it was read, or the disk refuses.
     """
     description = manifest.description
-    if "upstream" in description:
-        description["upstream"] = upstream
+    changes = {key: value for key, value in said.items() if key != "upstream" or value}
+    description |= changes
     description.pop("parts", None)
     if stated(description, "checkpoint", "header_sha256") is not None:
         description["checkpoint"] = {
@@ -237,7 +268,7 @@ def _write(
                 f"wmtp migrate {artifact.key}"
             )
         if not cuts:
-            store.amend(artifact, {"upstream": upstream})
+            store.amend(artifact, changes)
             return
         for name, record in manifest.files.items():
             staged.place(name, store.path(artifact, name), record, [])

@@ -223,7 +223,7 @@ def _problems(
                     f"{name} was written since it was verified at {result.at}; "
                     f"run: wmtp verify {artifact.key}",
                 )
-    for reason in reasons(store, artifact, reads=False):
+    for reason in reasons(store, artifact, reads=False, makes=False):
         if reason.why == EARLIER:
             yield "stale", f"{reason}; run: wmtp migrate {artifact.key}"
         elif reason.why != "damaged":
@@ -232,7 +232,7 @@ def _problems(
 
 def _in_words(reason: Reason) -> str:
     """What is known of an artifact that must be made again."""
-    key, _, was_absent = reason.what.partition(" was not there")
+    key, was_absent, _ = reason.what.partition(" was not there")
     if reason.why != "upstream changed" or " " in key:
         return str(reason)
     return (

@@ -1,4 +1,4 @@
-"""TRL, where it is installed."""
+"""A step of supervised fine-tuning with TRL."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets_tests.clients import trl_sft
+from wmtp_assets_tests.clients.environments import run
+
+pytestmark = pytest.mark.clients
 
 
 def test_a_step_of_trl(good_root: Path) -> None:
     """Pairs of two datasets and a micro model are all that supervised fine-tuning needs."""
-    pytest.importorskip("trl", reason="trl is not installed")
-    trl_sft.main(good_root)
+    run("current", "-m", "wmtp_assets_tests.clients.trl_sft", good_root)

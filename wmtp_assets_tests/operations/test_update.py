@@ -17,7 +17,7 @@ from wmtp_assets.operations.status import stale, status_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import edit_manifest, untouched
-from wmtp_assets_tests.trees import damage, flip
+from wmtp_assets_tests.trees import damage, flip, own
 
 KEYS = ("mbpp_raw", "mbpp_processed", "mbpp_pairs", "mbpp_small", "mbpp_stats", "mbpp_croissant")
 
@@ -51,7 +51,9 @@ def test_commit_of_a_neighbour_needs_no_reading(
 ) -> None:
     """It links all files of the folder, which changes their ctime and nothing else."""
     raw, processed = (store.catalogue[key] for key in ("mbpp_raw", "mbpp_processed"))
-    update(store, raw)
+    for artifact in (raw, processed):
+        own(store, artifact)
+        update(store, artifact)
     ctime = store.path(raw, "raw/full/test-00000-of-00001.parquet").stat().st_ctime_ns
     materialize(store, processed, run=directly)
     assert store.path(raw, "raw/full/test-00000-of-00001.parquet").stat().st_ctime_ns > ctime
@@ -64,6 +66,7 @@ def test_written_with_its_times_put_back(store: Store) -> None:
     """``cp -p`` and rsync give a file the size and mtime that it had: its ctime they cannot."""
     artifact = store.catalogue["mbpp_pairs"]
     path = store.path(artifact, "test.jsonl")
+    own(store, artifact)
     update(store, artifact)
     status = path.stat()
     damage(path, flip(40))

@@ -67,6 +67,8 @@ CASES = [
     *test_made_with.CASES,
 ]
 PAIRS = [(rule.name, kind) for rule in all_rules() for kind in sorted(kinds_of(rule))]
+OPENING = [pair for pair in PAIRS if pair[0] not in ("sha256", "made_with")]
+"""``sha256`` looks at each file before it opens it, and ``made_with`` opens none."""
 WARNINGS = {
     ("codecontests_processed", "text_twins"): 1,
     ("codecontests_processed", "problems"): 1,
@@ -186,7 +188,7 @@ def test_damaged_manifest_is_corrupt(store: Store, name: str, kind: Any) -> None
     assert finding.remedy == repair_command(artifact.key)
 
 
-@pytest.mark.parametrize(("name", "kind"), [pair for pair in PAIRS if pair[0] != "sha256"])
+@pytest.mark.parametrize(("name", "kind"), OPENING)
 @pytest.mark.parametrize(
     "make",
     [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")],

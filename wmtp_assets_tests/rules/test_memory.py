@@ -13,7 +13,7 @@ from wmtp_assets.rules.apply import recall
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import apply, edit_manifest, rule_of
-from wmtp_assets_tests.trees import damage, flip
+from wmtp_assets_tests.trees import damage, flip, own
 
 UPSTREAM = ("meta_llama_mtp_tokenizer", "mbpp_raw", "mbpp_processed")
 
@@ -23,6 +23,7 @@ def small(store: Store) -> Artifact:
     """MBPP's small splits, whose rules were applied, and those of what they read."""
     small = store.catalogue["mbpp_small"]
     for artifact in (*(store.catalogue[key] for key in UPSTREAM), small):
+        own(store, artifact)
         for rule in rules_of(artifact):
             apply(store, artifact, rule.name)
     return small
@@ -52,7 +53,8 @@ def test_result_is_recalled_with_its_time_and_evidence(store: Store, small: Arti
 
 def test_what_a_rule_read_of_another_artifact_counts(store: Store, small: Artifact) -> None:
     """``membership`` reads the processed rows: damage there is damage here."""
-    damage(store.path(store.catalogue["mbpp_processed"], "processed/test.jsonl"), flip(50))
+    rows = store.path(store.catalogue["mbpp_processed"], "processed/test.jsonl")
+    damage(rows, lambda data: data.replace(b"e", b"a"))
     assert recalled(store, small) == ALL - {"membership"}
     assert apply(store, small, "membership").findings
 
@@ -90,6 +92,7 @@ def test_failure_is_not_recalled(store: Store, small: Artifact) -> None:
 def test_rule_that_reads_more_than_artifacts_is_not_recalled(store: Store) -> None:
     """The README's copy at the root is in no manifest; nobody would see it change."""
     readme = store.catalogue["storage_readme"]
+    own(store, readme)
     assert apply(store, readme, "sha256").findings == []
     assert apply(store, readme, "current").findings == []
     assert recalled(store, readme) == {"sha256"}

@@ -40,9 +40,9 @@ def folder(store: Store, artifact: Artifact) -> Path:
 
 
 def test_nothing_is_remembered_before_a_rule_was_applied(store: Store, small: Artifact) -> None:
-    """No folder is no result, and looking makes none."""
+    """What the commit hashed is known, and is no result; looking makes none."""
     assert last_results(store, small) == []
-    assert not folder(store, small).exists()
+    assert [path.name for path in folder(store, small).iterdir()] == ["files.json"]
 
 
 def test_result_is_remembered_with_time_content_and_files(store: Store, small: Artifact) -> None:
