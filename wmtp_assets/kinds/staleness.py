@@ -176,10 +176,10 @@ def made_otherwise(
     made_with = manifest.made_with
     before = made_with.settings if made_with else {}
     said = {"asset": artifact.key, "version": artifact.spec.version}
-    yield from (
-        (place, as_text(new), as_text(old))
-        for place, new, old in differences(said, {key: manifest.document.get(key) for key in said})
-    )
+    for place, new in said.items():
+        old = manifest.document.get(place)
+        if old != new:
+            yield place, new, None if old is None else as_text(old)
     if made_with is None:
         yield "builder", str(now["builder"]), None
     elif made_with.builder != now["builder"]:
@@ -238,16 +238,20 @@ def check_made_with(subject: Subject, report: Report) -> None:
                 remedy=materialize_command(subject.artifact.key),
             )
     if not_said and not report.outcome.findings:
-        report.skip(
-            f"{EARLIER}, which did not say {', '.join(not_said)}: wmtp migrate "
-            f"{subject.artifact.key}"
+        report.add(
+            subject.file(subject.artifact.manifest),
+            expected="what it was made with",
+            found=f"{EARLIER}, which did not say {', '.join(not_said)}",
+            problem="warning",
+            remedy=f"wmtp migrate {subject.artifact.key}",
         )
 
 
 RULES = (
     Rule(
         "made_with",
-        "The artifact was made by the builder, and with the settings, that there are now.",
+        "The artifact was made by the builder, and with the settings, that there are now; where an "
+        "earlier version did not say, that is a warning.",
         (),
         check_made_with,
     ),

@@ -6,6 +6,7 @@ import pytest
 
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.rules.findings import is_warning
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import KEY, Case, apply, edit_manifest
@@ -65,11 +66,11 @@ def test_case(store: Store, case: Case) -> None:
 
 
 def test_manifest_that_does_not_say_is_not_refused(store: Store) -> None:
-    """The version before wrote none: its artifacts are as good as they were."""
+    """The version before wrote none: its artifacts are as good as they were, and are published."""
     artifact = store.catalogue["mbpp_small"]
     edit_manifest(made_with=None)(store, artifact)
     outcome = apply(store, artifact, "made_with")
-    assert outcome.findings == []
-    assert outcome.skipped == (
-        "made by an earlier version, which did not say builder, small: wmtp migrate mbpp_small"
-    )
+    assert is_warning(outcome)
+    (finding,) = outcome.findings
+    assert finding.found == "made by an earlier version, which did not say builder, small"
+    assert finding.remedy == "wmtp migrate mbpp_small"
