@@ -2,24 +2,28 @@
 
 A result is remembered where the rule read committed artifacts only, all of them with the bytes that
 were committed. It holds as long as their manifests are the same, no file of them was written since
-its bytes were last hashed (:mod:`wmtp_assets.storage.record`), none was added, and neither what is
-declared nor the program changed.
+its bytes were last hashed (:mod:`wmtp_assets.storage.record`), none was added, what training put
+beside them is as it was, and neither what is declared nor the program or its parsers changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import platform
+from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from wmtp_assets.base.model import StrictModel
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DocumentSpec
-from wmtp_assets.rules.findings import Outcome
+from wmtp_assets.rules.findings import NEEDS, Outcome
 from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.record import Sign
 from wmtp_assets.storage.store import Store
 
 PACKAGE = Path(__file__).parents[1]
@@ -35,10 +39,11 @@ class Memory(StrictModel):
     """A result, and what it depends on.
 
     Attributes:
-        program: fingerprint of the package's sources.
+        program: fingerprint of the package's sources, and of the libraries that parse for it.
         declared: fingerprint of all specs, and of the YAML files beside documents.
         source: ``sample`` or ``hub``.
         manifests: asset that was read → the hash of its manifest over itself.
+        guests: what training put among their files → what it was like before it was read.
         said: the outcome.
     """
 
@@ -47,6 +52,7 @@ class Memory(StrictModel):
     source: str
     manifests: dict[str, str]
     said: Document
+    guests: dict[str, Sign] = Field(default_factory=dict)
 
     def outcome(self) -> Outcome:
         """The outcome."""
@@ -62,6 +68,7 @@ class Memory(StrictModel):
                 key in store.catalogue and _state(store, store.catalogue[key]) == sha256
                 for key, sha256 in self.manifests.items()
             )
+            and self.guests == _guests(store, (store.catalogue[key] for key in self.manifests))
         )
 
 
@@ -71,6 +78,7 @@ class NotingStore(Store):
     def __init__(self, store: Store) -> None:
         self._elsewhere = False
         self._seen: dict[str, str | None] = {}
+        self._guests: dict[str, Sign] = {}
         super().__init__(store.settings, store.catalogue)
         self._plain = store
 
@@ -94,7 +102,9 @@ class NotingStore(Store):
 
     def folder(self, artifact: Artifact) -> Path:
         """The folder of an artifact, which is noted."""
-        self._seen.setdefault(artifact.key, None)
+        if artifact.key not in self._seen:
+            self._seen[artifact.key] = None
+            self._guests |= _guests(self._plain, [artifact])
         return self.settings.root / artifact.base
 
     def manifest(self, artifact: Artifact) -> Manifest:
@@ -108,7 +118,7 @@ class NotingStore(Store):
 
     def memory(self, outcome: Outcome) -> Memory | None:
         """What it takes to recall an outcome; None: it must not be."""
-        if self._elsewhere:
+        if self._elsewhere or outcome.skipped:  # warnings may have been found before
             return None
         manifests: dict[str, str] = {}
         for key, noted in self._seen.items():
@@ -122,6 +132,7 @@ class NotingStore(Store):
             source=self.settings.source,
             manifests=manifests,
             said=_OUTCOME.dump_python(outcome, mode="json"),
+            guests=self._guests,
         )
 
 
@@ -138,10 +149,28 @@ def _state(store: Store, artifact: Artifact) -> str | None:
     return manifest.document["self_sha256"] if is_whole else None
 
 
+def _guests(store: Store, artifacts: Iterable[Artifact]) -> dict[str, Sign]:
+    """What training put among the files of artifacts, by path below the root; no manifest lists it,
+    so that the file itself says whether it was written."""
+    return {
+        f"{artifact.base}/{name}": signed
+        for artifact in artifacts
+        for name, signed in store.sign(artifact, artifact.guests).items()
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""
+
+
 @cache
 def program() -> str:
-    """Fingerprint of the package's sources."""
-    digest = hashlib.sha256()
+    """Fingerprint of the package's sources, and of the libraries that parse for it."""
+    versions = {name: _version(name) for name in NEEDS}
+    digest = hashlib.sha256(f"{platform.python_version()} {versions}\n".encode())
     for path in sorted(path for path in PACKAGE.rglob("*") if path.suffix in SOURCES):
         digest.update(f"{path.relative_to(PACKAGE)}\n".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -160,3 +189,6 @@ def declared(catalogue: Catalogue) -> str:
         for path in sorted(beside):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+program()  # of the sources that this process runs, not of those that are edited while it does

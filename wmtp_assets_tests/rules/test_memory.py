@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import os
+from dataclasses import replace
 
-from wmtp_assets.catalogue.artifact import Artifact
+import pytest
+import torch
+from safetensors.torch import save
+
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
+from wmtp_assets.checkpoints.beside import files_of, record_value_head
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.verify import verify
 from wmtp_assets.rules import memory
-from wmtp_assets.rules.apply import recall
+from wmtp_assets.rules.apply import apply_rule, recall
+from wmtp_assets.rules.findings import NEEDS, Report, Subject
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import apply, edit_manifest, rule_of
@@ -96,6 +104,54 @@ def test_rule_that_reads_more_than_artifacts_is_not_recalled(store: Store) -> No
     assert apply(store, readme, "sha256").findings == []
     assert apply(store, readme, "current").findings == []
     assert recalled(store, readme) == {"sha256"}
+
+
+def test_what_training_put_there_counts(store: Store) -> None:
+    """A value head is in no manifest's list of files, and a rule compares it with what is recorded:
+    one that appears, is replaced or goes makes that rule fail."""
+    model = store.catalogue["micro_ref"]
+    own(store, model)
+    for rule in rules_of(model):
+        apply(store, model, rule.name)
+    assert "value_head" in recalled(store, model)
+    head = store.path(model, VALUE_HEAD)
+    width = json.loads(store.read(model, files_of(model).params))["dim"]
+    head.write_bytes(save({"v_head.weight": torch.ones(width, 1)}))
+    assert "value_head" not in recalled(store, model)
+    record_value_head(store, model, width, "run-1")
+    assert apply(store, model, "value_head").findings == []
+    assert "value_head" in recalled(store, model)
+    status = head.stat()
+    damage(head, flip(-1))
+    os.utime(head, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "value_head" not in recalled(store, model)
+    assert apply(store, model, "value_head").findings
+    head.unlink()
+    assert "value_head" not in recalled(store, model)
+
+
+def test_rule_that_was_not_applied_whole_is_not_recalled(
+    store: Store, small: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have warned before it found that a library is not installed, which may be soon."""
+    rule = rule_of(small, "membership")
+
+    def check(subject: Subject, report: Report) -> None:
+        rule.check(subject, report)
+        report.add("a file", expected="more", found="less", problem="warning")
+        report.skip(NEEDS["pyarrow"])
+
+    partly = replace(rule, check=check)
+    assert apply_rule(partly, store, small).skipped
+    assert recall(partly, store, small) is None
+
+
+def test_another_parser_is_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether ``tokenizers`` and ``sentencepiece`` read alike depends on which they are."""
+    before = memory.program.__wrapped__()
+    assert before == memory.program()
+    monkeypatch.setattr(memory, "version", lambda library: "0.0.1")
+    assert memory.program.__wrapped__() != before
 
 
 def test_verify_reads_every_byte(store: Store, small: Artifact) -> None:
