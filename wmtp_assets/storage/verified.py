@@ -16,7 +16,6 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from posixpath import normpath
 from typing import TypeVar
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
@@ -163,8 +162,13 @@ def _unlisted(path: Path, found: Mapping[Path, Found]) -> CorruptArtifact | Miss
 
 
 def _plain(path: str | Path) -> Path:
-    """The absolute path without ``..``; links stay: none may lead to another artifact."""
-    return Path(normpath(Path(path).absolute()))
+    """The absolute path without ``..``; links stay: none may lead to another artifact.
+
+    Links before a ``..`` are followed, as the system does: else the path would be another file's.
+    """
+    parts = Path(path).absolute().parts
+    behind = next((i for i in range(len(parts), 0, -1) if parts[i - 1] == ".."), 0)
+    return Path(os.path.realpath(Path(*parts[:behind])) if behind else "", *parts[behind:])
 
 
 def find(path: str | Path) -> Listed:
@@ -392,7 +396,7 @@ def verified(path: str | Path) -> Iterator[Path]:
 
 def _files_below(path: Path) -> set[Path]:
     """Every file below a folder, or the file itself, without those of known tools."""
-    below = names_below(path, raise_it) if path.is_dir() and not path.is_symlink() else [path]
+    below = names_below(path, raise_it) if path.is_dir() else [path]
     return {file for file in below if not is_of_a_tool(file.relative_to(path.parent).as_posix())}
 
 

@@ -192,6 +192,28 @@ def test_root_may_be_behind_a_link(root: Path, tmp_path: Path) -> None:
         assert path == tmp_path / "storage" / MICRO
 
 
+def test_folder_of_an_artifact_may_be_a_link(root: Path, tmp_path: Path) -> None:
+    """One model lies on a larger disk, or has a shorter name: what lies there is compared."""
+    link = tmp_path / "model"
+    link.symlink_to(root / MICRO)
+    with verified(link) as path:
+        assert path == link
+    damage(root / MICRO / "safetensors/model.safetensors", flip(-1))
+    with pytest.raises(CorruptArtifact, match="damaged"), verified(link):
+        pass
+
+
+def test_dots_behind_a_link(root: Path) -> None:
+    """The system follows the link first: ``latest/..`` is what is above the folder that it leads
+    to, and another model's bytes, whole as they are, must not be handed out instead."""
+    other = root / "models_v2/micro-ref"
+    (other / "latest").symlink_to(root / MICRO / "tokenizer")
+    path = other / "latest/../configs/params.json"
+    assert read(path) == path.read_bytes() != (other / "configs/params.json").read_bytes()
+    with verified(other / "latest/../configs") as folder:
+        assert folder == root / MICRO / "configs"
+
+
 def test_no_manifest(root: Path, tmp_path: Path) -> None:
     """A file that was copied alone cannot be verified; that is not damage."""
     path = tmp_path / "alone.safetensors"
