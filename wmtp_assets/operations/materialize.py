@@ -17,6 +17,7 @@ from wmtp_assets.kinds.staleness import Reason, reasons
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import open_regular, replace_file
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
+from wmtp_assets.storage.record import sign
 from wmtp_assets.storage.store import Staged, Store, materialize_command
 
 
@@ -110,11 +111,18 @@ def materialize(
     store.recover(artifact, say)
     check_upstream(store, artifact, say)
     with store.stage(artifact, say) as staged:
-        description = build_staged(store, artifact, staged, say, others, run)
-        manifest = store.commit(artifact, staged, description, say)
-        copy_to_root(store, artifact)
-        with store.linking([artifact], say):
-            shutil.rmtree(store.scratch(artifact), ignore_errors=True)
+        return _make(store, artifact, staged, say, others, run)
+
+
+def _make(
+    store: Store, artifact: Artifact, staged: Staged, say: Say, others: Sequence[Path], run: Run
+) -> Manifest:
+    """Build into a staging folder, and commit."""
+    description = build_staged(store, artifact, staged, say, others, run)
+    manifest = store.commit(artifact, staged, description, say)
+    copy_to_root(store, artifact)
+    with store.linking([artifact], say):
+        shutil.rmtree(store.scratch(artifact), ignore_errors=True)
     return manifest
 
 
@@ -143,6 +151,8 @@ def update(
     """Make ``artifact``, unless it is what would be made now: then nothing below the root is
     written but what is remembered in ``.wmtp/``, and copies at the root that are not right.
 
+    Where another process makes it at the same time, it is not made a second time.
+
     Args:
         run: as :func:`materialize`.
         force: make it in any case.
@@ -152,13 +162,22 @@ def update(
     """
     for key in (*artifact.upstream, artifact.key):
         store.recover(store.catalogue[key], say)
-    found = [] if force else reasons(store, artifact, say)
-    if not force and not found:
-        copy_to_root(store, artifact)
-        return Updated(store.manifest(artifact), is_made=False)
-    for reason in found:
-        say(f"{artifact.key}: {reason}")
-    return Updated(materialize(store, artifact, say, run=run), is_made=True, reasons=(*found,))
+    if force:
+        return Updated(materialize(store, artifact, say, run=run), is_made=True)
+    before = sign(store.manifest_path(artifact))
+    found = reasons(store, artifact, say)
+    if found:
+        check_upstream(store, artifact, say)
+        with store.stage(artifact, say) as staged:
+            if sign(store.manifest_path(artifact)) != before:  # while the lock was waited for
+                found = reasons(store, artifact, say)
+            if found:
+                for reason in found:
+                    say(f"{artifact.key}: {reason}")
+                made = _make(store, artifact, staged, say, (), run)
+                return Updated(made, is_made=True, reasons=(*found,))
+    copy_to_root(store, artifact)
+    return Updated(store.manifest(artifact), is_made=False)
 
 
 def copy_to_root(store: Store, artifact: Artifact) -> None:
