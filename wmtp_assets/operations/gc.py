@@ -77,6 +77,8 @@ def collect(
                 with nullcontext() if dry_run else store.lock(path.name, wait=False):
                     if not path.is_dir():  # a run ended meanwhile, or somebody's file
                         continue
+                    if item == "staging" and not dry_run and path.name in store.catalogue:
+                        store.keep_replaced(store.catalogue[path.name])
                     size = _size(path)
                     kept = _why_kept(store, item, path.name, say, dry_run)
                     if not kept and not dry_run:

@@ -8,7 +8,7 @@ previous one: going back twice changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,8 @@ def rollback(store: Store, artifact: Artifact, say: Say = silent) -> Rollback:
 
     Raises:
         MissingArtifact: if there is none.
-        CorruptArtifact: if it is not, byte for byte, what its manifest says; nothing was changed.
+        CorruptArtifact: if it is not, byte for byte, what its manifest says, and nothing was
+            changed; or if a file was written to while it was put back.
         StoreError: as :meth:`Store.stage`.
     """
     store.recover(artifact, say)
@@ -53,21 +54,38 @@ def rollback(store: Store, artifact: Artifact, say: Say = silent) -> Rollback:
         before, committed = _previous(store, artifact), store.find_manifest(artifact)
         progress = Progress(f"verifying {artifact.key} as it was", before.size, say)
         for name, record in before.files.items():
-            path = _where(store, artifact, name, record, committed.files if committed else {})
+            path = _where(store, artifact, name, record, committed)
             _require(artifact, path, record, progress)
             staged.place(name, path, record, [])
         created_at = before.document["created_at"]
         now = store.commit(artifact, staged, before.description, say, created_at)
         copy_to_root(store, artifact)
-    progress = Progress(f"verifying {artifact.key}", now.size, say)
-    for name in now.files:
-        store.verify_file(artifact, name, progress.advance)
+    _verify(store, artifact, now, say)
     return Rollback(
         artifact.key,
         now.content_sha256,
         committed.content_sha256 if committed else None,
         [row for row in stale(store, _from(store, artifact)) if row.reasons],
     )
+
+
+def _verify(store: Store, artifact: Artifact, now: Manifest, say: Say) -> None:
+    """Read what is committed now, and note which files have the committed bytes.
+
+    Raises:
+        CorruptArtifact, MissingArtifact: as :meth:`Store.verify_file`, of the first that has not.
+    """
+    progress = Progress(f"verifying {artifact.key}", now.size, say)
+    signed = store.sign(artifact, now.files)
+    damaged: dict[str, CorruptArtifact | MissingArtifact] = {}
+    for name in now.files:
+        try:
+            store.verify_file(artifact, name, progress.advance)
+        except (CorruptArtifact, MissingArtifact) as error:
+            damaged[name] = error
+    store.hashed(artifact, now, signed, say, damaged)
+    for error in damaged.values():
+        raise error
 
 
 def _previous(store: Store, artifact: Artifact) -> Manifest:
@@ -87,16 +105,12 @@ def _previous(store: Store, artifact: Artifact) -> Manifest:
 
 
 def _where(
-    store: Store,
-    artifact: Artifact,
-    name: str,
-    record: FileRecord,
-    committed: Mapping[str, FileRecord],
+    store: Store, artifact: Artifact, name: str, record: FileRecord, committed: Manifest | None
 ) -> Path:
     """Where a file of the previous generation lies; one that both have is kept once."""
     kept = store.previous(artifact) / name
-    is_shared = committed.get(name) == record and not kept.exists()
-    return store.path(artifact, name) if is_shared else kept
+    may_be_shared = committed is None or committed.files.get(name) == record
+    return store.path(artifact, name) if may_be_shared and not os.path.lexists(kept) else kept
 
 
 def _require(artifact: Artifact, path: Path, record: FileRecord, progress: Progress) -> None:

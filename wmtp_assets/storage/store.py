@@ -66,6 +66,9 @@ _REFUSED = {*_READ_ONLY, *DISK_FULL, errno.EXDEV, errno.EIO, errno.ENOTDIR}
 """What a disk says, and no mistake of the program."""
 _NOT_REGULAR = {errno.ELOOP, errno.EINVAL, errno.ENXIO}
 
+REPLACED = ".replaced"
+"""Beside a staging folder: the manifest that lies in it once it was exchanged."""
+
 _is_folder = os.path.isdir
 """Whether a folder, or a link to one, is there and can be looked at."""
 
@@ -537,7 +540,8 @@ class Store:
             if lacks := lacking(self.internal):
                 raise self._lacks(lacks)
             with self.lock(artifact.key, say):
-                parent = self.internal / "staging" / artifact.key
+                parent = self._staging(artifact)
+                self.keep_replaced(artifact)
                 shutil.rmtree(parent, ignore_errors=True)
                 # A name of its own: what is left of a killed run may still write for a moment.
                 folder = parent / str(os.getpid()) / PurePosixPath(artifact.base).name
@@ -545,8 +549,31 @@ class Store:
                     folder.mkdir(parents=True)
                     yield Staged(folder)
                 finally:
+                    self.keep_replaced(artifact)
                     if parent.exists():
                         shutil.rmtree(parent)
+
+    def _staging(self, artifact: Artifact) -> Path:
+        return self.internal / "staging" / artifact.key
+
+    def keep_replaced(self, artifact: Artifact) -> None:
+        """Keep what a commit replaced that was cut off before it could.
+
+        Whoever calls this holds the lock of the artifact.
+
+        Raises:
+            OSError: if the disk refuses.
+        """
+        for mark in self._staging(artifact).glob(f"*/{REPLACED}"):
+            old = mark.parent / PurePosixPath(artifact.base).name
+            try:
+                data = (old / artifact.manifest).read_bytes()
+                was = manifest.parse(data, str(old)) if data == mark.read_bytes() else None
+            except (OSError, CorruptArtifact):
+                continue
+            if was is not None and (committed := self.find_manifest(artifact)) is not None:
+                is_same = was.content_sha256 == committed.content_sha256
+                self._keep_previous(artifact, old, is_same)
 
     @contextmanager
     def _explained_refusal(self, artifact: Artifact) -> Iterator[None]:
@@ -639,13 +666,19 @@ class Store:
                         artifact, target, staged.folder, previous.files if previous else (), say
                     )
                 write_new(staged.folder / artifact.manifest, data)
+                if previous is not None:
+                    write_new(staged.folder.with_name(REPLACED), manifest.render(before))
+                # here, where nobody else writes: a write to what is installed will show
+                signed = sign_all(staged.folder, sealed.files)
                 install(staged.folder, target)
                 if staged.folder.is_dir():
                     is_same = previous is not None and (
                         previous.content_sha256 == sealed.content_sha256
                     )
                     self._keep_previous(artifact, staged.folder, is_same)
-            self.hashed(artifact, sealed, self.sign(artifact, sealed.files), say)
+            now = self.sign(artifact, sealed.files)
+            linked = {name: it for name, it in now.items() if is_linked_only(signed[name], it)}
+            self.hashed(artifact, sealed, linked, say)
         return sealed
 
     @contextmanager
