@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from wmtp_assets.kinds.staleness import reasons
 from wmtp_assets.operations import materialize as module
 from wmtp_assets.operations.materialize import Updated, materialize, update
 from wmtp_assets.operations.status import stale, status_of
+from wmtp_assets.storage import store as store_module
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import edit_manifest, untouched
@@ -126,7 +129,8 @@ def test_each_reason_is_named(
             "settings": self.settings(artifact),
         },
     )
-    assert [str(reason) for reason in reasons(store, small)] == ["builder changed: 2 → 3"]
+    text = f"builder changed: {kind.version} → {kind.version + 1}"
+    assert [str(reason) for reason in reasons(store, small)] == [text]
 
 
 def test_manifest_of_an_earlier_version_is_said_once(store: Store) -> None:
@@ -136,3 +140,38 @@ def test_manifest_of_an_earlier_version_is_said_once(store: Store) -> None:
     (reason,) = reasons(store, artifact)
     assert str(reason) == "made by an earlier version: it does not say builder, small"
     assert "run: wmtp migrate mbpp_small" in status_of(store, artifact).problem
+
+
+def test_written_as_soon_as_it_is_committed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was hashed lay in the staging folder: a write right after the exchange must not be taken
+    for it."""
+    artifact = store.catalogue["mbpp_pairs"]
+
+    def install(new: Path, current: Path) -> bool:
+        done = original(new, current)
+        damage(current / "test.jsonl", flip(40))
+        return done
+
+    original = store_module.install
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "install", install)
+        materialize(store, artifact, run=directly)
+    assert store.unread(artifact, store.manifest(artifact)) == ["test.jsonl"]
+    assert [str(reason) for reason in reasons(store, artifact)] == [
+        "damaged: test.jsonl has another SHA-256 than it was committed with"
+    ]
+
+
+def test_two_at_once_make_it_once(store: Store) -> None:
+    """Two runs that want the same checkpoint convert it once: the second waits, and looks again."""
+    changed = respec(store, "mbpp", small={"train": 5, "other": 5, "seed": 1})
+    small = changed.catalogue["mbpp_small"]
+    with ThreadPoolExecutor() as pool:
+        with store.lock(small.key):
+            told: list[list[str]] = [[], []]
+            runs = [pool.submit(update, changed, small, say.append, directly) for say in told]
+            while not all(any("waiting" in line for line in say) for say in told):
+                time.sleep(0.01)
+        made = [run.result() for run in runs]
+    assert sorted(one.is_made for one in made) == [False, True]
+    assert made[0].manifest == made[1].manifest
