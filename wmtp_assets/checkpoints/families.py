@@ -188,6 +188,8 @@ FAMILIES: Mapping[FamilyName, Family] = {
     "llama": LLAMA,
     "llama_reward": LLAMA_REWARD,
 }
+"""Those whose tensors are named here. Of ``transformers`` the library names them, see
+``architecture.py``; of ``any`` only their file does."""
 
 
 def load_state_dict(path: str | Path, *, verify: bool = False) -> dict[str, torch.Tensor]:
