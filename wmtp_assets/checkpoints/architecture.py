@@ -34,7 +34,7 @@ ANY = (
     "the spec"
 )
 
-_NOT_NAMES = (
+_CODE = (
     "attn_implementation",
     "_attn_implementation",
     "_attn_implementation_internal",
@@ -160,7 +160,7 @@ def _line(problem: object) -> str:
 @contextmanager
 def _offline() -> Iterator[None]:
     """Nothing is fetched: no code for a kernel, no weights of a backbone."""
-    from transformers.utils.hub import constants
+    from transformers.utils.hub import constants  # pyright: ignore[reportPrivateImportUsage]
 
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
@@ -218,14 +218,20 @@ def _class_of(
         raise InvalidInput(
             f"{where}: quantization_config: {found.__name__} has no such tensors itself. {ANY}"
         )
-    said = {key: value for key, value in config.items() if key not in _NOT_NAMES}
-    parsed = config_class.from_dict(said, attn_implementation="eager")
+    parsed = config_class.from_dict(_without_code(config), attn_implementation="eager")
     layers = getattr(parsed.get_text_config(), "num_hidden_layers", 0)
     if isinstance(layers, int) and layers > tensors:
         raise InvalidInput(
             f"{where}: num_hidden_layers is {layers}; the file has {tensors} tensors"
         )
     return found, parsed
+
+
+def _without_code(value: Any) -> Any:
+    """A config, and those within it, without :data:`_CODE`."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_code(item) for key, item in value.items() if key not in _CODE}
 
 
 def _names(model: PreTrainedModel, shapes: Shapes, where: str) -> dict[str, str]:

@@ -15,15 +15,23 @@ from safetensors.torch import load_file, save_file
 
 from wmtp_assets import load_state_dict
 from wmtp_assets.base.errors import InvalidInput, SpecError
+from wmtp_assets.base.settings import Settings
+from wmtp_assets.catalogue.artifact import VALUE_HEAD
+from wmtp_assets.catalogue.specs import DatasetSpec, load_specs
 from wmtp_assets.checkpoints import architecture
 from wmtp_assets.checkpoints.architecture import keys_document
 from wmtp_assets.checkpoints.rules import checkpoint as rules
 from wmtp_assets.datasets.tokens import counter_of
-from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file
+from wmtp_assets.kinds.registry import expand, rules_of
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.operations.value_head import set_value_head
+from wmtp_assets.operations.verify import verify
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import architectures, tiny
 from wmtp_assets_tests.checkpoints.architectures import CASES, READ, REFUSED, Case, make
 from wmtp_assets_tests.checkpoints.tiny import SAFETENSORS, TOKENIZER
+from wmtp_assets_tests.datasets import contests
 from wmtp_assets_tests.quick import quick
 from wmtp_assets_tests.rules.cases import apply
 from wmtp_assets_tests.trees import damage, reseal
@@ -49,9 +57,9 @@ def store_of(case: Case, tmp_path: Path) -> tuple[Store, Path]:
     return store, folder
 
 
-def check_rules(store: Store) -> None:
-    """Every rule of both artifacts passes."""
-    for key in (TOKENIZER, SAFETENSORS):
+def check_rules(store: Store, *keys: str) -> None:
+    """Every rule of these artifacts passes."""
+    for key in keys:
         for rule in rules_of(store.catalogue[key]):
             outcome = apply(store, store.catalogue[key], rule.name)
             assert not outcome.findings, (key, rule.name, outcome.findings)
@@ -64,6 +72,9 @@ def loaded(model_class: Any, folder: Path, **options: Any) -> Any:
     return model.eval()
 
 
+CONVERTED = {"GPT2LMHeadModel", "GPTNeoXForCausalLM", "MixtralForCausalLM"}
+"""Their names on disk are not those in memory."""
+
 QUICK_READ = [case for case in READ if case.model in ("Qwen 3", "Gemma 2, tied", "Phi 3")]
 
 
@@ -73,7 +84,7 @@ def test_is_read(case: Case, tmp_path: Path) -> None:
     wrong place, or was made up, would show."""
     store, folder = store_of(case, tmp_path)
     tiny.make(store, TOKENIZER, SAFETENSORS)
-    check_rules(store)
+    check_rules(store, TOKENIZER, SAFETENSORS)
     ours = store.folder(store.catalogue[SAFETENSORS])
     document = store.manifest(store.catalogue[SAFETENSORS]).document
     names = {path.name for path in (ours / "configs").iterdir()}
@@ -92,6 +103,8 @@ def test_is_read(case: Case, tmp_path: Path) -> None:
     assert (proof["class"], proof["keys"]) == (case.made_by, len(kept))
     model_class = getattr(transformers, case.made_by)
     mine = loaded(model_class, ours / "safetensors")
+    if case.made_by not in CONVERTED:
+        mine.load_state_dict(load_state_dict(ours / "safetensors/model.safetensors"), strict=True)
     dtype = getattr(torch, case.dtype)
     if "strip_prefix" not in str(case.stated):
         theirs = model_class.from_pretrained(folder, dtype=dtype).eval()
@@ -230,7 +243,7 @@ def test_no_code_of_a_config_is_loaded(good: Store, monkeypatch: pytest.MonkeyPa
     header = load_file(tiny.checkpoint_path(good, SAFETENSORS))
     shapes = {name: tuple(tensor.shape) for name, tensor in header.items()}
     config = json.loads(good.read(good.catalogue["tiny_raw"], "raw/config.json"))
-    hostile = {
+    hostile: dict[str, Any] = {
         "attn_implementation": "somebody/kernel",
         "_attn_implementation": "somebody/kernel",
         "experts_implementation": "somebody/kernel",
@@ -317,3 +330,166 @@ def test_no_micro_model_of_what_is_not_known(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="nothing can be cut from it"):
         tiny.store_of(tmp_path, model, tiny.micro_spec())
     shutil.rmtree(tmp_path)
+
+
+# -- with the rest of the project ----------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_in_the_child_process(tmp_path: Path) -> None:
+    """As the command does it: the child's bound of memory leaves room for the library."""
+    store, _ = store_of(QWEN, tmp_path)
+    for key in (TOKENIZER, SAFETENSORS):
+        materialize(store, store.catalogue[key])
+    verdicts = verify(store, [store.catalogue[key] for key in (TOKENIZER, SAFETENSORS)])
+    assert len(verdicts) > 10
+    assert not [verdict for verdict in verdicts if verdict.outcome.findings]
+
+
+@pytest.mark.long
+def test_nothing_asks_for_transformers_but_this_family(tmp_path: Path) -> None:
+    """It takes seconds to import: not for the specs, and not for a family that is known here."""
+    program = """
+import sys
+from pathlib import Path
+from wmtp_assets_tests.checkpoints import tiny
+from wmtp_assets_tests.rules.cases import apply
+store = tiny.llama_store(Path(sys.argv[1]))
+tiny.commit_files(store, tiny.llama_files())
+tiny.make(store, tiny.TOKENIZER, tiny.SAFETENSORS)
+assert not apply(store, store.catalogue[tiny.SAFETENSORS], "parameters").findings
+print("transformers" in sys.modules)
+"""
+    assert tiny.run_python(program, str(tmp_path / "storage")) == "False\n"
+
+
+def test_card_says_what_was_proven(store: Store) -> None:
+    """Who loads the folder reads which class takes it; nobody is told of files that it has not."""
+    tiny.make(store, "tiny_card")
+    card = store.read(store.catalogue["tiny_card"], "README.md").decode()
+    version = transformers.__version__
+    assert f"| taken by | `Qwen3ForCausalLM` of transformers {version} |" in card
+    assert "library_name: transformers" in card
+    assert "| tokenizer.json | upstream's |" in card
+    assert 'pipeline("text-generation", model="safetensors")' in card
+    assert not apply(store, store.catalogue["tiny_card"], "current").findings
+
+
+PADDED = next(case for case in READ if case.padded)
+ANY = next(case for case in READ if case.family == "any")
+
+
+def test_card_says_what_upstream_padded(tmp_path: Path) -> None:
+    """Who adds tokens to the vocabulary wants to know which rows are free."""
+    store, _ = store_of(PADDED, tmp_path)
+    tiny.make(store, TOKENIZER, SAFETENSORS, "tiny_card")
+    card = store.read(store.catalogue["tiny_card"], "README.md").decode()
+    assert (
+        f"| rows of the embedding | {PADDED.rows}, for {PADDED.rows - PADDED.padded} pieces" in card
+    )
+
+
+def test_card_claims_nothing_of_any(tmp_path: Path) -> None:
+    """Nor does the snapshot of all parameters, which has nothing to say about it."""
+    store, _ = store_of(ANY, tmp_path)
+    tiny.make(store, TOKENIZER, SAFETENSORS, "tiny_card")
+    card = store.read(store.catalogue["tiny_card"], "README.md").decode()
+    assert "nothing is claimed about the architecture" in card
+    assert "taken by" not in card and "pipeline(" not in card
+    with pytest.raises(SpecError, match="no model that a value head lies beside"):
+        set_value_head(store, SAFETENSORS, None)
+
+
+@pytest.mark.parametrize("width", [32, 31])
+def test_value_head_has_the_width_of_the_embedding(store: Store, width: int) -> None:
+    """The hidden size is that of the embedding that was proven."""
+    artifact = store.catalogue[SAFETENSORS]
+    path = store.path(artifact, VALUE_HEAD)
+    save_file({"v_head.weight": torch.ones(width, 1)}, path)
+    if width == 32:
+        _, recorded = set_value_head(store, SAFETENSORS, "run-1")
+        assert recorded["path"] == VALUE_HEAD
+        assert not apply(store, artifact, "value_head").findings
+    else:
+        with pytest.raises(InvalidInput, match=r"\[32, 1\]"):
+            set_value_head(store, SAFETENSORS, "run-1")
+
+
+def test_variant_and_shared_tokenizer(tmp_path: Path) -> None:
+    """A second model with the same ``tokenizer.json``, in two dtypes; another file of as many ids
+    is another tokenizer."""
+    made = make(QWEN, tmp_path / "upstream")
+    files = made.spec["files"]
+    other = made.spec | {
+        "name": "other",
+        "folder": "other",
+        "variants": ["float32"],
+        "files": {k: v for k, v in files.items() if not k.startswith("tokenizer")},
+        "tokenizer": {"shared_with": "tiny"},
+    }
+    store = tiny.store_of(tmp_path / "storage", made.spec, other)
+    names = [*store.catalogue["tiny_raw"].spec.files.all()]
+    tiny.commit_files(store, {name: made.files[name] for name in names})
+    names = [*store.catalogue["other_raw"].spec.files.all()]
+    tiny.commit_files(store, {name: made.files[name] for name in names}, "other_raw")
+    tiny.make(store, TOKENIZER, "other_tokenizer", "other_safetensors", "other_fp32")
+    check_rules(store, "other_tokenizer", "other_safetensors", "other_fp32")
+    stated = store.manifest(store.catalogue["other_tokenizer"])
+    assert stated.document["tokenizer_shared_with"] == "tiny-model"
+    assert {"tokenizer.json", "tokenizer_config.json"} <= stated.files.keys()
+    loaded(transformers.Qwen3ForCausalLM, store.folder(store.catalogue["other_fp32"]))
+    artifact = store.catalogue["other_tokenizer"]
+    path = store.path(artifact, "tokenizer.json")
+    damage(path, lambda data: data.replace(b'"</s>"', b'"</t>"'))
+    reseal(store, artifact)
+    assert apply(store, artifact, "tokenizer").findings
+
+
+def test_dataset_counts_with_it(good: Store, tmp_path: Path) -> None:
+    """Exact counts decide which rows are cut: the twin's are those of ``tokenizers`` itself."""
+    import pyarrow.parquet as pq
+    from tokenizers import Tokenizer
+
+    dataset = next(spec for spec in load_specs() if spec.name == "codecontests")
+    changed = dataset.model_dump() | {"tokenizer": TOKENIZER}
+    model = good.catalogue["tiny_raw"].spec
+    root = tmp_path / "storage"
+    tiny.copy_of(good, root)
+    catalogue = expand([model, DatasetSpec.model_validate(changed)])
+    store = Store(Settings("sample", root), catalogue)
+    contests.commit_raw(store, contests.small_repository())
+    contests.make(store)
+    tokenizer = Tokenizer.from_str(architectures.tokenizer_json().decode())
+    rows = 0
+    for split in ("train", "test"):
+        table = pq.read_table(contests.processed_path(store, twin_file(split)))
+        for text, tokens in zip(TEXTS, TOKENS, strict=True):
+            found = [
+                len(tokenizer.encode(value, add_special_tokens=False).ids)
+                for value in table[text].to_pylist()
+            ]
+            assert table[tokens].to_pylist() == found
+        rows += table.num_rows
+    assert rows > 3
+    processed = store.catalogue["codecontests_processed"]
+    assert not apply(store, processed, "token_length").findings
+    recorded = store.manifest(processed).document["tokenizer"]["sha256"]
+    assert recorded == hashlib.sha256(architectures.tokenizer_json()).hexdigest()
+
+
+def test_micro_model_of_a_llama_with_a_tokenizer_json(tmp_path: Path) -> None:
+    """What can be cut stays so, whichever file its tokenizer is."""
+    tokenizer = architectures.tokenizer_json()
+    spec = tiny.LLAMA_MODEL | {
+        "files": {**tiny.LLAMA_FILES, "tokenizer": "tokenizer.json"},
+        "tokenizer": {"vocab_size": 290},
+    }
+    store = tiny.store_of(tmp_path / "storage", spec, tiny.micro_spec(), tiny.SNAPSHOT)
+    config = tiny.CONFIG | {"vocab_size": 290}
+    files = tiny.llama_files(config=config) | {"tokenizer.json": tokenizer}
+    del files["tokenizer.model"]
+    tiny.commit_files(store, files)
+    tiny.make(store, TOKENIZER, SAFETENSORS, tiny.MICRO, "snapshot")
+    check_rules(store, TOKENIZER, SAFETENSORS, tiny.MICRO, "snapshot")
+    snapshot = store.read(store.catalogue["snapshot"], "defaults.yaml").decode()
+    assert "models_v2/tiny-model/tokenizer/tokenizer.json" in snapshot
