@@ -170,6 +170,12 @@ class Catalogue:
         """The facts about a model's tokenizer, its own or those of the one it is shared with."""
         return self._models[spec.tokenizer.shared_with or spec.name].tokenizer
 
+    def tokenizer_name(self, spec: ModelSpec | MicroSpec) -> str:
+        """What the file of a model's tokenizer is called: ``tokenizer.model``, or
+        ``tokenizer.json`` where upstream has no other."""
+        root = self.root_of(spec)
+        return self._models[root.tokenizer.shared_with or root.name].files.tokenizer_name
+
     def shared_tokenizer(self, spec: ModelSpec | MicroSpec) -> Artifact[ModelSpec] | None:
         """The tokenizer of another model that a model's tokenizer is identical with.
 

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
-from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    Field,
+    JsonValue,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.model import (
@@ -32,7 +40,19 @@ DType = Literal["float16", "bfloat16", "float32"]
 DTYPE_SUFFIXES: Mapping[DType, str] = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 """How a dtype is called in the key and the folder of a variant."""
 
-FamilyName = Literal["meta_mtp", "llama", "llama_reward"]
+FamilyName = Literal["meta_mtp", "llama", "llama_reward", "transformers", "any"]
+"""The first three have code here. ``transformers``: whatever a class of that library takes.
+``any``: every tensor under its own name."""
+
+TOKENIZER_FILES = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+}
+"""What of upstream may be kept as it is beside the tokenizer."""
+
 Status = Literal["required", "optional"]
 Use = Literal["verifiable_critic", "baseline", "rho_1", "evaluation"]
 
@@ -85,7 +105,13 @@ class ModelFiles(StrictModel):
     params: RelativePath | None = Field(default=None, description="Meta's params.json")
     config: RelativePath | None = Field(default=None, description="transformers' config.json")
     tokenizer: RelativePath | None = Field(
-        default=None, description="tokenizer.model; null: upstream has none"
+        default=None,
+        description="tokenizer.model, or tokenizer.json where upstream has no other; null: neither",
+    )
+    tokenizer_beside: tuple[RelativePath, ...] = Field(
+        default=(),
+        description="upstream's files that are kept as they are beside the tokenizer: "
+        + ", ".join(sorted(TOKENIZER_FILES)),
     )
     extras: tuple[RelativePath, ...] = Field(
         default=(), description="small files beside them, downloaded where upstream has them"
@@ -96,12 +122,37 @@ class ModelFiles(StrictModel):
         check_distinct((*self.all(), *self.extras))
         if self.checkpoint.endswith(".index.json") != bool(self.shards):
             raise ValueError("shards are named where checkpoint is an .index.json, and only there")
+        names = [PurePosixPath(path).name for path in self.tokenizer_beside]
+        if unknown := sorted(set(names) - TOKENIZER_FILES):
+            raise ValueError(
+                f"tokenizer_beside: {unknown[0]} is none of {', '.join(sorted(TOKENIZER_FILES))}"
+            )
+        mine = [self.tokenizer_name] if self.tokenizer else []
+        check_distinct([*mine, *names])
+        if names and not self.tokenizer:
+            raise ValueError("tokenizer_beside is beside tokenizer, which is missing")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is not said: manifests of earlier versions do not have it."""
+        said = dump(self)
+        return (
+            said
+            if self.tokenizer_beside
+            else {key: value for key, value in said.items() if key != "tokenizer_beside"}
+        )
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What the file of the tokenizer is called in ours."""
+        is_json = self.tokenizer is not None and self.tokenizer.endswith(".json")
+        return "tokenizer.json" if is_json else "tokenizer.model"
 
     def all(self) -> tuple[str, ...]:
         """Every file that must be there."""
         named = (self.checkpoint, *self.shards, self.params, self.config, self.tokenizer)
-        return tuple(filter(None, named))
+        return (*filter(None, named), *self.tokenizer_beside)
 
 
 class CheckpointPart(StrictModel):
@@ -130,13 +181,13 @@ class TokenizerSpec(StrictModel):
 
     vocab_size: int | None = Field(default=None, gt=0)
     sha256: Sha256 | None = Field(
-        default=None, description="of tokenizer.model on the real hub; null: not pinned"
+        default=None, description="of files.tokenizer on the real hub; null: not pinned"
     )
     sample_sha256: Sha256 | None = Field(
-        default=None, description="of tokenizer.model in the sample; null: not pinned"
+        default=None, description="of files.tokenizer in the sample; null: not pinned"
     )
     shared_with: AssetName | None = Field(
-        default=None, description="the model whose tokenizer.model it is, byte for byte"
+        default=None, description="the model whose tokenizer it is, byte for byte"
     )
 
     @model_validator(mode="after")
@@ -196,7 +247,10 @@ class ModelSpec(Spec):
 
     top = "models_v2"
     folder: FolderName
-    family: FamilyName = Field(description="the naming scheme of the checkpoint's tensors")
+    family: FamilyName = Field(
+        description="the naming scheme of the checkpoint's tensors; transformers: that of the "
+        "class which config.json names; any: whatever it is"
+    )
     dtype: DType
     variants: tuple[DType, ...] = ()
     repository: Repository
@@ -213,8 +267,10 @@ class ModelSpec(Spec):
     @model_validator(mode="after")
     def _fits_together(self) -> ModelSpec:
         part = "params" if self.family == "meta_mtp" else "config"
-        if getattr(self.files, part) is None:
+        if self.parameters_file is None and self.family != "any":
             raise ValueError(f"files.{part} is missing: family {self.family} needs it")
+        if self.parameters_file is None and self.overrides:
+            raise ValueError("overrides: there is no files.config whose values they would replace")
         if self.checkpoint.select and ".safetensors" in self.files.checkpoint:
             raise ValueError("checkpoint.select is of torch files: safetensors holds only tensors")
         if self.files.tokenizer is None and self.tokenizer.shared_with is None:
@@ -224,9 +280,21 @@ class ModelSpec(Spec):
         return self
 
     @property
-    def parameters_file(self) -> str:
-        """The upstream file that holds the model's parameters, inside the repository."""
-        return getattr(self.files, "params" if self.family == "meta_mtp" else "config")
+    def parameters_file(self) -> str | None:
+        """The upstream file that holds the model's parameters, inside the repository; None: one of
+        the family ``any`` need not have it."""
+        return self.files.params if self.family == "meta_mtp" else self.files.config
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there is code here that knows the parts of the model: it has Meta's parameters,
+        and micro models can be cut from it."""
+        return self.family not in ("transformers", "any")
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether ``safetensors/`` is a folder as transformers loads it."""
+        return self.family != "meta_mtp" and self.files.config is not None
 
 
 class MicroShape(StrictModel):

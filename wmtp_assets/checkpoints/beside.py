@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from wmtp_assets.base.errors import InvalidInput, MissingArtifact
-from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
+from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact, Catalogue
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
-from wmtp_assets.checkpoints.families import FAMILIES, META
+from wmtp_assets.checkpoints.architecture import Proof, architecture_config
+from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.checkpoints.params import PARAMETERS, MetaParams, llama_config, parse_config
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_NAMES,
@@ -26,7 +27,7 @@ from wmtp_assets.checkpoints.safetensors_file import (
     describe_tensors,
     read_header,
 )
-from wmtp_assets.checkpoints.tokenizer import CONFIG, FAST, MODEL, place_tokenizer, tokenizer_of
+from wmtp_assets.checkpoints.tokenizer import CONFIG, FAST, place_tokenizer, tokenizer_of
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, Manifest, render
@@ -73,6 +74,8 @@ class CheckpointFiles:
 MODEL_FILES = CheckpointFiles.within("safetensors/", "configs/", "tokenizer/tokenizer.model")
 """In the folder of a model."""
 
+GENERATION = PurePosixPath(MODEL_FILES.generation).name
+
 VARIANT_FILES = CheckpointFiles.within("", "", "../tokenizer/tokenizer.model")
 """In the folder of a variant, which holds nothing else."""
 
@@ -86,6 +89,21 @@ COMPLETE_SINCE = 3
 def files_of(artifact: Artifact) -> CheckpointFiles:
     """Where the files of a checkpoint artifact lie."""
     return MODEL_FILES if artifact.owns else VARIANT_FILES
+
+
+def roles_of(catalogue: Catalogue, artifact: Artifact[ModelSpec | MicroSpec]) -> dict[str, str]:
+    """The files of a checkpoint artifact that there are, by the part they play."""
+    root, files = catalogue.root_of(artifact.spec), files_of(artifact)
+    folder = PurePosixPath(files.tokenizer).parent
+    roles = {
+        "checkpoint": files.checkpoint,
+        "tokenizer": str(folder / catalogue.tokenizer_name(artifact.spec)),
+    }
+    if root.is_cut:
+        roles |= {"params": files.params, "adapter": files.adapter}
+    if root.is_cut or root.files.config is not None:
+        roles["config"] = files.config
+    return roles
 
 
 def adapter_document(name: str, params: MetaParams, dtype: str) -> Document:
@@ -107,14 +125,20 @@ def checkpoint_metadata(name: str, dtype: str) -> dict[str, str]:
     return {"dtype": dtype, "format": "pt", "model_name": name}
 
 
-def generation_config(facts: Document) -> Document:
+def generation_config(facts: Document, named: str = "{}_id") -> Document:
     """``generation_config.json``: the ids of the tokenizer with which generation begins and ends.
 
     Args:
-        facts: of the tokenizer; null or negative: it has no such token.
+        facts: of the tokenizer, or a ``config.json``; null or negative: it has no such token. There
+            may be a list of tokens that end it.
+        named: how an id is called in them.
     """
-    ids = {f"{name}_token_id": facts.get(f"{name}_id") for name in ("bos", "eos", "pad")}
-    return {name: number for name, number in ids.items() if isinstance(number, int) and number >= 0}
+    ids = {f"{name}_token_id": facts.get(named.format(name)) for name in ("bos", "eos", "pad")}
+    return {
+        name: number
+        for name, number in ids.items()
+        if isinstance(number, list) or (isinstance(number, int) and number >= 0)
+    }
 
 
 def params_bytes(params: MetaParams) -> bytes:
@@ -152,18 +176,21 @@ def taken(store: Store, artifact: Artifact[ModelSpec | MicroSpec]) -> Document:
 
 def describe(
     build: Build[ModelSpec | MicroSpec],
-    params: MetaParams,
+    params: MetaParams | None,
     written: WrittenCheckpoint,
     upstream: Document | None,
     *,
     source: Any,
     conversion: Document,
+    proof: Proof | None = None,
 ) -> Document:
     """Stage SHA256SUMS, params.json, meta_adapter.yaml, config.json and, for the families that
     transformers loads, its other files beside the checkpoint; say which pieces that consists of.
 
     Args:
+        params: None: the family cannot say them, and has no params.json and no meta_adapter.yaml.
         upstream: the ``config.json`` whose other fields are kept; None: the family has none.
+        proof: that transformers takes the tensors, where that is what proves their names.
 
     Returns:
         ``metadata.json`` of the model; the keys are the contract with the training code.
@@ -171,31 +198,29 @@ def describe(
     """
     artifact, store = build.artifact, build.store
     spec, files = artifact.spec, files_of(artifact)
-    family = FAMILIES[store.catalogue.family(spec)]
+    root, tokenizer = store.catalogue.root_of(spec), build.upstream("tokenizer")
     dtype = checkpoint_dtype({entry.dtype for entry, _ in written.tensors})
     build.staged.cuts[files.checkpoint] = written.cut()
-    build.staged.write(files.params, params_bytes(params))
-    build.staged.write(files.adapter, yaml_bytes(adapter_document(spec.folder, params, dtype)))
-    tied = family.is_tied({entry.name for entry, _ in written.tensors})
-    config = render(llama_config(params, dtype, tied, upstream))
-    build.staged.write(files.config, config)
-    if family is not META:
+    config: Document | None = None
+    if params is not None:
+        build.staged.write(files.params, params_bytes(params))
+        build.staged.write(files.adapter, yaml_bytes(adapter_document(spec.folder, params, dtype)))
+        tied = FAMILIES[root.family].is_tied({entry.name for entry, _ in written.tensors})
+        config = llama_config(params, dtype, tied, upstream)
+    elif upstream is not None:
+        config = architecture_config(upstream, dtype, proof.tied if proof else None)
+    if config is not None:
+        build.staged.write(files.config, render(config))
+    if config is not None and root.is_loaded:
         if files.beside != files.config:
-            build.staged.write(files.beside, config)
-        facts = parse_config(store.read(build.upstream("tokenizer"), CONFIG), CONFIG)
-        build.staged.write(files.generation, render(generation_config(facts)))
-        if FAST in store.manifest(build.upstream("tokenizer")).files:
+            build.staged.write(files.beside, render(config))
+        build.staged.write(files.generation, _generation_bytes(build, root, config))
+        if FAST in store.manifest(tokenizer).files:
             place_tokenizer(build, files.folder)
     build.staged.write_sha256sums(files.folder)
-    tokenizer = store.manifest(build.upstream("tokenizer")).files[MODEL]
-    roles = {
-        "checkpoint": files.checkpoint,
-        "tokenizer": files.tokenizer,
-        "params": files.params,
-        "adapter": files.adapter,
-        "config": files.config,
-    }
-    records = {role: build.staged.files.get(path, tokenizer) for role, path in roles.items()}
+    roles = roles_of(store.catalogue, artifact)
+    its = store.manifest(tokenizer).files[store.catalogue.tokenizer_name(spec)]
+    records = {role: build.staged.files.get(path, its) for role, path in roles.items()}
     return {
         "model_name": spec.folder,
         "version": spec.version,
@@ -210,7 +235,33 @@ def describe(
         "source": source,
         "conversion": conversion,
         "checkpoint": describe_tensors(entry for entry, _ in written.tensors),
+        **({"architecture": proof.document} if proof else {}),
     }
+
+
+def _generation_bytes(
+    build: Build[ModelSpec | MicroSpec], root: ModelSpec, config: Document
+) -> bytes:
+    """``generation_config.json``: upstream's, as it is, of a family without code here; else made of
+    the ids of the tokenizer, or of ``config.json`` where the tokenizer does not say them."""
+    store = build.store
+    if not root.is_cut:
+        raw = build.upstream("raw")
+        kept = upstreams_generation(store, raw)
+        if kept is not None:
+            return store.read(raw, kept)
+        return render(generation_config(config, "{}_token_id"))
+    said = parse_config(store.read(build.upstream("tokenizer"), CONFIG), CONFIG)
+    if "bos_id" not in said:
+        return render(generation_config(config, "{}_token_id"))
+    return render(generation_config(said))
+
+
+def upstreams_generation(store: Store, raw: Artifact[ModelSpec]) -> str | None:
+    """The ``generation_config.json`` among raw files that are there: its name in the artifact."""
+    listed = store.manifest(raw).files
+    names = (f"raw/{name}" for name in raw.spec.files.extras)
+    return next((n for n in names if PurePosixPath(n).name == GENERATION and n in listed), None)
 
 
 def check_value_head(path: Path, hidden_size: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import chain, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,16 @@ from wmtp_assets.base.errors import DamagedRecord, InvalidInput
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelSpec
+from wmtp_assets.checkpoints.architecture import Proof, Shapes, prove
 from wmtp_assets.checkpoints.beside import checkpoint_metadata, describe, files_of
 from wmtp_assets.checkpoints.families import FAMILIES
-from wmtp_assets.checkpoints.params import check_tensor_shapes, is_tied, parse_parameters
+from wmtp_assets.checkpoints.params import (
+    MetaParams,
+    check_tensor_shapes,
+    is_tied,
+    parse_described,
+    parse_parameters,
+)
 from wmtp_assets.checkpoints.pipeline import (
     AHEAD,
     BLOCK,
@@ -31,7 +39,17 @@ from wmtp_assets.checkpoints.safetensors_file import (
     write_checkpoint,
 )
 from wmtp_assets.checkpoints.torch_zip import Verify
-from wmtp_assets.checkpoints.upstream import check_form, plan, read_upstream, wanted
+from wmtp_assets.checkpoints.upstream import (
+    Plan,
+    Upstream,
+    begins_with,
+    check_form,
+    check_placeholders,
+    plan,
+    plan_of_names,
+    read_upstream,
+    wanted,
+)
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import Document
@@ -311,6 +329,91 @@ def _check_rows(spec: ModelSpec, rows: int, pieces: int | None, where: str) -> N
         )
 
 
+@dataclass(frozen=True)
+class Meant:
+    """What the tensors of a raw checkpoint are to be.
+
+    Attributes:
+        planned: which of them becomes which of ours.
+        params: of a family that is known here.
+        config: upstream's ``config.json``, with the spec's overrides; None: there is none.
+        derived: parameters that upstream leaves open, and that the tensors decide.
+        proof: of the family ``transformers``.
+    """
+
+    planned: Plan
+    params: MetaParams | None
+    config: Document | None
+    derived: Document = field(default_factory=dict)
+    proof: Proof | None = None
+
+
+def _of_parameters(build: Build[ModelSpec], upstream: Upstream, data: bytes) -> Meant:
+    """Tensors as the parameters and the naming scheme of a family ask for them.
+
+    Args:
+        data: the file of the parameters.
+    """
+    spec, store, raw = build.artifact.spec, build.store, build.upstream("raw")
+    family, described = FAMILIES[spec.family], f"raw/{spec.parameters_file}"
+    where = str(store.path(raw, described))
+    checkpoint = str(store.path(raw, f"raw/{spec.files.checkpoint}"))
+    parameters = parse_parameters(spec, data, where, upstream.rows(family))
+    params, tied = parameters.params, is_tied(parameters.config)
+    planned = plan(upstream, family, tied)
+    expected = family.tensor_shapes(params, tied)
+    check_form(expected, planned.shapes, family, checkpoint)
+    check_tensor_shapes(expected, planned.shapes, checkpoint, Path(described).name)
+    _check_rows(spec, params.vocab_size, store.catalogue.tokenizer(spec).vocab_size, checkpoint)
+    return Meant(planned, params, parameters.config, parameters.derived)
+
+
+def _of_architecture(build: Build[ModelSpec], upstream: Upstream, data: bytes) -> Meant:
+    """Tensors under their own names, as a class of transformers takes them, or as they are.
+
+    Args:
+        data: ``config.json``; empty: there is none.
+    """
+    spec, store, raw = build.artifact.spec, build.store, build.upstream("raw")
+    checkpoint = str(store.path(raw, f"raw/{spec.files.checkpoint}"))
+    shapes = {name: tensor.shape for name, (tensor, *_) in upstream.tensors.items()}
+    check_placeholders({}, shapes, checkpoint)
+    config, where = None, ""
+    if spec.parameters_file is not None:
+        where = str(store.path(raw, f"raw/{spec.parameters_file}"))
+        config = parse_described(spec, data, where)
+    if spec.family == "any" or config is None:
+        return Meant(plan_of_names(upstream, {}, ()), None, config)
+    proof = _proof(config, shapes, checkpoint, where)
+    if proof.embedding:
+        rows, pieces = shapes[proof.embedding][0], store.catalogue.tokenizer(spec).vocab_size
+        _check_rows(spec, rows, pieces, checkpoint)
+        if pieces is not None and rows < pieces:
+            raise InvalidInput(
+                f"{checkpoint}: the embedding {proof.embedding} has {rows} rows, and the tokenizer "
+                f"has {pieces} pieces: it is the tokenizer of another model"
+            )
+    return Meant(plan_of_names(upstream, proof.same, proof.ignored), None, config, proof=proof)
+
+
+def _proof(config: Document, shapes: Shapes, checkpoint: str, where: str) -> Proof:
+    """:func:`prove`, and where the names are those of a training run, what to do about it."""
+    try:
+        return prove(config, shapes, checkpoint, where)
+    except InvalidInput:
+        first = next(iter(shapes), "")
+        for prefix in (first[: at + 1] for at, c in enumerate(first) if c == "."):
+            if all(name.startswith(prefix) for name in shapes):
+                stripped = {name.removeprefix(prefix): of for name, of in shapes.items()}
+                with suppress(InvalidInput):
+                    prove(config, stripped, checkpoint, where)
+                    found = prefix
+                    break
+        else:
+            raise
+    raise begins_with(checkpoint, found, first)
+
+
 def build_safetensors(build: Build[ModelSpec]) -> Document:
     """Convert the raw checkpoint of a model to the artifact's dtype.
 
@@ -323,27 +426,15 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
     spec, dtype = artifact.spec, artifact.dtype
     assert dtype is not None
     raw = build.upstream("raw")
-    family = FAMILIES[spec.family]
-    described = f"raw/{spec.parameters_file}"
-    data = store.read(raw, described)
+    data = store.read(raw, f"raw/{spec.parameters_file}") if spec.parameters_file else b""
 
     def open_raw(name: str) -> tuple[Path, Verify]:
         return store.open_verified(raw, f"raw/{name}", build.say)
 
     with _damage_told_first(build, raw):
         upstream = read_upstream(spec.files, open_raw, wanted(spec))
-    where, rows = str(store.path(raw, described)), upstream.rows(family)
-    parameters = parse_parameters(spec, data, where, rows)
-    params, config = parameters.params, parameters.config
-    tied = is_tied(config)
-    checkpoint = str(store.path(raw, f"raw/{spec.files.checkpoint}"))
-    with _damage_told_first(build, raw):
-        planned = plan(upstream, family, tied)
-        expected = family.tensor_shapes(params, tied)
-        check_form(expected, planned.shapes, family, checkpoint)
-        check_tensor_shapes(expected, planned.shapes, checkpoint, Path(described).name)
-        _check_rows(spec, params.vocab_size, store.catalogue.tokenizer(spec).vocab_size, checkpoint)
-
+        meant = (_of_parameters if spec.is_cut else _of_architecture)(build, upstream, data)
+        planned = meant.planned
         entries = (
             TensorEntry(name, DTYPE_CODES[dtype], shape) for name, shape in planned.shapes.items()
         )
@@ -360,13 +451,13 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
         "strip_prefix": spec.checkpoint.strip_prefix,
         "left_out": dict(upstream.left_out),
         "overrides": spec.overrides,
-        "derived": parameters.derived,
+        "derived": meant.derived,
     }
     return describe(
         build,
-        params,
+        meant.params,
         written,
-        config,
+        meant.config,
         source=store.manifest(raw).document["source"],
         conversion={
             "from_dtype": sorted({same[0].dtype for same in planned.sources.values()}),
@@ -375,4 +466,5 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
             "aliased": dict(planned.aliased),
             **{name: value for name, value in said.items() if value},
         },
+        proof=meant.proof,
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.specs import FamilyName
 from wmtp_assets.checkpoints.params import MetaParams
 
@@ -188,6 +189,8 @@ FAMILIES: Mapping[FamilyName, Family] = {
     "llama": LLAMA,
     "llama_reward": LLAMA_REWARD,
 }
+"""Those whose tensors are named here. Of ``transformers`` the library names them, see
+``architecture.py``; of ``any`` only their file does."""
 
 
 def load_state_dict(path: str | Path, *, verify: bool = False) -> dict[str, torch.Tensor]:
@@ -197,7 +200,8 @@ def load_state_dict(path: str | Path, *, verify: bool = False) -> dict[str, torc
     dtype. In a tied file, one that has ``tok_embeddings.weight`` and no ``output.weight`` (Meta's
     names), or ``model.embed_tokens.weight`` and no ``lm_head.weight`` (transformers' names of a
     Llama), the latter becomes the same tensor (shared memory, shape [vocab, hidden]), because the
-    training code's loader is strict about names.
+    training code's loader is strict about names. A ``config.json`` beside it that says otherwise,
+    as that of a classifier does, is believed.
 
     With ``verify=True`` every byte is compared with the hashes of its manifest, tensor by tensor,
     in a thread per CPU. Tensors then lie in private memory, where they were hashed: what happens to
@@ -227,6 +231,14 @@ def load_state_dict(path: str | Path, *, verify: bool = False) -> dict[str, torc
 
         tensors = load_file(path)
     for family in (META, LLAMA):
-        if family.is_tied(tensors):
+        if family.is_tied(tensors) and not _is_untied(Path(path).with_name("config.json")):
             tensors[family.output] = tensors[family.embedding]
     return tensors
+
+
+def _is_untied(config: Path) -> bool:
+    """Whether a ``config.json`` says that the output, whatever it is, is not the embedding."""
+    try:
+        return parse_object(read_small(config)).get("tie_word_embeddings") is False
+    except (OSError, ValueError, RecursionError):
+        return False

@@ -411,6 +411,22 @@ class UpstreamParameters:
     derived: Document
 
 
+def parse_described(spec: ModelSpec, data: bytes, where: str) -> Document:
+    """Upstream's ``params.json`` or ``config.json``, with the spec's overrides.
+
+    Raises:
+        InvalidInput: naming the file (``where``), if it is no JSON object.
+    """
+    is_metas = spec.family == "meta_mtp"
+    document = _parse(data, f"{where}: not {'JSON' if is_metas else 'a JSON object'}")
+    for name, value in spec.overrides.items():
+        if value is None:
+            document.pop(name, None)
+        else:
+            document[name] = value
+    return document
+
+
 def parse_parameters(
     spec: ModelSpec, data: bytes, where: str, rows: int | None
 ) -> UpstreamParameters:
@@ -424,12 +440,7 @@ def parse_parameters(
         InvalidInput: naming the file (``where``) and the field that is wrong.
     """
     is_metas = spec.family == "meta_mtp"
-    document = _parse(data, f"{where}: not {'JSON' if is_metas else 'a JSON object'}")
-    for name, value in spec.overrides.items():
-        if value is None:
-            document.pop(name, None)
-        else:
-            document[name] = value
+    document = parse_described(spec, data, where)
     derived: Document = {}
     if document.get("vocab_size") == -1 and rows is not None:
         derived = {"vocab_size": rows}

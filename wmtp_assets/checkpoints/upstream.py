@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -53,7 +53,8 @@ def wanted(spec: ModelSpec) -> Wanted:
     """Which tensors of its checkpoint's files a spec asks for."""
     part = spec.checkpoint
     keys = tuple(part.select.split(".")) if part.select else ()
-    return Wanted(keys, part.strip_prefix, FAMILIES[spec.family].buffers.fullmatch)
+    family = FAMILIES.get(spec.family)
+    return Wanted(keys, part.strip_prefix, *([family.buffers.fullmatch] if family else []))
 
 
 def read_upstream(files: ModelFiles, open_raw: OpenRaw, wanted: Wanted = ALL) -> Upstream:
@@ -205,9 +206,34 @@ def plan(upstream: Upstream, family: Family, tied: bool = False) -> Plan:
             name,
         )
 
+    return _plan(upstream, sorted(tensors, key=rank), name_of)
+
+
+def plan_of_names(upstream: Upstream, same: Mapping[str, str], ignored: Collection[str]) -> Plan:
+    """Each tensor of a source keeps its name.
+
+    Args:
+        same: tensors that must be equal to another, and are left out → that one.
+        ignored: names of buffers, which are left out.
+
+    Raises:
+        InvalidInput: naming files and tensors, if two that must be equal differ in dtype or shape.
+    """
+    left = {name: found for name, found in upstream.tensors.items() if name not in ignored}
+    dropped = tuple(sorted({*upstream.dropped, *ignored}))
+    wanted = Upstream(left, dropped, upstream.left_out)
+    return _plan(
+        wanted, sorted(left, key=lambda name: (name in same, name)), lambda n: same.get(n, n)
+    )
+
+
+def _plan(upstream: Upstream, names: Iterable[str], name_of: Callable[[str], str]) -> Plan:
+    """The tensors of a source in the order of ``names``: of those with one name in ours, the first
+    counts."""
+    tensors = upstream.tensors
     sources: dict[str, tuple[StoredTensor, ...]] = {}
     aliased: dict[str, str] = {}
-    for name in sorted(tensors, key=rank):
+    for name in names:
         ours = name_of(name)
         for tensor in tensors[name]:
             same = sources.setdefault(ours, ())
@@ -240,10 +266,26 @@ def check_form(
     for prefix in (first[: at + 1] for at, c in enumerate(first) if c == "."):
         stripped = {family.name_of(name.removeprefix(prefix)) for name in found}
         if all(name.startswith(prefix) for name in found) and expected.keys() <= stripped:
-            raise InvalidInput(
-                f"{where}: every name begins with {prefix!r}, as {first}. Write checkpoint: "
-                f'{{strip_prefix: "{prefix}"}} into the spec'
-            )
+            raise begins_with(where, prefix, first)
+    check_placeholders(expected, found, where)
+
+
+def begins_with(where: str, prefix: str, name: str) -> InvalidInput:
+    """What is said of a file whose names, as ``name``, have a prefix that is not the model's."""
+    return InvalidInput(
+        f"{where}: every name begins with {prefix!r}, as {name}. Write checkpoint: "
+        f'{{strip_prefix: "{prefix}"}} into the spec'
+    )
+
+
+def check_placeholders(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str
+) -> None:
+    """Require that no tensor of a file (``where``) stands for weights that are elsewhere.
+
+    Raises:
+        InvalidInput: naming the file, and what to do.
+    """
     for name, shape in found.items():
         if shape == (0,) != expected.get(name):
             raise InvalidInput(

@@ -140,8 +140,9 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
     """
     spec, store = build.artifact.spec, build.store
     raw, tokenizer = build.upstream("raw"), build.upstream("tokenizer")
-    tokenizer_path = store.verify_file(tokenizer, "tokenizer.model")
-    tokenizer_sha256 = store.manifest(tokenizer).files["tokenizer.model"].sha256
+    tokenizer_name = store.catalogue.tokenizer_name(tokenizer.spec)
+    tokenizer_path = store.verify_file(tokenizer, tokenizer_name)
+    tokenizer_sha256 = store.manifest(tokenizer).files[tokenizer_name].sha256
     total, source = store.manifest(raw).size, store.manifest(raw).document["source"]
     progress = Progress(f"verifying {raw.key}", total, build.say)
     shards, renamed = raw_shards(store, raw, progress.advance)

@@ -34,7 +34,7 @@ from wmtp_assets.datasets.records import (
     format_of,
     render_line,
 )
-from wmtp_assets.datasets.tokens import TokenCounter
+from wmtp_assets.datasets.tokens import TextCounter, counter_of
 from wmtp_assets.datasets.twin import ROW_GROUP, twin_rows, twin_schema
 from wmtp_assets.storage.files import replace_file
 
@@ -161,9 +161,9 @@ def read_problems(folder: Path) -> list[ProblemRows]:
 
 
 @lru_cache(maxsize=1)
-def load_counter(path: Path, sha256: str) -> TokenCounter:
+def load_counter(path: Path, sha256: str) -> TextCounter:
     """The counter of a tokenizer, kept with all it remembers for the next shard."""
-    return TokenCounter(path.read_bytes(), str(path))
+    return counter_of(path.read_bytes(), str(path))
 
 
 class _Part:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, filterfalse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from wmtp_assets.checkpoints.tokenizer import load_processor
+from wmtp_assets.checkpoints.tokenizer import is_fast, load_fast, load_processor
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -33,6 +33,46 @@ _PROBES = (
     "ﬁ Å Å A\u030a ① \uff21 ½ \u00a0 \u3000 \u200b \u2028 e\u0301 ᄀ\u1161 \u0000 \ufeff 🙂",
 )
 """Texts that come back changed from a tokenizer that normalizes, or drops or adds spaces."""
+
+
+class TextCounter(Protocol):
+    """Counts tokens, without those that begin and end a text."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        ...
+
+
+def counter_of(data: bytes, where: str) -> TextCounter:
+    """The counter of a tokenizer: ``tokenizer.json`` by its name, else a sentencepiece model.
+
+    Raises:
+        InvalidInput: naming the file (``where``), if it is none.
+    """
+    return FastTokenCounter(data, where) if is_fast(where) else TokenCounter(data, where)
+
+
+class FastTokenCounter:
+    """Counts the tokens of a ``tokenizer.json`` with ``tokenizers``, without special tokens of its
+    template; one that is written in a text counts, as it is read.
+
+    Args:
+        data: the bytes of the file.
+        where: its path, for errors.
+
+    Raises:
+        InvalidInput: if ``tokenizers`` does not take it.
+    """
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self._tokenizer = load_fast(data, where)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
+        encode = self._tokenizer.encode  # one by one: a batch uses threads of every process's own
+        return [len(encode(text, add_special_tokens=False)) for text in texts]
 
 
 class TokenCounter:

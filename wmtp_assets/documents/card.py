@@ -45,7 +45,11 @@ def _model_card(facts: Facts) -> bytes:
         name=MODEL_FILES.checkpoint,
         repository=origin.repository,
         front_matter=_yaml(_model_front_matter(facts, origin)),
-        is_loaded=origin.family == "llama",
+        is_loaded=origin.family == "llama"
+        or str(model.stated("architecture", "class")).endswith(("ForCausalLM", "LMHeadModel")),
+        is_proven=origin.family != "any",
+        has_configs=origin.parameters_file is not None,
+        embedding_rows=origin.checkpoint.embedding_rows,
         siblings=[
             other
             for other in catalogue.of_kind("micro")
@@ -127,7 +131,7 @@ def _model_front_matter(facts: Facts, origin: ModelSpec) -> dict[str, Any]:
     return {
         **_license(origin.repository.license),
         "base_model": origin.repository.id,
-        "library_name": "safetensors" if origin.family == "meta_mtp" else "transformers",
+        "library_name": "transformers" if origin.is_loaded else "safetensors",
         "tags": [
             "wmtp",
             *(("micro",) if origin.name != facts.about.spec.name else ()),

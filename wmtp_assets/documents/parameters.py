@@ -24,11 +24,14 @@ def parameters(facts: Facts) -> bytes:
     models: dict[str, Mapping[str, Any]] = {}
     for fact in facts.there:
         model, files = fact.artifact, files_of(fact.artifact)
+        catalogue = facts.store.catalogue
+        if not catalogue.root_of(model.spec).is_cut:  # it has no meta_adapter.yaml
+            continue
         variant = model.base.removeprefix(model.unit).replace("/safetensors", "")
         facts.read(model, files.adapter)  # verified, before it is parsed
         models[f"{model.spec.folder}{variant}"] = {
             "checkpoint": f"{model.base}/{files.checkpoint}",
-            "tokenizer": f"{model.unit}/tokenizer/tokenizer.model",
+            "tokenizer": f"{model.unit}/tokenizer/{catalogue.tokenizer_name(model.spec)}",
             **{key: fact.stated(key) for key in _TAKEN_OVER},
             "parameters": read_yaml(facts.store.path(model, files.adapter)),
         }

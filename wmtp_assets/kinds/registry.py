@@ -328,11 +328,25 @@ def _check_models(specs: Sequence[Spec]) -> None:
                 f"{name}: tokenizer.shared_with: {tokenizer.shared_with} is no model with a "
                 f"tokenizer of its own; those are: {', '.join(own)}"
             )
+    by_name = {spec.name: spec for spec in specs if isinstance(spec, ModelSpec)}
+    for spec in by_name.values():
+        owner = by_name.get(spec.tokenizer.shared_with or "", spec)
+        if spec.files.tokenizer and spec.files.tokenizer_name != owner.files.tokenizer_name:
+            raise SpecError(
+                f"{spec.name}: files.tokenizer is a {spec.files.tokenizer_name}, but that of "
+                f"{owner.name}, which it is shared with, is a {owner.files.tokenizer_name}"
+            )
     for spec in specs:
         if isinstance(spec, MicroSpec) and spec.parent not in models:
             raise SpecError(
                 f"{spec.name}: parent: no defs.yaml declares the model {spec.parent}; known: "
                 + ", ".join(models)
+            )
+        if isinstance(spec, MicroSpec) and not by_name[spec.parent].is_cut:
+            raise SpecError(
+                f"{spec.name}: parent: {spec.parent} is of the family "
+                f"{by_name[spec.parent].family}, whose parts are not known here: nothing can be "
+                "cut from it"
             )
 
 

@@ -32,7 +32,8 @@ def artifacts(spec: ModelSpec, before: Before) -> list[Artifact[ModelSpec]]:
             roles=roles,
             dtype=spec.dtype,
             optional=spec.is_optional,
-            guests=(VALUE_HEAD,),
+            # of what makes no claim the hidden size is unknown
+            guests=(VALUE_HEAD,) if spec.family != "any" else (),
             recorded=("value_head",),
         ),
         *(
@@ -54,12 +55,14 @@ def artifacts(spec: ModelSpec, before: Before) -> list[Artifact[ModelSpec]]:
 def pictures(
     store: Store, artifact: Artifact[Any], document: Document
 ) -> Iterable[tuple[str, bytes]]:
-    """Bytes by part of the model, which may be a micro model."""
+    """Bytes by part of the model, which may be a micro model; none where no parts are known."""
     sizes = {
         name: TensorEntry(name, DTYPE_CODES[tensor["dtype"]], tuple(tensor["shape"])).size
         for name, tensor in document["checkpoint"]["tensors"].items()
     }
-    yield "size_by_part", parts(FAMILIES[store.catalogue.family(artifact.spec)], sizes)
+    family = FAMILIES.get(store.catalogue.family(artifact.spec))
+    if family is not None:
+        yield "size_by_part", parts(family, sizes)
 
 
 KIND = Kind[ModelSpec](

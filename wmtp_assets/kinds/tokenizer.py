@@ -1,4 +1,4 @@
-"""The sentencepiece tokenizer of a model, its own or another model's."""
+"""The tokenizer of a model, its own or another model's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import ModelSpec
 from wmtp_assets.checkpoints.tokenizer import build_tokenizer, tokenizer_of
 from wmtp_assets.kinds.registry import Before, Kind
+from wmtp_assets.storage.manifest import Document
 
 
 def artifacts(spec: ModelSpec, before: Before) -> list[Artifact[ModelSpec]]:
@@ -25,15 +26,22 @@ def artifacts(spec: ModelSpec, before: Before) -> list[Artifact[ModelSpec]]:
     ]
 
 
+def decides(artifact: Artifact[ModelSpec]) -> Document:
+    """What decides about it where the spec says so: files of upstream's that are kept."""
+    kept = artifact.spec.files.tokenizer_beside
+    return {"files.tokenizer_beside": [*kept]} if kept else {}
+
+
 KIND = Kind[ModelSpec](
     "tokenizer",
     (ModelSpec,),
     artifacts,
     build_tokenizer,
-    words="The sentencepiece tokenizer, proven by its SHA-256.",
+    words="The tokenizer, proven by its SHA-256.",
     tags=("sentencepiece",),
     item="Conversions",
     version=2,
     fields=("files.tokenizer",),
+    facts=decides,
     taken=tokenizer_of,
 )

@@ -36,10 +36,21 @@ def set_value_head(
     if forget:
         manifest = forget_value_head(store, model)
     else:
-        name = files_of(model).params
-        params = parse_params(store.read(model, name), str(store.path(model, name)))
-        manifest = record_value_head(store, model, params.dim, stage1_checkpoint_id)
+        manifest = record_value_head(store, model, _hidden_size(store, model), stage1_checkpoint_id)
     return store.path(model, VALUE_HEAD), manifest.document["value_head"]
+
+
+def _hidden_size(store: Store, model: Artifact) -> int:
+    """As ``params.json`` says, or the embedding that a class of transformers was proven to take."""
+    if store.catalogue.root_of(model.spec).is_cut:
+        name = files_of(model).params
+        return parse_params(store.read(model, name), str(store.path(model, name))).dim
+    document = store.manifest(model).document
+    embedding = stated(document, "architecture", "embedding")
+    shape = stated(document, "checkpoint", "tensors", embedding, "shape") if embedding else None
+    if not shape:
+        raise SpecError(f"{model.key}: no embedding is known, whose hidden size a value head has")
+    return shape[1]
 
 
 def recorded_heads(artifact: Artifact, document: Any) -> dict[str, Any]:

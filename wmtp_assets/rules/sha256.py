@@ -244,7 +244,8 @@ def _is_tokenizer_beside(subject: Subject, name: str) -> bool:
     """Whether ``name`` is the tokenizer of the same model, which is another artifact's file."""
     upstream = (subject.store.catalogue[key] for key in subject.artifact.upstream)
     beside = (other for other in upstream if other.unit == subject.artifact.unit)
-    return subject.file(name) in {f"{other.base}/tokenizer.model" for other in beside}
+    file = subject.store.catalogue.tokenizer_name(subject.spec)
+    return subject.file(name) in {f"{other.base}/{file}" for other in beside}
 
 
 RULES = (

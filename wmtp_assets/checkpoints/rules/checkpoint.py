@@ -6,12 +6,14 @@ import hashlib
 import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.base.yaml_file import read_yaml
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
+from wmtp_assets.checkpoints.architecture import architecture_config, keys_document, prove
 from wmtp_assets.checkpoints.beside import (
     COMPLETE_SINCE,
     MODEL_FILES,
@@ -22,6 +24,8 @@ from wmtp_assets.checkpoints.beside import (
     checkpoint_dtype,
     files_of,
     generation_config,
+    roles_of,
+    upstreams_generation,
 )
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
 from wmtp_assets.checkpoints.micro import micro_params
@@ -29,6 +33,7 @@ from wmtp_assets.checkpoints.params import (
     MetaParams,
     is_tied,
     llama_config,
+    parse_described,
     parse_parameters,
     parse_params,
 )
@@ -42,10 +47,14 @@ from wmtp_assets.checkpoints.tokenizer import (
     CONFIG,
     FAST,
     FILES,
+    MAX_FAST,
     MAX_MODEL,
+    MAX_SIZES,
     MODEL,
     config_document,
     fast_tokenizer,
+    kept_files,
+    load_fast,
     pinned_sha256,
     read_facts,
 )
@@ -76,6 +85,15 @@ def _family(subject: ModelSubject) -> Family:
     return FAMILIES[subject.store.catalogue.family(subject.spec)]
 
 
+def _embedding(subject: ModelSubject) -> str:
+    """The name of the embedding: that of the naming scheme, or the one that was recorded; empty:
+    none is known."""
+    if subject.store.catalogue.root_of(subject.spec).is_cut:
+        return _family(subject).embedding
+    recorded = subject.stated("architecture", "embedding")
+    return recorded if isinstance(recorded, str) else ""
+
+
 def check_dtype(subject: ModelSubject, report: Report) -> None:
     """Every tensor has the artifact's dtype, and every label says so.
 
@@ -95,11 +113,15 @@ def check_dtype(subject: ModelSubject, report: Report) -> None:
         found=header.metadata.get("dtype"),
         place="__metadata__.dtype",
     )
-    for file, label, field in (
-        (subject.artifact.manifest, subject.manifest.document, "dtype"),
-        (files.config, read_document(subject, report, files.config), "torch_dtype"),
-        (files.adapter, read_yaml(report.reads(subject, files.adapter)), "dtype"),
-    ):
+    roles = roles_of(subject.store.catalogue, subject.artifact)
+    labels: list[tuple[str, Any, str]] = [
+        (subject.artifact.manifest, subject.manifest.document, "dtype")
+    ]
+    if "config" in roles:
+        labels.append((files.config, read_document(subject, report, files.config), "torch_dtype"))
+    if "adapter" in roles:
+        labels.append((files.adapter, read_yaml(report.reads(subject, files.adapter)), "dtype"))
+    for file, label, field in labels:
         found = label.get(field) if isinstance(label, dict) else None
         report.require(subject.file(file), expected=declared, found=found, place=field)
 
@@ -107,6 +129,9 @@ def check_dtype(subject: ModelSubject, report: Report) -> None:
 def check_parameters(subject: ModelSubject, report: Report) -> None:
     """``params.json``, ``meta_adapter.yaml``, ``config.json``, ``metadata.json`` and the tensors
     describe the same model."""
+    if not subject.store.catalogue.root_of(subject.artifact.spec).is_cut:
+        _check_architecture(subject, report)
+        return
     spec, files = subject.artifact.spec, files_of(subject.artifact)
     header = _header(subject, report)
     params = parse_params(read_file(subject, report, files.params), files.params)
@@ -123,12 +148,8 @@ def check_parameters(subject: ModelSubject, report: Report) -> None:
         expected={**dict.fromkeys(found, "no such tensor"), **expected},
         found={**dict.fromkeys(expected, "no such tensor"), **found},
     )
-    report.note(n_params=header.n_params, tensors=len(header.entries), params=params.model_dump())
-    report.require(
-        subject.file(subject.artifact.manifest),
-        expected={"n_params": header.n_params, "checkpoint": describe_tensors(header.entries)},
-        found=_description(subject),
-    )
+    report.note(params=params.model_dump())
+    _check_description(subject, report, header)
     dtype = checkpoint_dtype({entry.dtype for entry in header.entries})
     report.require(
         subject.file(files.config),
@@ -146,6 +167,73 @@ def check_parameters(subject: ModelSubject, report: Report) -> None:
         expected=adapter_document(spec.folder, params, dtype),
         found=read_yaml(report.reads(subject, files.adapter)),
     )
+
+
+def _check_description(subject: ModelSubject, report: Report, header: Header) -> None:
+    """``metadata.json`` lists the tensors that the header does."""
+    report.note(n_params=header.n_params, tensors=len(header.entries))
+    report.require(
+        subject.file(subject.artifact.manifest),
+        expected={"n_params": header.n_params, "checkpoint": describe_tensors(header.entries)},
+        found=_description(subject),
+    )
+
+
+def _check_architecture(subject: ModelSubject, report: Report) -> None:
+    """Of a model without parameters of ours: the tensors are those that were proven when it was
+    made, and where transformers is there, its class takes them now; ``config.json`` is upstream's
+    with what it says of the file put right."""
+    spec, files = subject.artifact.spec, files_of(subject.artifact)
+    assert isinstance(spec, ModelSpec)
+    header = _header(subject, report)
+    _check_description(subject, report, header)
+    stated = subject.stated("architecture")
+    manifest, checkpoint = subject.file(subject.artifact.manifest), subject.file(files.checkpoint)
+    if spec.family == "any":
+        report.require(manifest, expected=None, found=stated, place="architecture")
+    else:
+        proven = stated if isinstance(stated, dict) else {}
+        report.require(
+            checkpoint,
+            expected={key: proven.get(key) for key in keys_document({})},
+            found=keys_document(header.shapes),
+            place="names and shapes",
+        )
+    if "config" not in roles_of(subject.store.catalogue, subject.artifact):
+        return
+    config = read_document(subject, report, files.config)
+    tied: bool | None = None
+    if spec.family == "transformers" and find_spec("transformers") is None:
+        said = config.get("tie_word_embeddings")
+        tied = said if isinstance(said, bool) else None
+        report.note(transformers="it is not installed: only what it said before was compared")
+    elif spec.family == "transformers":
+        proof = prove(config, header.shapes, checkpoint, subject.file(files.config))
+        tied = proof.tied
+        report.note(proven_by=f"{proof.model_class} of transformers {proof.version}")
+        report.require(
+            manifest,
+            expected={"class": proof.model_class, "embedding": proof.embedding or None},
+            found={key: subject.stated("architecture", key) for key in ("class", "embedding")},
+            place="architecture",
+        )
+    raw, name = subject.upstream("raw"), f"raw/{spec.parameters_file}"
+    if not is_there(subject.store.path(raw, name)):
+        report.note(upstream=f"{raw.key} is not here: not compared")
+    else:
+        upstream = parse_described(spec, read_file(subject, report, name, raw), name)
+        dtype = checkpoint_dtype({entry.dtype for entry in header.entries})
+        report.require(
+            subject.file(files.config),
+            expected=architecture_config(upstream, dtype, tied),
+            found=config,
+        )
+    if files.beside != files.config and spec.is_loaded:
+        report.require(
+            subject.file(files.beside),
+            expected=config,
+            found=read_document(subject, report, files.beside),
+        )
 
 
 def _shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
@@ -209,16 +297,18 @@ def _check_params_upstream(
 
 def check_tokenizer(subject: Subject[ModelSpec], report: Report) -> None:
     """The tokenizer is the pinned one, byte for byte, with the vocabulary the spec asks for; one
-    that is shared is identical with the other model's."""
+    that is shared is identical with the other model's. What the spec lists beside it is upstream's.
+    """
     required = subject.store.catalogue.tokenizer(subject.spec)
-    data = read_file(subject, report, MODEL, max_size=MAX_MODEL)
+    name = subject.store.catalogue.tokenizer_name(subject.spec)
+    data = read_file(subject, report, name, max_size=MAX_SIZES[name])
     pinned = pinned_sha256(required, subject.store.settings.source)
     report.note(pinned=pinned)
-    facts = _check_tokenizer(subject, report, MODEL, data, pinned)
+    facts = _check_tokenizer(subject, report, name, data, pinned)
     if facts is None:
         return
     report.require(
-        subject.file(MODEL),
+        subject.file(name),
         expected=required.vocab_size,
         found=facts["vocab_size"],
         place="vocabulary",
@@ -230,6 +320,7 @@ def check_tokenizer(subject: Subject[ModelSpec], report: Report) -> None:
         place="vocab_size",
     )
     _check_tokenizer_config(subject, report, "", data)
+    _check_kept(subject, report)
 
 
 def _check_tokenizer(
@@ -258,14 +349,15 @@ def _check_tokenizer(
         found=subject.stated("tokenizer_shared_with"),
         place="tokenizer_shared_with",
     )
-    if owner is not None and not is_there(subject.store.path(owner, MODEL)):
+    main = subject.store.catalogue.tokenizer_name(subject.spec)
+    if owner is not None and not is_there(subject.store.path(owner, main)):
         report.note(shared=f"{owner.key} is not here: not compared")
     elif owner is not None:
-        theirs = hash_file(report.reads(subject, MODEL, owner)).sha256
+        theirs = hash_file(report.reads(subject, main, owner)).sha256
         if found != theirs:
             expected = f"SHA-256 {theirs}, as {owner.key}"
             report.add(file, expected=expected, found=f"SHA-256 {found}")
-    if not has_library(report, "sentencepiece"):
+    if not has_library(report, "tokenizers" if main == FAST else "sentencepiece"):
         return None
     report.reads(subject, name)
     facts = read_facts(data, file)
@@ -277,21 +369,25 @@ def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
     """The tokenizer beside the checkpoint is the one it was made with, its vocabulary has as many
     pieces as the embedding has rows and the ids that ``config.json`` says, and a shared one is
     identical with the other model's."""
-    files, family = files_of(subject.artifact), _family(subject)
-    shape = _header(subject, report).shapes.get(family.embedding)
-    rows = shape[0] if shape else None
+    files, embedding = files_of(subject.artifact), _embedding(subject)
+    roles = roles_of(subject.store.catalogue, subject.artifact)
+    main = subject.store.catalogue.tokenizer_name(subject.spec)
     is_own = isinstance(subject.artifact.spec, MicroSpec)
     data = (
-        read_file(subject, report, files.tokenizer, max_size=MAX_MODEL)
+        read_file(subject, report, roles["tokenizer"], max_size=MAX_SIZES[main])
         if is_own
-        else read_file(subject, report, MODEL, subject.upstream("tokenizer"), MAX_MODEL)
+        else read_file(subject, report, main, subject.upstream("tokenizer"), MAX_SIZES[main])
     )
-    report.note(embedding_rows=rows)
     facts = _check_tokenizer(
-        subject, report, files.tokenizer, data, str(subject.stated("sha256", "tokenizer"))
+        subject, report, roles["tokenizer"], data, str(subject.stated("sha256", "tokenizer"))
     )
-    if facts is None:
+    if not embedding:
+        report.note(embedding="none is known: its rows are not compared")
+    if facts is None or not embedding:
         return
+    shape = _header(subject, report).shapes.get(embedding)
+    rows = shape[0] if shape else None
+    report.note(embedding_rows=rows)
     pieces = facts["vocab_size"]
     stated = subject.store.catalogue.root_of(subject.spec).checkpoint.embedding_rows
     if rows != (stated or pieces) or rows < pieces:
@@ -300,11 +396,13 @@ def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
             subject.file(files.checkpoint),
             expected=f"{pieces} rows, as the tokenizer has pieces{said}",
             found=f"{rows} rows",
-            place=f"tensor {family.embedding}",
+            place=f"tensor {embedding}",
         )
+    if not subject.store.catalogue.root_of(subject.spec).is_cut:
+        return  # upstream's config.json is passed on as it is
     config = read_document(subject, report, files.config)
     for label, fact in TOKEN_IDS.items():
-        if label in config:
+        if label in config and facts[fact] is not None:
             report.require(
                 subject.file(files.config), expected=facts[fact], found=config[label], place=label
             )
@@ -324,11 +422,40 @@ def _check_tokenizer_config(
     """
     name = f"{folder}{CONFIG}"
     has_fast = f"{folder}{FAST}" in subject.manifest.files
+    if CONFIG in _kept(subject):
+        read_document(subject, report, name)  # upstream's, whatever it says
+        return
+    main = subject.file(f"{folder}{subject.store.catalogue.tokenizer_name(subject.spec)}")
     report.require(
         subject.file(name),
-        expected=config_document(data, subject.file(f"{folder}{MODEL}"), has_fast=has_fast),
+        expected=config_document(data, main, has_fast=has_fast),
         found=read_document(subject, report, name),
     )
+
+
+def _kept(subject: ModelSubject) -> dict[str, tuple[Artifact[Any], str]]:
+    """The files of a tokenizer that are upstream's: name → whose they are, and their name there."""
+    tokenizer = subject.store.catalogue[
+        f"{subject.store.catalogue.root_of(subject.spec).name}_tokenizer"
+    ]
+    return kept_files(subject.store, tokenizer)
+
+
+def _check_kept(subject: Subject[ModelSpec], report: Report) -> None:
+    """What the spec lists beside the tokenizer is upstream's, byte for byte."""
+    for name, (owner, theirs) in _kept(subject).items():
+        if not is_there(subject.store.path(owner, theirs)):
+            report.note(**{name: f"{owner.key} is not here: not compared"})
+            continue
+        expected = hash_file(report.reads(subject, theirs, owner)).sha256
+        found = hash_file(report.reads(subject, name)).sha256
+        report.note(**{name: found})
+        if found != expected:
+            report.add(
+                subject.file(name),
+                expected=f"SHA-256 {expected}, as {owner.key}",
+                found=f"SHA-256 {found}",
+            )
 
 
 def check_fast_tokenizer(subject: ModelSubject, report: Report) -> None:
@@ -338,6 +465,10 @@ def check_fast_tokenizer(subject: ModelSubject, report: Report) -> None:
     folder = TOKENIZER_FOLDER if is_micro else ""
     name, file = f"{folder}{FAST}", subject.file(f"{folder}{FAST}")
     stated, is_listed = subject.stated("fast_tokenizer"), name in subject.manifest.files
+    if subject.store.catalogue.tokenizer_name(subject.spec) == FAST or FAST in _kept(subject):
+        load_fast(read_file(subject, report, name, max_size=MAX_FAST), file)
+        report.note(upstream="it is upstream's")
+        return
     if not is_listed and (_is_incomplete(subject) if is_micro else stated is None):
         report.add(
             file,
@@ -383,7 +514,7 @@ def _is_incomplete(subject: ModelSubject) -> bool:
 def _is_loaded_with_a_tokenizer(artifact: Artifact[ModelSpec | MicroSpec]) -> bool:
     """Whether files of a tokenizer lie among those of a checkpoint: not where transformers does not
     know the names of its tensors; a micro model always has its own."""
-    return isinstance(artifact.spec, MicroSpec) or FAMILIES[artifact.spec.family] is not META
+    return isinstance(artifact.spec, MicroSpec) or artifact.spec.is_loaded
 
 
 def check_model_folder(subject: ModelSubject, report: Report) -> None:
@@ -395,20 +526,50 @@ def check_model_folder(subject: ModelSubject, report: Report) -> None:
         return
     files, tokenizer = files_of(subject.artifact), subject.upstream("tokenizer")
     is_micro = isinstance(subject.artifact.spec, MicroSpec)
-    is_here = is_there(subject.store.path(tokenizer, MODEL))
+    root = subject.store.catalogue.root_of(subject.spec)
+    is_here = is_there(
+        subject.store.path(tokenizer, subject.store.catalogue.tokenizer_name(subject.spec))
+    )
     if not is_here:
         report.note(tokenizer=f"{tokenizer.key} is not here: not compared")
     elif is_micro:
         _require_copies(subject, report, TOKENIZER_FOLDER, tokenizer, "")
     owner, folder = (subject.artifact, TOKENIZER_FOLDER) if is_micro else (tokenizer, "")
-    if _family(subject) is META or not (is_here or is_micro):
+    if not root.is_loaded or not (is_here or is_micro):
         return
     _require_copies(subject, report, files.folder, owner, folder, is_all_or_none=True)
+    generation = _generation(subject, report, f"{folder}{CONFIG}", owner)
+    if generation is None:
+        report.note(generation="upstream's is not here: not compared")
+        return
     report.require(
         subject.file(files.generation),
-        expected=generation_config(read_document(subject, report, f"{folder}{CONFIG}", owner)),
+        expected=generation,
         found=read_document(subject, report, files.generation),
     )
+
+
+def _generation(
+    subject: ModelSubject, report: Report, name: str, owner: Artifact[Any]
+) -> Document | None:
+    """What ``generation_config.json`` is to be; None: that cannot be told here.
+
+    Args:
+        name, owner: of the ``tokenizer_config.json``.
+    """
+    root, files = subject.store.catalogue.root_of(subject.spec), files_of(subject.artifact)
+    if not root.is_cut:
+        raw = subject.upstream("raw")
+        if subject.store.find_manifest(raw) is None:
+            return None
+        kept = upstreams_generation(subject.store, raw)
+        if kept is not None:
+            return read_document(subject, report, kept, raw)
+    else:
+        facts = read_document(subject, report, name, owner)
+        if "bos_id" in facts:
+            return generation_config(facts)
+    return generation_config(read_document(subject, report, files.config), "{}_token_id")
 
 
 def _require_copies(
@@ -481,7 +642,7 @@ def check_recorded_value_head(subject: ModelSubject, report: Report) -> None:
         )
     if found is None:
         return
-    shape = _header(subject, report).shapes.get(_family(subject).embedding, ())
+    shape = _header(subject, report).shapes.get(_embedding(subject), ())
     hidden_size = shape[1] if len(shape) == 2 else 0
     try:
         report.reads(subject, VALUE_HEAD)

@@ -58,7 +58,7 @@ from wmtp_assets.datasets.records import (
     render_line,
 )
 from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
-from wmtp_assets.datasets.tokens import TokenCounter
+from wmtp_assets.datasets.tokens import TextCounter, counter_of
 from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
 from wmtp_assets.datasets.views import small_file
 from wmtp_assets.rules.findings import Report, Rule, has_library, is_there
@@ -278,8 +278,9 @@ def check_token_length(subject: DatasetSubject, report: Report) -> None:
     twin has the same counts."""
     limit = subject.spec.max_tokens
     tokenizer = subject.store.catalogue[subject.spec.tokenizer]
-    path = report.reads(subject, "tokenizer.model", tokenizer)
-    counter = TokenCounter(subject.store.read(tokenizer, "tokenizer.model"), str(path))
+    name = subject.store.catalogue.tokenizer_name(tokenizer.spec)
+    path = report.reads(subject, name, tokenizer)
+    counter = counter_of(subject.store.read(tokenizer, name), str(path))
     longest = 0
     for split, name in _split_files(subject).items():
         for line, batch in columns_of(subject, report, split, ["task_id", *TEXTS, *TOKENS]):
@@ -308,7 +309,7 @@ def check_token_length(subject: DatasetSubject, report: Report) -> None:
     report.note(longest=longest, max_tokens=limit)
 
 
-def _count_column(counter: TokenCounter, column: Any) -> list[int]:
+def _count_column(counter: TextCounter, column: Any) -> list[int]:
     """Tokens of each text of a pyarrow array; one that stands in many rows is counted once."""
     encoded = column.dictionary_encode()
     counts = counter.count(encoded.dictionary.to_pylist())
