@@ -14,7 +14,12 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelSpec
 from wmtp_assets.checkpoints.beside import checkpoint_metadata, describe, files_of
 from wmtp_assets.checkpoints.families import FAMILIES
-from wmtp_assets.checkpoints.params import check_tensor_shapes, is_tied, parse_parameters
+from wmtp_assets.checkpoints.params import (
+    UpstreamParameters,
+    check_tensor_shapes,
+    is_tied,
+    parse_parameters,
+)
 from wmtp_assets.checkpoints.pipeline import (
     AHEAD,
     BLOCK,
@@ -31,7 +36,14 @@ from wmtp_assets.checkpoints.safetensors_file import (
     write_checkpoint,
 )
 from wmtp_assets.checkpoints.torch_zip import Verify
-from wmtp_assets.checkpoints.upstream import check_form, plan, read_upstream, wanted
+from wmtp_assets.checkpoints.upstream import (
+    Plan,
+    Upstream,
+    check_form,
+    plan,
+    read_upstream,
+    wanted,
+)
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import Document
@@ -101,12 +113,7 @@ def convert(
     """
     import torch
 
-    for tensor in chain.from_iterable(sources.values()):
-        if tensor.dtype not in DTYPE_CODES:
-            raise InvalidInput(
-                f"{tensor.path}: {tensor.name} is {tensor.dtype}; expected one of "
-                + ", ".join(DTYPE_CODES)
-            )
+    _check_dtypes(sources)
     entries = [
         TensorEntry(name, DTYPE_CODES[dtype], same[0].shape) for name, same in sources.items()
     ]
@@ -129,6 +136,16 @@ def convert(
             return _cast_all(same, views, buffers)
 
         return write_checkpoint(file, entries, metadata, read)
+
+
+def _check_dtypes(sources: Mapping[str, Sequence[StoredTensor]]) -> None:
+    """Require that tensors are floats that are read."""
+    for tensor in chain.from_iterable(sources.values()):
+        if tensor.dtype not in DTYPE_CODES:
+            raise InvalidInput(
+                f"{tensor.path}: {tensor.name} is {tensor.dtype}; expected one of "
+                + ", ".join(DTYPE_CODES)
+            )
 
 
 @contextmanager
@@ -311,6 +328,33 @@ def _check_rows(spec: ModelSpec, rows: int, pieces: int | None, where: str) -> N
         )
 
 
+def plan_checked(
+    spec: ModelSpec,
+    upstream: Upstream,
+    parameters: UpstreamParameters,
+    pieces: int | None,
+    checkpoint: str,
+) -> Plan:
+    """Which upstream tensors become which of ours, where they are those of a model.
+
+    Args:
+        pieces: of the model's tokenizer; None: not known.
+        checkpoint: the file, for messages.
+
+    Raises:
+        InvalidInput: naming the file and its tensors, if names, shapes or dtypes are not what the
+            parameters and the spec ask for.
+    """
+    family, params, tied = FAMILIES[spec.family], parameters.params, is_tied(parameters.config)
+    planned = plan(upstream, family, tied)
+    expected = family.tensor_shapes(params, tied)
+    check_form(expected, planned.shapes, family, checkpoint)
+    check_tensor_shapes(expected, planned.shapes, checkpoint, Path(spec.parameters_file).name)
+    _check_rows(spec, params.vocab_size, pieces, checkpoint)
+    _check_dtypes(planned.sources)
+    return planned
+
+
 def build_safetensors(build: Build[ModelSpec]) -> Document:
     """Convert the raw checkpoint of a model to the artifact's dtype.
 
@@ -323,7 +367,6 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
     spec, dtype = artifact.spec, artifact.dtype
     assert dtype is not None
     raw = build.upstream("raw")
-    family = FAMILIES[spec.family]
     described = f"raw/{spec.parameters_file}"
     data = store.read(raw, described)
 
@@ -332,18 +375,13 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
 
     with _damage_told_first(build, raw):
         upstream = read_upstream(spec.files, open_raw, wanted(spec))
-    where, rows = str(store.path(raw, described)), upstream.rows(family)
+    where, rows = str(store.path(raw, described)), upstream.rows(FAMILIES[spec.family])
     parameters = parse_parameters(spec, data, where, rows)
     params, config = parameters.params, parameters.config
-    tied = is_tied(config)
     checkpoint = str(store.path(raw, f"raw/{spec.files.checkpoint}"))
     with _damage_told_first(build, raw):
-        planned = plan(upstream, family, tied)
-        expected = family.tensor_shapes(params, tied)
-        check_form(expected, planned.shapes, family, checkpoint)
-        check_tensor_shapes(expected, planned.shapes, checkpoint, Path(described).name)
-        _check_rows(spec, params.vocab_size, store.catalogue.tokenizer(spec).vocab_size, checkpoint)
-
+        pieces = store.catalogue.tokenizer(spec).vocab_size
+        planned = plan_checked(spec, upstream, parameters, pieces, checkpoint)
         entries = (
             TensorEntry(name, DTYPE_CODES[dtype], shape) for name, shape in planned.shapes.items()
         )
