@@ -25,6 +25,7 @@ from wmtp_assets.base.progress import Progress, human_bytes, human_seconds
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import Endpoint, open_endpoint
+from wmtp_assets.hub.folder import FolderOrigin
 from wmtp_assets.hub.preflight import Judge, Preflight, is_large
 from wmtp_assets.hub.remote import (
     MAIN,
@@ -139,7 +140,7 @@ def known_files(
     """
     spec = artifact.spec
     pin = revision or pin_of(store.settings, spec, pins)
-    if pin is None and not _is_offline(store):
+    if pin is None and not _is_offline(store, spec.repository):
         return None
     for known in (pins.find(spec.repository), committed_files(store, artifact)):
         if known is not None and pin in (None, known.commit):
@@ -150,11 +151,11 @@ def known_files(
     return None
 
 
-def _is_offline(store: Store) -> bool:
-    """Whether the hub must not be asked; the sample's runs here."""
+def _is_offline(store: Store, repository: Repository) -> bool:
+    """Whether the hub must not be asked; the sample's runs here, and a folder is here."""
     from wmtp_assets.hub.client import is_offline_mode
 
-    return store.settings.source == "hub" and is_offline_mode()
+    return store.settings.source == "hub" and not repository.is_folder and is_offline_mode()
 
 
 def moved(
@@ -169,10 +170,10 @@ def moved(
         DownloadError: if the hub cannot be reached.
     """
     used, spec = str(stated(manifest.document, "source", "revision")), artifact.spec
-    now = pin_of(store.settings, spec, read_pins(store.settings))
-    if now is None and asks and not _is_offline(store):
+    now = pin_of(store.settings, spec, read_pins(store.settings, spec.repository))
+    if now is None and asks and not _is_offline(store, spec.repository):
         with open_endpoint(store.settings, spec.repository) as endpoint:
-            now = head_of(endpoint, spec.repository)
+            now = head_of(endpoint, spec)
     return (used, now) if now not in (None, used) else None
 
 
@@ -198,7 +199,7 @@ def build_raw(build: Build[Downloaded], judge: Judge) -> Document:
     """
     artifact, store = build.artifact, build.store
     spec = artifact.spec
-    pins = read_pins(store.settings)
+    pins = read_pins(store.settings, spec.repository)
     places = Places(store, artifact, RAW, build.others)
     known = known_files(store, artifact, pins, build.revision)
     held: dict[str, Held] = {}
@@ -247,15 +248,29 @@ def _fetch_all(
     store, artifact = build.store, build.artifact
     spec, retry = artifact.spec, materialize_command(artifact.key)
     with open_endpoint(store.settings, spec.repository) as endpoint:
-        pin = build.revision or pin_of(store.settings, spec, read_pins(store.settings))
-        remote = resolve(endpoint, spec, pin or MAIN, retry)
+        pin = build.revision or pin_of(
+            store.settings, spec, read_pins(store.settings, spec.repository)
+        )
+        if known is not None and endpoint.kind == "folder":
+            remote = known  # pinned: what is copied is hashed
+        else:
+            remote = resolve(endpoint, spec, pin or MAIN, retry)
         before = committed_files(store, artifact)
         for old, where in ((known, "what is known here"), (before, "the committed artifact")):
             check_unchanged(spec.repository, old, remote, where)
         places.keep_only(remote.files)
         _check_space(build, places, remote)
-        progress = Progress(f"downloading {spec.repository.id}", remote.size, build.say)
-        origin = HubOrigin(endpoint, spec.repository, remote.commit, retry, _advice(store))
+        is_folder = endpoint.kind == "folder"
+        what = f"{'copying' if is_folder else 'downloading'} {spec.repository.id}"
+        progress = Progress(what, remote.size, build.say)
+        if is_folder:
+            advice = f"If it was changed on purpose: wmtp lock --update {artifact.key}"
+            origin = FolderOrigin(Path(endpoint.url), places, advice)
+            for file in remote.files:
+                if file.path not in held and not any(places.candidates(file)):
+                    origin.clone(file)
+        else:
+            origin = HubOrigin(endpoint, spec.repository, remote.commit, retry, _advice(store))
         arrival = Arrival(places, origin, progress.advance, build.say)
         small = [file for file in remote.files if not is_large(file)]
         held |= {f.path: arrival.get(f) for f in small if f.path not in held}
@@ -265,7 +280,7 @@ def _fetch_all(
             )
             _require_no_refusal(build, places, remote, held, preflight)
         held |= {f.path: arrival.get(f) for f in remote.files if f.path not in held}
-    if store.settings.source == "hub":
+    if store.settings.source == "hub" and not is_folder:
         remember_rate(download_rate(store), arrival.fetched, arrival.seconds)
     return remote, endpoint.kind
 
@@ -319,7 +334,7 @@ def foresee(
         judge: as :func:`build_raw`.
     """
     places, repository = Places(store, artifact, RAW), artifact.spec.repository
-    if not _to_judge(artifact, places, remote) or _is_offline(store):
+    if not _to_judge(artifact, places, remote) or _is_offline(store, repository):
         return ""
     with suppress(WmtpError), open_endpoint(store.settings, repository) as endpoint:
         preflight = Preflight(store, artifact, RAW, endpoint, repository, remote.commit, judge)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wmtp_assets.base.child import ChildDied, call
@@ -19,6 +20,7 @@ from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.hub.endpoint import Endpoint
+from wmtp_assets.hub.folder import read_part
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer.places import ExpectedFile
 
@@ -119,6 +121,8 @@ class Preflight:
 
         if begin == end:
             return b""
+        if self.endpoint.kind == "folder":
+            return read_part(Path(self.endpoint.url), file.path, begin, end)
         try:
             data = read_range(
                 self.endpoint, self.repository, self.commit, file.path, begin, end, file.size

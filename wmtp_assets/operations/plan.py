@@ -123,7 +123,7 @@ def with_upstream(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]
 def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
     """What one raw artifact needs; asks the hub where what is here does not say."""
     spec = artifact.spec
-    pins = read_pins(store.settings)
+    pins = read_pins(store.settings, spec.repository)
     pin = pin_of(store.settings, spec, pins)
     problem = ""
     remote = known_files(store, artifact, pins)
@@ -140,7 +140,8 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
         name=artifact.key,
         repository=spec.repository.id,
         revision=remote.commit if remote else pin,
-        is_pinned=pin is not None or store.settings.source == "sample",
+        is_pinned=pin is not None
+        or (store.settings.source == "sample" and not spec.repository.is_folder),
         files=len(remote.files) if remote else None,
         size=remote.size if remote else None,
         here=remote.size - missing if remote else None,
