@@ -215,7 +215,10 @@ def _receive(connection: Connection, requests: queue.SimpleQueue[Any]) -> None:
         while True:
             requests.put(connection.recv())
     except (EOFError, OSError):
-        os._exit(1)
+        pass
+    except Exception:  # a request that cannot be unpacked here; nobody else would end the process
+        traceback.print_exc()
+    os._exit(1)
 
 
 def main() -> None:

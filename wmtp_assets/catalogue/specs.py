@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
+from posixpath import normpath
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
@@ -66,10 +67,19 @@ def hub_page(repo_type: str, repo_id: str) -> str:
 
 
 class Repository(StrictModel):
-    """A repository on the Hugging Face Hub."""
+    """A repository on the Hugging Face Hub, or a folder on this machine."""
 
-    id: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$", description="owner/name on the hub")
+    id: str = Field(
+        pattern=r"^\w[\w.-]*/\w[\w.-]*$",
+        description="owner/name on the hub; of a folder by default local/ and the folder's name",
+    )
     type: Literal["model", "dataset"]
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a folder that has the files, in place of the hub: absolute, or relative to "
+        "the defs.yaml; ~ is the home folder",
+    )
     revision: Commit | None = Field(
         default=None,
         description="the commit that is used on the real hub; null: unpinned, the head of main",
@@ -81,6 +91,21 @@ class Repository(StrictModel):
         description="what the files that are used take on the real hub, about: '27 GB'",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_folder(cls, said: Any) -> Any:
+        """A folder needs neither name nor size."""
+        if not isinstance(said, dict) or not isinstance(said.get("path"), str):
+            return said
+        if said.get("revision") or said.get("gated"):
+            raise ValueError("revision and gated are of the hub: wmtp lock pins a folder")
+        name = re.sub(r"[^\w.-]", "-", PurePath(said["path"]).name).lstrip(".-") or "folder"
+        return {"id": f"local/{name}", "size": "0 kB", **said}
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path is not None
+
     @property
     def most_bytes(self) -> int:
         """The largest number of bytes that :attr:`size` says."""
@@ -89,8 +114,8 @@ class Repository(StrictModel):
 
     @property
     def page(self) -> str:
-        """The repository's page on huggingface.co."""
-        return hub_page(self.type, self.id)
+        """The repository's page on huggingface.co; empty: it is a folder."""
+        return "" if self.is_folder else hub_page(self.type, self.id)
 
 
 class ModelFiles(StrictModel):
@@ -517,6 +542,10 @@ def load_spec(path: Path) -> Spec:
             for item in error.errors()
         )
         raise SpecError(f"{path}: {problems}") from error
+    if isinstance(spec, ModelSpec | DatasetSpec) and spec.repository.path is not None:
+        folder = path.parent / Path(spec.repository.path).expanduser()
+        repository = spec.repository.model_copy(update={"path": normpath(folder.absolute())})
+        spec = spec.model_copy(update={"repository": repository})
     spec._declared_in = path
     return spec
 
@@ -531,7 +560,16 @@ def load_specs(folder: Path = DEFS_FOLDER) -> tuple[Spec, ...]:
     if not specs:
         raise SpecError(f"{folder}: no defs.yaml found")
     owner: dict[str, Spec] = {}
+    folders: dict[str, tuple[str | None, Spec]] = {}
     for spec in specs:
+        if isinstance(spec, ModelSpec | DatasetSpec):
+            name, path = spec.repository.id, spec.repository.path
+            other, first = folders.setdefault(name, (path, spec))
+            if other != path:
+                raise SpecError(
+                    f"{spec.where}: repository.id {name} is that of another folder, or of the hub, "
+                    f"in {first.where}; give one of them another id"
+                )
         for claim in (f"name {spec.name}", spec.place):
             first = owner.setdefault(claim, spec)
             if first is not spec:

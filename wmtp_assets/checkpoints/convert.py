@@ -53,6 +53,7 @@ from wmtp_assets.checkpoints.upstream import (
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import Document
+from wmtp_assets.storage.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -119,12 +120,7 @@ def convert(
     """
     import torch
 
-    for tensor in chain.from_iterable(sources.values()):
-        if tensor.dtype not in DTYPE_CODES:
-            raise InvalidInput(
-                f"{tensor.path}: {tensor.name} is {tensor.dtype}; expected one of "
-                + ", ".join(DTYPE_CODES)
-            )
+    _check_dtypes(sources)
     entries = [
         TensorEntry(name, DTYPE_CODES[dtype], same[0].shape) for name, same in sources.items()
     ]
@@ -147,6 +143,16 @@ def convert(
             return _cast_all(same, views, buffers)
 
         return write_checkpoint(file, entries, metadata, read)
+
+
+def _check_dtypes(sources: Mapping[str, Sequence[StoredTensor]]) -> None:
+    """Require that tensors are floats that are read."""
+    for tensor in chain.from_iterable(sources.values()):
+        if tensor.dtype not in DTYPE_CODES:
+            raise InvalidInput(
+                f"{tensor.path}: {tensor.name} is {tensor.dtype}; expected one of "
+                + ", ".join(DTYPE_CODES)
+            )
 
 
 @contextmanager
@@ -348,13 +354,26 @@ class Meant:
     proof: Proof | None = None
 
 
-def _of_parameters(build: Build[ModelSpec], upstream: Upstream, data: bytes) -> Meant:
-    """Tensors as the parameters and the naming scheme of a family ask for them.
+def intended(store: Store, raw: Artifact[ModelSpec], upstream: Upstream, data: bytes) -> Meant:
+    """What the tensors of a raw checkpoint are to be, where they are those of the model.
 
     Args:
-        data: the file of the parameters.
+        data: the file of the parameters; empty: there is none.
+
+    Raises:
+        InvalidInput: naming the file and its tensors, if names, shapes or dtypes are not what the
+            parameters and the spec ask for.
     """
-    spec, store, raw = build.artifact.spec, build.store, build.upstream("raw")
+    meant = (_of_parameters if raw.spec.is_cut else _of_architecture)(store, raw, upstream, data)
+    _check_dtypes(meant.planned.sources)
+    return meant
+
+
+def _of_parameters(
+    store: Store, raw: Artifact[ModelSpec], upstream: Upstream, data: bytes
+) -> Meant:
+    """Tensors as the parameters and the naming scheme of a family ask for them."""
+    spec = raw.spec
     family, described = FAMILIES[spec.family], f"raw/{spec.parameters_file}"
     where = str(store.path(raw, described))
     checkpoint = str(store.path(raw, f"raw/{spec.files.checkpoint}"))
@@ -368,13 +387,11 @@ def _of_parameters(build: Build[ModelSpec], upstream: Upstream, data: bytes) -> 
     return Meant(planned, params, parameters.config, parameters.derived)
 
 
-def _of_architecture(build: Build[ModelSpec], upstream: Upstream, data: bytes) -> Meant:
-    """Tensors under their own names, as a class of transformers takes them, or as they are.
-
-    Args:
-        data: ``config.json``; empty: there is none.
-    """
-    spec, store, raw = build.artifact.spec, build.store, build.upstream("raw")
+def _of_architecture(
+    store: Store, raw: Artifact[ModelSpec], upstream: Upstream, data: bytes
+) -> Meant:
+    """Tensors under their own names, as a class of transformers takes them, or as they are."""
+    spec = raw.spec
     checkpoint = str(store.path(raw, f"raw/{spec.files.checkpoint}"))
     shapes = {name: tensor.shape for name, (tensor, *_) in upstream.tensors.items()}
     check_placeholders({}, shapes, checkpoint)
@@ -433,7 +450,7 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
 
     with _damage_told_first(build, raw):
         upstream = read_upstream(spec.files, open_raw, wanted(spec))
-        meant = (_of_parameters if spec.is_cut else _of_architecture)(build, upstream, data)
+        meant = intended(store, raw, upstream, data)
         planned = meant.planned
         entries = (
             TensorEntry(name, DTYPE_CODES[dtype], shape) for name, shape in planned.shapes.items()

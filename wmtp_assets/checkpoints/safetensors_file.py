@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.excerpts import OpenFile, open_whole
 from wmtp_assets.base.strict_json import check_values, no_duplicates, short
 from wmtp_assets.checkpoints.pipeline import ahead
 from wmtp_assets.storage.files import HashedFile
@@ -149,16 +150,20 @@ def _entry(name: str, value: Any) -> tuple[TensorEntry, int, int]:
     return entry, offsets[0], offsets[1]
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, open_file: OpenFile = open_whole) -> Header:
     """Read and check the header of a safetensors file.
+
+    Args:
+        open_file: how the file is opened.
 
     Raises:
         InvalidInput: naming the file and the key, if the header is not exactly that of a file of
             this size: every byte of the data belongs to one tensor.
         OSError: if the file cannot be read.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with open_file(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         prefix = file.read(8)
         head = prefix + file.read(_header_length(prefix, size, path))
     return parse_header(head, size, path)

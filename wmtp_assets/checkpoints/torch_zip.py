@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.excerpts import Hole, OpenFile, open_whole
 from wmtp_assets.checkpoints.pipeline import ALL, Contents, Record, StoredTensor, Wanted
 from wmtp_assets.checkpoints.safetensors_file import is_tensor_name
 
@@ -52,7 +53,6 @@ TAIL = 1 << 20
 SELECT = re.compile(r"\w{1,60}")
 """A key that leads to a state dict in a file of several."""
 
-_DIRECTORY_ENTRY = b"PK\x01\x02"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, sizes of name and extra field
 _ENCRYPTED = 1  # bit of a record's flags
 _UTF8 = 0x800  # bit of a record's flags: its name is
@@ -79,42 +79,45 @@ _Archive = tuple[Mapping[str, bytes], Sequence[Record]]
 which are records too."""
 
 
-class _Tail(io.BytesIO):
+class _Tail(io.RawIOBase):
     """The last bytes of a file, in their place: for zipfile, which looks for offsets from both ends
-    and compares them. It refuses to read what stands before."""
+    and compares them. It reads only what it is asked for, and nothing that stands before."""
 
-    def __init__(self, data: bytes, begin: int) -> None:
-        super().__init__(data)
-        self._begin = begin
+    def __init__(self, file: IO[bytes], begin: int) -> None:
+        self._file, self._begin = file, begin
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        if whence == os.SEEK_SET:
-            offset -= self._begin
-            if offset < 0:
-                count = len(self.getbuffer())
-                raise zipfile.BadZipFile(f"its directory is not in the last {count} bytes")
-        return super().seek(offset, whence) + self._begin
+        position = self._file.seek(offset, whence)
+        if position < self._begin:
+            count = self._file.seek(0, os.SEEK_END) - self._begin
+            raise zipfile.BadZipFile(f"its directory is not in the last {count} bytes")
+        return position
 
     def tell(self) -> int:
-        return super().tell() + self._begin
+        return self._file.tell()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return self._file.read(-1 if size is None else size)
 
 
-def _open_archive(path: Path, verify: Verify) -> _Archive:
-    with path.open("rb") as file:
+def _open_archive(path: Path, verify: Verify, open_file: OpenFile = open_whole) -> _Archive:
+    with open_file(path) as file:
         if file.read(1) == b"\x80":
             raise InvalidInput(
                 f"{path}: a legacy (non-zip) torch file. Rewrite it where it was made: "
                 "torch.save(torch.load(old, weights_only=True), new)"
             )
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
         start = max(size - TAIL, 0)
         verify(start, size)
-        file.seek(start)
-        tail = file.read(TAIL)
-        if tail.count(_DIRECTORY_ENTRY) > MAX_RECORDS:
-            raise InvalidInput(f"{path}: more than {MAX_RECORDS} records in the archive")
         try:
-            with zipfile.ZipFile(_Tail(tail, start)) as archive:
+            with zipfile.ZipFile(_Tail(file, start)) as archive:  # type: ignore[arg-type]
                 return _read_archive(path, file, archive, verify)
         except (
             zipfile.BadZipFile,
@@ -134,6 +137,8 @@ def _read_archive(
     path: Path, file: IO[bytes], archive: zipfile.ZipFile, verify: Verify
 ) -> _Archive:
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    if len(infos) > MAX_RECORDS:
+        raise InvalidInput(f"{path}: more than {MAX_RECORDS} records in the archive")
     names = {info.filename for info in infos}
     if len(names) != len(infos):
         raise InvalidInput(f"{path}: a record stands twice in the archive")
@@ -151,7 +156,7 @@ def _read_archive(
         raise InvalidInput(f"{path}: the description is larger than {MAX_DESCRIPTION} bytes")
     has_sums = any(info.CRC for info in infos) or not any(info.file_size for info in infos)
     if not has_sums:
-        verify(0, os.fstat(file.fileno()).st_size)
+        verify(0, file.seek(0, os.SEEK_END))
     records: dict[str, Record] = {}
     position = 0
     for info in infos:
@@ -163,7 +168,8 @@ def _read_archive(
                 f"{path}: record {info.filename!r} is compressed or encrypted; "
                 "torch writes records stored"
             )
-        record = _locate_record(path, file, info, has_sums)
+        is_described = info.filename.removeprefix(prefix) in DESCRIPTION
+        record = _locate_record(path, file, info, has_sums, is_described)
         if (
             record is None
             or info.header_offset < position
@@ -172,7 +178,7 @@ def _read_archive(
             raise InvalidInput(f"{path}: record {info.filename!r} does not lie where it should")
         position = record.begin + record.size
         records[info.filename.removeprefix(prefix)] = record
-        if info.filename.removeprefix(prefix) in DESCRIPTION:
+        if is_described:
             verify(info.header_offset, position)
     description = {name: _read_record(file, records[name]) for name in described}
     if description.get("byteorder", b"little") != b"little":
@@ -182,19 +188,29 @@ def _read_archive(
 
 
 def _locate_record(
-    path: Path, file: IO[bytes], info: zipfile.ZipInfo, has_sums: bool
+    path: Path, file: IO[bytes], info: zipfile.ZipInfo, has_sums: bool, is_described: bool
 ) -> Record | None:
-    """Where the data of a record lies; None: its own header is not there, or has another name."""
-    begin = info.header_offset
+    """Where the data of a record lies; None: its own header is not there, or has another name.
+
+    Of a storage (not ``is_described``) in an excerpt, whose header is not here: where it begins at
+    the earliest.
+    """
+    begin, encoding = info.header_offset, "utf-8" if info.flag_bits & _UTF8 else "cp437"
     if begin < 0:
         return None
+    crc32 = info.CRC if has_sums else None
     file.seek(begin)
-    signature, name_size, extra_size = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-    name = file.read(name_size).decode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+    try:
+        signature, name_size, extra_size = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+        name = file.read(name_size).decode(encoding)
+    except Hole:
+        if is_described:
+            raise
+        begin += _LOCAL_HEADER.size + len(info.orig_filename.encode(encoding))
+        return Record(path, begin, info.file_size, info.filename, crc32)
     if signature != b"PK\x03\x04" or name != info.orig_filename:
         return None
     begin += _LOCAL_HEADER.size + name_size + extra_size
-    crc32 = info.CRC if has_sums else None
     return Record(path, begin, info.file_size, info.filename, crc32)
 
 
@@ -284,13 +300,19 @@ def _load_description(archive: _Archive) -> tuple[Any, dict[int, Record]]:
         return torch.load(buffer, map_location="meta", weights_only=True), places
 
 
-def read_tensors(path: Path, verify: Verify = trust, wanted: Wanted = ALL) -> Contents:
+def read_tensors(
+    path: Path,
+    verify: Verify = trust,
+    wanted: Wanted = ALL,
+    open_file: OpenFile = open_whole,
+) -> Contents:
     """The tensors of a checkpoint, by name, without their data.
 
     Args:
         path: the file.
         verify: called for each part of the file before it is parsed.
         wanted: which of them are the model's.
+        open_file: how the file is opened. Of an excerpt, where a storage begins is not exact.
 
     Raises:
         InvalidInput: naming the file and the tensor, if what is selected is no flat state dict in
@@ -298,7 +320,7 @@ def read_tensors(path: Path, verify: Verify = trust, wanted: Wanted = ALL) -> Co
             within its record.
         OSError: if the file cannot be read.
     """
-    archive = _open_archive(path, verify)
+    archive = _open_archive(path, verify, open_file)
     import torch
 
     try:

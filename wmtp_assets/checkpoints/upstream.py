@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from os import SEEK_END
 from pathlib import Path, PurePosixPath
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.excerpts import OpenFile, open_whole
 from wmtp_assets.base.model import relative_path
-from wmtp_assets.base.strict_json import parse_object, read_small, short
+from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, short
 from wmtp_assets.catalogue.specs import ModelFiles, ModelSpec
 from wmtp_assets.checkpoints.families import FAMILIES, Family
 from wmtp_assets.checkpoints.pipeline import ALL, Contents, StoredTensor, Wanted
@@ -57,11 +59,17 @@ def wanted(spec: ModelSpec) -> Wanted:
     return Wanted(keys, part.strip_prefix, *([family.buffers.fullmatch] if family else []))
 
 
-def read_upstream(files: ModelFiles, open_raw: OpenRaw, wanted: Wanted = ALL) -> Upstream:
+def read_upstream(
+    files: ModelFiles,
+    open_raw: OpenRaw,
+    wanted: Wanted = ALL,
+    open_file: OpenFile = open_whole,
+) -> Upstream:
     """Where each tensor of a checkpoint lies; no data is read.
 
     Args:
         wanted: which tensors of the files are the model's.
+        open_file: how a file is opened.
 
     Raises:
         InvalidInput: naming file and tensor: not a checkpoint, an index that does not fit its
@@ -69,13 +77,17 @@ def read_upstream(files: ModelFiles, open_raw: OpenRaw, wanted: Wanted = ALL) ->
         OSError: if a file cannot be read.
     """
     if not files.shards:
-        held = _read_file(*open_raw(files.checkpoint), wanted)
+        held = read_file(*open_raw(files.checkpoint), wanted, open_file)
         tensors = {name: (tensor,) for name, tensor in held.tensors.items()}
         return Upstream(tensors, tuple(sorted(held.dropped)), held.left_out)
     path, verify = open_raw(files.checkpoint)
-    verify(0, path.stat().st_size)
-    shard_of = _read_index(path, files, wanted)
-    shards = {shard: _read_file(*open_raw(shard), wanted) for shard in files.shards}
+    with open_file(path) as file:
+        size = file.seek(0, SEEK_END)
+        verify(0, size)
+        file.seek(0)
+        data = file.read(MAX_SIZE + 1)
+    shard_of = _read_index(path, data, files, wanted)
+    shards = {shard: read_file(*open_raw(shard), wanted, open_file) for shard in files.shards}
     return Upstream(
         _join(path, shard_of, {shard: held.tensors for shard, held in shards.items()}),
         tuple(sorted({name for held in shards.values() for name in held.dropped})),
@@ -87,11 +99,17 @@ def read_upstream(files: ModelFiles, open_raw: OpenRaw, wanted: Wanted = ALL) ->
     )
 
 
-def _read_file(path: Path, verify: Verify, wanted: Wanted) -> Contents:
+def read_file(path: Path, verify: Verify, wanted: Wanted, open_file: OpenFile) -> Contents:
+    """The tensors of one file of a checkpoint.
+
+    Raises:
+        InvalidInput, OSError: as :func:`read_upstream`.
+    """
     if path.suffix != ".safetensors":
-        return read_tensors(path, verify, wanted)
-    verify(0, path.stat().st_size)  # there are no checksums in it
-    header = read_header(path)
+        return read_tensors(path, verify, wanted, open_file)
+    with open_file(path) as file:
+        verify(0, file.seek(0, SEEK_END))  # there are no checksums in it
+    header = read_header(path, open_file)
     names = {entry.name: wanted.name_of(entry.name, path) for entry in header.entries}
     tensors = {
         names[entry.name]: StoredTensor(
@@ -109,13 +127,13 @@ def _read_file(path: Path, verify: Verify, wanted: Wanted) -> Contents:
     return Contents(tensors, tuple(filter(wanted.is_buffer, names.values())))
 
 
-def _read_index(path: Path, files: ModelFiles, wanted: Wanted) -> dict[str, str]:
+def _read_index(path: Path, data: bytes, files: ModelFiles, wanted: Wanted) -> dict[str, str]:
     """Tensor → shard, as paths inside the repository, from ``{"weight_map": {tensor: shard}}``.
 
     Buffers are not among them: nothing depends on where they are, if they are anywhere.
     """
     try:
-        weight_map = parse_object(read_small(path)).get("weight_map")
+        weight_map = parse_object(data).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ValueError("it has no weight_map")
         shard_of: dict[str, str] = {}

@@ -78,6 +78,8 @@ def _size_of(artifact: Artifact[Any]) -> str:
     """A sentence on how much it takes, made from the real source where that is much."""
     kind = kind_of(artifact)
     repository = getattr(artifact.spec, "repository", None)
+    if repository is not None and repository.is_folder:
+        return ""
     if artifact.is_downloaded:
         return f" About {artifact.spec.repository.size} on the hub."
     size = kind.size(artifact, repository.most_bytes if repository else 0)
@@ -213,24 +215,25 @@ def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:
     Observing asks the hub for the head of main, and says whether that is the commit that is used.
     """
     repository = spec.repository
+    place = "in a folder on this machine" if repository.is_folder else "on the Hugging Face Hub"
 
     @dg.observable_source_asset(
         key=upstream_key(repository),
         group_name=UPSTREAM,
         description=(
-            f"{repository.id} on the Hugging Face Hub ({repository.license}"
+            f"{repository.id} {place} ({repository.license}"
             f"{', gated' if repository.gated else ''}). Observing it shows whether upstream moved "
             "past the commit that is used; nothing is downloaded."
         ),
-        metadata={"repository": dg.MetadataValue.url(repository.page)},
-        tags={"dagster/kind/huggingface": ""},
+        metadata={"repository": dg.MetadataValue.url(repository.page)} if repository.page else {},
+        tags={} if repository.is_folder else {"dagster/kind/huggingface": ""},
     )
     def observe(context: dg.OpExecutionContext, storage: StorageResource) -> dg.ObserveResult:
         with plain_failures():
             store = storage.open(context.instance)
             with open_endpoint(store.settings, repository) as endpoint:
-                head = head_of(endpoint, repository)
-            pin = pin_of(store.settings, spec, read_pins(store.settings))
+                head = head_of(endpoint, spec)
+            pin = pin_of(store.settings, spec, read_pins(store.settings, repository))
         metadata: dict[str, Any] = {"head": head, "used": pin or "unpinned: the head of main"}
         if pin is not None:
             metadata["moved_past_the_pin"] = pin != head

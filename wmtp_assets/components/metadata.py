@@ -52,13 +52,13 @@ def describe(
         metadata["dagster/row_count"] = document["rows"]
     if "source" in document:
         source = document["source"]
-        page = hub_page(source["type"], source["repo"])
-        metadata |= {
-            "source": source["endpoint"],
-            "repository": dg.MetadataValue.url(page),
-            "revision": source["revision"],
-            "revision_page": dg.MetadataValue.url(f"{page}/tree/{source['revision']}"),
-        }
+        metadata |= {"source": source["endpoint"], "revision": source["revision"]}
+        if source["endpoint"] == "folder":
+            metadata["repository"] = source["repo"]
+        else:
+            page = hub_page(source["type"], source["repo"])
+            metadata["repository"] = dg.MetadataValue.url(page)
+            metadata["revision_page"] = dg.MetadataValue.url(f"{page}/tree/{source['revision']}")
     if "n_params" in document:
         metadata |= {
             "dtype": document["dtype"],

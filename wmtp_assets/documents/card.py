@@ -99,7 +99,7 @@ def _dataset_front_matter(facts: Facts, processed: Fact) -> dict[str, Any]:
         **({"language": list(spec.language)} if spec.language else {}),
         "task_categories": ["text-generation"],
         "size_categories": [_size_category(rows)],
-        "source_datasets": [spec.repository.id],
+        **({} if spec.repository.is_folder else {"source_datasets": [spec.repository.id]}),
         "tags": ["wmtp", *(("sample",) if facts.is_sample else ())],
         "configs": [
             {
@@ -130,7 +130,7 @@ def _model_front_matter(facts: Facts, origin: ModelSpec) -> dict[str, Any]:
     """What the hub reads; ``origin`` is the model that the bytes come from."""
     return {
         **_license(origin.repository.license),
-        "base_model": origin.repository.id,
+        **({} if origin.repository.is_folder else {"base_model": origin.repository.id}),
         "library_name": "transformers" if origin.is_loaded else "safetensors",
         "tags": [
             "wmtp",

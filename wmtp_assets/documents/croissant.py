@@ -72,7 +72,7 @@ def croissant(facts: Facts) -> bytes:
             "name": spec.name,
             "description": f"{sample}{spec.description}",
             "license": spec.repository.license,
-            "url": spec.repository.page,
+            **({"url": spec.repository.page} if spec.repository.page else {}),
             "version": str(processed.stated("version")).removeprefix("v"),
             "isLiveDataset": False,
             **({"citeAs": spec.citation} if spec.citation else {}),

@@ -41,7 +41,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers, tqdm
-from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils._http import (
+    default_client_factory,
+    hf_raise_for_status,
+    http_stream_backoff,
+)
 
 from wmtp_assets.base.errors import DownloadError
 from wmtp_assets.catalogue.specs import Repository
@@ -62,6 +66,7 @@ __all__ = [
     "get_token",
     "is_offline_mode",
     "patiently",
+    "read_range",
     "status_of",
 ]
 
@@ -72,6 +77,10 @@ client's own 10 MiB would make no progress on a line that is cut before."""
 T = TypeVar("T")
 
 TOO_MANY_REQUESTS = 429
+PARTIAL_CONTENT = 206
+
+RANGE_RETRIES = 1
+"""Of a range whose server is busy or broken: it is only looked at, and the download will wait."""
 
 _NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError)
 """What the client raises of an answer that is no JSON, or another one than the hub's."""
@@ -124,6 +133,52 @@ def download(
             displayed_filename=path,
             tqdm_class=_SilentBar,
         )
+
+
+def read_range(
+    endpoint: Endpoint,
+    repository: Repository,
+    revision: str,
+    path: str,
+    begin: int,
+    end: int,
+    size: int,
+) -> bytes | None:
+    """Bytes ``begin`` to ``end`` (exclusive) of a file of ``size`` bytes.
+
+    Returns:
+        None where the hub answers with something else than this range. Such an answer is not read.
+
+    Raises:
+        HfHubHTTPError: if the hub refuses.
+        HTTPError, OSError: if the connection is lost.
+    """
+    url = hf_hub_url(
+        repository.id, path, repo_type=repository.type, revision=revision, endpoint=endpoint.url
+    )
+    headers = {
+        **build_hf_headers(token=endpoint.token()),
+        "Range": f"bytes={begin}-{end - 1}",
+        "Accept-Encoding": "identity",
+    }
+    data = bytearray()
+    with http_stream_backoff(
+        "GET",
+        url,
+        headers=headers,
+        timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+        max_retries=RANGE_RETRIES,
+        retry_on_exceptions=(),
+    ) as response:
+        hf_raise_for_status(response)
+        is_range = response.headers.get("Content-Range") == f"bytes {begin}-{end - 1}/{size}"
+        if response.status_code != PARTIAL_CONTENT or not is_range:
+            return None
+        for piece in response.iter_bytes(CHUNK):
+            data += piece
+            if len(data) > end - begin:
+                return None
+    return bytes(data) if len(data) == end - begin else None
 
 
 def careful_connections(check: Callable[[Request], None]) -> AbstractContextManager[None]:

@@ -14,14 +14,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.base.errors import CorruptArtifact, DownloadError, MissingArtifact
+from wmtp_assets.base.errors import (
+    CorruptArtifact,
+    DownloadError,
+    InvalidInput,
+    MissingArtifact,
+    WmtpError,
+)
 from wmtp_assets.base.progress import Progress, human_bytes, human_seconds
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import Endpoint, open_endpoint
+from wmtp_assets.hub.folder import FolderOrigin
+from wmtp_assets.hub.preflight import Judge, Preflight, is_large
 from wmtp_assets.hub.remote import (
     MAIN,
     Pins,
+    RemoteFile,
     RemoteRepository,
     check_unchanged,
     head_of,
@@ -110,7 +119,7 @@ class HubOrigin:
                 f"{self.advice}"
             )
         kind, expected = ("SHA-256", file.sha256) if file.sha256 else ("git SHA-1", file.blob_id)
-        actual = found.sha256 if file.sha256 else git_sha1(path)
+        actual = found.sha256 if file.sha256 else git_sha1(path.read_bytes())
         return DownloadError(
             f"{which} arrived with {kind} {actual} ({found.size} bytes), announced was {expected} "
             f"({file.size} bytes). It was not kept. {self.advice}"
@@ -131,7 +140,7 @@ def known_files(
     """
     spec = artifact.spec
     pin = revision or pin_of(store.settings, spec, pins)
-    if pin is None and not _is_offline(store):
+    if pin is None and not _is_offline(store, spec.repository):
         return None
     for known in (pins.find(spec.repository), committed_files(store, artifact)):
         if known is not None and pin in (None, known.commit):
@@ -142,11 +151,11 @@ def known_files(
     return None
 
 
-def _is_offline(store: Store) -> bool:
-    """Whether the hub must not be asked; the sample's runs here."""
+def _is_offline(store: Store, repository: Repository) -> bool:
+    """Whether the hub must not be asked; the sample's runs here, and a folder is here."""
     from wmtp_assets.hub.client import is_offline_mode
 
-    return store.settings.source == "hub" and is_offline_mode()
+    return store.settings.source == "hub" and not repository.is_folder and is_offline_mode()
 
 
 def moved(
@@ -161,10 +170,10 @@ def moved(
         DownloadError: if the hub cannot be reached.
     """
     used, spec = str(stated(manifest.document, "source", "revision")), artifact.spec
-    now = pin_of(store.settings, spec, read_pins(store.settings))
-    if now is None and asks and not _is_offline(store):
+    now = pin_of(store.settings, spec, read_pins(store.settings, spec.repository))
+    if now is None and asks and not _is_offline(store, spec.repository):
         with open_endpoint(store.settings, spec.repository) as endpoint:
-            now = head_of(endpoint, spec.repository)
+            now = head_of(endpoint, spec)
     return (used, now) if now not in (None, used) else None
 
 
@@ -191,16 +200,20 @@ def committed_files(store: Store, artifact: Artifact[Downloaded]) -> RemoteRepos
         return None
 
 
-def build_raw(build: Build[Downloaded]) -> Document:
+def build_raw(build: Build[Downloaded], judge: Judge) -> Document:
     """Bring the raw files of a model or dataset together, exactly as upstream has them.
+
+    Args:
+        judge: refuses a model that nothing can be made from, before its large files are fetched.
 
     Raises:
         DownloadError: if a file cannot be had, or is not what the hub announced.
+        InvalidInput: if the judge refuses them.
         StoreError: if it will not fit on the disk.
     """
     artifact, store = build.artifact, build.store
     spec = artifact.spec
-    pins = read_pins(store.settings)
+    pins = read_pins(store.settings, spec.repository)
     places = Places(store, artifact, RAW, build.others)
     known = known_files(store, artifact, pins, build.revision)
     held: dict[str, Held] = {}
@@ -217,7 +230,7 @@ def build_raw(build: Build[Downloaded]) -> Document:
         endpoint = stated(committed and committed.document, "source", "endpoint")
         remote, kind = known, endpoint or "local"
     else:
-        remote, kind = _fetch_all(build, places, known, held)
+        remote, kind = _fetch_all(build, places, known, held, judge)
     for file in remote.files:
         places.place(build.staged, file, held[file.path])
     return {
@@ -238,26 +251,116 @@ def build_raw(build: Build[Downloaded]) -> Document:
 
 
 def _fetch_all(
-    build: Build[Downloaded], places: Places, known: RemoteRepository | None, held: dict[str, Held]
+    build: Build[Downloaded],
+    places: Places,
+    known: RemoteRepository | None,
+    held: dict[str, Held],
+    judge: Judge,
 ) -> tuple[RemoteRepository, str]:
-    """Ask the hub, and fetch what is not in ``held``; return what it announced, and its kind."""
+    """Ask the hub, and fetch what is not in ``held``, small files first; return what it announced,
+    and its kind."""
     store, artifact = build.store, build.artifact
     spec, retry = artifact.spec, materialize_command(artifact.key)
     with open_endpoint(store.settings, spec.repository) as endpoint:
-        pin = build.revision or pin_of(store.settings, spec, read_pins(store.settings))
-        remote = resolve(endpoint, spec, pin or MAIN, retry)
+        pin = build.revision or pin_of(
+            store.settings, spec, read_pins(store.settings, spec.repository)
+        )
+        if known is not None and endpoint.kind == "folder":
+            remote = known  # pinned: what is copied is hashed
+        else:
+            remote = resolve(endpoint, spec, pin or MAIN, retry)
         before = committed_files(store, artifact)
         for old, where in ((known, "what is known here"), (before, "the committed artifact")):
             check_unchanged(spec.repository, old, remote, where)
         places.keep_only(remote.files)
         _check_space(build, places, remote)
-        progress = Progress(f"downloading {spec.repository.id}", remote.size, build.say)
-        origin = HubOrigin(endpoint, spec.repository, remote.commit, retry, _advice(store))
+        is_folder = endpoint.kind == "folder"
+        what = f"{'copying' if is_folder else 'downloading'} {spec.repository.id}"
+        progress = Progress(what, remote.size, build.say)
+        if is_folder:
+            advice = f"If it was changed on purpose: wmtp lock --update {artifact.key}"
+            origin = FolderOrigin(Path(endpoint.url), places, advice)
+            for file in remote.files:
+                if file.path not in held and not any(places.candidates(file)):
+                    origin.clone(file)
+        else:
+            origin = HubOrigin(endpoint, spec.repository, remote.commit, retry, _advice(store))
         arrival = Arrival(places, origin, progress.advance, build.say)
+        small = [file for file in remote.files if not is_large(file)]
+        held |= {f.path: arrival.get(f) for f in small if f.path not in held}
+        if build.revision is None:  # else it is what was committed that is put right
+            preflight = Preflight(
+                store, artifact, RAW, endpoint, spec.repository, remote.commit, judge
+            )
+            _require_no_refusal(build, places, remote, held, preflight)
         held |= {f.path: arrival.get(f) for f in remote.files if f.path not in held}
-    if store.settings.source == "hub":
+    if store.settings.source == "hub" and not is_folder:
         remember_rate(download_rate(store), arrival.fetched, arrival.seconds)
     return remote, endpoint.kind
+
+
+def _require_no_refusal(
+    build: Build[Downloaded],
+    places: Places,
+    remote: RemoteRepository,
+    held: dict[str, Held],
+    preflight: Preflight,
+) -> None:
+    """Judge a repository before the first of its large files is fetched.
+
+    Raises:
+        InvalidInput: if it is refused; the small files are kept.
+    """
+    large = _to_judge(build.artifact, places, remote)
+    if not large:
+        return
+    reason = preflight.refusal(
+        remote.files, lambda file: held[file.path].path.read_bytes(), build.say
+    )
+    if reason:
+        raise InvalidInput(
+            f"{build.artifact.key} was not downloaded, as it would be refused: {reason}. Small "
+            f"files and parts of {', '.join(file.path for file in large[:3])} say so; "
+            f"{human_bytes(sum(file.size for file in large))} were not fetched. If upstream is "
+            f"right, correct {build.spec.where}. Then run: "
+            + materialize_command(build.artifact.key)
+        )
+
+
+def _to_judge(
+    artifact: Artifact[Downloaded], places: Places, remote: RemoteRepository
+) -> list[RemoteFile]:
+    """The large files of a model that are not here."""
+    if not isinstance(artifact.spec, ModelSpec):
+        return []
+    large = (file for file in remote.files if is_large(file))
+    return [file for file in large if not any(places.candidates(file))]
+
+
+def foresee(
+    store: Store, artifact: Artifact[Downloaded], remote: RemoteRepository, judge: Judge
+) -> str:
+    """Why an artifact would be refused that is not downloaded yet; empty: nothing is known against
+    it, or the hub cannot be asked. Nothing is kept.
+
+    Args:
+        remote: its files, as they are known.
+        judge: as :func:`build_raw`.
+    """
+    places, repository = Places(store, artifact, RAW), artifact.spec.repository
+    if not _to_judge(artifact, places, remote) or _is_offline(store, repository):
+        return ""
+    with suppress(WmtpError), open_endpoint(store.settings, repository) as endpoint:
+        preflight = Preflight(store, artifact, RAW, endpoint, repository, remote.commit, judge)
+
+        def content(file: ExpectedFile) -> bytes | None:
+            here = (path for path in places.candidates(file) if places.verify(file, path))
+            path = next(here, None)
+            data = path.read_bytes() if path else preflight.fetch(file, 0, file.size)
+            return data if data is not None and file.is_content(data) else None
+
+        return preflight.refusal(remote.files, content)
+    return ""
 
 
 def _advice(store: Store) -> str:

@@ -20,6 +20,7 @@ from wmtp_assets.base.settings import (
 )
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.catalogue.specs import Repository
+from wmtp_assets.hub.folder import open_folder
 
 if TYPE_CHECKING:
     from wmtp_assets.hub.client import Request
@@ -32,13 +33,13 @@ class Endpoint:
     """Where the hub's API is.
 
     Attributes:
-        url: without a trailing slash.
+        url: without a trailing slash; of a folder on this machine, its path.
         kind: goes into manifests; the URL of a sample hub or a mirror does not.
         is_trusted: whether the user's token may be sent there.
     """
 
     url: str
-    kind: Literal["sample", "huggingface", "mirror"]
+    kind: Literal["sample", "huggingface", "mirror", "folder"]
     is_trusted: bool = False
 
     def token(self) -> str | Literal[False]:
@@ -86,10 +87,14 @@ def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
 def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoint]:
     """The endpoint for ``repository``; for the sample, a server that runs until the end.
 
-    The sample repository is made first, below ``<root>/.wmtp/hub``, unless it is there.
+    A folder is the same for both sources. The sample repository is made first, below
+    ``<root>/.wmtp/hub``, unless it is there.
     """
     from wmtp_assets.hub.client import careful_connections, direct_connections
 
+    if repository.is_folder:
+        yield Endpoint(str(open_folder(settings, repository)), "folder")
+        return
     if settings.source == "hub":
         with careful_connections(_refuse_plain_http):
             yield hub_endpoint()

@@ -3,8 +3,9 @@ pinned.
 
 The pins are kept in ``wmtp.lock``, JSON, in the project folder, to be committed: ``{"version": 1,
 "repositories": {"models/<id>" | "datasets/<id>": {"revision": <commit>, "files": {path: {"size",
-"sha256" | "git_sha1"}}}}}``. A revision in a ``defs.yaml`` comes first. Pins concern the real hub
-only.
+"sha256" | "git_sha1"}}}}}``. A revision in a ``defs.yaml`` comes first. Pins concern the real hub,
+and folders on this machine (``folders/<id>``, whose revision is a hash over their files), not the
+sample.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from wmtp_assets.base.settings import LOCK_VARIABLE, Settings, project_folder
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import Endpoint
+from wmtp_assets.hub.folder import hash_files, names_in, revision_of
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.manifest import Document, render
 from wmtp_assets.transfer.places import ExpectedFile
@@ -39,11 +41,13 @@ ANSWER_TIMEOUT = 30.0
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""A git SHA-1, or the hash over a folder's files."""
 
 
 def is_commit(revision: str) -> bool:
     """Whether a revision is a commit, which never changes, and no name of one."""
-    return _SHA1.fullmatch(revision) is not None
+    return _COMMIT.fullmatch(revision) is not None
 
 
 class RemoteFile(ExpectedFile):
@@ -123,12 +127,15 @@ def wanted_files(spec: ModelSpec | DatasetSpec, names: Iterable[str]) -> tuple[s
     return (*spec.files.all(), *(path for path in spec.files.extras if path in names))
 
 
-def head_of(endpoint: Endpoint, repository: Repository) -> str:
-    """The commit at the head of main.
+def head_of(endpoint: Endpoint, spec: ModelSpec | DatasetSpec) -> str:
+    """The commit at the head of main; of a folder, the hash over its files as they are.
 
     Raises:
         DownloadError: as :func:`resolve`.
     """
+    repository = spec.repository
+    if endpoint.kind == "folder":
+        return resolve(endpoint, spec, MAIN).commit
     return _ask(endpoint, repository, MAIN)[0]
 
 
@@ -174,6 +181,8 @@ def resolve(
             file has a name that could leave its folder, or the hub cannot be reached.
     """
     repository = spec.repository
+    if endpoint.kind == "folder":
+        return _read_folder(endpoint, spec, revision)
     commit, siblings = _ask(endpoint, repository, revision, retry, files_metadata=True)
     if is_commit(revision) and commit != revision:
         raise DownloadError(
@@ -193,6 +202,31 @@ def resolve(
     return RemoteRepository(commit, files)
 
 
+def _read_folder(
+    endpoint: Endpoint, spec: ModelSpec | DatasetSpec, revision: str
+) -> RemoteRepository:
+    """As :func:`resolve`, of a folder: every wanted file is hashed."""
+    folder, name = Path(endpoint.url), spec.repository.id
+    names = names_in(folder)
+    try:
+        paths = [relative_path(path) for path in wanted_files(spec, names)]
+        check_distinct(paths)
+    except ValueError as error:
+        raise DownloadError(
+            f"{name}: {folder} {error}; it has {', '.join(names[:10]) or 'no files'}. Correct the "
+            "files in the spec, or repository.path"
+        ) from error
+    found = hash_files(folder, paths)
+    commit = revision_of({path: record.sha256 for path, record in found.items()})
+    if is_commit(revision) and commit != revision:
+        raise DownloadError(
+            f"{name}: {folder} holds other files than are pinned: {commit}, not {revision}. To "
+            f"see what changed, and use it: wmtp lock --update {spec.name}_raw"
+        )
+    files = (RemoteFile(path, record.size, record.sha256) for path, record in found.items())
+    return RemoteRepository(commit, tuple(files))
+
+
 def _announced(path: str, sibling: RepoSibling) -> RemoteFile:
     lfs = sibling.lfs
     hashes = {"sha256": lfs.sha256} if lfs is not None else {"git_sha1": sibling.blob_id}
@@ -209,7 +243,7 @@ def pins_path(environment: Mapping[str, str] = os.environ) -> Path:
 
 def repository_key(repository: Repository) -> str:
     """The name of a repository among the pins."""
-    return f"{repository.type}s/{repository.id}"
+    return f"{'folder' if repository.is_folder else repository.type}s/{repository.id}"
 
 
 @dataclass(frozen=True)
@@ -267,18 +301,22 @@ class Pins:
         replace_file(self.path, render(document))
 
 
-def read_pins(settings: Settings) -> Pins:
-    """The pins, where they concern the source; the sample has none.
+def read_pins(settings: Settings, repository: Repository) -> Pins:
+    """The pins, where they concern a repository; the sample's are none.
 
     Raises:
         SpecError: if it is malformed.
     """
-    return Pins.read() if settings.source == "hub" else Pins(pins_path(), {})
+    return Pins.read() if _is_pinned(settings, repository) else Pins(pins_path(), {})
+
+
+def _is_pinned(settings: Settings, repository: Repository) -> bool:
+    return settings.source == "hub" or repository.is_folder
 
 
 def pin_of(settings: Settings, spec: ModelSpec | DatasetSpec, pins: Pins) -> str | None:
     """The commit that is used; None: unpinned, the head of main. The sample is never pinned."""
-    if settings.source != "hub":
+    if not _is_pinned(settings, spec.repository):
         return None
     pinned = pins.find(spec.repository)
     return spec.repository.revision or (pinned.commit if pinned else None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
+from wmtp_assets.checkpoints.preflight import judge
 from wmtp_assets.hub.download import build_raw, moved, proven
 from wmtp_assets.kinds.registry import Before, Kind
 
@@ -31,7 +34,7 @@ KIND = Kind[Downloaded](
     "raw",
     (ModelSpec, DatasetSpec),
     artifacts,
-    build_raw,
+    partial(build_raw, judge=judge),
     words="The files exactly as upstream has them, verified against the hub's hashes.",
     tags=("huggingface",),
     item="Raw files",

@@ -28,7 +28,8 @@ Row = dict[str, Any]
 def pin(
     store: Store, artifacts: Iterable[Artifact], *, update: bool = False
 ) -> tuple[list[Row], bool]:
-    """Ask the hub for the repositories of raw artifacts, and write the pins that differ.
+    """Ask the hub for the repositories of raw artifacts, hash the folders, and write the pins that
+    differ.
 
     Args:
         update: move to the head of main.
@@ -37,16 +38,19 @@ def pin(
         A row for each repository, and whether the pins were written.
 
     Raises:
-        SpecError: for the sample, or if the pins are malformed.
+        SpecError: for the sample, unless folders are among them, or if the pins are malformed.
     """
+    raw = [artifact for artifact in artifacts if artifact.is_downloaded]
     if store.settings.source != "hub":
+        raw = [artifact for artifact in raw if artifact.spec.repository.is_folder]
+    if store.settings.source != "hub" and not raw:
         raise SpecError(
             f"the sample's repositories are made here and not locked; set {SOURCE_VARIABLE}=hub"
         )
     pins = Pins.read()
     changes: dict[str, RemoteRepository] = {}
     rows: list[Row] = []
-    for artifact in (artifact for artifact in artifacts if artifact.is_downloaded):
+    for artifact in raw:
         spec, repository = artifact.spec, artifact.spec.repository
         key, before = repository_key(repository), pins.find(repository)
         try:

@@ -8,7 +8,8 @@ from pydantic import BaseModel, computed_field
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.hub.download import RAW, known_files
+from wmtp_assets.checkpoints.preflight import judge
+from wmtp_assets.hub.download import RAW, foresee, known_files
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import MAIN, pin_of, read_pins, resolve
 from wmtp_assets.kinds.registry import kind_of
@@ -25,7 +26,8 @@ class RawPlan(BaseModel):
         files, size: of the repository's wanted files; None: not known.
         here: bytes of them that need not be fetched, by size alone; None: not known.
         to_download: the others; None: not known.
-        problem: why it cannot be had; empty: it can.
+        problem: why it cannot be had, or ``would be refused: `` and why; empty: nothing is known
+            against it.
     """
 
     name: str
@@ -121,7 +123,7 @@ def with_upstream(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]
 def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
     """What one raw artifact needs; asks the hub where what is here does not say."""
     spec = artifact.spec
-    pins = read_pins(store.settings)
+    pins = read_pins(store.settings, spec.repository)
     pin = pin_of(store.settings, spec, pins)
     problem = ""
     remote = known_files(store, artifact, pins)
@@ -131,12 +133,15 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
                 remote = resolve(endpoint, spec, pin or MAIN)
         except WmtpError as error:
             problem = str(error)
+    if remote and (reason := foresee(store, artifact, remote, judge)):
+        problem = f"would be refused: {reason}"
     missing = Places(store, artifact, RAW).missing(remote.files) if remote else 0
     return RawPlan(
         name=artifact.key,
         repository=spec.repository.id,
         revision=remote.commit if remote else pin,
-        is_pinned=pin is not None or store.settings.source == "sample",
+        is_pinned=pin is not None
+        or (store.settings.source == "sample" and not spec.repository.is_folder),
         files=len(remote.files) if remote else None,
         size=remote.size if remote else None,
         here=remote.size - missing if remote else None,

@@ -110,7 +110,9 @@ def _source(artifact: Artifact, document: Document) -> dict[str, Any]:
     """Where raw bytes came from, or would come from."""
     spec = artifact.spec
     source: dict[str, Any] = {}
+    folder: str | None = None
     if isinstance(spec, ModelSpec | DatasetSpec):
+        folder = spec.repository.path
         source = {
             "repo": spec.repository.id,
             "type": spec.repository.type,
@@ -124,6 +126,8 @@ def _source(artifact: Artifact, document: Document) -> dict[str, Any]:
         source = {key: stated(document, "source", key) for key in keys}
     if not source:
         return {}
+    if source["endpoint"] == "folder" or (folder and not source["endpoint"]):
+        return {**source, "page": folder or ""}
     is_there = source["revision"] and source["endpoint"] != "sample"
     tree = f"/tree/{source['revision']}" if is_there else ""
     return {**source, "page": hub_page(source["type"], source["repo"]) + tree}

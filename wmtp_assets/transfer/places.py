@@ -66,13 +66,18 @@ class ExpectedFile:
             found: its size and SHA-256.
         """
         if self.sha256 is None:
-            return found.size == self.size and git_sha1(path) == self.blob_id
+            return found.size == self.size and git_sha1(path.read_bytes()) == self.blob_id
         return (found.size, found.sha256) == (self.size, self.sha256)
 
+    def is_content(self, data: bytes) -> bool:
+        """Whether ``data`` is what the file holds."""
+        if self.sha256 is None:
+            return git_sha1(data) == self.blob_id
+        return hashlib.sha256(data).hexdigest() == self.sha256
 
-def git_sha1(path: Path) -> str:
-    """The git blob SHA-1 of a small file."""
-    data = path.read_bytes()
+
+def git_sha1(data: bytes) -> str:
+    """The git blob SHA-1 of the content of a small file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 

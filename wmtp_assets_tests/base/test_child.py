@@ -31,6 +31,26 @@ def new_child() -> Iterator[None]:
     stop()
 
 
+def _unpacked(pid: int) -> None:
+    if os.getpid() != pid:
+        raise AttributeError("no such class here")
+
+
+class Unknown:
+    """Can be unpacked in the process that packed it only, as what another version declares."""
+
+    def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
+        return _unpacked, (os.getpid(),)
+
+
+def test_request_that_cannot_be_unpacked(capfd: pytest.CaptureFixture[str]) -> None:
+    """The child ends, and says why; nobody waits for an answer that cannot come."""
+    with pytest.raises(ChildDied, match=r"exit code 1$"):
+        call(fail, Unknown())
+    assert "no such class here" in capfd.readouterr().err
+    assert call(number) != os.getpid()
+
+
 # -- what is called --------------------------------------------------------------------------------
 
 

@@ -143,7 +143,7 @@ def test_observing_shows_the_head(
 ) -> None:
     """The data version is the commit at the head of main: Dagster then shows by itself what is
     stale. No byte of a file is downloaded."""
-    head = remote.head_of(Endpoint(front.url, "mirror"), OPEN)
+    head = remote.head_of(Endpoint(front.url, "mirror"), SPECS["humaneval"])
     seen = observe(tmp_path / "storage", instance)
     assert seen.tags["dagster/data_version"] == head
     assert seen.metadata["head"].value == head

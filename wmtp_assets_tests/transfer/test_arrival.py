@@ -142,7 +142,7 @@ def test_small_file_with_a_git_hash(arrive: Make, tmp_path: Path) -> None:
     """The hub knows no other hash of a file that is not kept in LFS."""
     small = tmp_path / "small"
     small.write_bytes(DATA)
-    file = ExpectedFile("a.txt", len(DATA), None, git_sha1(small))
+    file = ExpectedFile("a.txt", len(DATA), None, git_sha1(small.read_bytes()))
     assert arrive(Told()).get(file).path.name == f"git-{file.blob_id}"
     with pytest.raises(WmtpError, match="other bytes"):
         arrive(Told()).get(ExpectedFile("b.txt", len(DATA), None, "0" * 40))

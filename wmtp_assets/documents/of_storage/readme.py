@@ -79,7 +79,9 @@ def _models(
 
 
 def _link(repository: Repository) -> Markdown:
-    """The page of a repository, whose name can hold no markup."""
+    """The page of a repository, whose name can hold no markup; a folder has none."""
+    if not repository.page:
+        return Markdown(f"{code(repository.id)}, a folder on the machine that made it")
     return Markdown(f"[{code(repository.id)}]({repository.page})")
 
 

@@ -236,9 +236,9 @@ def _needed(store: Store) -> int | None:
     if store.settings.source == "sample":
         return 0 if all(is_committed(store, item) for item in required) else SAMPLE
     raw = [artifact for artifact in required if artifact.is_downloaded]
-    pins = read_pins(store.settings)
-    if not all(known_files(store, item, pins) for item in raw):
-        return None
+    for item in raw:
+        if not known_files(store, item, read_pins(store.settings, item.spec.repository)):
+            return None
     return space_of(store, required, [plan_raw(store, item) for item in raw]).needed
 
 

@@ -137,10 +137,11 @@ def test_real_source_that_is_locked(
         for spec in store.catalogue.specs
     ]
     real = Store(Settings("hub", tmp_path / "real"), expand(specs))
-    monkeypatch.setattr(examine, "read_pins", lambda settings: Pins(tmp_path / "lock", known))
-    monkeypatch.setattr(
-        "wmtp_assets.operations.plan.read_pins", lambda settings: examine.read_pins(settings)
-    )
+    for module in ("doctor.examine", "plan"):
+        monkeypatch.setattr(
+            f"wmtp_assets.operations.{module}.read_pins",
+            lambda settings, repository: Pins(tmp_path / "lock", known),
+        )
     found = examine.disk(real)
     assert found.state == "ok"
     assert "GB more needed" in found.says
