@@ -146,7 +146,8 @@ def test_run_that_failed_without_a_check_says_why(
 ) -> None:
     """A download that was refused is told in the same words as in the log."""
     sensor.tick()
-    store.manifest_path(store.catalogue["humaneval_raw"]).unlink()
+    for key in ("humaneval_raw", "humaneval_processed"):
+        store.manifest_path(store.catalogue[key]).unlink()
     assert not run(dg.AssetSelection.assets("humaneval_processed")).success
     sensor.tick()
     (document,) = receiver.received

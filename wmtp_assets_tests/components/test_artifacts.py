@@ -21,6 +21,7 @@ from wmtp_assets.definitions import build_defs, defs
 from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.conftest import Run, runner
+from wmtp_assets_tests.rules.cases import edit_manifest
 from wmtp_assets_tests.trees import damage, flip, remove_optional, tree
 
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
@@ -255,6 +256,7 @@ def test_damaged_parent_leaves_the_old_micro_model(store: Store, run: Run) -> No
     """The hash of every parent tensor is checked as it is read, checks or no checks."""
     parent = store.catalogue["meta_llama_mtp_safetensors"]
     damage(store.path(parent, "safetensors/model.safetensors"), flip(5_000_000))
+    edit_manifest(made_with__builder=1)(store, store.catalogue["micro_mtp"])
     before = tree(store.root / "models_v2/micro-mtp")
     result = run(dg.AssetSelection.assets("micro_mtp").without_checks())
     assert not result.success
@@ -320,6 +322,7 @@ def test_snapshot_is_made_of_what_is_there(
     assert {item.check_name: item.passed for item in evaluations} == {
         "sha256": True,
         "current": True,
+        "made_with": True,
     }
     assert path.read_bytes() == without
     names = {"meta-llama-mtp-bf16", "starling-rm-7b", "micro-mtp-untied", "micro-ref-untied"}

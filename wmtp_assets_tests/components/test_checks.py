@@ -375,6 +375,14 @@ WARNINGS = {
 """Those that the good tree has."""
 
 
+OTHERWISE = {"made_with": {"builder": 1000, "settings": {}}}
+"""What a manifest says of a builder that is not there."""
+DAMAGES |= {
+    (artifact.key, "made_with"): Damage(artifact.manifest, says=OTHERWISE)
+    for artifact in load_catalogue()
+}
+
+
 def inflict(store: Store, artifact: Artifact, wanted: Damage) -> None:
     """Damage the artifact in a copy of the good tree."""
     (path,) = store.folder(artifact).glob(wanted.file)
@@ -445,7 +453,12 @@ def test_every_rule_is_applied_although_one_failed(run: Run, store: Store) -> No
     inflict(store, artifact, DAMAGES[artifact.key, "membership"])
     result = run(dg.AssetSelection.checks_for_assets(artifact.key))
     passed = {item.check_name: item.passed for item in result.get_asset_check_evaluations()}
-    assert passed == {"sha256": True, "schema": True, "membership": False}
+    assert passed == {
+        "sha256": True,
+        "schema": True,
+        "membership": False,
+        "made_with": True,
+    }
 
 
 @pytest.mark.parametrize("job", ["everything", "integrity"])
@@ -461,7 +474,7 @@ def test_an_artifact_takes_two_steps(job: str) -> None:
         f"{key.to_user_string()}_checks" for key in checked
     }
     assert len(steps) == len(layer.selected_asset_keys) + len(checked)
-    assert (job, len(steps)) in {("everything", 74), ("integrity", 48)}
+    assert (job, len(steps)) in {("everything", 80), ("integrity", 56)}
 
 
 @pytest.mark.long

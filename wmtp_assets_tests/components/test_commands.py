@@ -196,7 +196,7 @@ def dry_run(*variables: str) -> str:
         ("+micro_mtp", "*micro_mtp", 4),
         ("+micro_mtp,humaneval_processed+", "*micro_mtp,humaneval_processed*", 18),
         ("humaneval_processed+", "humaneval_processed*", 14),
-        ("*", "*", 55),
+        ("*", "*", 59),
         ("micro_mtp", "micro_mtp", 1),
         ("+micro_ref", "*micro_ref", 4),
         ("+starling_rm_safetensors", "*starling_rm_safetensors", 5),

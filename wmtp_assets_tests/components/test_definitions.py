@@ -147,6 +147,7 @@ def test_wmtp_loads_without_dagster_and_heavy_libraries(
 
 def test_package_imports_nothing_heavy() -> None:
     """Training code and notebooks import it for one function; each pays for what it calls only."""
-    names = ["JsonLines", "features", "load_dataset", "load_state_dict", "open_jsonl", "usable_for"]
+    names = ["JsonLines", "features", "load_dataset", "load_state_dict", "open_jsonl"]
+    names += ["usable_for", "verified"]
     assert loaded_by("import wmtp_assets", "sorted(wmtp_assets.__all__)") == f"[] {names}"
     assert all(hasattr(wmtp_assets, name) for name in names)

@@ -157,10 +157,10 @@ def test_document_is_out_of_date_when_its_file_changes(
     notes, report_ = store.catalogue["migration_notes"], store.catalogue["completion_report"]
     assert apply(store, notes, "current").findings == []
     before = store.manifest(notes).document["made_with"]
-    assert before == kind_of(notes).made_with(notes.spec)
+    assert before == kind_of(notes).made_with(store, notes)
     path = folder / "reports/migration_notes/action_items.yaml"
     path.write_text(path.read_text().replace("Copy configs", "Fetch configs"))
-    assert before != kind_of(notes).made_with(notes.spec)
+    assert before != kind_of(notes).made_with(store, notes)
     for artifact in (notes, report_):
         (finding,) = apply(store, artifact, "current").findings
         assert str(finding.expected).startswith("| Fetch configs/")

@@ -94,7 +94,7 @@ def test_rules_with_their_last_result(store: Store) -> None:
 
     for rule in rules_of(artifact):
         apply_rule(rule, store, artifact)
-    assert states() == dict.fromkeys(("sha256", "schema", "membership"), "ok")
+    assert states() == dict.fromkeys(("sha256", "schema", "membership", "made_with"), "ok")
     damage(store.path(artifact, "test_small.jsonl"), flip(100))
     assert set(states().values()) == {"outdated"}
     apply_rule(rules_of(artifact)[0], store, artifact)

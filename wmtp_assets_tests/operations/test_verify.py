@@ -224,7 +224,7 @@ def test_folder_that_cannot_be_entered_is_unreadable_not_absent(
     monkeypatch.setattr(os, "lstat", lstat)
     monkeypatch.setattr(os, "open", opening)
     verdicts = run(store, "humaneval_stats")
-    assert [item.rule for item in verdicts] == ["sha256", "recount"]
+    assert [item.rule for item in verdicts] == ["sha256", "recount", "made_with"]
     assert {item.problem for item in findings_of(verdicts)} == {"unreadable"}
     assert exit_code(verdicts) == 4
 

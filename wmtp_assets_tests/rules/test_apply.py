@@ -91,13 +91,23 @@ def test_pairs_are_those_of_the_design() -> None:
     """Taking a kind out of a rule must not go unnoticed."""
     assert {kind: [rule for rule, of in PAIRS if of == kind] for kind in KEY} == {
         "raw": ["sha256", "made_with"],
-        "tokenizer": ["sha256", "tokenizer", "made_with"],
-        "safetensors": ["sha256", "dtype", "parameters", "tokenizer", "value_head", "made_with"],
+        "tokenizer": ["sha256", "tokenizer", "fast_tokenizer", "made_with"],
+        "safetensors": [
+            "sha256",
+            "dtype",
+            "parameters",
+            "tokenizer",
+            "model_folder",
+            "value_head",
+            "made_with",
+        ],
         "micro": [
             "sha256",
             "dtype",
             "parameters",
             "tokenizer",
+            "fast_tokenizer",
+            "model_folder",
             "value_head",
             "micro_size",
             "made_with",

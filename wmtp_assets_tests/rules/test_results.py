@@ -57,7 +57,7 @@ def test_result_is_remembered_with_time_content_and_files(store: Store, small: A
         files=signature(store, small, manifest),
     )
     assert last_results(store, small) == [expected]
-    assert expected.files.keys() == {"test_small.jsonl", "metadata.json"}
+    assert expected.files.keys() == {"test_small.jsonl", "schema.json", "metadata.json"}
     status = store.path(small, "test_small.jsonl").stat()
     assert expected.files["test_small.jsonl"] == [
         status.st_size,
@@ -179,7 +179,7 @@ def test_signature_leaves_out_what_cannot_be_seen(store: Store, small: Artifact)
     """A missing file has no size; that it is missing is the caller's to say."""
     manifest = store.manifest(small)
     store.path(small, "test_small.jsonl").unlink()
-    assert signature(store, small, manifest).keys() == {"metadata.json"}
+    assert signature(store, small, manifest).keys() == {"schema.json", "metadata.json"}
 
 
 @pytest.mark.parametrize(

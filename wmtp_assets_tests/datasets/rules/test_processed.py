@@ -1623,9 +1623,9 @@ def test_rules_apply_where_they_can_say_something(store: Store) -> None:
         name: [rule.name for rule in rules_of(store.catalogue[f"{name}_processed"])]
         for name in ("humaneval", "mbpp", "gsm8k", "codecontests")
     } == {
-        "humaneval": everywhere,
-        "mbpp": [*everywhere, *between],
-        "gsm8k": [*everywhere, *between, "problems"],
+        "humaneval": [*everywhere, "made_with"],
+        "mbpp": [*everywhere, *between, "made_with"],
+        "gsm8k": [*everywhere, *between, "problems", "made_with"],
         "codecontests": [
             *everywhere[:3],
             "upstream_counts",
@@ -1633,6 +1633,7 @@ def test_rules_apply_where_they_can_say_something(store: Store) -> None:
             *between,
             "problems",
             "evaluation",
+            "made_with",
         ],
     }
 
