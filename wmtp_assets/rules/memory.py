@@ -2,8 +2,8 @@
 
 A result is remembered where the rule read committed artifacts only, all of them with the bytes that
 were committed. It holds as long as their manifests are the same, no file of them was written since
-its bytes were last hashed (:mod:`wmtp_assets.storage.record`), none was added, and neither what is
-declared nor the program changed.
+its bytes were last hashed (:mod:`wmtp_assets.storage.record`), none was added, what training may
+put beside them is as it was, and neither what is declared nor the program changed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Memory(StrictModel):
         program: fingerprint of the package's sources.
         declared: fingerprint of all specs, and of the YAML files beside documents.
         source: ``sample`` or ``hub``.
-        manifests: asset that was read → the hash of its manifest over itself.
+        manifests: asset that was read → the hash of its manifest over itself, and its guests.
         said: the outcome.
     """
 
@@ -59,8 +59,10 @@ class Memory(StrictModel):
             and self.source == store.settings.source
             and self.declared == declared(store.catalogue)
             and all(
-                key in store.catalogue and _state(store, store.catalogue[key]) == sha256
-                for key, sha256 in self.manifests.items()
+                key in store.catalogue
+                and (state := _state(store, store.catalogue[key])) is not None
+                and state + _guests(store, store.catalogue[key]) == known
+                for key, known in self.manifests.items()
             )
         )
 
@@ -71,6 +73,7 @@ class NotingStore(Store):
     def __init__(self, store: Store) -> None:
         self._elsewhere = False
         self._seen: dict[str, str | None] = {}
+        self._guests: dict[str, str] = {}
         super().__init__(store.settings, store.catalogue)
         self._plain = store
 
@@ -95,6 +98,8 @@ class NotingStore(Store):
     def folder(self, artifact: Artifact) -> Path:
         """The folder of an artifact, which is noted."""
         self._seen.setdefault(artifact.key, None)
+        if artifact.key not in self._guests:  # before anything of it is read
+            self._guests[artifact.key] = _guests(self._plain, artifact)
         return self.settings.root / artifact.base
 
     def manifest(self, artifact: Artifact) -> Manifest:
@@ -112,10 +117,11 @@ class NotingStore(Store):
             return None
         manifests: dict[str, str] = {}
         for key, noted in self._seen.items():
-            now = _state(self._plain, self.catalogue[key])
-            if now is None or (noted is not None and now != noted):
+            artifact = self.catalogue[key]
+            state, guests = _state(self._plain, artifact), _guests(self._plain, artifact)
+            if state is None or noted not in (None, state) or guests != self._guests[key]:
                 return None
-            manifests[key] = now
+            manifests[key] = state + guests
         return Memory(
             program=program(),
             declared=declared(self.catalogue),
@@ -136,6 +142,12 @@ def _state(store: Store, artifact: Artifact) -> str | None:
     except OSError:
         return None
     return manifest.document["self_sha256"] if is_whole else None
+
+
+def _guests(store: Store, artifact: Artifact) -> str:
+    """What lies where training may put files, which no manifest lists; empty: nothing."""
+    signed = store.sign(artifact, artifact.guests)
+    return f" {json.dumps(signed, sort_keys=True)}" if signed else ""
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.checkpoints.beside import VALUE_HEAD, record_value_head
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.verify import verify
@@ -75,6 +76,32 @@ def test_nothing_is_recalled_after_a_change(
     else:
         monkeypatch.setattr(memory, "program", lambda: "another")
     assert recalled(store, store.catalogue["mbpp_small"]) == set()
+
+
+def test_value_head_that_training_wrote_is_looked_at(store: Store) -> None:
+    """It is in no list of files, and no stray: whether it is there, another or gone."""
+    import torch
+    from safetensors.torch import save_file
+
+    micro = store.catalogue["micro_mtp"]
+    own(store, micro)
+    for rule in ("sha256", "value_head"):
+        assert apply(store, micro, rule).findings == []
+    assert "value_head" in recalled(store, micro)
+    head = store.path(micro, VALUE_HEAD)
+    save_file({"value_head.weight": torch.zeros(512, 2)}, head)
+    assert "value_head" not in recalled(store, micro)
+    assert apply(store, micro, "value_head").findings
+    save_file({"value_head.weight": torch.zeros(512, 1)}, head)
+    record_value_head(store, micro, 512, None)
+    for rule in ("sha256", "value_head"):
+        assert apply(store, micro, rule).findings == []
+    assert "value_head" in recalled(store, micro)
+    damage(head, flip(200))
+    assert "value_head" not in recalled(store, micro)
+    assert apply(store, micro, "value_head").findings
+    head.unlink()
+    assert apply(store, micro, "value_head").findings
 
 
 def test_failure_is_not_recalled(store: Store, small: Artifact) -> None:
