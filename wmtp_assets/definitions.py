@@ -3,6 +3,7 @@ and sensors."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from wmtp_assets.components.verified import verification_overdue
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.store import Store
+
+warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"wmtp_assets\.")
+"""Each command would print one per parameter of Dagster that we chose knowing that it is beta."""
 
 GROUPS = {
     "models": ("models", "micro", "Every model that is not optional, and the micro models."),

@@ -102,7 +102,7 @@ def _stale(store: Store, artifacts: list[Artifact]) -> Document:
         after = f"if {', '.join(row.after)} has other content then"
         print_line(f": {why or after}", (row.name, "red" * bool(row.reasons)))
     must = [row for row in rows if row.reasons]
-    told = "; make it with: make materialize SELECT=stale" if must else ""
+    told = "; to make them: make materialize SELECT=stale" if must else ""
     print_line(f"{len(must)} must be made again, {len(rows) - len(must)} may have to be{told}")
     return {"exit_code": EXIT_CODES["stale"] * bool(must), "stale": rows}
 

@@ -119,11 +119,12 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
         with plain_failures():
             store = storage.open(context.instance)
             done = update(store, artifact, context.log.info, force=options.force)
+        seconds = time.monotonic() - started if done.is_made else None
         made = {"made": "made" if done.is_made else "unchanged"}
         if done.reasons:
             made["why"] = "; ".join(map(str, done.reasons))
         return dg.MaterializeResult(
-            metadata=describe(store, artifact, done.manifest, time.monotonic() - started) | made,
+            metadata=describe(store, artifact, done.manifest, seconds) | made,
             data_version=dg.DataVersion(done.manifest.content_sha256),
         )
 

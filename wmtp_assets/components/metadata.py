@@ -36,18 +36,21 @@ def table(
 
 
 def describe(
-    store: Store, artifact: Artifact, manifest: Manifest, seconds: float
+    store: Store, artifact: Artifact, manifest: Manifest, seconds: float | None
 ) -> dict[str, Any]:
-    """Materialization metadata."""
+    """Materialization metadata; ``seconds`` is what making it took, None where it was not made."""
     document, kind = manifest.document, kind_of(artifact)
     metadata: dict[str, Any] = {
         "dagster/uri": store.folder(artifact).as_uri(),
         "dagster/size_bytes": manifest.size,
         "size": human_bytes(manifest.size),
         "content_sha256": manifest.content_sha256,
-        "seconds": round(seconds, 2),
-        "megabytes_per_second": round(manifest.size / 1e6 / max(seconds, 1e-3), 2),
     }
+    if seconds is not None:
+        metadata |= {
+            "seconds": round(seconds, 2),
+            "megabytes_per_second": round(manifest.size / 1e6 / max(seconds, 1e-3), 2),
+        }
     if "rows" in document:
         metadata["dagster/row_count"] = document["rows"]
     if "source" in document:

@@ -20,8 +20,9 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
-HOST_TAG = "wmtp/host"
-PROCESS_TAG = "wmtp/process"
+HOST_TAG = ".dagster/wmtp_host"
+PROCESS_TAG = ".dagster/wmtp_process"
+"""With Dagster's prefix of hidden tags: of others the UI shows each in its list of runs."""
 
 
 def process_of(pid: int) -> str:

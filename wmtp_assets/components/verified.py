@@ -72,8 +72,10 @@ def _is_late(instance: dg.DagsterInstance, artifact: Artifact[Any], at: datetime
     key = dg.AssetCheckKey(dg.AssetKey(artifact.key), RULE)
     record = instance.get_latest_asset_check_evaluation_record(key)
     last = record.evaluation if record else None
-    if record is None or last is None or not (last.passed or OVERDUE in last.metadata):
-        return False  # it was never applied, is being applied, or failed
+    if record is None or not isinstance(last, dg.AssetCheckEvaluation):
+        return False  # it was never applied, or is planned: Dagster's type is then another
+    if not (last.passed or OVERDUE in last.metadata):
+        return False  # it failed
     at = at or datetime.fromtimestamp(record.create_timestamp, UTC)
     is_late = utc_now() - at > MAX_AGE
     if is_late == last.passed:

@@ -178,7 +178,8 @@ def test_killed_run_of_the_command_line_fails(
     project: Path, store: Store, history: dg.DagsterInstance, command: str
 ) -> None:
     """No launcher started it, and it is monitored all the same; one that lives is let alone."""
-    with store.lock("humaneval_small"):  # so that both wait
+    store.path(store.catalogue["humaneval_small"], "test_small.jsonl").unlink()  # so it is made,
+    with store.lock("humaneval_small"):  # and both wait
         killed = start(command, project)
         run = eventually(lambda: recorded(history))
         assert run.tags[PROCESS_TAG] == process_of(killed.pid)

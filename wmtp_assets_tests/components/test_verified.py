@@ -6,15 +6,17 @@ from datetime import timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from wmtp_assets.base.settings import utc_now
 from wmtp_assets.components import verified
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.components.verified import MAX_AGE, OVERDUE, VERIFIED_AT, verification_overdue
+from wmtp_assets.definitions import build_defs
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
-from wmtp_assets_tests.components.conftest import Run
+from wmtp_assets_tests.components.conftest import Run, assets_and_checks
 from wmtp_assets_tests.trees import damage, flip
 
 KEY = "humaneval_small"
@@ -108,6 +110,19 @@ def test_warning_ends_with_a_verification(
     assert not apply_rule(rule, store, artifact).findings
     assert tick(store, instance) == "nothing is overdue"
     assert last(instance).passed
+
+
+def test_check_that_is_being_applied_is_left_alone(
+    store: Store, run: Run, instance: dg.DagsterInstance
+) -> None:
+    """Its latest record is then that of a run that has not come to it, which has no result."""
+    assert run(checks()).success
+    storage = StorageResource(source="sample", root=str(store.root))
+    job = build_defs(assets_and_checks(), storage).resolve_job_def("integrity")
+    instance.create_run_for_job(job, run_config=job.run_config)
+    record = instance.get_latest_asset_check_evaluation_record(CHECK)
+    assert record is not None and record.status == AssetCheckExecutionRecordStatus.PLANNED
+    assert tick(store, instance) == "nothing is overdue"
 
 
 @pytest.mark.usefixtures("later")
