@@ -542,9 +542,9 @@ def test_base_package_verifies(wmtp: Wmtp, tmp_path: Path) -> None:
     """On a training machine without Dagster, torch or sentencepiece every file is still verified;
     the rules that count tokens or read columns are skipped, and say what to install.
 
-    Tokens: 3 tokenizers and 8 checkpoints, their 7 tokenizer.json, 4 datasets. Columns: index of 4 datasets, splits, texts and
-    contamination of the 3 that train, problems of 2, evaluation rows and tests of 1, and pairs,
-    small splits and statistics of 4."""
+    Tokens: 3 tokenizers, 8 checkpoints, the tokenizer.json of 7, 4 datasets. Columns: index of 4
+    datasets, splits, texts and contamination of the 3 that train, problems of 2, evaluation rows
+    and tests of 1, and pairs, small splits and statistics of 4."""
     done = wmtp("verify", **light_environment(tmp_path / "light"))
     assert done.returncode == 0, done.stdout + done.stderr
     skipped = [line for line in done.stdout.splitlines() if ": skipped" in line]
