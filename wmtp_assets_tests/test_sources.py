@@ -70,14 +70,13 @@ def test_hub_makes_the_same_artifacts(
 def test_pinned_tokenizer_is_required_of_the_hub(
     sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mirror that serves another tokenizer of 32,000 pieces gets as far as raw/, no further."""
+    """A mirror that serves another tokenizer of 32,000 pieces is refused before its large files."""
     store = Store(Settings("hub", tmp_path / "storage"), load_catalogue())
     with serve(sample_folder) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
-        materialize(store, store.catalogue["meta_llama_mtp_raw"])
         with pytest.raises(InvalidInput, match=r"another tokenizer: .*expected 9e556afd"):
-            materialize(store, store.catalogue["meta_llama_mtp_tokenizer"])
-    assert not (store.root / "models_v2/meta-llama-mtp/tokenizer").exists()
+            materialize(store, store.catalogue["meta_llama_mtp_raw"])
+    assert not (store.root / "models_v2/meta-llama-mtp").exists()
 
 
 def test_pinned_commit_is_required_of_the_hub(

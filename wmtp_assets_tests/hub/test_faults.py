@@ -99,14 +99,14 @@ class Stage:
         return {name: row for name, row in files.items() if not name.startswith(".wmtp/")}
 
     def left(self) -> dict[str, int]:
-        """Name → size of what lies in ``.wmtp``, beside locks, the source and the generation
-        before."""
+        """Name → size of what lies in ``.wmtp``, beside locks, the source, the generation before
+        and what is known of the committed files."""
         internal = self.store.internal
         return {
             path.relative_to(internal).as_posix(): path.stat().st_size
             for path in internal.rglob("*")
             if path.is_file()
-            and path.relative_to(internal).parts[0] not in ("locks", "source", "previous")
+            and path.relative_to(internal).parts[0] not in ("locks", "source", "previous", "verified")
             and path.name != "rate.json"
         }
 
