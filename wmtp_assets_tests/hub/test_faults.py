@@ -102,11 +102,12 @@ class Stage:
         """Name → size of what lies in ``.wmtp``, beside locks, the source, the generation before
         and what is known of the committed files."""
         internal = self.store.internal
+        kept = ("locks", "source", "previous", "verified")
         return {
             path.relative_to(internal).as_posix(): path.stat().st_size
             for path in internal.rglob("*")
             if path.is_file()
-            and path.relative_to(internal).parts[0] not in ("locks", "source", "previous", "verified")
+            and path.relative_to(internal).parts[0] not in kept
             and path.name != "rate.json"
         }
 
