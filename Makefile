@@ -20,7 +20,7 @@ help:
 	@echo "make materialize SELECT=stale | FORCE=1 what is out of date | also what is unchanged"
 	@echo "make ui                                 web UI and daemon on http://127.0.0.1:3000"
 	@echo "make status | verify                    what is there | is every byte right"
-	@echo "make test | check                       quick tests, 6 minutes | ruff, pyright, dg check"
+	@echo "make test | check                       quick tests, 7 minutes | ruff, pyright, dg check"
 	@echo "make test-all                           test, test-long, -browser, -faults and -clients"
 	@echo "make test-long                          what test leaves out: long tables, pages, processes"
 	@echo "make test-browser                       the web UI, in Chromium"
