@@ -69,7 +69,7 @@ def test_verify_good_tree(wmtp: Wmtp, root: Path) -> None:
     done = wmtp("verify")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,
-        "139 rules applied, 0 failed, 4 with warnings",
+        "232 rules applied, 0 failed, 4 with warnings",
     )
     assert {p: row for p, row in tree(root).items() if not p.startswith(INTERNAL)} == before
 
@@ -285,7 +285,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     done = wmtp("verify")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (
         0,
-        "116 rules applied, 0 failed, 4 with warnings, 11 skipped",
+        "174 rules applied, 0 failed, 4 with warnings, 16 skipped",
     )
     absent = "starling_rm_raw committed: skipped absent: it is optional, and was not materialized"
     assert absent in done.stdout.splitlines()

@@ -342,7 +342,7 @@ def test_optional_model_is_made_when_it_is_asked_for(store: Store, run: Run) -> 
     result = run(dg.AssetSelection.assets(*keys))
     assert result.success
     evaluations = result.get_asset_check_evaluations()
-    assert len(evaluations) == 10
+    assert len(evaluations) == 16
     assert all(item.passed and item.description is None for item in evaluations)
     assert not run(dg.AssetSelection.checks_for_assets("parameter_snapshot")).success
 

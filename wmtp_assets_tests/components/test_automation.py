@@ -176,6 +176,7 @@ FOLLOW = {
     "codecontests_pairs",
     "codecontests_small",
     "codecontests_stats",
+    "codecontests_card",
     "codecontests_croissant",
     "storage_readme",
     "asset_inventory",

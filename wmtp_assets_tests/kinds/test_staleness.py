@@ -22,6 +22,7 @@ from wmtp_assets.rules.findings import differences, is_warning
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import EPOCH
+from wmtp_assets_tests.faults.extent import IS_FULL
 from wmtp_assets_tests.quick import quick
 
 NOT_CONTENT = ("made_with", "upstream")
@@ -170,7 +171,14 @@ def _said(manifest: Manifest) -> dict[str, Any]:
     return {**said, "manifest.files": {k: v.sha256 for k, v in manifest.files.items()}}
 
 
-CASES = [*fields()]
+OF_EACH_KIND = ("datasets/mbpp", "models/micro_ref/", "models/starling_rm", "reports/")
+"""Specs of which every field is changed by ``make test-long``; the others are of the same kinds, and
+larger: ``make test-full`` changes theirs."""
+CASES = [
+    case if case[0].startswith(OF_EACH_KIND) else pytest.param(*case, marks=pytest.mark.faults)
+    for case in fields()
+    if IS_FULL or case[0].startswith(OF_EACH_KIND)
+]
 QUICK = [
     ("datasets/mbpp/defs.yaml", field)
     for field in ("small.train", "description", "citation", "max_tokens", "version", "uses")
