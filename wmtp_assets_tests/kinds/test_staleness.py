@@ -172,8 +172,8 @@ def _said(manifest: Manifest) -> dict[str, Any]:
 
 
 OF_EACH_KIND = ("datasets/mbpp", "models/micro_ref/", "models/starling_rm", "reports/")
-"""Specs of which every field is changed by ``make test-long``; the others are of the same kinds, and
-larger: ``make test-full`` changes theirs."""
+"""Specs of which every field is changed by ``make test-long``; the others are of the same kinds,
+and larger: ``make test-full`` changes theirs."""
 CASES = [
     case if case[0].startswith(OF_EACH_KIND) else pytest.param(*case, marks=pytest.mark.faults)
     for case in fields()
