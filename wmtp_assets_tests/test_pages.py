@@ -143,7 +143,7 @@ def test_adding_a_document(copy: Copy) -> None:
         "",
     ]
     output = "".join(map(copy.do, blocks))
-    assert "2 rules applied, 0 failed" in output
+    assert "3 rules applied, 0 failed" in output
     said = (copy.root / "docs/licences.md").read_text()
     assert output.endswith(said)
     raw = [item for item in load_catalogue() if item.kind == "raw"]

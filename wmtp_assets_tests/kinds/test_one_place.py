@@ -246,7 +246,7 @@ key = next(key for key in graph.get_all_asset_keys() if key.path == ["mbpp_title
 checks = sorted(check.name for check in graph.asset_check_keys if check.asset_key == key)
 print(json.dumps([checks, graph.get(key).group_name]))
 """
-    assert copy.run(script) == [["sha256", "titles"], "datasets"]
+    assert copy.run(script) == [["made_with", "sha256", "titles"], "datasets"]
     listed = """
 import json
 from wmtp_assets.kinds.registry import load_catalogue
