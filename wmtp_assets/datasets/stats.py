@@ -126,63 +126,6 @@ def of_the_conversion(store: Store, artifact: Artifact[DatasetSpec]) -> Document
     }
 
 
-def summarize_split(path: Path, record: type[Record], max_tokens: int) -> Document:
-    """Counts and token distributions of one split, from its twin.
-
-    Raises:
-        InvalidInput: as :func:`read_twin`.
-    """
-    import pyarrow.compute as pc
-
-    labelled = ["is_correct"] if is_labelled(record) else []
-    counted = ["problem_id", "language", *labelled, "is_duplicate", "is_contradicted"]
-    columns = [*TOKENS, *counted, "metadata.difficulty", "metadata.has_tests"]
-    found: defaultdict[str, Counter[Any]] = defaultdict(Counter)
-    for batch in read_twin(path, record, columns):
-        tokens = [batch.column(name) for name in TOKENS]
-        total = pc.call_function("add", [pc.call_function("add", tokens[:2]), tokens[2]])
-        metadata = batch.column("metadata")
-        values = {
-            **dict(zip(FIELDS, (*tokens, total), strict=True)),
-            **{name: batch.column(name) for name in counted},
-            **{name: metadata.field(name) for name in ("difficulty", "has_tests")},
-        }
-        for name, column in values.items():
-            pairs = pc.call_function("value_counts", [column])
-            of_batch = zip(*(pairs.field(n).to_pylist() for n in (0, 1)), strict=True)
-            found[name] += Counter(dict(of_batch))
-    near = sum(n for value, n in found["total"].items() if value > max_tokens - NEAR)
-    labels = found["is_correct"]
-    return {
-        "rows": found["total"].total(),
-        "problems": len(found["problem_id"]),
-        "tokens": {name: distribution(found[name]) for name in FIELDS},
-        "histogram": {"tokens": NEAR, "rows": histogram(found["total"])},
-        "near_limit": {"tokens": NEAR, "rows": near},
-        "difficulty": dict(sorted(found["difficulty"].items())),
-        "languages": {k or "unknown": n for k, n in sorted(found["language"].items(), key=str)},
-        "with_tests": found["has_tests"][True],
-        "duplicates": found["is_duplicate"][True],
-        "contradicted": found["is_contradicted"][True],
-        **({"is_correct": {"true": labels[True], "false": labels[False]}} if labelled else {}),
-    }
-
-
-def of_the_conversion(store: Store, artifact: Artifact[DatasetSpec]) -> Document:
-    """What a summary takes from the manifest of the processed dataset, where that is there."""
-    processed = store.find_manifest(store.catalogue[artifact.roles["processed"]])
-    if processed is None:
-        return {}
-    splits, keys = processed.document["splits"], OF_THE_CONVERSION
-    return {
-        "max_tokens": processed.document["max_tokens"],
-        "conversion": {
-            split: {key: counts[key] for key in keys if key in counts}
-            for split, counts in splits.items()
-        },
-    }
-
-
 def summarize(
     spec: DatasetSpec, path_of: Callable[[str], Path], processed: Mapping[str, Any]
 ) -> Document:
