@@ -94,9 +94,12 @@ def used(disk: Path) -> int:
 
 
 def sizes(store: Store, artifact: Artifact) -> Iterator[int]:
-    """Bytes of room: none, then by even steps as much as the artifact has, and on until it fits."""
-    records = store.manifest(artifact).files.values()
-    need = sum(-(-record.size // PAGE) * PAGE for record in records) + PAGE
+    """Bytes of room: none, then by even steps as much as the artifact has, and on until it fits.
+
+    Files that are linked to those of another artifact take none.
+    """
+    stats = [store.path(artifact, name).stat() for name in store.manifest(artifact).files]
+    need = sum(-(-it.st_size // PAGE) * PAGE for it in stats if it.st_nlink == 1) + PAGE
     step = max(need // STEPS // PAGE, 1) * PAGE
     yield from range(0, 10 * need + 100 * PAGE, step)
 
