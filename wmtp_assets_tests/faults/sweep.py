@@ -38,7 +38,7 @@ from wmtp_assets.kinds.registry import all_rules
 from wmtp_assets.operations.gc import collect
 from wmtp_assets.operations.migrate import migrate
 from wmtp_assets.rules.apply import apply_rule
-from wmtp_assets.storage import files
+from wmtp_assets.storage import files, record
 from wmtp_assets.storage import store as stores
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.store import Store
@@ -498,7 +498,9 @@ class Sweep(ABC):
         always = ["fsync:retval=0"]
         if not self.is_native:
             always.append("renameat2:error=ENOSYS")
-        return RUNS[self.by](self.work, self.log, [*always, *injected])
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(record, "TICK", 0)  # nothing waits: each run makes the same calls
+            return RUNS[self.by](self.work, self.log, [*always, *injected])
 
     def run(self, stride: int) -> Swept:
         """Inject every fault, or of those away from the exchange each ``stride``-th."""

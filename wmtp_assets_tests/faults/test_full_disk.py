@@ -96,10 +96,12 @@ def used(disk: Path) -> int:
 def sizes(store: Store, artifact: Artifact) -> Iterator[int]:
     """Bytes of room: none, then by even steps as much as the artifact has, and on until it fits.
 
-    Files that are linked to those of another artifact take none.
+    What is linked to a file of an artifact that it is made from takes none.
     """
-    stats = [store.path(artifact, name).stat() for name in store.manifest(artifact).files]
-    need = sum(-(-it.st_size // PAGE) * PAGE for it in stats if it.st_nlink == 1) + PAGE
+    upstream = [store.manifest(store.catalogue[key]).files for key in artifact.upstream]
+    linked = {record.sha256 for files in upstream for record in files.values()}
+    records = store.manifest(artifact).files.values()
+    need = sum(-(-it.size // PAGE) * PAGE for it in records if it.sha256 not in linked) + PAGE
     step = max(need // STEPS // PAGE, 1) * PAGE
     yield from range(0, 10 * need + 100 * PAGE, step)
 

@@ -199,14 +199,20 @@ def _generation(name: str, data: bytes) -> str:
 # -- who writes ------------------------------------------------------------------------------------
 
 
-def commit_always(root: Path, seconds: float, is_native: bool) -> Counter[str]:
-    """Commit one generation after the other."""
+def commit_always(root: Path, seconds: float, is_native: bool, pause: float = 0.0) -> Counter[str]:
+    """Commit one generation after the other.
+
+    Args:
+        pause: seconds between two, on average: a process that waits for the lock looks for it from
+            time to time, and gets it where nobody holds it then.
+    """
     store = open_store(root)
     counts: Counter[str] = Counter()
     with swapping(is_native):
         for number in until(seconds):
             commit(store, RAW, GENERATIONS[number % 2])
             counts["commits"] += 1
+            time.sleep(random.uniform(0, 2 * pause))
     return counts
 
 
@@ -242,6 +248,7 @@ def commit_own(root: Path, seconds: float, key: str, name: str) -> Counter[str]:
         time.sleep(0.002)
         assert store.read(store.catalogue[key], name) == data
         counts["commits"] += 1
+        time.sleep(random.uniform(0, 2 * BETWEEN_TRIES))
     return counts
 
 
@@ -256,6 +263,7 @@ def amend_always(root: Path, seconds: float) -> Counter[str]:
         time.sleep(0.002)
         assert store.manifest(artifact).document["value_head"] == recorded
         counts["amended"] += 1
+        time.sleep(random.uniform(0, 2 * BETWEEN_TRIES))
     return counts
 
 
@@ -325,10 +333,10 @@ def race_writers(folder: Path, is_native: bool) -> None:
 
 def race_neighbours(folder: Path) -> None:
     store = make_committed(folder)
-    root, seconds = store.root, WRITING
+    root, seconds = store.root, 2 * WRITING  # four take turns
     weights = "safetensors/model.safetensors"
     counts = at_once(
-        (commit_always, root, seconds, True),
+        (commit_always, root, seconds, True, BETWEEN_TRIES),
         (commit_own, root, seconds, TOKENIZER, "tokenizer.model"),
         (commit_own, root, seconds, SAFETENSORS, weights),
         (amend_always, root, seconds),

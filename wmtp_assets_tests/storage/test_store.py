@@ -44,7 +44,6 @@ from wmtp_assets.catalogue.specs import ModelFiles, ModelSpec, Repository, Token
 from wmtp_assets.kinds.registry import expand
 from wmtp_assets.storage import exchange, manifest
 from wmtp_assets.storage import files as files_module
-from wmtp_assets.storage import record as record_module
 from wmtp_assets.storage import store as store_module
 from wmtp_assets.storage.files import BLOCK, HashedFile, Hasher, hash_file, replace_file
 from wmtp_assets.storage.manifest import FileRecord, Manifest
@@ -427,10 +426,8 @@ Tree = dict[str, bytes | str]
 
 @contextmanager
 def quick_commits() -> Iterator[None]:
-    """Nothing is flushed, as no power is cut here; nothing waits for the clock, so that each run makes
-    the same calls; and all manifests are of one time."""
+    """Nothing is flushed, as no power is cut here; and all manifests are of one time."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(record_module, "TICK", 0)
         monkeypatch.setattr(os, "fsync", lambda descriptor: None)
         monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000")
         yield
