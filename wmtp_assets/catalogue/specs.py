@@ -295,7 +295,7 @@ class ModelSpec(Spec):
         if self.parameters_file is None and self.family != "any":
             raise ValueError(f"files.{part} is missing: family {self.family} needs it")
         if self.parameters_file is None and self.overrides:
-            raise ValueError("overrides: there is no files.config whose values they would replace")
+            raise ValueError("overrides: they replace values of files.config, which is missing")
         if self.checkpoint.select and ".safetensors" in self.files.checkpoint:
             raise ValueError("checkpoint.select is of torch files: safetensors holds only tensors")
         if self.files.tokenizer is None and self.tokenizer.shared_with is None:

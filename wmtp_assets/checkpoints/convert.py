@@ -340,7 +340,7 @@ class Meant:
     """What the tensors of a raw checkpoint are to be.
 
     Attributes:
-        planned: which of them becomes which of ours.
+        planned: the tensor of ours that each of them becomes.
         params: of a family that is known here.
         config: upstream's ``config.json``, with the spec's overrides; None: there is none.
         derived: parameters that upstream leaves open, and that the tensors decide.

@@ -214,13 +214,13 @@ def load_state_dict(path: str | Path, *, verify: bool = False) -> dict[str, torc
         verify: False: the file is mapped, and nothing is compared.
 
     Raises:
-        safetensors.SafetensorError: if the file is no safetensors file.
+        safetensors.SafetensorError: if the file is not a safetensors file.
         OSError: if it cannot be read, or there is too little memory.
         CorruptArtifact: with ``verify``: naming the tensor and the command that helps, if bytes are
             not the committed ones; if no manifest lists the file, or manifests contradict
             themselves.
-        MissingArtifact: with ``verify``: if there is no such file, or no manifest.
-        InvalidInput: with ``verify``: if the committed file is no safetensors file.
+        MissingArtifact: with ``verify``: if the file or its manifest is missing.
+        InvalidInput: with ``verify``: if the committed file is not a safetensors file.
     """
     if verify:
         from wmtp_assets.checkpoints.load import load_verified

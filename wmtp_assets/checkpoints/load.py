@@ -48,7 +48,7 @@ def load_verified(path: str | Path) -> dict[str, torch.Tensor]:
 
     Raises:
         MissingArtifact, CorruptArtifact: as :func:`wmtp_assets.storage.verified.read_verified`.
-        InvalidInput: if the committed bytes are no safetensors file.
+        InvalidInput: if the committed bytes are not a safetensors file.
         OSError: if the file cannot be read, or there is too little memory.
     """
     return read_verified(path, _tensors)
