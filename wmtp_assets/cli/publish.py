@@ -14,7 +14,7 @@ from wmtp_assets.cli.common import (
     selection_argument,
 )
 from wmtp_assets.destinations.changes import STATES, Plan
-from wmtp_assets.destinations.destination import How, forms, open_destination
+from wmtp_assets.destinations.destination import Access, How, forms, open_destination
 from wmtp_assets.destinations.journal import read_rate
 from wmtp_assets.operations.publish import Done, Options, named, plan_publication
 from wmtp_assets.operations.publish import publish as send
@@ -85,7 +85,7 @@ def publish(
 
     Exits with 0 when all is published, 1 when it was refused or failed, 64 for wrong usage.
     """
-    destination = open_destination(store, url, endpoint_url)
+    destination = open_destination(store, url, Access(endpoint_url))
     artifacts = named(store, selection, include_local_small) if selection else None
     options = Options(how, delete, downgrade, overwrite, drop, include_local_small)
     with (

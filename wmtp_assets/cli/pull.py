@@ -14,7 +14,7 @@ from wmtp_assets.cli.common import (
     some_names,
 )
 from wmtp_assets.cli.publish import endpoint_option
-from wmtp_assets.destinations.destination import forms, open_destination
+from wmtp_assets.destinations.destination import Access, forms, open_destination
 from wmtp_assets.operations.pull import choose, pull, read_listing, require_room
 from wmtp_assets.storage.store import Store
 
@@ -42,7 +42,7 @@ def pull_command(
     Exits with 0 when all is here, 1 when it could not be had as published or has no room or place
     here, 64 for wrong usage: an unknown name or URL, a root of the other source.
     """
-    destination = open_destination(store, url, endpoint_url, is_read=True)
+    destination = open_destination(store, url, Access(endpoint_url, is_read=True))
     listing = read_listing(destination)
     pulled = []
     with interruptible("what arrived is kept: run again to go on"), progress() as say:

@@ -243,6 +243,24 @@ class Location:
         return f"{self.scheme}://{self.host}" + f"/{self.path}" * (not self.host or bool(self.path))
 
 
+@dataclass(frozen=True)
+class Access:
+    """How a destination is opened.
+
+    Attributes:
+        endpoint_url: of an S3 server; None: the one that the environment or profile names.
+        is_read: nothing will be written.
+        create: what the URL names may be made, where it is a repository or branch that is missing.
+    """
+
+    endpoint_url: str | None = None
+    is_read: bool = False
+    create: bool = False
+
+
+ORDINARY = Access()
+
+
 class Scheme(Protocol):
     """What a module of this folder that is a destination has.
 
@@ -260,16 +278,12 @@ class Scheme(Protocol):
         self,
         store: Store,
         location: Location,
-        endpoint_url: str | None = None,
-        *,
-        is_read: bool = False,
+        access: Access = ORDINARY,
     ) -> Destination:
         """The destination; nothing is sent or asked yet.
 
         Args:
             store: of what is published; there it is remembered how far uploads are.
-            endpoint_url: of an S3 server; None: the one that the environment or profile names.
-            is_read: nothing will be written.
         """
         ...
 
@@ -319,13 +333,11 @@ def parse_url(url: str) -> Location:
     return location
 
 
-def open_destination(
-    store: Store, url: str, endpoint_url: str | None = None, *, is_read: bool = False
-) -> Destination:
+def open_destination(store: Store, url: str, access: Access = ORDINARY) -> Destination:
     """Open the destination ``url``; nothing is sent or asked yet.
 
     Args:
-        store, endpoint_url, is_read: as :class:`Scheme` has them.
+        store: of what is published.
 
     Raises:
         SpecError: for a URL that is none, a folder in the storage root, or an endpoint that is not
@@ -333,4 +345,4 @@ def open_destination(
         PublishError: if there are no credentials, or a library is missing.
     """
     location = parse_url(url)
-    return schemes()[location.scheme].connect(store, location, endpoint_url, is_read=is_read)
+    return schemes()[location.scheme].connect(store, location, access)

@@ -28,8 +28,10 @@ from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Say, human_bytes, silent
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.destinations.destination import (
+    ORDINARY,
     OURS,
     STALE,
+    Access,
     Advance,
     Destination,
     How,
@@ -429,9 +431,7 @@ def problem(location: Location) -> str:
     return "" if location.host in ("", "localhost") else "names no absolute folder"
 
 
-def connect(
-    store: Store, location: Location, endpoint_url: str | None = None, *, is_read: bool = False
-) -> Folder:
+def connect(store: Store, location: Location, access: Access = ORDINARY) -> Folder:
     """The destination ``file:///mounted/folder``.
 
     Raises:
@@ -439,13 +439,13 @@ def connect(
     """
     place = Path("/", location.path)
     folder, root = place.resolve(), store.root.resolve()
-    if not is_read and (folder == root or root in folder.parents or folder in root.parents):
+    if not access.is_read and (folder == root or root in folder.parents or folder in root.parents):
         raise SpecError(
             f"{location} and the storage root {store.root} lie in each other: publish to another "
             "folder"
         )
     second = Store(replace(store.settings, root=place), store.catalogue)
-    return Folder(second, "" if is_read else _publisher(store))
+    return Folder(second, "" if access.is_read else _publisher(store))
 
 
 def _publisher(store: Store) -> str:

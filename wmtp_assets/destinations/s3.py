@@ -20,8 +20,10 @@ from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
+    ORDINARY,
     OURS,
     READINGS,
+    Access,
     Advance,
     Destination,
     How,
@@ -459,9 +461,7 @@ def problem(location: Location) -> str:
     return "" if BUCKET.fullmatch(location.host) else "names no bucket"
 
 
-def connect(
-    store: Store, location: Location, endpoint_url: str | None = None, *, is_read: bool = False
-) -> S3:
+def connect(store: Store, location: Location, access: Access = ORDINARY) -> S3:
     """The destination ``s3://bucket/prefix``, with the credentials of the environment or a profile.
 
     Raises:
@@ -469,7 +469,7 @@ def connect(
             :func:`wmtp_assets.destinations.s3_client.read_checksum`.
     """
     checksum = read_checksum()
-    client = make_client(open_session(), endpoint_url, checksum)
+    client = make_client(open_session(), access.endpoint_url, checksum)
     return S3(
         client,
         location.host,

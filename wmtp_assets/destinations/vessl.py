@@ -18,7 +18,7 @@ from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.model import StrictModel, first_error
 from wmtp_assets.base.settings import PYTHON_VARIABLE
 from wmtp_assets.base.strict_json import parse_object
-from wmtp_assets.destinations.destination import Location
+from wmtp_assets.destinations.destination import ORDINARY, Access, Location
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.s3 import BUCKET, S3
 from wmtp_assets.destinations.s3_client import import_boto3, make_client, read_checksum
@@ -192,9 +192,7 @@ def problem(location: Location) -> str:
 def connect(
     store: Store,
     location: Location,
-    endpoint_url: str | None = None,
-    *,
-    is_read: bool = False,
+    access: Access = ORDINARY,
     part_size: int = PART,
 ) -> S3:
     """The destination ``vessl://storage/volume/path``.
@@ -204,7 +202,7 @@ def connect(
             :func:`wmtp_assets.destinations.s3_client.make_client`.
     """
     boto3, checksum = import_boto3(), read_checksum()
-    kind = "read" if is_read else "write"
+    kind = "read" if access.is_read else "write"
     volume = ask(location, kind)
     from botocore.credentials import CredentialProvider, CredentialResolver
     from botocore.session import get_session

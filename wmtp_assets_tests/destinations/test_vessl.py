@@ -22,7 +22,7 @@ import pytest
 from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.settings import PYTHON_VARIABLE, Settings
 from wmtp_assets.destinations import s3, vessl
-from wmtp_assets.destinations.destination import open_destination, parse_url
+from wmtp_assets.destinations.destination import Access, open_destination, parse_url
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.destinations.vessl import Volume, ask, connect
 from wmtp_assets.documents.of_storage.migration import COMMANDS, VESSL
@@ -101,7 +101,7 @@ def test_volume_is_published_to(
     publish(tree_store, None, destination)
     assert all(r.headers["x-amz-security-token"] == "planted-token-1" for r in front.requests)
     assert calls.read_text() == "my-storage my-volume write\n"
-    read_listing(open_destination(tree_store, str(LOCATION), is_read=True))
+    read_listing(open_destination(tree_store, str(LOCATION), Access(is_read=True)))
     assert calls.read_text().splitlines()[1:] == ["my-storage my-volume read"]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
@@ -131,7 +131,7 @@ def test_what_replaces_the_upload_script_works(
         assert f"{VESSL}: " in done.stdout
         assert run_wmtp(root, "pull", "humaneval_raw", "--from", VESSL).returncode != 0
     else:
-        listing = read_listing(open_destination(store_of(root), VESSL, is_read=True))
+        listing = read_listing(open_destination(store_of(root), VESSL, Access(is_read=True)))
         assert "humaneval_processed" in listing.artifacts
         assert ("humaneval_small" in listing.artifacts) == ("--include-local-small" in command)
 
