@@ -165,6 +165,10 @@ def make_plan(
     if not overwrite:
         _require_heads(destination.name, artifacts, locals_)
     files = {file.path: file for local in locals_ for file in local.files}
+    keys = {local.artifact.key for local in locals_}
+    others = [key for key in artifacts if key not in keys and key not in drop]
+    staying = {*files, *(path for key in others for path in artifacts[key].files)}
+    destination.expect(files, staying)
     same = {
         path: published[path]
         for path, file in files.items()
@@ -176,9 +180,6 @@ def make_plan(
         confirmed = {path for path, is_same in zip(same, answers, strict=True) if is_same}
     for path in same.keys() - confirmed:
         say(f"{path} does not lie at {destination.name} as it was published: it is sent again")
-    keys = {local.artifact.key for local in locals_}
-    others = [key for key in artifacts if key not in keys and key not in drop]
-    staying = {*files, *(path for key in others for path in artifacts[key].files)}
     for file in files.values():
         if file.record.size > destination.largest:
             raise PublishError(

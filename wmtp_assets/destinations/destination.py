@@ -60,6 +60,19 @@ Units = Mapping[str, Mapping[str, SentFile]]
 those that lie at the root."""
 
 
+@dataclass(frozen=True)
+class Audience:
+    """Who can read what is published, where that is known.
+
+    Attributes:
+        is_public: everybody.
+        is_own: the place is of the account that publishes.
+    """
+
+    is_public: bool
+    is_own: bool
+
+
 class NotThere(PublishError):
     """The destination has no file of this name."""
 
@@ -87,6 +100,26 @@ class Destination(ABC):
     payload: int = 0
     largest: int
     _is_stopped = False
+
+    def expect(self, files: Mapping[str, Outgoing], staying: Collection[str]) -> None:
+        """Told before anything is compared what will lie there.
+
+        Args:
+            files: path → file that is published now.
+            staying: paths of all files that will be published.
+
+        Raises:
+            PublishError: if they cannot be published there together.
+        """
+        return
+
+    def audience(self) -> Audience | None:
+        """Who can read what is published; None: the destination cannot tell."""
+        return None
+
+    def accompany(self, files: Mapping[str, bytes]) -> None:
+        """Told which small files, of no artifact, come with what is published: path → bytes."""
+        return
 
     @abstractmethod
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:

@@ -23,6 +23,8 @@ from httpx2 import (
     TimeoutException,
 )
 from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
     HfApi,
     constants,
     get_token,
@@ -40,7 +42,13 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import build_hf_headers, tqdm
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    build_hf_headers,
+    disable_progress_bars,
+    enable_progress_bars,
+    tqdm,
+)
 from huggingface_hub.utils._http import (
     default_client_factory,
     hf_raise_for_status,
@@ -53,20 +61,27 @@ from wmtp_assets.hub.endpoint import Endpoint
 from wmtp_assets.transfer.arrival import LONGEST_WAIT, Patience
 
 __all__ = [
+    "CommitOperationAdd",
+    "CommitOperationDelete",
     "HTTPError",
     "HfApi",
     "HfHubHTTPError",
     "RepoSibling",
     "careful_connections",
+    "cause_of",
     "direct_connections",
     "download",
     "explain",
     "explained",
     "first_line",
     "get_token",
+    "is_of_client",
     "is_offline_mode",
+    "kind_of",
     "patiently",
+    "quietly",
     "read_range",
+    "read_stream",
     "status_of",
 ]
 
@@ -78,6 +93,7 @@ T = TypeVar("T")
 
 TOO_MANY_REQUESTS = 429
 PARTIAL_CONTENT = 206
+RANGE_NOT_SATISFIABLE = 416
 
 RANGE_RETRIES = 1
 """Of a range whose server is busy or broken: it is only looked at, and the download will wait."""
@@ -181,13 +197,46 @@ def read_range(
     return bytes(data) if len(data) == end - begin else None
 
 
-def careful_connections(check: Callable[[Request], None]) -> AbstractContextManager[None]:
-    """The client shows each request to ``check`` first, and does not wait forever."""
+def read_stream(
+    endpoint: Endpoint, kind: str, name: str, revision: str, path: str, start: int, size: int
+) -> Iterator[bytes]:
+    """The bytes of a file from ``start`` on, at most ``size`` at a time.
+
+    Raises:
+        HfHubHTTPError: if the hub refuses.
+        HTTPError, OSError: if the connection is lost.
+    """
+    url = hf_hub_url(name, path, repo_type=kind, revision=revision, endpoint=endpoint.url)
+    headers = {**build_hf_headers(token=endpoint.token()), "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with http_stream_backoff(
+        "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
+    ) as response:
+        if start and response.status_code == RANGE_NOT_SATISFIABLE:
+            return  # it ends before
+        hf_raise_for_status(response)
+        is_range = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        surplus = 0 if is_range else start  # the range was ignored
+        for block in response.iter_bytes(size):
+            if surplus < len(block):
+                yield block[surplus:]
+            surplus = max(surplus - len(block), 0)
+
+
+def careful_connections(
+    check: Callable[[Request], None], timeout: float = CLIENT_TIMEOUT
+) -> AbstractContextManager[None]:
+    """The client shows each request to ``check`` first, and does not wait forever.
+
+    Args:
+        timeout: seconds without a byte.
+    """
 
     def make() -> Client:
         client = default_client_factory()
         client.event_hooks["request"].append(check)
-        client.timeout = Timeout(CLIENT_TIMEOUT)
+        client.timeout = Timeout(timeout)
         return client
 
     return _clients(make)
@@ -314,3 +363,53 @@ def first_line(error: Exception) -> str:
     """What the client says, without the query of a URL: that of a signed one is a secret."""
     line = next(iter(str(error).strip().splitlines()), "no more is known")
     return re.sub(r"\?[^\s'\"]*", "", line) if "://" in line else line
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """The client draws no bars: progress is said in our own lines."""
+    was_disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not was_disabled:
+            enable_progress_bars()
+
+
+def cause_of(error: Exception) -> Exception:
+    """What an error of an upload is about: the client wraps it."""
+    inner = error.__cause__
+    if isinstance(error, RuntimeError) and isinstance(inner, Exception):
+        return cause_of(inner)
+    return error
+
+
+def is_of_client(error: Exception) -> bool:
+    """Whether an error is one of the client, the connection or an answer; those of the local disk
+    are not."""
+    if isinstance(error, OSError) and not isinstance(error, (ConnectionError, HfHubHTTPError)):
+        return error.errno is None
+    return isinstance(
+        error, (HfHubHTTPError, HTTPError, ConnectionError, RuntimeError, *_NO_ANSWER)
+    )
+
+
+def kind_of(error: Exception) -> str | int:
+    """What an error of the client is about: ``repository``, ``revision`` or ``entry`` that is
+    missing, ``offline``, ``lost`` for a connection, a status; empty: none of these."""
+    match error:
+        case RepositoryNotFoundError():
+            return "repository"
+        case RevisionNotFoundError():
+            return "revision"
+        case EntryNotFoundError():
+            return "entry"
+        case OfflineModeIsEnabled():
+            return "offline"
+        case HfHubHTTPError():
+            return status_of(error) or "lost"
+        case HTTPError() | ConnectionError():
+            return "lost"
+        case _:
+            return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from wmtp_assets.hub.client import Request
 
 OFFICIAL = "https://huggingface.co"
+
+WRITE_TIMEOUT = 120.0
+"""Seconds without a byte of an answer, where the hub may have a commit to make."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,13 @@ def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoi
     repositories.build_repositories(folder, wanted)
     with server.serve(folder) as url, direct_connections():
         yield Endpoint(url, "sample")
+
+
+def careful() -> AbstractContextManager[None]:
+    """The client refuses plain http beyond loopback, and does not wait forever for an answer."""
+    from wmtp_assets.hub.client import careful_connections
+
+    return careful_connections(_refuse_plain_http, WRITE_TIMEOUT)
 
 
 def _refuse_plain_http(request: Request) -> None:
