@@ -15,11 +15,13 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import (
+    BeforeValidator,
     Field,
     JsonValue,
     PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
@@ -66,6 +68,20 @@ def hub_page(repo_type: str, repo_id: str) -> str:
     return f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
 
 
+def _yes_or_no(said: Any) -> Any:
+    """YAML 1.1 reads yes and no as true and false."""
+    return {True: "yes", False: "no"}.get(said, said) if isinstance(said, bool) else said
+
+
+Redistribution = Annotated[
+    Literal["yes", "with-notice", "no"],
+    BeforeValidator(_yes_or_no),
+    WithJsonSchema({"enum": ["yes", "with-notice", "no", True, False]}),
+]
+"""Whether others may be given what is made from a repository: freely; with its licence and a notice
+of what was changed; or not."""
+
+
 class Repository(StrictModel):
     """A repository on the Hugging Face Hub, or a folder on this machine."""
 
@@ -85,6 +101,11 @@ class Repository(StrictModel):
         description="the commit that is used on the real hub; null: unpinned, the head of main",
     )
     license: str = Field(description="SPDX identifier, or the licence's name")
+    redistribution: Redistribution = Field(
+        default="no",
+        description="whether what is made from it may be given to others: yes, with-notice (with "
+        "licence and notice) or no; it decides what wmtp publish sends to the hub",
+    )
     gated: bool = False
     size: str = Field(
         pattern=r"^\d+(\.\d+)?( to \d+(\.\d+)?)? (kB|MB|GB)$",

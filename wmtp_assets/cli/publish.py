@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from wmtp_assets.base.progress import human_bytes, human_seconds
@@ -14,9 +16,17 @@ from wmtp_assets.cli.common import (
     selection_argument,
 )
 from wmtp_assets.destinations.changes import STATES, Plan
-from wmtp_assets.destinations.destination import Access, How, forms, open_destination
+from wmtp_assets.destinations.destination import (
+    FOLDER,
+    Access,
+    Destination,
+    How,
+    forms,
+    open_destination,
+    parse_url,
+)
 from wmtp_assets.destinations.journal import read_rate
-from wmtp_assets.operations.publish import Done, Options, named, plan_publication
+from wmtp_assets.operations.publish import Done, Options, addressed, named, plan_publication
 from wmtp_assets.operations.publish import publish as send
 from wmtp_assets.storage.store import Store
 
@@ -60,6 +70,17 @@ endpoint_option = click.option(
     metavar="KEY",
     help="Publish this artifact no longer; with --delete its files are removed. May be repeated.",
 )
+@click.option(
+    "--create",
+    is_flag=True,
+    help="Make the repository, private, or the branch, where the hub has none.",
+)
+@click.option(
+    "--accept-licence",
+    "is_accepted",
+    is_flag=True,
+    help="You keep to the conditions of upstream's licences; LICENSE and NOTICE are published too.",
+)
 @endpoint_option
 @over_store
 def publish(
@@ -73,6 +94,8 @@ def publish(
     downgrade: bool,
     overwrite: bool,
     drop: tuple[str, ...],
+    create: bool,
+    is_accepted: bool,
     endpoint_url: str | None,
 ) -> Document:
     """Send SELECTION to a destination, in the same layout: only what is not there yet.
@@ -81,13 +104,15 @@ def publish(
     micro models are sent where they are named, or with --include-local-small. Every rule is
     applied first to what is sent; bytes are hashed as they are read; the destination's
     MANIFEST.json is written last. What was sent before an interruption is not sent again. Nothing
-    is deleted without --delete.
+    is deleted without --delete. {folder} in the URL stands for the name of each folder, as in
+    hf://models/acme/{folder}.
 
     Exits with 0 when all is published, 1 when it was refused or failed, 64 for wrong usage.
     """
-    destination = open_destination(store, url, Access(endpoint_url))
+    parse_url(url.replace(FOLDER, "folder"))
     artifacts = named(store, selection, include_local_small) if selection else None
-    options = Options(how, delete, downgrade, overwrite, drop, include_local_small)
+    options = Options(how, delete, downgrade, overwrite, drop, include_local_small, is_accepted)
+    access = Access(endpoint_url, create=create)
     with (
         interruptible(
             "what is on its way arrives first; what was sent is kept: run again to go on"
@@ -95,7 +120,19 @@ def publish(
         progress() as say,
     ):
         work = plan_publication if dry_run else send
-        done = work(store, artifacts, destination, options, say)
+        published = [
+            _report(store, destination, work(store, members, destination, options, say), delete)
+            for place, members in addressed(store, url, artifacts, options, say)
+            for destination in [open_destination(store, place, access)]
+        ]
+    return published[0] if FOLDER not in url else {"published": published}
+
+
+def _report(
+    store: Store, destination: Destination, done: Plan | Done, delete: bool
+) -> dict[str, Any]:
+    """Print what was done, or would be; the same as a document."""
+    dry_run = isinstance(done, Plan)
     document = {"url": destination.name, "dry_run": dry_run, **done.as_json()}
     if isinstance(done, Plan):
         rate = read_rate(store, destination.key)

@@ -1,7 +1,8 @@
 """What lies where training reads it, as assets: made only when somebody asks for it."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -15,8 +16,9 @@ from wmtp_assets.components.artifacts import OWNERS, plain_failures
 from wmtp_assets.components.automation import OPTIONAL_TAG
 from wmtp_assets.components.metadata import table
 from wmtp_assets.components.storage import StorageResource
-from wmtp_assets.destinations.destination import forms, open_destination
-from wmtp_assets.operations.publish import DEFAULT, Done, publish
+from wmtp_assets.destinations.changes import STATES
+from wmtp_assets.destinations.destination import Access, forms, open_destination
+from wmtp_assets.operations.publish import DEFAULT, Done, addressed, publish
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.store import materialize_command
 
@@ -28,9 +30,12 @@ class PublishResource(dg.ConfigurableResource):
 
     Attributes:
         url: as ``wmtp publish --to`` takes it; it holds no secrets. Empty: nowhere.
+        create, accept_licence: as the options of that command.
     """
 
     url: str = ""
+    create: bool = False
+    accept_licence: bool = False
 
 
 def _is_shared(artifact: Artifact[Any], spec: type[Spec]) -> bool:
@@ -105,32 +110,48 @@ def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.Asse
             store = storage.open(context.instance)
             # optional ones only where they were made
             here = [item for item in artifacts if not item.optional or is_committed(store, item)]
-            done = publish(
-                store, here, open_destination(store, destination.url), say=context.log.info
-            )
-        lines = sorted(f"{item.content_sha256}  {item.artifact.key}\n" for item in done.plan.locals)
+            options = replace(DEFAULT, is_accepted=destination.accept_licence)
+            access = Access(create=destination.create)
+            say = context.log.info
+            every = [
+                publish(store, members, open_destination(store, place, access), options, say)
+                for place, members in addressed(store, destination.url, here, options, say)
+            ]
+        lines = sorted(
+            f"{item.content_sha256}  {item.artifact.key}\n"
+            for done in every
+            for item in done.plan.locals
+        )
         content = hashlib.sha256("".join(lines).encode()).hexdigest()
         yield dg.MaterializeResult(
-            metadata=_describe(destination.url, done), data_version=dg.DataVersion(content)
+            metadata=_describe(destination.url, every), data_version=dg.DataVersion(content)
         )
 
     return send
 
 
-def _describe(url: str, done: Done) -> dict[str, Any]:
+def _describe(url: str, every: Sequence[Done]) -> dict[str, Any]:
     """Materialization metadata."""
-    counts = done.plan.count()
-    size = sum(file.record.size for local in done.plan.locals for file in local.files)
+    counts = {
+        state: {
+            what: sum(done.plan.count()[state][what] for done in every)
+            for what in ("files", "bytes")
+        }
+        for state in STATES
+    }
+    locals_ = [local for done in every for local in done.plan.locals]
+    size = sum(file.record.size for local in locals_ for file in local.files)
+    payload, seconds = (sum(getattr(d, what) for d in every) for what in ("payload", "seconds"))
     return {
         "destination": url,
         "dagster/size_bytes": size,
         "size": human_bytes(size),
-        "release": done.listing.release or "none",
-        "bytes_sent": done.payload,
+        "release": every[0].listing.release or "none",
+        "bytes_sent": payload,
         "bytes_skipped": counts["same"]["bytes"],
         "verified": DEFAULT.how,
-        "seconds": round(done.seconds, 2),
-        "megabytes_per_second": round(done.payload / 1e6 / max(done.seconds, 1e-3), 2),
+        "seconds": round(seconds, 2),
+        "megabytes_per_second": round(payload / 1e6 / max(seconds, 1e-3), 2),
         "files": table(
             {"state": state, "files": count["files"], "bytes": count["bytes"]}
             for state, count in counts.items()
@@ -141,6 +162,6 @@ def _describe(url: str, done: Done) -> dict[str, Any]:
                 "version": local.version,
                 "content_sha256": local.content_sha256,
             }
-            for local in done.plan.locals
+            for local in locals_
         ),
     }

@@ -47,6 +47,9 @@ READINGS = 3
 QUIET = 2.0
 """Seconds of a comparison before it says how far it is."""
 
+FOLDER = "{folder}"
+"""Stands in a URL for the name of each folder that is published."""
+
 SIDE_BY_SIDE = 8
 """Files that are put in their places, or compared, at the same time."""
 
@@ -92,6 +95,7 @@ class Destination(ABC):
         streams: files that are staged side by side.
         payload: bytes of files that were sent.
         largest: bytes of one file that it takes.
+        is_atomic: ``MANIFEST.json`` and the files get their names in one step.
     """
 
     name: str
@@ -99,6 +103,7 @@ class Destination(ABC):
     streams: int
     payload: int = 0
     largest: int
+    is_atomic: bool = False
     _is_stopped = False
 
     def expect(self, files: Mapping[str, Outgoing], staying: Collection[str]) -> None:

@@ -18,6 +18,7 @@ from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import SMALL
 from wmtp_assets.destinations.destination import (
+    FOLDER,
     ORDINARY,
     READINGS,
     Access,
@@ -41,9 +42,6 @@ from wmtp_assets.transfer.arrival import complete
 
 FORM = "hf://models/owner/name[@branch]"
 
-FOLDER = "{folder}"
-"""Stands in a URL for the name of each folder that is published."""
-
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 """Owner and name, and a branch, tag or commit."""
 
@@ -61,6 +59,7 @@ class HuggingFace(Destination):
 
     streams = 4
     largest = 500 * 10**9
+    is_atomic = True
 
     def __init__(self, remote: RemoteBranch, types: str, *, create: bool = False) -> None:
         self.name = remote.name
@@ -194,13 +193,16 @@ class HuggingFace(Destination):
     def stage(self, file: Outgoing, advance: Advance) -> SentFile:
         sent = Reading(file).describe()
         before = _identity(file)
-        self._staged[file.path] = self._remote.send(
-            self._inside(file.path), file.local, file.record
-        )
-        if _identity(file) != before:
-            raise PublishError(
-                f"{file.local} was written to while it was sent. Nothing was published; run again"
+        try:
+            self._staged[file.path] = self._remote.send(
+                self._inside(file.path), file.local, file.record
             )
+        finally:
+            if _identity(file) != before:
+                raise PublishError(
+                    f"{file.local} was written to while it was sent. Nothing was published; run "
+                    "again"
+                )
         self.payload += file.record.size
         advance(file.record.size)
         return sent

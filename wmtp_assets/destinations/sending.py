@@ -41,6 +41,7 @@ class Options:
         overwrite: a file of ours may replace one that no publication put there, and a value head
             that is published and not here is published no longer.
         drop: keys of artifacts that shall be published no longer.
+        is_accepted: whoever publishes keeps to the conditions of the licences.
         include_local_small: where nothing is named, what exists for tests on one machine is sent
             too.
     """
@@ -51,6 +52,7 @@ class Options:
     overwrite: bool = False
     drop: tuple[str, ...] = ()
     include_local_small: bool = False
+    is_accepted: bool = False
 
 
 DEFAULT = Options()
@@ -105,7 +107,7 @@ def transmit(
     started, sent_before = time.monotonic(), destination.payload
     sent = _send(destination, plan, say)
     listing = _listing(plan, sent, downgrade=options.downgrade)
-    is_written = listing is not plan.before
+    is_written = listing is not plan.before or (destination.is_atomic and bool(sent))
     deleted: tuple[str, ...] = ()
     is_held = is_written or bool(sent) or (options.delete and bool(plan.extra))
     with destination.hold() if is_held else nullcontext():
@@ -188,7 +190,7 @@ def _commit(
     say(f"all is there; {len(sent)} files get their names at {destination.name}")
     advance = comparing("comparing what is in its place", sent.values(), say)
 
-    with _naming():
+    with _naming(destination):
         destination.commit(_by_unit(plan, sent), _ours(plan))
         _require_each(
             sent,
@@ -218,11 +220,14 @@ def _by_unit(plan: Plan, sent: Mapping[str, SentFile]) -> Units:
 
 
 @contextmanager
-def _naming() -> Iterator[None]:
-    """Say what is there while files have new names and ``MANIFEST.json`` the old ones."""
+def _naming(destination: Destination) -> Iterator[None]:
+    """Say what is there while files have new names and ``MANIFEST.json`` the old ones, where that
+    can be."""
     try:
         yield
     except PublishError as error:
+        if destination.is_atomic:
+            raise
         raise PublishError(
             f"while files were put in their places: {error}. {MANIFEST} names those from before, "
             "and wmtp pull refuses those that changed, until a publication has gone through"
@@ -244,7 +249,7 @@ def _write_manifest(
     sent: Mapping[str, SentFile],
 ) -> None:
     """Write it where it is as before; then look once more whether all that it names anew is so."""
-    with _naming() if sent else nullcontext():
+    with _naming(destination) if sent else nullcontext():
         _require_as_before(destination, before, "Run again")
         destination.write_manifest(listing.render())
     if read_published(destination) != listing:

@@ -360,8 +360,10 @@ def explain(
 
 
 def first_line(error: Exception) -> str:
-    """What the client says, without the query of a URL: that of a signed one is a secret."""
-    line = next(iter(str(error).strip().splitlines()), "no more is known")
+    """What the hub says, else what the client says of it, without the query of a URL: that of a
+    signed one is a secret."""
+    said = getattr(error, "server_message", None) or str(error)
+    line = next(iter(said.strip().splitlines()), "no more is known")
     return re.sub(r"\?[^\s'\"]*", "", line) if "://" in line else line
 
 

@@ -34,12 +34,15 @@ _connections = ExitStack()
 
 @contextmanager
 def _careful() -> Iterator[None]:
-    """The client of the whole process is careful while anybody here uses it: it is one for all
-    threads, and changing it hangs up on the others."""
+    """The client of the whole process is careful and quiet while anybody here uses it: it is one
+    for all threads, and changing it hangs up on the others."""
     global _users
+    from wmtp_assets.hub.client import quietly
+
     with _lock:
         if not _users:
             _connections.enter_context(careful())
+            _connections.enter_context(quietly())
         _users += 1
     try:
         yield
@@ -243,9 +246,9 @@ class RemoteBranch:
     @contextmanager
     def _asking(self) -> Iterator[Any]:
         """The client's API; its errors are turned into one message each."""
-        from wmtp_assets.hub.client import HfApi, quietly
+        from wmtp_assets.hub.client import HfApi
 
-        with _careful(), quietly():
+        with _careful():
             try:
                 yield HfApi(endpoint=self.endpoint.url, token=self.endpoint.token())
             except PublishError:
@@ -304,7 +307,7 @@ class RemoteBranch:
 
 
 _STATUSES: Mapping[int, tuple[Callable[[str], PublishError], str]] = {
-    400: (PublishError, "the hub takes no such commit: {line}. Nothing was published"),
+    400: (PublishError, "the hub takes no such commit (400): {line}. Nothing was published"),
     401: (
         PublishError,
         "the hub refuses the token of {account} (401): it is wrong or expired. Set another in "
@@ -335,7 +338,7 @@ _STATUSES: Mapping[int, tuple[Callable[[str], PublishError], str]] = {
         "a file, or all of the small ones together, are over the hub's limits (413): {line}. "
         "Nothing was published",
     ),
-    422: (PublishError, "the hub takes no such commit: {line}. Nothing was published"),
+    422: (PublishError, "the hub takes no such commit (422): {line}. Nothing was published"),
     429: (
         PublishError,
         f"the hub wants to be left alone for a while (429): {{line}}. {SENT_KEPT} later",

@@ -10,12 +10,13 @@ from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.destinations.changes import Plan, make_plan
-from wmtp_assets.destinations.destination import Destination
+from wmtp_assets.destinations.destination import FOLDER, Destination
 from wmtp_assets.destinations.journal import key_of
 from wmtp_assets.destinations.listing import Local, Outgoing
 from wmtp_assets.destinations.sending import DEFAULT, Done, Options, transmit
 from wmtp_assets.documents.of_storage.release import released
 from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.operations.licences import require_permission
 from wmtp_assets.operations.value_head import recorded_heads
 from wmtp_assets.operations.verify import verify
 from wmtp_assets.rules.apply import is_committed
@@ -58,6 +59,36 @@ def named(store: Store, names: Iterable[str], include_local_small: bool = False)
             )
         }
     return [artifact for artifact in store.catalogue if artifact.key in wanted]
+
+
+def addressed(
+    store: Store, url: str, artifacts: Sequence[Artifact] | None, options: Options, say: Say
+) -> list[tuple[str, Sequence[Artifact] | None]]:
+    """Where which artifacts are published: all to one URL, or, where it names ``{folder}``, those
+    of each folder to one of its own.
+
+    Args:
+        artifacts: as :func:`plan_publication` has it.
+
+    Raises:
+        PublishError: if none of them is in a folder.
+    """
+    if FOLDER not in url:
+        return [(url, artifacts)]
+    chosen = to_publish(store, options.include_local_small) if artifacts is None else artifacts
+    units: dict[str, list[Artifact]] = {}
+    for artifact in chosen:
+        units.setdefault(artifact.spec.unit if artifact.spec.top else "", []).append(artifact)
+    rest = units.pop("", [])
+    if rest:
+        say(
+            f"in no folder of a model or dataset, and so not sent: {', '.join(a.key for a in rest)}"
+        )
+    if not units:
+        raise PublishError("nothing of what is meant is in a folder of a model or dataset")
+    return [
+        (url.replace(FOLDER, unit.rpartition("/")[2]), members) for unit, members in units.items()
+    ]
 
 
 def read_local(store: Store, artifact: Artifact) -> Local:
@@ -146,6 +177,7 @@ def plan_publication(
 
     Raises:
         MissingArtifact, CorruptArtifact: if an artifact is not there, or its manifest was changed.
+        PublishError: as :func:`wmtp_assets.operations.licences.require_permission`.
         CorruptArtifact, InvalidInput: as :func:`wmtp_assets.documents.of_storage.release.released`.
         PublishError: as :func:`wmtp_assets.destinations.changes.make_plan`.
     """
@@ -165,6 +197,7 @@ def plan_publication(
             "to publish. Make it: make materialize, or make materialize SELECT='+NAME' for what is "
             "optional"
         )
+    require_permission(store, chosen, destination, is_accepted=options.is_accepted)
     releases = (released(store, artifact) for artifact in store.catalogue.of_kind("release"))
     plan = make_plan(
         destination,

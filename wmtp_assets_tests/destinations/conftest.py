@@ -18,8 +18,10 @@ from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.destinations.s3_client import make_client
+from wmtp_assets.hub import client as hub_client
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations.front import Front, serve_front
+from wmtp_assets_tests.destinations.hub import TOKEN, Hub, serve_hub
 from wmtp_assets_tests.destinations.trees import (
     CATALOGUE,
     at,
@@ -132,3 +134,23 @@ def open_s3(front: Front, bucket: str, tmp_path: Path) -> OpenS3:
     return lambda: S3(
         client_of(front.url), bucket, "tree", f"s3://{bucket}/tree", Journal(path), PART
     )
+
+
+@pytest.fixture(scope="session")
+def served_hub() -> Iterator[Hub]:
+    """The server of :func:`hub`."""
+    with serve_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(served_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """An empty hub that is trusted with the token of an account; nobody waits long, and large files
+    go to LFS: a Xet server is none of the packages that can be installed."""
+    served_hub.__init__(served_hub.url)
+    monkeypatch.setenv("HF_ENDPOINT", served_hub.url)
+    monkeypatch.setenv("WMTP_TRUSTED_ENDPOINT", served_hub.url)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(hub_client.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    return served_hub

@@ -31,7 +31,26 @@ PARAMETERS = {
     "is_offline_mode": set(),
     "hf_api.HfApi.model_info": {"repo_id", "revision", "files_metadata", "timeout"},
     "hf_api.HfApi.dataset_info": {"repo_id", "revision", "files_metadata", "timeout"},
-    "hf_api.HfApi.auth_check": {"repo_id", "repo_type"},
+    "hf_api.HfApi.auth_check": {"repo_id", "repo_type", "write"},
+    "hf_api.HfApi.repo_info": {"repo_id", "repo_type", "revision"},
+    "hf_api.HfApi.list_repo_tree": {"repo_id", "repo_type", "revision", "recursive"},
+    "hf_api.HfApi.create_repo": {"repo_id", "repo_type", "private", "exist_ok"},
+    "hf_api.HfApi.create_branch": {"repo_id", "repo_type", "branch", "exist_ok"},
+    "hf_api.HfApi.preupload_lfs_files": {
+        "repo_id",
+        "repo_type",
+        "additions",
+        "revision",
+        "free_memory",
+    },
+    "hf_api.HfApi.create_commit": {
+        "repo_id",
+        "repo_type",
+        "operations",
+        "commit_message",
+        "revision",
+        "parent_commit",
+    },
     "hf_api.HfApi.whoami": {"token"},
 }
 """Name below ``huggingface_hub`` → parameters that are given to it."""

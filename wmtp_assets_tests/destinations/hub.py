@@ -1,0 +1,315 @@
+"""As much of the hub's write side as its client speaks, on loopback, and stricter than the hub: a
+commit must say which one it follows, and name only what was sent.
+
+The shapes of requests and answers are those of ``huggingface_hub`` 2.4 (``_commit_api.py``,
+``lfs.py``, ``hf_api.py``).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from wmtp_assets_tests.loopback import Handler, listen
+
+USER, TOKEN = "acme", "hf_" + "PlantedToken" * 3
+"""An account, and its token, which may write to what is its own."""
+
+READ_TOKEN = "hf_" + "ReadOnly" * 4
+"""A token of the same account that may only read."""
+
+LARGE = 10_000
+"""Bytes from which on a file lies in LFS."""
+
+_API = re.compile(r"/api/(model|dataset)s/([^/]+/[^/]+)(?:/([a-z-]+)(?:/(.+))?)?")
+_RESOLVE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+_BATCH = re.compile(r"/(datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
+
+
+class Refusal(Exception):
+    """An answer that refuses."""
+
+    def __init__(self, status: int, message: str = "", code: str = "") -> None:
+        self.status, self.message, self.code = status, message, code
+
+
+Tree = dict[str, bytes]
+
+
+@dataclass
+class Repository:
+    """What the hub keeps of one.
+
+    Attributes:
+        branches: name → commit.
+        commits: commit → path → content; the order is that of their making.
+    """
+
+    is_private: bool = True
+    branches: dict[str, str] = field(default_factory=dict)
+    commits: dict[str, Tree] = field(default_factory=dict)
+
+    def add(self, branch: str, tree: Tree) -> str:
+        """Commit a tree."""
+        seed = f"{branch} {len(self.commits)} {sorted(tree)}"
+        commit = hashlib.sha1(seed.encode()).hexdigest()
+        self.commits[commit], self.branches[branch] = tree, commit
+        return commit
+
+    def at(self, revision: str) -> str:
+        """The commit that a revision names."""
+        revision = unquote(revision)
+        commit = self.branches.get(revision, revision)
+        if commit not in self.commits:
+            raise Refusal(404, "Invalid rev id", "RevisionNotFound")
+        return commit
+
+    @property
+    def main(self) -> Tree:
+        """What is at the head of main."""
+        return self.commits[self.branches["main"]]
+
+
+@dataclass
+class Hub:
+    """The server's state, and what it was asked.
+
+    Attributes:
+        url: of the endpoint.
+        objects: SHA-256 → what was sent to LFS.
+        asked: every request as ``METHOD path``.
+        fault: asked before a request is answered; may raise :class:`Refusal` or change the state.
+        lost: of which requests the answer is lost, by the beginning of ``METHOD path``.
+    """
+
+    url: str = ""
+    repositories: dict[tuple[str, str], Repository] = field(default_factory=dict)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    fault: Callable[[str, bytes], None] = lambda request, body: None
+    lost: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def make(self, kind: str, name: str, *, is_private: bool = True) -> Repository:
+        """A repository as the web page makes it."""
+        repository = self.repositories[kind, name] = Repository(is_private)
+        repository.add("main", {".gitattributes": b"*.pth filter=lfs\n"})
+        return repository
+
+    def sent(self) -> int:
+        """How many files were sent to LFS."""
+        return sum(request.startswith("PUT /lfs/") for request in self.asked)
+
+    def answer(self, method: str, path: str, token: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body."""
+        url = urlsplit(path)
+        place, query = url.path, parse_qs(url.query)
+        request = f"{method} {place}"
+        self.asked.append(request)
+        self.fault(request, body)
+        if place == "/api/whoami-v2":
+            if token not in (TOKEN, READ_TOKEN):
+                raise Refusal(401, "Invalid credentials in Authorization header")
+            return 200, _json({"type": "user", "name": USER, "orgs": []})
+        if place == "/api/validate-yaml":
+            return 200, _json({"errors": [], "warnings": []})
+        if place == "/api/repos/create":
+            return self._create(json.loads(body), token)
+        if match := re.fullmatch(r"/lfs/([0-9a-f]{64})", place):
+            return self._put(match[1], body)
+        if match := _BATCH.fullmatch(place):
+            self._find("dataset" if match[1] else "model", match[2], token)
+            _require_writer(match[2], token)
+            return self._batch(json.loads(body))
+        if match := _RESOLVE.fullmatch(place):
+            repository = self._find("dataset" if match[1] else "model", match[2], token)
+            tree = repository.commits[repository.at(match[3])]
+            if (name := unquote(match[4])) not in tree:
+                raise Refusal(404, "Entry not found", "EntryNotFound")
+            return 200, tree[name]
+        match = _API.fullmatch(place)
+        if match is None:
+            raise Refusal(404, "No such page")
+        kind, name, action, rest = match.groups()
+        repository = self._find(kind, name, token)
+        match action, rest:
+            case (None, _) | ("revision", _):
+                commit = repository.at(rest or "main")
+                info = {"id": name, "sha": commit, "private": repository.is_private}
+                return 200, _json({**info, "tags": [], "siblings": []})
+            case "tree", revision:
+                tree = repository.commits[repository.at(revision)]
+                assert query["recursive"] == ["true"] or query["recursive"] == ["True"], query
+                return 200, _json([_entry(path, tree[path]) for path in sorted(tree)])
+            case "auth-check", _:
+                if rest == "write":
+                    _require_writer(name, token)
+                return 200, _json({})
+            case "branch", branch:
+                _require_writer(name, token)
+                repository.branches.setdefault(unquote(branch), repository.branches["main"])
+                return 200, _json({})
+            case "preupload", revision:
+                _require_writer(name, token)
+                tree = repository.commits[repository.at(revision)]
+                return 200, _json({"files": [_mode(f, tree) for f in json.loads(body)["files"]]})
+            case "commit", revision:
+                _require_writer(name, token)
+                return self._commit(kind, name, repository, unquote(revision), body)
+            case _:
+                raise Refusal(404, "No such page")
+
+    def _find(self, kind: str, name: str, token: str) -> Repository:
+        repository = self.repositories.get((kind, unquote(name)))
+        if repository is None or (repository.is_private and token not in (TOKEN, READ_TOKEN)):
+            raise Refusal(404, "Repository not found", "RepoNotFound")
+        return repository
+
+    def _create(self, said: dict[str, Any], token: str) -> tuple[int, bytes]:
+        name = f"{said['organization'] or USER}/{said['name']}"
+        _require_writer(name, token)
+        if (said["type"], name) in self.repositories:
+            return 409, _json(
+                {"error": "You already created this repo", "url": f"{self.url}/{name}"}
+            )
+        self.make(said["type"], name, is_private=said["visibility"] == "private")
+        return 200, _json({"url": f"{self.url}/{name}"})
+
+    def _batch(self, said: dict[str, Any]) -> tuple[int, bytes]:
+        assert said["operation"] == "upload"
+        assert said["hash_algo"] == "sha256"
+        objects: list[dict[str, Any]] = []
+        for item in said["objects"]:
+            upload = {"upload": {"href": f"{self.url}/lfs/{item['oid']}"}}
+            missing = item["oid"] not in self.objects
+            objects.append({**item, **({"actions": upload} if missing else {})})
+        return 200, _json({"transfer": "basic", "objects": objects})
+
+    def _put(self, oid: str, body: bytes) -> tuple[int, bytes]:
+        if hashlib.sha256(body).hexdigest() != oid:
+            raise Refusal(400, "The SHA-256 does not match")
+        self.objects[oid] = body
+        return 200, b""
+
+    def _commit(
+        self, kind: str, name: str, repository: Repository, branch: str, body: bytes
+    ) -> tuple[int, bytes]:
+        lines = [json.loads(line) for line in body.splitlines()]
+        header = lines.pop(0)
+        assert header["key"] == "header", header
+        self.messages.append(header["value"])
+        with self.lock:
+            if branch not in repository.branches:
+                raise Refusal(404, "Invalid rev id", "RevisionNotFound")
+            if header["value"]["parentCommit"] != repository.branches[branch]:
+                raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+            tree = dict(repository.commits[repository.branches[branch]])
+            for line in lines:
+                value = line["value"]
+                match line["key"]:
+                    case "file":
+                        tree[value["path"]] = base64.b64decode(value["content"], validate=True)
+                    case "lfsFile":
+                        if value["oid"] not in self.objects:
+                            raise Refusal(400, "Your push was rejected: an LFS object is missing")
+                        tree[value["path"]] = self.objects[value["oid"]]
+                    case "deletedFile":
+                        if value["path"] not in tree:
+                            raise Refusal(404, "A file with this name doesn't exist")
+                        del tree[value["path"]]
+                    case key:
+                        raise AssertionError(key)
+            commit = repository.add(branch, tree)
+        page = f"{self.url}/{'datasets/' if kind == 'dataset' else ''}{name}"
+        return 200, _json({"commitUrl": f"{page}/commit/{commit}", "commitOid": commit})
+
+
+def _require_writer(name: str, token: str) -> None:
+    if token != TOKEN or name.split("/")[0] not in (USER, "team"):
+        raise Refusal(403, "You don't have the rights to write to this repository")
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+def blob_id(data: bytes) -> str:
+    """Git's SHA-1 of a file."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _entry(path: str, data: bytes) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": blob_id(data)}
+    if len(data) >= LARGE:
+        oid = hashlib.sha256(data).hexdigest()
+        entry |= {"oid": blob_id(oid.encode())}
+        entry |= {"lfs": {"oid": oid, "size": len(data), "pointerSize": 130}}
+    return entry
+
+
+def _mode(file: dict[str, Any], tree: Tree) -> dict[str, Any]:
+    there = tree.get(file["path"])
+    is_large = file["size"] >= LARGE
+    oid = None
+    if there is not None:
+        oid = hashlib.sha256(there).hexdigest() if len(there) >= LARGE else blob_id(there)
+    mode = "lfs" if is_large else "regular"
+    return {"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid}
+
+
+@contextmanager
+def serve_hub() -> Iterator[Hub]:
+    """A hub without a repository."""
+    hub = Hub()
+
+    class Connection(Handler):
+        def _answer(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length) if length else self._chunks()
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            headers: dict[str, str] = {}
+            try:
+                status, data = hub.answer(self.command, self.path, token, body)
+            except Refusal as refusal:
+                status, data = refusal.status, _json({"error": refusal.message})
+                headers = {"X-Error-Message": refusal.message}
+                headers |= {"X-Error-Code": refusal.code} if refusal.code else {}
+            if hub.lost and f"{self.command} {self.path}".startswith(hub.lost):
+                hub.lost = ""
+                self.end_by_reset()
+                return
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            if wanted and status == 200:
+                begin, whole = int(wanted[1]), len(data)
+                data = data[begin : int(wanted[2]) + 1 if wanted[2] else None]
+                headers["Content-Range"] = f"bytes {begin}-{begin + len(data) - 1}/{whole}"
+                status = 206
+            self.send_head(status, {**headers, "Content-Length": str(len(data))})
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+        def _chunks(self) -> bytes:
+            """A body that is sent in chunks, as a file of unknown length is."""
+            if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                return b""
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
+
+        do_GET = do_HEAD = do_POST = do_PUT = _answer
+
+    with listen(Connection) as url:
+        hub.url = url
+        yield hub
