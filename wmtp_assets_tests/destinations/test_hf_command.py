@@ -25,7 +25,7 @@ def test_command(
     url = "hf://models/acme/{folder}"
     refused = run(monkeypatch, good_root, "publish", "micro-mtp", "--to", url)
     assert refused.exit_code == 1
-    assert "--create" in refused.output
+    assert "--create" in str(refused.exception)
     done = run(
         monkeypatch, good_root, "publish", "micro-mtp", "--to", url, "--create", "--accept-licence"
     )
