@@ -310,8 +310,8 @@ _STATUSES: Mapping[int, tuple[Callable[[str], PublishError], str]] = {
     400: (PublishError, "the hub takes no such commit (400): {line}. Nothing was published"),
     401: (
         PublishError,
-        "the hub refuses the token of {account} (401): it is wrong or expired. Set another in "
-        "HF_TOKEN",
+        "the hub refuses the token (401), and {account} is not known: the token is wrong or "
+        "expired. Set another in HF_TOKEN",
     ),
     402: (
         PublishError,

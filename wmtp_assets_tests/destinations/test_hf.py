@@ -19,7 +19,7 @@ from wmtp_assets.destinations.sending import Options
 from wmtp_assets.operations.publish import Done, addressed, named, publish
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations import hub as server
-from wmtp_assets_tests.destinations.hub import READ_TOKEN, TOKEN, Hub, Refusal
+from wmtp_assets_tests.destinations.hub import READ_TOKEN, Hub
 from wmtp_assets_tests.destinations.trees import (
     DATASET,
     LARGE,
@@ -158,48 +158,6 @@ def test_somebody_committed_meanwhile(
     assert models.main["theirs.txt"] == b"theirs"
     assert MANIFEST in models.main
     assert hub.sent() == sent
-
-
-@pytest.mark.parametrize("status", [400, 402, 403, 409, 413, 429, 500, 503])
-@pytest.mark.parametrize("request_", ["POST /api/models/acme/mtp/commit", "PUT /lfs/"])
-def test_refused_leaves_it_as_it_was(
-    tree_store: Store, hub: Hub, models: server.Repository, request_: str, status: int
-) -> None:
-    """Quota, protected branch, limits: one message, and the repository as before."""
-    before = dict(models.branches)
-
-    def refuse(request: str, body: bytes) -> None:
-        if request.startswith(request_):
-            raise Refusal(status, "because of a limit")
-
-    hub.fault = refuse
-    with pytest.raises(PublishError) as refused:
-        send(tree_store)
-    assert models.branches == before
-    assert str(refused.value).startswith(f"{MODELS}: ")
-    assert str(status) in str(refused.value)
-    assert TOKEN not in str(refused.value)
-
-
-@pytest.mark.parametrize("is_made", [True, False])
-def test_answer_to_the_commit_is_lost(
-    tree_store: Store, hub: Hub, models: server.Repository, is_made: bool
-) -> None:
-    """Whether the commit was made is looked up, not guessed."""
-    if is_made:
-        hub.lost = "POST /api/models/acme/mtp/commit"
-        assert send(tree_store).is_written
-        assert MANIFEST in models.main
-    else:
-
-        def hang_up(request: str, body: bytes) -> None:
-            if "/commit/" in request:
-                raise ConnectionResetError
-
-        hub.fault = hang_up
-        with pytest.raises(PublishError, match="and it was not"):
-            send(tree_store)
-        assert MANIFEST not in models.main
 
 
 def test_nothing_is_created_unasked(tree_store: Store, hub: Hub) -> None:
