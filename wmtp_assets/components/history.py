@@ -12,6 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -77,8 +78,8 @@ class KeptStorage(DagsterSqliteStorage):
     """Dagster's storage in SQLite files, with :class:`KeptEventLog`; named in ``dagster.yaml``."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(os.path.expanduser(base_dir), inst_data)
-        self._event_log_storage = KeptEventLog(os.path.join(self.base_dir, "history", "runs"))
+        super().__init__(str(Path(base_dir).expanduser()), inst_data)
+        self._event_log_storage = KeptEventLog(str(Path(self.base_dir, "history", "runs")))
 
     @classmethod
     def from_config_value(
