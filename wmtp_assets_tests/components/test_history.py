@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -23,7 +23,7 @@ def one() -> dg.MaterializeResult:
     return dg.MaterializeResult(data_version=dg.DataVersion("1"))
 
 
-def _instance(home: Path, storage: dict[str, object]) -> dg.DagsterInstance:
+def _instance(home: Path, storage: Mapping[str, object]) -> dg.DagsterInstance:
     home.mkdir(exist_ok=True)
     said = {"storage": storage, "telemetry": {"enabled": False}}
     (home / "dagster.yaml").write_text(yaml.safe_dump(said))
