@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -26,7 +28,7 @@ def one() -> dg.MaterializeResult:
 def _instance(home: Path, storage: Mapping[str, object]) -> dg.DagsterInstance:
     home.mkdir(exist_ok=True)
     said = {"storage": storage, "telemetry": {"enabled": False}}
-    (home / "dagster.yaml").write_text(yaml.safe_dump(said))
+    (home / "dagster.yaml").write_text(json.dumps(said))
     return dg.DagsterInstance.from_config(str(home))
 
 
@@ -51,7 +53,8 @@ def _events(instance: dg.DagsterInstance) -> list[str]:
 )
 def test_instances_of_the_project_use_it(name: str) -> None:
     """Of three files one is easily forgotten."""
-    custom = yaml.safe_load((PROJECT / name).read_text())["storage"]["custom"]
+    document: Any = yaml.safe_load((PROJECT / name).read_text())
+    custom = document["storage"]["custom"]
     assert {key: custom[key] for key in STORAGE} == STORAGE
 
 
