@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.settings import PUBLISH_VARIABLE, read_settings
+from wmtp_assets.base.settings import PUBLISH_VARIABLE, VARIABLES, Settings, read_settings
+from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.automation import automation
@@ -113,6 +115,9 @@ def build_defs(
 def defs() -> dg.Definitions:
     """The project's definitions.
 
+    Dagster asks six times for them in one run; they are built anew where a setting, a ``defs.yaml``
+    or an optional artifact is another than before.
+
     Raises:
         dagster.DagsterInvalidDefinitionError: for a malformed setting or ``defs.yaml``, in the
             words of ``wmtp``.
@@ -122,6 +127,23 @@ def defs() -> dg.Definitions:
         settings = read_settings()
     except SpecError as error:
         raise dg.DagsterInvalidDefinitionError(str(error)) from None
+    store = Store(settings, catalogue)
+    optional = tuple(a.key for a in catalogue if a.optional and is_committed(store, a))
+    return declared_defs(
+        catalogue, settings, tuple(variable.read() for variable in VARIABLES), optional
+    )
+
+
+@lru_cache(maxsize=1)
+def declared_defs(
+    catalogue: Catalogue, settings: Settings, said: tuple[str, ...], optional: tuple[str, ...]
+) -> dg.Definitions:
+    """What :func:`defs` builds, of which the last is kept.
+
+    Args:
+        said: the values of all variables of the environment: components read them too.
+        optional: as :func:`build_defs`.
+    """
     return build_defs(
         dg.Definitions.merge(
             dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
@@ -129,5 +151,5 @@ def defs() -> dg.Definitions:
         ),
         StorageResource(source=settings.source, root=str(settings.root)),
         PublishResource(url=PUBLISH_VARIABLE.read()),
-        [a.key for a in catalogue if a.optional and is_committed(Store(settings, catalogue), a)],
+        optional,
     )

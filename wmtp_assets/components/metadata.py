@@ -15,6 +15,7 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import hub_page
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, TensorEntry
 from wmtp_assets.datasets.jsonl import read_lines
+from wmtp_assets.kinds.drawn import pictures_of
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.manifest import Document, Manifest
@@ -70,7 +71,7 @@ def describe(
             "dtypes": table(_dtypes(document)),
             "tensors": table(_tensors(document)),
         }
-    for name, picture in kind.pictures(store, artifact, document) if kind.pictures else ():
+    for name, picture in pictures_of(store, artifact, manifest).items():
         metadata[name] = dg.MetadataValue.md(
             f"![{name}](data:image/svg+xml;base64,{b64encode(picture).decode()})"
         )

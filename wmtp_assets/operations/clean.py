@@ -23,7 +23,7 @@ from wmtp_assets.storage.store import Store
 FIRST_VERSION = ("models", "datasets")
 """Folders below the root that the project's version 1 used: kept as originals."""
 
-_INTERNAL = ("staging", "previous", "scratch")
+_INTERNAL = ("staging", "previous", "scratch", "drawn")
 """Folders below ``.wmtp/`` with a folder per asset, of which nothing is wanted again. Quarantine
 and results of rules, the failures among them, stay."""
 

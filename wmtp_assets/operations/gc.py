@@ -103,7 +103,7 @@ def _why_kept(store: Store, what: What, key: str, say: Say, dry_run: bool) -> st
 
 def _temporary(store: Store, dry_run: bool) -> Iterator[Garbage]:
     """Small files whose writer was killed before it gave them their name."""
-    for folder in ("locks", "verified", "published", "amended", "."):
+    for folder in ("locks", "verified", "drawn", "published", "amended", "."):
         below = store.internal / folder
         paths = below.iterdir() if folder == "." and below.is_dir() else names_below(below, _pass)
         for path in sorted(paths):

@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -179,16 +179,19 @@ def program() -> str:
 
 def declared(catalogue: Catalogue) -> str:
     """Fingerprint of all specs, and of the YAML files that documents are made from too."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_specs(catalogue))
     for spec in catalogue.specs:
-        said = json.dumps([type(spec).__name__, spec.model_dump(mode="json")], sort_keys=True)
-        digest.update(said.encode())
-        beside = (
-            spec.beside("defs.yaml").parent.glob("*.yaml") if isinstance(spec, DocumentSpec) else ()
-        )
-        for path in sorted(beside):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        if isinstance(spec, DocumentSpec):
+            for path in sorted(spec.beside("defs.yaml").parent.glob("*.yaml")):
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _specs(catalogue: Catalogue) -> bytes:
+    """All specs of a catalogue, which never changes, as JSON."""
+    said = [[type(spec).__name__, spec.model_dump(mode="json")] for spec in catalogue.specs]
+    return json.dumps(said, sort_keys=True).encode()
 
 
 program()  # of the sources that this process runs, not of those that are edited while it does

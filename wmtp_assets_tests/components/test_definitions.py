@@ -18,8 +18,10 @@ from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components import types
 from wmtp_assets.components.artifacts import asset_of
 from wmtp_assets.components.published import PUBLISHED
-from wmtp_assets.definitions import defs
+from wmtp_assets.definitions import declared_defs, defs
 from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.trees import remove_optional
 
 PACKAGE = Path(wmtp_assets.__file__).parent
 MODULE = ["-m", "wmtp_assets.definitions"]
@@ -69,10 +71,31 @@ def test_components_make_the_artifacts_of_the_catalogue(monkeypatch: pytest.Monk
         return asset_of(artifact)
 
     monkeypatch.setattr(types, "asset_of", collect)
+    declared_defs.cache_clear()
     defs()
     there = load_catalogue()
     assert {artifact.key: artifact for artifact in made} == {item.key: item for item in there}
     assert len(made) == len(list(there))
+
+
+def test_definitions_are_built_once_until_something_changes(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster asks six times in one run, a third of a second each; a definition that was kept
+    although a setting or what is there changed would make the wrong thing."""
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(store.root))
+    first = defs()
+    assert defs() is first
+    remove_optional(store)
+    without = defs()
+    assert without is not first
+    monkeypatch.setenv("WMTP_AUTOMATION", "1")
+    automatic = defs()
+    assert automatic is not without
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(tmp_path))
+    resources = defs().resources
+    assert resources is not None
+    assert resources["storage"].root == str(tmp_path)
 
 
 @pytest.mark.parametrize(

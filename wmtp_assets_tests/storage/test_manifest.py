@@ -276,6 +276,16 @@ def test_edited_manifest_names_both_hashes() -> None:
     assert stated in str(error.value)
 
 
+def test_manifest_that_was_good_before_is_compared_again() -> None:
+    """That bytes were right is known by their hash: others are compared, and what a reader does to
+    the document that it got is not what the next one reads."""
+    good = seal({"n_params": 7}, FEW, MORNING, None)
+    parse(good, "here").document["n_params"] = 8
+    assert parse(good, "here").document["n_params"] == 7
+    with pytest.raises(CorruptArtifact, match="changed after it was written"):
+        parse(good.replace(b'"n_params": 7', b'"n_params": 8'), "here")
+
+
 def test_hash_of_another_content_is_found() -> None:
     """The version stands in the manifest beside the files: the two must agree."""
     document = json.loads(seal({}, FEW, MORNING, None))
