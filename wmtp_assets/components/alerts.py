@@ -30,7 +30,9 @@ MAX_MESSAGE = 1000
         else dg.DefaultSensorStatus.STOPPED
     ),
 )
-def failure_alerts(context: dg.SensorEvaluationContext, storage: StorageResource) -> dg.SkipReason:
+def failure_alerts(
+    context: dg.SensorEvaluationContext, storage: dg.ResourceParam[StorageResource]
+) -> dg.SkipReason:
     """Post the runs that failed since the last one that was posted, oldest first."""
     url = WEBHOOK_VARIABLE.read()
     if not url:

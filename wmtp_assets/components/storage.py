@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -14,8 +15,12 @@ from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.store import Store
 
 
-class StorageResource(dg.ConfigurableResource):
+@dataclass(frozen=True)
+class StorageResource:
     """Where raw bytes come from and where artifacts are kept.
+
+    The environment decides it, and nothing else: as a field of the run configuration, whoever
+    reaches the web UI could name any folder.
 
     Attributes:
         source: ``sample`` or ``hub``.
