@@ -7,14 +7,52 @@ So the web UI has its guard however it is started: by ``make ui``, ``dagster dev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.scheduler.instigation import InstigatorTick, TickData
+from dagster._serdes import deserialize_value, serialize_value
+
+from wmtp_assets.base.secrets import keep_out_of_logs, redact
+
+if TYPE_CHECKING:
+    from dagster._core.events import DagsterEventBatchMetadata
+
+T = TypeVar("T", dg.EventLogEntry, TickData, InstigatorTick)
 
 
 class GuardedInstance(dg.DagsterInstance):
-    """Dagster's own, with a guard in front of its web server."""
+    """Dagster's own, with a guard in front of its web server, that stores no secret.
+
+    Errors of others keep the texts of servers; Dagster stores them in events, and in the ticks of
+    sensors and schedules.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        keep_out_of_logs()
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        """Store an event without the secrets in it."""
+        super().store_event(_redacted(event))
+
+    def handle_new_event(
+        self,
+        event: dg.EventLogEntry,
+        *,
+        batch_metadata: DagsterEventBatchMetadata | None = None,
+    ) -> None:
+        """Store an event without the secrets in it, and tell subscribers."""
+        super().handle_new_event(_redacted(event), batch_metadata=batch_metadata)
+
+    def create_tick(self, tick_data: TickData) -> InstigatorTick:
+        """Store the beginning of a tick without the secrets in it."""
+        return super().create_tick(_redacted(tick_data))
+
+    def update_tick(self, tick: InstigatorTick) -> Any:
+        """Store a tick without the secrets in it."""
+        return super().update_tick(_redacted(tick))
 
     @classmethod
     def config_schema(cls) -> Mapping[str, Any]:
@@ -34,3 +72,10 @@ class GuardedInstance(dg.DagsterInstance):
 
         guard_web_servers()
         super().optimize_for_webserver(statement_timeout, pool_recycle, max_overflow)
+
+
+def _redacted(value: T) -> T:
+    """The same, without secrets in any of its texts; mostly it is the value itself."""
+    text = serialize_value(value)
+    clean = redact(text)
+    return value if clean == text else deserialize_value(clean, type(value))

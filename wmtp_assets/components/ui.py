@@ -1,7 +1,7 @@
 """``make ui``: web UI, daemon and code server of this project, until they are told to stop.
 
-``python -m wmtp_assets.components.ui --port 3001`` in the project folder. It starts ``dagster dev``,
-says where it is served and what it shows, and ends with everything that it started.
+``python -m wmtp_assets.components.ui --port 3001`` in the project folder starts ``dagster dev``, says
+where it is served and what it shows, and ends with everything that it started.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _stop(services: subprocess.Popen[bytes], stopping: _Stopping) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(services.pid, number)
-            for _ in range(50):
+            for _ in range(100):
                 os.killpg(services.pid, 0)
                 services.poll()
                 time.sleep(0.1)

@@ -48,6 +48,7 @@ from huggingface_hub.utils._http import (
 )
 
 from wmtp_assets.base.errors import DownloadError
+from wmtp_assets.base.secrets import redact
 from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.hub.endpoint import Endpoint
 from wmtp_assets.transfer.arrival import LONGEST_WAIT, Patience
@@ -312,5 +313,5 @@ def explain(
 
 def first_line(error: Exception) -> str:
     """What the client says, without the query of a URL: that of a signed one is a secret."""
-    line = next(iter(str(error).strip().splitlines()), "no more is known")
+    line = redact(next(iter(str(error).strip().splitlines()), "no more is known"))
     return re.sub(r"\?[^\s'\"]*", "", line) if "://" in line else line
