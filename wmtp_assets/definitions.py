@@ -14,6 +14,7 @@ from wmtp_assets.base.settings import PUBLISH_VARIABLE, read_settings
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.automation import automation
+from wmtp_assets.components.derived import JOB, SCHEDULE, derived_checks
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.runs import recorded_in_process_executor
 from wmtp_assets.components.storage import FORCE, OptionsResource, StorageResource
@@ -33,11 +34,14 @@ GROUPS = {
 """Job → the groups whose assets it makes, and its description."""
 
 
-def selection_jobs(optional: Collection[str] = ()) -> list[dg.UnresolvedAssetJobDefinition]:
+def selection_jobs(
+    optional: Collection[str] = (), without: dg.AssetSelection | None = None
+) -> list[dg.UnresolvedAssetJobDefinition]:
     """Jobs that make what belongs together; nothing optional, and nothing that is upstream.
 
     Args:
         optional: keys of the optional assets that were made: the job ``stale`` keeps them right.
+        without: checks that no job applies after it made something.
     """
     required = dg.AssetSelection.all() - dg.AssetSelection.tag("optional", "true")
     jobs: dict[str, tuple[dg.AssetSelection, str]] = {
@@ -51,7 +55,9 @@ def selection_jobs(optional: Collection[str] = ()) -> list[dg.UnresolvedAssetJob
         "Of optional assets those that were there when the definitions were loaded.",
     )
     return [
-        dg.define_asset_job(name, selection=selection, description=description)
+        dg.define_asset_job(
+            name, selection=selection - without if without else selection, description=description
+        )
         for name, (selection, description) in jobs.items()
     ]
 
@@ -67,9 +73,10 @@ def build_defs(
     Args:
         optional: keys of the optional assets that were made.
     """
+    every, derived = dg.AssetSelection.all_asset_checks(), derived_checks(assets.asset_checks or ())
     integrity = dg.define_asset_job(
         "integrity",
-        selection=dg.AssetSelection.all_asset_checks(),
+        selection=every - derived if derived else every,
         description="Apply every rule to the bytes on disk.",
         config=FORCE,
     )
@@ -104,8 +111,28 @@ def build_defs(
                 ),
             ],
             sensors=[failure_alerts, verification_overdue, automation()],
-            jobs=[integrity, *selection_jobs(optional), observe],
+            jobs=[integrity, *selection_jobs(optional, derived), observe],
         ),
+        dg.Definitions(
+            jobs=[
+                derived_job := dg.define_asset_job(
+                    JOB,
+                    selection=derived,
+                    description="Convert raw files again, and compare with the processed rows.",
+                )
+            ],
+            schedules=[
+                dg.ScheduleDefinition(
+                    name=SCHEDULE,
+                    job=derived_job,
+                    cron_schedule="0 5 * * 0",
+                    description="The job derived, on Sundays at 05:00 UTC, while the daemon runs.",
+                    default_status=dg.DefaultScheduleStatus.RUNNING,
+                )
+            ],
+        )
+        if derived
+        else dg.Definitions(),
     )
 
 

@@ -43,7 +43,18 @@ class GuardedInstance(dg.DagsterInstance):
         *,
         batch_metadata: DagsterEventBatchMetadata | None = None,
     ) -> None:
-        """Store an event without the secrets in it, and tell subscribers."""
+        """Store an event without the secrets in it, and tell subscribers.
+
+        That a check is planned is not stored where it will not be applied: the web UI would show it
+        as skipped, and not its last result.
+        """
+        kind = event.dagster_event_type
+        if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+            from wmtp_assets.components.derived import is_left_out
+
+            name = event.get_dagster_event().asset_check_planned_data.check_name
+            if is_left_out(self.get_run_by_id(event.run_id), name):
+                return
         super().handle_new_event(_redacted(event), batch_metadata=batch_metadata)
 
     def create_tick(self, tick_data: TickData) -> InstigatorTick:

@@ -1,7 +1,7 @@
 """``make ui``: web UI, daemon and code server of this project, until they are told to stop.
 
-``python -m wmtp_assets.components.ui --port 3001`` in the project folder starts ``dagster dev``, says
-where it is served and what it shows, and ends with everything that it started.
+``python -m wmtp_assets.components.ui --port 3001`` starts ``dagster dev``, says where it is
+served and what it shows, and ends with everything that it started.
 """
 
 from __future__ import annotations
