@@ -97,8 +97,10 @@ class Guard:
             media = headers.getlist("content-type")
             if len(media) != 1 or media[0].partition(";")[0].strip().lower() != "application/json":
                 return 415, "What changes something is sent as Content-Type: application/json.", {}
-        elif any(map(_may_mutate, QueryParams(scope["query_string"]).getlist("query"))):
-            return 405, "A mutation is sent by POST, as application/json.", {"Allow": "POST"}
+        elif _is_graphql(scope):
+            queries = QueryParams(scope["query_string"]).getlist("query")
+            if not all(map(_only_reads, queries)):
+                return 405, "A mutation is sent by POST, as application/json.", {"Allow": "POST"}
         return None
 
     def _from_elsewhere(self, scope: Scope, headers: Headers) -> str:
@@ -120,7 +122,7 @@ class Guard:
             and scope["method"] in ("GET", "HEAD")
             and headers.get("sec-fetch-mode") == "navigate"
             and headers.get("sec-fetch-dest") == "document"
-            and not scope["path"].rstrip("/").endswith("/graphql")
+            and not _is_graphql(scope)
         )
         if site not in ("same-origin", "none") and not is_link:
             return "This request comes from a page of another origin."
@@ -136,16 +138,18 @@ def _plain_origin(origin: str) -> str:
     return f"{scheme}{separator}{_plain(authority)}"
 
 
-def _may_mutate(query: str) -> bool:
-    """Whether a GraphQL document has a mutation; what cannot be parsed is refused by Dagster."""
+def _is_graphql(scope: Scope) -> bool:
+    return scope["path"].rstrip("/").endswith("/graphql")
+
+
+def _only_reads(query: str) -> bool:
+    """Whether a GraphQL document can be parsed, and has queries only."""
     try:
         definitions = parse(query).definitions
-    except GraphQLError:
+    except (GraphQLError, RecursionError):
         return False
-    except RecursionError:
-        return True
-    return any(
-        isinstance(it, OperationDefinitionNode) and it.operation != OperationType.QUERY
+    return all(
+        not isinstance(it, OperationDefinitionNode) or it.operation == OperationType.QUERY
         for it in definitions
     )
 
