@@ -53,7 +53,7 @@ _PATTERNS = (
     (rf"\b(Signature=|Credential=){_END}+", rf"\1{HIDDEN}"),
     (
         r"(?i)\b((?:(?:proxy-)?authorization|x-amz-security-token|aws_secret_access_key"
-        r"|aws_session_token|set-cookie|cookie)(?:\\?[\"'])?\s*[:=]\s*(?:b?\\?[\"'])?"
+        r"|aws_session_token|set-cookie|cookie)(?:\\*[\"'])?\s*[:=]\s*(?:b?\\*[\"'])?"
         rf"(?:(?:Bearer|Basic|Token|Digest)\s+)?)(?!AWS4-HMAC-SHA256){_END}+",
         rf"\1{HIDDEN}",
     ),
