@@ -17,7 +17,7 @@ from wmtp_assets.components.automation import automation
 from wmtp_assets.components.derived import JOB, SCHEDULE, derived_checks
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.runs import recorded_in_process_executor
-from wmtp_assets.components.storage import FORCE, OptionsResource, StorageResource
+from wmtp_assets.components.storage import FORCE, OptionsResource, StorageResource, fixed
 from wmtp_assets.components.verified import verification_overdue
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.rules.apply import is_committed
@@ -90,9 +90,9 @@ def build_defs(
         dg.Definitions(
             executor=recorded_in_process_executor,
             resources={
-                "storage": storage,
+                "storage": fixed(storage),
                 "options": OptionsResource(),
-                "destination": destination or PublishResource(),
+                "destination": fixed(destination or PublishResource()),
             },
             schedules=[
                 dg.ScheduleDefinition(

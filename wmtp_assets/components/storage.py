@@ -43,6 +43,11 @@ class StorageResource:
         return Store(Settings(source, Path(self.root)), load_catalogue(Path(self.defs_folder)))
 
 
+def fixed(value: object) -> dg.ResourceDefinition:
+    """A resource of which a run configuration can say nothing; what it says is refused."""
+    return dg.ResourceDefinition(lambda context: value, config_schema={})
+
+
 class OptionsResource(dg.ConfigurableResource):
     """How a run is done; in the launchpad: ``resources: {options: {config: {force: true}}}``.
 
