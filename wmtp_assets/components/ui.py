@@ -58,7 +58,8 @@ def serve(port: int) -> int:
     read_hosts()
     settings = read_settings()
     _is_free(port)
-    instance = Path(prepare_instance()).parent
+    with contextlib.redirect_stdout(sys.stderr):  # Dagster says what it migrates
+        instance = Path(prepare_instance()).parent
     stopping = _Stopping()
     services = subprocess.Popen(
         [
@@ -66,6 +67,7 @@ def serve(port: int) -> int:
             *("--workspace", str(project_folder() / "workspace.yaml"), "--log-level", "warning"),
         ],
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        stdout=sys.stderr,  # what services log
         start_new_session=True,  # Ctrl-C reaches this process only, which then stops the others
     )
     try:

@@ -39,6 +39,7 @@ from wmtp_assets_tests.hub.faults import (
     elsewhere_of,
 )
 from wmtp_assets_tests.pages import PROJECT
+from wmtp_assets_tests.quick import quick
 
 __all__ = ["front", "hubs", "receiver"]
 
@@ -149,7 +150,7 @@ ECHOES: dict[str, Callable[[], Change]] = {
 }
 
 
-@pytest.mark.parametrize("how", ECHOES)
+@pytest.mark.parametrize("how", quick(ECHOES, ["500"]))
 def test_hub_that_echoes(
     hubs: tuple[FaultyHub, FaultyHub],
     instance: dg.DagsterInstance,
