@@ -118,7 +118,7 @@ def test_all_of_it_ends(project: Path, how: signal.Signals) -> None:
         assert status(url) == 200
 
         ui.send_signal(how)
-        assert ui.wait(120) == 0, (project / "ui.log").read_text()
+        assert ui.wait(300) == 0, (project / "ui.log").read_text()
         assert not [pid for pid in others if alive(pid)]
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -141,7 +141,7 @@ def test_service_that_ends_by_itself(project: Path) -> None:
         said = subprocess.run(["ps", "-A", "-o", "pid=,args="], capture_output=True, text=True)
         (server,) = re.findall(rf"(?m)^ *(\d+) .*-m dagster_webserver --port {port} ", said.stdout)
         os.kill(int(server), signal.SIGKILL)
-        assert ui.wait(120) == 1
+        assert ui.wait(300) == 1
         assert not [pid for pid in others if alive(pid)]
     assert "ended by itself" in (project / "ui.log").read_text()
 
@@ -154,7 +154,7 @@ def test_instance_without_the_guard_is_not_served(project: Path) -> None:
         text = re.sub(r"(?m)^instance_class:.*\n(  .*\n)+", "", path.read_text())
         path.write_text(text)
     with started(project, free_port()) as ui:
-        assert ui.wait(120) == 1
+        assert ui.wait(300) == 1
         assert ui.stdout is not None and ui.stdout.read() == ""
         time.sleep(0.1)
         assert below(ui.pid) == []
