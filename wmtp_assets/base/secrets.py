@@ -29,9 +29,8 @@ NAMES = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "VESSL_ACCESS_TOKEN",
-    "WMTP_WEBHOOK_URL",
 )
-"""Environment variables that are secrets."""
+"""Environment variables of others that are secrets; the address of our webhook is one too."""
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 """Environment variables with URLs that may hold a password; in upper or lower case."""
@@ -77,7 +76,9 @@ def redact(text: str) -> str:
 
 def known_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """The secrets that are known here in each form, the longest first."""
-    found = {environment.get(name, "") for name in NAMES}
+    from wmtp_assets.base.settings import WEBHOOK_VARIABLE  # which imports our errors
+
+    found = {environment.get(name, "") for name in (*NAMES, WEBHOOK_VARIABLE)}
     for name in (*PROXIES, *map(str.lower, PROXIES)):
         found.add(_password(environment.get(name, "")))
     for path in _files(environment):
