@@ -5,6 +5,7 @@ PIP_ARGS ?=
 SELECT ?= not tag:optional=true
 
 FORCE ?=
+PORT ?= 3000
 
 # In Dagster a bare '+a' is a and one layer upstream, '*a' all of it: here both mean all.
 SELECTION = $(shell echo '$(SELECT)' | sed -E 's/(^|,)[+]+([a-z0-9_]+)/\1*\2/g; s/(^|,)[*]([a-z]+:)/\1+\2/g; s/([a-z0-9_]+)[+]+(,|$$)/\1*\2/g')
@@ -18,7 +19,7 @@ SHELL := bash
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
 	@echo "make materialize SELECT=stale | FORCE=1 what is out of date | also what is unchanged"
-	@echo "make ui                                 web UI and daemon on http://127.0.0.1:3000"
+	@echo "make ui [PORT=3001]                     web UI and daemon on http://127.0.0.1:3000"
 	@echo "make status | verify                    what is there | is every byte right"
 	@echo "make test | check                       quick tests, 7 minutes | ruff, pyright, dg check"
 	@echo "make test-all                           test, test-long, -browser, -faults and -clients"
@@ -69,7 +70,7 @@ verify: install
 	@$(BIN)/wmtp verify
 
 ui: install
-	@$(ENVIRONMENT) dagster dev --host 127.0.0.1 --port 3000
+	@$(ENVIRONMENT) exec python -m wmtp_assets.components.ui --port $(PORT)
 
 test: install
 	$(BIN)/pytest -n auto --dist worksteal -m 'not browser and not faults and not clients and not long'

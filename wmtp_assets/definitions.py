@@ -16,9 +16,10 @@ from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.automation import automation
+from wmtp_assets.components.derived import JOB, SCHEDULE, derived_checks
 from wmtp_assets.components.published import PublishResource, published_assets
 from wmtp_assets.components.runs import recorded_in_process_executor
-from wmtp_assets.components.storage import FORCE, OptionsResource, StorageResource
+from wmtp_assets.components.storage import FORCE, OptionsResource, StorageResource, fixed
 from wmtp_assets.components.verified import verification_overdue
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.rules.apply import is_committed
@@ -35,11 +36,14 @@ GROUPS = {
 """Job → the groups whose assets it makes, and its description."""
 
 
-def selection_jobs(optional: Collection[str] = ()) -> list[dg.UnresolvedAssetJobDefinition]:
+def selection_jobs(
+    optional: Collection[str] = (), without: dg.AssetSelection | None = None
+) -> list[dg.UnresolvedAssetJobDefinition]:
     """Jobs that make what belongs together; nothing optional, and nothing that is upstream.
 
     Args:
         optional: keys of the optional assets that were made: the job ``stale`` keeps them right.
+        without: checks that no job applies after it made something.
     """
     required = dg.AssetSelection.all() - dg.AssetSelection.tag("optional", "true")
     jobs: dict[str, tuple[dg.AssetSelection, str]] = {
@@ -53,7 +57,9 @@ def selection_jobs(optional: Collection[str] = ()) -> list[dg.UnresolvedAssetJob
         "Of optional assets those that were there when the definitions were loaded.",
     )
     return [
-        dg.define_asset_job(name, selection=selection, description=description)
+        dg.define_asset_job(
+            name, selection=selection - without if without else selection, description=description
+        )
         for name, (selection, description) in jobs.items()
     ]
 
@@ -69,9 +75,10 @@ def build_defs(
     Args:
         optional: keys of the optional assets that were made.
     """
+    every, derived = dg.AssetSelection.all_asset_checks(), derived_checks(assets.asset_checks or ())
     integrity = dg.define_asset_job(
         "integrity",
-        selection=dg.AssetSelection.all_asset_checks(),
+        selection=every - derived if derived else every,
         description="Apply every rule to the bytes on disk.",
         config=FORCE,
     )
@@ -85,9 +92,9 @@ def build_defs(
         dg.Definitions(
             executor=recorded_in_process_executor,
             resources={
-                "storage": storage,
+                "storage": fixed(storage),
                 "options": OptionsResource(),
-                "destination": destination or PublishResource(),
+                "destination": fixed(destination or PublishResource()),
             },
             schedules=[
                 dg.ScheduleDefinition(
@@ -106,8 +113,28 @@ def build_defs(
                 ),
             ],
             sensors=[failure_alerts, verification_overdue, automation()],
-            jobs=[integrity, *selection_jobs(optional), observe],
+            jobs=[integrity, *selection_jobs(optional, derived), observe],
         ),
+        dg.Definitions(
+            jobs=[
+                derived_job := dg.define_asset_job(
+                    JOB,
+                    selection=derived,
+                    description="Convert raw files again, and compare with the processed rows.",
+                )
+            ],
+            schedules=[
+                dg.ScheduleDefinition(
+                    name=SCHEDULE,
+                    job=derived_job,
+                    cron_schedule="0 5 * * 0",
+                    description="The job derived, on Sundays at 05:00 UTC, while the daemon runs.",
+                    default_status=dg.DefaultScheduleStatus.RUNNING,
+                )
+            ],
+        )
+        if derived
+        else dg.Definitions(),
     )
 
 

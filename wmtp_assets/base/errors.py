@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wmtp_assets.base.secrets import redact
+
 
 class WmtpError(Exception):
-    """Base of every error whose message is meant for the person at the terminal."""
+    """Base of every error whose message is meant for the person at the terminal; a secret that
+    somebody else's text brought into it is taken out."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(it) if isinstance(it, str) else it for it in args))
 
 
 class SpecError(WmtpError):

@@ -103,6 +103,13 @@ AUTOMATION_VARIABLE = Variable(
     "off",
     "Dagster",
 )
+HOSTS_VARIABLE = Variable(
+    "WMTP_UI_HOSTS",
+    "Host names under which the web UI is reached through a proxy or tunnel, as the browser shows "
+    "them, with commas: `wmtp.example.org,localhost:8000`.",
+    "127.0.0.1, localhost and [::1], with the port",
+    "the web UI",
+)
 FAULTS_VARIABLE = Variable(
     "WMTP_FAULTS",
     "`full`: the tests inject every fault, not a part of them.",
@@ -120,6 +127,7 @@ VARIABLES = (
     PYTHON_VARIABLE,
     WEBHOOK_VARIABLE,
     AUTOMATION_VARIABLE,
+    HOSTS_VARIABLE,
     FAULTS_VARIABLE,
 )
 """Every variable of this project."""

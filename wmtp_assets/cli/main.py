@@ -13,6 +13,7 @@ from rich.console import Console
 from wmtp_assets import __version__
 from wmtp_assets import cli as commands
 from wmtp_assets.base.errors import SpecError, WmtpError, WrongRoot
+from wmtp_assets.base.secrets import keep_out_of_logs, redact
 
 USAGE = 64
 INTERNAL = 70
@@ -44,6 +45,7 @@ def main() -> None:
 
     Commands have other codes too; 64 is what other arguments or another environment would mend.
     """
+    keep_out_of_logs()
     errors = Console(stderr=True, soft_wrap=True)
     try:
         code = cli.main(standalone_mode=False)
@@ -56,7 +58,7 @@ def main() -> None:
         errors.print(f"wmtp: {error}", markup=False, highlight=False)
         code = USAGE if isinstance(error, SpecError | WrongRoot) else 1
     except Exception:
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), end="", file=sys.stderr)
         errors.print("wmtp: this is a defect of the program", markup=False, highlight=False)
         code = INTERNAL
     sys.exit(code if isinstance(code, int) else 0)

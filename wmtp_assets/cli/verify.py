@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from wmtp_assets.cli.common import Document, any_names, over_store, print_line, progress, select
+from wmtp_assets.operations.derive import derive_all, is_derived
 from wmtp_assets.operations.verify import (
     Verdict,
     exit_code,
@@ -24,26 +25,36 @@ SHOWN = 10
 @click.command()
 @any_names
 @click.option("--release", is_flag=True, help="Only: is it, byte for byte, what was released?")
+@click.option("--derived", is_flag=True, help="Only: are the rows of datasets made from raw?")
 @over_store
-def verify(store: Store, names: tuple[str, ...], release: bool) -> Document:
+def verify(store: Store, names: tuple[str, ...], release: bool, derived: bool) -> Document:
     """Read every byte of the artifacts and apply every rule; nothing is repaired.
 
     NAME is an asset key or a folder name; all by default. An optional artifact that is absent
     counts only when it is named, itself or a folder of optional ones. With --release every byte of
     what docs/RELEASE.json has frozen is read and compared with it, and nothing else is looked at.
+    With --derived the verified raw files of datasets are converted again, beside what lies there,
+    and compared; that takes as long, and as much of the disk, as making the rows.
 
     Exit codes, which add up: 0 all good, 1 corrupt, 2 missing or extra file or artifact,
     4 unreadable, 8 kept changing while it was read; 64 wrong usage, 70 internal error.
     """
     if release and names:
         raise click.UsageError("--release compares all that was released: name no artifact")
+    if release and derived:
+        raise click.UsageError("--release and --derived look at different things: give one")
     with progress(in_logs=False) as say:
         if release:
             verdicts = verify_release(store, _print, say)
+        elif derived:
+            artifacts = [*filter(is_derived, select(store, names))]
+            if not artifacts:
+                raise click.UsageError("--derived: none of these holds the rows of a dataset")
+            verdicts = derive_all(store, artifacts, _print, say)
         else:
             asked_for = optional_ones(store, names)
             verdicts = apply_rules(store, select(store, names), _print, say, asked_for=asked_for)
-    if not names and not release:
+    if not names and not release and not derived:
         verdicts.append(strays(store))
         if verdicts[-1].outcome.findings:
             _print(verdicts[-1])

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
 
+from wmtp_assets.base.secrets import redact
 from wmtp_assets.base.settings import WEBHOOK_VARIABLE
 from wmtp_assets.components.storage import StorageResource
 
@@ -30,7 +31,9 @@ MAX_MESSAGE = 1000
         else dg.DefaultSensorStatus.STOPPED
     ),
 )
-def failure_alerts(context: dg.SensorEvaluationContext, storage: StorageResource) -> dg.SkipReason:
+def failure_alerts(
+    context: dg.SensorEvaluationContext, storage: dg.ResourceParam[StorageResource]
+) -> dg.SkipReason:
     """Post the runs that failed since the last one that was posted, oldest first."""
     url = WEBHOOK_VARIABLE.read()
     if not url:
@@ -121,7 +124,7 @@ def _errors(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(redact(text).split())
     return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…"
 
 

@@ -113,7 +113,9 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
         automation_condition=DERIVED if artifact.upstream and not artifact.optional else None,
     )
     def build(
-        context: dg.AssetExecutionContext, storage: StorageResource, options: OptionsResource
+        context: dg.AssetExecutionContext,
+        storage: dg.ResourceParam[StorageResource],
+        options: OptionsResource,
     ) -> dg.MaterializeResult:
         started = time.monotonic()
         with plain_failures():
@@ -152,7 +154,7 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
     )
     def check(
         context: dg.AssetCheckExecutionContext,
-        storage: StorageResource,
+        storage: dg.ResourceParam[StorageResource],
         options: OptionsResource,
     ) -> Iterator[dg.AssetCheckResult]:
         with plain_failures():
@@ -229,7 +231,9 @@ def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:
         metadata={"repository": dg.MetadataValue.url(repository.page)} if repository.page else {},
         tags={} if repository.is_folder else {"dagster/kind/huggingface": ""},
     )
-    def observe(context: dg.OpExecutionContext, storage: StorageResource) -> dg.ObserveResult:
+    def observe(
+        context: dg.OpExecutionContext, storage: dg.ResourceParam[StorageResource]
+    ) -> dg.ObserveResult:
         with plain_failures():
             store = storage.open(context.instance)
             with open_endpoint(store.settings, repository) as endpoint:

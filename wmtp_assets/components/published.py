@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -25,8 +25,9 @@ from wmtp_assets.storage.store import materialize_command
 GROUP = "published"
 
 
-class PublishResource(dg.ConfigurableResource):
-    """Where artifacts are published.
+@dataclass(frozen=True)
+class PublishResource:
+    """Where artifacts are published; like the storage root, no run can say it.
 
     Attributes:
         url: as ``wmtp publish --to`` takes it; it holds no secrets. Empty: nowhere.
@@ -87,8 +88,8 @@ def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.Asse
     )
     def send(
         context: dg.AssetExecutionContext,
-        storage: StorageResource,
-        destination: PublishResource,
+        storage: dg.ResourceParam[StorageResource],
+        destination: dg.ResourceParam[PublishResource],
     ) -> Iterator[dg.MaterializeResult]:
         # --select 'a*' asks for all that is downstream, and must not send what nobody named
         chosen = context.run.asset_selection or context.job_def.asset_layer.executable_asset_keys

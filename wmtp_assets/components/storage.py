@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -14,8 +15,12 @@ from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.store import Store
 
 
-class StorageResource(dg.ConfigurableResource):
+@dataclass(frozen=True)
+class StorageResource:
     """Where raw bytes come from and where artifacts are kept.
+
+    The environment decides it, and nothing else: as a field of the run configuration, whoever
+    reaches the web UI could name any folder.
 
     Attributes:
         source: ``sample`` or ``hub``.
@@ -36,6 +41,11 @@ class StorageResource(dg.ConfigurableResource):
         source = "hub" if self.source == "hub" else "sample"
         claim_instance(instance, source)
         return Store(Settings(source, Path(self.root)), load_catalogue(Path(self.defs_folder)))
+
+
+def fixed(value: object) -> dg.ResourceDefinition:
+    """A resource of which a run configuration can say nothing; what it says is refused."""
+    return dg.ResourceDefinition(lambda context: value, config_schema={})
 
 
 class OptionsResource(dg.ConfigurableResource):

@@ -18,7 +18,9 @@ from wmtp_assets.catalogue.specs import (
     Spec,
 )
 from wmtp_assets.components.artifacts import asset_of, checks_of, source_of
+from wmtp_assets.components.derived import derived_check_of
 from wmtp_assets.kinds.registry import load_catalogue
+from wmtp_assets.operations.derive import is_derived
 
 
 def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
@@ -31,7 +33,10 @@ def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
     }
     return dg.Definitions(
         assets=[*sources.values(), *(asset_of(artifact) for artifact in artifacts)],
-        asset_checks=[checks_of(artifact) for artifact in artifacts],
+        asset_checks=[
+            *(checks_of(artifact) for artifact in artifacts),
+            *(derived_check_of(artifact) for artifact in artifacts if is_derived(artifact)),
+        ],
     )
 
 

@@ -55,7 +55,7 @@ def observation_of(artifact: Artifact[Any]) -> dg.AssetObservation:
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def verification_overdue(
-    context: dg.SensorEvaluationContext, storage: StorageResource
+    context: dg.SensorEvaluationContext, storage: dg.ResourceParam[StorageResource]
 ) -> dg.SkipReason:
     """Report the checks whose result is older than it may be; a failed one is left alone."""
     store = storage.open(context.instance)

@@ -56,6 +56,7 @@ from huggingface_hub.utils._http import (
 )
 
 from wmtp_assets.base.errors import DownloadError
+from wmtp_assets.base.secrets import redact
 from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.hub.endpoint import Endpoint
 from wmtp_assets.transfer.arrival import LONGEST_WAIT, Patience
@@ -363,7 +364,7 @@ def first_line(error: Exception) -> str:
     """What the hub says, else what the client says of it, without the query of a URL: that of a
     signed one is a secret."""
     said = getattr(error, "server_message", None) or str(error)
-    line = next(iter(said.strip().splitlines()), "no more is known")
+    line = redact(next(iter(said.strip().splitlines()), "no more is known"))
     return re.sub(r"\?[^\s'\"]*", "", line) if "://" in line else line
 
 

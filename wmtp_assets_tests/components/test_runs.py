@@ -248,7 +248,8 @@ def test_commands_and_daemon_mean_the_same(project: Path, history: dg.DagsterIns
             done = start(line, project)
             assert done.wait() == 0, (project / "command.log").read_text()
         eventually(lambda: all(ticks(history, name) for name in names))
-        (schedule,) = query(url, SCHEDULES)["schedulesOrError"]["results"][:1]
+        found = query(url, SCHEDULES)["schedulesOrError"]["results"]
+        (schedule,) = (it for it in found if it["name"] == "integrity_daily")
         assert schedule["scheduleState"]["status"] == "STOPPED"
         done = start("dagster sensor stop automation", project)
         assert done.wait() == 0

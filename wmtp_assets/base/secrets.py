@@ -1,0 +1,173 @@
+"""Taking secrets out of a text: what a server echoes must not reach a message, log or event.
+
+One function, :func:`redact`, for all of it. It is applied where texts arise or leave: in every
+:class:`~wmtp_assets.base.errors.WmtpError`, in Python's log records, in what Dagster stores, in
+webhook posts and in tracebacks.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+HIDDEN = "[hidden]"
+"""What stands in the place of a secret."""
+
+SHORTEST = 6
+"""Characters of a known secret: shorter ones would take ordinary words out of texts."""
+
+NAMES = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "VESSL_ACCESS_TOKEN",
+)
+"""Environment variables of others that are secrets; the address of our webhook is one too."""
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+"""Environment variables with URLs that may hold a password; in upper or lower case."""
+
+_KEYS = r"""X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token|AWSAccessKeyId|Signature|Policy
+|Key-Pair-Id|sig|se_sig|token|access_token|refresh_token|api_key|client_secret|password"""
+_END = r"[^\s\"'\\<>&;,)}\]]"
+"""A character of a secret: nothing that ends a string in JSON, XML, a header or a URL."""
+
+_PATTERNS = (
+    # huggingface.co/docs/hub/security-tokens; docs.aws.amazon.com/IAM: unique identifiers
+    (r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}", HIDDEN),
+    (r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", HIDDEN),
+    # URL userinfo, and the queries of presigned URLs (S3, CloudFront, Azure)
+    (r"(?i)\b((?:https?|ftp|s3|socks[45][ah]?)://)[^/\s@\"'\\<>]+@", rf"\1{HIDDEN}@"),
+    (rf"(?ix)((?:[?&;]|&amp;|%26|%3F)(?:{_KEYS})(?:=|%3D)){_END}+", rf"\1{HIDDEN}"),
+    # headers, also as JSON, as Python's dict, and in the words of a library
+    (r"\b([Bb]earer\s+)[A-Za-z0-9._~+/-]{12,}=*", rf"\1{HIDDEN}"),
+    (rf"\b(Signature=|Credential=){_END}+", rf"\1{HIDDEN}"),
+    (
+        r"(?i)\b((?:(?:proxy-)?authorization|x-amz-security-token|aws_secret_access_key"
+        r"|aws_session_token|set-cookie|cookie)(?:\\*[\"'])?\s*[:=]\s*(?:b?\\*[\"'])?"
+        rf"(?:(?:Bearer|Basic|Token|Digest)\s+)?)(?!AWS4-HMAC-SHA256){_END}+",
+        rf"\1{HIDDEN}",
+    ),
+)
+PATTERNS = tuple((re.compile(pattern), instead) for pattern, instead in _PATTERNS)
+
+
+def redact(text: str) -> str:
+    """The text without secrets: those that are known here, and what has the form of one.
+
+    Known are the values of :data:`NAMES`, passwords in the URLs of proxies, and what the token
+    files of ``huggingface_hub``, ``boto3`` and ``vessl`` hold; as they are, and as they are in URLs
+    and JSON. Nothing is read that is not text, and no error is raised.
+    """
+    for secret in known_secrets():
+        text = text.replace(secret, HIDDEN)
+    for pattern, instead in PATTERNS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def known_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The secrets that are known here in each form, the longest first."""
+    from wmtp_assets.base.settings import WEBHOOK_VARIABLE  # which imports our errors
+
+    found = {environment.get(name, "") for name in (*NAMES, WEBHOOK_VARIABLE)}
+    for name in (*PROXIES, *map(str.lower, PROXIES)):
+        found.add(_password(environment.get(name, "")))
+    for path in _files(environment):
+        found.update(_read(path, _stamp(path)))
+    forms = {
+        form
+        for secret in found
+        if len(secret.strip()) >= SHORTEST
+        for form in (secret.strip(), quote(secret.strip(), safe=""), _in_json(secret.strip()))
+    }
+    return tuple(sorted(forms, key=len, reverse=True))
+
+
+def _in_json(secret: str) -> str:
+    return json.dumps(secret)[1:-1]
+
+
+def _password(url: str) -> str:
+    try:
+        return urlsplit(url).password or ""
+    except ValueError:
+        return ""
+
+
+def _files(environment: Mapping[str, str]) -> Iterator[Path]:
+    """Files with secrets, where the libraries that read them look."""
+    home = Path(environment.get("HOME") or "/")
+    cache = Path(environment.get("XDG_CACHE_HOME") or home / ".cache") / "huggingface"
+    hub = Path(environment.get("HF_HOME") or cache)
+    yield Path(environment.get("HF_TOKEN_PATH") or hub / "token")
+    yield hub / "stored_tokens"
+    yield Path(environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws/credentials")
+    yield home / ".vessl/config"
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+_SECRET_OPTION = re.compile(r"(?i)token|secret|password")
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, stamp: tuple[int, int] | None) -> frozenset[str]:
+    """Secrets in a file, an INI file or one line; ``stamp`` says when to read it again."""
+    if stamp is None or stamp[1] > 1 << 20:
+        return frozenset()
+    try:
+        text = path.read_text()
+    except (OSError, ValueError):
+        return frozenset()
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        return frozenset(text.split()) if len(text.split()) == 1 else frozenset()
+    return frozenset(
+        value
+        for section in parser.values()
+        for name, value in section.items()
+        if value and _SECRET_OPTION.search(name)
+    )
+
+
+def keep_out_of_logs() -> None:
+    """From now on no record of Python's ``logging`` has a secret, of whichever library."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "redacts", False):
+        return
+
+    def make_record(*args: object, **kwargs: object) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            return record  # logging itself says that arguments and message do not fit
+        clean = redact(text)
+        if clean != text:
+            record.msg, record.args = clean, ()
+        if record.exc_info:
+            trace = logging.Formatter().formatException(record.exc_info)
+            clean = redact(trace)
+            if clean != trace:
+                record.exc_info, record.exc_text = None, clean
+        return record
+
+    make_record.redacts = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(make_record)

@@ -1,0 +1,92 @@
+"""The class of our Dagster instances, which each ``dagster.yaml`` names.
+
+So the web UI has its guard however it is started: by ``make ui``, ``dagster dev``, ``dg dev`` or
+``dagster-webserver``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.scheduler.instigation import InstigatorTick, TickData
+from dagster._serdes import deserialize_value, serialize_value
+
+from wmtp_assets.base.secrets import keep_out_of_logs, redact
+
+if TYPE_CHECKING:
+    from dagster._core.events import DagsterEventBatchMetadata
+
+T = TypeVar("T", dg.EventLogEntry, TickData, InstigatorTick)
+
+
+class GuardedInstance(dg.DagsterInstance):
+    """Dagster's own, with a guard in front of its web server, that stores no secret.
+
+    Errors of others keep the texts of servers; Dagster stores them in events, and in the ticks of
+    sensors and schedules.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        keep_out_of_logs()
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        """Store an event without the secrets in it."""
+        super().store_event(_redacted(event))
+
+    def handle_new_event(
+        self,
+        event: dg.EventLogEntry,
+        *,
+        batch_metadata: DagsterEventBatchMetadata | None = None,
+    ) -> None:
+        """Store an event without the secrets in it, and tell subscribers.
+
+        That a check is planned is not stored where it will not be applied: the web UI would show it
+        as skipped, and not its last result.
+        """
+        kind = event.dagster_event_type
+        if kind == dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+            from wmtp_assets.components.derived import is_left_out
+
+            name = event.get_dagster_event().asset_check_planned_data.check_name
+            if is_left_out(self.get_run_by_id(event.run_id), name):
+                return
+        super().handle_new_event(_redacted(event), batch_metadata=batch_metadata)
+
+    def create_tick(self, tick_data: TickData) -> InstigatorTick:
+        """Store the beginning of a tick without the secrets in it."""
+        return super().create_tick(_redacted(tick_data))
+
+    def update_tick(self, tick: InstigatorTick) -> Any:
+        """Store a tick without the secrets in it."""
+        return super().update_tick(_redacted(tick))
+
+    @classmethod
+    def config_schema(cls) -> Mapping[str, Any]:
+        """No settings besides Dagster's; asked for by Dagster."""
+        return {}
+
+    @classmethod
+    def config_defaults(cls, base_dir: str) -> Mapping[str, Any]:
+        """Dagster's; asked for by Dagster."""
+        return InstanceRef.config_defaults(base_dir)
+
+    def optimize_for_webserver(
+        self, statement_timeout: int, pool_recycle: int, max_overflow: int
+    ) -> None:
+        """What a web server calls before it starts, and nobody else."""
+        from wmtp_assets.components.guard import guard_web_servers
+
+        guard_web_servers()
+        super().optimize_for_webserver(statement_timeout, pool_recycle, max_overflow)
+
+
+def _redacted(value: T) -> T:
+    """The same, without secrets in any of its texts; mostly it is the value itself."""
+    text = serialize_value(value)
+    clean = redact(text)
+    return value if clean == text else deserialize_value(clean, type(value))
