@@ -1,8 +1,9 @@
 """How many CPUs this process may use: what it is bound to, and what its cgroups allow it.
 
-Linux: ``cpu.max`` of cgroup v2 (``quota period``, in microseconds, or ``max``), ``cpu.cfs_quota_us``
-(-1: no limit) and ``cpu.cfs_period_us`` of v1, as cgroups(7) and the kernel's ``cgroup-v2`` page say.
-A limit binds everything below it, so each folder from the process's cgroup up to the mount is read.
+Linux: ``cpu.max`` of cgroup v2 (``quota period`` in microseconds, or ``max``);
+``cpu.cfs_quota_us`` (-1: no limit) and ``cpu.cfs_period_us`` of v1: see cgroups(7) and the kernel's
+page ``cgroup-v2``. A limit binds everything below it, so each folder from the process's cgroup up
+to the mount is read.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ from __future__ import annotations
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.process import VERSION, build_processed, split_file, split_files
+from wmtp_assets.datasets.parts import VERSION, convert_some, converting
+from wmtp_assets.datasets.process import build_processed, split_file, split_files
 from wmtp_assets.datasets.records import format_of, is_labelled
-from wmtp_assets.kinds.registry import Before, Kind, Rows
+from wmtp_assets.kinds.registry import Before, Kind, Rows, Sharing
 from wmtp_assets.storage.manifest import Document
 
 
@@ -75,4 +76,5 @@ KIND = Kind[DatasetSpec](
     size=lambda artifact, raw: 3.0 * raw,  # of compressed parquet; CodeContests: 7.6 and 20 GB
     scratch=1.0,
     rows=Rows(split_file, lambda spec: format_of(spec).record),
+    sharing=Sharing(convert_some, converting),
 )

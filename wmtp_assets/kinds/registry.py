@@ -33,7 +33,7 @@ from wmtp_assets.catalogue.specs import (
 )
 from wmtp_assets.datasets.records import Record
 from wmtp_assets.rules.findings import Rule
-from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.build import Build, InStore
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
 
@@ -55,6 +55,20 @@ class Rows(Generic[S]):
 
     file: Callable[[str], str]
     record: Callable[[S], type[Record]] | None = None
+
+
+@dataclass(frozen=True)
+class Sharing(Generic[S]):
+    """How several steps, on any hosts, do what the builder then finds done.
+
+    Attributes:
+        work: does what no other step does, until nothing is left. Args: artifact, who is told, and
+            the run that the step is of: what fails in one step is not tried by the others of it.
+        progress: how far the steps are, for people as ``str`` has it; None: nothing was begun.
+    """
+
+    work: Callable[[InStore[S], Say, str], None]
+    progress: Callable[[Store, Artifact[S]], object | None]
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,7 @@ class Kind(Generic[S]):
         is_parsed: the builder parses files, and so runs in the child process.
         section: the model of its section in a spec's ``sections``; None: it has none.
         rows: how its rows are shown; None: it holds none.
+        sharing: how several steps share the work of the builder; None: it is one step.
         pictures: store, artifact and manifest → names and SVGs of what is better seen than read.
     """
 
@@ -111,6 +126,7 @@ class Kind(Generic[S]):
     is_parsed: bool = True
     section: type[StrictModel] | None = None
     rows: Rows[S] | None = None
+    sharing: Sharing[S] | None = None
     pictures: Callable[[Store, Artifact[S], Document], Iterable[tuple[str, bytes]]] | None = None
 
     def made_with(self, store: Store, artifact: Artifact[S]) -> Document:

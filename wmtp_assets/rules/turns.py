@@ -2,8 +2,8 @@
 
 Engines spread verifications over hosts, and several may come to one: more readers than its disk or
 its network can serve make each of them slower, and training beside them too. A turn is a lock on a
-file in the host's own temporary folder, which the kernel releases when its holder dies; storage that
-hosts share would be no place for it.
+file in the host's own temporary folder, which the kernel releases when its holder dies; in storage
+that hosts share, it would bind all of them together.
 """
 
 from __future__ import annotations

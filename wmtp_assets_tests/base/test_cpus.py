@@ -15,7 +15,8 @@ from wmtp_assets.base.settings import read_workers
 CPUS = 16
 """That the process is bound to."""
 
-SLURM = "/system.slice/slurmstepd.scope/job_7/step_batch"
+JOB = "/system.slice/slurmstepd.scope/job_7"
+SLURM = f"{JOB}/step_batch"
 
 
 @pytest.fixture(autouse=True)
@@ -59,11 +60,11 @@ CASES: dict[str, tuple[dict[str, str], int]] = {
     "v2, more than there are": (v2("/", **{"": "9900000 100000\n"}), CPUS),
     "v2, of the step": (v2(SLURM, **{SLURM: "200000 100000\n"}), 2),
     "v2, of the job above it": (
-        v2(SLURM, **{SLURM: "max 100000\n", os.path.dirname(SLURM): "400000 100000\n"}),
+        v2(SLURM, **{SLURM: "max 100000\n", JOB: "400000 100000\n"}),
         4,
     ),
     "v2, the smaller of two": (
-        v2(SLURM, **{SLURM: "800000 100000\n", os.path.dirname(SLURM): "500000 100000\n"}),
+        v2(SLURM, **{SLURM: "800000 100000\n", JOB: "500000 100000\n"}),
         5,
     ),
     "v2, above the namespace": (v2("/../other", **{"": "600000 100000\n"}), 6),

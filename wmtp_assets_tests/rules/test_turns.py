@@ -133,5 +133,5 @@ def test_no_lock_is_one_error(
     turns.folder().write_bytes(b"a file in its place")
     artifact = store.catalogue["mbpp_small"]
     rule = rules_of(artifact)[0]
-    with pytest.raises(StoreError, match="no lock can be taken in .*Set TMPDIR to a folder"):
+    with pytest.raises(StoreError, match=r"no lock can be taken in .*Set TMPDIR to a folder"):
         apply_rule(rule, store, artifact)
