@@ -391,17 +391,19 @@ def convert_some(it: InStore[DatasetSpec], say: Say, run: str) -> None:
     told = _Told(key, plan.jobs, say)
     left = told.left
     with processes(left, say) as pool:
-        held = [job for job, became in _taken(step, left, pool, told, False) if became == "held"]
+        found = [*_taken(step, left, pool, told, wait=False)]
+        held = [job for job, became in found if became == "held"]
         if held:
-            hosts = _hosts(store, (job.lock for job in held))
-            say(f"{key}: {len(held)} shards are converted elsewhere ({_counted(hosts)}); waiting")
-        became = Counter([became for _, became in _taken(step, held, pool, told, True)])
-    if became["failed"]:
-        say(f"{key}: shards that another step failed at: {became['failed']}")
+            hosts = _counted(_hosts(store, (job.lock for job in held)))
+            say(f"{key}: waiting for {len(held)} shards that others convert ({hosts})")
+        found += _taken(step, held, pool, told, wait=True)
+    failed = sum(became == "failed" for _, became in found)
+    if failed:
+        say(f"{key}: {failed} shards are left: another step of this run failed at them")
 
 
 def _taken(
-    step: _Step, jobs: Sequence[Job], pool: Executor | None, told: _Told, wait: bool
+    step: _Step, jobs: Sequence[Job], pool: Executor | None, told: _Told, *, wait: bool
 ) -> Iterator[tuple[Job, Became]]:
     """What became of each job; the rest is left when one of them fails.
 
