@@ -71,6 +71,13 @@ VERIFY_VARIABLE = Variable(
     "no bound",
     "checks, `wmtp verify`",
 )
+RATE_VARIABLE = Variable(
+    "WMTP_READ_RATE",
+    "How many bytes a second the rule `sha256` reads at most, each time it is applied, 1000000 to "
+    "1000000000000.",
+    "no bound",
+    "checks, `wmtp verify`",
+)
 LOCK_VARIABLE = Variable(
     "WMTP_LOCK",
     "The file that pins the commit of each repository. A relative path is below the project "
@@ -129,6 +136,7 @@ VARIABLES = (
     WORKERS_VARIABLE,
     STEPS_VARIABLE,
     VERIFY_VARIABLE,
+    RATE_VARIABLE,
     LOCK_VARIABLE,
     TRUST_VARIABLE,
     PUBLISH_VARIABLE,
@@ -267,6 +275,15 @@ def read_verify_at_once(environment: Mapping[str, str] = os.environ) -> int | No
     return _number(VERIFY_VARIABLE, "verifications", 1, 256, environment)
 
 
+def read_rate(environment: Mapping[str, str] = os.environ) -> int | None:
+    """How many bytes a second a verification reads at most; None: there is no bound.
+
+    Raises:
+        SpecError: for what is no number from 10**6 to 10**12.
+    """
+    return _number(RATE_VARIABLE, "bytes a second", 10**6, 10**12, environment)
+
+
 def _number(
     variable: Variable, what: str, least: int, most: int, environment: Mapping[str, str]
 ) -> int | None:
@@ -274,7 +291,8 @@ def _number(
     text = variable.read(environment)
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and least <= int(text) <= most):
+    is_number = text.isascii() and text.isdigit() and len(text) <= max(len(str(most)), 3)
+    if not (is_number and least <= int(text) <= most):
         raise SpecError(f"{variable}={text!r} is no number of {what}, {least} to {most}")
     return int(text)
 

@@ -1,4 +1,4 @@
-"""Turns at reading: how many rules read artifacts at the same time on one host.
+"""Turns at reading: how many rules read artifacts at the same time on one host, and how fast.
 
 Engines spread verifications over hosts, and several may come to one: more readers than its disk or
 its network can serve make each of them slower, and training beside them too. A turn is a lock on a
@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,6 +52,34 @@ def turn(what: str, say: Say = silent) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class Pace:
+    """Lets the threads of one verification read no more bytes a second than they may, together.
+
+    Args:
+        rate: bytes a second; None: as many as they can.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        rate: int | None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._rate, self._clock, self._sleep = rate, clock, sleep
+        self._due = clock()
+
+    def __call__(self, size: int) -> None:
+        """Count bytes that were read; return when more may be."""
+        if self._rate is None:
+            return
+        with self._lock:
+            self._due = max(self._due, self._clock()) + size / self._rate
+            due = self._due
+        self._sleep(max(due - self._clock(), 0))
 
 
 def _take(count: int, what: str, say: Say) -> FileLock:

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.base.errors import StoreError
-from wmtp_assets.base.settings import VERIFY_VARIABLE
+from wmtp_assets.base.settings import RATE_VARIABLE, VERIFY_VARIABLE
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.verify import verify
-from wmtp_assets.rules import turns
+from wmtp_assets.rules import sha256, turns
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
 
@@ -135,3 +135,48 @@ def test_no_lock_is_one_error(
     rule = rules_of(artifact)[0]
     with pytest.raises(StoreError, match=r"no lock can be taken in .*Set TMPDIR to a folder"):
         apply_rule(rule, store, artifact)
+
+
+def test_threads_keep_to_the_rate_together() -> None:
+    """Two threads that read a megabyte each in turn, at a megabyte a second: at the end of each,
+    as much time has passed as all that was read may take."""
+    now = 0.0
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        waited.append(seconds)
+        now += seconds
+
+    pace = turns.Pace(10**6, clock=lambda: now, sleep=sleep)
+    for _ in range(4):
+        pace(10**6)
+    assert now == 4
+    now = 100.0  # nothing was read for a while: that time is not made up for
+    pace(2 * 10**6)
+    assert waited[-1] == 2
+    turns.Pace(None, clock=lambda: now, sleep=sleep)(10**12)
+    assert waited[-1] == 2
+
+
+def test_sha256_reads_at_the_rate_that_is_set(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte is counted, by whichever thread reads it."""
+    counted: list[tuple[int | None, int]] = []
+
+    class Counting(turns.Pace):
+        def __init__(self, rate: int | None) -> None:
+            super().__init__(rate, sleep=lambda seconds: None)
+            self.rate = rate
+
+        def __call__(self, size: int) -> None:
+            counted.append((self.rate, size))
+
+    monkeypatch.setattr(sha256, "Pace", Counting)
+    monkeypatch.setenv(RATE_VARIABLE, "5000000")
+    artifact = store.catalogue["mbpp_small"]
+    (rule,) = [rule for rule in rules_of(artifact) if rule.name == "sha256"]
+    assert not apply_rule(rule, store, artifact).findings
+    assert {rate for rate, _ in counted} == {5_000_000}
+    assert sum(size for _, size in counted) == store.manifest(artifact).size
