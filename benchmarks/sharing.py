@@ -166,10 +166,11 @@ def report(root: Path, arguments: argparse.Namespace) -> None:
             statistics.median(row) for row in zip(*rounds, strict=True)
         )
         ratios = [one / (row[1] + row[2]) for one, row in zip(alone, rounds, strict=True)]
+        taken = ", ".join(map(str, shards[steps]))
         name = f"{steps} steps" if steps > 1 else ALONE if not steps else "1 step"
         print(
             f"{name:9}{wall:7.1f} s{busiest:12.1f} s{joined:7.1f} s"
-            f"{statistics.median(ratios):11.2f}{cpu:8.1f} s{peak:7.0f} MB  {', '.join(map(str, shards[steps]))}",
+            f"{statistics.median(ratios):11.2f}{cpu:8.1f} s{peak:7.0f} MB  {taken}",
             flush=True,
         )
 
