@@ -474,7 +474,7 @@ class Converting:
 def converting(store: Store, artifact: Artifact[DatasetSpec]) -> Converting | None:
     """How far the steps of a conversion are, on all hosts; None: there are none."""
     scratch = store.scratch(artifact)
-    noted = _read_plan(scratch)
+    noted = _read_plan(scratch) if (scratch / PLAN).is_file() else None
     if noted is None:
         return None
     left = [scratch / part for part in noted["parts"] if read_summary(scratch / part) is None]
