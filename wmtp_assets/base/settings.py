@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
+from wmtp_assets.base.cpus import usable_cpus
 from wmtp_assets.base.errors import SpecError
 
 Source = Literal["sample", "hub"]
@@ -54,8 +54,29 @@ ROOT_VARIABLE = Variable(
 WORKERS_VARIABLE = Variable(
     "WMTP_WORKERS",
     "How many processes convert one dataset, 1 to 256.",
-    "one per CPU",
+    "one per CPU that the process may use: affinity and cgroup limits count",
     "making `<dataset>_processed`",
+)
+STEPS_VARIABLE = Variable(
+    "WMTP_CONVERSION_STEPS",
+    "In how many steps, which can run on as many hosts, each dataset is converted, 0 to 64; a last "
+    "step joins what they made. 0: in one step.",
+    "`0`",
+    "Dagster",
+)
+VERIFY_VARIABLE = Variable(
+    "WMTP_VERIFY_AT_ONCE",
+    "How many rules the processes of one user apply at the same time on one host, 1 to 256; "
+    "others wait. They take turns by locks in the host's temporary folder (`TMPDIR`).",
+    "no bound",
+    "checks, `wmtp verify`",
+)
+RATE_VARIABLE = Variable(
+    "WMTP_READ_RATE",
+    "How many bytes a second the rule `sha256` reads at most, each time it is applied, 1000000 to "
+    "1000000000000.",
+    "no bound",
+    "checks, `wmtp verify`",
 )
 LOCK_VARIABLE = Variable(
     "WMTP_LOCK",
@@ -120,6 +141,9 @@ VARIABLES = (
     SOURCE_VARIABLE,
     ROOT_VARIABLE,
     WORKERS_VARIABLE,
+    STEPS_VARIABLE,
+    VERIFY_VARIABLE,
+    RATE_VARIABLE,
     LOCK_VARIABLE,
     TRUST_VARIABLE,
     PUBLISH_VARIABLE,
@@ -233,16 +257,51 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def read_workers(environment: Mapping[str, str] = os.environ) -> int:
-    """How many processes one materialization may use: ``WMTP_WORKERS``, else one per CPU.
+    """How many processes one materialization may use: ``WMTP_WORKERS``, else one per usable CPU.
 
     Raises:
         SpecError: for what is no number from 1 to 256.
     """
-    text = WORKERS_VARIABLE.read(environment)
+    return _number(WORKERS_VARIABLE, "processes", 1, 256, environment) or usable_cpus()
+
+
+def read_conversion_steps(environment: Mapping[str, str] = os.environ) -> int:
+    """In how many steps a dataset is converted; 0: in one, which joins too.
+
+    Raises:
+        SpecError: for what is no number from 0 to 64.
+    """
+    return _number(STEPS_VARIABLE, "steps", 0, 64, environment) or 0
+
+
+def read_verify_at_once(environment: Mapping[str, str] = os.environ) -> int | None:
+    """How many artifacts are verified at the same time on one host; None: there is no bound.
+
+    Raises:
+        SpecError: for what is no number from 1 to 256.
+    """
+    return _number(VERIFY_VARIABLE, "verifications", 1, 256, environment)
+
+
+def read_rate(environment: Mapping[str, str] = os.environ) -> int | None:
+    """How many bytes a second a verification reads at most; None: there is no bound.
+
+    Raises:
+        SpecError: for what is no number from 10**6 to 10**12.
+    """
+    return _number(RATE_VARIABLE, "bytes a second", 10**6, 10**12, environment)
+
+
+def _number(
+    variable: Variable, what: str, least: int, most: int, environment: Mapping[str, str]
+) -> int | None:
+    """The number that a variable says; None: it is not set."""
+    text = variable.read(environment)
     if not text:
-        return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 256):
-        raise SpecError(f"{WORKERS_VARIABLE}={text!r} is no number of processes, 1 to 256")
+        return None
+    is_number = text.isascii() and text.isdigit() and len(text) <= max(len(str(most)), 3)
+    if not (is_number and least <= int(text) <= most):
+        raise SpecError(f"{variable}={text!r} is no number of {what}, {least} to {most}")
     return int(text)
 
 

@@ -63,6 +63,12 @@ Use = Literal["verifiable_critic", "baseline", "rho_1", "evaluation"]
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
+def bytes_of(size: str) -> int:
+    """The bytes that a size such as ``4 GB`` is."""
+    number, unit = size.split()
+    return round(float(number) * _UNITS[unit])
+
+
 def hub_page(repo_type: str, repo_id: str) -> str:
     """The page of a ``model`` or ``dataset`` on huggingface.co."""
     return f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
@@ -131,7 +137,7 @@ class Repository(StrictModel):
     def most_bytes(self) -> int:
         """The largest number of bytes that :attr:`size` says."""
         *numbers, unit = self.size.replace(" to ", " ").split()
-        return round(max(map(float, numbers)) * _UNITS[unit])
+        return max(bytes_of(f"{number} {unit}") for number in numbers)
 
     @property
     def page(self) -> str:
@@ -246,6 +252,16 @@ class TokenizerSpec(StrictModel):
         return self
 
 
+class NeedsSpec(StrictModel):
+    """What a step that makes or checks an artifact asks a cluster for, in place of what its kind
+    says."""
+
+    memory: str | None = Field(
+        default=None, pattern=r"^\d+(\.\d+)? (MB|GB)$", description="such as 16 GB"
+    )
+    cpus: int | None = Field(default=None, ge=1, le=256)
+
+
 class Spec(StrictModel):
     """What every ``defs.yaml`` says of the artifacts that it declares."""
 
@@ -263,6 +279,9 @@ class Spec(StrictModel):
     )
     sections: dict[str, dict[str, Any]] = Field(
         default={}, description="settings that a kind of artifact declares for itself, by its name"
+    )
+    needs: dict[str, NeedsSpec] = Field(
+        default={}, description="memory and CPUs of the steps on a cluster, by kind of artifact"
     )
 
     @property

@@ -14,19 +14,22 @@ from datetime import datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import KIND_PREFIX
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.settings import read_conversion_steps
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Repository
 from wmtp_assets.components.automation import DERIVED, OPTIONAL_TAG
 from wmtp_assets.components.metadata import describe, table
+from wmtp_assets.components.needs import tags_of
 from wmtp_assets.components.storage import OptionsResource, StorageResource
 from wmtp_assets.components.verified import RULE, VERIFIED_AT, observation_of
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
-from wmtp_assets.operations.materialize import update
+from wmtp_assets.operations.materialize import share, update
 from wmtp_assets.rules.apply import apply_in_child, recall
 from wmtp_assets.rules.findings import Outcome, as_text, is_warning
 
@@ -97,7 +100,14 @@ def code_version_of(artifact: Artifact[Any]) -> str:
 
 
 def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
-    """The asset that materializes ``artifact``."""
+    """The asset that materializes ``artifact``, in one step or in several that share the work.
+
+    Raises:
+        SpecError: if a setting is malformed.
+    """
+    steps = read_conversion_steps()
+    if steps and kind_of(artifact).sharing is not None:
+        return shared_asset_of(artifact, steps)
     repositories = [upstream_key(artifact.spec.repository)] if artifact.is_downloaded else []
 
     @dg.asset(
@@ -110,27 +120,128 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
         description=description_of(artifact),
         metadata={"path": f"{artifact.base}/"},
         code_version=code_version_of(artifact),
-        automation_condition=DERIVED if artifact.upstream and not artifact.optional else None,
+        op_tags=tags_of(artifact),
+        automation_condition=_automation_of(artifact),
     )
     def build(
         context: dg.AssetExecutionContext,
         storage: dg.ResourceParam[StorageResource],
         options: OptionsResource,
     ) -> dg.MaterializeResult:
-        started = time.monotonic()
-        with plain_failures():
-            store = storage.open(context.instance)
-            done = update(store, artifact, context.log.info, force=options.force)
-        seconds = time.monotonic() - started if done.is_made else None
-        made = {"made": "made" if done.is_made else "unchanged"}
-        if done.reasons:
-            made["why"] = "; ".join(map(str, done.reasons))
-        return dg.MaterializeResult(
-            metadata=describe(store, artifact, done.manifest, seconds) | made,
-            data_version=dg.DataVersion(done.manifest.content_sha256),
-        )
+        return dg.MaterializeResult(**_materialized(artifact, context, storage, options))
 
     return build
+
+
+def _automation_of(artifact: Artifact[Any]) -> dg.AutomationCondition | None:
+    return DERIVED if artifact.upstream and not artifact.optional else None
+
+
+def _materialized(
+    artifact: Artifact[Any],
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    storage: StorageResource,
+    options: OptionsResource,
+) -> dict[str, Any]:
+    """Make an artifact; what Dagster is told about it: metadata and data version."""
+    started = time.monotonic()
+    with plain_failures():
+        store = storage.open(context.instance)
+        done = update(store, artifact, context.log.info, force=options.force)
+    seconds = time.monotonic() - started if done.is_made else None
+    made = {"made": "made" if done.is_made else "unchanged"}
+    if done.reasons:
+        made["why"] = "; ".join(map(str, done.reasons))
+    return {
+        "metadata": describe(store, artifact, done.manifest, seconds) | made,
+        "data_version": dg.DataVersion(done.manifest.content_sha256),
+    }
+
+
+def shared_asset_of(artifact: Artifact[Any], steps: int) -> dg.AssetsDefinition:
+    """The asset that materializes ``artifact`` in several steps.
+
+    ``convert_0``, ``convert_1``, … share the work: each does what no other one does. Then ``join``
+    materializes it, and finds that done. Assets meet on disk, so that nothing is handed over.
+    """
+    upstream = {key: dg.In(dg.Nothing) for key in artifact.upstream}
+
+    @dg.op(
+        name=f"{artifact.key}_convert",
+        description="Convert shards that no other step converts, until none is left.",
+        ins=upstream,
+        out={"part": dg.Out(dg.Nothing)},
+        tags=tags_of(artifact),
+    )
+    def convert(
+        context: dg.OpExecutionContext, storage: StorageResource, options: OptionsResource
+    ) -> None:
+        with plain_failures():
+            share(
+                storage.open(context.instance),
+                artifact,
+                context.log.info,
+                force=options.force,
+                of_run=context.run_id,
+            )
+
+    @dg.op(
+        name=f"{artifact.key}_join",
+        description="Join what the steps made, and commit it.",
+        ins={**upstream, "parts": dg.In(dg.Nothing)},
+        out={"result": dg.Out(dg.Nothing)},
+        tags=tags_of(artifact),
+        code_version=code_version_of(artifact),
+    )
+    def join(
+        context: dg.OpExecutionContext, storage: StorageResource, options: OptionsResource
+    ) -> Iterator[dg.Output]:
+        done = _materialized(artifact, context, storage, options)
+        yield dg.Output(None, output_name="result", **done)
+
+    names = [f"convert_{number}" for number in range(steps)]
+    graph = dg.GraphDefinition(
+        name=artifact.key,
+        node_defs=[convert, join],
+        dependencies={
+            **{dg.NodeInvocation(convert.name, alias=name): {} for name in names},
+            dg.NodeInvocation(join.name, alias="join"): {
+                "parts": dg.MultiDependencyDefinition(
+                    [dg.DependencyDefinition(name, "part") for name in names]
+                )
+            },
+        },
+        input_mappings=[
+            dg.InputMapping(graph_input_name=key, mapped_node_name=name, mapped_node_input_name=key)
+            for key in upstream
+            for name in (*names, "join")
+        ],
+        output_mappings=[
+            dg.OutputMapping(
+                graph_output_name="result",
+                mapped_node_name="join",
+                mapped_node_output_name="result",
+            )
+        ],
+    )
+    condition = _automation_of(artifact)
+    return dg.AssetsDefinition.from_graph(
+        graph,
+        keys_by_input_name={key: dg.AssetKey(key) for key in upstream},
+        keys_by_output_name={"result": dg.AssetKey(artifact.key)},
+        group_name=artifact.group,
+        tags_by_output_name={
+            "result": {
+                **{f"{KIND_PREFIX}{tag}": "" for tag in kind_of(artifact).tags},
+                **(OPTIONAL_TAG if artifact.optional else {}),
+            }
+        },
+        owners_by_output_name={"result": OWNERS},
+        descriptions_by_output_name={"result": description_of(artifact)},
+        metadata_by_output_name={"result": {"path": f"{artifact.base}/"}},
+        code_versions_by_output_name={"result": code_version_of(artifact)},
+        automation_conditions_by_output_name={"result": condition} if condition else None,
+    )
 
 
 def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
@@ -151,6 +262,7 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
             for rule in rules_of(artifact)
         ],
         can_subset=True,
+        op_tags=tags_of(artifact),
     )
     def check(
         context: dg.AssetCheckExecutionContext,

@@ -13,7 +13,7 @@ from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, short
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, Spec
 from wmtp_assets.datasets.jsonl import offsets_file, read_lines
-from wmtp_assets.datasets.process import raw_shards
+from wmtp_assets.datasets.parts import raw_shards
 from wmtp_assets.datasets.records import Record, format_of, schema_document
 from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
 from wmtp_assets.datasets.twin import read_twin, twin_file

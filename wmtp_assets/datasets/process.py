@@ -6,27 +6,18 @@ What is done stays on disk, so that an interrupted conversion goes on with the s
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
-import threading
 import time
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing
-from dataclasses import replace
-from importlib.metadata import version
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from itertools import accumulate
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from wmtp_assets.base.errors import InvalidInput, StoreError
-from wmtp_assets.base.progress import Progress, Say, human_rows, pace
-from wmtp_assets.base.settings import WORKERS_VARIABLE, read_workers
+from wmtp_assets.base.errors import InvalidInput, LockHeld
+from wmtp_assets.base.progress import Say, human_rows, pace
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.features import (
@@ -35,6 +26,13 @@ from wmtp_assets.datasets.features import (
     SCHEMA_NAME,
 )
 from wmtp_assets.datasets.jsonl import offsets_file, pack_offsets
+from wmtp_assets.datasets.parts import (
+    convert_part,
+    killed,
+    make_plan,
+    processes,
+    verify_shards,
+)
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.records import (
     EvaluationRecord,
@@ -48,9 +46,7 @@ from wmtp_assets.datasets.shard import (
     ROWS,
     TWIN,
     Job,
-    Shard,
     Summary,
-    convert_shard,
     read_problems,
     read_summary,
 )
@@ -58,17 +54,12 @@ from wmtp_assets.datasets.twin import TwinWriter, twin_file, twin_schema
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import BLOCK, HashedFile
 from wmtp_assets.storage.manifest import Document, render
+from wmtp_assets.storage.scratch import at_rest
 from wmtp_assets.storage.store import Store
-
-VERSION = 3
-"""Of the conversion, apart from formats: raised when the same raw bytes become other files."""
 
 FORMAT = "alpaca"
 SCHEMA = f"processed/{SCHEMA_NAME}"
 EVALUATION_SCHEMA = f"processed/{EVALUATION_SCHEMA_NAME}"
-
-SIDE_BY_SIDE = 64 << 20
-"""Bytes of raw shards from which several processes are worth their start."""
 
 
 def split_file(split: str) -> str:
@@ -81,52 +72,10 @@ def evaluation_file(split: str) -> str:
     return f"processed/{split}{EVALUATION_SUFFIX}.jsonl"
 
 
-def raw_files(store: Store, raw: Artifact[DatasetSpec], split: str) -> list[str]:
-    """Names in the raw artifact of the shards of a split, in order.
-
-    Raises:
-        MissingArtifact, CorruptArtifact: as :meth:`Store.manifest`.
-        InvalidInput: if the raw artifact lacks a shard.
-    """
-    names = (name.removeprefix("raw/") for name in store.manifest(raw).files)
-    try:
-        return [f"raw/{name}" for name in raw.spec.splits[split].select(names)]
-    except ValueError as error:
-        raise InvalidInput(f"{store.folder(raw) / 'raw'} {error}") from error
-
-
 def split_files(artifact: Artifact[DatasetSpec]) -> Document:
     """Which upstream files each processed split has, as the spec names them."""
     splits = artifact.spec.processed_splits
     return {"splits": {name: [*split.files] for name, split in splits.items()}}
-
-
-def raw_shards(
-    store: Store, raw: Artifact[DatasetSpec], advance: Callable[[int], None]
-) -> tuple[list[Shard], list[str]]:
-    """The shards of every processed split in order, hashed against the manifest, and the
-    problem_ids that are not upstream's name: another problem has it.
-
-    Raises:
-        MissingArtifact, CorruptArtifact: as :meth:`Store.verify_file`.
-        InvalidInput: if the raw artifact lacks a shard.
-    """
-    spec, records = raw.spec, store.manifest(raw).files
-    shards = [
-        Shard(
-            split, store.verify_file(raw, name, advance), records[name].size, records[name].sha256
-        )
-        for split in spec.processed_splits
-        for name in raw_files(store, raw, split)
-    ]
-    assign = format_of(spec).problem_ids
-    if assign is None:
-        return shards, []
-    ids, renamed = assign((shard.split, shard.path) for shard in shards)
-    return [
-        replace(shard, problem_ids=tuple(of_rows))
-        for shard, of_rows in zip(shards, ids, strict=True)
-    ], renamed
 
 
 def build_processed(build: Build[DatasetSpec]) -> Document:
@@ -139,30 +88,23 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
         StoreError: if a process of the conversion was killed.
     """
     spec, store = build.artifact.spec, build.store
-    raw, tokenizer = build.upstream("raw"), build.upstream("tokenizer")
-    tokenizer_name = store.catalogue.tokenizer_name(tokenizer.spec)
-    tokenizer_path = store.verify_file(tokenizer, tokenizer_name)
-    tokenizer_sha256 = store.manifest(tokenizer).files[tokenizer_name].sha256
-    total, source = store.manifest(raw).size, store.manifest(raw).document["source"]
-    progress = Progress(f"verifying {raw.key}", total, build.say)
-    shards, renamed = raw_shards(store, raw, progress.advance)
-    if renamed:
+    raw = store.manifest(build.upstream("raw"))
+    plan = make_plan(build, build.say)
+    if plan.renamed:
         build.say(
-            f"{spec.name}: {len(renamed)} problems have the name of another: they are called "
-            + ", ".join(renamed[:10])
-            + (", …" if len(renamed) > 10 else "")
+            f"{spec.name}: {len(plan.renamed)} problems have the name of another: they are called "
+            + ", ".join(plan.renamed[:10])
+            + (", …" if len(plan.renamed) > 10 else "")
         )
-    keys = (_fingerprint(spec, shard, tokenizer_sha256) for shard in shards)
-    jobs = [
-        Job(shard, spec, tokenizer_path, tokenizer_sha256, build.scratch / key)
-        for shard, key in zip(shards, keys, strict=True)
-    ]
-    _remove_others(build.scratch, {job.folder for job in jobs})
+    jobs, source = plan.jobs, raw.document["source"]
+    _remove_others(store, build.artifact, {job.folder for job in jobs})
     done = {job.folder for job in jobs if read_summary(job.folder) is not None}
     if done:
         build.say(f"{build.artifact.key}: {len(done)} of {len(jobs)} shards are done already")
+    if not plan.is_verified:
+        verify_shards(build, [job for job in jobs if job.folder not in done], build.say)
     splits: Document = {}
-    with closing(_converted(jobs, build.say)) as summaries:
+    with closing(_converted(store, jobs, build.say)) as summaries:
         parts = _told(build, jobs, done, summaries)
         for split in spec.processed_splits:
             with ExitStack() as stack:
@@ -180,19 +122,21 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
         "splits": splits,
         "max_tokens": spec.max_tokens,
         **({"public_tests": spec.public_tests} if format_of(spec).read_evaluations else {}),
-        "renamed_problems": renamed,
-        "tokenizer": {"asset": tokenizer.key, "sha256": tokenizer_sha256},
+        "renamed_problems": [*plan.renamed],
+        "tokenizer": {"asset": plan.tokenizer, "sha256": plan.tokenizer_sha256},
         "source": source,
     }
 
 
-def _remove_others(scratch: Path, wanted: set[Path]) -> None:
-    """Remove parts that were made from other bytes or with other settings."""
-    for path in list(scratch.glob("*")):
-        if not path.is_dir():
-            path.unlink()
-        elif path not in wanted:
-            shutil.rmtree(path)
+def _remove_others(store: Store, artifact: Artifact[DatasetSpec], wanted: set[Path]) -> None:
+    """Remove parts that were made from other bytes or with other settings, unless steps of another
+    conversion make such."""
+    with suppress(LockHeld), at_rest(store, artifact.key):
+        for path in list(store.scratch(artifact).glob("*")):
+            if not path.is_dir():
+                path.unlink()
+            elif path not in wanted:
+                shutil.rmtree(path)
 
 
 def _write_schemas(build: Build[DatasetSpec], source: Document) -> None:
@@ -203,65 +147,25 @@ def _write_schemas(build: Build[DatasetSpec], source: Document) -> None:
         build.staged.write(EVALUATION_SCHEMA, render(schema))
 
 
-def _fingerprint(spec: DatasetSpec, shard: Shard, tokenizer_sha256: str) -> str:
-    """What decides about the content of a part: the bytes read, the settings, versions of code."""
-    known = (
-        shard.split,
-        shard.path.name,
-        shard.sha256,
-        tokenizer_sha256,
-        (VERSION, spec.converter, format_of(spec).version),
-        spec.max_tokens,
-        spec.public_tests,
-        shard.split in spec.evaluation,
-        shard.problem_ids,
-        [version(library) for library in ("pyarrow", "sentencepiece")],
-    )
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
-
-
 # -- converting shards -----------------------------------------------------------------------------
 
 
-def _converted(jobs: Sequence[Job], say: Say) -> Generator[Summary]:
+def _converted(store: Store, jobs: Sequence[Job], say: Say) -> Generator[Summary]:
     """The summaries of shards, in order, that are converted in several processes where that is
     worth it; these end when the generator is closed.
 
     Raises:
         StoreError: saying what to do, if a process was killed.
     """
-    size = sum(job.shard.size for job in jobs)
-    workers = min(len(jobs), read_workers())
-    if size < SIDE_BY_SIDE or workers <= 1:
-        yield from map(convert_shard, jobs)
-        return
-    say(f"converting {len(jobs)} shards in {workers} processes")
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
-    )
+    convert = partial(convert_part, store)
     done = 0
-    try:
-        for summary in pool.map(convert_shard, jobs):
-            yield summary
-            done += 1
-    except BrokenProcessPool as error:
-        raise StoreError(
-            f"a process that converted {jobs[done].shard.path} or a later shard was killed (out of "
-            "memory?). Run again: it goes on with the shards that are not done; "
-            f"{WORKERS_VARIABLE}=1 needs less memory"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """In a worker: end when the process that started it is killed."""
-    threading.Thread(target=_watch, args=[parent_process()], daemon=True).start()
-
-
-def _watch(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    with processes([job for job in jobs if read_summary(job.folder) is None], say) as pool:
+        try:
+            for summary in pool.map(convert, jobs) if pool else map(convert, jobs):
+                yield summary
+                done += 1
+        except BrokenProcessPool as error:
+            raise killed(f"{jobs[done].shard.path} or a later shard") from error
 
 
 def _told(

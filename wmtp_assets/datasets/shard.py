@@ -38,6 +38,9 @@ from wmtp_assets.datasets.tokens import TextCounter, counter_of
 from wmtp_assets.datasets.twin import ROW_GROUP, twin_rows, twin_schema
 from wmtp_assets.storage.files import replace_file
 
+LAYOUT = 1
+"""Of a part: raised when its files are others for the same rows."""
+
 ROWS, LENGTHS, TWIN = "rows.jsonl", "lengths", "rows.arrow"
 PROBLEMS, EVALUATION, SUMMARY = "problems.jsonl", "evaluation.jsonl", "summary.json"
 
@@ -50,12 +53,14 @@ class Shard:
     """One raw file of a split.
 
     Attributes:
-        path: of the parquet file, verified.
-        size, sha256: of the file.
+        name: of the file in the raw artifact.
+        path: of the parquet file.
+        size, sha256: of the file, as it was committed.
         problem_ids: of its rows; empty where each row names itself.
     """
 
     split: str
+    name: str
     path: Path
     size: int
     sha256: str
@@ -69,7 +74,8 @@ class Job:
     Attributes:
         spec: of the dataset.
         tokenizer, tokenizer_sha256: path of the tokenizer, verified, and its hash.
-        folder: where the part goes; its name stands for all that decides about its content.
+        folder: where the part goes; its name is that of the part, a full stop, and a hash of all
+            that decides about its content.
     """
 
     shard: Shard
@@ -77,6 +83,16 @@ class Job:
     tokenizer: Path
     tokenizer_sha256: str
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of the part: the split, and the number of the shard in it."""
+        return self.folder.name.partition(".")[0]
+
+    @property
+    def lock(self) -> str:
+        """The lock that is held while the part is made, whatever it is made from."""
+        return lock_of(self.folder)
 
     @property
     def options(self) -> Options:
@@ -123,8 +139,15 @@ class ProblemRows:
     tokens: list[int]
 
 
+def lock_of(folder: Path) -> str:
+    """The lock of the part that goes into a folder."""
+    return f"{folder.parent.name}/{folder.name.partition('.')[0]}"
+
+
 def convert_shard(job: Job) -> Summary:
     """Write the part of a shard, unless it is there already.
+
+    The raw file was verified, and whoever calls this holds the lock of the part.
 
     Raises:
         InvalidInput: naming file, row and field.

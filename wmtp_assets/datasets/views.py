@@ -17,7 +17,8 @@ from wmtp_assets.base.progress import Progress
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.features import SCHEMA_NAME
 from wmtp_assets.datasets.jsonl import offsets_file, open_jsonl
-from wmtp_assets.datasets.process import FORMAT, raw_shards, split_file
+from wmtp_assets.datasets.parts import raw_shards
+from wmtp_assets.datasets.process import FORMAT, split_file
 from wmtp_assets.datasets.records import (
     PROMPT_RULE,
     TEST_KINDS,

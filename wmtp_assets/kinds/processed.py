@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.settings import read_conversion_steps
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
-from wmtp_assets.datasets.process import VERSION, build_processed, split_file, split_files
+from wmtp_assets.datasets.parts import VERSION, convert_some, converting
+from wmtp_assets.datasets.process import build_processed, split_file, split_files
 from wmtp_assets.datasets.records import format_of, is_labelled
-from wmtp_assets.kinds.registry import Before, Kind, Rows
+from wmtp_assets.kinds.registry import Before, Kind, Needs, Rows, Sharing
 from wmtp_assets.storage.manifest import Document
 
 
@@ -60,6 +64,21 @@ def decides(artifact: Artifact[DatasetSpec]) -> Document:
     }
 
 
+SHARD = 190 * 10**6
+"""Bytes of a shard of CodeContests; other datasets are smaller than one."""
+
+MOST = 16
+"""CPUs that one step asks for."""
+
+
+def needs(artifact: Artifact[DatasetSpec], raw: int) -> Needs:
+    """A CPU for each shard that a step takes, within reason; a process of the conversion takes 350
+    MB, see docs/measurements.md, and gets twice that."""
+    shards = max(ceil(raw / SHARD), 1)
+    cpus = min(ceil(shards / max(read_conversion_steps(), 1)), MOST)
+    return Needs(2 * 10**9 + cpus * 700 * 10**6, cpus)
+
+
 KIND = Kind[DatasetSpec](
     "processed",
     (DatasetSpec,),
@@ -73,6 +92,8 @@ KIND = Kind[DatasetSpec](
     fields=("converter", "tokenizer", "max_tokens", "evaluation"),
     facts=decides,
     size=lambda artifact, raw: 3.0 * raw,  # of compressed parquet; CodeContests: 7.6 and 20 GB
+    needs=needs,
     scratch=1.0,
     rows=Rows(split_file, lambda spec: format_of(spec).record),
+    sharing=Sharing(convert_some, converting),
 )

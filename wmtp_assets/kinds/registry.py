@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.model import StrictModel, first_problem
 from wmtp_assets.base.progress import Say
+from wmtp_assets.base.settings import Source
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import (
     DEFS_FOLDER,
@@ -29,11 +30,12 @@ from wmtp_assets.catalogue.specs import (
     MicroSpec,
     ModelSpec,
     Spec,
+    bytes_of,
     load_specs,
 )
 from wmtp_assets.datasets.records import Record
 from wmtp_assets.rules.findings import Rule
-from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.build import Build, InStore
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
 
@@ -55,6 +57,49 @@ class Rows(Generic[S]):
 
     file: Callable[[str], str]
     record: Callable[[S], type[Record]] | None = None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a step that makes or checks an artifact asks a cluster for.
+
+    Attributes:
+        memory: bytes, of all its processes.
+        cpus: that it can use.
+    """
+
+    memory: int
+    cpus: int
+
+
+LARGE = 10**9
+"""Bytes from which several CPUs shorten a step: pieces of a file are hashed side by side."""
+
+
+def needs_of_size(size: float) -> Needs:
+    """What steps need whose memory does not grow with the artifact.
+
+    The process of the run and the one that parses take some 600 MB with their imports (torch, where
+    a rule needs it, 400 MB more); the rest is room for files that are being written.
+
+    Args:
+        size: of the artifact, in bytes.
+    """
+    return Needs(4 * 10**9, 4) if size >= LARGE else Needs(2 * 10**9, 1)
+
+
+@dataclass(frozen=True)
+class Sharing(Generic[S]):
+    """How several steps, on any hosts, do what the builder then finds done.
+
+    Attributes:
+        work: does what no other step does, until nothing is left. Args: artifact, who is told, and
+            the run that the step is of: what fails in one step is not tried by the others of it.
+        progress: how far the steps are, for people as ``str`` has it; None: nothing was begun.
+    """
+
+    work: Callable[[InStore[S], Say, str], None]
+    progress: Callable[[Store, Artifact[S]], object | None]
 
 
 @dataclass(frozen=True)
@@ -83,10 +128,12 @@ class Kind(Generic[S]):
         item: of the preparation plan, that its artifacts prove in the completion report.
         size: artifact, and bytes of the raw files that its spec names → bytes it takes, about.
         is_bound: ``size`` is an upper bound.
+        needs: what its steps ask a cluster for; None: what its size says. Args: as of ``size``.
         scratch: bytes beside it while it is made, as a multiple of its own.
         is_parsed: the builder parses files, and so runs in the child process.
         section: the model of its section in a spec's ``sections``; None: it has none.
         rows: how its rows are shown; None: it holds none.
+        sharing: how several steps share the work of the builder; None: it is one step.
         pictures: store, artifact and manifest → names and SVGs of what is better seen than read.
     """
 
@@ -107,10 +154,12 @@ class Kind(Generic[S]):
     moved: Callable[[Store, Artifact[S], Manifest, bool], tuple[str, str] | None] | None = None
     size: Callable[[Artifact[S], int], float] = lambda artifact, raw: 0
     is_bound: bool = False
+    needs: Callable[[Artifact[S], int], Needs] | None = None
     scratch: float = 0.0
     is_parsed: bool = True
     section: type[StrictModel] | None = None
     rows: Rows[S] | None = None
+    sharing: Sharing[S] | None = None
     pictures: Callable[[Store, Artifact[S], Document], Iterable[tuple[str, bytes]]] | None = None
 
     def made_with(self, store: Store, artifact: Artifact[S]) -> Document:
@@ -199,6 +248,23 @@ def kind_of(artifact: Artifact[Any]) -> Kind[Any]:
     return all_kinds()[artifact.kind]
 
 
+def needs_of(artifact: Artifact[Any], source: Source) -> Needs:
+    """What the steps of an artifact ask a cluster for: what the spec says, else its kind.
+
+    Args:
+        source: of the raw bytes; those of the sample are few.
+    """
+    kind, spec = kind_of(artifact), artifact.spec
+    repository = getattr(spec, "repository", None)
+    raw = repository.most_bytes if repository is not None and source == "hub" else 0
+    found = kind.needs(artifact, raw) if kind.needs else needs_of_size(kind.size(artifact, raw))
+    said = spec.needs.get(artifact.kind)
+    if said is None:
+        return found
+    memory = bytes_of(said.memory) if said.memory else found.memory
+    return Needs(memory, said.cpus or found.cpus)
+
+
 @cache
 def all_rules() -> tuple[Rule[Any], ...]:
     """Every rule: those about all kinds first, then room by room."""
@@ -282,6 +348,12 @@ def _turn(spec: Spec) -> tuple[int, int, bool]:
 def _artifacts_of(spec: Spec, before: Sequence[Artifact[Any]]) -> list[Artifact[Any]]:
     known = {name: kind for name, kind in all_kinds().items() if isinstance(spec, kind.specs)}
     sections = _sections(spec, known)
+    for name in spec.needs:
+        if name not in known:
+            raise SpecError(
+                f"{spec.where}: needs.{name}: it has no artifact of this kind; known: "
+                + ", ".join(known)
+            )
     try:
         made = [item for kind in known.values() for item in kind.artifacts(spec, before)]
     except SpecError as error:

@@ -18,6 +18,7 @@ from wmtp_assets.base.errors import LockHeld
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.operations.status import files_status
 from wmtp_assets.storage.files import hash_file, names_below
+from wmtp_assets.storage.scratch import at_rest
 from wmtp_assets.storage.store import Store
 
 FIRST_VERSION = ("models", "datasets")
@@ -81,6 +82,7 @@ def clean(store: Store, artifacts: Sequence[Artifact], *, dry_run: bool) -> Iter
             with ExitStack() as locks:
                 if not dry_run:
                     locks.enter_context(store.lock(artifact.key, wait=False))
+                    locks.enter_context(at_rest(store, artifact.key))
                     store.recover(artifact)
                     locks.enter_context(store.lock(artifact.unit))
                     files, folders = _removable(store, artifact)

@@ -20,6 +20,7 @@ from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.operations.verify import findings_of, verify
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.files import names_below
+from wmtp_assets.storage.scratch import at_rest
 from wmtp_assets.storage.store import Store
 
 What = Literal["staging", "previous", "unfinished", "quarantine", "temporary"]
@@ -82,7 +83,8 @@ def collect(
                     size = _size(path)
                     kept = _why_kept(store, item, path.name, say, dry_run)
                     if not kept and not dry_run:
-                        shutil.rmtree(path)
+                        with at_rest(store, path.name) if item == "unfinished" else nullcontext():
+                            shutil.rmtree(path)
             except LockHeld as error:
                 size, kept = 0, str(error)
             yield Garbage(item, path.name, path, size, kept)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.kinds.staleness import Reason, reasons
-from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.build import Build, InStore
 from wmtp_assets.storage.files import open_regular, replace_file
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.record import sign
+from wmtp_assets.storage.scratch import remove_scratch
 from wmtp_assets.storage.store import Staged, Store, materialize_command
 
 
@@ -32,11 +32,18 @@ def _build(build: Build[Any], run: Run) -> Document:
         )
     except ChildDied as error:
         raise InvalidInput(
-            f"{build.artifact.key} was not made: {error}. If nothing else took the process's "
-            f"memory, that file is hostile or damaged: wmtp verify {build.artifact.spec.folder}"
+            f"{build.artifact.key} was not made: {error}. {_hostile(build.artifact)}"
         ) from error
     staged.files.update(files)
     return document
+
+
+def _hostile(artifact: Artifact[Any]) -> str:
+    """What a dead child process says about a file."""
+    return (
+        "If nothing else took the process's memory, that file is hostile or damaged: wmtp verify "
+        f"{artifact.spec.folder}"
+    )
 
 
 def _parse_and_build(
@@ -122,7 +129,7 @@ def _make(
     manifest = store.commit(artifact, staged, description, say)
     copy_to_root(store, artifact)
     with store.linking([artifact], say):
-        shutil.rmtree(store.scratch(artifact), ignore_errors=True)
+        remove_scratch(store, artifact, say)
     return manifest
 
 
@@ -177,7 +184,54 @@ def update(
                 made = _make(store, artifact, staged, say, (), run)
                 return Updated(made, is_made=True, reasons=(*found,))
     copy_to_root(store, artifact)
+    if kind_of(artifact).sharing is not None:  # steps of this run may have begun before the other's
+        remove_scratch(store, artifact, say)
     return Updated(store.manifest(artifact), is_made=False)
+
+
+def share(
+    store: Store,
+    artifact: Artifact,
+    say: Say = silent,
+    run: Run = call,
+    *,
+    force: bool = False,
+    of_run: str = "",
+) -> None:
+    """Do of the work of making ``artifact`` what no other process does; :func:`update` then finds
+    it done. Nothing is done where the artifact is what would be made now.
+
+    Args:
+        run, force: as :func:`update`.
+        of_run: names the run that the step is of: what failed in another step of it is left.
+
+    Raises:
+        WmtpError: as :func:`materialize`.
+        ValueError: if artifacts of its kind are made in one step.
+    """
+    sharing = kind_of(artifact).sharing
+    if sharing is None:
+        raise ValueError(f"{artifact.key} is made in one step")
+    for key in (*artifact.upstream, artifact.key):
+        store.recover(store.catalogue[key], say)
+    with store.lock(f"{artifact.key}/reasons", say):  # the first hashes what must be
+        found = force or reasons(store, artifact, say)
+    if not found:
+        say(f"{artifact.key}: it is what would be made now")
+        return
+    check_upstream(store, artifact, say)
+    store.require_place(artifact)
+    store.claim()
+    try:
+        run(_parse_and_share, store, artifact, of_run, say=say)
+    except ChildDied as error:
+        raise InvalidInput(f"{artifact.key} was not made: {error}. {_hostile(artifact)}") from error
+
+
+def _parse_and_share(store: Store, artifact: Artifact[Any], of_run: str, say: Say) -> None:
+    sharing = kind_of(artifact).sharing
+    assert sharing is not None
+    sharing.work(InStore(store, artifact), say, of_run)
 
 
 def copy_to_root(store: Store, artifact: Artifact) -> None:

@@ -7,7 +7,6 @@ where it would if it were made here.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from wmtp_assets.operations.value_head import recorded_heads
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import fsync_folder, replace_file
 from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.scratch import remove_scratch
 from wmtp_assets.storage.store import Staged, Store
 from wmtp_assets.transfer.arrival import Arrival, Partial
 from wmtp_assets.transfer.places import ExpectedFile, Held, Places, require_space
@@ -151,7 +151,7 @@ def pull(
             replace_file(store.root / name, store.read(artifact, name))
         if artifact.copied:
             fsync_folder(store.root)
-        shutil.rmtree(store.scratch(artifact), ignore_errors=True)
+        remove_scratch(store, artifact, say)
     return Pulled(
         artifact.key,
         len(described.files),

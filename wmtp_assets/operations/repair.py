@@ -9,7 +9,6 @@ beside it is, byte for byte, what is made now.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,6 +29,7 @@ from wmtp_assets.storage import manifest as manifests
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.pieces import payload
+from wmtp_assets.storage.scratch import remove_scratch
 from wmtp_assets.storage.store import Staged, Store, materialize_command
 
 
@@ -143,7 +143,7 @@ def repair(store: Store, damage: Damage, say: Say = silent, run: Run = call) -> 
             names = damage.files
             _require_same(store, damage, manifest, staged)
         kept = store.replace_files(artifact, staged, names, say)
-        shutil.rmtree(store.scratch(artifact), ignore_errors=True)
+        remove_scratch(store, artifact, say)
     return kept
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.kinds.registry import rules_of
+from wmtp_assets.kinds.registry import kind_of, rules_of
 from wmtp_assets.kinds.staleness import EARLIER, Reason, reasons
 from wmtp_assets.rules.apply import LastResult, Signature, last_results, signature
 from wmtp_assets.rules.findings import stated
@@ -43,6 +43,7 @@ class Status:
             rule was not applied to it yet.
         problem: empty: none is known.
         optional: its absence is no problem.
+        making: how far the steps are that make it, on all hosts; None: none has begun.
         code: the exit codes of what is known to be wrong, added up.
     """
 
@@ -59,11 +60,22 @@ class Status:
     verified_at: str | None = None
     problem: str = ""
     optional: bool = False
+    making: object | None = None
     code: int = field(default=0, compare=False)
 
 
 def status_of(store: Store, artifact: Artifact) -> Status:
-    """The status of one artifact: manifest, file sizes and times, remembered results of rules."""
+    """The status of one artifact: manifest, file sizes and times, remembered results of rules; and
+    how far the steps are that make it."""
+    status, sharing = _status_of(store, artifact), kind_of(artifact).sharing
+    making = sharing.progress(store, artifact) if sharing else None
+    if making is None:
+        return status
+    problem = "; ".join(filter(None, [status.problem, f"being made: {making}"]))
+    return replace(status, making=making, problem=problem)
+
+
+def _status_of(store: Store, artifact: Artifact) -> Status:
     try:
         manifest = store.manifest(artifact)
     except (MissingArtifact, CorruptArtifact, OSError) as error:

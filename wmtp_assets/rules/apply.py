@@ -31,6 +31,7 @@ from wmtp_assets.base.settings import timestamp
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.rules.findings import NEEDS, Outcome, Report, Rule, Subject, is_there, is_warning
 from wmtp_assets.rules.memory import Memory, NotingStore
+from wmtp_assets.rules.turns import turn
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
@@ -53,7 +54,8 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
         first = store.find_manifest(artifact)
         before = signature(store, artifact, first) if first else {}
         noting = NotingStore(store)
-        outcome, manifest = _apply_once(rule, noting, artifact, say)
+        with turn(f"{artifact.key} {rule.name}", say):
+            outcome, manifest = _apply_once(rule, noting, artifact, say)
         if manifest is None and not before:
             return outcome
         if before.get(artifact.manifest, []) == sign(store.manifest_path(artifact)):

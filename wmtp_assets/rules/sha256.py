@@ -15,8 +15,9 @@ from pathlib import Path
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
 from wmtp_assets.base.progress import Progress
-from wmtp_assets.base.settings import read_workers
+from wmtp_assets.base.settings import read_rate, read_workers
 from wmtp_assets.rules.findings import Report, Rule, Subject
+from wmtp_assets.rules.turns import Pace
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import Hasher, open_regular
 from wmtp_assets.storage.manifest import FileRecord
@@ -24,6 +25,7 @@ from wmtp_assets.storage.pieces import Piece
 from wmtp_assets.storage.store import materialize_command, repair_command
 
 SUMS = "SHA256SUMS"
+UNBOUND = Pace(None)
 MAX_SUMS = 1 << 20
 """Bytes that ``SHA256SUMS`` may have more than it should, and is still compared line by line."""
 
@@ -41,9 +43,10 @@ def check_sha256(subject: Subject, report: Report) -> None:
     read = [piece for name in there for piece in known.get(name) or [_whole(subject, name)]]
     progress = Progress(f"hashing {subject.artifact.key}", subject.manifest.size, subject.say)
     wrong: dict[str, dict[Piece, str | OSError]] = {}
+    pace = Pace(read_rate())
     with ThreadPoolExecutor(read_workers()) as pool:
         largest_first = sorted(read, key=lambda piece: piece.begin - piece.end)
-        hashes = {piece: pool.submit(_hash, subject, piece) for piece in largest_first}
+        hashes = {piece: pool.submit(_hash, subject, piece, pace) for piece in largest_first}
         for piece in read:
             found = hashes[piece].result()
             progress.advance(piece.end - piece.begin)
@@ -150,11 +153,11 @@ def _is_there(subject: Subject, report: Report, name: str, record: FileRecord) -
     return True
 
 
-def _hash(subject: Subject, piece: Piece) -> str | OSError:
+def _hash(subject: Subject, piece: Piece, pace: Pace = UNBOUND) -> str | OSError:
     try:
         with open_regular(subject.store.path(subject.artifact, piece.file)) as file:
             file.seek(piece.begin)
-            return Hasher().take(file, piece.end - piece.begin).record().sha256
+            return Hasher().take(file, piece.end - piece.begin, pace).record().sha256
     except OSError as error:
         return error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from wmtp_assets.base.settings import (
     VARIABLES,
     Settings,
     project_folder,
+    read_conversion_steps,
+    read_rate,
     read_settings,
+    read_verify_at_once,
     read_workers,
 )
 from wmtp_assets.operations.describe_settings import describe_settings
@@ -111,6 +115,29 @@ def test_workers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     """The commands pass nothing."""
     monkeypatch.setenv("WMTP_WORKERS", "7")
     assert read_workers() == 7
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "good", "bad"),
+    [
+        (read_conversion_steps, "WMTP_CONVERSION_STEPS", (0, 1, 64), ("65", "-1", "many", "1.0")),
+        (read_verify_at_once, "WMTP_VERIFY_AT_ONCE", (1, 256), ("0", "257", " 1")),
+        (read_rate, "WMTP_READ_RATE", (10**6, 10**12), ("999999", "1e9", "100 MB", "9" * 13)),
+    ],
+)
+def test_other_numbers(
+    read: Callable[[Mapping[str, str]], int | None],
+    name: str,
+    good: tuple[int, ...],
+    bad: tuple[str, ...],
+) -> None:
+    """What nobody meant is one error, which names the variable, what it is, and its bounds."""
+    assert read({}) == read({name: ""}) == (0 if read is read_conversion_steps else None)
+    for number in good:
+        assert read({name: str(number)}) == number
+    for text in bad:
+        with pytest.raises(SpecError, match=re.escape(f"{name}={text!r} is no number of ")):
+            read({name: text})
 
 
 def test_workers_keep_to_the_cpus_they_are_given() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.base.settings import WORKERS_VARIABLE
-from wmtp_assets.datasets import process
+from wmtp_assets.datasets import parts
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.datasets.contests import (
     CPP,
@@ -259,7 +259,7 @@ def test_bad_row_is_refused_alike_in_another_process(
     """An error has to come back from a worker as what it is."""
     path = put_bad(contests, "train", second("source", 7))
     alone = refusal(contests)
-    monkeypatch.setattr(process, "SIDE_BY_SIDE", 0)
+    monkeypatch.setattr(parts, "SIDE_BY_SIDE", 0)
     monkeypatch.setenv(WORKERS_VARIABLE, "2")
     assert refusal(contests) == alone == f"{path}: {BAD['source nobody knows'][1]}"
 

@@ -22,7 +22,7 @@ import pytest
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.base.settings import WORKERS_VARIABLE
-from wmtp_assets.datasets import process
+from wmtp_assets.datasets import parts
 from wmtp_assets.datasets.formats import codecontests
 from wmtp_assets.datasets.records import load_format
 from wmtp_assets.datasets.shard import read_summary
@@ -118,7 +118,7 @@ def said_of_files(manifest: Manifest) -> dict[str, Any]:
 @pytest.fixture
 def side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes, however small the shards are."""
-    monkeypatch.setattr(process, "SIDE_BY_SIDE", 0)
+    monkeypatch.setattr(parts, "SIDE_BY_SIDE", 0)
     monkeypatch.setenv(WORKERS_VARIABLE, "2")
 
 
@@ -152,14 +152,14 @@ CHILD = """
     import multiprocessing, os, signal, sys
     from pathlib import Path
     from wmtp_assets.base.child import directly
-    from wmtp_assets.datasets import process
+    from wmtp_assets.datasets import parts
     from wmtp_assets.kinds.registry import load_catalogue
     from wmtp_assets.operations.materialize import materialize
     from wmtp_assets.base.settings import Settings
     from wmtp_assets.storage.store import Store
 
     root, last, side_by_side = sys.argv[1:]
-    process.SIDE_BY_SIDE = int(side_by_side)
+    parts.SIDE_BY_SIDE = int(side_by_side)
 
     def say(text):
         if f"shard {last} of" in text:

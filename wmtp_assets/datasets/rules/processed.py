@@ -38,13 +38,13 @@ from wmtp_assets.datasets.comparing import (
 from wmtp_assets.datasets.features import SCHEMA_NAME
 from wmtp_assets.datasets.jsonl import count_lines, offsets_file, pack_offsets, read_lines
 from wmtp_assets.datasets.parquet import count_parquet_rows
+from wmtp_assets.datasets.parts import raw_files
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
 from wmtp_assets.datasets.process import (
     EVALUATION_SCHEMA,
     FORMAT,
     SCHEMA,
     evaluation_file,
-    raw_files,
     split_file,
 )
 from wmtp_assets.datasets.records import (
