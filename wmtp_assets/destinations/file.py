@@ -42,9 +42,7 @@ from wmtp_assets.destinations.destination import (
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
 from wmtp_assets.storage.exchange import (
     UNSUPPORTED,
-    has_mounts,
     lacking,
-    mount_points,
     recover,
     replace_linked,
 )
@@ -60,6 +58,7 @@ from wmtp_assets.storage.files import (
     write_new,
 )
 from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.mounts import has_mounts, mount_points
 from wmtp_assets.storage.store import Store, drop_shared
 from wmtp_assets.transfer.arrival import remove_unusable
 
