@@ -152,14 +152,17 @@ def is_cut_off(current: Path) -> bool:
     return _aside(current).is_dir()
 
 
-def recover(current: Path) -> None:
+def recover(current: Path, discard: Callable[[Path], None]) -> None:
     """Complete a fallback swap of ``current`` that was cut off between its renames.
 
     Call it under the lock that also covers :func:`exchange`.
+
+    Args:
+        discard: removes a folder.
     """
     aside = _aside(current)
     if aside.is_dir() and current.exists():
-        shutil.rmtree(aside)
+        discard(aside)
     elif aside.is_dir():
         aside.rename(current)
 

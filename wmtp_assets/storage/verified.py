@@ -25,6 +25,7 @@ from wmtp_assets.storage import manifest as manifests
 from wmtp_assets.storage import pieces as pieces_file
 from wmtp_assets.storage.files import BLOCK, names_below, open_regular, raise_it
 from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.mounts import refresh
 from wmtp_assets.storage.pieces import Piece
 from wmtp_assets.storage.store import materialize_command, repair_command
 
@@ -176,6 +177,7 @@ def find(path: str | Path) -> Listed:
             each other.
     """
     path = _plain(path)
+    refresh(path.parent)
     found: dict[Path, Found] = {}
     for folder in path.parents:
         found |= _manifests_in(folder)
@@ -426,6 +428,7 @@ def _listed_below(path: Path) -> dict[Path, Listed]:
     Raises:
         MissingArtifact, CorruptArtifact: as :func:`find`, for a file that none lists.
     """
+    refresh(path)
     if not os.path.lexists(path):
         raise MissingArtifact(f"{path} does not exist; see what is there with: wmtp status")
     below = _files_below(path)
