@@ -619,25 +619,22 @@ class Store:
         )
 
     def discard(self, folder: Path) -> None:
-        """Remove a folder below the root, if it is there: its name now, its files as far as may be.
+        """Remove a folder below the root, if it is there.
 
         A client of NFS cannot remove a file that a process of its host has open, nor the folder
-        that holds it. Such a file stays in ``.wmtp/trash/`` until ``wmtp gc`` clears it.
+        that holds it. What cannot be removed is put into ``.wmtp/trash/``, until ``wmtp gc`` clears
+        that.
 
         Raises:
-            OSError: if the disk refuses to rename the folder; it is as it was then.
+            OSError: if the disk refuses that, too.
         """
-        if not folder.is_dir():
+        if not folder.exists():
             return
-        place = self.internal / "trash" / uuid.uuid4().hex
-        try:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            place = self.internal / "trash" / uuid.uuid4().hex
             place.parent.mkdir(exist_ok=True)
             folder.rename(place)
-        except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            place = folder  # to remove it makes room
-        shutil.rmtree(place, ignore_errors=True)
 
     def previous(self, artifact: Artifact) -> Path:
         """Where what an artifact was before its last commit is kept."""
