@@ -14,6 +14,9 @@ from wmtp_assets.operations.doctor.lock_test import lock_test
 from wmtp_assets.operations.doctor.machine import Condition
 from wmtp_assets.storage.store import Store
 
+WAIT = 600.0
+"""Seconds that the first host of a lock test waits for the second."""
+
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
@@ -24,13 +27,11 @@ STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 @click.option(
     "--wait",
     type=click.FloatRange(min=0),
-    default=600,
-    show_default=True,
     metavar="SECONDS",
-    help="With --lock-test: how long the first host waits for the second.",
+    help="With --lock-test: how long the first host waits for the second; 600 if not given.",
 )
 @reported
-def doctor(is_lock_test: bool, wait: float) -> Document:
+def doctor(is_lock_test: bool, wait: float | None) -> Document:
     """Look at Python, libraries, hub and token, storage root, Dagster and web server.
 
     Each line says what is so; a warning or an error comes with what to do. The token is never
@@ -46,11 +47,13 @@ def doctor(is_lock_test: bool, wait: float) -> Document:
     if is_lock_test:
         store = Store(read_settings(), load_catalogue())
         with progress() as say:
-            tested = lock_test(store, say, wait=wait)
+            tested = lock_test(store, say, wait=WAIT if wait is None else wait)
         return {
             "exit_code": tested.exit_code,
             "conditions": _printed(tested.conditions),
         }
+    if wait is not None:
+        raise click.UsageError("--wait is for --lock-test")
     found = _printed(examine())
     return {
         "exit_code": int(any(condition.state == "error" for condition in found)),

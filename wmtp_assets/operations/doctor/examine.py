@@ -210,7 +210,7 @@ def mount_options(store: Store) -> Condition:
     return Condition(
         "mount",
         "warning",
-        f"{says} from {mount.origin}: " + "; ".join(f"{it.option}: {it.says}" for it in weak),
+        f"{says} from {mount.origin}: " + "; ".join(it.sentence for it in weak),
         "; ".join(dict.fromkeys(it.remedy for it in weak)),
     )
 

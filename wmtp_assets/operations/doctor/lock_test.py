@@ -131,7 +131,7 @@ def _options(store: Store) -> Condition:
     return Condition(
         "mount",
         "error" if any(it.is_refused for it in weak) else "warning",
-        "; ".join([*(f"{it.option}: {it.says}" for it in weak), says]),
+        "; ".join([*(it.sentence for it in weak), says]),
         "; ".join(dict.fromkeys(it.remedy for it in weak)),
     )
 
@@ -147,7 +147,8 @@ class _Test:
         self.folder, self.say, self.machine = folder, say, machine
         self.run_id = uuid.uuid4().hex
         self.held = folder / "holder.json"
-        self.ahead = time.time() - clock(folder)
+        before, there = time.time(), clock(folder)
+        self.ahead = (before + time.time()) / 2 - there
         self.is_proven = False
 
     # -- the two sides ---------------------------------------------------------------------------

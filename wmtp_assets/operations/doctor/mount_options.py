@@ -19,6 +19,7 @@ class Weakness:
 
     Attributes:
         kinds: the filesystems that have it.
+        option: empty: it is no mount option, and cannot be seen.
         is_refused: with several hosts; else it is a warning.
         says, remedy: of a report, without a full stop.
     """
@@ -28,6 +29,11 @@ class Weakness:
     is_refused: bool
     says: str
     remedy: str
+
+    @property
+    def sentence(self) -> str:
+        """What is reported, after the option or the filesystem that it is about."""
+        return f"{self.option or self.kinds[0]}: {self.says}"
 
 
 NFS = ("nfs", "nfs4")
@@ -42,11 +48,18 @@ WEAKNESSES = (
     # mount.lustre(8)
     Weakness(("lustre",), "localflock", True, LOCAL, "mount it with -o flock"),
     Weakness(("lustre",), "noflock", True, NONE, "mount it with -o flock"),
-    # mount.cifs(8)
-    Weakness(("cifs", "smb3"), "nobrl", True, LOCAL, "mount it without nobrl"),
+    # client_module/source/app/config/Config.c of BeeGFS: false is the default; no mount option
+    Weakness(
+        ("beegfs",),
+        "",
+        False,
+        "locks hold on this host alone unless tuneUseGlobalFileLocks is true",
+        "look at beegfs-client.conf, and run: wmtp doctor --lock-test",
+    ),
 )
 
 
 def weaknesses(mount: Mount) -> list[Weakness]:
     """The options of a mount that harm."""
-    return [it for it in WEAKNESSES if mount.kind in it.kinds and it.option in mount.options]
+    seen = {*mount.options, ""}
+    return [it for it in WEAKNESSES if mount.kind in it.kinds and it.option in seen]
