@@ -160,34 +160,33 @@ class _Test:
                 lock.acquire(timeout=0)
             except Timeout:
                 return self._second(lock.acquire, lock.release)
+        before = self._read(self.held)
+        self._write(self.held)
         try:
-            if (other := self._read(self.held)) and (answer := self._ask(other)):
+            if before and (answer := self._ask(before)):
                 return self._both_have_it(answer)
             return self._first(lock.release, wait)
         finally:
+            if (mine := self._read(self.held)) and mine.run == self.run_id:
+                self.held.unlink(missing_ok=True)
             lock.release()
 
     def _first(self, release: Callable[[], None], wait: float) -> list[Condition]:
         """Hold the lock until somebody says that it was refused to them."""
-        self._write(self.held)
         self.say(
             f"holding a lock in {self.folder}; now run on another host, with the same storage "
             f"root, within {wait:.0f} s: {COMMAND}"
         )
-        try:
-            answer = self._wait_for(self._to_me, wait)
-            if answer is None:
-                return [self._nobody(wait)]
-            self._write(self.folder / f"{answer.run}.seen.json", to=answer.run)
-            if not answer.is_locked_out:
-                return self._both_have_it(answer)
-            release()
-            return self._report(
-                answer, f"{answer.host} was refused the lock while {self._me()} held it"
-            )
-        finally:
-            if (mine := self._read(self.held)) and mine.run == self.run_id:
-                self.held.unlink(missing_ok=True)
+        answer = self._wait_for(self._to_me, wait)
+        if answer is None:
+            return [self._nobody(wait)]
+        self._write(self.folder / f"{answer.run}.seen.json", to=answer.run)
+        if not answer.is_locked_out:
+            return self._both_have_it(answer)
+        release()
+        return self._report(
+            answer, f"{answer.host} was refused the lock while {self._me()} held it"
+        )
 
     def _second(
         self, acquire: Callable[..., object], release: Callable[[], None]
@@ -206,7 +205,8 @@ class _Test:
         asked, seen = self._mine(), self.folder / f"{self.run_id}.seen.json"
         self._write(asked, to=other.run, is_locked_out=True)
         try:
-            if self._wait_for(lambda: self._read(seen), ANSWER) is None:
+            # the holder may be waiting for an answer itself
+            if self._wait_for(lambda: self._read(seen), 2 * ANSWER) is None:
                 return [
                     Condition(
                         "file",
