@@ -389,6 +389,10 @@ class Store:
                 missing or f"{path} is missing, although {artifact.key} is committed; {again}"
             ) from error
         except OSError as error:
+            if error.errno == errno.ESTALE:
+                raise MissingArtifact(
+                    f"{path} was removed by another host while it was read; run this again"
+                ) from error
             if error.errno not in _NOT_REGULAR:
                 raise
             raise CorruptArtifact(

@@ -7,6 +7,7 @@ there: what happens to the file afterwards does not reach them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -278,7 +279,15 @@ class VerifiedFile:
             done = position - piece.begin
             wanted = min(BLOCK, piece.end - position)
             view = block[:wanted] if into is None else into[done : done + wanted]
-            count = os.preadv(self._descriptor, [view], position)
+            try:
+                count = os.preadv(self._descriptor, [view], position)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+                raise MissingArtifact(
+                    f"{self.listed.path} was removed by another host while it was read; run this "
+                    "again"
+                ) from error
             if not count:
                 raise self.listed.refused(
                     f"{position} bytes, it was cut off while it was read",

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import wmtp_assets
-from wmtp_assets.base.errors import LackingFilesystem
+from wmtp_assets.base.errors import LackingFilesystem, MissingArtifact
 from wmtp_assets.operations.gc import IN_USE, STALE, collect
 from wmtp_assets.storage import exchange, mounts
 from wmtp_assets.storage.files import names_below, raise_it
@@ -24,7 +24,7 @@ from wmtp_assets.storage.locks import hold
 from wmtp_assets.storage.mounts import clock, is_network, mount_of, refresh
 from wmtp_assets.storage.record import TICK, sign_all
 from wmtp_assets.storage.store import Store
-from wmtp_assets.storage.verified import find
+from wmtp_assets.storage.verified import VerifiedFile, find, read_verified
 from wmtp_assets_tests.storage.filesystems import OpenElsewhere, mounted_as, play
 from wmtp_assets_tests.storage.test_store import (
     NEW,
@@ -88,6 +88,38 @@ def test_what_another_host_exchanged_is_seen(
     client = Stale(monkeypatch, store.root / "models_v2/tiny", known)
     assert read(store) == new
     assert not client.is_stale
+
+
+@pytest.mark.parametrize("is_committed_anew", [True, False])
+def test_file_that_another_host_removed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, is_committed_anew: bool
+) -> None:
+    """What is open on one host can be removed by another one, two commits later: what is committed
+    then is read, or the error says what happened."""
+    commit(store, RAW, OLD)
+    path = store.root / "models_v2/tiny/raw/7B/weights"
+    preadv = os.preadv
+
+    def removed(*args: Any) -> int:
+        monkeypatch.setattr(os, "preadv", preadv)
+        if is_committed_anew:
+            commit(store, RAW, NEW)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def read() -> bytes:
+        return bytes(read_verified(path, VerifiedFile.read_whole))
+
+    monkeypatch.setattr(os, "preadv", removed)
+    if is_committed_anew:
+        assert read() == b"new weights"
+    else:
+        with pytest.raises(MissingArtifact, match="was removed by another host"):
+            read()
+    with (
+        pytest.raises(MissingArtifact, match=r"another host while it was read; run this again"),
+        store._explained(store.catalogue[RAW], path),
+    ):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 def test_a_local_disk_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
