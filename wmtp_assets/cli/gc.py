@@ -16,7 +16,7 @@ from wmtp_assets.storage.store import Store
 @click.option("--quarantine", is_flag=True, help="Also damaged files that a repair replaced.")
 @over_store
 def gc(store: Store, dry_run: bool, unfinished: bool, quarantine: bool) -> Document:
-    """Remove what crashed runs staged, and generations before the committed ones.
+    """Remove what crashed runs staged, generations before the committed ones, and the trash.
 
     An old generation goes only when every byte of the committed one has just been read and is
     right. What another process is working on is left alone.

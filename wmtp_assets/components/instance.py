@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
-from filelock import FileLock
 
 from wmtp_assets.base.settings import HOME_VARIABLE, read_settings
 from wmtp_assets.components.storage import claim_instance
 from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.locks import hold
 
 
 def prepare_instance() -> str:
@@ -28,7 +28,7 @@ def prepare_instance() -> str:
     home = HOME_VARIABLE.read() or str(Path.cwd())
     internal = Path(home) / ".dagster"
     internal.mkdir(parents=True, exist_ok=True)
-    with FileLock(internal / "prepare.lock"), dg.DagsterInstance.from_config(home) as instance:
+    with hold(internal / "prepare.lock"), dg.DagsterInstance.from_config(home) as instance:
         claim_instance(instance, read_settings().source)
         marker = Path(instance.storage_directory()).parent / "dagster_version"
         if not marker.is_file() or marker.read_text() != dg.__version__:

@@ -15,7 +15,6 @@ import shutil
 import socket
 import stat
 import sys
-import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -44,9 +43,7 @@ from wmtp_assets.destinations.destination import (
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
 from wmtp_assets.storage.exchange import (
     UNSUPPORTED,
-    has_mounts,
     lacking,
-    mount_points,
     recover,
     replace_linked,
 )
@@ -58,10 +55,12 @@ from wmtp_assets.storage.files import (
     hash_file,
     names_below,
     open_regular,
+    raise_it,
     replace_file,
     write_new,
 )
 from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.mounts import clock, has_mounts, mount_points
 from wmtp_assets.storage.store import Store, drop_shared
 from wmtp_assets.transfer.arrival import remove_unusable
 
@@ -186,12 +185,13 @@ class Folder(Destination):
 
     def _clear_stale(self) -> int:
         """Remove what nobody resumed for :data:`STALE` seconds; bytes that we have staged."""
+        now = clock(self.staging)
         for path in self.staging.parent.glob("publish-*/*"):
             with suppress(FileNotFoundError):
                 is_unfinished = path == self.staging / NEXT
-                is_old = is_unfinished or time.time() - path.lstat().st_mtime > STALE
+                is_old = is_unfinished or now - path.lstat().st_mtime > STALE
                 if is_old and not path.parent.is_symlink():
-                    _discard(path)
+                    self._discard(path)
         found = (path.lstat() for path in self.staging.iterdir())
         return sum(status.st_size for status in found if status.st_nlink < 2)
 
@@ -276,7 +276,7 @@ class Folder(Destination):
         current, mine = self._place(unit), {*ours, *paths}
         files = {path.removeprefix(f"{unit}/"): self._staged(path) for path in paths}
         try:
-            recover(current)
+            recover(current, self._discard)
             return replace_linked(self.root, current, self.staging / NEXT, files, mine)
         except OSError as error:
             if error.errno not in _REFUSED:
@@ -296,7 +296,8 @@ class Folder(Destination):
         for name in replaced:
             (old / name).unlink(missing_ok=True)
         drop_shared(old, self._place(unit))
-        if not old.exists():
+        if not any(names_below(old, raise_it)):
+            self._second.discard(old)
             return
         kept = self._second.internal / "previous" / f"{PurePosixPath(unit).name}-{uuid.uuid4()}"
         kept.parent.mkdir(exist_ok=True)
@@ -337,9 +338,16 @@ class Folder(Destination):
             if self.staging.is_dir():
                 with self.hold():
                     for path in [*map(self._staged, [*paths, MANIFEST]), self.staging / NEXT]:
-                        _discard(path)
+                        self._discard(path)
                     self.staging.rmdir()  # what is staged of other files stays
                     self.staging.parent.rmdir()
+
+    def _discard(self, path: Path) -> None:
+        """Remove what was staged or exchanged, but no disk that somebody mounted there."""
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif not has_mounts(path):
+            self._second.discard(path)
 
     # -- places ----------------------------------------------------------------------------------
 
@@ -412,7 +420,7 @@ class Folder(Destination):
                 if is_staging:
                     with suppress(OSError, PublishError):
                         self._require_real_staging()
-                        _discard(self.staging)
+                        self._discard(self.staging)
                         self.staging.parent.rmdir()  # refused where somebody else's are in there
                     left = "nothing was published, and what was staged is removed"
                 raise PublishError(
@@ -456,14 +464,6 @@ def _publisher(store: Store) -> str:
             replace_file(path, uuid.uuid4().hex.encode())
         return f"{socket.gethostname()}:{store.root}:{path.read_text()}"
     return f"{socket.gethostname()}:{store.root}"
-
-
-def _discard(path: Path) -> None:
-    """Remove what was staged, but no disk that somebody mounted there."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-    elif not has_mounts(path):
-        shutil.rmtree(path)
 
 
 def _write(target: BinaryIO, begin: int, data: bytes) -> None:

@@ -20,12 +20,13 @@ from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.operations.verify import findings_of, verify
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.files import names_below
+from wmtp_assets.storage.mounts import clock
 from wmtp_assets.storage.scratch import at_rest
 from wmtp_assets.storage.store import Store
 
-What = Literal["staging", "previous", "unfinished", "quarantine", "temporary"]
+What = Literal["staging", "previous", "unfinished", "quarantine", "temporary", "trash"]
 
-ALWAYS: tuple[What, ...] = ("staging", "previous", "temporary")
+ALWAYS: tuple[What, ...] = ("staging", "previous", "temporary", "trash")
 """``unfinished`` is what an interrupted download or conversion goes on with; ``quarantine`` is kept
 for whoever wants to know what happened to a disk."""
 
@@ -37,6 +38,8 @@ _FOLDERS: dict[What, str] = {
 }
 STALE = 3600
 """Seconds after which nobody is still writing a small file, on this host or another."""
+
+IN_USE = "a process of this host has a file in it open, or it may not be removed"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")
 """Names that :func:`wmtp_assets.storage.files.replace_file` gives."""
@@ -72,6 +75,9 @@ def collect(
         if item == "temporary":
             yield from _temporary(store, dry_run)
             continue
+        if item == "trash":
+            yield from _trash(store, dry_run)
+            continue
         folder = store.internal / _FOLDERS[item]
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             try:
@@ -84,7 +90,7 @@ def collect(
                     kept = _why_kept(store, item, path.name, say, dry_run)
                     if not kept and not dry_run:
                         with at_rest(store, path.name) if item == "unfinished" else nullcontext():
-                            shutil.rmtree(path)
+                            store.discard(path)
             except LockHeld as error:
                 size, kept = 0, str(error)
             yield Garbage(item, path.name, path, size, kept)
@@ -105,6 +111,7 @@ def _why_kept(store: Store, what: What, key: str, say: Say, dry_run: bool) -> st
 
 def _temporary(store: Store, dry_run: bool) -> Iterator[Garbage]:
     """Small files whose writer was killed before it gave them their name."""
+    now: float | None = None
     for folder in ("locks", "verified", "drawn", "published", "amended", "."):
         below = store.internal / folder
         paths = below.iterdir() if folder == "." and below.is_dir() else names_below(below, _pass)
@@ -112,11 +119,34 @@ def _temporary(store: Store, dry_run: bool) -> Iterator[Garbage]:
             is_temporary = folder == "amended" or _TEMPORARY.fullmatch(path.name)
             with suppress(FileNotFoundError):
                 status = path.lstat()
-                if is_temporary and time.time() - status.st_mtime >= STALE:
+                if not is_temporary:
+                    continue
+                now = now or _now(store)
+                if now - status.st_mtime >= STALE:
                     name = path.relative_to(store.internal).as_posix()
                     yield Garbage("temporary", name, path, status.st_size)
                     if not dry_run:
                         path.unlink(missing_ok=True)
+
+
+def _now(store: Store) -> float:
+    """Seconds since 1970 by the clock that sets the times of files; where nothing can be written,
+    by that of this host."""
+    try:
+        return clock(store.internal)
+    except OSError:
+        return time.time()
+
+
+def _trash(store: Store, dry_run: bool) -> Iterator[Garbage]:
+    """Folders that were removed and hold files that somebody had open."""
+    folder = store.internal / "trash"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        size = _size(path)
+        if not dry_run:
+            shutil.rmtree(path, ignore_errors=True)
+        kept = "" if dry_run or not path.exists() else IN_USE
+        yield Garbage("trash", path.name, path, size, kept)
 
 
 def _pass(error: OSError) -> None:

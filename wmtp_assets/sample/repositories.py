@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from filelock import BaseFileLock, FileLock
-
 from wmtp_assets import sample
 from wmtp_assets.sample.index import index_repository, read_index, write_index
 from wmtp_assets.sample.repository import RepoType, SampleRepository
+from wmtp_assets.storage.locks import hold
 
 __all__ = ["RepoType", "SampleRepository", "all_repositories", "build_repositories"]
 
@@ -46,9 +46,9 @@ def index_path(repository: Path) -> Path:
     return repository.with_name(f"{repository.name}.index.json")
 
 
-def lock_repositories(folder: Path) -> BaseFileLock:
+def lock_repositories(folder: Path) -> AbstractContextManager[None]:
     """Hold this while repositories below ``folder`` must not change."""
-    return FileLock(folder / ".lock")
+    return hold(folder / ".lock")
 
 
 def build_repositories(

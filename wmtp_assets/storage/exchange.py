@@ -13,7 +13,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import re
 import shutil
 import stat
 import sys
@@ -22,6 +21,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from wmtp_assets.storage.files import fsync_folder, names_below, raise_it
+from wmtp_assets.storage.mounts import has_mounts
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -44,8 +44,6 @@ UNSUPPORTED = frozenset(
 """What systems say where a filesystem cannot do something, whoever asks."""
 
 LOCKS, LINKS, RENAMES = "file locks (flock)", "hard links", "renames of folders"
-
-MOUNTS = Path("/proc/self/mountinfo")
 
 _SOUND: set[Path] = set()
 """Folders of which this process knows already that they lack nothing."""
@@ -154,14 +152,17 @@ def is_cut_off(current: Path) -> bool:
     return _aside(current).is_dir()
 
 
-def recover(current: Path) -> None:
+def recover(current: Path, discard: Callable[[Path], None]) -> None:
     """Complete a fallback swap of ``current`` that was cut off between its renames.
 
     Call it under the lock that also covers :func:`exchange`.
+
+    Args:
+        discard: removes a folder.
     """
     aside = _aside(current)
     if aside.is_dir() and current.exists():
-        shutil.rmtree(aside)
+        discard(aside)
     elif aside.is_dir():
         aside.rename(current)
 
@@ -273,23 +274,3 @@ def lacking(folder: Path) -> list[str]:
     if not found:
         _SOUND.add(folder)
     return found
-
-
-def mount_points() -> list[Path]:
-    """Where something is mounted; empty where the system does not say it (macOS).
-
-    Format: proc_pid_mountinfo(5), which escapes blanks and the like.
-    """
-    try:
-        lines = MOUNTS.read_bytes().splitlines()
-    except OSError:
-        return []
-    escaped = (line.split(b" ")[4] for line in lines)
-    names = (re.sub(rb"\\([0-7]{3})", lambda c: bytes([int(c[1], 8)]), name) for name in escaped)
-    return [Path(os.fsdecode(name)) for name in names]
-
-
-def has_mounts(folder: Path) -> bool:
-    """Whether something is mounted at or below a folder."""
-    place = folder.resolve()
-    return any(mount.is_relative_to(place) for mount in mount_points())

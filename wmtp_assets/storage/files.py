@@ -17,6 +17,7 @@ from typing import NoReturn, Self
 
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.mounts import LEFTOVER, is_network, refresh
 
 BLOCK = 1 << 20
 PART = 16 << 20
@@ -27,9 +28,12 @@ DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 def open_regular(path: Path) -> FileIO:
     """Open a regular file for reading; never waits, as opening a named pipe would.
 
+    On a network filesystem it is the one that has this path on the server now.
+
     Raises:
         OSError: if it cannot be read; ELOOP for a symbolic link, EINVAL for a folder or device.
     """
+    refresh(path.parent)
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -285,8 +289,10 @@ def raise_it(error: OSError) -> NoReturn:
 def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
     """Every file, symbolic link and special file below ``folder``; ``unreadable`` gets the errors.
 
-    A folder that is not there holds nothing.
+    A folder that is not there holds nothing. On a network filesystem, a file that was removed and
+    that somebody still has open is no file either.
     """
+    has_leftovers = is_network(folder)
 
     def told(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
@@ -294,4 +300,6 @@ def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator
 
     for parent, folders, files in os.walk(folder, onerror=told):
         links = [name for name in folders if Path(parent, name).is_symlink()]
-        yield from (Path(parent, name) for name in (*files, *links))
+        for name in (*files, *links):
+            if not (has_leftovers and LEFTOVER.fullmatch(name)):
+                yield Path(parent, name)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from wmtp_assets.base.model import Sha256, StrictModel
 from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.mounts import is_network
 
 NAME = "files.json"
 
@@ -52,14 +53,16 @@ def sign_all(folder: Path, names: Iterable[str]) -> dict[str, Sign]:
     """The files of a folder as they are now; those that cannot be seen are left out.
 
     Each write from now on changes what is signed: where a file was changed less than a tick of the
-    clock ago, this waits for the next one.
+    clock ago, this waits for the next one. The clock of a network filesystem is not ours: there it
+    waits always.
     """
     names = list(names)
+    is_elsewhere = is_network(folder)
     for is_last in (False, True):
         found = {name: sign(folder / name) for name in names}
         signed = {name: item for name, item in found.items() if item is not None}
         newest = max((ctime for _, _, ctime, _ in signed.values()), default=0)
-        if is_last or newest < time.time_ns() - TICK * 1e9:
+        if is_last or not (is_elsewhere or newest >= time.time_ns() - TICK * 1e9):
             break
         time.sleep(TICK)
     return signed

@@ -8,7 +8,6 @@ locks of all.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -44,7 +43,7 @@ def remove_scratch(store: Store, artifact: Artifact, say: Say = silent) -> None:
         return
     try:
         with at_rest(store, artifact.key):
-            shutil.rmtree(folder, ignore_errors=True)
+            store.discard(folder)
     except LockHeld as error:
         say(f"{artifact.key}: parts are kept, another process makes some: {error}")
 

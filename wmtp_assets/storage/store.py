@@ -14,13 +14,14 @@ import os
 import shutil
 import socket
 import stat
+import uuid
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from wmtp_assets.base.child import reading
 from wmtp_assets.base.errors import (
@@ -36,7 +37,7 @@ from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings, timestamp
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
 from wmtp_assets.storage import manifest, pieces
-from wmtp_assets.storage.exchange import LOCKS, UNSUPPORTED, install, is_cut_off, lacking, recover
+from wmtp_assets.storage.exchange import LOCKS, install, is_cut_off, lacking, recover
 from wmtp_assets.storage.files import (
     DISK_FULL,
     PART,
@@ -50,6 +51,7 @@ from wmtp_assets.storage.files import (
     replace_file,
     write_new,
 )
+from wmtp_assets.storage.locks import NO_LOCKS, make_lock
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.pieces import Cut, Piece, cut_parts
 from wmtp_assets.storage.record import (
@@ -387,6 +389,10 @@ class Store:
                 missing or f"{path} is missing, although {artifact.key} is committed; {again}"
             ) from error
         except OSError as error:
+            if error.errno == errno.ESTALE:
+                raise MissingArtifact(
+                    f"{path} was removed by another host while it was read; run this again"
+                ) from error
             if error.errno not in _NOT_REGULAR:
                 raise
             raise CorruptArtifact(
@@ -411,7 +417,7 @@ class Store:
         """
         path = self.internal / "locks" / f"{name.replace('/', '--')}.lock"
         holder = path.with_suffix(".json")
-        lock = FileLock(path, fallback_to_soft=False)
+        lock = make_lock(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -423,7 +429,7 @@ class Store:
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise
-            if error.errno in UNSUPPORTED - _READ_ONLY:
+            if error.errno in NO_LOCKS:
                 raise self._lacks([LOCKS]) from error
             raise self._refused(name, error) from error
         with ExitStack() as at_end:
@@ -542,7 +548,7 @@ class Store:
             with self.lock(artifact.key, say):
                 parent = self._staging(artifact)
                 self.keep_replaced(artifact)
-                shutil.rmtree(parent, ignore_errors=True)
+                self.discard(parent)
                 # A name of its own: what is left of a killed run may still write for a moment.
                 folder = parent / str(os.getpid()) / PurePosixPath(artifact.base).name
                 try:
@@ -550,8 +556,7 @@ class Store:
                     yield Staged(folder)
                 finally:
                     self.keep_replaced(artifact)
-                    if parent.exists():
-                        shutil.rmtree(parent)
+                    self.discard(parent)
 
     def _staging(self, artifact: Artifact) -> Path:
         return self.internal / "staging" / artifact.key
@@ -616,6 +621,24 @@ class Store:
             f"{what} cannot be written under {self.root} ({error}). What is committed is as it "
             f"was; mend that, or set {ROOT_VARIABLE} to another folder, and run again"
         )
+
+    def discard(self, folder: Path) -> None:
+        """Remove a folder below the root, if it is there.
+
+        A client of NFS cannot remove a file that a process of its host has open, nor the folder
+        that holds it. What cannot be removed is put into ``.wmtp/trash/``, until ``wmtp gc`` clears
+        that.
+
+        Raises:
+            OSError: if the disk refuses that, too.
+        """
+        if not folder.exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            place = self.internal / "trash" / uuid.uuid4().hex
+            place.parent.mkdir(exist_ok=True)
+            folder.rename(place)
 
     def previous(self, artifact: Artifact) -> Path:
         """Where what an artifact was before its last commit is kept."""
@@ -757,7 +780,7 @@ class Store:
         """
         with self._explained_refusal(artifact):
             for folder in folders:
-                shutil.rmtree(folder)
+                self.discard(folder)
             for path in files:
                 path.unlink(missing_ok=True)
                 for parent in path.relative_to(self.root).parents[:-1]:
@@ -780,7 +803,7 @@ class Store:
         """The lock of the artifact's unit, after a commit there that was cut off is completed."""
         with self.lock(artifact.unit, say):
             for folder in self._exchanged(artifact):
-                recover(folder)
+                recover(folder, self.discard)
             yield
 
     def _exchanged(self, artifact: Artifact) -> tuple[Path, Path]:

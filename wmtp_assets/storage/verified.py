@@ -7,6 +7,7 @@ there: what happens to the file afterwards does not reach them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -25,6 +26,7 @@ from wmtp_assets.storage import manifest as manifests
 from wmtp_assets.storage import pieces as pieces_file
 from wmtp_assets.storage.files import BLOCK, names_below, open_regular, raise_it
 from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.mounts import refresh
 from wmtp_assets.storage.pieces import Piece
 from wmtp_assets.storage.store import materialize_command, repair_command
 
@@ -176,6 +178,7 @@ def find(path: str | Path) -> Listed:
             each other.
     """
     path = _plain(path)
+    refresh(path.parent)
     found: dict[Path, Found] = {}
     for folder in path.parents:
         found |= _manifests_in(folder)
@@ -276,7 +279,15 @@ class VerifiedFile:
             done = position - piece.begin
             wanted = min(BLOCK, piece.end - position)
             view = block[:wanted] if into is None else into[done : done + wanted]
-            count = os.preadv(self._descriptor, [view], position)
+            try:
+                count = os.preadv(self._descriptor, [view], position)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+                raise MissingArtifact(
+                    f"{self.listed.path} was removed by another host while it was read; run this "
+                    "again"
+                ) from error
             if not count:
                 raise self.listed.refused(
                     f"{position} bytes, it was cut off while it was read",
@@ -426,6 +437,7 @@ def _listed_below(path: Path) -> dict[Path, Listed]:
     Raises:
         MissingArtifact, CorruptArtifact: as :func:`find`, for a file that none lists.
     """
+    refresh(path)
     if not os.path.lexists(path):
         raise MissingArtifact(f"{path} does not exist; see what is there with: wmtp status")
     below = _files_below(path)

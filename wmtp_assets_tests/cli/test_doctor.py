@@ -17,6 +17,7 @@ TOPICS = (
     "dagster",
     "endpoint",
     "root",
+    "mount",
     "exchange",
     "disk",
     "locks",
@@ -46,6 +47,18 @@ def test_what_will_not_work_is_an_error(wmtp: Wmtp, tmp_path: Path) -> None:
     wrong = run_wmtp(tmp_path, "doctor", "--json", WMTP_SOURCE="nonsense")
     assert wrong.returncode == 1
     assert json.loads(wrong.stdout)["conditions"][-1]["topic"] == "settings"
+
+
+def test_lock_test_alone_proves_nothing(wmtp: Wmtp, root: Path) -> None:
+    """2, which a script can tell from locks that do not hold; the same in JSON."""
+    done = wmtp("doctor", "--lock-test", "--wait", "0")
+    assert done.returncode == 2, done.stderr
+    assert "now run on another host" in done.stderr
+    assert "nobody else tried the lock within 0 s" in done.stdout
+    document = json.loads(wmtp("doctor", "--lock-test", "--wait", "0", "--json").stdout)
+    assert document["exit_code"] == 2
+    assert [row["topic"] for row in document["conditions"]] == ["mount", "lock"]
+    assert wmtp("doctor", "--wait", "1").returncode == 64
 
 
 def test_token_is_never_shown(wmtp: Wmtp) -> None:

@@ -28,6 +28,7 @@ from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.publish import Options, plan_publication, publish
 from wmtp_assets.storage import exchange as exchange_module
+from wmtp_assets.storage import mounts
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.publications import publications
 from wmtp_assets.storage.store import Store
@@ -1161,7 +1162,7 @@ def test_folder_of_ours_that_is_a_mount(
     """It was found when files got their names: an invalid cross-device link, and no remedy. What is
     mounted elsewhere is no obstacle, nor that the folder itself is a mount."""
     listed = tmp_path / "mountinfo"
-    monkeypatch.setattr(exchange_module, "MOUNTS", listed)
+    monkeypatch.setattr(mounts, "MOUNTS", listed)
 
     def mount(*places: Path) -> None:
         lines = [f"36 35 98:0 / {place} rw - ext4 /dev/x rw\n" for place in places]

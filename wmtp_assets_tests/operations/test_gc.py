@@ -43,6 +43,7 @@ def left_behind(store: Store) -> dict[What, Path]:
         "unfinished": store.internal / "scratch" / KEY / "part/rows",
         "quarantine": store.internal / "quarantine" / KEY / "2026/processed/test.jsonl",
         "temporary": temporary,
+        "trash": store.internal / "trash/0123abcd/processed/test.jsonl",
     }
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,11 +63,11 @@ def artifacts_of(store: Store) -> dict[str, object]:
 
 
 def test_what_is_removed_by_default(store: Store, two_generations: Artifact) -> None:
-    """Staging and generations; not what work goes on with, nor the evidence of damage."""
+    """Staging, trash and generations; not what work goes on with, nor the evidence of damage."""
     paths, before = left_behind(store), artifacts_of(store)
     found = run(store)
-    assert {item.what for item in found} == {"staging", "previous", "temporary"}
-    assert [item.kept for item in found] == [""] * 3
+    assert {item.what for item in found} == {"staging", "previous", "temporary", "trash"}
+    assert [item.kept for item in found] == [""] * 4
     assert {what for what, path in paths.items() if path.exists()} == {"unfinished", "quarantine"}
     assert not store.previous(two_generations).exists()
     assert artifacts_of(store) == before

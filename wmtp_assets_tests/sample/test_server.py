@@ -42,9 +42,9 @@ from wmtp_assets.sample.index import RepositoryIndex, index_repository
 from wmtp_assets.sample.repositories import (
     SampleRepository,
     build_repositories,
-    lock_repositories,
 )
 from wmtp_assets.sample.server import serve
+from wmtp_assets.storage.locks import make_lock
 from wmtp_assets_tests.hub.conftest import SMALL_DATASET, SMALL_MODEL, write_files
 
 WEIGHTS = "deep/er/weights.bin"
@@ -470,13 +470,13 @@ def test_serving_waits_for_a_build(small_folder: Path, monkeypatch: pytest.Monke
 
     def index_under_lock(folder: Path) -> RepositoryIndex:
         with pytest.raises(Timeout):
-            lock_repositories(small_folder).acquire(timeout=0)
+            make_lock(small_folder / ".lock").acquire(timeout=0)
         return index_repository(folder)
 
     monkeypatch.setattr(server, "index_repository", index_under_lock)
     with serve(small_folder) as endpoint:
         assert api(endpoint).repo_info("owner/tiny").id == "owner/tiny"
-    with lock_repositories(small_folder).acquire(timeout=0):
+    with make_lock(small_folder / ".lock").acquire(timeout=0):
         pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from wmtp_assets_tests.trees import tree
 
 CUT_OFF_POINTS = range(4)
 """After no rename of the fallback, the first, the second, and all three."""
+
+
+def discard(folder: Path) -> None:
+    """What a store does with an old folder, without its trash."""
+    shutil.rmtree(folder)
 
 
 class Killed(BaseException):
@@ -189,7 +195,7 @@ def test_recover_after_each_cut_off_point(
         assert is_cut_off(current) is (done > 0)
     else:
         exchange(new, current)
-    recover(current)
+    recover(current, discard)
     assert tree(current) == (was_current if done < 2 else was_new)
     assert list(current.parent.iterdir()) == [current]
     assert not is_cut_off(current)
@@ -220,11 +226,11 @@ def test_recovery_can_be_cut_off_too(
 
     monkeypatch.setattr(module.shutil, "rmtree", killed)
     try:
-        recover(current)
+        recover(current, discard)
     except Killed:
         assert done == 2
     monkeypatch.undo()
-    recover(current)
+    recover(current, discard)
     assert tree(current) == (was_current if done < 2 else was_new)
     assert list(current.parent.iterdir()) == [current]
 
@@ -232,8 +238,8 @@ def test_recovery_can_be_cut_off_too(
 def test_recover_does_nothing_otherwise(current: Path) -> None:
     """It runs before every commit: on a sound folder, or none, it must not touch anything."""
     was_current = tree(current)
-    recover(current)
+    recover(current, discard)
     assert tree(current) == was_current
     nowhere = current.with_name("nowhere")
-    recover(nowhere)
+    recover(nowhere, discard)
     assert not nowhere.exists()

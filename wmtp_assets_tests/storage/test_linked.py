@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wmtp_assets.storage import exchange
+from wmtp_assets.storage import exchange, mounts
 from wmtp_assets.storage.exchange import replace_linked
 from wmtp_assets_tests.storage.test_store import contents
 
@@ -89,7 +89,7 @@ def test_mount_point_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch, 
     listed = root.parent / "mountinfo"
     listed.write_bytes(f"36 35 98:0 / {escaped} rw,noatime - ext3 /dev/root rw\n".encode())
     with monkeypatch.context() as patch:
-        patch.setattr(exchange, "MOUNTS", listed)
+        patch.setattr(mounts, "MOUNTS", listed)
         assert not replace(root.parent / "link")
     assert (odd / UNIT / "raw/weights").read_bytes() == b"old"
     assert replace(root.parent / "link")

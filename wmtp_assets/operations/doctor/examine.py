@@ -20,11 +20,13 @@ from wmtp_assets.hub.endpoint import OFFICIAL, Endpoint, open_endpoint
 from wmtp_assets.hub.remote import read_pins
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.doctor.machine import Condition, instance, machine, server
-from wmtp_assets.operations.gc import collect
+from wmtp_assets.operations.doctor.mount_options import weaknesses
+from wmtp_assets.operations.gc import What, collect
 from wmtp_assets.operations.plan import plan_raw, space_of
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.exchange import is_atomic
+from wmtp_assets.storage.mounts import mount_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer.places import free_space
 
@@ -33,8 +35,9 @@ TOKENS_PAGE = "https://huggingface.co/settings/tokens"
 SAMPLE = 1_700_000_000
 """Bytes of the whole sample with its hub, rounded up: the table in docs/graph.md, and 0.6 GB."""
 
-_LEFTOVERS = (
+_LEFTOVERS: tuple[tuple[tuple[What, ...], str, str], ...] = (
     (("staging", "temporary"), "of crashed runs", "wmtp gc"),
+    (("trash",), "that is removed, and was open or cut off then", "wmtp gc"),
     (
         ("unfinished",),
         "that an interrupted run goes on with",
@@ -152,6 +155,7 @@ def storage(store: Store) -> Iterator[Condition]:
         return
     writable = filesystem(store)
     yield writable
+    yield mount_options(store)
     if writable.state != "error":
         yield atomic(store)
     yield disk(store)
@@ -190,6 +194,25 @@ def filesystem(store: Store) -> Condition:
         )
     new = "" if store.root.exists() else ", which is not there yet"
     return Condition("root", "ok", f"{store.root}{new}, source {store.settings.source}")
+
+
+def mount_options(store: Store) -> Condition:
+    """What the root lies on, and what the options of that mount mean."""
+    mount = mount_of(_nearest(store.root))
+    if mount is None:
+        return Condition("mount", "ok", "this system does not say what is mounted where")
+    says = f"{mount.kind}, mounted at {mount.point}"
+    if not mount.is_network:
+        return Condition("mount", "ok", f"{says}: of this host alone")
+    weak = weaknesses(mount)
+    if not weak:
+        return Condition("mount", "ok", f"{says} from {mount.origin}; no option is known to harm")
+    return Condition(
+        "mount",
+        "warning",
+        f"{says} from {mount.origin}: " + "; ".join(it.sentence for it in weak),
+        "; ".join(dict.fromkeys(it.remedy for it in weak)),
+    )
 
 
 def atomic(store: Store) -> Condition:
@@ -262,11 +285,10 @@ def locks(store: Store) -> list[Condition]:
 def leftovers(store: Store) -> Iterator[Condition]:
     """What crashed and interrupted runs left."""
     try:
-        found = [
-            item
-            for item in collect(store, ["staging", "temporary", "unfinished"], dry_run=True)
-            if not item.kept
-        ]
+        every: list[What] = []
+        for classes, _, _ in _LEFTOVERS:
+            every += classes
+        found = [item for item in collect(store, every, dry_run=True) if not item.kept]
     except OSError as error:
         yield Condition("leftovers", "warning", str(error), "mend its permissions")
         return

@@ -20,6 +20,7 @@ from wmtp_assets.operations.doctor import examine
 from wmtp_assets.operations.doctor.machine import Condition
 from wmtp_assets.storage import exchange
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.storage.filesystems import mounted_as
 
 
 def conditions(store: Store) -> dict[str, Condition]:
@@ -77,6 +78,20 @@ def test_root_on_two_filesystems(tmp_path: Path) -> None:
     found = examine.filesystem(Store(Settings("sample", tmp_path), load_catalogue()))
     assert found.state == "error"
     assert f"{tmp_path / 'models_v2'} is on another filesystem" in found.says
+
+
+def test_mount_with_an_option_that_harms(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning: one host alone may use it so. What is mounted well is said, too."""
+    mounted_as(monkeypatch, store.root, "nfs4", "rw,vers=4.2,nocto,local_lock=all")
+    found = examine.mount_options(store)
+    assert found.state == "warning"
+    assert "local_lock=all: locks hold on this host alone" in found.says
+    assert "nocto: folders that another host has exchanged are seen late" in found.says
+    assert "mount it without nocto" in found.remedy
+    mounted_as(monkeypatch, store.root, "nfs4", "rw,vers=4.2,local_lock=none")
+    assert examine.mount_options(store).state == "ok"
+    mounted_as(monkeypatch, store.root, "ext4", "rw,local_lock=all")
+    assert "of this host alone" in examine.mount_options(store).says
 
 
 def test_filesystem_without_exchange(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

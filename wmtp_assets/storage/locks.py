@@ -1,0 +1,50 @@
+"""Where locks are made: locks that the system releases when their holder dies, or none.
+
+``filelock`` takes a file that is there for a lock (``SoftFileLock``) where ``flock`` is unknown
+(ENOSYS, as on Lustre with ``noflock``): a killed process would hold it until somebody removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from wmtp_assets.base.errors import LackingFilesystem
+from wmtp_assets.storage.exchange import LOCKS, UNSUPPORTED
+
+NO_LOCKS = UNSUPPORTED - {errno.EPERM}
+"""What ``flock`` says where there are no locks; EPERM is a right that lacks."""
+
+
+def make_lock(path: Path) -> FileLock:
+    """A lock on a file, which need not be there; nobody holds it yet."""
+    return FileLock(path, fallback_to_soft=False)
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Wait for the lock on a file, and hold it.
+
+    Raises:
+        LackingFilesystem: if the filesystem has no locks.
+        OSError: if the disk refuses.
+    """
+    lock = make_lock(path)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise LackingFilesystem(
+                f"the filesystem of {path.parent} has no {LOCKS}: two processes would write there "
+                "at the same time. Nothing was changed; keep this folder on a local disk, or mount "
+                "it with locks (Lustre: -o flock)"
+            ) from error
+        raise
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,1 @@
+"""Files of ``deploy/``: what can be checked where no container runs."""
