@@ -136,7 +136,7 @@ def _remove_others(store: Store, artifact: Artifact[DatasetSpec], wanted: set[Pa
             if not path.is_dir():
                 path.unlink()
             elif path not in wanted:
-                shutil.rmtree(path)
+                store.discard(path)
 
 
 def _write_schemas(build: Build[DatasetSpec], source: Document) -> None:
