@@ -311,9 +311,8 @@ class ModelSpec(Spec):
         return self.files.params if self.family == "meta_mtp" else self.files.config
 
     @property
-    def is_cut(self) -> bool:
-        """Whether there is code here that knows the parts of the model: it has Meta's parameters,
-        and micro models can be cut from it."""
+    def has_params(self) -> bool:
+        """Whether Meta's parameters say all of the model: it has a ``params.json``."""
         return self.family not in ("transformers", "any")
 
     @property
@@ -323,7 +322,7 @@ class ModelSpec(Spec):
 
 
 class MicroShape(StrictModel):
-    """The size of a micro model; parameter names as in Meta's ``params.json``."""
+    """The size of a micro model; parameter names and formulas as in Meta's ``params.json``."""
 
     dim: int = Field(gt=0, description="hidden size")
     n_layers: int = Field(gt=0, description="counts the extra heads, as upstream does")
@@ -331,6 +330,14 @@ class MicroShape(StrictModel):
     n_kv_heads: int = Field(gt=0)
     multiple_of: int = Field(gt=0)
     ffn_dim_multiplier: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _has_whole_groups(self) -> MicroShape:
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.n_kv_heads}"
+            )
+        return self
 
 
 class MicroSpec(Spec):

@@ -364,7 +364,9 @@ def intended(store: Store, raw: Artifact[ModelSpec], upstream: Upstream, data: b
         InvalidInput: naming the file and its tensors, if names, shapes or dtypes are not what the
             parameters and the spec ask for.
     """
-    meant = (_of_parameters if raw.spec.is_cut else _of_architecture)(store, raw, upstream, data)
+    meant = (_of_parameters if raw.spec.has_params else _of_architecture)(
+        store, raw, upstream, data
+    )
     _check_dtypes(meant.planned.sources)
     return meant
 

@@ -324,14 +324,6 @@ def test_files_beside_a_tokenizer(files: dict[str, Any], message: str) -> None:
         ModelFiles.model_validate({"checkpoint": "a.bin", "tokenizer": "a/tokenizer.json", **files})
 
 
-def test_no_micro_model_of_what_is_not_known(tmp_path: Path) -> None:
-    """It is told when the specs are read, not after an hour of downloading."""
-    model = tiny.LLAMA_MODEL | {"family": "transformers"}
-    with pytest.raises(SpecError, match="nothing can be cut from it"):
-        tiny.store_of(tmp_path, model, tiny.micro_spec())
-    shutil.rmtree(tmp_path)
-
-
 # -- with the rest of the project ----------------------------------------------------------------
 
 
