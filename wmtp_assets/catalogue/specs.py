@@ -199,6 +199,11 @@ class CheckpointPart(StrictModel):
         gt=0,
         description="of the embedding, where they are more than the tokenizer has pieces",
     )
+    link: bool = Field(
+        default=False,
+        description="a safetensors file that is taken over as it is becomes a second name of the "
+        "raw one, and no copy: damage to one is damage to both, and only upstream can repair it",
+    )
 
 
 class TokenizerSpec(StrictModel):
@@ -298,6 +303,8 @@ class ModelSpec(Spec):
             raise ValueError("overrides: they replace values of files.config, which is missing")
         if self.checkpoint.select and ".safetensors" in self.files.checkpoint:
             raise ValueError("checkpoint.select is of torch files: safetensors holds only tensors")
+        if self.checkpoint.link and not self.is_one_safetensors:
+            raise ValueError("checkpoint.link: only one .safetensors file can be linked to")
         if self.files.tokenizer is None and self.tokenizer.shared_with is None:
             raise ValueError("files.tokenizer is missing, and tokenizer.shared_with too")
         if len({self.dtype, *self.variants}) != 1 + len(self.variants):
@@ -309,6 +316,11 @@ class ModelSpec(Spec):
         """The upstream file that holds the model's parameters, inside the repository; None: one of
         the family ``any`` need not have it."""
         return self.files.params if self.family == "meta_mtp" else self.files.config
+
+    @property
+    def is_one_safetensors(self) -> bool:
+        """Whether the checkpoint may be taken over as it is."""
+        return self.files.checkpoint.endswith(".safetensors")
 
     @property
     def has_params(self) -> bool:

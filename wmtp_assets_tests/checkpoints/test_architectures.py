@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +98,12 @@ def test_is_read(case: Case, tmp_path: Path) -> None:
         dtype = getattr(torch, case.dtype)
         tiny.assert_same_bits(kept, {name: t.to(dtype) for name, t in theirs.items()})
         return
+    assert ("taken_over" in document["conversion"]) == case.is_taken_over
+    if case.is_taken_over:
+        assert (
+            tiny.checkpoint_path(store, SAFETENSORS).read_bytes()
+            == (folder / "model.safetensors").read_bytes()
+        )
     proof = document["architecture"]
     assert (proof["class"], proof["keys"]) == (case.made_by, len(kept))
     model_class = getattr(transformers, case.made_by)

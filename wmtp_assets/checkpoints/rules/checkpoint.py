@@ -81,6 +81,11 @@ def _header(subject: ModelSubject, report: Report) -> Header:
     return read_header(report.reads(subject, files_of(subject.artifact).checkpoint))
 
 
+def _is_taken_over(subject: ModelSubject) -> bool:
+    """Whether the checkpoint is upstream's file as it is, as the manifest says."""
+    return subject.stated("conversion", "taken_over") is not None
+
+
 def _family(subject: ModelSubject) -> Family:
     return FAMILIES[subject.store.catalogue.family(subject.spec)]
 
@@ -97,7 +102,7 @@ def _embedding(subject: ModelSubject) -> str:
 def check_dtype(subject: ModelSubject, report: Report) -> None:
     """Every tensor has the artifact's dtype, and every label says so.
 
-    The label in the file itself is compared with its tensors.
+    The label in the file itself is compared with its tensors; one of upstream's need not have it.
     """
     declared, files = subject.artifact.dtype, files_of(subject.artifact)
     header = _header(subject, report)
@@ -107,12 +112,13 @@ def check_dtype(subject: ModelSubject, report: Report) -> None:
             subject.file(files.checkpoint), expected=declared, found=dtype, place=f"tensor {name}"
         )
     report.note(declared=declared, tensors_by_dtype=dict(Counter(dtypes.values())))
-    report.require(
-        subject.file(files.checkpoint),
-        expected=checkpoint_dtype({entry.dtype for entry in header.entries}),
-        found=header.metadata.get("dtype"),
-        place="__metadata__.dtype",
-    )
+    if "dtype" in header.metadata or not _is_taken_over(subject):
+        report.require(
+            subject.file(files.checkpoint),
+            expected=checkpoint_dtype({entry.dtype for entry in header.entries}),
+            found=header.metadata.get("dtype"),
+            place="__metadata__.dtype",
+        )
     roles = roles_of(subject.store.catalogue, subject.artifact)
     labels: list[tuple[str, Any, str]] = [
         (subject.artifact.manifest, subject.manifest.document, "dtype")
@@ -177,6 +183,15 @@ def _check_description(subject: ModelSubject, report: Report, header: Header) ->
         expected={"n_params": header.n_params, "checkpoint": describe_tensors(header.entries)},
         found=_description(subject),
     )
+    spec, checkpoint = subject.artifact.spec, files_of(subject.artifact).checkpoint
+    if isinstance(spec, ModelSpec) and _is_taken_over(subject):
+        record = subject.manifest.files.get(checkpoint)
+        report.require(
+            subject.file(checkpoint),
+            expected=subject.stated("source", "files", spec.files.checkpoint),
+            found=record and record.sha256,
+            place="SHA-256 of what was taken over as it is",
+        )
 
 
 def _check_architecture(subject: ModelSubject, report: Report) -> None:
