@@ -1,6 +1,6 @@
 """Checkpoints of many architectures, as transformers' own classes save them, and the list of them.
 
-``python -m wmtp_assets_tests.checkpoints.architectures`` prints the list as the table in
+``python -m wmtp_assets_tests.checkpoints.architectures`` prints the lists as the tables in
 ``docs/adding-a-model.md``; test_architectures.py makes each checkpoint, converts it, and loads it
 again.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ Tokens = Literal["tokenizer.json", "tokenizer.model", "both"]
 Change = Callable[[Tensors, dict[str, Any]], None]
 """What is done to the tensors and the ``config.json`` of an upstream checkpoint."""
 
-PIECES = {"tokenizer.model": 320, "tokenizer.json": 290, "both": 320}
+PIECES: Mapping[Tokens, int] = {"tokenizer.model": 320, "tokenizer.json": 290, "both": 320}
 """Ids of each tokenizer."""
 
 SMALL = {
@@ -159,6 +159,10 @@ def _module(tensors: Tensors, config: dict[str, Any]) -> None:
         tensors[f"module.{name}"] = tensors.pop(name)
 
 
+def _unchanged(tensors: Tensors, config: dict[str, Any]) -> None:
+    """It is only saved in another form."""
+
+
 def _both_matrices(tensors: Tensors, config: dict[str, Any]) -> None:
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
 
@@ -173,6 +177,7 @@ ONE, MANY, BIN, BINS = (
     "one .bin",
     "sharded .bin",
 )
+FORMS: tuple[Form, ...] = (ONE, MANY, BIN, BINS)
 JSON, MODEL, BOTH = "tokenizer.json", "tokenizer.model", "both"
 
 READ = (
@@ -384,6 +389,45 @@ REFUSED = (
 CASES = (*READ, *REFUSED)
 
 
+ARCHITECTURES = [
+    case
+    for case in READ
+    if case.model.split(",")[0]
+    in (
+        "Llama 2",
+        "Llama 3",
+        "Mistral",
+        "Qwen 2",
+        "Qwen 2.5",
+        "Qwen 3",
+        "Gemma 2",
+        "Gemma 3",
+        "Phi 3",
+        "OLMo 2",
+        "a reward model on Llama",
+    )
+    and "as it is" not in case.model
+    and "window" not in case.model
+]
+"""One case of each architecture, to be crossed with every form and tokenizer."""
+
+
+def crossed(case: Case) -> list[Case]:
+    """The architecture of a case in every form and with every tokenizer."""
+    return [
+        replace(case, form=form, tokens=tokens, padded=max(case.padded, 0), change=_unchanged)
+        for form in FORMS
+        for tokens in PIECES
+    ]
+
+
+def crossed_table() -> str:
+    """Architectures and forms as a table of Markdown; each is read with every tokenizer."""
+    rows = [f"| | {' | '.join(FORMS)} |", f"|---{'|---' * len(FORMS)}|"]
+    rows += [f"| {case.model.split(',')[0]} |{' read |' * len(FORMS)}" for case in ARCHITECTURES]
+    return "\n".join(rows) + "\n"
+
+
 def table() -> str:
     """The cases as a table of Markdown."""
     heading = "| checkpoint | class | files | tokenizer | family | | micro model |"
@@ -559,4 +603,4 @@ def _save_again(case: Case, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    print(table(), crossed_table(), sep="\n", end="")
