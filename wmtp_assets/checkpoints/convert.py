@@ -48,6 +48,7 @@ from wmtp_assets.checkpoints.upstream import (
     check_placeholders,
     plan,
     plan_of_names,
+    prefixes,
     read_upstream,
     wanted,
 )
@@ -433,17 +434,15 @@ def _proof(config: Document, shapes: Shapes, checkpoint: str, where: str) -> Pro
     try:
         return prove(config, shapes, checkpoint, where)
     except InvalidInput:
-        first = next(iter(shapes), "")
-        for prefix in (first[: at + 1] for at, c in enumerate(first) if c == "."):
-            if all(name.startswith(prefix) for name in shapes):
-                stripped = {name.removeprefix(prefix): of for name, of in shapes.items()}
-                with suppress(InvalidInput):
-                    prove(config, stripped, checkpoint, where)
-                    found = prefix
-                    break
+        for prefix in prefixes(shapes):
+            stripped = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+            with suppress(InvalidInput):
+                prove(config, stripped, checkpoint, where)
+                found = prefix
+                break
         else:
             raise
-    raise begins_with(checkpoint, found, first)
+    raise begins_with(checkpoint, found, next(iter(shapes)))
 
 
 def _header_as_it_is(

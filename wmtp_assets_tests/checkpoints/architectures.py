@@ -567,7 +567,7 @@ def make(case: Case, folder: Path) -> Made:
     }
     if case.padded > 0 and case.family == "transformers":
         spec["checkpoint"] = {"embedding_rows": case.rows}
-    return Made(files, spec | case.stated)
+    return Made(files, {**spec, **case.stated})
 
 
 def _save_again(case: Case, folder: Path) -> None:
