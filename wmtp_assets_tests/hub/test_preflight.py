@@ -283,7 +283,7 @@ def test_raw_files_alone_are_had(served: Serve) -> None:
     with pytest.raises(InvalidInput, match="was not downloaded") as refused:
         materialize(store, raw)
     assert str(refused.value).endswith(
-        f"To have the raw files only: dagster asset materialize --select {RAW}"
+        f"To have the raw files only: dagster asset materialize --select '{RAW}'"
     )
     said: list[str] = []
     update(store, raw, said.append, alone=True)
