@@ -226,6 +226,11 @@ class CheckpointPart(StrictModel):
         gt=0,
         description="of the embedding, where they are more than the tokenizer has pieces",
     )
+    link: bool = Field(
+        default=False,
+        description="a safetensors file that is taken over as it is becomes a second name of the "
+        "raw one, and no copy: damage to one is damage to both, and only upstream can repair it",
+    )
 
 
 class TokenizerSpec(StrictModel):
@@ -338,6 +343,8 @@ class ModelSpec(Spec):
             raise ValueError("overrides: they replace values of files.config, which is missing")
         if self.checkpoint.select and ".safetensors" in self.files.checkpoint:
             raise ValueError("checkpoint.select is of torch files: safetensors holds only tensors")
+        if self.checkpoint.link and not self.is_one_safetensors:
+            raise ValueError("checkpoint.link: only one .safetensors file can be linked to")
         if self.files.tokenizer is None and self.tokenizer.shared_with is None:
             raise ValueError("files.tokenizer is missing, and tokenizer.shared_with too")
         if len({self.dtype, *self.variants}) != 1 + len(self.variants):
@@ -351,9 +358,13 @@ class ModelSpec(Spec):
         return self.files.params if self.family == "meta_mtp" else self.files.config
 
     @property
-    def is_cut(self) -> bool:
-        """Whether there is code here that knows the parts of the model: it has Meta's parameters,
-        and micro models can be cut from it."""
+    def is_one_safetensors(self) -> bool:
+        """Whether the checkpoint may be taken over as it is."""
+        return self.files.checkpoint.endswith(".safetensors")
+
+    @property
+    def has_params(self) -> bool:
+        """Whether Meta's parameters say all of the model: it has a ``params.json``."""
         return self.family not in ("transformers", "any")
 
     @property
@@ -363,7 +374,7 @@ class ModelSpec(Spec):
 
 
 class MicroShape(StrictModel):
-    """The size of a micro model; parameter names as in Meta's ``params.json``."""
+    """The size of a micro model; parameter names and formulas as in Meta's ``params.json``."""
 
     dim: int = Field(gt=0, description="hidden size")
     n_layers: int = Field(gt=0, description="counts the extra heads, as upstream does")
@@ -371,6 +382,14 @@ class MicroShape(StrictModel):
     n_kv_heads: int = Field(gt=0)
     multiple_of: int = Field(gt=0)
     ffn_dim_multiplier: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _has_whole_groups(self) -> MicroShape:
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.n_kv_heads}"
+            )
+        return self
 
 
 class MicroSpec(Spec):

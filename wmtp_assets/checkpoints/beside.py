@@ -99,9 +99,9 @@ def roles_of(catalogue: Catalogue, artifact: Artifact[ModelSpec | MicroSpec]) ->
         "checkpoint": files.checkpoint,
         "tokenizer": str(folder / catalogue.tokenizer_name(artifact.spec)),
     }
-    if root.is_cut:
+    if root.has_params:
         roles |= {"params": files.params, "adapter": files.adapter}
-    if root.is_cut or root.files.config is not None:
+    if root.has_params or root.files.config is not None:
         roles["config"] = files.config
     return roles
 
@@ -243,9 +243,12 @@ def _generation_bytes(
     build: Build[ModelSpec | MicroSpec], root: ModelSpec, config: Document
 ) -> bytes:
     """``generation_config.json``: upstream's, as it is, of a family without code here; else made of
-    the ids of the tokenizer, or of ``config.json`` where the tokenizer does not say them."""
+    the ids of the tokenizer, or of ``config.json`` where the tokenizer does not say them. A micro
+    model of the former has its parent's."""
     store = build.store
-    if not root.is_cut:
+    if not root.has_params:
+        if isinstance(build.spec, MicroSpec):
+            return store.read(build.upstream("safetensors"), MODEL_FILES.generation)
         raw = build.upstream("raw")
         kept = upstreams_generation(store, raw)
         if kept is not None:

@@ -9,7 +9,7 @@ from itertools import chain, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wmtp_assets.base.errors import DamagedRecord, InvalidInput
+from wmtp_assets.base.errors import CorruptArtifact, DamagedRecord, InvalidInput
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelSpec
@@ -36,6 +36,7 @@ from wmtp_assets.checkpoints.safetensors_file import (
     TensorEntry,
     WrittenCheckpoint,
     file_order,
+    read_header,
     write_checkpoint,
 )
 from wmtp_assets.checkpoints.torch_zip import Verify
@@ -47,16 +48,21 @@ from wmtp_assets.checkpoints.upstream import (
     check_placeholders,
     plan,
     plan_of_names,
+    prefixes,
     read_upstream,
     wanted,
 )
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import Document
-from wmtp_assets.storage.store import Store
+from wmtp_assets.storage.store import Store, materialize_command
 
 if TYPE_CHECKING:
     import torch
+
+COPIED, LINKED = "byte for byte", "hard link"
+"""How an upstream file was taken over. Whether a copy shares its blocks is of the filesystem, and
+is not said: the same input makes the same manifest everywhere."""
 
 
 def cast(
@@ -99,9 +105,10 @@ def tensor_bytes(values: torch.Tensor) -> memoryview:
 def convert(
     sources: Mapping[str, Sequence[StoredTensor]],
     dtype: DType,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, str] | bytes,
     file: HashedFile,
     say: Say = silent,
+    shared: Path | None = None,
 ) -> WrittenCheckpoint:
     """Write tensors to a safetensors file in ``dtype``.
 
@@ -111,6 +118,9 @@ def convert(
 
     Args:
         sources: name → the tensor that is written under it, then those that must be equal to it.
+        metadata: as :func:`write_checkpoint`.
+        shared: a file with the same bytes as that of all tensors, to read instead; None: there is
+            none.
 
     Raises:
         InvalidInput: naming file and tensor: no floating point of 16 to 64 bits, NaN, infinity,
@@ -126,7 +136,9 @@ def convert(
     ]
     ordered = [_without_repetition(sources[entry.name]) for entry in file_order(entries)]
     _check_other_records(ordered, say)
-    extents = (extent for same in ordered if _is_streamed(same) for extent in _extents(same))
+    extents = (
+        extent for same in ordered if _is_streamed(same) for extent in _extents(same, shared)
+    )
     # reused: fresh memory costs more than the cast itself
     buffers = cycle(
         [torch.empty(BLOCK // 2, dtype=getattr(torch, dtype)) for _ in range(AHEAD + 1)]
@@ -179,9 +191,11 @@ def _is_streamed(same: Sequence[StoredTensor]) -> bool:
     return all(tensor.stride is None for tensor in same)
 
 
-def _extents(same: Sequence[StoredTensor]) -> Iterator[Extent]:
+def _extents(same: Sequence[StoredTensor], shared: Path | None) -> Iterator[Extent]:
     """The blocks of the tensors, taking turns."""
-    extents = (Extent(item.path, item.begin, item.size, item.name).blocks() for item in same)
+    extents = (
+        Extent(shared or item.path, item.begin, item.size, item.name).blocks() for item in same
+    )
     for blocks in zip(*extents, strict=True):
         yield from blocks
 
@@ -364,7 +378,9 @@ def intended(store: Store, raw: Artifact[ModelSpec], upstream: Upstream, data: b
         InvalidInput: naming the file and its tensors, if names, shapes or dtypes are not what the
             parameters and the spec ask for.
     """
-    meant = (_of_parameters if raw.spec.is_cut else _of_architecture)(store, raw, upstream, data)
+    meant = (_of_parameters if raw.spec.has_params else _of_architecture)(
+        store, raw, upstream, data
+    )
     _check_dtypes(meant.planned.sources)
     return meant
 
@@ -418,17 +434,79 @@ def _proof(config: Document, shapes: Shapes, checkpoint: str, where: str) -> Pro
     try:
         return prove(config, shapes, checkpoint, where)
     except InvalidInput:
-        first = next(iter(shapes), "")
-        for prefix in (first[: at + 1] for at, c in enumerate(first) if c == "."):
-            if all(name.startswith(prefix) for name in shapes):
-                stripped = {name.removeprefix(prefix): of for name, of in shapes.items()}
-                with suppress(InvalidInput):
-                    prove(config, stripped, checkpoint, where)
-                    found = prefix
-                    break
+        for prefix in prefixes(shapes):
+            stripped = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+            with suppress(InvalidInput):
+                prove(config, stripped, checkpoint, where)
+                found = prefix
+                break
         else:
             raise
-    raise begins_with(checkpoint, found, first)
+    raise begins_with(checkpoint, found, next(iter(shapes)))
+
+
+def _header_as_it_is(
+    build: Build[ModelSpec],
+    raw: Artifact[ModelSpec],
+    sources: Mapping[str, Sequence[StoredTensor]],
+    dtype: DType,
+) -> bytes:
+    """The bytes before the data of a raw file that is taken over as it is; empty: it is not.
+
+    That is one safetensors file, all tensors of which have our names and the dtype, in the order in
+    which ``save_file`` lays them out, with the ``format`` that transformers asks for.
+    """
+    if not build.spec.is_one_safetensors:
+        return b""
+    path = build.store.path(raw, f"raw/{build.spec.files.checkpoint}")
+    header = read_header(path)
+    names = {entry.name: entry.name for entry in header.entries}
+    said = {"dtype": dtype, **header.metadata}
+    is_taken_over = (
+        names == {ours: same[0].name for ours, same in sources.items() if len(same) == 1}
+        and {entry.dtype for entry in header.entries} == {DTYPE_CODES[dtype]}
+        and [*header.entries] == file_order(header.entries)
+        and header.data_start % 8 == 0
+        and (said["dtype"], said.get("format")) == (dtype, "pt")
+    )
+    if not is_taken_over:
+        return b""
+    with path.open("rb") as file:
+        return file.read(header.data_start)
+
+
+def _written(
+    build: Build[ModelSpec],
+    raw: Artifact[ModelSpec],
+    sources: Mapping[str, Sequence[StoredTensor]],
+    header: bytes,
+    progress: Progress,
+) -> WrittenCheckpoint:
+    """Write the checkpoint; one that is taken over is read as any other, and has upstream's hash.
+
+    Raises:
+        CorruptArtifact: if the raw file was changed meanwhile.
+    """
+    artifact, store = build.artifact, build.store
+    dtype, target = artifact.dtype, files_of(artifact).checkpoint
+    assert dtype is not None
+    if not header:
+        metadata = checkpoint_metadata(build.spec.folder, dtype)
+        with build.staged.create(target, progress.advance, in_parts=False) as file:
+            return convert(sources, dtype, metadata, file, build.say)
+    name = f"raw/{build.spec.files.checkpoint}"
+    file, read_from = build.staged.take_over(
+        target, store.path(raw, name), progress.advance, link=build.spec.checkpoint.link
+    )
+    with file, read_from.open("rb") as source:
+        head = source.read(len(header))
+        written = convert(sources, dtype, head, file, build.say, read_from)
+    if build.staged.files[target] != store.manifest(raw).files[name]:
+        raise CorruptArtifact(
+            f"{store.path(raw, name)} was changed while it was taken over. Run again: "
+            + materialize_command(artifact.key)
+        )
+    return written
 
 
 def build_safetensors(build: Build[ModelSpec]) -> Document:
@@ -458,17 +536,15 @@ def build_safetensors(build: Build[ModelSpec]) -> Document:
         progress = Progress(
             f"converting {spec.name} to {dtype}", sum(entry.size for entry in entries), build.say
         )
-        metadata = checkpoint_metadata(spec.folder, dtype)
-        with build.staged.create(
-            files_of(artifact).checkpoint, progress.advance, in_parts=False
-        ) as file:
-            written = convert(planned.sources, dtype, metadata, file, build.say)
+        header = _header_as_it_is(build, raw, planned.sources, dtype)
+        written = _written(build, raw, planned.sources, header, progress)
     said = {
         "select": spec.checkpoint.select,
         "strip_prefix": spec.checkpoint.strip_prefix,
         "left_out": dict(upstream.left_out),
         "overrides": spec.overrides,
         "derived": meant.derived,
+        "taken_over": (LINKED if spec.checkpoint.link else COPIED) if header else None,
     }
     return describe(
         build,

@@ -3,8 +3,8 @@
 With the reader of our checkpoints, which gives a tied file its output matrix.
 
 Sources: ``llama/model.py`` of facebook/multi-token-prediction (``META``); ``LlamaForCausalLM`` of
-transformers (``LLAMA``); the reward model of berkeley-nest/Starling-RM-7B-alpha, whose trunk stands
-in the file twice (``LLAMA_REWARD``).
+transformers, and for the norms of heads ``Qwen3ForCausalLM`` (``LLAMA``); the reward model of
+berkeley-nest/Starling-RM-7B-alpha, whose trunk stands in the file twice (``LLAMA_REWARD``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.specs import FamilyName
@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     import torch
 
 
+Axis = Literal["channels", "queries", "keys", "units"]
+"""What a dimension of a matrix runs along: hidden channels, those of all query heads, those of all
+key-value heads, feed-forward units."""
+
+
 @dataclass(frozen=True)
 class Block:
     """Names of the tensors in a transformer block, without ``.weight``.
 
     Shapes, with h the hidden size: ``query`` [heads·head_dim, h], ``key`` and ``value``
     [kv_heads·head_dim, h], ``output`` [h, heads·head_dim], ``gate`` and ``up`` [units, h],
-    ``down`` [h, units], both norms [h].
+    ``down`` [h, units], both norms [h]. Those of a head, which not all models have: [head_dim].
     """
 
     query: str
@@ -41,6 +46,29 @@ class Block:
     up: str
     attention_norm: str
     feed_forward_norm: str
+    head_norms: tuple[str, ...] = ()
+
+    @property
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """Name → what each dimension of the weight runs along, and a bias along the first of them;
+        empty: neither is cut."""
+        return {
+            self.query: ("queries", "channels"),
+            self.key: ("keys", "channels"),
+            self.value: ("keys", "channels"),
+            self.output: ("channels", "queries"),
+            self.gate: ("units", "channels"),
+            self.down: ("channels", "units"),
+            self.up: ("units", "channels"),
+            self.attention_norm: ("channels",),
+            self.feed_forward_norm: ("channels",),
+            **dict.fromkeys(self.head_norms, ()),
+        }
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The tensors that every model has."""
+        return tuple(f"{name}.weight" for name in self.axes if name not in self.head_norms)
 
 
 @dataclass(frozen=True)
@@ -102,25 +130,20 @@ class Family:
 
     def tensor_shapes(self, params: MetaParams, tied: bool) -> dict[str, tuple[int, ...]]:
         """Name → shape of every tensor of the model; ``tied`` leaves the output matrix out."""
-        dim, ffn, kv = params.dim, params.intermediate_size, params.kv_heads * params.head_dim
-        names = self.block
-        block = {
-            names.query: (dim, dim),
-            names.key: (kv, dim),
-            names.value: (kv, dim),
-            names.output: (dim, dim),
-            names.gate: (ffn, dim),
-            names.down: (dim, ffn),
-            names.up: (ffn, dim),
-            names.attention_norm: (dim,),
-            names.feed_forward_norm: (dim,),
+        dim = params.dim
+        sizes: Mapping[Axis, int] = {
+            "channels": dim,
+            "queries": dim,
+            "keys": params.kv_heads * params.head_dim,
+            "units": params.intermediate_size,
         }
+        axes, block = self.block.axes, self.block.weights
         return {
             self.embedding: (params.vocab_size, dim),
             **{
-                f"{prefix}.{name}.weight": shape
+                f"{prefix}.{part}": tuple(sizes[axis] for axis in axes[part.rpartition(".")[0]])
                 for prefix in self.blocks(params)
-                for name, shape in block.items()
+                for part in block
             },
             self.norm: (dim,),
             **({} if tied else {self.output: (params.vocab_size, dim)}),
@@ -169,6 +192,7 @@ LLAMA = Family(
         up="mlp.up_proj",
         attention_norm="input_layernorm",
         feed_forward_norm="post_attention_layernorm",
+        head_norms=("self_attn.q_norm", "self_attn.k_norm"),
     ),
     buffers=re.compile(rf"model\.{_INV_FREQ}"),
 )

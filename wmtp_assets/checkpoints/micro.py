@@ -10,15 +10,16 @@ of float16's smallest numbers), so that they do not depend on the order of summa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
 from wmtp_assets.base.progress import Progress
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
+from wmtp_assets.checkpoints.architecture import Shapes, prove
 from wmtp_assets.checkpoints.beside import (
     MODEL_FILES,
     TOKENIZER_FOLDER,
@@ -26,8 +27,14 @@ from wmtp_assets.checkpoints.beside import (
     describe,
 )
 from wmtp_assets.checkpoints.convert import cast, tensor_bytes
-from wmtp_assets.checkpoints.families import FAMILIES, META, Block, Family
-from wmtp_assets.checkpoints.params import MetaParams, parse_config, parse_params
+from wmtp_assets.checkpoints.families import FAMILIES, Axis, Block, Family
+from wmtp_assets.checkpoints.llama_like import LlamaLike, llama_like
+from wmtp_assets.checkpoints.params import (
+    MetaParams,
+    feed_forward_size,
+    parse_config,
+    parse_params,
+)
 from wmtp_assets.checkpoints.safetensors_file import (
     DTYPE_CODES,
     DTYPE_NAMES,
@@ -52,15 +59,37 @@ ReadTensor = Callable[[str], "torch.Tensor"]
 """Name → tensor, shape and dtype as in the parent."""
 
 
-def micro_params(parent: MetaParams, spec: MicroSpec) -> MetaParams:
-    """The parameters of the micro model.
+class Sizes(Protocol):
+    """What a cut must know of a model, as :class:`MetaParams` says it."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def n_heads(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def n_trunk(self) -> int: ...
+    @property
+    def n_extra_heads(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+
+
+def check_shape(spec: MicroSpec, parent: Sizes, *, is_square: bool) -> None:
+    """Require that the shape of a micro model can be cut from the parent by whole heads.
+
+    Args:
+        is_square: whether all heads together are as wide as the hidden size.
 
     Raises:
-        SpecError: naming the field, if the shape cannot be cut from the parent's by whole heads.
+        SpecError: naming the field.
     """
     shape = spec.shape
-    params = parent.model_copy(update=shape.model_dump())
-    heads, kv_heads = params.n_heads, params.kv_heads
+    heads, kv_heads = shape.n_heads, shape.n_kv_heads
+    n_trunk = shape.n_layers - parent.n_extra_heads
     limits = {"dim": parent.dim, "n_heads": parent.n_heads, "n_kv_heads": parent.kv_heads}
     problems = [
         *(
@@ -71,8 +100,8 @@ def micro_params(parent: MetaParams, spec: MicroSpec) -> MetaParams:
             for field, limit in limits.items()
         ),
         (
-            params.dim % heads != 0 or params.head_dim != parent.head_dim,
-            f"shape.dim {params.dim} with shape.n_heads {heads} cuts heads apart: {spec.parent} "
+            is_square and heads * parent.head_dim != shape.dim,
+            f"shape.dim {shape.dim} with shape.n_heads {heads} cuts heads apart: {spec.parent} "
             f"has heads of {parent.head_dim} channels",
         ),
         (
@@ -81,8 +110,8 @@ def micro_params(parent: MetaParams, spec: MicroSpec) -> MetaParams:
             f"{parent.n_heads} on {parent.kv_heads}, and whole groups are cut",
         ),
         (
-            not 1 <= params.n_trunk <= parent.n_trunk,
-            f"shape.n_layers {shape.n_layers} asks for {params.n_trunk} trunk layers, "
+            not 1 <= n_trunk <= parent.n_trunk,
+            f"shape.n_layers {shape.n_layers} asks for {n_trunk} trunk layers, "
             f"{spec.parent} has {parent.n_trunk}",
         ),
         (
@@ -93,23 +122,56 @@ def micro_params(parent: MetaParams, spec: MicroSpec) -> MetaParams:
     for is_wrong, problem in problems:
         if is_wrong:
             raise SpecError(f"{spec.name}: {problem}")
-    if params.intermediate_size > parent.intermediate_size:  # of a factor that is one
+    units = feed_forward_size(shape.dim, shape.multiple_of, shape.ffn_dim_multiplier)
+    if units > parent.intermediate_size:  # of a factor that is one
         raise SpecError(
             f"{spec.name}: shape.multiple_of and shape.ffn_dim_multiplier make a feed-forward size "
-            f"of {params.intermediate_size}, {spec.parent} has {parent.intermediate_size}"
+            f"of {units}, {spec.parent} has {parent.intermediate_size}"
         )
-    return params
 
 
-def source_blocks(family: Family, parent: MetaParams, micro: MetaParams) -> dict[str, str]:
-    """Micro block → parent block.
+def micro_params(parent: MetaParams, spec: MicroSpec) -> MetaParams:
+    """The parameters of the micro model.
 
-    A single trunk layer is the parent's last (the next-token head); several are evenly spaced, the
-    first and the last included. Extra heads come from the extra heads of the same number.
+    Raises:
+        SpecError: as :func:`check_shape`.
+    """
+    check_shape(spec, parent, is_square=True)
+    return parent.model_copy(update=spec.shape.model_dump())
+
+
+def micro_config(
+    parent: Document, shapes: Shapes, spec: MicroSpec, where: str
+) -> tuple[LlamaLike, LlamaLike, Document]:
+    """The sizes of a parent without Meta's parameters and of the micro model, and the
+    ``config.json`` of that.
+
+    Args:
+        parent, shapes: ``config.json`` and tensors of the parent, in the file ``where``.
+
+    Raises:
+        SpecError: as :func:`check_shape` and :func:`llama_like`.
+    """
+    theirs = llama_like(parent, shapes, where)
+    check_shape(spec, theirs, is_square=False)
+    ours = theirs.cut_to(spec.shape)
+    return theirs, ours, ours.config(parent, trunk_blocks(theirs, ours), tied=spec.tied)
+
+
+def trunk_blocks(parent: Sizes, micro: Sizes) -> list[int]:
+    """The number in the parent of each trunk layer of the micro model.
+
+    A single one is the parent's last (the next-token head); several are evenly spaced, the first
+    and the last included.
     """
     last, gaps = parent.n_trunk - 1, micro.n_trunk - 1
-    trunk = [i * last // gaps for i in range(micro.n_trunk)] if gaps else [last]
-    return {f"{family.layers}.{i}": f"{family.layers}.{it}" for i, it in enumerate(trunk)} | {
+    return [i * last // gaps for i in range(micro.n_trunk)] if gaps else [last]
+
+
+def source_blocks(family: Family, parent: Sizes, micro: Sizes) -> dict[str, str]:
+    """Micro block → parent block; extra heads come from the extra heads of the same number."""
+    trunk = enumerate(trunk_blocks(parent, micro))
+    return {f"{family.layers}.{i}": f"{family.layers}.{it}" for i, it in trunk} | {
         f"{family.extra_heads}.{i}": f"{family.extra_heads}.{i}" for i in range(micro.n_extra_heads)
     }
 
@@ -141,40 +203,42 @@ def _rows_of(groups: torch.Tensor, size: int) -> torch.Tensor:
     return (groups[:, None] * size + groups.new_tensor(range(size))).reshape(-1)
 
 
-def _cut_attention(
-    read: ReadTensor, names: Block, parent: MetaParams, micro: MetaParams, channels: torch.Tensor
-) -> Iterator[tuple[str, torch.Tensor]]:
-    wq, wk, wv, wo = map(read, (names.query, names.key, names.value, names.output))
-    query_rows = magnitude(wq, 1) + magnitude(wo, 0)
-    kv_rows = magnitude(wk, 1) + magnitude(wv, 1)
+def _kept(
+    block: Mapping[str, torch.Tensor], names: Block, parent: Sizes, micro: Sizes
+) -> dict[Axis, torch.Tensor]:
+    """Which queries, keys and feed-forward units of a block stay: those of whole heads, each group
+    of query heads with its key-value head."""
+    wq, wk, wv, wo, gate, down, up = (
+        block[f"{name}.weight"]
+        for name in (
+            names.query,
+            names.key,
+            names.value,
+            names.output,
+            names.gate,
+            names.down,
+            names.up,
+        )
+    )
     groups = parent.kv_heads
-    scores = query_rows.view(groups, -1).sum(1) + kv_rows.view(groups, -1).sum(1)
+    queries, keys = magnitude(wq, 1) + magnitude(wo, 0), magnitude(wk, 1) + magnitude(wv, 1)
+    scores = queries.view(groups, -1).sum(1) + keys.view(groups, -1).sum(1)
     kept = largest(scores, micro.kv_heads)
-    queries = _rows_of(kept, parent.dim // groups)
-    keys = _rows_of(kept, parent.head_dim)
-    yield names.query, wq[queries][:, channels]
-    yield names.key, wk[keys][:, channels]
-    yield names.value, wv[keys][:, channels]
-    yield names.output, wo[channels][:, queries]
-
-
-def _cut_feed_forward(
-    read: ReadTensor, names: Block, micro: MetaParams, channels: torch.Tensor
-) -> Iterator[tuple[str, torch.Tensor]]:
-    gate, down, up = map(read, (names.gate, names.down, names.up))
-    scores = magnitude(gate, 1) + magnitude(up, 1) + magnitude(down, 0)
-    units = largest(scores, micro.intermediate_size)
-    yield names.gate, gate[units][:, channels]
-    yield names.down, down[channels][:, units]
-    yield names.up, up[units][:, channels]
+    units = magnitude(gate, 1) + magnitude(up, 1) + magnitude(down, 0)
+    return {
+        "queries": _rows_of(kept, wq.shape[0] // groups),
+        "keys": _rows_of(kept, parent.head_dim),
+        "units": largest(units, micro.intermediate_size),
+    }
 
 
 def cut(
     read: ReadTensor,
     family: Family,
-    parent: MetaParams,
-    micro: MetaParams,
+    parent: Sizes,
+    micro: Sizes,
     *,
+    parts: Iterable[str] = (),
     tied: bool = True,
     has_output: bool = True,
 ) -> dict[str, torch.Tensor]:
@@ -183,6 +247,7 @@ def cut(
     At most the tensors of one block and the embedding are in memory, beside the result.
 
     Args:
+        parts: the tensors of each block; empty: those that every model has.
         tied: without the output matrix: its readers use the embedding.
         has_output: whether the parent has one; the embedding is that of a tied parent.
 
@@ -195,16 +260,13 @@ def cut(
     del embedding
     names = family.block
     for target, source in source_blocks(family, parent, micro).items():
-
-        def read_part(name: str, source: str = source) -> torch.Tensor:
-            return read(f"{source}.{name}.weight")
-
-        for name, tensor in (
-            *_cut_attention(read_part, names, parent, micro, channels),
-            *_cut_feed_forward(read_part, names, micro, channels),
-            *((n, read_part(n)[channels]) for n in (names.attention_norm, names.feed_forward_norm)),
-        ):
-            tensors[f"{target}.{name}.weight"] = tensor
+        block = {part: read(f"{source}.{part}") for part in parts or names.weights}
+        kept = {**_kept(block, names, parent, micro), "channels": channels}
+        for part, tensor in block.items():
+            axes = names.axes[part.rpartition(".")[0]]
+            for dim, axis in enumerate(axes[: tensor.ndim]):
+                tensor = tensor.index_select(dim, kept[axis])
+            tensors[f"{target}.{part}"] = tensor
     tensors[family.norm] = read(family.norm)[channels]
     if not tied:
         tensors[family.output] = (
@@ -272,28 +334,45 @@ def build_micro(build: Build[MicroSpec]) -> Document:
 
     Raises:
         CorruptArtifact: if a tensor of the parent is not the committed one.
-        SpecError: if the shape cannot be cut from the parent.
-        InvalidInput: if the result is larger than the spec allows.
+        SpecError: if the shape cannot be cut from the parent, or nothing can.
+        InvalidInput: if a class of transformers does not take the result, or if that is larger than
+            the spec allows.
     """
     import torch
 
     spec, store = build.spec, build.store
     parent = build.upstream("safetensors")
-    parent_params = parse_params(
-        store.read(parent, MODEL_FILES.params), str(store.path(parent, MODEL_FILES.params))
-    )
-    params = micro_params(parent_params, spec)
-    family = FAMILIES[store.catalogue.family(spec)]
-    where = str(store.path(parent, MODEL_FILES.config))
-    config = None if family is META else parse_config(store.read(parent, MODEL_FILES.config), where)
+    root = store.catalogue.root_of(spec)
+    config = None
+    if root.family != "meta_mtp":
+        where = str(store.path(parent, MODEL_FILES.config))
+        config = parse_config(store.read(parent, MODEL_FILES.config), where)
+    params: MetaParams | None = None
     with verified_parent(build, parent) as (path, header, read):
+        if root.has_params or config is None:
+            where = str(store.path(parent, MODEL_FILES.params))
+            theirs = parse_params(store.read(parent, MODEL_FILES.params), where)
+            ours = params = micro_params(theirs, spec)
+            family, parts, is_headed = FAMILIES[root.family], (), True
+        else:
+            theirs, ours, config = micro_config(config, header.shapes, spec, str(path))
+            family, parts, is_headed = theirs.family, theirs.parts, theirs.has_output
         has_output = family.output in header.shapes
-        tensors = cut(read, family, parent_params, params, tied=spec.tied, has_output=has_output)
+        tensors = cut(
+            read,
+            family,
+            theirs,
+            ours,
+            parts=parts,
+            tied=spec.tied or not is_headed,
+            has_output=has_output,
+        )
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    proof = None
+    if params is None and config is not None:
+        proof = prove(config, shapes, spec.name, f"{spec.name}: config.json")
     target: torch.dtype = getattr(torch, spec.dtype)
-    entries = [
-        TensorEntry(name, DTYPE_CODES[spec.dtype], tuple(tensor.shape))
-        for name, tensor in tensors.items()
-    ]
+    entries = [TensorEntry(name, DTYPE_CODES[spec.dtype], shape) for name, shape in shapes.items()]
 
     def pieces(entry: TensorEntry) -> Iterator[memoryview]:
         yield tensor_bytes(cast(tensors[entry.name], target, f"{path}: {entry.name}"))
@@ -307,6 +386,8 @@ def build_micro(build: Build[MicroSpec]) -> Document:
             f"{spec.name}: model.safetensors is {size} bytes, not under {spec.max_bytes}"
         )
     place_tokenizer(build, TOKENIZER_FOLDER)
+    is_written = family.output in shapes
+    is_alias = is_headed and not (is_written and has_output)
     return describe(
         build,
         params,
@@ -316,8 +397,9 @@ def build_micro(build: Build[MicroSpec]) -> Document:
         conversion={
             "from_dtype": sorted({DTYPE_NAMES[entry.dtype] for entry in header.entries}),
             "to_dtype": spec.dtype,
-            "dropped": [family.output] if spec.tied and has_output else [],
-            "aliased": {} if has_output and not spec.tied else {family.output: family.embedding},
-            "blocks": source_blocks(family, parent_params, params),
+            "dropped": [family.output] if has_output and not is_written else [],
+            "aliased": {family.output: family.embedding} if is_alias else {},
+            "blocks": source_blocks(family, theirs, ours),
         },
+        proof=proof,
     )

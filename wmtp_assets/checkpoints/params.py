@@ -91,11 +91,17 @@ class MetaParams(StrictModel):
 
     @property
     def intermediate_size(self) -> int:
-        """Rows of ``w1``: ⌊m·⌊8·dim/3⌋⌋ rounded up to a multiple of ``multiple_of``."""
-        size = int(2 * (4 * self.dim) / 3)
-        if self.ffn_dim_multiplier is not None:
-            size = int(self.ffn_dim_multiplier * size)
-        return self.multiple_of * ((size + self.multiple_of - 1) // self.multiple_of)
+        """Rows of ``w1``."""
+        return feed_forward_size(self.dim, self.multiple_of, self.ffn_dim_multiplier)
+
+
+def feed_forward_size(dim: int, multiple_of: int, factor: float | None) -> int:
+    """Units of a feed-forward layer: ⌊factor·⌊8·dim/3⌋⌋ rounded up to a multiple of
+    ``multiple_of``."""
+    size = int(2 * (4 * dim) / 3)
+    if factor is not None:
+        size = int(factor * size)
+    return multiple_of * ((size + multiple_of - 1) // multiple_of)
 
 
 @dataclass(frozen=True)

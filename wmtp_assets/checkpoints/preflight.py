@@ -50,7 +50,7 @@ def judge(store: Store, raw: Artifact[ModelSpec], excerpts: Excerpts, say: Say) 
         where = str(path_of(spec.files.tokenizer))
         check_identity(whole(spec.files.tokenizer), facts, store.settings.source, where)
     data = whole(spec.parameters_file) if spec.parameters_file is not None else b""
-    if spec.parameters_file is not None and spec.is_cut:
+    if spec.parameters_file is not None and spec.has_params:
         any_rows = facts.vocab_size  # where the file leaves them open
         parse_parameters(spec, data, str(path_of(spec.parameters_file)), any_rows)
     holes: list[Hole] = []

@@ -286,7 +286,7 @@ def describe_tensors(entries: Iterable[TensorEntry]) -> dict[str, Any]:
 def write_checkpoint(
     file: HashedFile,
     entries: Iterable[TensorEntry],
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, str] | bytes,
     read: Callable[[TensorEntry], Iterable[memoryview]],
 ) -> WrittenCheckpoint:
     """Write a safetensors file tensor by tensor.
@@ -296,7 +296,8 @@ def write_checkpoint(
     Args:
         file: a new file.
         entries: the tensors, in any order.
-        metadata: ``__metadata__``; written in key order.
+        metadata: ``__metadata__``, written in key order; or all bytes before the data, of these
+            tensors in :func:`file_order`.
         read: called for each tensor in :func:`file_order`; yields its data in its target dtype,
             row-major, little-endian, in pieces that are valid as :func:`pipeline.ahead` asks.
 
@@ -305,7 +306,7 @@ def write_checkpoint(
         OSError: ENOSPC before the first tensor is read.
     """
     ordered = file_order(entries)
-    header = render_header(ordered, metadata)
+    header = metadata if isinstance(metadata, bytes) else render_header(ordered, metadata)
     file.reserve(len(header) + sum(entry.size for entry in ordered))
     file.write(header)
     written: list[tuple[TensorEntry, str]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import SEEK_END
 from pathlib import Path, PurePosixPath
@@ -280,12 +280,18 @@ def check_form(
     Raises:
         InvalidInput: naming the file, and what to do.
     """
-    first = next(iter(found), "")
-    for prefix in (first[: at + 1] for at, c in enumerate(first) if c == "."):
-        stripped = {family.name_of(name.removeprefix(prefix)) for name in found}
-        if all(name.startswith(prefix) for name in found) and expected.keys() <= stripped:
-            raise begins_with(where, prefix, first)
+    for prefix in prefixes(found):
+        if expected.keys() <= {family.name_of(name.removeprefix(prefix)) for name in found}:
+            raise begins_with(where, prefix, next(iter(found)))
     check_placeholders(expected, found, where)
+
+
+def prefixes(names: Collection[str]) -> Iterator[str]:
+    """What all names begin with, up to a dot each."""
+    first = next(iter(names), "")
+    for at, character in enumerate(first):
+        if character == "." and all(name.startswith(first[: at + 1]) for name in names):
+            yield first[: at + 1]
 
 
 def begins_with(where: str, prefix: str, name: str) -> InvalidInput:

@@ -45,7 +45,13 @@ def plan(store: Store, selection: tuple[str, ...], rate: float | None) -> Docume
     made = make_plan(store, chosen, rate * 1e6 if rate else None)
     print_table(
         ("name", "repository", "revision", *NUMBERS, "problem"),
-        [(_cells(row, made.bytes_per_second), "red" * bool(row.problem)) for row in made.raw],
+        [
+            (
+                _cells(row, made.bytes_per_second),
+                "red" * bool(row.problem) or "yellow" * bool(row.warning),
+            )
+            for row in made.raw
+        ],
         right=NUMBERS,
     )
     space = made.space
@@ -67,9 +73,10 @@ def _bytes(size: int | None) -> str:
 def _cells(row: RawPlan, rate: float | None) -> tuple[object, ...]:
     revision = (row.revision or NONE)[:8] + ("" if row.is_pinned else " unpinned")
     begin = row.name, row.repository, revision
+    problem = row.problem or row.warning
     if row.size is None or row.to_download is None:
-        return *begin, *[UNKNOWN] * len(NUMBERS), row.problem
+        return *begin, *[UNKNOWN] * len(NUMBERS), problem
     seconds = row.to_download / rate if rate and row.to_download else 0.0
     time = human_seconds(seconds) if rate or not row.to_download else "?"
     size, here, missing = map(_bytes, (row.size, row.here, row.to_download))
-    return *begin, row.files, size, here, missing, time, row.problem
+    return *begin, row.files, size, here, missing, time, problem

@@ -29,7 +29,7 @@ from wmtp_assets.components.verified import RULE, VERIFIED_AT, observation_of
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
-from wmtp_assets.operations.materialize import share, update
+from wmtp_assets.operations.materialize import is_alone, share, update
 from wmtp_assets.rules.apply import apply_in_child, recall
 from wmtp_assets.rules.findings import Outcome, as_text, is_warning
 
@@ -147,7 +147,14 @@ def _materialized(
     started = time.monotonic()
     with plain_failures():
         store = storage.open(context.instance)
-        done = update(store, artifact, context.log.info, force=options.force)
+        wanted = {key.to_user_string() for key in context.run.asset_selection or ()}
+        done = update(
+            store,
+            artifact,
+            context.log.info,
+            force=options.force,
+            alone=bool(wanted) and is_alone(store.catalogue, artifact, wanted),
+        )
     seconds = time.monotonic() - started if done.is_made else None
     made = {"made": "made" if done.is_made else "unchanged"}
     if done.reasons:

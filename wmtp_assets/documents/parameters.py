@@ -25,7 +25,7 @@ def parameters(facts: Facts) -> bytes:
     for fact in facts.there:
         model, files = fact.artifact, files_of(fact.artifact)
         catalogue = facts.store.catalogue
-        if not catalogue.root_of(model.spec).is_cut:  # it has no meta_adapter.yaml
+        if not catalogue.root_of(model.spec).has_params:  # it has no meta_adapter.yaml
             continue
         variant = model.base.removeprefix(model.unit).replace("/safetensors", "")
         facts.read(model, files.adapter)  # verified, before it is parsed

@@ -59,6 +59,9 @@ from wmtp_assets.transfer.places import (
 RAW = "raw/"
 """Where upstream's files lie in a raw artifact, under their own paths."""
 
+FORESEEN = "would be refused: "
+"""Before the reason for which a model would be refused that is not here yet."""
+
 Downloaded = ModelSpec | DatasetSpec
 
 
@@ -306,7 +309,8 @@ def _require_no_refusal(
     held: dict[str, Held],
     preflight: Preflight,
 ) -> None:
-    """Judge a repository before the first of its large files is fetched.
+    """Judge a repository before the first of its large files is fetched; say what is against it
+    where only raw files are wanted.
 
     Raises:
         InvalidInput: if it is refused; the small files are kept.
@@ -317,13 +321,18 @@ def _require_no_refusal(
     reason = preflight.refusal(
         remote.files, lambda file: held[file.path].path.read_bytes(), build.say
     )
-    if reason:
+    key = build.artifact.key
+    if reason and build.alone:
+        build.say(
+            f"only {key} is wanted, and is downloaded; what is made from it {FORESEEN}{reason}"
+        )
+    elif reason:
         raise InvalidInput(
-            f"{build.artifact.key} was not downloaded, as it would be refused: {reason}. Small "
-            f"files and parts of {', '.join(file.path for file in large[:3])} say so; "
+            f"{key} was not downloaded, as it {FORESEEN}{reason}. Small files and parts of "
+            f"{', '.join(file.path for file in large[:3])} say so; "
             f"{human_bytes(sum(file.size for file in large))} were not fetched. If upstream is "
-            f"right, correct {build.spec.where}. Then run: "
-            + materialize_command(build.artifact.key)
+            f"right, correct {build.spec.where}, and run again. To have the raw files only: "
+            + materialize_command(key)
         )
 
 

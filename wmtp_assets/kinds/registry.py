@@ -323,6 +323,7 @@ def expand(specs: Sequence[Spec]) -> Catalogue:
             to an optional artifact that may never be there; when two declare one artifact.
     """
     _check_models(specs)
+    specs = _with_parents_status(specs)
     made: dict[str, Artifact[Any]] = {}
     for spec in sorted(specs, key=_turn):
         for artifact in _upstream_first(_artifacts_of(spec, [*made.values()])):
@@ -414,12 +415,34 @@ def _check_models(specs: Sequence[Spec]) -> None:
                 f"{spec.name}: parent: no defs.yaml declares the model {spec.parent}; known: "
                 + ", ".join(models)
             )
-        if isinstance(spec, MicroSpec) and not by_name[spec.parent].is_cut:
-            raise SpecError(
-                f"{spec.name}: parent: {spec.parent} is of the family "
-                f"{by_name[spec.parent].family}, whose parts are not known here: nothing can be "
-                "cut from it"
-            )
+        if isinstance(spec, MicroSpec):
+            _check_parent(spec, by_name[spec.parent])
+
+
+def _check_parent(spec: MicroSpec, parent: ModelSpec) -> None:
+    """Require that something can be cut from a model, as far as its spec tells."""
+    shape = spec.shape
+    if parent.family == "any":
+        raise SpecError(
+            f"{spec.where}: parent: {parent.name} is of the family any, which makes no claim about "
+            "the parts of the model: nothing can be cut from it"
+        )
+    if parent.has_params and shape.dim % shape.n_heads:
+        raise SpecError(
+            f"{spec.where}: shape.dim {shape.dim} is no multiple of shape.n_heads {shape.n_heads}: "
+            "heads are cut whole"
+        )
+
+
+def _with_parents_status(specs: Sequence[Spec]) -> list[Spec]:
+    """Specs, in which a micro model of an optional model is optional too."""
+    optional = {spec.name for spec in specs if isinstance(spec, ModelSpec) and spec.is_optional}
+    return [
+        spec.model_copy(update={"status": "optional"})
+        if isinstance(spec, MicroSpec) and spec.parent in optional
+        else spec
+        for spec in specs
+    ]
 
 
 def _check_upstream(catalogue: Catalogue, artifact: Artifact[Any]) -> None:

@@ -52,6 +52,13 @@ def artifacts(spec: ModelSpec, before: Before) -> list[Artifact[ModelSpec]]:
     ]
 
 
+def facts(artifact: Artifact[ModelSpec]) -> Document:
+    """What decides about a checkpoint besides fields of its spec that all have."""
+    spec = artifact.spec
+    link = {"checkpoint.link": spec.checkpoint.link} if spec.is_one_safetensors else {}
+    return decides(artifact) | link
+
+
 def pictures(
     store: Store, artifact: Artifact[Any], document: Document
 ) -> Iterable[tuple[str, bytes]]:
@@ -84,7 +91,7 @@ KIND = Kind[ModelSpec](
         "checkpoint.strip_prefix",
         "overrides",
     ),
-    facts=decides,
+    facts=facts,
     taken=taken,
     # upstream's checkpoints are float32
     size=lambda artifact, raw: raw * ITEM_SIZE[DTYPE_CODES[artifact.dtype or "float32"]] / 4,

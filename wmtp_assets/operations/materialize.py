@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from wmtp_assets.base.child import ChildDied, Run, call
 from wmtp_assets.base.errors import InvalidInput, MissingArtifact, StoreError
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.kinds.staleness import Reason, reasons
 from wmtp_assets.storage.build import Build, InStore
@@ -90,6 +90,11 @@ def check_upstream(store: Store, artifact: Artifact, say: Say = silent) -> dict[
     }
 
 
+def is_alone(catalogue: Catalogue, artifact: Artifact, wanted: Collection[str]) -> bool:
+    """Whether nothing is wanted that is made from ``artifact``, among the keys ``wanted``."""
+    return not any(artifact.key in catalogue[key].upstream for key in wanted if key in catalogue)
+
+
 def to_be_made(store: Store, artifact: Artifact) -> list[str]:
     """Keys of ``artifact`` and of everything missing that it is made from, upstream first."""
     wanted = {artifact.key}
@@ -105,12 +110,16 @@ def materialize(
     say: Say = silent,
     others: Sequence[Path] = (),
     run: Run = call,
+    *,
+    alone: bool = False,
 ) -> Manifest:
     """Make ``artifact`` from what is upstream of it, and commit it.
 
     Args:
         others: folders where raw files may be found, under upstream's paths.
         run: where builders run that parse files: in the child process, or ``directly``.
+        alone: nothing that is made from it is wanted now: raw files are downloaded also where that
+            would be refused.
 
     Raises:
         WmtpError: what is wrong, where, and what to do; the committed artifact is as before.
@@ -118,14 +127,20 @@ def materialize(
     store.recover(artifact, say)
     check_upstream(store, artifact, say)
     with store.stage(artifact, say) as staged:
-        return _make(store, artifact, staged, say, others, run)
+        return _make(store, artifact, staged, say, others, run, alone)
 
 
 def _make(
-    store: Store, artifact: Artifact, staged: Staged, say: Say, others: Sequence[Path], run: Run
+    store: Store,
+    artifact: Artifact,
+    staged: Staged,
+    say: Say,
+    others: Sequence[Path],
+    run: Run,
+    alone: bool,
 ) -> Manifest:
     """Build into a staging folder, and commit."""
-    description = build_staged(store, artifact, staged, say, others, run)
+    description = build_staged(store, artifact, staged, say, others, run, alone=alone)
     manifest = store.commit(artifact, staged, description, say)
     copy_to_root(store, artifact)
     with store.linking([artifact], say):
@@ -154,6 +169,7 @@ def update(
     run: Run = call,
     *,
     force: bool = False,
+    alone: bool = False,
 ) -> Updated:
     """Make ``artifact``, unless it is what would be made now: then nothing below the root is
     written but what is remembered in ``.wmtp/``, and copies at the root that are not right.
@@ -161,7 +177,7 @@ def update(
     Where another process makes it at the same time, it is not made a second time.
 
     Args:
-        run: as :func:`materialize`.
+        run, alone: as :func:`materialize`.
         force: make it in any case.
 
     Raises:
@@ -170,7 +186,7 @@ def update(
     for key in (*artifact.upstream, artifact.key):
         store.recover(store.catalogue[key], say)
     if force:
-        return Updated(materialize(store, artifact, say, run=run), is_made=True)
+        return Updated(materialize(store, artifact, say, run=run, alone=alone), is_made=True)
     before = sign(store.manifest_path(artifact))
     found = reasons(store, artifact, say)
     if found:
@@ -181,7 +197,7 @@ def update(
             if found:
                 for reason in found:
                     say(f"{artifact.key}: {reason}")
-                made = _make(store, artifact, staged, say, (), run)
+                made = _make(store, artifact, staged, say, (), run, alone)
                 return Updated(made, is_made=True, reasons=(*found,))
     copy_to_root(store, artifact)
     if kind_of(artifact).sharing is not None:  # steps of this run may have begun before the other's
@@ -261,6 +277,8 @@ def build_staged(
     others: Sequence[Path] = (),
     run: Run = call,
     revision: str | None = None,
+    *,
+    alone: bool = False,
 ) -> Document:
     """Build ``artifact`` into a staging folder; return what its manifest shall say.
 
@@ -268,7 +286,7 @@ def build_staged(
         revision: upstream's commit, where it shall not be the one that the pin says now.
     """
     upstream = check_upstream(store, artifact, say)
-    document = _build(Build(store, artifact, staged, say, revision, others), run)
+    document = _build(Build(store, artifact, staged, say, revision, others, alone), run)
     staged.write_pieces(artifact.pieces)
     if check_upstream(store, artifact, say) != upstream:
         raise StoreError(

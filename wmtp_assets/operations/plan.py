@@ -9,10 +9,11 @@ from pydantic import BaseModel, computed_field
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints.preflight import judge
-from wmtp_assets.hub.download import RAW, foresee, known_files
+from wmtp_assets.hub.download import FORESEEN, RAW, foresee, known_files
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import MAIN, pin_of, read_pins, resolve
 from wmtp_assets.kinds.registry import kind_of
+from wmtp_assets.operations.materialize import is_alone
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer.places import Places, download_rate, free_space, last_rate
 
@@ -28,6 +29,7 @@ class RawPlan(BaseModel):
         to_download: the others; None: not known.
         problem: why it cannot be had, or ``would be refused: `` and why; empty: nothing is known
             against it.
+        warning: the latter, where it is had all the same, as only raw files are wanted.
     """
 
     name: str
@@ -38,6 +40,7 @@ class RawPlan(BaseModel):
     size: int | None
     here: int | None
     problem: str
+    warning: str = ""
     to_download: int | None
 
 
@@ -98,7 +101,12 @@ def make_plan(store: Store, artifacts: Iterable[Artifact], rate: float | None = 
         rate: bytes per second to assume; None: as last measured.
     """
     wanted = with_upstream(store, artifacts)
-    raw = [plan_raw(store, artifact) for artifact in wanted if artifact.is_downloaded]
+    keys = [artifact.key for artifact in wanted]
+    raw = [
+        plan_raw(store, artifact, alone=is_alone(store.catalogue, artifact, keys))
+        for artifact in wanted
+        if artifact.is_downloaded
+    ]
     return Plan(
         raw=raw,
         space=space_of(store, wanted, raw),
@@ -120,12 +128,16 @@ def with_upstream(store: Store, artifacts: Iterable[Artifact]) -> list[Artifact]
     return [artifact for artifact in store.catalogue if artifact.key in wanted]
 
 
-def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
-    """What one raw artifact needs; asks the hub where what is here does not say."""
+def plan_raw(store: Store, artifact: Artifact, *, alone: bool = False) -> RawPlan:
+    """What one raw artifact needs; asks the hub where what is here does not say.
+
+    Args:
+        alone: nothing that is made from it is wanted.
+    """
     spec = artifact.spec
     pins = read_pins(store.settings, spec.repository)
     pin = pin_of(store.settings, spec, pins)
-    problem = ""
+    problem = warning = ""
     remote = known_files(store, artifact, pins)
     if remote is None:
         try:
@@ -134,7 +146,8 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
         except WmtpError as error:
             problem = str(error)
     if remote and (reason := foresee(store, artifact, remote, judge)):
-        problem = f"would be refused: {reason}"
+        foreseen = f"{FORESEEN}{reason}"
+        problem, warning = ("", foreseen) if alone else (foreseen, "")
     missing = Places(store, artifact, RAW).missing(remote.files) if remote else 0
     return RawPlan(
         name=artifact.key,
@@ -146,6 +159,7 @@ def plan_raw(store: Store, artifact: Artifact) -> RawPlan:
         size=remote.size if remote else None,
         here=remote.size - missing if remote else None,
         problem=problem,
+        warning=warning,
         to_download=missing if remote else None,
     )
 

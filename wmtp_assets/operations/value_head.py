@@ -42,7 +42,7 @@ def set_value_head(
 
 def _hidden_size(store: Store, model: Artifact) -> int:
     """As ``params.json`` says, or the embedding that a class of transformers was proven to take."""
-    if store.catalogue.root_of(model.spec).is_cut:
+    if store.catalogue.root_of(model.spec).has_params:
         name = files_of(model).params
         return parse_params(store.read(model, name), str(store.path(model, name))).dim
     document = store.manifest(model).document

@@ -41,12 +41,14 @@ class Build(InStore[S]):
     Attributes:
         others: folders where raw files may be found, under upstream's paths.
         revision: upstream's commit that is wanted; None: the pinned one.
+        alone: nothing that is made from it is made in the same run.
     """
 
     staged: Staged
     say: Say
     revision: str | None = None
     others: Sequence[Path] = ()
+    alone: bool = False
 
     @property
     def scratch(self) -> Path:

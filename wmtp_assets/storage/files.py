@@ -194,6 +194,8 @@ class HashedFile:
         advance: told the bytes of each write, and a negative number when it starts over.
         parts: gets the SHA-256 of each :data:`PART` bytes; None: they are not hashed.
         resume: go on behind what the file holds already, if it is there; that is hashed first.
+        shared: the file is there, and shares the bytes that will be written with another one: they
+            are hashed, and the file is left as it is.
     """
 
     def __init__(
@@ -204,9 +206,11 @@ class HashedFile:
         parts: list[str] | None = None,
         *,
         resume: bool = False,
+        shared: bool = False,
     ) -> None:
         is_there = resume and path.exists()
-        self._file = path.open("r+b" if is_there else "xb", buffering=0)
+        self._file = path.open("rb" if shared else "r+b" if is_there else "xb", buffering=0)
+        self._shared = shared
         self._done = done
         self._advance = advance
         self._parts = parts
@@ -220,7 +224,7 @@ class HashedFile:
         Raises:
             OSError: ENOSPC, if they are not there.
         """
-        if size and hasattr(os, "posix_fallocate"):
+        if size and not self._shared and hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(self._file.fileno(), 0, size)
             except OSError as error:
@@ -231,7 +235,7 @@ class HashedFile:
         """Append ``data`` whole; return its size in bytes."""
         view = memoryview(data).cast("B")
         self._hasher.update(view)
-        written = 0
+        written = len(view) if self._shared else 0
         try:
             while written < len(view):
                 written += self._file.write(view[written:]) or 0
@@ -276,7 +280,8 @@ class HashedFile:
         with self._file:
             if error is not None:
                 return
-            self._file.truncate(self._hasher.size)
+            if not self._shared:
+                self._file.truncate(self._hasher.size)
             os.fsync(self._file.fileno())
         self._done(self._hasher.record())
 

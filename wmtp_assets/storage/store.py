@@ -43,6 +43,7 @@ from wmtp_assets.storage.files import (
     PART,
     HashedFile,
     Hasher,
+    clone,
     fsync_folder,
     hash_file,
     names_below,
@@ -103,6 +104,30 @@ class Staged:
 
         parts = self.parts.setdefault(path, []) if in_parts else None
         return HashedFile(target, partial(self.files.__setitem__, path), advance, parts)
+
+    def take_over(
+        self, path: str, source: Path, advance: Callable[[int], None], *, link: bool
+    ) -> tuple[HashedFile, Path]:
+        """Open a new file at ``path`` to write what ``source`` holds, of which the disk keeps one
+        copy where the filesystem can share it.
+
+        Args:
+            advance: as :meth:`create`.
+            link: make it a second name of ``source``.
+
+        Returns:
+            The file, and where its bytes are to be read: where they are shared, from itself.
+
+        Raises:
+            OSError: if a link is wanted, and the filesystem has none.
+        """
+        target = self.folder / relative_path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if link:
+            os.link(source, target)
+        shared = link or clone(source, target)
+        done = partial(self.files.__setitem__, path)
+        return HashedFile(target, done, advance, shared=shared), target if shared else source
 
     def place(self, path: str, source: Path, record: FileRecord, parts: list[str]) -> None:
         """Take over a file that was hashed, by a hard link: ``source`` keeps its name too.

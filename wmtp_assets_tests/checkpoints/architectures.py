@@ -1,6 +1,6 @@
 """Checkpoints of many architectures, as transformers' own classes save them, and the list of them.
 
-``python -m wmtp_assets_tests.checkpoints.architectures`` prints the list as the table in
+``python -m wmtp_assets_tests.checkpoints.architectures`` prints the lists as the tables in
 ``docs/adding-a-model.md``; test_architectures.py makes each checkpoint, converts it, and loads it
 again.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ Tokens = Literal["tokenizer.json", "tokenizer.model", "both"]
 Change = Callable[[Tensors, dict[str, Any]], None]
 """What is done to the tensors and the ``config.json`` of an upstream checkpoint."""
 
-PIECES = {"tokenizer.model": 320, "tokenizer.json": 290, "both": 320}
+PIECES: Mapping[Tokens, int] = {"tokenizer.model": 320, "tokenizer.json": 290, "both": 320}
 """Ids of each tokenizer."""
 
 SMALL = {
@@ -54,6 +54,16 @@ LLAMA3 = {
 }
 
 
+CUT = {
+    "LlamaForCausalLM",
+    "LlamaForSequenceClassification",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+}
+"""The classes among these of whose models micro models are cut."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A checkpoint, and what is made of it.
@@ -66,6 +76,7 @@ class Case:
         padded: rows of the embedding beyond the pieces.
         stated: what the spec says besides the usual.
         family: of the spec.
+        saved: dtype of upstream's tensors.
         change: made to what was saved; None: nothing.
         refused: part of the message; empty: it is read.
         why: in the table.
@@ -80,6 +91,7 @@ class Case:
     stated: Mapping[str, Any] = field(default_factory=dict, hash=False)
     family: str = "transformers"
     dtype: str = "float16"
+    saved: str = "float32"
     change: Change | None = None
     refused: str = ""
     why: str = ""
@@ -91,6 +103,16 @@ class Case:
     def rows(self) -> int:
         """Of the embedding."""
         return PIECES[self.tokens] + self.padded
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether upstream's file becomes ours as it is."""
+        return (self.form, self.saved, self.change) == ("one .safetensors", self.dtype, None)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether micro models are cut from it."""
+        return self.family == "transformers" and self.made_by in CUT
 
 
 def _remote(tensors: Tensors, config: dict[str, Any]) -> None:
@@ -137,6 +159,10 @@ def _module(tensors: Tensors, config: dict[str, Any]) -> None:
         tensors[f"module.{name}"] = tensors.pop(name)
 
 
+def _unchanged(tensors: Tensors, config: dict[str, Any]) -> None:
+    """It is only saved in another form."""
+
+
 def _both_matrices(tensors: Tensors, config: dict[str, Any]) -> None:
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
 
@@ -151,6 +177,7 @@ ONE, MANY, BIN, BINS = (
     "one .bin",
     "sharded .bin",
 )
+FORMS: tuple[Form, ...] = (ONE, MANY, BIN, BINS)
 JSON, MODEL, BOTH = "tokenizer.json", "tokenizer.model", "both"
 
 READ = (
@@ -167,6 +194,39 @@ READ = (
     Case("Qwen 2", "Qwen2ForCausalLM", MANY, JSON, SMALL, padded=30),
     Case("Qwen 2.5, tied", "Qwen2ForCausalLM", ONE, JSON, {**SMALL, "tie_word_embeddings": True}),
     Case("Qwen 3", "Qwen3ForCausalLM", BINS, JSON, HEADS, dtype="bfloat16"),
+    Case(
+        "Llama with biases, as it is",
+        "LlamaForCausalLM",
+        ONE,
+        BOTH,
+        {**SMALL, "attention_bias": True, "mlp_bias": True},
+        saved="float16",
+    ),
+    Case(
+        "Mistral, as it is",
+        "MistralForCausalLM",
+        ONE,
+        JSON,
+        HEADS,
+        dtype="bfloat16",
+        saved="bfloat16",
+    ),
+    Case(
+        "Qwen 2.5, tied, as it is",
+        "Qwen2ForCausalLM",
+        ONE,
+        JSON,
+        {**SMALL, "tie_word_embeddings": True},
+        dtype="bfloat16",
+        saved="bfloat16",
+    ),
+    Case(
+        "Qwen 2.5, its window",
+        "Qwen2ForCausalLM",
+        MANY,
+        JSON,
+        {**SMALL, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
+    ),
     Case("Gemma 2, tied", "Gemma2ForCausalLM", BIN, BOTH, HEADS, change=_both_matrices),
     Case("Gemma 3, tied", "Gemma3ForCausalLM", MANY, BOTH, HEADS, dtype="bfloat16"),
     Case("Phi 3", "Phi3ForCausalLM", MANY, BOTH, SMALL, padded=20),
@@ -329,18 +389,61 @@ REFUSED = (
 CASES = (*READ, *REFUSED)
 
 
+ARCHITECTURES = [
+    case
+    for case in READ
+    if case.model.split(",")[0]
+    in (
+        "Llama 2",
+        "Llama 3",
+        "Mistral",
+        "Qwen 2",
+        "Qwen 2.5",
+        "Qwen 3",
+        "Gemma 2",
+        "Gemma 3",
+        "Phi 3",
+        "OLMo 2",
+        "a reward model on Llama",
+    )
+    and "as it is" not in case.model
+    and "window" not in case.model
+]
+"""One case of each architecture, to be crossed with every form and tokenizer."""
+
+
+def crossed(case: Case) -> list[Case]:
+    """The architecture of a case in every form and with every tokenizer."""
+    return [
+        replace(case, form=form, tokens=tokens, padded=max(case.padded, 0), change=_unchanged)
+        for form in FORMS
+        for tokens in PIECES
+    ]
+
+
+def crossed_table() -> str:
+    """Architectures and forms as a table of Markdown; each is read with every tokenizer."""
+    rows = [f"| | {' | '.join(FORMS)} |", f"|---{'|---' * len(FORMS)}|"]
+    rows += [f"| {case.model.split(',')[0]} |{' read |' * len(FORMS)}" for case in ARCHITECTURES]
+    return "\n".join(rows) + "\n"
+
+
 def table() -> str:
     """The cases as a table of Markdown."""
-    rows = ["| checkpoint | class | files | tokenizer | family | |", "|---|---|---|---|---|---|"]
+    heading = "| checkpoint | class | files | tokenizer | family | | micro model |"
+    rows = [heading, "|---|---|---|---|---|---|---|"]
     for case in CASES:
         verdict = "refused" if case.refused else "carried" if case.family == "any" else "read"
+        if case.is_taken_over and not case.refused:
+            verdict = "taken over as it is"
         why = case.why or (
             "more rows than pieces: `checkpoint.embedding_rows`" if case.padded else ""
         )
         told = f"{verdict}: {why}" if why else verdict
+        cut = "" if case.refused else "cut" if case.is_cut else "refused"
         rows.append(
             f"| {case.model} | `{case.made_by}` | {case.form} | {case.tokens} | `{case.family}` "
-            f"| {told} |"
+            f"| {told} | {cut} |".replace("|  |", "| |")
         )
     return "\n".join(rows) + "\n"
 
@@ -438,6 +541,7 @@ def make(case: Case, folder: Path) -> Made:
     model = made_by(config).eval()
     for parameter in model.parameters():  # norms begin as ones, biases as zeros
         parameter.data += torch.randn_like(parameter) * 0.05
+    model.to(getattr(torch, case.saved))
     shards = "sharded" in case.form
     model.save_pretrained(folder, max_shard_size="30KB" if shards else "5GB")
     if case.change is not None or ".bin" in case.form:
@@ -463,7 +567,7 @@ def make(case: Case, folder: Path) -> Made:
     }
     if case.padded > 0 and case.family == "transformers":
         spec["checkpoint"] = {"embedding_rows": case.rows}
-    return Made(files, spec | case.stated)
+    return Made(files, {**spec, **case.stated})
 
 
 def _save_again(case: Case, folder: Path) -> None:
@@ -499,4 +603,4 @@ def _save_again(case: Case, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    print(table(), crossed_table(), sep="\n", end="")

@@ -29,7 +29,15 @@ from wmtp_assets.operations.value_head import set_value_head
 from wmtp_assets.operations.verify import verify
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import architectures, tiny
-from wmtp_assets_tests.checkpoints.architectures import CASES, READ, REFUSED, Case, make
+from wmtp_assets_tests.checkpoints.architectures import (
+    ARCHITECTURES,
+    CASES,
+    READ,
+    REFUSED,
+    Case,
+    crossed,
+    make,
+)
 from wmtp_assets_tests.checkpoints.tiny import SAFETENSORS, TOKENIZER
 from wmtp_assets_tests.datasets import contests
 from wmtp_assets_tests.quick import quick
@@ -43,7 +51,9 @@ transformers = pytest.importorskip("transformers")
 
 def test_the_docs_have_this_table() -> None:
     """A table that is written by hand is true on the day it is written."""
-    assert architectures.table() in DOCS.read_text()
+    text = DOCS.read_text()
+    assert architectures.table() in text
+    assert architectures.crossed_table() in text
 
 
 def store_of(case: Case, tmp_path: Path) -> tuple[Store, Path]:
@@ -99,6 +109,12 @@ def test_is_read(case: Case, tmp_path: Path) -> None:
         dtype = getattr(torch, case.dtype)
         tiny.assert_same_bits(kept, {name: t.to(dtype) for name, t in theirs.items()})
         return
+    assert ("taken_over" in document["conversion"]) == case.is_taken_over
+    if case.is_taken_over:
+        assert (
+            tiny.checkpoint_path(store, SAFETENSORS).read_bytes()
+            == (folder / "model.safetensors").read_bytes()
+        )
     proof = document["architecture"]
     assert (proof["class"], proof["keys"]) == (case.made_by, len(kept))
     model_class = getattr(transformers, case.made_by)
@@ -120,6 +136,24 @@ def test_is_read(case: Case, tmp_path: Path) -> None:
         assert generation == json.loads(upstream.read_bytes())
     else:
         assert generation["eos_token_id"] == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda case: case.model)
+def test_every_form_with_every_tokenizer(architecture: Case, tmp_path: Path) -> None:
+    """None of them depends on what the others are; each is loaded, and computes the same."""
+    for number, case in enumerate(crossed(architecture)):
+        store, folder = store_of(case, tmp_path / str(number))
+        tiny.make(store, TOKENIZER, SAFETENSORS)
+        ours = store.folder(store.catalogue[SAFETENSORS]) / "safetensors"
+        model_class = getattr(transformers, case.made_by)
+        theirs = model_class.from_pretrained(folder, dtype=getattr(torch, case.dtype)).eval()
+        ids = torch.arange(3, 40)[None]
+        with torch.no_grad():
+            assert torch.equal(loaded(model_class, ours)(ids).logits, theirs(ids).logits), case
+        tokenizer = transformers.AutoTokenizer.from_pretrained(ours)
+        assert tokenizer.vocab_size == architectures.PIECES[case.tokens]
+        shutil.rmtree(tmp_path / str(number))
 
 
 QUICK_REFUSED = [case for case in REFUSED if case.model.startswith(("code", "a tensor too few"))]
@@ -322,14 +356,6 @@ def test_files_beside_a_tokenizer(files: dict[str, Any], message: str) -> None:
 
     with pytest.raises(ValidationError, match=message):
         ModelFiles.model_validate({"checkpoint": "a.bin", "tokenizer": "a/tokenizer.json", **files})
-
-
-def test_no_micro_model_of_what_is_not_known(tmp_path: Path) -> None:
-    """It is told when the specs are read, not after an hour of downloading."""
-    model = tiny.LLAMA_MODEL | {"family": "transformers"}
-    with pytest.raises(SpecError, match="nothing can be cut from it"):
-        tiny.store_of(tmp_path, model, tiny.micro_spec())
-    shutil.rmtree(tmp_path)
 
 
 # -- with the rest of the project ----------------------------------------------------------------

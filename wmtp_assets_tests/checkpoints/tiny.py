@@ -280,7 +280,9 @@ def commit_files(
         for name, data in files.items():
             with staged.create(f"raw/{name}", in_parts=in_parts) as file:
                 file.write(data)
-        document = {"asset": key, "source": {"repo": "owner/tiny", "endpoint": "sample"}}
+        hashes = {name: staged.files[f"raw/{name}"].sha256 for name in files}
+        source = {"repo": "owner/tiny", "endpoint": "sample", "files": hashes}
+        document = {"asset": key, "source": source}
         return store.commit(artifact, staged, document)
 
 

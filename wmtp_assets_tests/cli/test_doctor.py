@@ -15,6 +15,7 @@ TOPICS = (
     "sentencepiece",
     "pyarrow",
     "dagster",
+    "transformers",
     "endpoint",
     "root",
     "mount",

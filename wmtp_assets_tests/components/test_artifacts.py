@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from base64 import b64decode
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import dagster as dg
 import pytest
 import yaml
 
+from wmtp_assets.base.errors import MissingArtifact
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints.beside import MODEL_FILES
 from wmtp_assets.checkpoints.safetensors_file import read_header
+from wmtp_assets.components import artifacts
 from wmtp_assets.components.artifacts import description_of
 from wmtp_assets.components.metadata import describe
 from wmtp_assets.components.storage import StorageResource
@@ -369,3 +373,38 @@ def test_every_artifact_can_be_described(store: Store) -> None:
     for artifact in store.catalogue:
         said = describe(store, artifact, store.manifest(artifact), 1.0)
         assert said["files"].value, artifact.key
+
+
+@pytest.mark.parametrize(
+    ("selected", "expected"),
+    [
+        (["meta_llama_mtp_raw"], True),
+        (["meta_llama_mtp_raw", "humaneval_raw"], True),
+        (["meta_llama_mtp_raw", "meta_llama_mtp_tokenizer"], False),
+    ],
+)
+def test_a_run_of_raw_files_alone_is_told_so(
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    selected: list[str],
+    expected: bool,
+) -> None:
+    """They are downloaded also where nothing could be made of them."""
+    told: dict[str, bool] = {}
+
+    def stopped(store: Store, artifact: Artifact[Any], *rest: Any, **said: Any) -> None:
+        told[artifact.key] = said["alone"]
+        raise MissingArtifact("enough is known")
+
+    monkeypatch.setattr(artifacts, "update", stopped)
+    storage = StorageResource(source="sample", root=str(tmp_path / "storage"))
+    job = build_defs(
+        definitions_of(load_catalogue()), storage
+    ).resolve_implicit_global_asset_job_def()
+    job.execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        asset_selection=[dg.AssetKey(key) for key in selected],
+    )
+    assert told["meta_llama_mtp_raw"] == expected

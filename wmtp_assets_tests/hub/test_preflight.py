@@ -29,8 +29,8 @@ from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.preflight import LARGE
 from wmtp_assets.hub.remote import MAIN, RemoteRepository, resolve
 from wmtp_assets.kinds.registry import expand
-from wmtp_assets.operations.materialize import materialize
-from wmtp_assets.operations.plan import plan_raw
+from wmtp_assets.operations.materialize import is_alone, materialize, update
+from wmtp_assets.operations.plan import make_plan, plan_raw
 from wmtp_assets.operations.repair import repair_one
 from wmtp_assets.sample.server import serve
 from wmtp_assets.storage.store import Store
@@ -267,6 +267,46 @@ def test_refused_before_the_large_files(
     with pytest.raises(InvalidInput) as later:
         make(store, TOKENIZER, SAFETENSORS)
     assert planned.problem == f"would be refused: {later.value}"
+
+
+def test_raw_files_alone_are_had(served: Serve) -> None:
+    """Who wants only upstream's files, to look at them or to convert them elsewhere, gets them, and
+    is told; ``wmtp plan`` of them is no failure, and of what is made from them one."""
+    model, held, match = BROKEN["unexpected tensors in safetensors"]
+    store, _ = served(held, model)
+    catalogue, raw = store.catalogue, store.catalogue[RAW]
+    (row,) = make_plan(store, [raw]).raw
+    assert (row.problem, row.warning.startswith("would be refused: ")) == ("", True)
+    assert match in row.warning
+    (row,) = make_plan(store, [catalogue[SAFETENSORS]]).raw
+    assert (row.problem.startswith("would be refused: "), row.warning) == (True, "")
+    with pytest.raises(InvalidInput, match="was not downloaded") as refused:
+        materialize(store, raw)
+    assert str(refused.value).endswith(
+        f"To have the raw files only: dagster asset materialize --select '{RAW}'"
+    )
+    said: list[str] = []
+    update(store, raw, said.append, alone=True)
+    assert_committed(store, held)
+    (line,) = [line for line in said if line.startswith(f"only {RAW} is wanted")]
+    assert match in line
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ([RAW], True),
+        ([], True),
+        ([RAW, "nobody"], True),
+        ([RAW, TOKENIZER], False),
+        ([RAW, SAFETENSORS], False),
+        ([RAW, "tiny_card"], False),
+    ],
+)
+def test_alone_is_without_all_that_is_made_from_it(wanted: list[str], expected: bool) -> None:
+    """A card of a model that cannot be converted would fail, too."""
+    catalogue = expand([ModelSpec.model_validate(META_MODEL)])
+    assert is_alone(catalogue, catalogue[RAW], wanted) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from typing import TypeVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.catalogue.artifact import INTERNAL, TOP_FOLDERS, VALUE_HEAD, Artifact
 from wmtp_assets.catalogue.specs import (
     DatasetSpec,
+    MicroShape,
     MicroSpec,
     ModelSpec,
     SnapshotSpec,
@@ -473,7 +475,6 @@ def test_status_of_a_dataset_is_that_of_all_its_artifacts(name: str) -> None:
 @pytest.mark.parametrize(
     ("specs", "key", "upstream"),
     [
-        ([OPTIONAL_MODEL, MICRO], "micro_mtp", "meta_llama_mtp_safetensors"),
         ([OPTIONAL_MODEL, DATASET], "humaneval_processed", "meta_llama_mtp_tokenizer"),
         (
             [OPTIONAL_MODEL, REWARD.model_copy(update={"status": "required"})],
@@ -481,7 +482,7 @@ def test_status_of_a_dataset_is_that_of_all_its_artifacts(name: str) -> None:
             "meta_llama_mtp_tokenizer",
         ),
     ],
-    ids=["micro model", "dataset", "shared tokenizer"],
+    ids=["dataset", "shared tokenizer"],
 )
 def test_required_artifact_is_not_made_from_an_optional_one(
     specs: list[Spec], key: str, upstream: str
@@ -499,6 +500,40 @@ def test_optional_artifact_may_be_made_from_an_optional_one() -> None:
     takes what is there, may be made from any."""
     catalogue = expand([OPTIONAL_MODEL, REWARD, SNAPSHOT])
     assert [item.key for item in catalogue if not item.optional] == ["parameter_snapshot"]
+
+
+def test_micro_model_of_an_optional_model_is_optional() -> None:
+    """It can be made only where its parent is: nobody has to say so twice, nor to remember to."""
+    catalogue = expand([OPTIONAL_MODEL, MICRO])
+    assert MICRO.status == "required"
+    assert [item.key for item in catalogue if not item.optional] == []
+    assert {spec.status for spec in catalogue.specs} == {"optional"}
+    made = [item.optional for item in expand([MODEL, MICRO]) if item.spec.name == MICRO.name]
+    assert made == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "message"),
+    [
+        ("any", {}, "parent: meta_llama_mtp is of the family any, .* nothing can be cut from it"),
+        ("meta_mtp", {"n_heads": 3, "n_kv_heads": 3}, "shape.dim 512 is no multiple of .* 3"),
+    ],
+)
+def test_what_cannot_be_cut_is_told_when_specs_are_read(
+    family: str, shape: dict[str, int], message: str
+) -> None:
+    """Not after an hour of downloading; the message names the file."""
+    parent = MODEL.model_copy(update={"family": family})
+    micro = MICRO.model_copy(update={"shape": MICRO.shape.model_copy(update=shape)})
+    with pytest.raises(SpecError, match=message) as error:
+        expand([parent, micro])
+    assert str(error.value).startswith(micro.where)
+
+
+def test_a_shape_has_whole_groups() -> None:
+    """Of query heads for each key-value head."""
+    with pytest.raises(ValidationError, match="n_heads 4 is no multiple of n_kv_heads 3"):
+        MicroShape.model_validate(MICRO.shape.model_dump() | {"n_kv_heads": 3})
 
 
 # -- selection -----------------------------------------------------------------------------------

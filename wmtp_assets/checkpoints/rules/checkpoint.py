@@ -28,7 +28,7 @@ from wmtp_assets.checkpoints.beside import (
     upstreams_generation,
 )
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
-from wmtp_assets.checkpoints.micro import micro_params
+from wmtp_assets.checkpoints.micro import micro_config, micro_params
 from wmtp_assets.checkpoints.params import (
     MetaParams,
     is_tied,
@@ -81,6 +81,11 @@ def _header(subject: ModelSubject, report: Report) -> Header:
     return read_header(report.reads(subject, files_of(subject.artifact).checkpoint))
 
 
+def _is_taken_over(subject: ModelSubject) -> bool:
+    """Whether the checkpoint is upstream's file as it is, as the manifest says."""
+    return subject.stated("conversion", "taken_over") is not None
+
+
 def _family(subject: ModelSubject) -> Family:
     return FAMILIES[subject.store.catalogue.family(subject.spec)]
 
@@ -88,7 +93,7 @@ def _family(subject: ModelSubject) -> Family:
 def _embedding(subject: ModelSubject) -> str:
     """The name of the embedding: that of the naming scheme, or the one that was recorded; empty:
     none is known."""
-    if subject.store.catalogue.root_of(subject.spec).is_cut:
+    if subject.store.catalogue.root_of(subject.spec).has_params:
         return _family(subject).embedding
     recorded = subject.stated("architecture", "embedding")
     return recorded if isinstance(recorded, str) else ""
@@ -97,7 +102,7 @@ def _embedding(subject: ModelSubject) -> str:
 def check_dtype(subject: ModelSubject, report: Report) -> None:
     """Every tensor has the artifact's dtype, and every label says so.
 
-    The label in the file itself is compared with its tensors.
+    The label in the file itself is compared with its tensors; one of upstream's need not have it.
     """
     declared, files = subject.artifact.dtype, files_of(subject.artifact)
     header = _header(subject, report)
@@ -107,12 +112,13 @@ def check_dtype(subject: ModelSubject, report: Report) -> None:
             subject.file(files.checkpoint), expected=declared, found=dtype, place=f"tensor {name}"
         )
     report.note(declared=declared, tensors_by_dtype=dict(Counter(dtypes.values())))
-    report.require(
-        subject.file(files.checkpoint),
-        expected=checkpoint_dtype({entry.dtype for entry in header.entries}),
-        found=header.metadata.get("dtype"),
-        place="__metadata__.dtype",
-    )
+    if "dtype" in header.metadata or not _is_taken_over(subject):
+        report.require(
+            subject.file(files.checkpoint),
+            expected=checkpoint_dtype({entry.dtype for entry in header.entries}),
+            found=header.metadata.get("dtype"),
+            place="__metadata__.dtype",
+        )
     roles = roles_of(subject.store.catalogue, subject.artifact)
     labels: list[tuple[str, Any, str]] = [
         (subject.artifact.manifest, subject.manifest.document, "dtype")
@@ -129,7 +135,7 @@ def check_dtype(subject: ModelSubject, report: Report) -> None:
 def check_parameters(subject: ModelSubject, report: Report) -> None:
     """``params.json``, ``meta_adapter.yaml``, ``config.json``, ``metadata.json`` and the tensors
     describe the same model."""
-    if not subject.store.catalogue.root_of(subject.artifact.spec).is_cut:
+    if not subject.store.catalogue.root_of(subject.artifact.spec).has_params:
         _check_architecture(subject, report)
         return
     spec, files = subject.artifact.spec, files_of(subject.artifact)
@@ -177,19 +183,28 @@ def _check_description(subject: ModelSubject, report: Report, header: Header) ->
         expected={"n_params": header.n_params, "checkpoint": describe_tensors(header.entries)},
         found=_description(subject),
     )
+    spec, checkpoint = subject.artifact.spec, files_of(subject.artifact).checkpoint
+    if isinstance(spec, ModelSpec) and _is_taken_over(subject):
+        record = subject.manifest.files.get(checkpoint)
+        report.require(
+            subject.file(checkpoint),
+            expected=subject.stated("source", "files", spec.files.checkpoint),
+            found=record and record.sha256,
+            place="SHA-256 of what was taken over as it is",
+        )
 
 
 def _check_architecture(subject: ModelSubject, report: Report) -> None:
     """Of a model without parameters of ours: the tensors are those that were proven when it was
     made, and where transformers is there, its class takes them now; ``config.json`` is upstream's
     with what it says of the file put right."""
-    spec, files = subject.artifact.spec, files_of(subject.artifact)
-    assert isinstance(spec, ModelSpec)
+    files = files_of(subject.artifact)
+    root = subject.store.catalogue.root_of(subject.artifact.spec)
     header = _header(subject, report)
     _check_description(subject, report, header)
     stated = subject.stated("architecture")
     manifest, checkpoint = subject.file(subject.artifact.manifest), subject.file(files.checkpoint)
-    if spec.family == "any":
+    if root.family == "any":
         report.require(manifest, expected=None, found=stated, place="architecture")
     else:
         proven = stated if isinstance(stated, dict) else {}
@@ -203,11 +218,11 @@ def _check_architecture(subject: ModelSubject, report: Report) -> None:
         return
     config = read_document(subject, report, files.config)
     tied: bool | None = None
-    if spec.family == "transformers" and find_spec("transformers") is None:
+    if root.family == "transformers" and find_spec("transformers") is None:
         said = config.get("tie_word_embeddings")
         tied = said if isinstance(said, bool) else None
         report.note(transformers="it is not installed: only what it said before was compared")
-    elif spec.family == "transformers":
+    elif root.family == "transformers":
         proof = prove(config, header.shapes, checkpoint, subject.file(files.config))
         tied = proof.tied
         report.note(proven_by=f"{proof.model_class} of transformers {proof.version}")
@@ -217,23 +232,37 @@ def _check_architecture(subject: ModelSubject, report: Report) -> None:
             found={key: subject.stated("architecture", key) for key in ("class", "embedding")},
             place="architecture",
         )
-    raw, name = subject.upstream("raw"), f"raw/{spec.parameters_file}"
-    if not is_there(subject.store.path(raw, name)):
-        report.note(upstream=f"{raw.key} is not here: not compared")
-    else:
-        upstream = parse_described(spec, read_file(subject, report, name, raw), name)
+    upstream = _config_made_from(subject, report)
+    if upstream is not None:
         dtype = checkpoint_dtype({entry.dtype for entry in header.entries})
         report.require(
             subject.file(files.config),
             expected=architecture_config(upstream, dtype, tied),
             found=config,
         )
-    if files.beside != files.config and spec.is_loaded:
+    if files.beside != files.config and root.is_loaded:
         report.require(
             subject.file(files.beside),
             expected=config,
             found=read_document(subject, report, files.beside),
         )
+
+
+def _config_made_from(subject: ModelSubject, report: Report) -> Document | None:
+    """Upstream's ``config.json``, or what cutting makes of the parent's; None: it is not here."""
+    spec = subject.artifact.spec
+    is_micro = isinstance(spec, MicroSpec)
+    owner = subject.upstream("safetensors" if is_micro else "raw")
+    name = MODEL_FILES.config if is_micro else f"raw/{spec.parameters_file}"
+    checkpoint = subject.store.path(owner, MODEL_FILES.checkpoint)
+    if not is_there(subject.store.path(owner, name)) or (is_micro and not is_there(checkpoint)):
+        report.note(upstream=f"{owner.key} is not here: not compared")
+        return None
+    if not is_micro:
+        return parse_described(spec, read_file(subject, report, name, owner), name)
+    parent = read_document(subject, report, name, owner)
+    shapes = read_header(report.reads(subject, MODEL_FILES.checkpoint, owner)).shapes
+    return micro_config(parent, shapes, spec, str(checkpoint))[-1]
 
 
 def _shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
@@ -398,7 +427,9 @@ def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
             found=f"{rows} rows",
             place=f"tensor {embedding}",
         )
-    if not subject.store.catalogue.root_of(subject.spec).is_cut:
+    if is_own:
+        _check_tokenizer_config(subject, report, TOKENIZER_FOLDER, data)
+    if not subject.store.catalogue.root_of(subject.spec).has_params:
         return  # upstream's config.json is passed on as it is
     config = read_document(subject, report, files.config)
     for label, fact in TOKEN_IDS.items():
@@ -406,8 +437,6 @@ def check_tokenizer_fits(subject: ModelSubject, report: Report) -> None:
             report.require(
                 subject.file(files.config), expected=facts[fact], found=config[label], place=label
             )
-    if is_own:
-        _check_tokenizer_config(subject, report, TOKENIZER_FOLDER, data)
 
 
 def _check_tokenizer_config(
@@ -558,13 +587,14 @@ def _generation(
         name, owner: of the ``tokenizer_config.json``.
     """
     root, files = subject.store.catalogue.root_of(subject.spec), files_of(subject.artifact)
-    if not root.is_cut:
-        raw = subject.upstream("raw")
-        if subject.store.find_manifest(raw) is None:
+    if not root.has_params:
+        is_micro = isinstance(subject.artifact.spec, MicroSpec)
+        upstream = subject.upstream("safetensors" if is_micro else "raw")
+        if subject.store.find_manifest(upstream) is None:
             return None
-        kept = upstreams_generation(subject.store, raw)
+        kept = MODEL_FILES.generation if is_micro else upstreams_generation(subject.store, upstream)
         if kept is not None:
-            return read_document(subject, report, kept, raw)
+            return read_document(subject, report, kept, upstream)
     else:
         facts = read_document(subject, report, name, owner)
         if "bos_id" in facts:

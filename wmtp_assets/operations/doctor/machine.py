@@ -30,14 +30,19 @@ FLOORS: Mapping[str, str] = {
     "sentencepiece": "0.2",
     "pyarrow": "20",
     "dagster": "1.13.27",
+    "transformers": "5.20",
 }
 """The lowest version of each library; as ``pyproject.toml`` has them."""
+
+CEILINGS: Mapping[str, str] = {"transformers": "5.25"}
+"""The lowest version that is too new, where undocumented parts of a library are used."""
 
 NEEDED_FOR: Mapping[str, str] = {
     "torch": "reading raw checkpoints",
     "sentencepiece": "counting tokens: wmtp verify skips those rules",
     "pyarrow": "reading parquet: wmtp verify skips those rules",
     "dagster": "materializing; wmtp works without it",
+    "transformers": "proving architectures: wmtp verify compares only what was recorded of a proof",
 }
 PLATFORM = "pip install 'wmtp_assets[platform]'; in a clone: make install"
 
@@ -104,6 +109,12 @@ def library(name: str) -> Condition:
         unsafe = ", and loading a hostile file with it is not safe" * (name == "torch")
         says = f"{name} {found} is older than {FLOORS[name]}{unsafe}"
         return Condition(name, "error", says, PLATFORM)
+    ceiling = CEILINGS.get(name)
+    if ceiling and _numbers(found) >= _numbers(ceiling):
+        says = (
+            f"{name} {found} is not older than {ceiling}: {NEEDED_FOR[name]} was not tried with it"
+        )
+        return Condition(name, "warning", says, PLATFORM)
     build = f", {_torch_build(Path(spec.origin))}" if name == "torch" and spec.origin else ""
     return Condition(name, "ok", f"{name} {found}{build}")
 

@@ -21,6 +21,8 @@ def test_floors_are_those_of_the_package() -> None:
     for name, floor in machine.FLOORS.items():
         (requirement,) = [item for item in needed if item.startswith(f"{name}>")]
         assert requirement.removeprefix(f"{name}>=").partition(",")[0] == floor
+        ceiling = machine.CEILINGS.get(name)
+        assert ceiling is None or requirement.endswith(f",<{ceiling}")
     assert project["requires-python"] == f">={'.'.join(map(str, machine.PYTHON))}"
 
 
@@ -85,3 +87,29 @@ def test_torch_below_the_floor_is_an_error(
     assert "older than 2.10" in found.says
     assert "not safe" in found.says
     assert found.remedy == machine.PLATFORM
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("5.19.1", "error"),
+        ("5.20", "ok"),
+        ("5.24.9", "ok"),
+        ("5.25.0", "warning"),
+        ("6.0", "warning"),
+    ],
+)
+def test_range_of_transformers(monkeypatch: pytest.MonkeyPatch, version: str, state: str) -> None:
+    """Parts of it are used that nobody promises: another version may prove otherwise."""
+    monkeypatch.setattr(machine, "version", lambda wanted: version)
+    found = machine.library("transformers")
+    assert found.state == state
+    assert f"transformers {version}" in found.says
+
+
+def test_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training node need not have it, and must know what is not done there."""
+    monkeypatch.setattr(machine, "find_spec", lambda wanted: None)
+    found = machine.library("transformers")
+    assert found.state == "warning"
+    assert "wmtp verify compares only what was recorded of a proof" in found.says
