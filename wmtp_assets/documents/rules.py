@@ -14,6 +14,7 @@ from wmtp_assets.documents.of_storage.release import differences, parse_release,
 from wmtp_assets.rules.findings import Report, Rule, Subject, require_regular
 from wmtp_assets.storage.files import open_regular
 from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.pulls import pulls
 
 
 def check_current(subject: Subject, report: Report) -> None:
@@ -56,9 +57,12 @@ def check_release(subject: Subject, report: Report) -> None:
             remedy=item.remedy,
         )
     there, catalogue = {fact.key for fact in facts.there}, subject.store.catalogue
+    pulled = pulls(subject.store)
     for key in release.artifacts:
-        is_optional = key in catalogue and catalogue[key].optional
-        if key not in there and not is_optional:
+        is_needless = (pulled and key not in pulled) or (
+            key in catalogue and catalogue[key].optional
+        )
+        if key not in there and not is_needless:
             report.add(
                 file,
                 expected="an artifact that is there, as it was released",

@@ -12,6 +12,7 @@ from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules.apply import ABSENT, apply_in_child, is_committed
 from wmtp_assets.rules.findings import Finding, Outcome, Problem, Report
 from wmtp_assets.storage.files import names_below
+from wmtp_assets.storage.pulls import pulls
 from wmtp_assets.storage.store import Store, materialize_command
 
 EXIT_CODES: Mapping[Problem, int] = {
@@ -87,9 +88,21 @@ def verify_release(
     Args:
         told, say: as for :func:`verify`.
     """
-    frozen = [artifact for artifact in store.catalogue if not artifact.is_generated]
-    release = store.catalogue.of_kind("release")
+    judged = to_judge(store)
+    frozen = [artifact for artifact in judged if not artifact.is_generated]
+    release = [artifact for artifact in judged if artifact.kind == "release"]
     return verify(store, [*release, *frozen], told, say, only=("release", "sha256"))
+
+
+def to_judge(store: Store) -> list[Artifact]:
+    """The artifacts that must be right where nobody named any: all; under a root that something was
+    pulled to, what was pulled or is there."""
+    pulled = pulls(store)
+    return [
+        artifact
+        for artifact in store.catalogue
+        if not pulled or artifact.key in pulled or is_committed(store, artifact)
+    ]
 
 
 def optional_ones(store: Store, names: Iterable[str]) -> set[str]:
