@@ -27,6 +27,9 @@ TOP_FOLDERS = ("models_v2", "datasets_v2", SMALL, "configs", "docs")
 VALUE_HEAD = "safetensors/value_head.safetensors"
 """What training puts beside the files of a checkpoint: nobody here writes it, a commit keeps it."""
 
+FIRST_VERSION = ("models", "datasets")
+"""Folders below the root that the project's version 1 used: kept as originals."""
+
 SIGNATURES = "signatures"
 """Signatures of artifacts, one file each; see :mod:`wmtp_assets.storage.signatures`."""
 

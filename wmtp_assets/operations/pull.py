@@ -479,6 +479,7 @@ def _commit(
         replace_file(draft, data)
         draft.replace(store.manifest_path(artifact))
         fsync_folder(store.folder(artifact))
+    store.hashed(artifact, described, store.sign(artifact, [artifact.manifest]), say)
 
 
 def _place_guest(places: Places, file: ExpectedFile, held: Path) -> None:

@@ -14,6 +14,7 @@ from wmtp_assets.kinds.staleness import EARLIER, Reason, reasons
 from wmtp_assets.rules.apply import LastResult, Signature, last_results, signature
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.pulls import pulls
 from wmtp_assets.storage.store import Store, materialize_command
 
 EXIT_CODES: Mapping[str, int] = {
@@ -102,7 +103,9 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         pinned=stated(document, "source", "pinned") if is_real else None,
         endpoint=stated(document, "source", "endpoint"),
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
-        problem=problem or ("" if all_applied else "not verified"),
+        problem=problem
+        or _without(store, artifact, manifest)
+        or ("" if all_applied else "not verified"),
         optional=artifact.optional,
         code=sum({EXIT_CODES[what] for what, _ in problems}),
     )
@@ -223,11 +226,37 @@ def _problems(
                     f"{name} was written since it was verified at {result.at}; "
                     f"run: wmtp verify {artifact.key}",
                 )
+    for name in store.written(artifact, manifest):
+        yield (
+            "written",
+            f"{name} was written or linked since its bytes were last read; "
+            f"run: wmtp verify {artifact.key}",
+        )
     for reason in reasons(store, artifact, reads=False, makes=False):
         if reason.why == EARLIER:
             yield "stale", f"{reason}; run: wmtp migrate {artifact.key}"
         elif reason.why != "damaged":
             yield "stale", f"{_in_words(reason)}; run: {materialize_command(artifact.key)}"
+
+
+def _without(store: Store, artifact: Artifact, manifest: Manifest) -> str:
+    """What an artifact was made from and is not there as it was; empty: nothing, or it was pulled.
+
+    The artifact itself is as its manifest says: nothing is wrong with it, and its upstream has a
+    row of its own.
+    """
+    if artifact.key in pulls(store):
+        return ""
+    for key in artifact.upstream:
+        if stated(manifest.document, "upstream", key) is None:
+            continue
+        try:
+            store.manifest(store.catalogue[key])
+        except MissingArtifact:
+            return f"made from {key}, which is not there"
+        except (CorruptArtifact, OSError):
+            return f"made from {key}, whose manifest is damaged or unreadable"
+    return ""
 
 
 def _in_words(reason: Reason) -> str:

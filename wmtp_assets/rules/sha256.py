@@ -36,7 +36,7 @@ def check_sha256(subject: Subject, report: Report) -> None:
     ``SHA256SUMS`` and the hashes that ``metadata.json`` gives by role must be the manifest's.
     """
     expected = subject.manifest.files
-    signed = subject.store.sign(subject.artifact, expected)
+    signed = subject.store.sign(subject.artifact, (*expected, subject.artifact.manifest))
     there = [name for name, record in expected.items() if _is_there(subject, report, name, record)]
     damaged = {*expected} - {*there}
     known = _known_pieces(subject, report, there, damaged)

@@ -303,6 +303,13 @@ class Store:
             if name not in known or sign(self.path(artifact, name)) != known[name]
         ]
 
+    def written(self, artifact: Artifact, manifest: Manifest) -> list[str]:
+        """The files, the manifest too, that were written, replaced or linked since they were last
+        read, of those that are there and were."""
+        known = self._known(artifact, manifest)
+        now = {name: sign(self.path(artifact, name)) for name in known}
+        return [name for name, sign_then in known.items() if now[name] not in (None, sign_then)]
+
     def strays(
         self,
         artifact: Artifact,
@@ -344,7 +351,8 @@ class Store:
             damaged: files that have other bytes, or are not there.
         """
         known = {**self._known(artifact, manifest), **signed}
-        right = (name for name in manifest.files if name in known and name not in damaged)
+        names = (*manifest.files, artifact.manifest)
+        right = (name for name in names if name in known and name not in damaged)
         files = {name: known[name] for name in right}
         try:
             write_record(self._verified(artifact), manifest.content_sha256, files)
@@ -669,14 +677,14 @@ class Store:
                 if previous is not None:
                     write_new(staged.folder.with_name(REPLACED), manifest.render(before))
                 # here, where nobody else writes: a write to what is installed will show
-                signed = sign_all(staged.folder, sealed.files)
+                signed = sign_all(staged.folder, (*sealed.files, artifact.manifest))
                 install(staged.folder, target)
                 if staged.folder.is_dir():
                     is_same = previous is not None and (
                         previous.content_sha256 == sealed.content_sha256
                     )
                     self._keep_previous(artifact, staged.folder, is_same)
-            now = self.sign(artifact, sealed.files)
+            now = self.sign(artifact, signed)
             linked = {name: it for name, it in now.items() if is_linked_only(signed[name], it)}
             self.hashed(artifact, sealed, linked, say)
         return sealed
@@ -688,8 +696,10 @@ class Store:
         before: list[tuple[Artifact, Manifest, Mapping[str, Sign]]] = []
         for artifact in artifacts:
             if manifest := self.find_manifest(artifact):
-                known, unread = self._known(artifact, manifest), self.unread(artifact, manifest)
-                before.append((artifact, manifest, {n: known[n] for n in known if n not in unread}))
+                known, written = self._known(artifact, manifest), self.written(artifact, manifest)
+                before.append(
+                    (artifact, manifest, {n: known[n] for n in known if n not in written})
+                )
         yield
         for artifact, manifest, known in before:
             now = self.sign(artifact, known)
@@ -714,6 +724,7 @@ class Store:
             write_new(draft, data)
             draft.replace(self.manifest_path(artifact))
             fsync_folder(self.folder(artifact))
+            self.hashed(artifact, amended, self.sign(artifact, [artifact.manifest]))
         return amended
 
     def replace_files(
