@@ -58,6 +58,10 @@ def verify(store: Store, names: tuple[str, ...], release: bool, signed: bool) ->
             verdicts = apply_rules(store, artifacts, _print, say, asked_for=asked_for, only=only)
         if trust:
             verdicts += verify_signatures(store, artifacts, trust, _print)
+            signers = {v.artifact: str(v.outcome.evidence.get("signer", "")) for v in verdicts}
+            for signer in sorted({*signers.values()} - {""}):
+                signed_by = ", ".join(key for key, name in signers.items() if name == signer)
+                print_line(f"signed by {signer}: {signed_by}")
     if not names and not release and not signed:
         verdicts.append(strays(store))
         if verdicts[-1].outcome.findings:

@@ -24,7 +24,7 @@ from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import project_folder
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.operations.publish import committed_files
-from wmtp_assets.operations.verify import Verdict, findings_of, verify_release
+from wmtp_assets.operations.verify import Verdict, findings_of, verify
 from wmtp_assets.rules.apply import ABSENT, is_committed
 from wmtp_assets.rules.findings import Report
 from wmtp_assets.storage.files import replace_file
@@ -95,7 +95,8 @@ def sign(store: Store, config: Any, trust: Trust, say: Say = silent) -> list[Sig
         )
     artifacts = [item for item in store.catalogue if is_signed(item) and is_committed(store, item)]
     before = {item.key: committed_files(store, item)[1] for item in artifacts}
-    wrong = findings_of(verify_release(store, lambda verdict: None, say))
+    # what was released and is gone, the rule "release" finds
+    wrong = findings_of(verify(store, artifacts, say=say, only=("release", "sha256")))
     if wrong:
         raise CorruptArtifact(
             f"nothing was signed: {wrong[0]} (and {len(wrong) - 1} more). See: "
@@ -144,8 +145,11 @@ def key_config(
                 private_key=key,
                 password=password,  # pyright: ignore[reportArgumentType]  (it wants bytes)
             )
+        # the library refuses an empty chain; the certificate itself adds nothing to it
         return signing.Config().use_certificate_signer(
-            private_key=key, signing_certificate=certificate, certificate_chain=chain
+            private_key=key,
+            signing_certificate=certificate,
+            certificate_chain=chain or (certificate,),
         )
     except (OSError, ValueError, TypeError) as error:
         raise SpecError(f"{key} cannot be signed with: {error}") from error
