@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from wmtp_assets.cli.common import Document, over_store, print_line, progress
-from wmtp_assets.operations.sign import key_config, require_private, sign, sigstore_config
-from wmtp_assets.storage.signatures import Trust, trust_folder
+from wmtp_assets.operations.sign import require_private, sign
+from wmtp_assets.storage.signatures import Trust, key_config, sigstore_config, trust_folder
 from wmtp_assets.storage.store import Store
 
 _FILE = click.Path(path_type=Path, dir_okay=False)

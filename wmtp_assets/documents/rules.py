@@ -26,14 +26,15 @@ def check_current(subject: Subject, report: Report) -> None:
     facts = _facts(subject, report)
     report.goes_on_with(subject, subject.artifact.manifest)
     document = document_of(subject.artifact)
-    expected = document.make(facts)
-    path = report.reads(subject, document.file)
-    found = path.read_bytes()
     report.note(artifacts=[fact.key for fact in facts.there])
-    if expected != found:
-        compare = _compare_fields if path.suffix == ".yaml" else _compare_lines
-        compare(report, subject.file(document.file), expected, path)
-    _check_copies(subject, report, found)
+    for name, expected in document.files(facts).items():
+        path = report.reads(subject, name)
+        found = path.read_bytes()
+        if expected != found:
+            compare = _compare_fields if path.suffix == ".yaml" else _compare_lines
+            compare(report, subject.file(name), expected, path)
+        if name == document.file:
+            _check_copies(subject, report, found)
     document.check(subject, report, facts)
 
 

@@ -32,7 +32,6 @@ from wmtp_assets.storage.signatures import (
     Trust,
     make_signature,
     read_signature,
-    require_library,
 )
 from wmtp_assets.storage.store import Store
 
@@ -126,42 +125,6 @@ def sign(store: Store, config: Any, trust: Trust, say: Say = silent) -> list[Sig
         Signed(artifact.key, len(before[artifact.key]), name, artifact.signature)
         for artifact, _, name in made
     ]
-
-
-def key_config(
-    key: Path, password: bytes | None, certificate: Path | None, chain: Sequence[Path]
-) -> Any:
-    """A configuration that signs with a private key, and a certificate where one is given.
-
-    Raises:
-        SpecError: if one of them cannot be read, or is something else.
-    """
-    require_library()
-    from model_signing import signing
-
-    try:
-        if certificate is None:
-            return signing.Config().use_elliptic_key_signer(
-                private_key=key,
-                password=password,  # pyright: ignore[reportArgumentType]  (it wants bytes)
-            )
-        # the library refuses an empty chain; the certificate itself adds nothing to it
-        return signing.Config().use_certificate_signer(
-            private_key=key,
-            signing_certificate=certificate,
-            certificate_chain=chain or (certificate,),
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise SpecError(f"{key} cannot be signed with: {error}") from error
-
-
-def sigstore_config() -> Any:
-    """A configuration that signs by Sigstore: as a workflow, where it runs in one that Sigstore
-    knows, else as whoever logs in in a browser. It needs the network."""
-    require_library()
-    from model_signing import signing
-
-    return signing.Config().use_sigstore_signer(use_ambient_credentials=True)
 
 
 def require_private(store: Store, key: Path, say: Say) -> None:

@@ -15,7 +15,7 @@ import base64
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,42 @@ def _known(files: Files) -> Any:
             return manifest.Manifest(Path(model_path).name, items, kind)
 
     return Known()
+
+
+def key_config(
+    key: Path, password: bytes | None, certificate: Path | None, chain: Sequence[Path]
+) -> Any:
+    """A configuration that signs with a private key, and a certificate where one is given.
+
+    Raises:
+        SpecError: if one of them cannot be read, or is something else.
+    """
+    require_library()
+    from model_signing import signing
+
+    try:
+        if certificate is None:
+            return signing.Config().use_elliptic_key_signer(
+                private_key=key,
+                password=password,  # pyright: ignore[reportArgumentType]  (it wants bytes)
+            )
+        # the library refuses an empty chain; the certificate itself adds nothing to it
+        return signing.Config().use_certificate_signer(
+            private_key=key,
+            signing_certificate=certificate,
+            certificate_chain=chain or (certificate,),
+        )
+    except (OSError, ValueError, TypeError) as error:
+        raise SpecError(f"{key} cannot be signed with: {error}") from error
+
+
+def sigstore_config() -> Any:
+    """A configuration that signs by Sigstore: as a workflow, where it runs in one that Sigstore
+    knows, else as whoever logs in in a browser. It needs the network."""
+    require_library()
+    from model_signing import signing
+
+    return signing.Config().use_sigstore_signer(use_ambient_credentials=True)
 
 
 def make_signature(config: Any, files: Files, name: str) -> bytes:

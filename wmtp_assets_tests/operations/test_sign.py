@@ -19,10 +19,10 @@ from wmtp_assets.base.settings import project_folder
 from wmtp_assets.checkpoints.beside import MODEL_FILES
 from wmtp_assets.cli.main import cli
 from wmtp_assets.documents.of_storage.release import parse_release
-from wmtp_assets.operations.sign import is_signed, key_config, sign, verify_signatures
+from wmtp_assets.operations.sign import is_signed, sign, verify_signatures
 from wmtp_assets.operations.verify import exit_code, findings_of, verify, verify_release
 from wmtp_assets.storage import manifest, signatures
-from wmtp_assets.storage.signatures import Trust
+from wmtp_assets.storage.signatures import Trust, key_config
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations.trees import (
     DATASET,
