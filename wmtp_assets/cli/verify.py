@@ -60,7 +60,7 @@ def verify(store: Store, names: tuple[str, ...], release: bool, signed: bool) ->
             verdicts += verify_signatures(store, artifacts, trust, _print)
             signers = {v.artifact: str(v.outcome.evidence.get("signer", "")) for v in verdicts}
             for signer in sorted({*signers.values()} - {""}):
-                signed_by = ", ".join(key for key, name in signers.items() if name == signer)
+                signed_by = ", ".join(key for key in sorted(signers) if signers[key] == signer)
                 print_line(f"signed by {signer}: {signed_by}")
     if not names and not release and not signed:
         verdicts.append(strays(store))
