@@ -88,7 +88,7 @@ def status_of(store: Store, artifact: Artifact) -> Status:
     }
     now = signature(store, artifact, manifest)
     problems = [*_problems(store, artifact, manifest, now, results)]
-    problem = next((text for _, text in problems), "")
+    problem = next((text for _, text in problems), "") or _without(store, artifact, manifest)
     is_real = stated(document, "source", "endpoint") not in (None, "sample")
     all_applied = results.keys() == names
     return Status(
@@ -103,9 +103,7 @@ def status_of(store: Store, artifact: Artifact) -> Status:
         pinned=stated(document, "source", "pinned") if is_real else None,
         endpoint=stated(document, "source", "endpoint"),
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
-        problem=problem
-        or _without(store, artifact, manifest)
-        or ("" if all_applied else "not verified"),
+        problem=problem or ("" if all_applied else "not verified"),
         optional=artifact.optional,
         code=sum({EXIT_CODES[what] for what, _ in problems}),
     )
