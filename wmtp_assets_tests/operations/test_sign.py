@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -382,3 +383,19 @@ def test_wrong_usage(arguments: tuple[str, ...], small: Store) -> None:
     del small
     run: Callable[..., Result] = CliRunner().invoke
     assert run(cli, ["sign", *arguments]).exit_code == 2
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_key_made_as_the_page_says(small: Store, trust: TrustFolder) -> None:
+    """The commands of ``trust/README.md``, with a password for its prompt."""
+    page = (project_folder() / "trust/README.md").read_text()
+    block = page.partition("## A key\n\n```bash\n")[2].partition("```")[0]
+    commands = block.replace("~/", f"{trust.keys}/").replace("trust/keys/", f"{trust.folder}/")
+    commands = commands.replace("-topk8", "-topk8 -passout pass:secret")
+    commands = commands.replace("openssl ec ", "openssl ec -passin pass:secret ")
+    trust.keys.mkdir()
+    subprocess.run(["sh", "-ec", commands], check=True, capture_output=True)
+    trust.say("release_2026", key="release_2026.pub")
+    key = trust.keys / "release_2026.pem"
+    assert "signed by release_2026" in wmtp("sign", "--key", str(key), typed="secret\n").stdout
+    assert found(small, trust) == {}
