@@ -183,13 +183,14 @@ def test_write_since_the_verification_is_shown_at_once(
 
 
 def test_rewritten_in_place_with_its_old_time_is_still_shown(store: Store, micro: Artifact) -> None:
-    """``cp -p`` or ``rsync -t`` of another file of that size gives it another inode."""
+    """``cp -p`` or ``rsync -t`` of another file of that size gives it another inode; where the
+    filesystem gives the old one again, the time of the change tells."""
     path = store.path(micro, "configs/config.json")
     verify(store, micro)
     before = path.stat()
     damage(path, flip(0))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert "was written since" in status_of(store, micro).problem
+    assert "was written " in status_of(store, micro).problem
 
 
 @pytest.mark.parametrize("name", ["configs/config.json", "metadata.json"])
