@@ -224,10 +224,10 @@ def _problems(
                     f"{name} was written since it was verified at {result.at}; "
                     f"run: wmtp verify {artifact.key}",
                 )
-    for name in store.written(artifact, manifest):
+    for name in store.edited(artifact, manifest):
         yield (
             "written",
-            f"{name} was written or linked since its bytes were last read; "
+            f"{name} was edited in place since its bytes were last read; "
             f"run: wmtp verify {artifact.key}",
         )
     for reason in reasons(store, artifact, reads=False, makes=False):

@@ -54,6 +54,7 @@ from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.pieces import Cut, Piece, cut_parts
 from wmtp_assets.storage.record import (
     Sign,
+    is_edited,
     is_linked_only,
     read_record,
     sign,
@@ -303,12 +304,10 @@ class Store:
             if name not in known or sign(self.path(artifact, name)) != known[name]
         ]
 
-    def written(self, artifact: Artifact, manifest: Manifest) -> list[str]:
-        """The files, the manifest too, that were written, replaced or linked since they were last
-        read, of those that are there and were."""
+    def edited(self, artifact: Artifact, manifest: Manifest) -> list[str]:
+        """The files, the manifest too, that were edited in place since they were last read."""
         known = self._known(artifact, manifest)
-        now = {name: sign(self.path(artifact, name)) for name in known}
-        return [name for name, sign_then in known.items() if now[name] not in (None, sign_then)]
+        return [n for n, then in known.items() if is_edited(then, sign(self.path(artifact, n)))]
 
     def strays(
         self,
