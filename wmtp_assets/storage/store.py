@@ -695,10 +695,9 @@ class Store:
         before: list[tuple[Artifact, Manifest, Mapping[str, Sign]]] = []
         for artifact in artifacts:
             if manifest := self.find_manifest(artifact):
-                known, written = self._known(artifact, manifest), self.written(artifact, manifest)
-                before.append(
-                    (artifact, manifest, {n: known[n] for n in known if n not in written})
-                )
+                known = self._known(artifact, manifest)
+                as_known = {n: it for n, it in known.items() if sign(self.path(artifact, n)) == it}
+                before.append((artifact, manifest, as_known))
         yield
         for artifact, manifest, known in before:
             now = self.sign(artifact, known)
