@@ -36,11 +36,15 @@ AT_THE_TOP = ("components/", "definitions.py")
 S3 = ("destinations/s3.py", "destinations/s3_client.py", "destinations/vessl.py")
 """Where libraries of the extra ``s3`` may be imported, inside functions."""
 
+SIGNING = ("storage/signatures.py",)
+"""Where the library of the extra ``signing`` may be imported, inside functions."""
+
 ELSEWHERE = {("destinations/vessl_helper.py", "vessl")}
 """Imported by another Python, which VESSL's library was installed for."""
 
 ONE_PLACE = {
     "huggingface_hub": {"hub/client.py"},
+    "model_signing": {"storage/signatures.py"},
     "httpx2": {"hub/client.py", "components/alerts.py"},
 }
 """Libraries that one module stands for."""
@@ -122,7 +126,7 @@ def _normal(name: str) -> str:
 
 def test_every_import_is_declared() -> None:
     """What comes along with another library today may not tomorrow."""
-    known = declared() | declared("s3") | declared("platform")
+    known = declared() | declared("s3") | declared("signing") | declared("platform")
     unknown = {
         (item.where, item.library)
         for item in imports()
@@ -139,6 +143,8 @@ def test_base_modules_import_base_libraries() -> None:
             continue
         if item.library in declared("s3"):
             is_allowed = item.where in S3 and not item.is_top
+        elif item.library in declared("signing"):
+            is_allowed = item.where in SIGNING and not item.is_top
         else:
             is_allowed = item.where.startswith(AT_THE_TOP if item.is_top else PLATFORM)
         if not is_allowed:

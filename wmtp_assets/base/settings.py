@@ -91,6 +91,13 @@ TRUST_VARIABLE = Variable(
     "no mirror is",
     "downloads, `wmtp doctor`",
 )
+TRUST_FOLDER_VARIABLE = Variable(
+    "WMTP_TRUST",
+    "The folder that says whose signatures are believed. A relative path is below the project "
+    "folder.",
+    "`trust`",
+    "`wmtp sign`, `wmtp verify --signed`, `wmtp pull --signed`",
+)
 PUBLISH_VARIABLE = Variable(
     "WMTP_PUBLISH_URL",
     "Where the assets of the group `published` send to, as `wmtp publish --to` takes it.",
@@ -146,6 +153,7 @@ VARIABLES = (
     RATE_VARIABLE,
     LOCK_VARIABLE,
     TRUST_VARIABLE,
+    TRUST_FOLDER_VARIABLE,
     PUBLISH_VARIABLE,
     CHECKSUM_VARIABLE,
     PYTHON_VARIABLE,

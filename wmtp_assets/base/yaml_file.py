@@ -113,9 +113,9 @@ def _line_of(node: Any, path: Sequence[str | int]) -> int:
 
 
 def _model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
-    """The model of what is at a path of keys in a ``model``, lists of models included."""
+    """The model of what is at a path of keys in a ``model``, lists and maps of models included."""
     for key in path:
-        if isinstance(key, str):
+        if isinstance(key, str) and key in model.model_fields:
             annotation = model.model_fields[key].annotation
             types = (annotation, *get_args(annotation))
             model = next(it for it in types if isclass(it) and issubclass(it, BaseModel))

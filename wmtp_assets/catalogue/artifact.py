@@ -27,6 +27,12 @@ TOP_FOLDERS = ("models_v2", "datasets_v2", SMALL, "configs", "docs")
 VALUE_HEAD = "safetensors/value_head.safetensors"
 """What training puts beside the files of a checkpoint: nobody here writes it, a commit keeps it."""
 
+FIRST_VERSION = ("models", "datasets")
+"""Folders below the root that the project's version 1 used: kept as originals."""
+
+SIGNATURES = "signatures"
+"""Signatures of artifacts, one file each; see :mod:`wmtp_assets.storage.signatures`."""
+
 INTERNAL = ".wmtp"
 """Staging, locks, previous generations, verification times and the sample hub's files."""
 
@@ -108,6 +114,11 @@ class Artifact(Generic[S]):
     def pieces(self) -> str:
         """The name, beside the manifest, of the file with the hashes of pieces of large files."""
         return pieces_name(self.manifest)
+
+    @property
+    def signature(self) -> str:
+        """Where its signature lies, below the root."""
+        return f"{SIGNATURES}/{self.key}.sig"
 
     @property
     def unit(self) -> str:

@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Progress, Say, silent
-from wmtp_assets.catalogue.artifact import TOP_FOLDERS
+from wmtp_assets.catalogue.artifact import SIGNATURES, TOP_FOLDERS
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, SentFile
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
@@ -53,7 +53,9 @@ FOLDER = "{folder}"
 SIDE_BY_SIDE = 8
 """Files that are put in their places, or compared, at the same time."""
 
-OURS = frozenset(name.casefold() for name in (*TOP_FOLDERS, MANIFEST, "README.md", "RELEASE.json"))
+OURS = frozenset(
+    name.casefold() for name in (*TOP_FOLDERS, SIGNATURES, MANIFEST, "README.md", "RELEASE.json")
+)
 
 """Folders and files at the root of a destination that are ours, or in the way of ours where upper
 and lower case are the same; what is in other folders, however much that is, need not be listed."""

@@ -14,6 +14,7 @@ from wmtp_assets.datasets.features import fields_of
 from wmtp_assets.datasets.process import split_file
 from wmtp_assets.datasets.records import format_of
 from wmtp_assets.datasets.twin import twin_file
+from wmtp_assets.documents import bom
 from wmtp_assets.documents.document import DocumentType, Fact, Facts
 from wmtp_assets.documents.markdown import Markdown, render
 
@@ -140,4 +141,4 @@ def _model_front_matter(facts: Facts, origin: ModelSpec) -> dict[str, Any]:
     }
 
 
-DOCUMENT = DocumentType("README.md", card)
+DOCUMENT = DocumentType("README.md", card, beside={bom.FILE: bom.bom})

@@ -162,6 +162,7 @@ class DocumentType:
         file: its file name.
         make: its bytes, from facts alone: same storage, same bytes. Raises InvalidInput,
             MissingArtifact or CorruptArtifact if a file that it tells of cannot be read.
+        beside: other files of the same facts: name → what makes its bytes.
         kind: of its artifact.
         is_copied_to_root: whether people look for it at the root.
         is_of_documents: whether it is about the documents too that are made before it.
@@ -173,6 +174,7 @@ class DocumentType:
 
     file: str
     make: Callable[[Facts], bytes]
+    beside: Mapping[str, Callable[[Facts], bytes]] = field(default_factory=dict)
     kind: str = "document"
     is_copied_to_root: bool = False
     is_of_documents: bool = False
@@ -180,6 +182,10 @@ class DocumentType:
     recorded: tuple[str, ...] = ()
     remember: Callable[[Facts, RulesOf, Say], Document] = lambda facts, rules_of, say: {}
     check: Callable[[Subject, Report, Facts], None] = lambda subject, report, facts: None
+
+    def files(self, facts: Facts) -> dict[str, bytes]:
+        """The bytes of each of its files, as :attr:`make` makes them."""
+        return {name: make(facts) for name, make in {self.file: self.make, **self.beside}.items()}
 
 
 def load_document(name: str) -> DocumentType:
@@ -218,7 +224,7 @@ def make_document(
     say: Say = silent,
     rules_of: RulesOf = lambda artifact: (),
 ) -> tuple[Mapping[str, bytes], Document]:
-    """The file of a document, by its name, and what its manifest says of it.
+    """The files of a document, by their names, and what its manifest says of it.
 
     Args:
         rules_of: for a document that says something about rules.
@@ -229,7 +235,7 @@ def make_document(
     facts = facts_now(store, artifact, rules_of, say)
     document = document_of(artifact)
     suffix = document.file.rsplit(".", 1)[-1]
-    return {document.file: document.make(facts)}, {
+    return document.files(facts), {
         "name": artifact.key,
         "version": artifact.spec.version,
         "format": "markdown" if suffix == "md" else suffix,

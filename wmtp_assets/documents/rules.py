@@ -14,6 +14,7 @@ from wmtp_assets.documents.of_storage.release import differences, parse_release,
 from wmtp_assets.rules.findings import Report, Rule, Subject, require_regular
 from wmtp_assets.storage.files import open_regular
 from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.pulls import pulls
 
 
 def check_current(subject: Subject, report: Report) -> None:
@@ -25,14 +26,15 @@ def check_current(subject: Subject, report: Report) -> None:
     facts = _facts(subject, report)
     report.goes_on_with(subject, subject.artifact.manifest)
     document = document_of(subject.artifact)
-    expected = document.make(facts)
-    path = report.reads(subject, document.file)
-    found = path.read_bytes()
     report.note(artifacts=[fact.key for fact in facts.there])
-    if expected != found:
-        compare = _compare_fields if path.suffix == ".yaml" else _compare_lines
-        compare(report, subject.file(document.file), expected, path)
-    _check_copies(subject, report, found)
+    for name, expected in document.files(facts).items():
+        path = report.reads(subject, name)
+        found = path.read_bytes()
+        if expected != found:
+            compare = _compare_fields if path.suffix == ".yaml" else _compare_lines
+            compare(report, subject.file(name), expected, path)
+        if name == document.file:
+            _check_copies(subject, report, found)
     document.check(subject, report, facts)
 
 
@@ -56,9 +58,12 @@ def check_release(subject: Subject, report: Report) -> None:
             remedy=item.remedy,
         )
     there, catalogue = {fact.key for fact in facts.there}, subject.store.catalogue
+    pulled = pulls(subject.store)
     for key in release.artifacts:
-        is_optional = key in catalogue and catalogue[key].optional
-        if key not in there and not is_optional:
+        is_needless = (pulled and key not in pulled) or (
+            key in catalogue and catalogue[key].optional
+        )
+        if key not in there and not is_needless:
             report.add(
                 file,
                 expected="an artifact that is there, as it was released",

@@ -1,4 +1,5 @@
-"""The model or dataset card, as the hub has it: ``README.md`` in the folder of either."""
+"""The model or dataset card, as the hub has it, and its bill of materials: ``README.md`` and
+``bom.cdx.json`` in the folder of either."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def artifacts(spec: Described, before: Before) -> list[Artifact[Described]]:
             "micro" if is_micro else group,
             spec.unit,
             manifest="README.metadata.json",
-            owns=("README.md",),
+            owns=("README.md", "bom.cdx.json"),
             roles={"micro": spec.name}
             if is_micro
             else {part: f"{spec.name}_{part}" for part in parts},
@@ -41,11 +42,12 @@ KIND = Kind[Described](
     (ModelSpec, MicroSpec, DatasetSpec),
     artifacts,
     build_document,
-    words="The card that the hub shows: what is there, licence, lineage, how to load it.",
+    words="The card that the hub shows: what is there, licence, lineage, how to load it; and the "
+    "same for tools, as a CycloneDX bill of materials.",
     tags=("markdown",),
     again=make_document,
     item="Documents",
-    version=2,
+    version=3,
     fields=(
         "description",
         "repository.id",

@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_assets.base.errors import LockHeld
-from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
+from wmtp_assets.catalogue.artifact import FIRST_VERSION, TOP_FOLDERS, Artifact
 from wmtp_assets.operations.status import files_status
 from wmtp_assets.storage.files import hash_file, names_below
 from wmtp_assets.storage.scratch import at_rest
 from wmtp_assets.storage.store import Store
-
-FIRST_VERSION = ("models", "datasets")
-"""Folders below the root that the project's version 1 used: kept as originals."""
 
 _INTERNAL = ("staging", "previous", "scratch", "drawn")
 """Folders below ``.wmtp/`` with a folder per asset, of which nothing is wanted again. Quarantine

@@ -25,6 +25,7 @@ from wmtp_assets.storage import manifest
 from wmtp_assets.storage.files import open_regular
 from wmtp_assets.storage.manifest import FileRecord, Manifest
 from wmtp_assets.storage.publications import Publication, remember_publication
+from wmtp_assets.storage.signatures import hashes_of, read_signature, record_of, signed_files
 from wmtp_assets.storage.store import Store
 
 
@@ -91,8 +92,9 @@ def addressed(
     ]
 
 
-def read_local(store: Store, artifact: Artifact) -> Local:
-    """The committed artifact and its files.
+def committed_files(store: Store, artifact: Artifact) -> tuple[Manifest, dict[str, FileRecord]]:
+    """The manifest of a committed artifact, and what is published and signed of it: its files, the
+    manifest itself, and a value head that it records; by their names in its folder.
 
     Raises:
         MissingArtifact: if it is not materialized.
@@ -103,17 +105,46 @@ def read_local(store: Store, artifact: Artifact) -> Local:
     with open_regular(path) as file:
         data = file.read(manifest.MAX_SIZE + 1)
     committed = manifest.parse(data, str(path))
-    records = {
+    return committed, {
         **committed.files,
         **_value_head(store, artifact, committed),
         artifact.manifest: FileRecord(size=len(data), sha256=hashlib.sha256(data).hexdigest()),
     }
+
+
+def read_local(store: Store, artifact: Artifact, say: Say = silent) -> Local:
+    """The committed artifact and its files, with its signature.
+
+    Raises:
+        MissingArtifact, CorruptArtifact: as :func:`committed_files`.
+    """
+    committed, records = committed_files(store, artifact)
     by_path = {f"{artifact.base}/{name}": record for name, record in records.items()}
     by_path |= {name: committed.files[name] for name in artifact.copied}
+    by_path |= _signature(store, artifact, records, say)
     files = tuple(
         Outgoing(artifact.key, path, store.root / path, record) for path, record in by_path.items()
     )
     return Local(artifact, str(artifact.spec.version), committed.content_sha256, files)
+
+
+def _signature(
+    store: Store, artifact: Artifact, records: dict[str, FileRecord], say: Say
+) -> dict[str, FileRecord]:
+    """The signature of an artifact, if it is one of the files that are there now."""
+    try:
+        data = read_signature(store, artifact)
+    except OSError as error:
+        raise CorruptArtifact(f"{artifact.signature} cannot be read: {error.strerror}") from error
+    if data is None:
+        return {}
+    if signed_files(data) != hashes_of(records):
+        say(
+            f"{artifact.signature} is not published: it is none of {artifact.key} as it is now. "
+            "Sign it again: wmtp sign"
+        )
+        return {}
+    return {artifact.signature: record_of(data)}
 
 
 def _value_head(store: Store, artifact: Artifact, committed: Manifest) -> dict[str, FileRecord]:
@@ -201,7 +232,7 @@ def plan_publication(
     releases = (released(store, artifact) for artifact in store.catalogue.of_kind("release"))
     plan = make_plan(
         destination,
-        [read_local(store, artifact) for artifact in chosen],
+        [read_local(store, artifact, say) for artifact in chosen],
         store.settings.source,
         next((release.version for release in releases if release), None),
         options.how,

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wmtp_assets.base.errors import CorruptArtifact, PublishError, SpecError
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, PublishError, SpecError
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
-from wmtp_assets.base.settings import SOURCE_VARIABLE
+from wmtp_assets.base.settings import SOURCE_VARIABLE, timestamp
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.destinations.changes import read_published
+from wmtp_assets.destinations.changes import is_newer, read_published
 from wmtp_assets.destinations.destination import READINGS, Destination, read_rest
-from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact
+from wmtp_assets.destinations.listing import MANIFEST, Listing, SentArtifact, SentFile
+from wmtp_assets.documents.of_storage.release import parse_release, released
 from wmtp_assets.operations.value_head import recorded_heads
-from wmtp_assets.storage import manifest
+from wmtp_assets.rules.findings import as_text
+from wmtp_assets.storage import manifest, signatures
 from wmtp_assets.storage.files import fsync_folder, replace_file
 from wmtp_assets.storage.manifest import FileRecord, Manifest
+from wmtp_assets.storage.pulls import Pull, pulls, remember_pull
 from wmtp_assets.storage.scratch import remove_scratch
+from wmtp_assets.storage.signatures import Trust
 from wmtp_assets.storage.store import Staged, Store
 from wmtp_assets.transfer.arrival import Arrival, Partial
 from wmtp_assets.transfer.places import ExpectedFile, Held, Places, require_space
@@ -35,6 +40,8 @@ class Pulled:
     Attributes:
         size: bytes of its files.
         fetched: bytes that came from the destination; the others were here.
+        release: which one it came from; None: nothing was released there.
+        signer: who signed it; empty: nobody asked.
     """
 
     key: str
@@ -42,6 +49,15 @@ class Pulled:
     size: int
     fetched: int
     content_sha256: str
+    release: str | None
+    signer: str
+
+    @property
+    def checked(self) -> str:
+        """What is known of it, for people."""
+        release = f"of release {self.release}" if self.release else "of no release"
+        signer = f"signed by {self.signer}" if self.signer else "no signature was asked for"
+        return f"every byte hashed; {release}; {signer}"
 
 
 def read_listing(destination: Destination) -> Listing:
@@ -108,14 +124,155 @@ def require_room(
     require_space(store, f"{first}{more}", missing, f"{human_bytes(missing)} to fetch")
 
 
+def require_forward(store: Store, artifacts: Sequence[Artifact], listing: Listing) -> None:
+    """Refuse artifacts of an older release than those that are here came from.
+
+    Raises:
+        PublishError: naming both.
+    """
+    came, here = pulls(store), _released_here(store)
+    for artifact in artifacts:
+        published = listing.artifacts[artifact.key]
+        committed = store.find_manifest(artifact)
+        if committed is None or committed.content_sha256 == published.content_sha256:
+            continue
+        last = came.get(artifact.key)
+        is_of_it = last is not None and last.content_sha256 == committed.content_sha256
+        releases = [last.release if last and is_of_it else None, *here.get(artifact.key, ())]
+        for release in filter(None, releases):
+            if is_newer(release, published.release):
+                older = f"release {published.release}" if published.release else "no release"
+                raise PublishError(
+                    f"{artifact.key} is here of release {as_text(release)}, and published of "
+                    f"{as_text(older)}: it would go back. {FORWARD}"
+                )
+
+
+FORWARD = "Nothing was fetched; if it shall go back: --downgrade"
+
+
+def _released_here(store: Store) -> dict[str, list[str]]:
+    """Key of an artifact → the version of the release here that has what is committed."""
+    found: dict[str, list[str]] = {}
+    for about in store.catalogue.of_kind("release"):
+        with suppress(CorruptArtifact, InvalidInput):
+            release = released(store, about)
+            for key, frozen in release.artifacts.items() if release else ():
+                manifest = (
+                    store.find_manifest(store.catalogue[key]) if key in store.catalogue else None
+                )
+                if release and manifest and manifest.content_sha256 == frozen.content_sha256:
+                    found[key] = [release.version]
+            if release:
+                found[about.key] = [release.version]
+    return found
+
+
+def _require_later(store: Store, artifact: Artifact, described: Manifest) -> None:
+    """Refuse what was made earlier than what is committed here.
+
+    Raises:
+        PublishError: naming both times.
+    """
+    committed = store.find_manifest(artifact)
+    if committed is None or committed.content_sha256 == described.content_sha256:
+        return
+    here, there = (str(it.document["created_at"]) for it in (committed, described))
+    if there < here:
+        raise PublishError(
+            f"{artifact.key} is here as it was made at {as_text(here)}, and published as it was "
+            f"made at {as_text(there)}: it would go back. {FORWARD}"
+        )
+
+
+def require_signed(
+    store: Store,
+    artifacts: Sequence[Artifact],
+    destination: Destination,
+    listing: Listing,
+    trust: Trust,
+) -> dict[str, str]:
+    """Who signed each artifact as it is published; nothing is fetched but signatures and release.
+
+    The release must be signed, and have the content that is published of each.
+
+    Raises:
+        PublishError: if something is signed by nobody who is believed, or is not of the release.
+    """
+    (about,) = store.catalogue.of_kind("release")
+    (name,) = about.owns
+    if about.key not in listing.artifacts:
+        raise PublishError(f"no release is published at {destination.name}, so none is signed")
+    signers = {about.key: _signer(about, destination, listing, trust)}
+    path = f"{about.base}/{name}"
+    release = parse_release(
+        _fetch(destination, path, listing.artifacts[about.key].files.get(path)),
+        f"{destination.name}/{path}",
+    )
+    for artifact in artifacts:
+        if artifact.key != about.key:
+            signers[artifact.key] = _signer(artifact, destination, listing, trust)
+            frozen = release.artifacts.get(artifact.key)
+            published = listing.artifacts[artifact.key]
+            if frozen is None or frozen.content_sha256 != published.content_sha256:
+                raise PublishError(
+                    f"{artifact.key} at {destination.name} is not what release "
+                    f"{as_text(release.version)} has, which {signers[about.key]} signed. {UNSIGNED}"
+                )
+    return signers
+
+
+UNSIGNED = "Nothing was fetched; publish it again, signed: wmtp sign, wmtp publish"
+
+
+def _signer(artifact: Artifact, destination: Destination, listing: Listing, trust: Trust) -> str:
+    """Who signed what is published of an artifact."""
+    published = listing.artifacts[artifact.key]
+    where = f"{destination.name}/{artifact.signature}"
+    sent = published.files.get(artifact.signature)
+    if sent is None:
+        raise PublishError(f"{artifact.key} is not signed at {destination.name}. {UNSIGNED}")
+    files = {
+        name: published.files[f"{artifact.base}/{name}"].record
+        for name in _names(artifact, published, destination.name)
+    }
+    try:
+        return trust.verify(_fetch(destination, artifact.signature, sent), files, where)
+    except CorruptArtifact as error:
+        raise PublishError(f"{error}. Nothing was fetched") from error
+
+
+def _fetch(destination: Destination, path: str, sent: SentFile | None) -> bytes:
+    """A small published file.
+
+    Raises:
+        PublishError: if it is not the one that is published.
+    """
+    if sent is not None and sent.size <= signatures.MAX_SIZE:
+        data = b"".join(read_rest(destination, path, 0, sent.size))
+        if signatures.record_of(data) == sent.record:
+            return data
+    raise PublishError(
+        f"{path} at {destination.name} is not what {MANIFEST} names. Publish it again, then run "
+        "this again"
+    )
+
+
 def pull(
     store: Store,
     artifact: Artifact,
     destination: Destination,
     listing: Listing,
     say: Say = silent,
+    *,
+    signer: str = "",
+    downgrade: bool = False,
 ) -> Pulled:
     """Fetch what is missing of an artifact, verify every byte, and commit it.
+
+    Args:
+        signer: who signed it, as :func:`require_signed` found.
+        downgrade: it may be older than what is here.
 
     Raises:
         PublishError: if what is published contradicts itself or the catalogue, another value head
@@ -139,6 +296,10 @@ def pull(
         own = arrival.get(names[artifact.manifest])
         data = own.path.read_bytes()
         described = _described(data, artifact, published, names, destination.name)
+        if not downgrade:
+            _require_later(store, artifact, described)
+        signature = published.files.get(artifact.signature)
+        signed = _fetch(destination, artifact.signature, signature) if signature else None
         wanted = [*described.files, *(name for name in artifact.guests if name in names)]
         held = {artifact.manifest: own} | {name: arrival.get(names[name]) for name in wanted}
         if all(found.path == places.committed(names[name]) for name, found in held.items()):
@@ -151,14 +312,40 @@ def pull(
             replace_file(store.root / name, store.read(artifact, name))
         if artifact.copied:
             fsync_folder(store.root)
+        if signed is not None:
+            replace_file(store.root / artifact.signature, signed)
         remove_scratch(store, artifact, say)
+        _remember(store, artifact, destination, described, published.release, signer)
     return Pulled(
         artifact.key,
         len(described.files),
         described.size,
         arrival.fetched,
         described.content_sha256,
+        published.release,
+        signer,
     )
+
+
+def _remember(
+    store: Store,
+    artifact: Artifact,
+    destination: Destination,
+    described: Manifest,
+    release: str | None,
+    signer: str,
+) -> None:
+    """Keep how it came here; what is known already of the same content stays known."""
+    last = pulls(store).get(artifact.key)
+    now = Pull(
+        source=destination.name,
+        at=timestamp(),
+        content_sha256=described.content_sha256,
+        release=release,
+        signer=signer,
+    )
+    if last is None or now != last.model_copy(update={"at": now.at}):
+        remember_pull(store, artifact.key, now)
 
 
 @dataclass(frozen=True)
@@ -200,7 +387,7 @@ def _names(artifact: Artifact, published: SentArtifact, where: str) -> dict[str,
         name = path.removeprefix(f"{artifact.base}/")
         if name != path and artifact.is_owner(name):
             names[name] = ExpectedFile(name, file.size, file.sha256)
-        elif path not in artifact.copied:
+        elif path not in artifact.copied and path != artifact.signature:
             raise PublishError(
                 f"{where}/{MANIFEST} says that {path} is of {artifact.key}, which has its files in "
                 f"{artifact.base}/. It was made by another version of this project, or is not to "
@@ -292,6 +479,7 @@ def _commit(
         replace_file(draft, data)
         draft.replace(store.manifest_path(artifact))
         fsync_folder(store.folder(artifact))
+    store.hashed(artifact, described, store.sign(artifact, [artifact.manifest]), say)
 
 
 def _place_guest(places: Places, file: ExpectedFile, held: Path) -> None:

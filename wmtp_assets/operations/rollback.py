@@ -76,7 +76,7 @@ def _verify(store: Store, artifact: Artifact, now: Manifest, say: Say) -> None:
         CorruptArtifact, MissingArtifact: as :meth:`Store.verify_file`, of the first that has not.
     """
     progress = Progress(f"verifying {artifact.key}", now.size, say)
-    signed = store.sign(artifact, now.files)
+    signed = store.sign(artifact, (*now.files, artifact.manifest))
     damaged: dict[str, CorruptArtifact | MissingArtifact] = {}
     for name in now.files:
         try:

@@ -14,6 +14,7 @@ from wmtp_assets.kinds.staleness import EARLIER, Reason, reasons
 from wmtp_assets.rules.apply import LastResult, Signature, last_results, signature
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.pulls import pulls
 from wmtp_assets.storage.store import Store, materialize_command
 
 EXIT_CODES: Mapping[str, int] = {
@@ -99,7 +100,7 @@ def _status_of(store: Store, artifact: Artifact) -> Status:
     }
     now = signature(store, artifact, manifest)
     problems = [*_problems(store, artifact, manifest, now, results)]
-    problem = next((text for _, text in problems), "")
+    problem = next((text for _, text in problems), "") or _without(store, artifact, manifest)
     is_real = stated(document, "source", "endpoint") not in (None, "sample")
     all_applied = results.keys() == names
     return Status(
@@ -235,11 +236,37 @@ def _problems(
                     f"{name} was written since it was verified at {result.at}; "
                     f"run: wmtp verify {artifact.key}",
                 )
+    for name in store.edited(artifact, manifest):
+        yield (
+            "written",
+            f"{name} was edited in place since its bytes were last read; "
+            f"run: wmtp verify {artifact.key}",
+        )
     for reason in reasons(store, artifact, reads=False, makes=False):
         if reason.why == EARLIER:
             yield "stale", f"{reason}; run: wmtp migrate {artifact.key}"
         elif reason.why != "damaged":
             yield "stale", f"{_in_words(reason)}; run: {materialize_command(artifact.key)}"
+
+
+def _without(store: Store, artifact: Artifact, manifest: Manifest) -> str:
+    """What an artifact was made from and is not there as it was; empty: nothing, or it was pulled.
+
+    The artifact itself is as its manifest says: nothing is wrong with it, and its upstream has a
+    row of its own.
+    """
+    if artifact.key in pulls(store):
+        return ""
+    for key in artifact.upstream:
+        if stated(manifest.document, "upstream", key) is None:
+            continue
+        try:
+            store.manifest(store.catalogue[key])
+        except MissingArtifact:
+            return f"made from {key}, which is not there"
+        except (CorruptArtifact, OSError):
+            return f"made from {key}, whose manifest is damaged or unreadable"
+    return ""
 
 
 def _in_words(reason: Reason) -> str:

@@ -1,14 +1,16 @@
 """The rule of hashes: every byte on disk is a byte that was committed.
 
-A file is verified in pieces, side by side, where ``pieces.json`` has their hashes, else as a whole.
-The pieces and the size cover every byte; what is damaged has a name. A manifest of the version
-before has hashes of pieces in itself; they are not used.
+Each file is read once, several side by side. It is compared with its SHA-256 in the manifest and,
+where ``pieces.json`` has those of its pieces, with these too, so that what is damaged has a name,
+and so that the two cannot contradict each other unseen. A manifest of the version before has hashes
+of pieces in itself; they are not used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import stat
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,13 +21,12 @@ from wmtp_assets.base.settings import read_rate, read_workers
 from wmtp_assets.rules.findings import Report, Rule, Subject
 from wmtp_assets.rules.turns import Pace
 from wmtp_assets.storage import manifest
-from wmtp_assets.storage.files import Hasher, open_regular
+from wmtp_assets.storage.files import BLOCK, open_regular
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.pieces import Piece
 from wmtp_assets.storage.store import materialize_command, repair_command
 
 SUMS = "SHA256SUMS"
-UNBOUND = Pace(None)
 MAX_SUMS = 1 << 20
 """Bytes that ``SHA256SUMS`` may have more than it should, and is still compared line by line."""
 
@@ -36,24 +37,27 @@ def check_sha256(subject: Subject, report: Report) -> None:
     ``SHA256SUMS`` and the hashes that ``metadata.json`` gives by role must be the manifest's.
     """
     expected = subject.manifest.files
-    signed = subject.store.sign(subject.artifact, expected)
+    signed = subject.store.sign(subject.artifact, (*expected, subject.artifact.manifest))
     there = [name for name, record in expected.items() if _is_there(subject, report, name, record)]
     damaged = {*expected} - {*there}
     known = _known_pieces(subject, report, there, damaged)
-    read = [piece for name in there for piece in known.get(name) or [_whole(subject, name)]]
+    cuts = {name: known.get(name) or [_whole(subject, name)] for name in there}
     progress = Progress(f"hashing {subject.artifact.key}", subject.manifest.size, subject.say)
-    wrong: dict[str, dict[Piece, str | OSError]] = {}
     pace = Pace(read_rate())
+
+    def advance(size: int) -> None:
+        progress.advance(size)
+        pace(size)
+
     with ThreadPoolExecutor(read_workers()) as pool:
-        largest_first = sorted(read, key=lambda piece: piece.begin - piece.end)
-        hashes = {piece: pool.submit(_hash, subject, piece, pace) for piece in largest_first}
-        for piece in read:
-            found = hashes[piece].result()
-            progress.advance(piece.end - piece.begin)
-            if found != piece.sha256:
-                wrong.setdefault(piece.file, {})[piece] = found
-    for name, found in wrong.items():
-        damaged.add(_report(subject, report, name, found))
+        largest_first = sorted(there, key=lambda name: -expected[name].size)
+        hashes = {name: pool.submit(_hash, subject, cuts[name], advance) for name in largest_first}
+        for name, pieces in cuts.items():
+            found, whole = hashes[name].result()
+            pairs = zip(pieces, found, strict=True)
+            wrong = {piece: item for piece, item in pairs if item != piece.sha256}
+            if wrong or whole not in (None, expected[name].sha256):
+                damaged.add(_report(subject, report, name, wrong, whole))
     subject.store.hashed(subject.artifact, subject.manifest, signed, subject.say, damaged)
     _check_no_other(subject, report)
     _check_sums(subject, report, there)
@@ -61,7 +65,7 @@ def check_sha256(subject: Subject, report: Report) -> None:
     report.note(
         files=len(there),
         bytes=sum(expected[name].size for name in there),
-        pieces=len(read),
+        pieces=sum(map(len, cuts.values())),
         content_sha256=subject.manifest.content_sha256,
         damaged=sorted(damaged),
     )
@@ -97,21 +101,35 @@ def _whole(subject: Subject, name: str) -> Piece:
 
 def _is_whole(subject: Subject, name: str) -> bool:
     """Whether a file is the committed one, read as a whole."""
-    return _hash(subject, _whole(subject, name)) == subject.manifest.files[name].sha256
+    whole = _whole(subject, name)
+    return _hash(subject, [whole])[1] == whole.sha256
 
 
 def _report(
-    subject: Subject, report: Report, name: str, wrong: Mapping[Piece, str | OSError]
+    subject: Subject,
+    report: Report,
+    name: str,
+    wrong: Mapping[Piece, str | OSError],
+    whole: str | None,
 ) -> str:
     """Add a finding for each wrong piece of a file; return which file is damaged.
 
     That is the one with the hashes of the pieces where the file as a whole is the committed one.
+
+    Args:
+        whole: the SHA-256 that the file has; None: not all of it could be read.
     """
-    owner, remedy = name, repair_command(subject.artifact.key)
-    is_read = not any(isinstance(found, OSError) for found in wrong.values())
-    if is_read and _whole(subject, name) not in wrong and _is_whole(subject, name):
-        owner, remedy = subject.artifact.pieces, materialize_command(subject.artifact.key)
-    add = partial(report.add, subject.file(owner), remedy=remedy)
+    expected = subject.manifest.files[name].sha256
+    is_of_pieces = whole == expected
+    owner = subject.artifact.pieces if is_of_pieces else name
+    contradicts = is_of_pieces or not wrong
+    command = materialize_command if contradicts else repair_command
+    add = partial(report.add, subject.file(owner), remedy=command(subject.artifact.key))
+    if not wrong:  # every piece is as committed, and the file is not
+        add(
+            expected=f"SHA-256 {expected}",
+            found=f"SHA-256 {whole}, although each piece is as {subject.artifact.pieces} has it",
+        )
     for number, (piece, found) in enumerate(wrong.items()):
         if owner != name:
             add(
@@ -153,13 +171,49 @@ def _is_there(subject: Subject, report: Report, name: str, record: FileRecord) -
     return True
 
 
-def _hash(subject: Subject, piece: Piece, pace: Pace = UNBOUND) -> str | OSError:
+def _hash(
+    subject: Subject, pieces: Sequence[Piece], advance: Callable[[int], None] = lambda size: None
+) -> tuple[list[str | OSError], str | None]:
+    """The SHA-256 of each piece of a file, or why it cannot be read, and that of the whole file.
+
+    One pass; where there are several pieces, in two threads: another one hashes the whole file.
+
+    Args:
+        pieces: contiguous, all of the file.
+
+    Returns:
+        None as the second, where not all could be read.
+    """
+    found: list[str | OSError] = []
+    whole = hashlib.sha256()
+    buffer, other = (memoryview(bytearray(BLOCK)) for _ in range(2))
     try:
-        with open_regular(subject.store.path(subject.artifact, piece.file)) as file:
-            file.seek(piece.begin)
-            return Hasher().take(file, piece.end - piece.begin, pace).record().sha256
+        with (
+            open_regular(subject.store.path(subject.artifact, pieces[0].file)) as file,
+            ThreadPoolExecutor(1) as beside,
+        ):
+            done = beside.submit(int) if pieces[1:] else None
+            for piece in pieces:
+                digest, left = hashlib.sha256(), piece.end - piece.begin
+                try:
+                    file.seek(piece.begin)
+                    while left and (count := file.readinto(buffer[:left])):
+                        if done:
+                            done.result()  # the other buffer may be written to again
+                            done = beside.submit(whole.update, buffer[:count])
+                        digest.update(buffer[:count])
+                        advance(count)
+                        left -= count
+                        buffer, other = other, buffer
+                    found.append(digest.hexdigest())
+                except OSError as error:
+                    found.append(error)
     except OSError as error:
-        return error
+        return [error] * len(pieces), None
+    hashes = [item for item in found if isinstance(item, str)]
+    if len(hashes) < len(pieces):
+        return found, None
+    return found, whole.hexdigest() if pieces[1:] else hashes[0]
 
 
 def _check_no_other(subject: Subject, report: Report) -> None:

@@ -21,8 +21,8 @@ from wmtp_assets.storage.mounts import is_network
 
 NAME = "files.json"
 
-Sign = tuple[int, int, int, int]
-"""Size in bytes, mtime in ns, ctime in ns, inode."""
+Sign = tuple[int, int, int, int, int]
+"""Size in bytes, mtime in ns, ctime in ns, inode, number of names."""
 
 TICK = 0.02
 """Seconds; no clock of a local filesystem is coarser (Linux: at most 10 ms)."""
@@ -46,7 +46,13 @@ def sign(path: Path) -> Sign | None:
         status = os.lstat(path)
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return (
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_ino,
+        status.st_nlink,
+    )
 
 
 def sign_all(folder: Path, names: Iterable[str]) -> dict[str, Sign]:
@@ -61,7 +67,7 @@ def sign_all(folder: Path, names: Iterable[str]) -> dict[str, Sign]:
     for is_last in (False, True):
         found = {name: sign(folder / name) for name in names}
         signed = {name: item for name, item in found.items() if item is not None}
-        newest = max((ctime for _, _, ctime, _ in signed.values()), default=0)
+        newest = max((ctime for _, _, ctime, _, _ in signed.values()), default=0)
         if is_last or not (is_elsewhere or newest >= time.time_ns() - TICK * 1e9):
             break
         time.sleep(TICK)
@@ -71,6 +77,18 @@ def sign_all(folder: Path, names: Iterable[str]) -> dict[str, Sign]:
 def is_linked_only(before: Sign, now: Sign | None) -> bool:
     """Whether at most the number of names of a file changed, which changes its ctime."""
     return now is not None and (before[0], before[1], before[3]) == (now[0], now[1], now[3])
+
+
+def is_edited(before: Sign, now: Sign | None) -> bool:
+    """Whether a file was written since, and its time put back: only its time of change is another,
+    and not its number of names. An edit after which somebody linked the file, too, is not told from
+    a link."""
+    return (
+        now is not None
+        and is_linked_only(before, now)
+        and now[2] != before[2]
+        and now[4] == before[4]
+    )
 
 
 def read_record(folder: Path) -> FilesRecord | None:

@@ -57,6 +57,7 @@ from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.pieces import Cut, Piece, cut_parts
 from wmtp_assets.storage.record import (
     Sign,
+    is_edited,
     is_linked_only,
     read_record,
     sign,
@@ -330,6 +331,11 @@ class Store:
             if name not in known or sign(self.path(artifact, name)) != known[name]
         ]
 
+    def edited(self, artifact: Artifact, manifest: Manifest) -> list[str]:
+        """The files, the manifest too, that were edited in place since they were last read."""
+        known = self._known(artifact, manifest)
+        return [n for n, then in known.items() if is_edited(then, sign(self.path(artifact, n)))]
+
     def strays(
         self,
         artifact: Artifact,
@@ -371,7 +377,8 @@ class Store:
             damaged: files that have other bytes, or are not there.
         """
         known = {**self._known(artifact, manifest), **signed}
-        right = (name for name in manifest.files if name in known and name not in damaged)
+        names = (*manifest.files, artifact.manifest)
+        right = (name for name in names if name in known and name not in damaged)
         files = {name: known[name] for name in right}
         try:
             write_record(self._verified(artifact), manifest.content_sha256, files)
@@ -717,14 +724,14 @@ class Store:
                 if previous is not None:
                     write_new(staged.folder.with_name(REPLACED), manifest.render(before))
                 # here, where nobody else writes: a write to what is installed will show
-                signed = sign_all(staged.folder, sealed.files)
+                signed = sign_all(staged.folder, (*sealed.files, artifact.manifest))
                 install(staged.folder, target)
                 if staged.folder.is_dir():
                     is_same = previous is not None and (
                         previous.content_sha256 == sealed.content_sha256
                     )
                     self._keep_previous(artifact, staged.folder, is_same)
-            now = self.sign(artifact, sealed.files)
+            now = self.sign(artifact, signed)
             linked = {name: it for name, it in now.items() if is_linked_only(signed[name], it)}
             self.hashed(artifact, sealed, linked, say)
         return sealed
@@ -736,8 +743,9 @@ class Store:
         before: list[tuple[Artifact, Manifest, Mapping[str, Sign]]] = []
         for artifact in artifacts:
             if manifest := self.find_manifest(artifact):
-                known, unread = self._known(artifact, manifest), self.unread(artifact, manifest)
-                before.append((artifact, manifest, {n: known[n] for n in known if n not in unread}))
+                known = self._known(artifact, manifest)
+                as_known = {n: it for n, it in known.items() if sign(self.path(artifact, n)) == it}
+                before.append((artifact, manifest, as_known))
         yield
         for artifact, manifest, known in before:
             now = self.sign(artifact, known)
@@ -762,6 +770,7 @@ class Store:
             write_new(draft, data)
             draft.replace(self.manifest_path(artifact))
             fsync_folder(self.folder(artifact))
+            self.hashed(artifact, amended, self.sign(artifact, [artifact.manifest]))
         return amended
 
     def replace_files(

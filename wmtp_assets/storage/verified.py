@@ -198,6 +198,7 @@ class VerifiedFile:
     Attributes:
         listed: the manifest's entry.
         pieces: contiguous, all of the file; one where there are no hashes of pieces.
+        whole: the file as one piece.
         state: device, inode, size and times that the file had when it was opened.
 
     Raises:
@@ -222,6 +223,7 @@ class VerifiedFile:
         self.state = _state(status)
         if status.st_size != listed.record.size:
             raise listed.refused(f"{status.st_size} bytes", f"{listed.record.size} bytes")
+        self.whole = Piece(listed.name, 0, listed.record.size, listed.record.sha256)
         self.pieces = _pieces(listed)
 
     def read(self, piece: Piece) -> memoryview:
@@ -246,7 +248,28 @@ class VerifiedFile:
             self.compare(piece, into[piece.begin : piece.end])
 
         in_threads(fill, self.pieces, piece_size)
+        if self.pieces[1:] and (found := hashlib.sha256(into).hexdigest()) != self.whole.sha256:
+            raise self._contradicted(found)
         return into
+
+    def compare_whole(self) -> None:
+        """Hash the whole file, where it has several pieces: they were compared.
+
+        Raises:
+            CorruptArtifact: if it has another SHA-256 than the manifest says, and so the hashes of
+                its pieces contradict the manifest.
+        """
+        if self.pieces[1:] and (found := self._hash(self.whole)) != self.whole.sha256:
+            raise self._contradicted(found)
+
+    def _contradicted(self, found: str) -> CorruptArtifact:
+        listed = self.listed
+        return CorruptArtifact(
+            f"{listed.path} has SHA-256 {found}, but {listed.key} was committed with SHA-256 "
+            f"{listed.record.sha256}, although each piece is as committed: {listed.where} and the "
+            f"hashes of pieces beside it contradict each other. Make them again with: "
+            f"{materialize_command(listed.key)}"
+        )
 
     def compare(self, piece: Piece, into: memoryview | None = None) -> None:
         """Hash a piece, in the memory that it is read into.
@@ -261,14 +284,12 @@ class VerifiedFile:
         if found == piece.sha256:
             return
         listed = self.listed
-        if piece.place:
-            whole = Piece(listed.name, 0, listed.record.size, listed.record.sha256)
-            if self._hash(whole) == whole.sha256:
-                raise CorruptArtifact(
-                    f"{listed.path} is as it was committed, but the hashes of its pieces beside "
-                    f"{listed.where} contradict it: {piece.place} has SHA-256 {found}, not "
-                    f"{piece.sha256}. Make them again with: {materialize_command(listed.key)}"
-                )
+        if piece.place and self._hash(self.whole) == self.whole.sha256:
+            raise CorruptArtifact(
+                f"{listed.path} is as it was committed, but the hashes of its pieces beside "
+                f"{listed.where} contradict it: {piece.place} has SHA-256 {found}, not "
+                f"{piece.sha256}. Make them again with: {materialize_command(listed.key)}"
+            )
         raise listed.refused(f"SHA-256 {found}", f"SHA-256 {piece.sha256}", piece.place)
 
     def _hash(self, piece: Piece, into: memoryview | None = None) -> str:
@@ -460,6 +481,7 @@ def _verify(path: Path, listed: Mapping[Path, Listed]) -> tuple[dict[Path, str],
     files = {item.path: VerifiedFile(item) for item in listed.values()}
     work = [(file, piece) for file in files.values() for piece in file.pieces]
     in_threads(lambda item: item[0].compare(item[1]), work, lambda item: piece_size(item[1]))
+    in_threads(VerifiedFile.compare_whole, [*files.values()], lambda file: piece_size(file.whole))
     # of a file that was written to while it was hashed, the state is the one from before
     states = _states_below(path) | {path: file.state for path, file in files.items()}
     for file in files.values():

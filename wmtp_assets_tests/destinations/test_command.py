@@ -184,7 +184,8 @@ def test_pull(root: Path, mounted: Path, tmp_path: Path, monkeypatch: pytest.Mon
     wmtp("publish", "--to", f"file://{mounted}")
     monkeypatch.setitem(os.environ, "WMTP_STORAGE_ROOT", str(tmp_path / "node"))
     done = wmtp("pull", MODEL, "humaneval", "--from", f"file://{mounted}")
-    assert f"{MODEL}: 2 files, 3.0 MB, verified; 3.0 MB fetched\n" in done.stdout
+    checked = "every byte hashed; of no release; no signature was asked for"
+    assert f"{MODEL}: 2 files, 3.0 MB, 3.0 MB fetched; {checked}\n" in done.stdout
     assert files_below(tmp_path / "node") == published
     document = json.loads(wmtp("pull", MODEL, "--from", f"file://{mounted}", "--json").stdout)
     assert document["artifacts"][0]["fetched"] == 0

@@ -21,8 +21,8 @@ from wmtp_assets.cli.main import main
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.operations.publish import publish
-from wmtp_assets.operations.pull import pull, read_listing
-from wmtp_assets.operations.verify import exit_code, verify
+from wmtp_assets.operations.pull import choose, pull, read_listing, require_forward
+from wmtp_assets.operations.verify import exit_code, strays, to_judge, verify, verify_release
 from wmtp_assets.storage.manifest import amend, parse, render
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer import arrival
@@ -35,6 +35,7 @@ from wmtp_assets_tests.destinations.trees import (
     OTHER,
     RELEASE,
     ROWS,
+    at,
     commit,
     files_below,
     pull_all,
@@ -525,3 +526,89 @@ def test_on_a_machine_without_the_platform(
     assert files_below(tmp_path / "node") == files_below(tree_store.root)
     checked = subprocess.run([wmtp, "verify", MODEL], env=environment, check=False)
     assert checked.returncode == 0
+
+
+# -- going back, and what is judged afterwards -----------------------------------------------------
+
+
+def forward_only(node: Store, destination: Folder, *names: str, downgrade: bool = False) -> None:
+    """Pull as the command does."""
+    listing = read_listing(destination)
+    chosen = choose(node, listing, names or [*listing.artifacts])
+    if not downgrade:
+        require_forward(node, chosen, listing)
+    for artifact in chosen:
+        pull(node, artifact, destination, listing, downgrade=downgrade)
+
+
+def test_older_release_is_refused(
+    tree_store: Store, node: Store, folder: Folder, tmp_path: Path
+) -> None:
+    """Both versions are named, nothing is fetched; on purpose it goes back."""
+    publish(release(tree_store, "v2.0.0"), None, folder)
+    (tmp_path / "newer").mkdir()
+    newer = at(tmp_path / "newer")
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new", "raw/LICENSE": b"MIT\n"})
+    publish(release(tree_store, "v2.1.0"), None, newer)
+    forward_only(node, newer)
+    before = files_below(node.root)
+    message = "humaneval_raw is here of release v2.1.0, and published of release v2.0.0: it would"
+    with pytest.raises(PublishError, match=message):
+        forward_only(node, folder, DATASET)
+    with pytest.raises(PublishError, match=r"storage_release is here of release v2\.1\.0, and "):
+        forward_only(node, folder, RELEASE)
+    assert files_below(node.root) == before
+    forward_only(node, folder, MODEL)  # the same content is no way back
+    forward_only(node, folder, downgrade=True)
+    assert (node.root / ROWS).read_bytes() == random_bytes(50_000, 2)
+    forward_only(node, newer)
+
+
+def test_older_generation_is_refused(
+    tree_store: Store,
+    node: Store,
+    folder: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without releases the time tells at which the content was first made."""
+    day = 86_400
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(20_000 * day))
+    commit(tree_store, DATASET, {"raw/data.parquet": b"old"})
+    publish(tree_store, [tree_store.catalogue[DATASET]], folder)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(20_001 * day))
+    commit(tree_store, DATASET, {"raw/data.parquet": b"new"})
+    (tmp_path / "newer").mkdir()
+    publish(tree_store, [tree_store.catalogue[DATASET]], at(tmp_path / "newer"))
+    forward_only(node, at(tmp_path / "newer"))
+    before = files_below(node.root)
+    with pytest.raises(PublishError, match=r"made at 2024-10-05.*made at 2024-10-04.*--downgrade"):
+        forward_only(node, folder)
+    assert files_below(node.root) == before
+    forward_only(node, folder, downgrade=True)
+    assert (node.root / ROWS).read_bytes() == b"old"
+
+
+def test_says_what_it_checked(node: Store, tree_store: Store, folder: Folder) -> None:
+    """Hashes, release, and whether anybody signed it: the last two only where it was so."""
+    publish(tree_store, None, folder)
+    (item,) = pull_all(node, folder, DATASET)
+    assert item.checked == "every byte hashed; of no release; no signature was asked for"
+    publish(release(tree_store, "v2.0.0"), None, folder)
+    (item,) = pull_all(node, folder, DATASET)
+    assert item.checked == "every byte hashed; of release v2.0.0; no signature was asked for"
+
+
+def test_verify_judges_what_was_pulled_and_no_more(
+    tree_store: Store, node: Store, folder: Folder
+) -> None:
+    """A training node has two artifacts of fifty: the others are not missing there, the release
+    knows of more than is here, and what was pulled and is gone is missing."""
+    publish(release(tree_store, "v2.0.0"), None, folder)
+    pull_all(node, folder, DATASET, RELEASE)
+    assert [item.key for item in to_judge(node)] == [DATASET, RELEASE]
+    assert exit_code([*verify(node, to_judge(node)), strays(node)]) == 0
+    assert exit_code(verify_release(node, lambda verdict: None)) == 0
+    shutil.rmtree(node.root / "datasets_v2")
+    assert exit_code(verify(node, to_judge(node))) == 2
+    assert exit_code(verify_release(node, lambda verdict: None)) == 2

@@ -26,7 +26,7 @@ MODULES = sorted({*FOLDER.rglob("*.py")} - {Path(pictures.__file__)})
 NAMES = re.compile(
     r"SHA-?256|sha256|phase1|models_v2|datasets_v2|md5|rho_1|croissant/1\.0|Croissant 1\.0|^\.0%$|"
     r"llama2|Llama 2|apache-2\.0|cc-by-(nc-)?4\.0|\[0-9\][{]\d[}]|\\\\\d|phase 2|folders of v1|"
-    r"llama-7b-mtp",
+    r"llama-7b-mtp|bom-1\.6\.|^1\.6$",
     re.IGNORECASE,
 )
 """Digits that are part of a name, a licence or a pattern."""

@@ -100,7 +100,11 @@ PATHS = {
     "mbpp_stats": ("datasets_v2/mbpp/stats", "metadata.json", ()),
     "parameter_snapshot": ("configs", "metadata.json", ()),
     **{
-        f"{name}_card": (f"models_v2/{folder}", "README.metadata.json", ("README.md",))
+        f"{name}_card": (
+            f"models_v2/{folder}",
+            "README.metadata.json",
+            ("README.md", "bom.cdx.json"),
+        )
         for name, folder in {
             "meta_llama_mtp": "meta-llama-mtp",
             "ref_sheared_llama": "ref-sheared-llama-2.7b",
@@ -109,7 +113,11 @@ PATHS = {
         }.items()
     },
     **{
-        f"{name}_card": (f"datasets_v2/{name}", "README.metadata.json", ("README.md",))
+        f"{name}_card": (
+            f"datasets_v2/{name}",
+            "README.metadata.json",
+            ("README.md", "bom.cdx.json"),
+        )
         for name in ("codecontests", "gsm8k", "humaneval", "mbpp")
     },
     **{

@@ -27,7 +27,7 @@ from wmtp_assets_tests.rules.cases import (
     edit_split_row,
     untouched,
 )
-from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal
+from wmtp_assets_tests.trees import damage, flip, own, remove_optional, reseal
 
 FIRST, SECOND = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 
@@ -46,7 +46,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @pytest.fixture
 def micro(store: Store) -> Artifact:
-    return store.catalogue["micro_mtp"]
+    """With files of its own: those of the good tree are linked by other tests."""
+    micro = store.catalogue["micro_mtp"]
+    own(store, micro)
+    damage(store.manifest_path(micro), lambda data: data)
+    return micro
 
 
 def verify(store: Store, artifact: Artifact) -> None:
@@ -179,13 +183,57 @@ def test_write_since_the_verification_is_shown_at_once(
 
 
 def test_rewritten_in_place_with_its_old_time_is_still_shown(store: Store, micro: Artifact) -> None:
-    """``cp -p`` or ``rsync -t`` of another file of that size gives it another inode."""
+    """``cp -p`` or ``rsync -t`` of another file of that size gives it another inode; where the
+    filesystem gives the old one again, the time of the change tells."""
     path = store.path(micro, "configs/config.json")
     verify(store, micro)
     before = path.stat()
     damage(path, flip(0))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert "was written since" in status_of(store, micro).problem
+    problem = status_of(store, micro).problem
+    assert "was written since" in problem or "was edited in place since" in problem
+
+
+@pytest.mark.parametrize("name", ["configs/config.json", "metadata.json"])
+def test_edited_in_place_with_its_old_time_is_still_shown(
+    store: Store, micro: Artifact, name: str
+) -> None:
+    """Size, time and inode are as before: only the time of the last change tells, which nobody can
+    set."""
+    verify(store, micro)
+    path = store.path(micro, name)
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(path.read_bytes()[:1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_ino == before.st_ino
+    status = status_of(store, micro)
+    assert status.problem.startswith(f"{name} was edited in place since its bytes were last read")
+    assert status.code == 8
+    verify(store, micro)
+    assert "edited in place" not in status_of(store, micro).problem
+
+
+def test_our_own_links_are_no_writes(store: Store, micro: Artifact) -> None:
+    """Another artifact of the folder is committed, which links the files of this one anew."""
+    verify(store, micro)
+    materialize(store, store.catalogue["micro_mtp_card"])
+    assert status_of(store, micro).problem == ""
+
+
+def test_made_from_what_is_gone_is_said(store: Store, micro: Artifact) -> None:
+    """The artifact is as its manifest says, and is not made again; that it could not be is said."""
+    verify(store, micro)
+    parent = store.catalogue["meta_llama_mtp_safetensors"]
+    damage(store.manifest_path(parent), flip(20))
+    status = status_of(store, micro)
+    assert status.problem == (
+        "made from meta_llama_mtp_safetensors, whose manifest is damaged or unreadable"
+    )
+    assert (status.state, status.code) == ("attention", 0)
+    store.manifest_path(parent).unlink()
+    problem = status_of(store, micro).problem
+    assert problem == "made from meta_llama_mtp_safetensors, which is not there"
 
 
 def test_manifest_written_anew_is_shown(store: Store, micro: Artifact) -> None:

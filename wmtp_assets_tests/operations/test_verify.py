@@ -13,6 +13,7 @@ from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations import verify as module
+from wmtp_assets.operations.init import init
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.show import details_of
 from wmtp_assets.operations.verify import (
@@ -328,13 +329,97 @@ def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
     }
 
 
-def test_what_is_outside_the_artifact_folders_is_no_stray(store: Store) -> None:
-    """The root also holds the first version's folders and our own workshop."""
-    for name in ("models/llama/model.bin", "NOTES.md", ".wmtp/anything"):
-        path = store.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+LEGAL = [
+    "models/llama/model.bin",
+    "datasets/mbpp/train.jsonl",
+    ".wmtp/anything",
+    "sample/models_v2/micro-mtp/metadata.json",
+    "MANIFEST.json",
+    ".gitkeep",
+    "lost+found/#1234",
+    "models_v2/lost+found/#1234",
+    ".snapshot/daily/file",
+    ".DS_Store",
+    "signatures/micro_mtp.sig",
+]
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_what_belongs_at_the_root_is_no_stray(store: Store, name: str) -> None:
+    """The first version's folders, our own workshop, the sample's root below that of the hub, what
+    a publication, git or a filesystem puts there."""
+    path = store.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
     assert strays(store).outcome.findings == []
+
+
+PLANTED = {
+    "NOTES.md": "a file of nobody",
+    "models_v3/x/model.bin": "a folder of nobody",
+    "README.md.bak": "a file of nobody",
+    ".hidden": "a file of nobody",
+    "signatures/other.sig": "a file of none",
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_what_is_planted_at_the_root_is_a_stray(store: Store, name: str) -> None:
+    """Whoever lists the root takes it for a part of the storage; a folder is named once."""
+    path = store.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    (finding,) = strays(store).outcome.findings
+    shown = name if name.startswith("signatures/") else name.split("/")[0]
+    assert (finding.file, finding.found, finding.problem) == (shown, PLANTED[name], "extra")
+
+
+def test_files_in_the_place_of_what_was_never_made(store: Store) -> None:
+    """An optional artifact that is not there has no files: its folder is one that people open."""
+    artifact = store.catalogue["meta_llama_mtp_bf16"]
+    manifest = store.manifest(artifact)
+    for name in (*manifest.files, artifact.manifest):
+        store.path(artifact, name).unlink()
+    assert strays(store).outcome.findings == []  # empty folders, as wmtp init makes them
+    planted = store.path(artifact, "model.safetensors")
+    planted.write_bytes(b"planted")
+    (finding,) = strays(store).outcome.findings
+    assert finding.file == f"{artifact.base}/model.safetensors"
+    assert finding.expected == "nothing: meta_llama_mtp_bf16 is not there"
+    planted.rename(store.path(artifact, "model.sig"))
+    assert strays(store).outcome.findings == []
+
+
+@pytest.mark.parametrize("name", ["models_v2/other", "datasets_v2/mbpp/more/inside", "docs/old"])
+def test_empty_folder_of_nobody_is_a_stray(store: Store, name: str) -> None:
+    """Nothing is in it yet."""
+    (store.root / name).mkdir(parents=True)
+    (finding,) = strays(store).outcome.findings
+    assert (finding.file, finding.found) == (name, "an empty folder of none")
+
+
+def test_what_init_makes_is_no_stray(empty_store: Store) -> None:
+    """Empty folders of the contract, those of optional artifacts too."""
+    assert [*init(empty_store, empty_store.catalogue)]
+    assert strays(empty_store).outcome.findings == []
+
+
+@pytest.mark.parametrize("name", ["models_v2", "datasets_local_small", "docs", ".wmtp"])
+@pytest.mark.parametrize("link", [True, False])
+def test_link_or_file_in_the_place_of_a_folder(
+    store: Store, tmp_path: Path, name: str, link: bool
+) -> None:
+    """What is read through it may lie anywhere, and no commit is one step there."""
+    (store.root / name).rename(tmp_path / "moved")
+    if link:
+        (store.root / name).symlink_to(tmp_path / "moved")
+    else:
+        (store.root / name).write_bytes(b"")
+    (finding,) = strays(store).outcome.findings
+    assert (finding.file, finding.expected) == (name, "a folder")
+    assert finding.found == ("a link" if link else "a file")
+    (store.root / name).unlink()
+    (tmp_path / "moved").rename(store.root / name)
 
 
 def test_folder_that_cannot_be_listed_is_unreadable(

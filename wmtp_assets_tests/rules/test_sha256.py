@@ -178,7 +178,11 @@ def small_files() -> list[tuple[str, str]]:
         *(("gsm8k_raw", f"raw/main/{split}-00000-of-00001.parquet") for split in SPLITS["gsm8k"]),
         *(pair for name in SPLITS for pair in dataset_files(name)),
         ("parameter_snapshot", "defaults.yaml"),
-        *((f"{key}_card", "README.md") for key in (*models, *micros, *SPLITS)),
+        *(
+            (f"{key}_card", name)
+            for key in (*models, *micros, *SPLITS)
+            for name in ("README.md", "bom.cdx.json")
+        ),
         *((f"{name}_croissant", "croissant.json") for name in SPLITS),
         ("storage_readme", "README.md"),
         ("asset_inventory", "phase1_asset_inventory.md"),
