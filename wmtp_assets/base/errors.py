@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wmtp_assets.base.text import printable
+
 
 class WmtpError(Exception):
-    """Base of every error whose message is meant for the person at the terminal."""
+    """Base of every error whose message is meant for the person at the terminal.
+
+    What others wrote and the message repeats, such as a file name, is shown with escapes.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class SpecError(WmtpError):

@@ -11,6 +11,7 @@ is applying the rule again.
 from __future__ import annotations
 
 import os
+import traceback
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,15 @@ from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
 ABSENT = "absent: it is optional, and was not materialized"
+
+DEFECT = "this is a defect of the rule"
+DEFECT_REMEDY = (
+    "the other rules were applied. Report it, with this line and the output of wmtp doctor, to the "
+    "maintainers named in CITATION.cff"
+)
+"""What is to be done about a rule that raised what it should not."""
+
+_HERE = "wmtp_assets/"
 
 Signature = dict[str, list[int]]
 """File → size in bytes, mtime in ns, inode."""
@@ -138,9 +148,23 @@ def _apply_once(
         report.interrupted(
             expected="readable", found=error.strerror, problem="unreadable", is_committed=False
         )
+    except MemoryError:  # of the file that is read, as ChildDied says
+        raise
+    except Exception as error:
+        report.outcome.skipped = ""
+        report.interrupted(expected=statement, found=defect(error), remedy=DEFECT_REMEDY)
     # the first finding is the one that is remembered, and the first ten are shown
     report.outcome.findings.sort(key=lambda finding: finding.problem == "warning")
     return report.outcome, manifest
+
+
+def defect(error: Exception) -> str:
+    """What a finding says of an error that a rule did not expect: its type, text and place."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if _HERE in frame.filename]
+    place = ours[-1] if ours else place
+    where = f"{place.filename.rpartition(_HERE)[2]}:{place.lineno}"
+    return f"{DEFECT}: {type(error).__name__} at {where}: {error}"
 
 
 class PutRight(StrictModel):
