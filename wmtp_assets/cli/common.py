@@ -154,7 +154,7 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         """Raise the BrokenPipeError that is being handled."""
-        raise  # noqa: PLE0704
+        raise
 
 
 def _console(**options: Any) -> Console:

@@ -11,7 +11,7 @@ from wmtp_assets.base.settings import WEBHOOK_VARIABLE
 from wmtp_assets.components.storage import StorageResource
 
 TIMEOUT = 10
-"""Seconds."""
+"""Seconds, until the answer is here whole."""
 
 MAX_CHECKS = 20
 MAX_MESSAGE = 1000
@@ -129,8 +129,11 @@ def _post(url: str, document: dict[str, Any]) -> str:
     """Post a JSON document; say what went wrong, without the address; empty: nothing."""
     import httpx2
 
+    from wmtp_assets.transfer.answers import BoundedClient
+
     try:
-        answer = httpx2.post(url, json=document, timeout=TIMEOUT)
+        with BoundedClient(timeout=TIMEOUT, seconds=TIMEOUT) as client:
+            answer = client.post(url, json=document)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TypeError) as error:
         return f"the webhook in {WEBHOOK_VARIABLE} cannot be reached: {type(error).__name__}"
     if not answer.is_success:

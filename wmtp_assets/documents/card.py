@@ -36,7 +36,7 @@ def card(facts: Facts) -> bytes:
 def _model_card(facts: Facts) -> bytes:
     spec = facts.about.spec
     catalogue = facts.store.catalogue
-    (model,) = facts.of("safetensors", "micro")
+    model = facts.one("safetensors", "micro")
     origin = catalogue.root_of(spec)
     return render(
         "card",
@@ -67,7 +67,7 @@ def _model_card(facts: Facts) -> bytes:
 
 def _dataset_card(facts: Facts) -> bytes:
     spec: DatasetSpec = facts.about.spec
-    (processed,) = facts.of("processed")
+    processed = facts.one("processed")
     return render(
         "dataset_card",
         facts=facts,

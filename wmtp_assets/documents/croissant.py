@@ -61,7 +61,7 @@ _TYPES = {str: "sc:Text", bool: "sc:Boolean", int: "sc:Integer", float: "sc:Floa
 def croissant(facts: Facts) -> bytes:
     """The document: its files with hashes, and a record set per split."""
     spec: DatasetSpec = facts.about.spec
-    (processed,) = facts.of("processed")
+    processed = facts.one("processed")
     sample = f"{SAMPLE} " if facts.is_sample else ""
     record = format_of(spec).record
     return render(

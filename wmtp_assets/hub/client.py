@@ -9,6 +9,7 @@ upper bound; ``wmtp_assets_tests/hub/test_client.py`` lists it, and says what br
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO, TypeVar, cast
@@ -24,6 +25,7 @@ from httpx2 import (
 )
 from huggingface_hub import (
     HfApi,
+    close_session,
     constants,
     get_token,
     hf_hub_url,
@@ -50,7 +52,8 @@ from huggingface_hub.utils._http import (
 from wmtp_assets.base.errors import DownloadError
 from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.transfer.arrival import LONGEST_WAIT, Patience
+from wmtp_assets.transfer.answers import BoundedClient, read_whole
+from wmtp_assets.transfer.arrival import Patience
 
 __all__ = [
     "HTTPError",
@@ -82,7 +85,10 @@ PARTIAL_CONTENT = 206
 RANGE_RETRIES = 1
 """Of a range whose server is busy or broken: it is only looked at, and the download will wait."""
 
-_NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError)
+RANGE_SECONDS = 600.0
+"""Until a range is here whole: it has some MiB at most."""
+
+_NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What the client raises of an answer that is no JSON, or another one than the hub's."""
 
 CLIENT_TIMEOUT = 30.0
@@ -161,7 +167,7 @@ def read_range(
         "Range": f"bytes={begin}-{end - 1}",
         "Accept-Encoding": "identity",
     }
-    data = bytearray()
+    end_time = time.monotonic() + RANGE_SECONDS
     with http_stream_backoff(
         "GET",
         url,
@@ -174,21 +180,21 @@ def read_range(
         is_range = response.headers.get("Content-Range") == f"bytes {begin}-{end - 1}/{size}"
         if response.status_code != PARTIAL_CONTENT or not is_range:
             return None
-        for piece in response.iter_bytes(CHUNK):
-            data += piece
-            if len(data) > end - begin:
-                return None
-    return bytes(data) if len(data) == end - begin else None
+        data = read_whole(response, end_time, end - begin)
+    return data if len(data) == end - begin else None
 
 
 def careful_connections(check: Callable[[Request], None]) -> AbstractContextManager[None]:
     """The client shows each request to ``check`` first, and does not wait forever."""
 
     def make() -> Client:
-        client = default_client_factory()
-        client.event_hooks["request"].append(check)
-        client.timeout = Timeout(CLIENT_TIMEOUT)
-        return client
+        hooks = default_client_factory().event_hooks["request"]
+        return BoundedClient(
+            cut=close_session,
+            event_hooks={"request": [*hooks, check]},
+            follow_redirects=True,
+            timeout=Timeout(CLIENT_TIMEOUT),
+        )
 
     return _clients(make)
 
@@ -234,9 +240,9 @@ def patiently(ask: Callable[[], T]) -> T:
 
 
 def _retry_after(error: HfHubHTTPError) -> float:
-    """Seconds that the hub wants to be left alone, at most :data:`LONGEST_WAIT`."""
+    """Seconds that the hub wants to be left alone; :class:`BoundedClient` has shortened them."""
     said = error.response.headers.get("Retry-After", "") if error.response is not None else ""
-    return min(float(said), LONGEST_WAIT) if said.isascii() and said.isdigit() else 0.0
+    return float(said) if said.isascii() and said.isdigit() else 0.0
 
 
 @contextmanager
