@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from wmtp_assets.base.child import ChildDied, call
+from wmtp_assets.base.child import ChildDied, allowance, call
 from wmtp_assets.base.errors import (
     BadLine,
     CorruptArtifact,
@@ -88,7 +88,8 @@ def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = sile
     was asked before.
     """
     try:
-        return call(apply_rule, replace(rule, applies=None), store, artifact, say=say)
+        cpu = allowance(store.size_with_upstream(artifact))
+        return call(apply_rule, replace(rule, applies=None), store, artifact, say=say, cpu=cpu)
     except ChildDied as error:
         file = error.reading.removeprefix(f"{store.root}/")
         report = Report(rule.name, artifact.key, repair_command(_owner(store, file, artifact).key))

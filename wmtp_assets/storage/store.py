@@ -175,6 +175,12 @@ class Store:
         except (MissingArtifact, CorruptArtifact, OSError):
             return None
 
+    def size_with_upstream(self, artifact: Artifact) -> int:
+        """Bytes of an artifact's files, and of those that it is made from, as far as they are
+        committed."""
+        there = (artifact, *map(self.catalogue.__getitem__, artifact.upstream))
+        return sum(found.size for found in map(self.find_manifest, there) if found)
+
     def path(self, artifact: Artifact, name: str) -> Path:
         """Where the file ``name`` of the artifact lies."""
         return self.folder(artifact) / name
