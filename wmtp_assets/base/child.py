@@ -107,9 +107,7 @@ def _read_note(note: mmap.mmap) -> str:
     return os.fsdecode(note[:].rstrip(b"\0"))
 
 
-def call(
-    function: Callable[..., Any], /, *args: Any, say: Say = silent, cpu: float = CPU
-) -> Any:
+def call(function: Callable[..., Any], /, *args: Any, say: Say = silent, cpu: float = CPU) -> Any:
     """``function(*args, say)`` in the child, with the folder of this process, and what of its
     environment is no secret.
 

@@ -112,6 +112,4 @@ def resealed(document: Document) -> bytes:
             pass
     made.pop("self_sha256", None)
     canonical = json.dumps(made, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return manifest.render(
-        {**made, "self_sha256": hashlib.sha256(canonical.encode()).hexdigest()}
-    )
+    return manifest.render({**made, "self_sha256": hashlib.sha256(canonical.encode()).hexdigest()})
