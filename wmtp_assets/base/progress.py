@@ -22,6 +22,11 @@ def silent(line: str) -> None:
     """A :data:`Say` that drops the line."""
 
 
+def for_log(say: Say) -> Say:
+    """A :data:`Say` whose lines hold nothing that a terminal obeys: see :func:`printable`."""
+    return lambda line: say(printable(line))
+
+
 def human_bytes(size: float) -> str:
     """``size`` bytes in decimal units, as disks are sold: ``49.8 MB``."""
     if size < 999.5:

@@ -240,8 +240,8 @@ def _check_pickle(data: bytes) -> None:
     stack: list[int | None] = []
     memo: dict[int, int | None] = {}
     copies = longs = keys = in_lists = 0
-    argument: Any
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+    steps: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]] = pickletools.genops(data)
+    for count, (opcode, argument, _) in enumerate(steps):
         if count >= MAX_OPCODES:
             raise ValueError(f"its description has more than {MAX_OPCODES} steps")
         protocol = argument if opcode.name == "PROTO" else "0 or 1" if not count else PROTOCOLS[0]

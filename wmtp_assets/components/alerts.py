@@ -8,6 +8,7 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
 
 from wmtp_assets.base.settings import WEBHOOK_VARIABLE
+from wmtp_assets.base.text import printable
 from wmtp_assets.components.storage import StorageResource
 
 TIMEOUT = 10
@@ -121,7 +122,7 @@ def _errors(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…"
 
 

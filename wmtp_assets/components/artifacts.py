@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 
 from wmtp_assets.base.errors import WmtpError
-from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.progress import for_log, human_bytes
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Repository
 from wmtp_assets.components.automation import DERIVED, OPTIONAL_TAG
@@ -118,7 +118,7 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
         started = time.monotonic()
         with plain_failures():
             store = storage.open(context.instance)
-            done = update(store, artifact, context.log.info, force=options.force)
+            done = update(store, artifact, for_log(context.log.info), force=options.force)
         seconds = time.monotonic() - started if done.is_made else None
         made = {"made": "made" if done.is_made else "unchanged"}
         if done.reasons:
@@ -161,7 +161,9 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
         for rule in rules_of(artifact):
             if rule.name in selected:
                 outcome = None if options.force else recall(rule, store, artifact)
-                outcome = outcome or apply_in_child(rule, store, artifact, context.log.info)
+                outcome = outcome or apply_in_child(
+                    rule, store, artifact, for_log(context.log.info)
+                )
                 log = context.log.warning if is_warning(outcome) else context.log.error
                 for finding in outcome.findings[:SHOWN]:
                     log(f"{rule.name}: {finding}. {finding.remedy}")

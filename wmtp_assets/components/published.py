@@ -106,7 +106,7 @@ def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.Asse
             # optional ones only where they were made
             here = [item for item in artifacts if not item.optional or is_committed(store, item)]
             done = publish(
-                store, here, open_destination(store, destination.url), say=context.log.info
+                store, here, open_destination(store, destination.url), say=for_log(context.log.info)
             )
         lines = sorted(f"{item.content_sha256}  {item.artifact.key}\n" for item in done.plan.locals)
         content = hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -427,9 +427,10 @@ def _size_from_dictionary(
     """Bytes of the texts of a column of a row group, each counted as often as it stands in it, or
     more than ``limit``. The texts themselves are read once, as they are in the file."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
+    from pyarrow import compute
 
+    pc: Any = compute  # its functions are made when it is imported
     size = 0
     with pq.ParquetFile(
         path, metadata=metadata, read_dictionary=[column], pre_buffer=False

@@ -99,6 +99,15 @@ def stated(document: Any, *keys: str) -> Any:
     return document
 
 
+T = TypeVar("T")
+
+
+def stated_as(kind: type[T], document: Any, *keys: str) -> T | None:
+    """As :func:`stated`, where what is said is of a type; None also where it is of another."""
+    value = stated(document, *keys)
+    return value if type(value) is kind else None
+
+
 @dataclass(frozen=True)
 class Subject(InStore[S]):
     """The artifact a rule is applied to; ``say`` receives lines of progress."""

@@ -120,7 +120,7 @@ def _late(request: Request) -> ReadTimeout:
 
 
 def _check(response: Response) -> None:
-    """Refuse what unpacks without bound; read the body of a redirect; no wait is longer than ours."""
+    """Refuse what unpacks without bound, shorten waits, and read the body of a redirect."""
     encodings = response.headers.get("Content-Encoding", "").lower().split(",")
     if unknown := {item.strip() for item in encodings} - _ENCODINGS:
         response.close()

@@ -66,7 +66,7 @@ class ExpectedFile:
             found: its size and SHA-256.
         """
         if self.sha256 is None:
-            return found.size == self.size and git_sha1(path.read_bytes()) == self.blob_id
+            return found.size == self.size and git_sha1_of(path) == self.blob_id
         return (found.size, found.sha256) == (self.size, self.sha256)
 
     def is_content(self, data: bytes) -> bool:
@@ -79,6 +79,15 @@ class ExpectedFile:
 def git_sha1(data: bytes) -> str:
     """The git blob SHA-1 of the content of a small file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def git_sha1_of(path: Path) -> str:
+    """The git blob SHA-1 of a file of any size, which is not held in memory."""
+    with path.open("rb", buffering=0) as file:
+        digest = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size, usedforsecurity=False)
+        while data := file.read(BLOCK):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Damages of what others write, that leave it readable: values of other types, sizes and depths.
 
-A document that is believed, because its own hash was made again, may say anything. So may a hub, and
-whoever writes a ``defs.yaml``.
+A document that is believed, because its own hash was made again, may say anything. So may a hub,
+and whoever writes a ``defs.yaml``.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ ODD: tuple[Callable[[], Any], ...] = (
     lambda: "1:30",
     lambda: "None",
     lambda: "2026-01-31T12:00:00Z",
-    lambda: [],
-    lambda: {},
+    list,
+    dict,
     lambda: [None],
     lambda: [1.5, "x"],
     lambda: {"": None},
