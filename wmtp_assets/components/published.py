@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.progress import for_log, human_bytes
 from wmtp_assets.base.settings import PUBLISH_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Spec
