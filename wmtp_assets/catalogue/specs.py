@@ -515,6 +515,7 @@ SPEC_OF_COMPONENT: dict[str, type[Spec]] = {
 MAX_SIZE = 256 << 10
 """Bytes of a ``defs.yaml``; ours have two."""
 
+MAX_BRACKETS = 1000
 MAX_VALUES = 20_000
 MAX_NUMBER = 1 << 53
 
@@ -556,6 +557,8 @@ def load_spec(path: Path) -> Spec:
                 f"{path}: line {line}: templating ('{{{{') is not supported here; wmtp reads this "
                 "file without Dagster, so write the value itself"
             )
+        if text.count("[") + text.count("{") > MAX_BRACKETS:
+            raise ValueError(f"more than {MAX_BRACKETS} brackets")
         document: Any = yaml.safe_load(text)
         _require_little(document)
     except (OSError, *NOT_YAML) as error:

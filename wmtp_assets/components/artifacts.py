@@ -161,9 +161,8 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
         for rule in rules_of(artifact):
             if rule.name in selected:
                 outcome = None if options.force else recall(rule, store, artifact)
-                outcome = outcome or apply_in_child(
-                    rule, store, artifact, for_log(context.log.info)
-                )
+                say = for_log(context.log.info)
+                outcome = outcome or apply_in_child(rule, store, artifact, say)
                 log = context.log.warning if is_warning(outcome) else context.log.error
                 for finding in outcome.findings[:SHOWN]:
                     log(f"{rule.name}: {finding}. {finding.remedy}")

@@ -484,8 +484,8 @@ def _read_header(file: int, begin: int) -> tuple[dict[int, Any], int]:
 def _read_struct(data: BytesIO, depth: int) -> dict[int, Any]:
     """A thrift struct of numbers, texts, flags and structs, without the texts.
 
-    A flag is under its number with a minus. A field that stands twice is refused: readers skip those of a wrong type, and would see the
-    other one.
+    A flag is under its number with a minus. A field that stands twice is refused: readers skip
+    those of a wrong type, and would see the other one.
 
     Raises:
         IndexError: if the data ends in it.
