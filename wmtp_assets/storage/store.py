@@ -34,6 +34,7 @@ from wmtp_assets.base.errors import (
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings, timestamp
+from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
 from wmtp_assets.storage import manifest, pieces
 from wmtp_assets.storage.exchange import LOCKS, UNSUPPORTED, install, is_cut_off, lacking, recover
@@ -817,7 +818,7 @@ def repair_command(selection: str) -> str:
 
 def _describe_holder(path: Path) -> str:
     try:
-        who = json.loads(path.read_bytes())
+        who = parse_object(read_small(path))
         return f"held by process {who['pid']} on {who['host']} since {who['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "held by another process"

@@ -21,6 +21,7 @@ from typing import Any
 from wmtp_assets.base.errors import DownloadError, StoreError
 from wmtp_assets.base.progress import Say, human_bytes
 from wmtp_assets.base.settings import ROOT_VARIABLE
+from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.storage.files import BLOCK, HashedFile, hash_file, open_regular, replace_file
 from wmtp_assets.storage.manifest import FileRecord
@@ -280,7 +281,7 @@ def remember_rate(path: Path, size: int, seconds: float) -> None:
 def last_rate(path: Path) -> float | None:
     """Bytes per second of the last transfer; None: there was none."""
     try:
-        rate = json.loads(path.read_bytes())["bytes_per_second"]
-        return rate if rate > 0 else None
-    except (OSError, ValueError, KeyError, TypeError):
+        rate = parse_object(read_small(path)).get("bytes_per_second")
+    except (OSError, ValueError):
         return None
+    return rate if type(rate) is int and 0 < rate < 1 << 50 else None
