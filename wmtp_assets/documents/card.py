@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from wmtp_assets.base.text import printable
 from wmtp_assets.catalogue.specs import DatasetSpec, MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.beside import MODEL_FILES, yaml_bytes
 from wmtp_assets.datasets.features import fields_of
@@ -79,7 +80,16 @@ def _dataset_card(facts: Facts) -> bytes:
 
 
 def _yaml(front_matter: dict[str, Any]) -> Markdown:
-    return Markdown(yaml_bytes(front_matter).decode().rstrip("\n"))
+    return Markdown(yaml_bytes(_plain(front_matter)).decode().rstrip("\n"))
+
+
+def _plain(value: Any) -> Any:
+    """A value of the front matter, whose texts hold nothing that is not printed."""
+    if isinstance(value, str):
+        return printable(value, keep="")
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _license(name: str) -> dict[str, str]:

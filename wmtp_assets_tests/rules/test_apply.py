@@ -528,8 +528,8 @@ def test_manifest_that_says_anything_never_crashes(store: Store, key: str) -> No
 def test_defect_of_a_rule_is_a_failure(
     store: Store, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It fails, it does not warn, even where the rule's findings do; it says what was raised, where,
-    and what to do; the next rule is applied."""
+    """It fails, it does not warn, even where the rule's findings do; it says what was raised,
+    where, and what to do; the next rule is applied."""
 
     def check(subject: Subject[Any], report: Report) -> None:
         report.skip("not reached")
