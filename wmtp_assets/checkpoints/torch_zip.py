@@ -230,6 +230,10 @@ def _read_record(file: IO[bytes], record: Record) -> bytes:
     return data
 
 
+def _is_long(argument: object) -> bool:
+    return isinstance(argument, int) and abs(argument) >= 1 << 60
+
+
 def _check_pickle(data: bytes) -> None:
     """Look at a pickle step by step, and make nothing of it.
 
@@ -240,8 +244,8 @@ def _check_pickle(data: bytes) -> None:
     stack: list[int | None] = []
     memo: dict[int, int | None] = {}
     copies = longs = keys = in_lists = 0
-    steps: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]] = pickletools.genops(data)
-    for count, (opcode, argument, _) in enumerate(steps):
+    argument: Any
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if count >= MAX_OPCODES:
             raise ValueError(f"its description has more than {MAX_OPCODES} steps")
         protocol = argument if opcode.name == "PROTO" else "0 or 1" if not count else PROTOCOLS[0]
@@ -264,8 +268,7 @@ def _check_pickle(data: bytes) -> None:
         else:
             size = 1
             needed = opcode.stack_before
-            if isinstance(argument, int) and abs(argument) >= 1 << 60:
-                longs += 1
+            longs += _is_long(argument)
             if opcode.name == "SETITEM":
                 keys += (stack[-2] or 0) > 1
             elif opcode.name == "APPEND":

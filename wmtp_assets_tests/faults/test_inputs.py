@@ -41,7 +41,7 @@ from wmtp_assets_tests.hub.faults import SPECS, Answer, Request, faulty_hub, wri
 
 pytestmark = pytest.mark.faults
 
-MANIFESTS = extent(2, 30)
+MANIFESTS = extent(1, 30)
 """Damages of each of the manifests."""
 
 ANSWERS = extent(60, 1000)
@@ -86,19 +86,20 @@ def commands(key: str, below: str) -> Iterator[tuple[str, ...]]:
     for name in {key, below}:
         yield "show", name
         yield "show", name, "--json"
-        yield "repair", "--dry-run", name
-        yield "migrate", "--dry-run", name
         yield "rollback", name
         yield "clean", name
+    yield "repair", "--dry-run", key
+    yield "migrate", "--dry-run", key
 
 
 def files(root: Path) -> dict[str, tuple[int, int]]:
     """Inode and size of all files but those of ``.wmtp/``."""
     found = {}
-    for path in root.rglob("*"):
-        if INTERNAL not in path.parts and path.is_file():
-            status = path.stat()
-            found[str(path)] = status.st_ino, status.st_size
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name != INTERNAL]
+        for name in names:
+            status = os.lstat(Path(folder, name))
+            found[str(Path(folder, name))] = status.st_ino, status.st_size
     return found
 
 
