@@ -6,6 +6,7 @@ import os
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from filelock import FileLock
@@ -14,6 +15,7 @@ from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import INTERNAL, Catalogue
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.rules import apply as applying
 from wmtp_assets.sample.repositories import build_repositories
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import EPOCH
@@ -72,6 +74,16 @@ def root(good_copy: Copy) -> Path:
 def store(root: Path) -> Store:
     """The store of :func:`root`."""
     return Store(Settings("sample", root), catalogue())
+
+
+@pytest.fixture(autouse=True)
+def no_defects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that raises what it should not is a failed test, and no finding like others."""
+
+    def fail(error: Exception) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(applying, "defect", fail)
 
 
 @pytest.fixture

@@ -2,17 +2,21 @@
 
 A parser in C can end the interpreter (SIGSEGV, SIGBUS) or ask for all memory there is. In the child
 that is an error of one call: :class:`ChildDied` names the signal and the file that was being read,
-and the next call gets a new child. The child may use :data:`MEMORY`, and ends with its parent.
+and the next call gets a new child. The child may use :data:`MEMORY` and some seconds of CPU a
+call, gains no rights by what it executes (``no_new_privs``), has no secret in its environment, and
+ends with its parent.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import importlib
 import mmap
 import os
 import pickle
 import queue
+import re
 import resource
 import signal
 import socket
@@ -23,15 +27,32 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from math import ceil
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from wmtp_assets.base.errors import WmtpError
-from wmtp_assets.base.progress import Say, human_bytes, silent
+from wmtp_assets.base.progress import Say, human_bytes, human_seconds, silent
 
 MEMORY = 4 << 30
 """Bytes of memory of its own that the child may have: a backstop, no rule or builder needs it."""
+
+CPU = 600.0
+"""Seconds of CPU of a call, all threads together, whatever it reads: most take less than one."""
+
+CPU_PER_BYTE = 1e-5
+"""Seconds more for each byte that is read: a hundred times what the slowest builder takes."""
+
+_ALLOWED = re.compile(
+    r"WMTP_(?!WEBHOOK_URL$|PUBLISH_URL$)\w+|SOURCE_DATE_EPOCH|HF_HUB_OFFLINE|HF_HOME"
+    r"|PATH|HOME|USER|LOGNAME|SHELL|TERM|TZ|TMPDIR|TEMP|TMP|LANG|LANGUAGE|LC_\w+|XDG_\w+"
+    r"|PYTHON\w*|VIRTUAL_ENV|LD_LIBRARY_PATH|DYLD_\w+|MALLOC_\w+|ARROW_\w+|COVERAGE_\w+"
+    r"|\w+_NUM_THREADS|OMP_\w+|KMP_\w+|MKL_\w+|TORCH_\w+|TOKENIZERS_PARALLELISM"
+)
+"""Variables that the child gets: what decides about bytes, and what its libraries need to run."""
+
+_PR_SET_NO_NEW_PRIVS = 38
 
 _START = f"from {__name__} import main; main()"
 _NOTE = 4096
@@ -59,9 +80,21 @@ Run = Callable[..., Any]
 """How a function is called: here (:func:`directly`) or in the child (:func:`call`)."""
 
 
-def directly(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
-    """``function(*args, say)`` in this process."""
+def directly(
+    function: Callable[..., Any], /, *args: Any, say: Say = silent, cpu: float = CPU
+) -> Any:
+    """``function(*args, say)`` in this process, which has no limit."""
     return function(*args, say)
+
+
+def allowance(size: float) -> float:
+    """Seconds of CPU of a call that reads ``size`` bytes."""
+    return CPU + size * CPU_PER_BYTE
+
+
+def _environment() -> dict[str, str]:
+    """The variables of this process that the child gets: no token, no password, no address."""
+    return {name: value for name, value in os.environ.items() if _ALLOWED.fullmatch(name)}
 
 
 def reading(path: object) -> None:
@@ -74,12 +107,14 @@ def _read_note(note: mmap.mmap) -> str:
     return os.fsdecode(note[:].rstrip(b"\0"))
 
 
-def call(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
-    """``function(*args, say)`` in the child, with the environment and folder of this process.
+def call(function: Callable[..., Any], /, *args: Any, say: Say = silent, cpu: float = CPU) -> Any:
+    """``function(*args, say)`` in the child, with the folder of this process, and what of its
+    environment is no secret.
 
     Args:
         function: found by its module and name; it, arguments and result are pickled.
         say: gets the lines that the function says, and its bars where it has any.
+        cpu: seconds of CPU that it may take; see :func:`allowance`.
 
     Raises:
         ChildDied: if the child did.
@@ -89,7 +124,7 @@ def call(function: Callable[..., Any], /, *args: Any, say: Say = silent) -> Any:
     with _lock:
         _child = _child or _Child()
         try:
-            return _child.call(function, args, say)
+            return _child.call(function, args, say, cpu)
         except BaseException:
             if not _child.is_idle:  # it died, or the parent was interrupted
                 stop()
@@ -108,7 +143,7 @@ class _Child:
     """The parent's end."""
 
     def __init__(self) -> None:
-        self.is_idle = True
+        self.is_idle, self._cpu = True, CPU
         with tempfile.TemporaryFile() as file:
             file.truncate(_NOTE)
             self._note = mmap.mmap(file.fileno(), _NOTE)
@@ -119,12 +154,14 @@ class _Child:
                     [sys.executable, "-P", "-c", _START, *map(str, descriptors)],
                     stdin=subprocess.DEVNULL,
                     pass_fds=descriptors,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                    env={**_environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 )
             self._connection = Connection(ours.detach())
 
-    def call(self, function: Callable[..., Any], args: tuple[Any, ...], say: Say) -> Any:
-        self.is_idle = False
+    def call(
+        self, function: Callable[..., Any], args: tuple[Any, ...], say: Say, cpu: float
+    ) -> Any:
+        self.is_idle, self._cpu = False, cpu
         self._note[:] = bytes(_NOTE)
         bar = getattr(say, "bar", None)
         bars: dict[int, Callable[[int], None]] = {}
@@ -132,7 +169,7 @@ class _Child:
         folder: Path | None = None
         with suppress(FileNotFoundError):  # somebody removed it
             folder = Path.cwd()
-        request = name, args, bar is not None, dict(os.environ), folder
+        request = name, args, bar is not None, _environment(), folder, cpu
         self._exchange(lambda: self._connection.send(request))
         while True:
             match self._exchange(self._connection.recv):
@@ -155,6 +192,8 @@ class _Child:
         except (EOFError, ConnectionError) as error:
             code = self._process.wait()
             cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            if code == -signal.SIGXCPU:
+                cause = f"more than {human_seconds(self._cpu)} of CPU"
             raise ChildDied(_read_note(self._note), cause) from error
 
     def end(self) -> None:
@@ -227,19 +266,22 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this one
     with suppress(OSError, ValueError):  # a backstop only: not every system has it
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     descriptor, shared = map(int, sys.argv[1:])
     connection, note = Connection(descriptor), mmap.mmap(shared, _NOTE)
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, requests), daemon=True).start()
     _note = note
     while True:
-        name, args, has_bars, environment, folder = requests.get()
+        name, args, has_bars, environment, folder, cpu = requests.get()
         os.environ.clear()
         os.environ.update(environment)
         say = (_SaidWithBars if has_bars else _Said)(connection)
         try:
             if folder is not None:
                 os.chdir(folder)
+            _limit_cpu(cpu)
             module, _, function = name.partition(":")
             answer = "result", getattr(importlib.import_module(module), function)(*args, say)
         except MemoryError:
@@ -252,6 +294,18 @@ def main() -> None:
             connection.send_bytes(_packed(name, answer))
         except OSError:  # the parent ended
             os._exit(1)
+
+
+def _limit_cpu(seconds: float) -> None:
+    """Have the process end by SIGXCPU when it took so many seconds more."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    limit = ceil(used.ru_utime + used.ru_stime + seconds)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(
+            resource.RLIMIT_CPU,
+            (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard),
+        )
 
 
 def _packed(name: str, answer: tuple[str, Any]) -> bytes:

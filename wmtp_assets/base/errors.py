@@ -9,14 +9,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from wmtp_assets.base.secrets import redact
+from wmtp_assets.base.text import printable
 
 
 class WmtpError(Exception):
-    """Base of every error whose message is meant for the person at the terminal; a secret that
-    somebody else's text brought into it is taken out."""
+    """Base of every error whose message is meant for the person at the terminal.
+
+    What others wrote and the message repeats, such as a file name, is shown with escapes, and a
+    secret in it is taken out.
+    """
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(redact(it) if isinstance(it, str) else it for it in args))
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class SpecError(WmtpError):

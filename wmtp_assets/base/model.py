@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from wmtp_assets.base.strict_json import short
+
+MAX_PATH = 1000
+MAX_NAME = 255
+MAX_DEPTH = 64
+"""Characters of a path, bytes of a name in it, folders: with the storage root before it, it must be
+one that the system takes."""
 
 
 def relative_path(path: str) -> str:
@@ -16,8 +24,14 @@ def relative_path(path: str) -> str:
     Raises:
         ValueError: if it is absolute, empty, not normalised, or holds ``..``, a backslash, a
             control character or a lone surrogate. Such a name, in a spec or from a hub, could leave
-            its folder.
+            its folder. Also if it is longer or deeper than filesystems take.
     """
+    if len(path) > MAX_PATH or path.count("/") >= MAX_DEPTH:
+        raise ValueError(
+            f"{short(path)} has more than {MAX_PATH} characters, or {MAX_DEPTH} folders"
+        )
+    if any(len(part.encode(errors="replace")) > MAX_NAME for part in path.split("/")):
+        raise ValueError(f"{short(path)} has a name of more than {MAX_NAME} bytes")
     pure = PurePosixPath(path)
     if (
         not path
@@ -32,18 +46,32 @@ def relative_path(path: str) -> str:
     return path
 
 
-def check_distinct(paths: Iterable[str]) -> None:
-    """Require that no two paths name one file, also where upper and lower case are the same.
+def folded(path: str) -> str:
+    """What two paths have in common that are one where upper and lower case, or the ways to write
+    an accent (NFC and NFD), are the same."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path.casefold()).casefold())
+
+
+def check_distinct(paths: Iterable[str], *, at_once: bool = True) -> None:
+    """Require that no two paths name one file, also where upper and lower case, or the ways to
+    write an accent, are the same; and that none is a folder that another lies in.
+
+    Args:
+        at_once: they are there at the same time; else a file may have become a folder.
 
     Raises:
         ValueError: naming those that do.
     """
     seen: dict[str, list[str]] = {}
     for path in paths:
-        seen.setdefault(path.casefold(), []).append(path)
+        seen.setdefault(folded(path), []).append(path)
     twice = [path for same in seen.values() if len(same) > 1 for path in sorted(same)]
     if twice:
         raise ValueError(f"each file plays one part; named twice: {', '.join(twice)}")
+    for path, (inside, *_) in seen.items() if at_once else ():
+        for above in PurePosixPath(path).parents:
+            if str(above) in seen:
+                raise ValueError(f"{seen[str(above)][0]} is a file, and the folder of {inside}")
 
 
 RelativePath = Annotated[str, AfterValidator(relative_path)]
@@ -60,7 +88,12 @@ def first_error(error: ValidationError, *above: str) -> tuple[str, str]:
         above: keys that lead to the document.
     """
     problem = error.errors()[0]
-    return ".".join(map(str, (*above, *problem["loc"]))), problem["msg"]
+    return ".".join(map(str, (*above, *problem["loc"]))), message_of(problem)
+
+
+def message_of(problem: Mapping[str, Any]) -> str:
+    """What one of :meth:`ValidationError.errors` says: a text of ours without pydantic's prefix."""
+    return problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 def first_problem(error: ValidationError, *above: str) -> str:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from wmtp_assets.base.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -18,6 +20,11 @@ Say = Callable[[str], None]
 
 def silent(line: str) -> None:
     """A :data:`Say` that drops the line."""
+
+
+def for_log(say: Say) -> Say:
+    """A :data:`Say` whose lines hold nothing that a terminal obeys: see :func:`printable`."""
+    return lambda line: say(printable(line))
 
 
 def human_bytes(size: float) -> str:
@@ -83,7 +90,7 @@ class Terminal:
         )
 
     def __call__(self, line: str) -> None:
-        self._bars.console.print(line, markup=False, highlight=False)
+        self._bars.console.print(printable(line), markup=False, highlight=False)
 
     def __enter__(self) -> Terminal:
         self._bars.start()
@@ -94,7 +101,7 @@ class Terminal:
 
     def bar(self, name: str, total: int) -> Callable[[int], None]:
         """Show a bar, and return what is to be told how many bytes are done."""
-        task = self._bars.add_task(name, total=total)
+        task = self._bars.add_task(printable(name, keep=""), total=total)
 
         def update(done: int) -> None:
             self._bars.update(task, completed=done, visible=done < total)

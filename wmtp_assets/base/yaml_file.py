@@ -11,12 +11,25 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.model import message_of
 from wmtp_assets.base.strict_json import read_small
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_SIZE = 32 << 10
 """Bytes: PyYAML needs a second for 100 kB; ours have a few."""
+
+NOT_YAML = (
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    RecursionError,
+    yaml.YAMLError,
+)
+"""What PyYAML raises of a text that it cannot read: of a number such as ``1:30`` to the base of 60
+that is too large, of a tag whose value is none."""
 
 MAX_NESTED = 100
 """Lists and maps in brackets; we write none but empty ones."""
@@ -39,7 +52,7 @@ def read_yaml(path: Path) -> Any:
         raise InvalidInput("not plain YAML: an anchor, an alias or a tag")
     try:
         return yaml.safe_load(data)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except NOT_YAML as error:
         raise InvalidInput(f"not YAML: {' '.join(str(error).split())}") from error
 
 
@@ -63,7 +76,7 @@ def read_model(path: Path, model: type[M]) -> M:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}; put it back") from error
     except ValidationError as error:
         first = error.errors()[0]
-        field, problem = ".".join(map(str, first["loc"])), first["msg"]
+        field, problem = ".".join(map(str, first["loc"])), message_of(first)
         if first["type"] == "extra_forbidden":
             known = ", ".join(_model_at(model, first["loc"][:-1]).model_fields)
             problem = f"unknown field; known fields: {known}"
@@ -72,7 +85,7 @@ def read_model(path: Path, model: type[M]) -> M:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InvalidInput(f"{path}:{line}: not YAML: {error.problem}") from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except NOT_YAML as error:
         raise InvalidInput(f"{path}: not YAML: {' '.join(str(error).split())}") from error
 
 

@@ -35,7 +35,10 @@ from wmtp_assets.base.model import (
     Sha256,
     StrictModel,
     check_distinct,
+    message_of,
 )
+from wmtp_assets.base.strict_json import read_small
+from wmtp_assets.base.yaml_file import NOT_YAML
 
 DEFS_FOLDER = Path(__file__).parents[1] / "defs"
 
@@ -568,6 +571,37 @@ SPEC_OF_COMPONENT: dict[str, type[Spec]] = {
 """Component type → spec, in the order in which artifacts are listed."""
 
 
+MAX_SIZE = 256 << 10
+"""Bytes of a ``defs.yaml``; ours have two."""
+
+MAX_BRACKETS = 1000
+MAX_VALUES = 20_000
+MAX_NUMBER = 1 << 53
+
+
+def _require_little(document: object) -> None:
+    """Require that a document has few values, also where one alias stands for many, and no number
+    that is none elsewhere.
+
+    Raises:
+        ValueError: if it has more.
+    """
+    left = [document]
+    for _ in range(MAX_VALUES):
+        if not left:
+            return
+        match left.pop():
+            case dict() as inner:
+                left += [*inner, *inner.values()]
+            case list() | tuple() | set() as inner:
+                left += inner
+            case bool():
+                pass
+            case int() as number if abs(number) > MAX_NUMBER:
+                raise ValueError(f"a number of more than {MAX_NUMBER}")
+    raise ValueError(f"more than {MAX_VALUES} values")
+
+
 def load_spec(path: Path) -> Spec:
     """Read one ``defs.yaml``.
 
@@ -575,15 +609,18 @@ def load_spec(path: Path) -> Spec:
         SpecError: naming the file and the field that is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small(path, MAX_SIZE).decode()
         if "{{" in text:
             line = text[: text.index("{{")].count("\n") + 1
             raise SpecError(
                 f"{path}: line {line}: templating ('{{{{') is not supported here; wmtp reads this "
                 "file without Dagster, so write the value itself"
             )
+        if text.count("[") + text.count("{") > MAX_BRACKETS:
+            raise ValueError(f"more than {MAX_BRACKETS} brackets")
         document: Any = yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        _require_little(document)
+    except (OSError, *NOT_YAML) as error:
         raise SpecError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(document, dict) or set(document) - {"type", "attributes"}:
         raise SpecError(f"{path}: expected exactly the two keys 'type' and 'attributes'")
@@ -597,7 +634,7 @@ def load_spec(path: Path) -> Spec:
         spec = spec_class.model_validate(document.get("attributes"))
     except ValidationError as error:
         problems = "; ".join(
-            ".".join(["attributes", *map(str, item["loc"])]) + f": {item['msg']}"
+            ".".join(["attributes", *map(str, item["loc"])]) + f": {message_of(item)}"
             for item in error.errors()
         )
         raise SpecError(f"{path}: {problems}") from error

@@ -41,6 +41,12 @@ MAX_OPCODES = 200_000
 MAX_TUPLE = 1000
 """Values in a tuple, with those in the tuples in it: one that holds itself twice, forty times over,
 is small, and takes for ever where it is a key."""
+MAX_LONG = 1000
+"""Integers of more than 60 bits. Those that differ by a multiple of 2^61 - 1 have one hash, and a
+dict of many takes time that grows with their square; no size or offset is so large."""
+MAX_TUPLE_KEYS = 1000
+"""Tuples that are keys, or in a list that a set is made of: those of -1 and -2 have one hash too.
+A state dict has texts and small integers."""
 MAX_COPIES = 16
 """Calls that copy a list or a dict, as set does: of one that is used again and again, each is as
 large as the description."""
@@ -224,6 +230,10 @@ def _read_record(file: IO[bytes], record: Record) -> bytes:
     return data
 
 
+def _is_long(argument: object) -> bool:
+    return isinstance(argument, int) and abs(argument) >= 1 << 60
+
+
 def _check_pickle(data: bytes) -> None:
     """Look at a pickle step by step, and make nothing of it.
 
@@ -233,7 +243,7 @@ def _check_pickle(data: bytes) -> None:
     # values in each object, counted through tuples; 0: what copies when it is called; None: a mark
     stack: list[int | None] = []
     memo: dict[int, int | None] = {}
-    copies = 0
+    copies = longs = keys = in_lists = 0
     argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if count >= MAX_OPCODES:
@@ -258,9 +268,20 @@ def _check_pickle(data: bytes) -> None:
         else:
             size = 1
             needed = opcode.stack_before
+            longs += _is_long(argument)
+            if opcode.name == "SETITEM":
+                keys += (stack[-2] or 0) > 1
+            elif opcode.name == "APPEND":
+                in_lists += (stack[-1] or 0) > 1
             if pickletools.markobject in needed:
+                items: list[int] = []
                 while (inner := stack.pop()) is not None:
-                    size += inner
+                    items.append(inner)
+                size += sum(items)
+                if opcode.name in ("SETITEMS", "DICT"):
+                    keys += sum(item > 1 for item in items[1::2])
+                elif opcode.name in ("APPENDS", "LIST"):
+                    in_lists += sum(item > 1 for item in items)
                 needed = needed[: needed.index(pickletools.markobject)]
             for _ in needed:
                 size += stack.pop() or 0
@@ -268,6 +289,12 @@ def _check_pickle(data: bytes) -> None:
                 size = 0
             elif not opcode.name.startswith("TUPLE"):
                 size = 1
+            if longs > MAX_LONG:
+                raise ValueError(
+                    f"its description has more than {MAX_LONG} integers of more than 60 bits"
+                )
+            if keys + in_lists * bool(copies) > MAX_TUPLE_KEYS:
+                raise ValueError(f"its description has more than {MAX_TUPLE_KEYS} keys of tuples")
             if size > MAX_TUPLE:
                 raise ValueError(f"its description has a tuple of more than {MAX_TUPLE} values")
             made = opcode.stack_after

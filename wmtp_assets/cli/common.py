@@ -22,6 +22,7 @@ from rich.text import Text
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import Say, Terminal, silent
 from wmtp_assets.base.settings import read_settings
+from wmtp_assets.base.text import json_text, printable
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
@@ -74,7 +75,7 @@ def reported(command: Callable[..., Document]) -> Callable[..., None]:
             with suppress(SpecError):
                 settings = read_settings()
                 document = {"root": settings.root, "source": settings.source, **document}
-            click.echo(TypeAdapter(Document).dump_json(document, indent=2))
+            click.echo(json_text(TypeAdapter(Document).dump_python(document, mode="json")))
         click.get_current_context().exit(document.get("exit_code", 0))
 
     return run
@@ -135,7 +136,7 @@ def progress(*, in_logs: bool = True) -> Iterator[Say]:
         with Terminal(Console(stderr=True)) as say:
             yield say
     else:
-        yield (lambda line: click.echo(line, err=True)) if in_logs else silent
+        yield (lambda line: click.echo(printable(line), err=True)) if in_logs else silent
 
 
 def select(store: Store, names: Iterable[str]) -> list[Artifact]:
@@ -148,19 +149,29 @@ def select(store: Store, names: Iterable[str]) -> list[Artifact]:
     return [artifact for artifact in store.catalogue if not wanted or artifact.key in wanted]
 
 
+class _Console(Console):
+    """A console that leaves it to its caller that nobody reads it."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError that is being handled."""
+        raise
+
+
 def _console(**options: Any) -> Console:
     """A console for people: silent where a JSON document is asked for."""
-    return Console(quiet=click.get_current_context().params["as_json"], **options)
+    return _Console(quiet=click.get_current_context().params["as_json"], **options)
 
 
 def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> None:
-    """Print a line as it is, however long.
+    """Print a line, however long, and whatever others wrote into it: see :func:`printable`.
 
     Args:
         styled: words to print before it, each with its style.
         on_errors: on standard error.
     """
-    _console(stderr=on_errors).print(Text.assemble(*styled, text), soft_wrap=True)
+    words = ((printable(word, keep=""), style) for word, style in styled)
+    line = Text.assemble(*words, printable(text, keep=""))
+    _console(stderr=on_errors).print(line, soft_wrap=True)
 
 
 def print_table(
@@ -182,6 +193,7 @@ def print_table(
     for title in titles:
         table.add_column(title, justify="right" if title in right else "left", no_wrap=True)
     for cells, style in rows:
-        table.add_row(*(Text(NONE if cell is None else str(cell)) for cell in cells), style=style)
+        shown = (NONE if cell is None else printable(str(cell), keep="") for cell in cells)
+        table.add_row(*map(Text, shown), style=style)
     width = max(Console(width=10_000).measure(table).maximum, Console().width)
     _console(width=width).print(table)

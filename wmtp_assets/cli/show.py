@@ -110,7 +110,7 @@ def _counts(counts: dict[str, Any]) -> str:
     """``rows 374, problems 374, dropped none``."""
     dropped = counts.get("dropped")
     plain = [f"{key} {value:,}" for key, value in counts.items() if isinstance(value, int)]
-    if dropped is not None:
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items())
+    if isinstance(dropped, dict):
+        reasons = ", ".join(f"{_text(number)} {reason}" for reason, number in dropped.items())
         plain.append(f"dropped {reasons or 'none'}")
     return ", ".join(plain)

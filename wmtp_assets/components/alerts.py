@@ -9,10 +9,11 @@ from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
 
 from wmtp_assets.base.secrets import redact
 from wmtp_assets.base.settings import WEBHOOK_VARIABLE
+from wmtp_assets.base.text import printable
 from wmtp_assets.components.storage import StorageResource
 
 TIMEOUT = 10
-"""Seconds."""
+"""Seconds, until the answer is here whole."""
 
 MAX_CHECKS = 20
 MAX_MESSAGE = 1000
@@ -124,7 +125,7 @@ def _errors(instance: dg.DagsterInstance, run_id: str) -> Iterable[str]:
 
 
 def _short(text: str) -> str:
-    line = " ".join(redact(text).split())
+    line = printable(" ".join(redact(text).split()))
     return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…"
 
 
@@ -132,8 +133,11 @@ def _post(url: str, document: dict[str, Any]) -> str:
     """Post a JSON document; say what went wrong, without the address; empty: nothing."""
     import httpx2
 
+    from wmtp_assets.transfer.answers import BoundedClient
+
     try:
-        answer = httpx2.post(url, json=document, timeout=TIMEOUT)
+        with BoundedClient(timeout=TIMEOUT, seconds=TIMEOUT) as client:
+            answer = client.post(url, json=document)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TypeError) as error:
         return f"the webhook in {WEBHOOK_VARIABLE} cannot be reached: {type(error).__name__}"
     if not answer.is_success:

@@ -17,7 +17,7 @@ import dagster as dg
 from dagster._core.storage.tags import KIND_PREFIX
 
 from wmtp_assets.base.errors import WmtpError
-from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.progress import for_log, human_bytes
 from wmtp_assets.base.settings import read_conversion_steps
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Repository
@@ -151,7 +151,7 @@ def _materialized(
         done = update(
             store,
             artifact,
-            context.log.info,
+            for_log(context.log.info),
             force=options.force,
             alone=bool(wanted) and is_alone(store.catalogue, artifact, wanted),
         )
@@ -181,13 +181,15 @@ def shared_asset_of(artifact: Artifact[Any], steps: int) -> dg.AssetsDefinition:
         tags=tags_of(artifact),
     )
     def convert(
-        context: dg.OpExecutionContext, storage: StorageResource, options: OptionsResource
+        context: dg.OpExecutionContext,
+        storage: dg.ResourceParam[StorageResource],
+        options: OptionsResource,
     ) -> None:
         with plain_failures():
             share(
                 storage.open(context.instance),
                 artifact,
-                context.log.info,
+                for_log(context.log.info),
                 force=options.force,
                 of_run=context.run_id,
             )
@@ -201,7 +203,9 @@ def shared_asset_of(artifact: Artifact[Any], steps: int) -> dg.AssetsDefinition:
         code_version=code_version_of(artifact),
     )
     def join(
-        context: dg.OpExecutionContext, storage: StorageResource, options: OptionsResource
+        context: dg.OpExecutionContext,
+        storage: dg.ResourceParam[StorageResource],
+        options: OptionsResource,
     ) -> Iterator[dg.Output]:
         done = _materialized(artifact, context, storage, options)
         yield dg.Output(None, output_name="result", **done)
@@ -282,7 +286,8 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
         for rule in rules_of(artifact):
             if rule.name in selected:
                 outcome = None if options.force else recall(rule, store, artifact)
-                outcome = outcome or apply_in_child(rule, store, artifact, context.log.info)
+                say = for_log(context.log.info)
+                outcome = outcome or apply_in_child(rule, store, artifact, say)
                 log = context.log.warning if is_warning(outcome) else context.log.error
                 for finding in outcome.findings[:SHOWN]:
                     log(f"{rule.name}: {finding}. {finding.remedy}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from wmtp_assets.base.progress import for_log
 from wmtp_assets.base.settings import utc_now
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.components.artifacts import plain_failures, result_of
@@ -62,7 +63,7 @@ def derived_check_of(artifact: Artifact[Any]) -> dg.AssetChecksDefinition:
             return
         started = time.monotonic()
         with plain_failures():
-            outcome = derive(storage.open(context.instance), artifact, context.log.info)
+            outcome = derive(storage.open(context.instance), artifact, for_log(context.log.info))
         for finding in outcome.findings:
             log = context.log.warning if is_warning(outcome) else context.log.error
             log(f"{NAME}: {finding}. {finding.remedy}")

@@ -11,6 +11,7 @@ import dagster as dg
 
 from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.base.text import printable
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import hub_page
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, TensorEntry
@@ -32,7 +33,7 @@ def table(
     rows: Iterable[Row], nothing: str = "none"
 ) -> dg.TableMetadataValue | dg.TextMetadataValue:
     """A table; where there are no rows, the text ``nothing``."""
-    records = [dg.TableRecord(dict(row)) for row in rows]
+    records = [dg.TableRecord({key: _plain(value) for key, value in row.items()}) for row in rows]
     return dg.MetadataValue.table(records) if records else dg.MetadataValue.text(nothing)
 
 
@@ -153,9 +154,14 @@ def _sample(
     }
 
 
+def _plain(value: Any) -> Any:
+    """A value whose text, if it is one, shows what it holds."""
+    return printable(value, keep="\n\t") if isinstance(value, str) else value
+
+
 def _cut(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > SAMPLE_TEXT:
-        return f"{value[:SAMPLE_TEXT]}…"
+    if isinstance(value, str):
+        return _plain(f"{value[:SAMPLE_TEXT]}…" if len(value) > SAMPLE_TEXT else value)
     if isinstance(value, dict):
         return {key: _cut(item) for key, item in value.items()}
     return [_cut(item) for item in value[:SAMPLE_ROWS]] if isinstance(value, list) else value

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.progress import for_log, human_bytes
 from wmtp_assets.base.settings import PUBLISH_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Spec
@@ -113,7 +113,7 @@ def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.Asse
             here = [item for item in artifacts if not item.optional or is_committed(store, item)]
             options = replace(DEFAULT, is_accepted=destination.accept_licence)
             access = Access(create=destination.create)
-            say = context.log.info
+            say = for_log(context.log.info)
             every = [
                 publish(store, members, open_destination(store, place, access), options, say)
                 for place, members in addressed(store, destination.url, here, options, say)

@@ -2,7 +2,8 @@
 
 A page of a few bytes may hold gigabytes of zeros, and the footer may not say so: what counts is the
 header that stands before each page. A value may stand in a dictionary once, and in a billion rows;
-where the dictionary is full, writers go on with pages that hold the values themselves.
+where the dictionary is full, writers go on with pages that hold the values themselves. And a value
+may be the beginning of the one before it (DELTA_BYTE_ARRAY), of which the file has the length only.
 
 Format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift,
 written as https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +58,12 @@ _ENCODING = {_DATA: 2, _DATA_V2: 4}
 
 _FROM_DICTIONARY = (2, 8)
 """Encodings of values that stand in the dictionary: PLAIN_DICTIONARY, RLE_DICTIONARY."""
+
+_FROM_PREFIXES = 7
+"""Encoding of values that begin as the one before them: DELTA_BYTE_ARRAY."""
+
+_TEXT = "BYTE_ARRAY"
+"""Physical type of values that have any length."""
 
 
 def read_rows(
@@ -249,34 +258,44 @@ def check_pages(path: Path, metadata: pq.FileMetaData, columns: Collection[str])
             for number in wanted:
                 chunk = metadata.row_group(group).column(number)
                 packed = chunk.total_compressed_size
+                limit = max(LARGE, MAX_RATIO * packed)
+                levels = metadata.schema.column(number)
                 try:
-                    size = _chunk_size(file.fileno(), chunk)
-                except ValueError as error:
+                    size, is_exact = _chunk_size(file.fileno(), chunk, levels, limit)
+                    if not is_exact and size > limit:
+                        size = _size_from_dictionary(path, metadata, group, names[number], limit)
+                except (ValueError, struct.error) as error:
                     raise InvalidInput(
                         f"{path}: not readable as parquet: row group {group}: "
                         f"{names[number]!r}: {error}"
                     ) from error
-                if size > LARGE and size > MAX_RATIO * packed:
+                if size > limit:
                     raise InvalidInput(
                         f"{path}: row group {group}: {names[number]!r} has {packed} bytes in the "
                         f"file, and would have {size} in memory"
                     )
 
 
-def _chunk_size(file: int, chunk: pq.ColumnChunkMetaData) -> int:
-    """Bytes of a column of a row group in memory, about; the most that anything says of it."""
+def _chunk_size(
+    file: int, chunk: pq.ColumnChunkMetaData, levels: pq.ColumnSchema, limit: int
+) -> tuple[int, bool]:
+    """Bytes of a column of a row group in memory; the most that anything says of it.
+
+    Returns:
+        The size, and whether it is so: of values from a dictionary it is no more than that.
+    """
     if not chunk.num_values:
-        return chunk.total_uncompressed_size
+        return chunk.total_uncompressed_size, True
     begin = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
     if begin < 0:
         raise ValueError("a negative offset")
     end = begin + chunk.total_compressed_size
     size = coded = others = 0
     width = 8.0
-    while begin < end:
+    while begin < end and size <= limit:
         header, length = _read_header(file, begin)
-        kind, of_page = _number(header, 1), _number(header, 2)
-        begin += length + _number(header, 3)
+        kind, of_page, in_file = (_number(header, field) for field in (1, 2, 3))
+        begin += length + in_file
         size += of_page
         if kind not in _DETAILS:
             continue
@@ -284,13 +303,158 @@ def _chunk_size(file: int, chunk: pq.ColumnChunkMetaData) -> int:
         if not isinstance(details, dict):
             raise ValueError(f"a page's header has no field {_DETAILS[kind]}")
         values = _number(details, 1)
+        page = _Page(file, begin - in_file, in_file, of_page, chunk.compression)
         if kind == _DICTIONARY:
-            width = max(width, of_page / max(values, 1))
-        elif _number(details, _ENCODING[kind]) in _FROM_DICTIONARY:
+            is_text = chunk.physical_type == _TEXT and size <= limit
+            width = max(width, _longest(page.read()) if is_text else of_page / max(values, 1))
+        elif (encoding := _number(details, _ENCODING[kind])) in _FROM_DICTIONARY:
             coded += values
+        elif encoding == _FROM_PREFIXES and size <= limit:
+            others += values
+            size += _sum_of_prefixes(page.read_values(kind, details, levels), limit)
         else:
             others += values
-    return max(size, chunk.total_uncompressed_size, int(coded * width) + others * 8)
+    known = max(size, chunk.total_uncompressed_size)
+    most = int(coded * width) + others * 8
+    return max(known, most), known > limit or not coded or chunk.physical_type != _TEXT
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Where a page lies, behind its header, and how many bytes it has when it is unpacked."""
+
+    file: int
+    begin: int
+    in_file: int
+    size: int
+    codec: str
+
+    def read(self, before: int = 0, *, is_packed: bool = True) -> bytes:
+        """What it holds.
+
+        Args:
+            before: bytes that are not packed, at its begin; left out.
+
+        Raises:
+            ValueError: if it cannot be unpacked.
+        """
+        import pyarrow as pa
+
+        data = os.pread(self.file, self.in_file, self.begin)[before:]
+        if self.codec == "UNCOMPRESSED" or not is_packed:
+            return data
+        try:
+            codec = pa.Codec(_CODECS.get(self.codec, self.codec.lower()))
+            return codec.decompress(data, max(self.size - before, 0), asbytes=True)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"a page that cannot be unpacked: {error}") from error
+
+    def read_values(self, kind: int, details: dict[int, Any], levels: pq.ColumnSchema) -> bytes:
+        """What it holds behind the levels, which say where values are null or in lists."""
+        if kind == _DATA_V2:
+            before = _number(details, 5) + _number(details, 6)
+            return self.read(before, is_packed=details.get(-7, True))
+        data = self.read()
+        for level in (levels.max_repetition_level, levels.max_definition_level):
+            if level:
+                data = data[4 + struct.unpack_from("<I", data)[0] :]
+        return data
+
+
+_CODECS = {"LZ4": "lz4_raw"}
+"""What pyarrow calls a codec, where that is not its name in the file."""
+
+
+def _longest(dictionary: bytes) -> int:
+    """Bytes of the longest value of a dictionary of texts."""
+    longest = at = 0
+    while at < len(dictionary):
+        (size,) = struct.unpack_from("<I", dictionary, at)
+        longest = max(longest, size)
+        at += 4 + size
+    return longest + 4
+
+
+def _sum_of_prefixes(data: bytes, limit: int) -> int:
+    """Bytes that the values of a page have in common with the one before each.
+
+    They are counted as DELTA_BINARY_PACKED has them:
+    https://github.com/apache/parquet-format/blob/master/Encodings.md.
+
+    Raises:
+        ValueError: if there are none, or one is no length.
+    """
+    import numpy as np
+
+    stream = BytesIO(data)
+    try:
+        block, parts, left = (_read_varint(stream) for _ in range(3))
+        last = _read_number(stream)
+        if not 0 < parts <= block or block % parts or block // parts % 8:
+            raise ValueError("a page whose lengths are in no blocks")
+        count, total, left = block // parts, last, left - 1
+        while left > 0 and total <= limit:
+            step = (_read_number(stream) + (1 << 31)) % (1 << 32) - (1 << 31)
+            for width in stream.read(parts):
+                here = min(count, left)
+                packed = stream.read(count * width // 8)
+                if width > 32 or (width and len(packed) < here * width // 8):
+                    raise ValueError("a page whose lengths are cut off")
+                if here <= 0:
+                    break
+                if width == 0:  # one step for all of them, however many
+                    total += here * last + step * here * (here + 1) // 2
+                    ends = (last + step, last := last + step * here)
+                else:
+                    bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
+                    bits = bits[: here * width].reshape(here, width)
+                    steps = bits @ (1 << np.arange(width, dtype=np.int64)) + step
+                    lengths = last + np.cumsum(steps)
+                    total += int(lengths.sum())
+                    ends = int(lengths.min()), int(lengths.max())
+                    last = int(lengths[-1])
+                if min(ends) < 0 or max(ends) >= 1 << 31:
+                    raise ValueError("a page with a length that is none")
+                left -= here
+    except IndexError:
+        raise ValueError("a page whose lengths are cut off") from None
+    return total
+
+
+def _size_from_dictionary(
+    path: Path, metadata: pq.FileMetaData, group: int, column: str, limit: int
+) -> int:
+    """Bytes of the texts of a column of a row group, each counted as often as it stands in it, or
+    more than ``limit``. The texts themselves are read once, as they are in the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from pyarrow import compute
+
+    pc: Any = compute  # its functions are made when it is imported
+    size = 0
+    with pq.ParquetFile(
+        path, metadata=metadata, read_dictionary=[column], pre_buffer=False
+    ) as file:
+        for batch in file.iter_batches(
+            _MANY, row_groups=[group], columns=[column], use_threads=False
+        ):
+            values: Any = batch.column(0)
+            while not pa.types.is_dictionary(values.type):
+                if pa.types.is_struct(values.type):
+                    values = values.field(0)
+                elif pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+                    values = values.flatten()
+                else:
+                    raise ValueError("its values are in no dictionary")
+            lengths = pc.binary_length(values.dictionary).cast("int64")
+            size += pc.sum(lengths.take(values.indices)).as_py() or 0
+            if size > limit:
+                break
+    return size
+
+
+_MANY = 4096
+"""Rows that are counted at a time."""
 
 
 def _number(fields: dict[int, Any], field: int) -> int:
@@ -320,8 +484,8 @@ def _read_header(file: int, begin: int) -> tuple[dict[int, Any], int]:
 def _read_struct(data: BytesIO, depth: int) -> dict[int, Any]:
     """A thrift struct of numbers, texts, flags and structs, without the texts.
 
-    A field that stands twice is refused: readers skip those of a wrong type, and would see the
-    other one.
+    A flag is under its number with a minus. A field that stands twice is refused: readers skip
+    those of a wrong type, and would see the other one.
 
     Raises:
         IndexError: if the data ends in it.
@@ -342,7 +506,9 @@ def _read_struct(data: BytesIO, depth: int) -> dict[int, Any]:
             fields[number] = _read_number(data)
         elif kind == 8:
             data.seek(min(_read_varint(data), _HEADERS[-1]), os.SEEK_CUR)
-        elif kind not in (1, 2):  # flags have no bytes
+        elif kind in (1, 2):  # flags have no bytes
+            fields[-number] = kind == 1
+        else:
             raise ValueError(f"a page's header has a field of type {kind}")
     return fields
 

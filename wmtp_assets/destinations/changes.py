@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from wmtp_assets.base.errors import PublishError
+from wmtp_assets.base.model import folded
 from wmtp_assets.base.progress import Say, human_bytes, silent
 from wmtp_assets.base.settings import Source
 from wmtp_assets.destinations.destination import SIDE_BY_SIDE, Destination, How, NotThere, comparing
@@ -299,10 +300,10 @@ def _require_no_collision(
     there, ours = sorted({*found, *staying, MANIFEST}), {*files, MANIFEST}
     by_fold: dict[str, list[str]] = {}
     for path in there:
-        by_fold.setdefault(path.casefold(), []).append(path)
+        by_fold.setdefault(folded(path), []).append(path)
     for path in there:
         places = [path, *map(str, PurePosixPath(path).parents)]
-        for other in (o for place in places for o in by_fold.get(place.casefold(), ())):
+        for other in (o for place in places for o in by_fold.get(folded(place), ())):
             if other != path and not ours.isdisjoint((path, other)):
                 mine, theirs = (path, other) if path in ours else (other, path)
                 raise PublishError(

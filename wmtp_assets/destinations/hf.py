@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.catalogue.artifact import SMALL
+from wmtp_assets.catalogue.artifact import SIGNATURES, SMALL
 from wmtp_assets.destinations.destination import (
     FOLDER,
     ORDINARY,
@@ -91,7 +91,8 @@ class HuggingFace(Destination):
         return head, self._remote.tree(head.commit)
 
     def expect(self, files: Mapping[str, Outgoing], staying: Collection[str]) -> None:
-        units = {"/".join(path.split("/")[:2]) if path.count("/") > 1 else "" for path in staying}
+        inside = [path for path in staying if not _is_signature(path)]
+        units = {"/".join(path.split("/")[:2]) if path.count("/") > 1 else "" for path in inside}
         tops = {unit.split("/")[0] for unit in units}
         if len(units) != 1 or not tops <= FOLDERS.keys():
             found = ", ".join(sorted(unit or "files at the root" for unit in units))
@@ -112,7 +113,8 @@ class HuggingFace(Destination):
     @staticmethod
     def _inside(path: str) -> str:
         """The path in the repository of a file."""
-        return path if path == MANIFEST else "/".join(path.split("/")[2:])
+        is_at_root = path == MANIFEST or _is_signature(path)
+        return path if is_at_root else "/".join(path.split("/")[2:])
 
     def audience(self) -> Audience:
         head, _ = self._look()
@@ -125,7 +127,7 @@ class HuggingFace(Destination):
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         with_folder = {
-            path if path == MANIFEST else f"{self._unit}/{path}": entry.size
+            path if path == MANIFEST or _is_signature(path) else f"{self._unit}/{path}": entry.size
             for path, entry in self._look()[1].items()
         }
         # a file that only accompanies ours is written anew with each commit
@@ -262,6 +264,11 @@ class HuggingFace(Destination):
 
 ACCOMPANYING = ("LICENSE", "NOTICE", ".gitattributes")
 """Files of the repository that are no artifact's: written with each commit, or the hub's."""
+
+
+def _is_signature(path: str) -> bool:
+    """Whether a file is one that lies at the root of the storage, and of the repository too."""
+    return path.startswith(f"{SIGNATURES}/")
 
 
 def _blob_id(file: Outgoing) -> str:

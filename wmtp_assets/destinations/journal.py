@@ -97,7 +97,7 @@ class Journal:
             lines = self._path.read_bytes().splitlines() if self._path.is_file() else []
             for line in lines:
                 # empty, or the process was killed while it wrote this line
-                with suppress(ValueError, KeyError, TypeError):
+                with suppress(ValueError, KeyError, TypeError, RecursionError):
                     self._apply(json.loads(line))
 
     def stale(self) -> list[str]:

@@ -127,7 +127,8 @@ def parse_listing(data: bytes, where: str) -> Listing:
         stated = document.pop("self_sha256", None)
         listing = Listing.model_validate(document)
         paths = [path for item in listing.artifacts.values() for path in item.files]
-        check_distinct([*paths, *listing.retired, MANIFEST])
+        check_distinct([*paths, MANIFEST])
+        check_distinct([*paths, *listing.retired, MANIFEST], at_once=False)
         is_whole = listing.render() == data
     except ValueError as error:
         why = first_problem(error) if isinstance(error, ValidationError) else error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from wmtp_assets.base.text import printable
 from wmtp_assets.catalogue.specs import DatasetSpec, MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.beside import MODEL_FILES, yaml_bytes
 from wmtp_assets.datasets.features import fields_of
@@ -37,7 +38,7 @@ def card(facts: Facts) -> bytes:
 def _model_card(facts: Facts) -> bytes:
     spec = facts.about.spec
     catalogue = facts.store.catalogue
-    (model,) = facts.of("safetensors", "micro")
+    model = facts.one("safetensors", "micro")
     origin = catalogue.root_of(spec)
     return render(
         "card",
@@ -68,7 +69,7 @@ def _model_card(facts: Facts) -> bytes:
 
 def _dataset_card(facts: Facts) -> bytes:
     spec: DatasetSpec = facts.about.spec
-    (processed,) = facts.of("processed")
+    processed = facts.one("processed")
     return render(
         "dataset_card",
         facts=facts,
@@ -80,7 +81,16 @@ def _dataset_card(facts: Facts) -> bytes:
 
 
 def _yaml(front_matter: dict[str, Any]) -> Markdown:
-    return Markdown(yaml_bytes(front_matter).decode().rstrip("\n"))
+    return Markdown(yaml_bytes(_plain(front_matter)).decode().rstrip("\n"))
+
+
+def _plain(value: Any) -> Any:
+    """A value of the front matter, whose texts hold nothing that is not printed."""
+    if isinstance(value, str):
+        return printable(value, keep="")
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _license(name: str) -> dict[str, str]:

@@ -8,12 +8,13 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
+from wmtp_assets.base.text import json_text
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.process import split_file
 from wmtp_assets.datasets.records import format_of
 from wmtp_assets.datasets.twin import twin_file
 from wmtp_assets.documents.document import SAMPLE, DocumentType, Fact, Facts
-from wmtp_assets.storage.manifest import Document, render
+from wmtp_assets.storage.manifest import Document
 
 _CONTEXT: Document = {
     "@language": "en",
@@ -58,13 +59,18 @@ _CONTEXT: Document = {
 _TYPES = {str: "sc:Text", bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}
 
 
+def as_json(document: Document) -> bytes:
+    """The bytes of a document that people look at too: what is not printed is an escape."""
+    return f"{json_text(document)}\n".encode()
+
+
 def croissant(facts: Facts) -> bytes:
     """The document: its files with hashes, and a record set per split."""
     spec: DatasetSpec = facts.about.spec
-    (processed,) = facts.of("processed")
+    processed = facts.one("processed")
     sample = f"{SAMPLE} " if facts.is_sample else ""
     record = format_of(spec).record
-    return render(
+    return as_json(
         {
             "@context": _CONTEXT,
             "@type": "sc:Dataset",

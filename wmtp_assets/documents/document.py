@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.errors import MissingArtifact, SpecError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DocumentSpec
@@ -22,7 +22,7 @@ from wmtp_assets.rules.findings import Report, Rule, Subject, stated
 from wmtp_assets.storage import manifest
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
-from wmtp_assets.storage.store import Store
+from wmtp_assets.storage.store import Store, materialize_command
 
 Read = Callable[[Artifact, str], bytes]
 """Reads a file of an artifact, and compares it with the manifest."""
@@ -114,6 +114,20 @@ class Facts:
     def of(self, *kinds: str) -> list[Fact]:
         """Those of some kinds."""
         return [fact for fact in self.there if fact.artifact.kind in kinds]
+
+    def one(self, *kinds: str) -> Fact:
+        """The one of some kinds, without which there is no document.
+
+        Raises:
+            MissingArtifact: naming it, with the command that makes it.
+        """
+        for fact in self.of(*kinds):
+            return fact
+        key = next(item.key for item in self.absent if item.kind in kinds)
+        raise MissingArtifact(
+            f"{self.about.key} is about {key}, which has not been materialized. Make it with: "
+            f"{materialize_command(key)}"
+        )
 
     def upstream(self, fact: Fact, role: str) -> Fact | None:
         """What an artifact is made from in a role, where it is there."""

@@ -9,6 +9,7 @@ upper bound; ``wmtp_assets_tests/hub/test_client.py`` lists it, and says what br
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO, TypeVar, cast
@@ -26,6 +27,7 @@ from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
+    close_session,
     constants,
     get_token,
     hf_hub_url,
@@ -59,7 +61,8 @@ from wmtp_assets.base.errors import DownloadError
 from wmtp_assets.base.secrets import redact
 from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.transfer.arrival import LONGEST_WAIT, Patience
+from wmtp_assets.transfer.answers import BoundedClient, read_whole
+from wmtp_assets.transfer.arrival import Patience
 
 __all__ = [
     "CommitOperationAdd",
@@ -99,7 +102,10 @@ RANGE_NOT_SATISFIABLE = 416
 RANGE_RETRIES = 1
 """Of a range whose server is busy or broken: it is only looked at, and the download will wait."""
 
-_NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError)
+RANGE_SECONDS = 600.0
+"""Until a range is here whole: it has some MiB at most."""
+
+_NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What the client raises of an answer that is no JSON, or another one than the hub's."""
 
 CLIENT_TIMEOUT = 30.0
@@ -178,7 +184,7 @@ def read_range(
         "Range": f"bytes={begin}-{end - 1}",
         "Accept-Encoding": "identity",
     }
-    data = bytearray()
+    end_time = time.monotonic() + RANGE_SECONDS
     with http_stream_backoff(
         "GET",
         url,
@@ -191,11 +197,8 @@ def read_range(
         is_range = response.headers.get("Content-Range") == f"bytes {begin}-{end - 1}/{size}"
         if response.status_code != PARTIAL_CONTENT or not is_range:
             return None
-        for piece in response.iter_bytes(CHUNK):
-            data += piece
-            if len(data) > end - begin:
-                return None
-    return bytes(data) if len(data) == end - begin else None
+        data = read_whole(response, end_time, end - begin)
+    return data if len(data) == end - begin else None
 
 
 def read_stream(
@@ -235,10 +238,13 @@ def careful_connections(
     """
 
     def make() -> Client:
-        client = default_client_factory()
-        client.event_hooks["request"].append(check)
-        client.timeout = Timeout(timeout)
-        return client
+        hooks = default_client_factory().event_hooks["request"]
+        return BoundedClient(
+            cut=close_session,
+            event_hooks={"request": [*hooks, check]},
+            follow_redirects=True,
+            timeout=Timeout(timeout),
+        )
 
     return _clients(make)
 
@@ -284,9 +290,9 @@ def patiently(ask: Callable[[], T]) -> T:
 
 
 def _retry_after(error: HfHubHTTPError) -> float:
-    """Seconds that the hub wants to be left alone, at most :data:`LONGEST_WAIT`."""
+    """Seconds that the hub wants to be left alone; :class:`BoundedClient` has shortened them."""
     said = error.response.headers.get("Retry-After", "") if error.response is not None else ""
-    return min(float(said), LONGEST_WAIT) if said.isascii() and said.isdigit() else 0.0
+    return float(said) if said.isascii() and said.isdigit() else 0.0
 
 
 @contextmanager

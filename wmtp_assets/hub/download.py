@@ -50,7 +50,7 @@ from wmtp_assets.transfer.places import (
     Places,
     download_rate,
     free_space,
-    git_sha1,
+    git_sha1_of,
     last_rate,
     remember_rate,
     require_space,
@@ -122,7 +122,7 @@ class HubOrigin:
                 f"{self.advice}"
             )
         kind, expected = ("SHA-256", file.sha256) if file.sha256 else ("git SHA-1", file.blob_id)
-        actual = found.sha256 if file.sha256 else git_sha1(path.read_bytes())
+        actual = found.sha256 if file.sha256 else git_sha1_of(path)
         return DownloadError(
             f"{which} arrived with {kind} {actual} ({found.size} bytes), announced was {expected} "
             f"({file.size} bytes). It was not kept. {self.advice}"

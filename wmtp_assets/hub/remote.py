@@ -39,6 +39,9 @@ VERSION = 1
 ANSWER_TIMEOUT = 30.0
 """Seconds without a byte of an answer about a repository."""
 
+MAX_FILE = 1 << 50
+"""Bytes that a file may be announced with: more than a disk has."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -70,7 +73,7 @@ class RemoteFile(ExpectedFile):
         if (
             not isinstance(size, int)
             or isinstance(size, bool)
-            or size < 0
+            or not 0 <= size < MAX_FILE
             or (sha256 is None) == (blob_id is None)
             or (sha256 is not None and not _SHA256.fullmatch(str(sha256)))
             or (blob_id is not None and not _SHA1.fullmatch(str(blob_id)))
@@ -163,9 +166,14 @@ def _ask(
                 files_metadata=files_metadata,
             )
         )
-    if not info.sha or not is_commit(info.sha):
+        # what the answer holds is of any type: what it is not said to be is no answer of a hub
+        siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
+        if not all(isinstance(name, str) for name in siblings):
+            raise TypeError("a file without a name")
+        is_named = isinstance(info.sha, str) and is_commit(info.sha)
+    if not is_named or info.sha is None:
         raise DownloadError(f"{repository.id}: {endpoint.url} names no commit for {revision!r}")
-    return info.sha, {sibling.rfilename: sibling for sibling in info.siblings or []}
+    return info.sha, siblings
 
 
 def resolve(
@@ -228,11 +236,11 @@ def _read_folder(
 
 
 def _announced(path: str, sibling: RepoSibling) -> RemoteFile:
-    lfs = sibling.lfs
-    hashes = {"sha256": lfs.sha256} if lfs is not None else {"git_sha1": sibling.blob_id}
     try:
+        lfs = sibling.lfs
+        hashes = {"sha256": lfs.sha256} if lfs is not None else {"git_sha1": sibling.blob_id}
         return RemoteFile.of_document(path, {"size": sibling.size, **hashes})
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise DownloadError(f"the hub announces no size or hash for {path}") from error
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.base.child import ChildDied, Run, call
+from wmtp_assets.base.child import ChildDied, Run, allowance, call
 from wmtp_assets.base.errors import InvalidInput, MissingArtifact, StoreError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
@@ -28,7 +28,12 @@ def _build(build: Build[Any], run: Run) -> Document:
         return kind.build(build)
     try:
         document, files = run(
-            _parse_and_build, build.store, build.artifact, staged.folder, say=build.say
+            _parse_and_build,
+            build.store,
+            build.artifact,
+            staged.folder,
+            say=build.say,
+            cpu=allowance(build.store.size_with_upstream(build.artifact)),
         )
     except ChildDied as error:
         raise InvalidInput(

@@ -27,7 +27,7 @@ from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.kinds.staleness import made_otherwise
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.rules.apply import is_committed
-from wmtp_assets.rules.findings import as_text, differences, stated
+from wmtp_assets.rules.findings import as_text, differences, stated, stated_as
 from wmtp_assets.storage import files, pieces
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest, content_sha256
 from wmtp_assets.storage.pieces import Cut, Parts, Tensors
@@ -156,7 +156,7 @@ def _upstream_now(
 
     One that was made from other content than is there says so still.
     """
-    made_from = manifest.document.get("upstream", {})
+    made_from = stated_as(dict, manifest.document, "upstream") or {}
     now = dict(made_from)
     for key in made_from.keys() & {*artifact.upstream}:
         upstream = store.catalogue[key]

@@ -8,7 +8,6 @@ beside it is, byte for byte, what is made now.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from wmtp_assets.base.child import Run, call
 from wmtp_assets.base.errors import CorruptArtifact, WmtpError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import timestamp
+from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
 from wmtp_assets.operations.materialize import build_staged
 from wmtp_assets.operations.value_head import recorded_heads
@@ -193,8 +193,8 @@ def _recorded(store: Store, artifact: Artifact) -> Document:
     """What people recorded in a damaged manifest, where the file it is about bears it out."""
     record = _record_of(store.path(artifact, VALUE_HEAD))
     try:
-        said: Any = json.loads(store.manifest_path(artifact).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        said = parse_object(read_small(store.manifest_path(artifact)))
+    except (OSError, ValueError):
         return {}
     if record is None or recorded_heads(artifact, said) != {VALUE_HEAD: record.sha256}:
         return {}

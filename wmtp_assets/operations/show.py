@@ -11,7 +11,7 @@ from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.materialize import to_be_made
 from wmtp_assets.operations.status import FileStatus, Status, files_status, status_of
 from wmtp_assets.rules.apply import last_results, signature
-from wmtp_assets.rules.findings import stated
+from wmtp_assets.rules.findings import stated, stated_as
 from wmtp_assets.storage.files import names_below
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
@@ -121,9 +121,12 @@ def _source(artifact: Artifact, document: Document) -> dict[str, Any]:
             "endpoint": None,
             "license": spec.repository.license,
         }
-    if stated(document, "source", "repo"):
+    if stated_as(str, document, "source", "repo"):
         keys = ("repo", "type", "revision", "pinned", "endpoint", "license")
-        source = {key: stated(document, "source", key) for key in keys}
+        source = {
+            key: stated_as(bool if key == "pinned" else str, document, "source", key)
+            for key in keys
+        }
     if not source:
         return {}
     if source["endpoint"] == "folder" or (folder and not source["endpoint"]):
@@ -134,17 +137,18 @@ def _source(artifact: Artifact, document: Document) -> dict[str, Any]:
 
 
 def _facts(artifact: Artifact, document: Document) -> dict[str, Any]:
-    tensors = stated(document, "checkpoint", "tensors")
+    tensors = stated_as(dict, document, "checkpoint", "tensors")
+    splits = stated_as(dict, document, "splits") or {}
     facts = {
-        "dtype": document.get("dtype", artifact.dtype),
-        "from_dtype": stated(document, "conversion", "from_dtype"),
-        "n_params": document.get("n_params"),
+        "dtype": stated_as(str, document, "dtype") or artifact.dtype,
+        "from_dtype": stated_as(list, document, "conversion", "from_dtype"),
+        "n_params": stated_as(int, document, "n_params"),
         "tensors": len(tensors) if tensors else None,
-        "vocab_size": document.get("vocab_size"),
-        "value_head": stated(document, "value_head", "path"),
-        "rows": document.get("rows"),
-        "splits": document.get("splits"),
-        "max_tokens": document.get("max_tokens"),
+        "vocab_size": stated_as(int, document, "vocab_size"),
+        "value_head": stated_as(str, document, "value_head", "path"),
+        "rows": stated_as(int, document, "rows"),
+        "splits": {name: said for name, said in splits.items() if isinstance(said, dict)} or None,
+        "max_tokens": stated_as(int, document, "max_tokens"),
         "created_at": document.get("created_at"),
         "content_sha256": stated(document, "manifest", "content_sha256"),
     }

@@ -12,7 +12,7 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import kind_of, rules_of
 from wmtp_assets.kinds.staleness import EARLIER, Reason, reasons
 from wmtp_assets.rules.apply import LastResult, Signature, last_results, signature
-from wmtp_assets.rules.findings import stated
+from wmtp_assets.rules.findings import stated, stated_as
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.pulls import pulls
 from wmtp_assets.storage.store import Store, materialize_command
@@ -108,12 +108,12 @@ def _status_of(store: Store, artifact: Artifact) -> Status:
         kind=artifact.kind,
         state="attention" if problem else "committed",
         size=manifest.size,
-        dtype=document.get("dtype"),
-        rows=document.get("rows"),
-        source=stated(document, "source", "repo"),
-        revision=stated(document, "source", "revision"),
-        pinned=stated(document, "source", "pinned") if is_real else None,
-        endpoint=stated(document, "source", "endpoint"),
+        dtype=stated_as(str, document, "dtype"),
+        rows=stated_as(int, document, "rows"),
+        source=stated_as(str, document, "source", "repo"),
+        revision=stated_as(str, document, "source", "revision"),
+        pinned=stated_as(bool, document, "source", "pinned") if is_real else None,
+        endpoint=stated_as(str, document, "source", "endpoint"),
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
         problem=problem or ("" if all_applied else "not verified"),
         optional=artifact.optional,

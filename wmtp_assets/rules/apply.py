@@ -11,13 +11,14 @@ is applying the rule again.
 from __future__ import annotations
 
 import os
+import traceback
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from wmtp_assets.base.child import ChildDied, call
+from wmtp_assets.base.child import ChildDied, allowance, call
 from wmtp_assets.base.errors import (
     BadLine,
     CorruptArtifact,
@@ -37,6 +38,15 @@ from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
 ABSENT = "absent: it is optional, and was not materialized"
+
+DEFECT = "this is a defect of the rule"
+DEFECT_REMEDY = (
+    "the other rules were applied. Report it, with this line and the output of wmtp doctor, to the "
+    "maintainers named in CITATION.cff"
+)
+"""What is to be done about a rule that raised what it should not."""
+
+_HERE = "wmtp_assets/"
 
 Signature = dict[str, list[int]]
 """File → size in bytes, mtime in ns, inode."""
@@ -80,7 +90,8 @@ def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = sile
     was asked before.
     """
     try:
-        return call(apply_rule, replace(rule, applies=None), store, artifact, say=say)
+        cpu = allowance(store.size_with_upstream(artifact))
+        return call(apply_rule, replace(rule, applies=None), store, artifact, say=say, cpu=cpu)
     except ChildDied as error:
         file = error.reading.removeprefix(f"{store.root}/")
         report = Report(rule.name, artifact.key, repair_command(_owner(store, file, artifact).key))
@@ -140,9 +151,23 @@ def _apply_once(
         report.interrupted(
             expected="readable", found=error.strerror, problem="unreadable", is_committed=False
         )
+    except MemoryError:  # of the file that is read, as ChildDied says
+        raise
+    except Exception as error:
+        report.outcome.skipped = ""
+        report.interrupted(expected=statement, found=defect(error), remedy=DEFECT_REMEDY)
     # the first finding is the one that is remembered, and the first ten are shown
     report.outcome.findings.sort(key=lambda finding: finding.problem == "warning")
     return report.outcome, manifest
+
+
+def defect(error: Exception) -> str:
+    """What a finding says of an error that a rule did not expect: its type, text and place."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if _HERE in frame.filename]
+    place = ours[-1] if ours else place
+    where = f"{place.filename.rpartition(_HERE)[2]}:{place.lineno}"
+    return f"{DEFECT}: {type(error).__name__} at {where}: {error}"
 
 
 class PutRight(StrictModel):

@@ -15,6 +15,7 @@ from wmtp_assets.base.child import reading
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, read_small
+from wmtp_assets.base.text import printable
 from wmtp_assets.catalogue.artifact import Artifact, S
 from wmtp_assets.catalogue.specs import Spec
 from wmtp_assets.storage.build import InStore
@@ -98,6 +99,15 @@ def stated(document: Any, *keys: str) -> Any:
     return document
 
 
+T = TypeVar("T")
+
+
+def stated_as(kind: type[T], document: Any, *keys: str) -> T | None:
+    """As :func:`stated`, where what is said is of a type; None also where it is of another."""
+    value = stated(document, *keys)
+    return value if type(value) is kind else None
+
+
 @dataclass(frozen=True)
 class Subject(InStore[S]):
     """The artifact a rule is applied to; ``say`` receives lines of progress."""
@@ -167,7 +177,7 @@ def as_text(value: object) -> str:
     text = _SHORT.repr(value) if isinstance(value, dict | list | tuple | set) else str(value)
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text, keep="")
 
 
 def differences(expected: Any, found: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -286,11 +296,13 @@ class Report:
         place: str = "",
         problem: Problem = "corrupt",
         is_committed: bool = True,
+        remedy: str = "",
     ) -> None:
         """Record that the rule could not go on with the file it was reading.
 
         Args:
             is_committed: False: it is not as it was committed, so that it can be repaired.
+            remedy: where making or repairing the file is none.
         """
         command = materialize_command if is_committed else repair_command
         self.add(
@@ -299,7 +311,7 @@ class Report:
             found=found,
             place=place,
             problem=problem,
-            remedy=command(self.owner),
+            remedy=remedy or command(self.owner),
         )
 
     def require(self, file: str, *, expected: object, found: object, place: str = "") -> None:

@@ -28,7 +28,7 @@ from typing import Any
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact
-from wmtp_assets.base.model import RelativePath, Sha256, StrictModel, check_distinct
+from wmtp_assets.base.model import RelativePath, Sha256, StrictModel, check_distinct, first_problem
 from wmtp_assets.base.strict_json import parse_object
 
 Document = dict[str, Any]
@@ -182,7 +182,7 @@ def parse(data: bytes, where: str) -> Manifest:
         if not isinstance(document["created_at"], str):
             raise TypeError("created_at is not a string")
     except ValidationError as error:
-        raise CorruptArtifact(f"{where}: not a manifest: {error.errors()[0]['msg']}") from error
+        raise CorruptArtifact(f"{where}: not a manifest: {first_problem(error)}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptArtifact(f"{where}: not a manifest: {error!r}") from error
     digest = hashlib.sha256(data).digest()

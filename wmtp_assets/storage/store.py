@@ -35,6 +35,7 @@ from wmtp_assets.base.errors import (
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Progress, Say, human_bytes, silent
 from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings, timestamp
+from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
 from wmtp_assets.storage import manifest, pieces
 from wmtp_assets.storage.exchange import LOCKS, install, is_cut_off, lacking, recover
@@ -202,6 +203,12 @@ class Store:
             return self.manifest(artifact)
         except (MissingArtifact, CorruptArtifact, OSError):
             return None
+
+    def size_with_upstream(self, artifact: Artifact) -> int:
+        """Bytes of an artifact's files, and of those that it is made from, as far as they are
+        committed."""
+        there = (artifact, *map(self.catalogue.__getitem__, artifact.upstream))
+        return sum(found.size for found in map(self.find_manifest, there) if found)
 
     def path(self, artifact: Artifact, name: str) -> Path:
         """Where the file ``name`` of the artifact lies."""
@@ -868,7 +875,7 @@ def repair_command(selection: str) -> str:
 
 def _describe_holder(path: Path) -> str:
     try:
-        who = json.loads(path.read_bytes())
+        who = parse_object(read_small(path))
         return f"held by process {who['pid']} on {who['host']} since {who['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "held by another process"

@@ -27,7 +27,8 @@ ATTEMPTS = 6
 """Attempts in a row that bring nothing before the other side is given up."""
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
-"""Seconds before the second attempt, and at most; doubled each time."""
+"""Seconds before the second attempt, and at most; doubled each time, and no longer where the other
+side asks for more."""
 
 
 @dataclass

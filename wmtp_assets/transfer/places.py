@@ -21,6 +21,7 @@ from typing import Any
 from wmtp_assets.base.errors import DownloadError, StoreError
 from wmtp_assets.base.progress import Say, human_bytes
 from wmtp_assets.base.settings import ROOT_VARIABLE
+from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.storage.files import BLOCK, HashedFile, hash_file, open_regular, replace_file
 from wmtp_assets.storage.manifest import FileRecord
@@ -66,7 +67,7 @@ class ExpectedFile:
             found: its size and SHA-256.
         """
         if self.sha256 is None:
-            return found.size == self.size and git_sha1(path.read_bytes()) == self.blob_id
+            return found.size == self.size and git_sha1_of(path) == self.blob_id
         return (found.size, found.sha256) == (self.size, self.sha256)
 
     def is_content(self, data: bytes) -> bool:
@@ -79,6 +80,15 @@ class ExpectedFile:
 def git_sha1(data: bytes) -> str:
     """The git blob SHA-1 of the content of a small file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def git_sha1_of(path: Path) -> str:
+    """The git blob SHA-1 of a file of any size, which is not held in memory."""
+    with path.open("rb", buffering=0) as file:
+        digest = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size, usedforsecurity=False)
+        while data := file.read(BLOCK):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -271,7 +281,7 @@ def remember_rate(path: Path, size: int, seconds: float) -> None:
 def last_rate(path: Path) -> float | None:
     """Bytes per second of the last transfer; None: there was none."""
     try:
-        rate = json.loads(path.read_bytes())["bytes_per_second"]
-        return rate if rate > 0 else None
-    except (OSError, ValueError, KeyError, TypeError):
+        rate = parse_object(read_small(path)).get("bytes_per_second")
+    except (OSError, ValueError):
         return None
+    return rate if type(rate) is int and 0 < rate < 1 << 50 else None

@@ -186,6 +186,73 @@ def test_environment_and_folder_are_those_of_the_call(
     assert call(surroundings)[0] is None
 
 
+SECRETS = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "WMTP_WEBHOOK_URL",
+    "WMTP_PUBLISH_URL",
+    "VESSL_ACCESS_TOKEN",
+    "HTTPS_PROXY",
+    "GITHUB_TOKEN",
+    "SOMEBODYS_PASSWORD",
+)
+
+
+def environments(say: Say) -> tuple[bytes, str]:
+    """As the child was started, and as it is now."""
+    return Path("/proc/self/environ").read_bytes(), repr(dict(os.environ))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
+@pytest.mark.parametrize("name", SECRETS)
+def test_no_secret_is_in_its_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a hostile file could have a parser do there finds none."""
+    monkeypatch.setenv(name, "planted-secret")
+    started, now = call(environments)
+    assert b"planted-secret" not in started
+    assert "planted-secret" not in now
+
+
+def rights(say: Say) -> str:
+    return Path("/proc/self/status").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
+def test_it_gains_no_rights() -> None:
+    """A program with the set-user-ID bit gives it none."""
+    assert "NoNewPrivs:\t1" in call(rights)
+
+
+def spin(path: str, say: Say) -> None:
+    reading(path)
+    while True:
+        pass
+
+
+def test_cpu_is_bounded() -> None:
+    """A file that a parser never ends with is an error of that call; the next one works."""
+    assert call(number) == call(number)
+    with pytest.raises(ChildDied, match=r"reading a\.pkl ended with more than 1 s of CPU"):
+        call(spin, "a.pkl", cpu=1)
+    call(number)
+
+
+def test_cpu_is_counted_by_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What earlier calls took does not count."""
+    pid = call(number)
+    for _ in range(4):
+        call(spin_for, 0.6, cpu=1)
+    assert call(number) == pid
+
+
+def spin_for(seconds: float, say: Say) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
 @pytest.mark.parametrize(
     "error",
     [

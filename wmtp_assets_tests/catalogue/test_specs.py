@@ -404,7 +404,7 @@ def test_fields_that_contradict_each_other(
     path = write(name, changes)
     with pytest.raises(SpecError) as error:
         load_spec(path)
-    assert str(error.value) == f"{path}: attributes{place}: Value error, {message}"
+    assert str(error.value) == f"{path}: attributes{place}: {message}"
 
 
 @pytest.mark.parametrize(

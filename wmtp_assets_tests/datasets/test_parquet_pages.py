@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -258,4 +260,105 @@ def test_column_that_begins_before_the_file(path: Path) -> None:
     path.write_bytes(b"PAR1")
     chunk: Any = Chunk()
     with path.open("rb") as file, pytest.raises(ValueError, match="negative offset"):
-        pages._chunk_size(file.fileno(), chunk)
+        pages._chunk_size(file.fileno(), chunk, chunk, 1)
+
+
+# -- values that grow from little ------------------------------------------------------------------
+
+MUCH = 1_000_000
+URLS = [f"https://example.org/path/{n // 7:09d}/{n}" for n in range(20_000)]
+
+
+def write_texts(path: Path, values: Any, **options: Any) -> Path:
+    pq.write_table(pa.table({"a": values}), path, write_statistics=False, **options)
+    return path
+
+
+def read_texts(path: Path, kind: str = "string") -> int:
+    columns = {"a": kind}
+    return sum(batch.num_rows for _, batch in read_table(path, columns, 256, columns))
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("codec", ["zstd", "snappy", "gzip", "brotli", "none"])
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
+def test_texts_in_every_encoding_are_read(
+    path: Path, version: str, codec: str, encoding: str
+) -> None:
+    """What they have in common is counted, and is not too much; in lists too, and with nulls."""
+    options = {
+        "use_dictionary": False,
+        "data_page_version": version,
+        "compression": codec,
+        "data_page_size": 50_000,
+    }
+    columns = {"column_encoding": {"a": encoding}}
+    assert read_texts(write_texts(path, URLS, **options, **columns)) == len(URLS)
+    assert read_texts(write_texts(path, [None, *URLS], **options, **columns)) == len(URLS) + 1
+    columns = {"column_encoding": {"a.list.element": encoding}}
+    lists = [URLS[:10_000], [], None, URLS[10_000:], [None]]
+    assert read_texts(write_texts(path, lists, **options, **columns), "list<string>") == len(lists)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("codec", ["zstd", "snappy"])
+def test_texts_that_begin_alike_are_refused(path: Path, version: str, codec: str) -> None:
+    """500 bytes that would be 200 MB, and 47 kB."""
+    texts = pa.chunked_array([pa.array(["x" * MUCH])] * 200)
+    write_texts(
+        path,
+        texts,
+        use_dictionary=False,
+        column_encoding={"a": "DELTA_BYTE_ARRAY"},
+        compression=codec,
+        data_page_version=version,
+    )
+    with pytest.raises(InvalidInput, match="in memory"):
+        read_texts(path)
+
+
+def from_dictionary(indices: list[int], values: list[str]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), values)
+
+
+def test_dictionary_is_counted_value_by_value(path: Path) -> None:
+    """A long value that stands in few rows is read; one in many rows is too much."""
+    values = ["x" * MUCH, *map(str, range(5000))]
+    few = from_dictionary([0, *[1 + n % 5000 for n in range(200_000)]], values)
+    options = {"compression": "zstd", "store_schema": False}
+    assert read_texts(write_texts(path, few, **options)) == 200_001
+    many = from_dictionary([0] * 3000 + [1] * 3000, values)
+    with pytest.raises(InvalidInput, match="would have 3000"):
+        read_texts(write_texts(path, many, **options))
+
+
+def prefixes(*lengths: int) -> bytes:
+    """Lengths as DELTA_BINARY_PACKED has them, as pyarrow writes it."""
+    table = pa.table({"n": pa.array(lengths, pa.int32())})
+    sink = pa.BufferOutputStream()
+    options = {"use_dictionary": False, "column_encoding": {"n": "DELTA_BINARY_PACKED"}}
+    pq.write_table(table, sink, compression="none", write_statistics=False, **options)
+    data = sink.getvalue().to_pybytes()
+    chunk = pq.read_metadata(pa.BufferReader(data)).row_group(0).column(0)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        header, length = pages._read_header(file.fileno(), chunk.data_page_offset)
+    begin = chunk.data_page_offset + length
+    page = data[begin : begin + header[3]]
+    return page[4 + int.from_bytes(page[:4], "little") :]  # behind the levels
+
+
+@given(st.lists(st.integers(0, 1 << 30), min_size=1, max_size=400))
+@settings(deadline=None, max_examples=60)
+def test_sum_of_prefixes_is_that_of_the_values(lengths: list[int]) -> None:
+    """Whatever blocks, widths and steps they are in."""
+    assert pages._sum_of_prefixes(prefixes(*lengths), 1 << 62) == sum(lengths)
+
+
+@given(st.binary(max_size=200), st.integers(0, 1 << 40))
+@settings(deadline=None)
+def test_prefixes_of_noise_are_refused_or_counted(data: bytes, limit: int) -> None:
+    """Neither another error, nor a long time."""
+    with suppress(ValueError):
+        assert pages._sum_of_prefixes(data, limit) >= 0

@@ -186,6 +186,45 @@ def dictionary_bomb(good: bytes) -> bytes:
     return written(changed, compression="zstd", store_schema=False)
 
 
+def with_solutions(texts: pa.Array, **options: Any) -> bytes:
+    """A shard of one problem, with these solutions."""
+    lists = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+    languages = pa.array([[3] * len(texts)])
+    solutions = pa.StructArray.from_arrays([languages, lists], ["language", "solution"])
+    table = shard(right=[(contests.PY3, "x")])
+    at = table.schema.get_field_index("solutions")
+    return written(table.set_column(at, "solutions", solutions), store_schema=False, **options)
+
+
+def beginning_alike(**options: Any) -> bytes:
+    """200 texts of a megabyte that are all the same, in an encoding that says so."""
+    texts = pa.chunked_array([pa.array(["\0" * 1_000_000])] * 200).combine_chunks()
+    column = "solutions.solution.list.element"
+    encoding = {column: "DELTA_BYTE_ARRAY"}
+    options = {"use_dictionary": False, "column_encoding": encoding, **options}
+    return with_solutions(texts, write_statistics=False, **options)
+
+
+@hostile(RAW_DATA, "in memory")
+def texts_that_begin_alike(good: bytes) -> bytes:
+    """Each value is the beginning of the one before it, and all of it."""
+    return beginning_alike(compression="zstd")
+
+
+@hostile(RAW_DATA, "in memory")
+def texts_that_begin_alike_in_pages_of_version_2(good: bytes) -> bytes:
+    """Whose levels are not packed."""
+    return beginning_alike(compression="zstd", data_page_version="2.0")
+
+
+@hostile(RAW_DATA, "in memory")
+def uneven_dictionary(good: bytes) -> bytes:
+    """One megabyte among 5,000 short values; the average is short."""
+    values = ["\0" * 1_000_000, *map(str, range(5000))]
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), values)
+    return with_solutions(texts, compression="zstd")
+
+
 @hostile(RAW_DATA, "in memory")
 def list_of_50_million(good: bytes) -> bytes:
     """One number, 50 million times: 8 bytes in the file."""

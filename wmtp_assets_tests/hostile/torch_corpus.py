@@ -187,6 +187,66 @@ def set_bomb(good: bytes) -> bytes:
     return with_pickle(b"\x80\x02" + numbers + sets, good)
 
 
+def longs(numbers: list[int]) -> bytes:
+    """Opcodes that push integers of any length."""
+    packed = (number.to_bytes(10, "little", signed=True) for number in numbers)
+    return b"".join(b"\x8a\x0a" + data for data in packed)
+
+
+ONE_HASH = [number * ((1 << 61) - 1) for number in range(1, 60_000)]
+"""Integers that all have the hash 0."""
+
+
+@hostile(PTH, "integers of more than 60 bits")
+def keys_of_one_hash(good: bytes) -> bytes:
+    """A dict compares each key with all before it."""
+    pairs = b"".join(longs([number]) + b"N" for number in ONE_HASH)
+    return with_pickle(b"\x80\x02}(" + pairs + b"u.", good)
+
+
+@hostile(PTH, "integers of more than 60 bits")
+def set_of_one_hash(good: bytes) -> bytes:
+    """The same in a list of which a set is made."""
+    return with_pickle(
+        b"\x80\x02cbuiltins\nset\n](" + longs(ONE_HASH) + b"e\x85R.",
+        good,
+    )
+
+
+def tuples_of_one_hash() -> tuple[bytes, int]:
+    """Opcodes that make tuples of -1 and -2, which have one hash, and remember them from 2 on; how
+    many there are."""
+    code, first, last = b"J\xff\xff\xff\xffq\x00J\xfe\xff\xff\xffq\x01", 0, 2
+    for _ in range(5):
+        made = b""
+        count = last
+        for left in range(first, last):
+            for right in range(first, last):
+                if count - last < 8_000:
+                    made += struct.pack("<cIcIccI", b"j", left, b"j", right, b"\x86", b"r", count)
+                    made += b"0"
+                    count += 1
+        code += made
+        first, last = last, count
+    return code, last
+
+
+@hostile(PTH, "keys of tuples")
+def tuple_keys_of_one_hash(good: bytes) -> bytes:
+    """Integers need not be large for that."""
+    code, count = tuples_of_one_hash()
+    keys = b"".join(b"j" + struct.pack("<I", key) + b"N" for key in range(2, count))
+    return with_pickle(b"\x80\x02" + code + b"}(" + keys + b"u.", good)
+
+
+@hostile(PTH, "keys of tuples")
+def set_of_tuples_of_one_hash(good: bytes) -> bytes:
+    """The same in a list of which a set is made."""
+    code, count = tuples_of_one_hash()
+    items = b"".join(b"j" + struct.pack("<I", key) for key in range(2, count))
+    return with_pickle(b"\x80\x02" + code + b"cbuiltins\nset\n](" + items + b"e\x85R.", good)
+
+
 @hostile(PTH, "more than .* sets or the like")
 def ordered_bomb(good: bytes) -> bytes:
     """The same with the class that state dicts are of, and 10,000 pairs."""

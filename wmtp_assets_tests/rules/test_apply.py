@@ -23,7 +23,8 @@ from wmtp_assets.kinds.registry import all_rules, kinds_of, load_catalogue, rule
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.status import status_of
 from wmtp_assets.operations.verify import Verdict, exit_code
-from wmtp_assets.rules.apply import apply_rule, last_results
+from wmtp_assets.rules import apply as applying
+from wmtp_assets.rules.apply import DEFECT, apply_rule, last_results
 from wmtp_assets.rules.findings import (
     MAX_FINDINGS,
     MAX_TEXT,
@@ -56,6 +57,9 @@ from wmtp_assets_tests.rules.cases import (
     seal_as,
 )
 from wmtp_assets_tests.trees import damage, flip, tree
+
+REAL_DEFECT = applying.defect
+"""Which the tests replace: see ``conftest.no_defects``."""
 
 CASES = [
     *test_sha256.CASES,
@@ -518,6 +522,33 @@ def test_manifest_that_says_anything_never_crashes(store: Store, key: str) -> No
     for roles in (None, 7, [], {"checkpoint": None}, {"checkpoint": ["x"]}, {"checkpoint": {}}):
         seal_as(store, artifact, {**good, "files": roles, "sha256": roles})
         apply(store, artifact, "sha256")
+
+
+@pytest.mark.parametrize("error", [KeyError("rows"), RecursionError("deep"), AssertionError()])
+def test_defect_of_a_rule_is_a_failure(
+    store: Store, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails, it does not warn, even where the rule's findings do; it says what was raised,
+    where, and what to do; the next rule is applied."""
+
+    def check(subject: Subject[Any], report: Report) -> None:
+        report.skip("not reached")
+        subject.stated("rows")
+        raise error
+
+    monkeypatch.setattr(applying, "defect", REAL_DEFECT)
+    artifact = store.catalogue["humaneval_small"]
+    rule = Rule("broken", "All is well.", (), check, blocking=False)
+    outcome = apply_rule(rule, store, artifact)
+    (finding,) = outcome.findings
+    assert not is_warning(outcome)
+    assert not outcome.skipped
+    assert exit_code([Verdict(artifact.key, rule.name, outcome)]) == 1
+    assert finding.found.startswith(f"{DEFECT}: {type(error).__name__} at ")
+    assert "wmtp doctor" in finding.remedy
+    assert all(not apply_rule(rule, store, artifact).findings for rule in rules_of(artifact))
+    (remembered,) = [item for item in last_results(store, artifact) if item.rule == "broken"]
+    assert DEFECT in remembered.problem
 
 
 # -- what is said ----------------------------------------------------------------------------------

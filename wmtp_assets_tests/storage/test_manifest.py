@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.model import check_distinct
 from wmtp_assets.storage.files import hash_file
 from wmtp_assets.storage.manifest import (
     Document,
@@ -40,7 +42,18 @@ SEGMENT = st.text(
 PATH = st.lists(SEGMENT, min_size=1, max_size=3).map("/".join)
 SHA256 = st.binary(max_size=4).map(lambda data: hashlib.sha256(data).hexdigest())
 RECORD = st.builds(FileRecord, size=st.integers(0, 1 << 60), sha256=SHA256)
-FILES = st.dictionaries(PATH, RECORD, max_size=5)
+
+
+def can_be_together(files: Iterable[str]) -> bool:
+    """Whether a folder can hold all of these files."""
+    try:
+        check_distinct(files)
+    except ValueError:
+        return False
+    return True
+
+
+FILES = st.dictionaries(PATH, RECORD, max_size=5).filter(can_be_together)
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=8)
 VALUE = st.recursive(

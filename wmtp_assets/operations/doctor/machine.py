@@ -22,6 +22,7 @@ from typing import Any, Literal
 import yaml
 
 from wmtp_assets.base.settings import HOME_VARIABLE, SOURCE_VARIABLE, Settings, project_folder
+from wmtp_assets.base.yaml_file import NOT_YAML
 from wmtp_assets.rules.findings import stated
 
 PYTHON = (3, 11)
@@ -163,7 +164,7 @@ def _base(home: Path) -> Path:
     """The folder of an instance, as its ``dagster.yaml`` says; ``home`` where it says nothing."""
     try:
         document: Any = yaml.safe_load((home / "dagster.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, *NOT_YAML):
         return home
     base = stated(document, "local_artifact_storage", "config", "base_dir")
     return home / base if isinstance(base, str) else home

@@ -109,12 +109,12 @@ LABELLED_ROWS: dict[str, tuple[dict[str, Any], str, str]] = {
     "is_correct and task_id disagree": (
         {"is_correct": False},
         "is_correct",
-        "Value error, task_id is '102_A. Curious Snails_correct_5'",
+        "task_id is '102_A. Curious Snails_correct_5'",
     ),
     "task_id and is_correct disagree": (
         {"task_id": "102_A. Curious Snails_incorrect_5"},
         "is_correct",
-        "Value error, task_id is '102_A. Curious Snails_incorrect_5'",
+        "task_id is '102_A. Curious Snails_incorrect_5'",
     ),
     "a task_id of another form": (
         {"task_id": "102_A. Curious Snails_5"},
@@ -129,7 +129,7 @@ LABELLED_ROWS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a task_id of another problem": (
         {"task_id": "103_A. Snails_correct_5"},
         "metadata",
-        "Value error, problem_id is '102_A. Curious Snails', task_id '103_A. Snails_correct_5'",
+        "problem_id is '102_A. Curious Snails', task_id '103_A. Snails_correct_5'",
     ),
     "a problem_id of another problem": (
         {"metadata": {"problem_id": "x"}},
@@ -183,7 +183,7 @@ SCHEMA = [
         "valid_small.jsonl",
         "line 1, field is_correct",
         "the schema of CodeContestsRecord",
-        "Value error, task_id is '102_A. Curious Snails_correct_5'",
+        "task_id is '102_A. Curious Snails_correct_5'",
         kind="small",
         key="codecontests_small",
     ),

@@ -1,0 +1,172 @@
+"""Servers that would keep a client for ever, or fill its memory: real ones, on 127.0.0.1."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+from httpx2 import HTTPError, ReadTimeout, Timeout
+
+from wmtp_assets.transfer import answers
+from wmtp_assets.transfer.answers import BoundedClient, Unbounded
+from wmtp_assets_tests.loopback import Handler, listen
+
+Write = Callable[[Handler], None]
+
+BOMB = 64 << 20
+"""Bytes of zeros in 64 kB."""
+
+
+@contextmanager
+def server(write: Write) -> Iterator[str]:
+    """A server whose answers are what ``write`` sends; it ends when the client hangs up, and after
+    ten seconds."""
+
+    class Line(Handler):
+        def do_GET(self) -> None:
+            with suppress(OSError):
+                write(self)
+            self.close_connection = True
+
+        do_POST = do_GET
+
+    with listen(Line) as url:
+        yield url
+
+
+def endless(handler: Handler) -> None:
+    """A body that does not end."""
+    handler.send_head(200, {"Content-Type": "application/json"})
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        handler.wfile.write(b"[" * 65536)
+
+
+def endless_error(handler: Handler) -> None:
+    """An error whose text does not end."""
+    handler.send_head(503, {})
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        handler.wfile.write(b"x" * 65536)
+
+
+def endless_redirect(handler: Handler) -> None:
+    """A redirect whose text does not end."""
+    handler.send_head(302, {"Location": "/there"})
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        handler.wfile.write(b"x" * 65536)
+
+
+def gzip_bomb(handler: Handler) -> None:
+    """Little that unpacks to much."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb") as file:
+        file.write(bytes(BOMB))
+    data = buffer.getvalue()
+    handler.send_head(200, {"Content-Encoding": "gzip", "Content-Length": str(len(data))})
+    handler.wfile.write(data)
+
+
+def packed_twice(handler: Handler) -> None:
+    """Each packing unpacks to a thousand times as much."""
+    handler.send_head(200, {"Content-Encoding": "gzip, gzip", "Content-Length": "0"})
+
+
+def packed_otherwise(handler: Handler) -> None:
+    """A packing whose pieces may be of any size."""
+    handler.send_head(200, {"Content-Encoding": "br", "Content-Length": "0"})
+
+
+def trickle(handler: Handler) -> None:
+    """A byte at a time, each well before a timeout."""
+    handler.send_head(200, {"Content-Length": "100000"})
+    for _ in range(100):
+        handler.wfile.write(b" ")
+        time.sleep(0.1)
+
+
+def trickling_head(handler: Handler) -> None:
+    """The same in the headers."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for _ in range(100):
+        handler.wfile.write(b"X: y\r\n")
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("write", "error"),
+    [
+        (endless, Unbounded),
+        (endless_error, Unbounded),
+        (endless_redirect, Unbounded),
+        (gzip_bomb, Unbounded),
+        (packed_twice, Unbounded),
+        (packed_otherwise, Unbounded),
+        (trickle, ReadTimeout),
+        (trickling_head, ReadTimeout),
+    ],
+)
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_answer_is_bounded(
+    write: Write, error: type[HTTPError], is_streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before the server would end it. A good body that is streamed is its reader's matter."""
+    if is_streamed and write in (endless, gzip_bomb, trickle):
+        pytest.skip("whoever reads it counts")
+    monkeypatch.setattr(answers, "SECONDS", 0.5 if error is ReadTimeout else 60)
+    monkeypatch.setattr(answers, "MAX_SIZE", 1 << 20)
+    with server(write) as url, BoundedClient(timeout=Timeout(5), follow_redirects=True) as client:
+        request = client.build_request("GET", url)
+        with pytest.raises(error):
+            client.send(request, stream=is_streamed)
+
+
+def test_good_answers_are_as_before() -> None:
+    """Plain, packed, an error with a text, and one that is streamed."""
+
+    def write(handler: Handler) -> None:
+        data = b'{"a": 1}'
+        headers = {"X-Asked": handler.headers["Accept-Encoding"]}
+        if "packed" in handler.path:
+            data = gzip.compress(data)
+            headers["Content-Encoding"] = "gzip"
+        status = 404 if "error" in handler.path else 200
+        handler.send_head(status, headers | {"Content-Length": str(len(data))})
+        handler.wfile.write(data)
+
+    with server(write) as url, BoundedClient() as client:
+        assert client.get(f"{url}/plain").json() == {"a": 1}
+        assert client.get(f"{url}/plain").headers["X-Asked"] == "identity"
+        assert client.get(f"{url}/packed").json() == {"a": 1}
+        assert client.get(f"{url}/error").text == '{"a": 1}'
+        with client.stream("GET", f"{url}/packed") as response:
+            assert response.read() == b'{"a": 1}'
+        with client.stream("GET", f"{url}/error") as response:
+            assert response.read() == b'{"a": 1}'
+
+
+@pytest.mark.parametrize(
+    ("header", "said", "kept"),
+    [
+        ("Retry-After", "100000", "30"),
+        ("Retry-After", " 7 ", "7"),
+        ("Retry-After", "0", "0"),
+        ("Retry-After", "9" * 5000, "30"),
+        ("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT"),
+        ("RateLimit", '"api";r=0;t=100000', '"api";r=0;t=30'),
+        ("RateLimit", '"api";r=0;t=5', '"api";r=0;t=5'),
+    ],
+)
+def test_wait_is_shortened(header: str, said: str, kept: str) -> None:
+    """A server cannot have the client sleep for a day."""
+
+    def write(handler: Handler) -> None:
+        handler.send_head(429, {header: said, "Content-Length": "0"})
+
+    with server(write) as url, BoundedClient() as client:
+        assert client.get(url).headers[header] == kept
