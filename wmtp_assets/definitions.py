@@ -10,12 +10,12 @@ from pathlib import Path
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.settings import PUBLISH_VARIABLE, read_settings
+from wmtp_assets.base.settings import PUBLISH_VARIABLE, read_engine, read_settings
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.automation import automation
+from wmtp_assets.components.engines import executor_of, require_engine
 from wmtp_assets.components.published import PublishResource, published_assets
-from wmtp_assets.components.runs import recorded_in_process_executor
 from wmtp_assets.components.storage import FORCE, OptionsResource, StorageResource
 from wmtp_assets.components.verified import verification_overdue
 from wmtp_assets.kinds.registry import load_catalogue
@@ -61,11 +61,16 @@ def build_defs(
     storage: StorageResource,
     destination: PublishResource | None = None,
     optional: Collection[str] = (),
+    engine: str = "in_process",
 ) -> dg.Definitions:
     """Join the assets with everything they need to run; without a ``destination`` none is known.
 
     Args:
         optional: keys of the optional assets that were made.
+        engine: what runs the steps.
+
+    Raises:
+        SpecError: if there is no such engine here.
     """
     integrity = dg.define_asset_job(
         "integrity",
@@ -81,7 +86,7 @@ def build_defs(
     return dg.Definitions.merge(
         assets,
         dg.Definitions(
-            executor=recorded_in_process_executor,
+            executor=executor_of(engine),
             resources={
                 "storage": storage,
                 "options": OptionsResource(),
@@ -120,6 +125,8 @@ def defs() -> dg.Definitions:
     try:
         catalogue = load_catalogue()
         settings = read_settings()
+        engine = read_engine()
+        require_engine(engine)
     except SpecError as error:
         raise dg.DagsterInvalidDefinitionError(str(error)) from None
     return build_defs(
@@ -130,4 +137,5 @@ def defs() -> dg.Definitions:
         StorageResource(source=settings.source, root=str(settings.root)),
         PublishResource(url=PUBLISH_VARIABLE.read()),
         [a.key for a in catalogue if a.optional and is_committed(Store(settings, catalogue), a)],
+        engine,
     )

@@ -103,6 +103,20 @@ AUTOMATION_VARIABLE = Variable(
     "off",
     "Dagster",
 )
+ENGINE_VARIABLE = Variable(
+    "WMTP_ENGINE",
+    "What runs the steps of a run: `in_process`, `multiprocess`, `slurm`, `ray` or `k8s` "
+    "([clusters.md](clusters.md)).",
+    "`in_process`",
+    "Dagster",
+)
+DATABASE_VARIABLE = Variable(
+    "WMTP_DATABASE_URL",
+    "The PostgreSQL database of the Dagster instance, `postgresql://user@host:5432/name`, for "
+    "engines of many hosts. Its password is a secret: it appears in no log and in no error.",
+    "SQLite",
+    "`source activate.sh`, Dagster",
+)
 FAULTS_VARIABLE = Variable(
     "WMTP_FAULTS",
     "`full`: the tests inject every fault, not a part of them.",
@@ -120,6 +134,8 @@ VARIABLES = (
     PYTHON_VARIABLE,
     WEBHOOK_VARIABLE,
     AUTOMATION_VARIABLE,
+    ENGINE_VARIABLE,
+    DATABASE_VARIABLE,
     FAULTS_VARIABLE,
 )
 """Every variable of this project."""
@@ -236,6 +252,11 @@ def read_workers(environment: Mapping[str, str] = os.environ) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 256):
         raise SpecError(f"{WORKERS_VARIABLE}={text!r} is no number of processes, 1 to 256")
     return int(text)
+
+
+def read_engine(environment: Mapping[str, str] = os.environ) -> str:
+    """What runs the steps of a run: ``WMTP_ENGINE``, a module of ``components/engines/``."""
+    return ENGINE_VARIABLE.read(environment) or "in_process"
 
 
 def utc_now() -> datetime:

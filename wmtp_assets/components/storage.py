@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.storage.runs import SqliteRunStorage
+from pydantic import PrivateAttr
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.base.settings import SOURCE_VARIABLE, Settings
 from wmtp_assets.catalogue.specs import DEFS_FOLDER
+from wmtp_assets.components.hosts import require_same
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.store import Store
@@ -26,14 +29,21 @@ class StorageResource(dg.ConfigurableResource):
     source: str
     root: str
     defs_folder: str = str(DEFS_FOLDER)
+    _run: dg.DagsterRun | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Remember the run: what :meth:`open` refuses is an error of the step, in plain words."""
+        self._run = context.run
 
     def open(self, instance: dg.DagsterInstance) -> Store:
         """The store, for a run of ``instance``.
 
         Raises:
-            StoreError: if the instance keeps the history of the other source.
+            StoreError: if the instance keeps the history of the other source, or the run was
+                started with other sources, or over another storage root.
         """
         source = "hub" if self.source == "hub" else "sample"
+        require_same(self._run, Path(self.root))
         claim_instance(instance, source)
         return Store(Settings(source, Path(self.root)), load_catalogue(Path(self.defs_folder)))
 
@@ -48,23 +58,35 @@ class OptionsResource(dg.ConfigurableResource):
     force: bool = False
 
 
+MARKER = "wmtp_source"
+"""Where an instance says of which source it is."""
+
 FORCE = {"resources": {"options": {"config": {"force": True}}}}
 """The configuration of a run that leaves nothing out."""
 
 
 def claim_instance(instance: dg.DagsterInstance, source: str) -> None:
-    """Mark the instance as that of ``source``.
+    """Mark the instance as that of ``source``: SQLite with a file beside it, a database in itself,
+    since hosts with other folders may share it.
 
     Raises:
         StoreError: if it keeps the history of the other source.
     """
-    marker = Path(instance.storage_directory()).absolute().parent / "wmtp_source"
-    owner = marker.read_text().strip() if marker.is_file() else ""
-    if not owner:
-        replace_file(marker, f"{source}\n".encode())
-    elif owner != source:
+    if isinstance(instance.run_storage, SqliteRunStorage):
+        marker = Path(instance.storage_directory()).absolute().parent / MARKER
+        where = f"the Dagster instance in {marker.parent}"
+        owner = marker.read_text().strip() if marker.is_file() else ""
+    else:
+        marker = None
+        where = "the database of the Dagster instance"
+        owner = instance.run_storage.get_cursor_values({MARKER}).get(MARKER, "")
+    if owner and owner != source:
         raise StoreError(
-            f"the Dagster instance in {marker.parent} keeps the history of the source {owner!r} "
-            f"(says {marker.name} there), but {SOURCE_VARIABLE} is {source!r}. Each source has its "
-            f"own instance; enter it with: export {SOURCE_VARIABLE}={source}; source activate.sh"
+            f"{where} keeps the history of the source {owner!r} (says {MARKER} there), but "
+            f"{SOURCE_VARIABLE} is {source!r}. Each source has its own instance; enter it with: "
+            f"export {SOURCE_VARIABLE}={source}; source activate.sh"
         )
+    if not owner and marker is not None:
+        replace_file(marker, f"{source}\n".encode())
+    elif not owner:
+        instance.run_storage.set_cursor_values({MARKER: source})
