@@ -33,6 +33,10 @@ GROUPS = {
 """Job → the groups whose assets it makes, and its description."""
 
 
+PRELOADED: list[dg.Definitions] = []
+"""The definitions that :mod:`wmtp_assets.preload` made before this process was forked."""
+
+
 def selection_jobs(optional: Collection[str] = ()) -> list[dg.UnresolvedAssetJobDefinition]:
     """Jobs that make what belongs together; nothing optional, and nothing that is upstream.
 
@@ -122,6 +126,8 @@ def defs() -> dg.Definitions:
         dagster.DagsterInvalidDefinitionError: for a malformed setting or ``defs.yaml``, in the
             words of ``wmtp``.
     """
+    if PRELOADED:
+        return PRELOADED[0]
     try:
         catalogue = load_catalogue()
         settings = read_settings()

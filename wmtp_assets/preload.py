@@ -6,6 +6,7 @@ them is a thread, an open file or a connection.
 
 from __future__ import annotations
 
-from wmtp_assets.definitions import defs
+from wmtp_assets import definitions
 
-REPOSITORY = defs().get_repository_def()
+definitions.PRELOADED.append(definitions.defs())
+definitions.PRELOADED[0].get_repository_def().get_all_jobs()

@@ -11,8 +11,9 @@ import hashlib
 import os
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -125,6 +126,13 @@ def require_same_commit(tags: Mapping[str, str], who: str) -> None:
             f"have the same sources: check out the same commit in {project_folder()} everywhere, "
             "and start the run again; what is made is kept"
         )
+
+
+def command_of(arguments: Sequence[str]) -> list[str]:
+    """A command of Dagster's own, such as ``dagster api execute_step …``, with this interpreter:
+    nobody activates an environment for a job."""
+    first, *rest = arguments
+    return [sys.executable, "-m", "dagster", *rest] if first == "dagster" else [*arguments]
 
 
 def root_of(run_config: Mapping[str, Any], default: Path) -> Path:

@@ -23,7 +23,7 @@ from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import ResumeRunArgs
 
 from wmtp_assets.base.settings import read_settings
-from wmtp_assets.components.hosts import ENGINE_TAG, announce, root_of
+from wmtp_assets.components.hosts import ENGINE_TAG, announce, command_of, root_of
 
 HOST_TAG = ".dagster/wmtp_host"
 PROCESS_TAG = ".dagster/wmtp_process"
@@ -131,7 +131,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as out:
             process = subprocess.Popen(
-                arguments,
+                command_of(arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
