@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -23,7 +24,15 @@ import dagster as dg
 from dagster._core.storage.runs import SqliteRunStorage
 
 from wmtp_assets.base.errors import StoreError
-from wmtp_assets.base.settings import DATABASE_VARIABLE, ENGINE_VARIABLE, project_folder
+from wmtp_assets.base.settings import (
+    DATABASE_VARIABLE,
+    ENGINE_VARIABLE,
+    HONOURED,
+    TOKEN_VARIABLES,
+    VARIABLES,
+    WEBHOOK_VARIABLE,
+    project_folder,
+)
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.storage.files import replace_file
 
@@ -126,6 +135,22 @@ def require_same_commit(tags: Mapping[str, str], who: str) -> None:
             f"have the same sources: check out the same commit in {project_folder()} everywhere, "
             "and start the run again; what is made is kept"
         )
+
+
+SECRETS = (DATABASE_VARIABLE, WEBHOOK_VARIABLE, *TOKEN_VARIABLES)
+"""Variables that must come to a host in another way than in the description of a job, which every
+user of the cluster may read."""
+
+
+def handed_on() -> list[str]:
+    """The names of the variables that are set here and that a job is given by its description.
+
+    The address of the database is one of them where it has no password: psycopg2 finds that in
+    ``~/.pgpass``.
+    """
+    has_password = re.match(r"[^:]*://[^/@]*:[^/]*@", DATABASE_VARIABLE.read()) is not None
+    is_hidden = {*SECRETS} if has_password else {*SECRETS} - {DATABASE_VARIABLE}
+    return [str(name) for name in (*VARIABLES, *HONOURED) if name.read() and name not in is_hidden]
 
 
 def command_of(arguments: Sequence[str]) -> list[str]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -64,31 +65,37 @@ class Recorded(dg.Executor):
     on other hosts look for.
 
     Args:
-        inner: what runs the steps.
+        create: makes what runs the steps; an error of it is one of the run, which would otherwise
+            stay "not started".
+        config: ``execution: config:`` of the run.
         engine: the name of an engine of many hosts; empty: the steps stay on this one.
     """
 
-    def __init__(self, inner: dg.Executor, engine: str = "") -> None:
-        self._inner = inner
+    def __init__(
+        self, create: Callable[[], dg.Executor], config: Mapping[str, Any], engine: str = ""
+    ) -> None:
+        self._create = create
+        self._config = config
         self._engine = engine
 
     @property
     def retries(self) -> RetryMode:
-        return self._inner.retries
+        return RetryMode.from_config(self._config["retries"]) or RetryMode.ENABLED
 
     @property
     def step_dependency_config(self) -> StepDependencyConfig:
-        return self._inner.step_dependency_config
+        return StepDependencyConfig.from_config(self._config.get("step_dependency_config"))
 
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
+        inner = self._create()
         tags = {HOST_TAG: socket.gethostname(), PROCESS_TAG: process_of(os.getpid())}
         if self._engine:
             root = root_of(plan_context.run_config, read_settings().root)
             tags |= announce(root, plan_context.dagster_run, self._engine)
         plan_context.instance.add_run_tags(plan_context.run_id, tags)
-        yield from self._inner.execute(plan_context, execution_plan)
+        yield from inner.execute(plan_context, execution_plan)
 
 
 class LocalRunLauncher(dg.DefaultRunLauncher):

@@ -344,7 +344,7 @@ def ray(environment: Mapping[str, str]) -> Iterator[Ray]:
     pytest.importorskip("ray", reason="ray is not installed: make test-engines")
     with folder_of("ray") as folder:
         cluster = Ray(folder, free_ports(3), environment)
-        gcs, dashboard, _ = cluster.ports
+        gcs, dashboard, client = cluster.ports
         try:
             cluster.start(
                 "head",
@@ -352,10 +352,11 @@ def ray(environment: Mapping[str, str]) -> Iterator[Ray]:
                 f"--port={gcs}",
                 "--dashboard-host=127.0.0.1",
                 f"--dashboard-port={dashboard}",
-                "--ray-client-server-port=0",
+                f"--ray-client-server-port={client}",
                 "--object-store-memory=100000000",
             )
-            eventually(lambda: answers(dashboard), "the head of Ray")
+            eventually(lambda: answers(dashboard) or cluster.nodes["head"].poll(), "Ray's head")
+            assert answers(dashboard), (folder / "head.out").read_text()
             cluster.start(
                 "second", f"--address=127.0.0.1:{gcs}", "--object-store-memory=100000000"
             )

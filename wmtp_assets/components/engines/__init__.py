@@ -110,16 +110,19 @@ def executor_of(name: str) -> dg.ExecutorDefinition:
 
     @dg.executor(name=name, config_schema=engine.config, requirements=needed)
     def create(context: dg.InitExecutorContext) -> dg.Executor:
-        if engine.has_hosts:
-            require_shared_database(context.instance, name)
-        inner = engine.create(context)
-        if needed:
-            # Dagster's executors with processes ask this method of theirs what becomes of a step
-            # that ended without a word. The policy of an op would retry errors of the step too.
-            inner.log_failure_or_retry_event_after_error = after_death
-        if isinstance(inner, StepDelegatingExecutor) and "poll_seconds" in context.executor_config:
-            inner._check_step_health_interval_seconds = context.executor_config["poll_seconds"]
-        return Recorded(inner, name if engine.has_hosts else "")
+        def inner() -> dg.Executor:
+            if engine.has_hosts:
+                require_shared_database(context.instance, name)
+            made = engine.create(context)
+            if needed:
+                # Dagster's executors with processes ask this method of theirs what becomes of a
+                # step that ended without a word. The policy of an op would retry errors too.
+                made.log_failure_or_retry_event_after_error = after_death
+            if isinstance(made, StepDelegatingExecutor):
+                made._check_step_health_interval_seconds = context.executor_config["poll_seconds"]
+            return made
+
+        return Recorded(inner, context.executor_config, name if engine.has_hosts else "")
 
     return create
 

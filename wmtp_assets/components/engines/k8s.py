@@ -1,0 +1,55 @@
+"""Each step as a Job of Kubernetes, by ``dagster-k8s``.
+
+An asset's op tag ``dagster-k8s/config`` has the resources of its pods. Secrets come from the
+cluster (``env_secrets``), never from here: a Job's variables are shown to whoever may list Jobs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from wmtp_assets.base.errors import StoreError
+from wmtp_assets.components.engines import POLL, Engine
+from wmtp_assets.components.hosts import handed_on
+
+IN_A_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+"""Where Kubernetes puts the token of a pod's account."""
+
+SECONDS = 10
+"""How long the API server has to answer."""
+
+
+def _create(context: dg.InitExecutorContext) -> dg.Executor:
+    import kubernetes
+    import urllib3.exceptions
+    from dagster_k8s import K8sRunLauncher, k8s_job_executor
+
+    create = k8s_job_executor.executor_creation_fn
+    assert create is not None
+    config = {"env_vars": [], **context.executor_config}
+    config["env_vars"] = config["env_vars"] or handed_on()
+    if not isinstance(context.instance.run_launcher, K8sRunLauncher):
+        config.setdefault("load_incluster_config", IN_A_POD.exists())
+    try:
+        executor = create(context._replace(executor_config=config))
+        kubernetes.client.VersionApi().get_code(_request_timeout=SECONDS)
+    except (
+        kubernetes.config.ConfigException,
+        kubernetes.client.ApiException,
+        urllib3.exceptions.HTTPError,
+    ) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise StoreError(
+            f"the Kubernetes cluster cannot be used: {said}. See: kubectl version"
+        ) from None
+    return executor
+
+
+def engine() -> Engine:
+    """The executor of ``dagster-k8s``."""
+    from dagster_k8s import k8s_job_executor
+
+    fields = k8s_job_executor.config_schema.config_type.fields
+    return Engine(_create, config={**fields, "poll_seconds": POLL}, has_hosts=True)
