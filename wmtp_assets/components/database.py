@@ -36,8 +36,8 @@ def database_url() -> str:
     if match is None:
         said = f"is {url.partition(':')[0]!r}:…" if url else "is not set"
         raise NoDatabase(
-            f"the Dagster instance keeps its history in PostgreSQL, and {DATABASE_VARIABLE} {said}. "
-            f"Set {DATABASE_VARIABLE}=postgresql://user@host:5432/name"
+            f"the Dagster instance keeps its history in PostgreSQL, and {DATABASE_VARIABLE} "
+            f"{said}. Set {DATABASE_VARIABLE}=postgresql://user@host:5432/name"
         )
     return f"postgresql+psycopg2://{match['rest']}"
 

@@ -4,6 +4,7 @@ own, on ports of 127.0.0.1 that nobody has."""
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import signal
@@ -12,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -148,9 +150,7 @@ def postgres() -> Iterator[Postgres]:
         secret.write_text(PASSWORD)
         command = [initdb, "-D", str(folder / "data"), "-U", "wmtp", "-A", "scram-sha-256"]
         command += [f"--pwfile={secret}", "--no-sync", "-E", "UTF8", "--locale=C"]
-        subprocess.run(
-            [*server.as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/"
-        )
+        subprocess.run([*server.as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
         secret.unlink()
         server.start()
         try:
@@ -259,7 +259,9 @@ class Slurm:
             with suppress(OSError):
                 if path.read_bytes().startswith(b"slurmstepd"):
                     links = [os.readlink(it) for it in (path.parent / "fd").iterdir()]
-                    if any(link.startswith((spool, f"{self.folder}/slurmd-{node}")) for link in links):
+                    if any(
+                        link.startswith((spool, f"{self.folder}/slurmd-{node}")) for link in links
+                    ):
                         found.append(int(path.parent.name))
         return found
 
@@ -318,10 +320,21 @@ class Ray:
         """Of the jobs API."""
         return f"http://127.0.0.1:{self.ports[1]}"
 
+    def shown_jobs(self) -> list[dict[str, Any]]:
+        """What the jobs API says of every job, to anybody."""
+        with urllib.request.urlopen(f"{self.address}/api/jobs/", timeout=30) as answer:
+            return json.load(answer)
+
+    def nodes_alive(self) -> int:
+        """How many nodes the head knows."""
+        with urllib.request.urlopen(f"{self.address}/api/v0/nodes", timeout=30) as answer:
+            nodes = json.load(answer)["data"]["result"]["result"]
+        return sum(node["state"] == "ALIVE" for node in nodes)
+
     def start(self, name: str, *options: str) -> None:
         """Start a node; ``ray start --block`` ends with it."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-        command += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--disable-usage-stats"]
+        command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
         with (self.folder / f"{name}.out").open("ab") as out:
             self.nodes[name] = subprocess.Popen(
                 [*command, *options],
@@ -357,9 +370,8 @@ def ray(environment: Mapping[str, str]) -> Iterator[Ray]:
             )
             eventually(lambda: answers(dashboard) or cluster.nodes["head"].poll(), "Ray's head")
             assert answers(dashboard), (folder / "head.out").read_text()
-            cluster.start(
-                "second", f"--address=127.0.0.1:{gcs}", "--object-store-memory=100000000"
-            )
+            cluster.start("second", f"--address=127.0.0.1:{gcs}", "--object-store-memory=100000000")
+            eventually(lambda: cluster.nodes_alive() == 2, "the second node of Ray")
             yield cluster
         finally:
             for name in [*cluster.nodes]:

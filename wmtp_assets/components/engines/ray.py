@@ -39,6 +39,8 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
     submit = client.submit_job
 
     def submit_job(*, entrypoint: str, **options: Any) -> str:
+        # Ray starts a job that asks for nothing on the head, all of them.
+        options["entrypoint_num_cpus"] = options.get("entrypoint_num_cpus") or 1
         return submit(entrypoint=shlex.join(command_of(entrypoint.split())), **options)
 
     client.submit_job = submit_job

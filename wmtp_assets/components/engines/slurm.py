@@ -14,10 +14,10 @@ import re
 import shlex
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 
 import dagster as dg
 from dagster._core.events import DagsterEvent, EngineEventData
@@ -51,6 +51,9 @@ WAITS = (1, 2, 4, 8, 15, 30)
 """Seconds between the tries to submit while the controller is out of reach: a minute of it is an
 upgrade or a restart, and no reason to end a run of days."""
 
+SECONDS = 300
+"""How long one of Slurm's programs may take: they ask again themselves for as long as that."""
+
 OUT_OF_REACH = ("unable to contact", "timed out", "connection refused", "backup controller")
 
 
@@ -69,17 +72,26 @@ class Job:
     exit_code: str = ""
 
 
-def _ask(*command: str) -> str:
+def _ask(*command: str, input: str = "", env: Mapping[str, str] = os.environ) -> str:
     """Run a program of Slurm; its output.
 
     Raises:
-        SlurmError: if it ended with an error.
+        SlurmError: if it ended with an error, or did not end.
     """
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=120
-    )
+    try:
+        done = subprocess.run(
+            command,
+            input=input,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]} timed out after {SECONDS} s") from None
     if done.returncode:
-        raise SlurmError(f"{command[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+        raise SlurmError(done.stderr.strip() or f"{command[0]}: exit code {done.returncode}")
     return done.stdout
 
 
@@ -89,7 +101,9 @@ def require_slurm() -> None:
     Raises:
         StoreError: if not.
     """
-    missing = [name for name in ("sbatch", "squeue", "scontrol", "scancel") if not shutil.which(name)]
+    missing = [
+        name for name in ("sbatch", "squeue", "scontrol", "scancel") if not shutil.which(name)
+    ]
     if missing:
         raise StoreError(
             f"WMTP_ENGINE=slurm needs {', '.join(missing)}, not found in PATH: start the run on a "
@@ -97,7 +111,7 @@ def require_slurm() -> None:
         )
     try:
         _ask("squeue", "--noheader", "--me", "--format=%i")
-    except (SlurmError, subprocess.TimeoutExpired) as error:
+    except SlurmError as error:
         raise StoreError(
             f"the controller of Slurm does not answer ({error}). See: scontrol ping"
         ) from None
@@ -132,7 +146,7 @@ class SlurmStepHandler(StepHandler):
                 step,
                 StepFailureData(
                     error=SerializableErrorInfo(
-                        message=f"the job of step {step_key} was not accepted: {error}",
+                        message=f"Slurm did not take the job of step {step_key}: {error}",
                         stack=[],
                         cls_name="SlurmError",
                     ),
@@ -164,26 +178,17 @@ class SlurmStepHandler(StepHandler):
             *options,
         ]
         environment = _environment(arguments.get_command_env())
-        for wait in (*WAITS, 0):
-            job = job_of(name)
-            if job is not None and job.state not in ENDED:
-                return job.number
-            done = subprocess.run(
-                command,
-                input=script,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=300,
-            )
-            if not done.returncode:
-                return done.stdout.strip().partition(";")[0]
-            said = done.stderr.strip()
-            if not wait or not any(text in said.lower() for text in OUT_OF_REACH):
-                raise SlurmError(f"sbatch {' '.join(options)}: {said}")
-            time.sleep(wait)
-        raise AssertionError
+        for wait in WAITS:
+            try:
+                job = job_of(name)
+                if job is not None and job.state not in ENDED:
+                    return job.number
+                return _ask(*command, input=script, env=environment).strip().partition(";")[0]
+            except SlurmError as error:
+                if not any(text in str(error).lower() for text in OUT_OF_REACH):
+                    raise
+            sleep(wait)
+        raise SlurmError(f"the controller did not answer for {sum(WAITS)} s. See: scontrol ping")
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         """Whether the job of a step is there. One that ended is given one more poll: the last
@@ -243,9 +248,7 @@ def job_of(name: str) -> Job | None:
     except SlurmError:
         return newest  # forgotten between the two questions
     code = re.search(r" ExitCode=(\d+:\d+)", shown)
-    return Job(
-        newest.number, newest.state, newest.reason, newest.nodes, code[1] if code else ""
-    )
+    return Job(newest.number, newest.state, newest.reason, newest.nodes, code[1] if code else "")
 
 
 def _accounted(name: str) -> Job | None:
@@ -255,8 +258,13 @@ def _accounted(name: str) -> Job | None:
     columns = "--format=JobIDRaw,State,Reason,NodeList,ExitCode"
     try:
         said = _ask(
-            "sacct", "--noheader", "--parsable2", "--allocations", "--starttime=now-30days",
-            f"--name={name}", columns,
+            "sacct",
+            "--noheader",
+            "--parsable2",
+            "--allocations",
+            "--starttime=now-30days",
+            f"--name={name}",
+            columns,
         )
     except SlurmError:  # "Slurm accounting storage is disabled"
         return None
