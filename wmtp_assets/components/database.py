@@ -68,8 +68,12 @@ class PostgresStorage(DagsterStorage, ConfigurableClass):
         except SpecError as error:
             raise NoDatabase(str(error)) from None
         import sqlalchemy.exc
-        from dagster_postgres import DagsterPostgresStorage
-        from dagster_postgres.utils import DagsterPostgresException
+        from dagster_postgres import (  # pyright: ignore[reportMissingImports]
+            DagsterPostgresStorage,
+        )
+        from dagster_postgres.utils import (  # pyright: ignore[reportMissingImports]
+            DagsterPostgresException,
+        )
 
         url = database_url()
         try:

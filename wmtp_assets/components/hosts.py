@@ -8,7 +8,6 @@ is refused before it does anything.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import socket
 import subprocess
@@ -114,7 +113,8 @@ def require_same(run: dg.DagsterRun | None, root: Path) -> None:
     require_same_commit(run.tags, f"the worker on {host}")
     folder = root / INTERNAL / RUNS
     # NFS answers from memory for a folder that was opened before; this opens it anew.
-    if run.run_id not in (os.listdir(folder) if folder.is_dir() else ()):
+    seen = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if run.run_id not in seen:
         raise StoreError(
             f"the storage root {root} on {host} is not the one of {run.tags[ROOT_TAG]}, where the "
             f"run was started: {folder / run.run_id}, which it wrote, is not there. Mount the same "

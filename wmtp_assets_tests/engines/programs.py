@@ -253,15 +253,13 @@ class Slurm:
 
     def pids(self, node: str) -> list[int]:
         """The ``slurmstepd`` of a node: each made itself independent of ``slurmd``."""
-        spool = str(self.folder / f"spool-{node}")
+        places = (f"{self.folder}/spool-{node}", f"{self.folder}/slurmd-{node}")
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 if path.read_bytes().startswith(b"slurmstepd"):
-                    links = [os.readlink(it) for it in (path.parent / "fd").iterdir()]
-                    if any(
-                        link.startswith((spool, f"{self.folder}/slurmd-{node}")) for link in links
-                    ):
+                    links = [str(it.readlink()) for it in (path.parent / "fd").iterdir()]
+                    if any(link.startswith(places) for link in links):
                         found.append(int(path.parent.name))
         return found
 

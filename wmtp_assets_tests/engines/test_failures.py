@@ -147,6 +147,7 @@ def test_cancelled_job(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
         cluster.run("scancel", number)
         failed = KINDS.STEP_FAILURE
         (why, *_) = eventually(lambda: slurm_site.events(run, failed), "the failure")
+        assert "as CANCELLED" in why and "It is not started again" in why
     row.holds(slurm_site, run)
 
 

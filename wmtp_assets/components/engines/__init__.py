@@ -21,7 +21,7 @@ from dagster._core.execution.context.system import IStepContext
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
 from dagster._core.execution.plan.state import KnownExecutionState
 from dagster._core.executor.step_delegating import StepDelegatingExecutor
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.settings import ENGINE_VARIABLE
@@ -114,12 +114,13 @@ def executor_of(name: str) -> dg.ExecutorDefinition:
             if engine.has_hosts:
                 require_shared_database(context.instance, name)
             made = engine.create(context)
+            config: Any = context.executor_config
             if needed:
                 # Dagster's executors with processes ask this method of theirs what becomes of a
                 # step that ended without a word. The policy of an op would retry errors too.
                 made.log_failure_or_retry_event_after_error = after_death
             if isinstance(made, StepDelegatingExecutor):
-                made._check_step_health_interval_seconds = context.executor_config["poll_seconds"]
+                made._check_step_health_interval_seconds = config["poll_seconds"]
             return made
 
         return Recorded(inner, context.executor_config, name if engine.has_hosts else "")
@@ -128,14 +129,15 @@ def executor_of(name: str) -> dg.ExecutorDefinition:
 
 
 def after_death(
-    step: IStepContext, error: SerializableErrorInfo, known: KnownExecutionState
+    step_context: IStepContext, err_info: SerializableErrorInfo, known_state: KnownExecutionState
 ) -> DagsterEvent:
     """Start a step again that died, and not one that failed; the event that says which.
 
     A step that died has no exception of its own: the executor missed it.
     """
+    step, error = step_context, err_info
     has_died = error.cls_name in (None, "ChildProcessCrashException")
-    attempts = known.get_retry_state().get_attempt_count(step.step.key)
+    attempts = known_state.get_retry_state().get_attempt_count(step.step.key)
     if (
         has_died
         and NOT_AGAIN not in error.message

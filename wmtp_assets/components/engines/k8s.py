@@ -22,9 +22,9 @@ SECONDS = 10
 
 
 def _create(context: dg.InitExecutorContext) -> dg.Executor:
-    import kubernetes
+    import kubernetes  # pyright: ignore[reportMissingImports]
     import urllib3.exceptions
-    from dagster_k8s import K8sRunLauncher, k8s_job_executor
+    from dagster_k8s import K8sRunLauncher, k8s_job_executor  # pyright: ignore[reportMissingImports]
 
     create = k8s_job_executor.executor_creation_fn
     assert create is not None
@@ -49,7 +49,7 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
 
 def engine() -> Engine:
     """The executor of ``dagster-k8s``."""
-    from dagster_k8s import k8s_job_executor
+    from dagster_k8s import k8s_job_executor  # pyright: ignore[reportMissingImports]
 
     fields = k8s_job_executor.config_schema.config_type.fields
     return Engine(_create, config={**fields, "poll_seconds": POLL}, has_hosts=True)

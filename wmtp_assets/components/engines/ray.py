@@ -18,11 +18,11 @@ from wmtp_assets.components.hosts import command_of, handed_on
 
 
 def _create(context: dg.InitExecutorContext) -> dg.Executor:
-    from dagster_ray import ray_executor
+    from dagster_ray import ray_executor  # pyright: ignore[reportMissingImports]
 
     create = ray_executor.executor_creation_fn
     assert create is not None
-    config = dict(context.executor_config)
+    config: dict[str, Any] = dict(context.executor_config)
     ray = dict(config["ray"])
     if not ray.get("env_vars"):
         ray["env_vars"] = [*handed_on(), "PATH"]
@@ -49,7 +49,7 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
 
 def engine() -> Engine:
     """The executor of ``dagster-ray``."""
-    from dagster_ray import ray_executor
+    from dagster_ray import ray_executor  # pyright: ignore[reportMissingImports]
 
     fields = ray_executor.config_schema.config_type.fields
     return Engine(_create, config={**fields, "poll_seconds": POLL}, has_hosts=True)

@@ -14,10 +14,11 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import dagster as dg
 from dagster._core.events import DagsterEvent, EngineEventData
@@ -30,7 +31,7 @@ from dagster._core.executor.step_delegating import (
     StepHandler,
     StepHandlerContext,
 )
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.components.engines import NOT_AGAIN, POLL, Engine
@@ -50,6 +51,8 @@ ENDED = ENDED_BADLY | ENDED_FOR_GOOD | {"COMPLETED"}
 WAITS = (1, 2, 4, 8, 15, 30)
 """Seconds between the tries to submit while the controller is out of reach: a minute of it is an
 upgrade or a restart, and no reason to end a run of days."""
+
+PROGRAMS = ("sbatch", "squeue", "scontrol", "scancel")
 
 SECONDS = 300
 """How long one of Slurm's programs may take: they ask again themselves for as long as that."""
@@ -101,9 +104,7 @@ def require_slurm() -> None:
     Raises:
         StoreError: if not.
     """
-    missing = [
-        name for name in ("sbatch", "squeue", "scontrol", "scancel") if not shutil.which(name)
-    ]
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         raise StoreError(
             f"WMTP_ENGINE=slurm needs {', '.join(missing)}, not found in PATH: start the run on a "
@@ -310,7 +311,7 @@ def _tail_of(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _environment(added: list[dict[str, str]]) -> Mapping[str, str]:
+def _environment(added: Iterable[Mapping[str, str]]) -> Mapping[str, str]:
     """The variables of a job: those of this process, but for what Slurm told it of its own job."""
     ours = {
         name: value
@@ -322,7 +323,7 @@ def _environment(added: list[dict[str, str]]) -> Mapping[str, str]:
 
 def _create(context: dg.InitExecutorContext) -> dg.Executor:
     require_slurm()
-    config = context.executor_config
+    config: Any = context.executor_config
     return StepDelegatingExecutor(
         SlurmStepHandler(),
         retries=RetryMode.from_config(config["retries"]) or RetryMode.ENABLED,
