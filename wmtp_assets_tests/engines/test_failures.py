@@ -119,7 +119,7 @@ def test_killed_node(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
 def test_step_that_fails(slurm_site: Site, row: Outcome) -> None:
     """It would fail again: a retry is for what died."""
     store = slurm_site.store
-    path = store.path(store.catalogue["humaneval_processed"], "test.jsonl")
+    path = store.path(store.catalogue["humaneval_processed"], "processed/test.jsonl")
     kept = path.read_bytes()
     path.unlink()
     path.write_bytes(kept[:-2] + b" \n")
