@@ -97,8 +97,10 @@ class Site:
         **variables: str,
     ) -> subprocess.Popen[bytes]:
         """Start a run of the command line."""
-        known = {"poll_seconds": POLL_SECONDS, **(config or {})}
-        execution = {"execution": {"config": known}} if engine != "in_process" else {}
+        known = {"poll_seconds": POLL_SECONDS} if config is None else config
+        execution = (
+            {"execution": {"config": known}} if engine not in ("in_process", "multiprocess") else {}
+        )
         command = [*within, sys.executable, "-m", "dagster", "asset", "materialize"]
         command += ["-m", "wmtp_assets.definitions", "--select", select]
         command += ["--config-json", json.dumps(execution)]
