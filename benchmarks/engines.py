@@ -55,8 +55,7 @@ def measure(engine: str, site: Site, select: str) -> tuple[float, int]:
     """CPU seconds of a run, and its steps."""
     begin, before = cpu_seconds(), site.runs()
     with servers(engine, site) as variables:
-        config = {"poll_seconds": 20} if engine in ("slurm", "ray") else {}
-        process = site.start(select, engine, config=config, **variables)
+        process = site.start(select, engine, config={"poll_seconds": 20}, **variables)
         if process.wait():
             raise SystemExit(site.log.read_text()[-3000:])
     (run,) = site.newest(before)

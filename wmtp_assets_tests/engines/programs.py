@@ -39,7 +39,7 @@ def program(name: str) -> str:
     return found
 
 
-def eventually(what: Callable[[], T | None], about: str, seconds: float = 120) -> T:
+def eventually(what: Callable[[], T | None], about: str, seconds: float = 300) -> T:
     """The first value of ``what`` that is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -103,7 +103,7 @@ class Site:
         )
         command = [*within, sys.executable, "-m", "dagster", "asset", "materialize"]
         command += ["-m", "wmtp_assets.definitions", "--select", select]
-        command += ["--config-json", json.dumps(execution)]
+        command += ["--config-json", json.dumps({"execution": {"config": known}} if known else {})]
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -121,7 +121,7 @@ class Site:
         """What the commands said."""
         return self.root.with_name(f"{self.root.name}.log")
 
-    def finish(self, process: subprocess.Popen[bytes], seconds: float = 300) -> int:
+    def finish(self, process: subprocess.Popen[bytes], seconds: float = 900) -> int:
         """Wait for a run of the command line; its exit code."""
         return process.wait(timeout=seconds)
 

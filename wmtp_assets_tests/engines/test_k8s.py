@@ -3,7 +3,6 @@ schema, and their commands run on this machine, as a kubelet would."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,7 +88,7 @@ def run(instance: dg.DagsterInstance, select: str) -> dg.ExecuteJobResult:
     from dagster._core.code_pointer import ModuleCodePointer
     from dagster._core.definitions.reconstruct import ReconstructableRepository
 
-    pointer = ModuleCodePointer("wmtp_assets.definitions", "defs", os.getcwd())
+    pointer = ModuleCodePointer("wmtp_assets.definitions", "defs", str(PROJECT))
     job = ReconstructableRepository(pointer).get_reconstructable_job("__ASSET_JOB")
     return dg.execute_job(
         job,

@@ -84,7 +84,7 @@ def test_killed_node(site: Site, cluster: Ray, request: pytest.FixtureRequest) -
         site.step_is_running(run.run_id, count=2)
         eventually(lambda: steps_of(cluster, "second"), "a step on the second node")
         cluster.kill("second")
-        (why,) = eventually(lambda: site.events(run.run_id, RETRY), "the retry", 200)
+        (why,) = eventually(lambda: site.events(run.run_id, RETRY), "the retry")
         assert "Ray job" in why
     site.finish(process)
     request.function.outcome.holds(site, run.run_id)
