@@ -98,9 +98,8 @@ class Site:
     ) -> subprocess.Popen[bytes]:
         """Start a run of the command line."""
         known = {"poll_seconds": POLL_SECONDS} if config is None else config
-        execution = (
-            {"execution": {"config": known}} if engine not in ("in_process", "multiprocess") else {}
-        )
+        if engine in ("in_process", "multiprocess"):
+            known = {}
         command = [*within, sys.executable, "-m", "dagster", "asset", "materialize"]
         command += ["-m", "wmtp_assets.definitions", "--select", select]
         command += ["--config-json", json.dumps({"execution": {"config": known}} if known else {})]
