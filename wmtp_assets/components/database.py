@@ -55,10 +55,8 @@ class PostgresStorage(DagsterStorage, ConfigurableClass):
         return {}
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Any
-    ) -> DagsterStorage:
-        """Open it, and make its tables the first time.
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Any:
+        """Open it, and make its tables the first time; a ``DagsterPostgresStorage``.
 
         Raises:
             NoDatabase: if it cannot be reached, or the extra ``postgres`` is not installed.

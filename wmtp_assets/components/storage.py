@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 from pydantic import PrivateAttr
 
 from wmtp_assets.base.errors import StoreError
@@ -66,27 +66,29 @@ FORCE = {"resources": {"options": {"config": {"force": True}}}}
 
 
 def claim_instance(instance: dg.DagsterInstance, source: str) -> None:
-    """Mark the instance as that of ``source``: SQLite with a file beside it, a database in itself,
-    since hosts with other folders may share it.
+    """Mark the instance as that of ``source``: with a file in its folder, and a database of many
+    hosts in itself, since instances with other folders may share it.
 
     Raises:
         StoreError: if it keeps the history of the other source.
     """
-    if isinstance(instance.run_storage, SqliteRunStorage):
-        marker = Path(instance.storage_directory()).absolute().parent / MARKER
-        where = f"the Dagster instance in {marker.parent}"
-        owner = marker.read_text().strip() if marker.is_file() else ""
-    else:
-        marker = None
-        where = "the database of the Dagster instance"
-        owner = instance.run_storage.get_cursor_values({MARKER}).get(MARKER, "")
-    if owner and owner != source:
+    file = Path(instance.storage_directory()).absolute().parent / MARKER
+    owner = file.read_text().strip() if file.is_file() else ""
+    _require_owner(owner, source, f"the Dagster instance in {file.parent}")
+    if not isinstance(instance.run_storage, SqliteRunStorage | InMemoryRunStorage):
+        known = instance.run_storage.get_cursor_values({MARKER})
+        _require_owner(known.get(MARKER, ""), source, "the database of the Dagster instance")
+        if not known:
+            instance.run_storage.set_cursor_values({MARKER: source})
+    if not owner:
+        replace_file(file, f"{source}\n".encode())
+
+
+def _require_owner(owner: str, source: str, where: str) -> None:
+    """See to it that what says ``owner``, or nothing, is of ``source``."""
+    if owner not in ("", source):
         raise StoreError(
             f"{where} keeps the history of the source {owner!r} (says {MARKER} there), but "
             f"{SOURCE_VARIABLE} is {source!r}. Each source has its own instance; enter it with: "
             f"export {SOURCE_VARIABLE}={source}; source activate.sh"
         )
-    if not owner and marker is not None:
-        replace_file(marker, f"{source}\n".encode())
-    elif not owner:
-        instance.run_storage.set_cursor_values({MARKER: source})

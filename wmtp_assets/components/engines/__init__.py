@@ -21,7 +21,9 @@ from dagster._core.execution.context.system import IStepContext
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
 from dagster._core.execution.plan.state import KnownExecutionState
 from dagster._core.executor.step_delegating import StepDelegatingExecutor
-from dagster_shared.error import SerializableErrorInfo
+from dagster._utils.error import (
+    SerializableErrorInfo,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.settings import ENGINE_VARIABLE

@@ -31,7 +31,9 @@ from dagster._core.executor.step_delegating import (
     StepHandler,
     StepHandlerContext,
 )
-from dagster_shared.error import SerializableErrorInfo
+from dagster._utils.error import (
+    SerializableErrorInfo,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.components.engines import NOT_AGAIN, POLL, Engine
