@@ -20,7 +20,7 @@ import pytest
 
 from wmtp_assets.components.hosts import commit
 from wmtp_assets.components.runs import PROCESS_TAG, process_of
-from wmtp_assets_tests.engines.conftest import KEY
+from wmtp_assets_tests.engines.conftest import KEY, lose
 from wmtp_assets_tests.engines.outcomes import Outcome, outcome
 from wmtp_assets_tests.engines.programs import Postgres, Slurm, descendants, eventually
 from wmtp_assets_tests.engines.site import PROJECT, Site
@@ -45,8 +45,6 @@ def waiting(site: Site, engine: str = "slurm") -> Iterator[tuple[str, subprocess
         (run,) = site.newest(before)
         site.step_is_running(run.run_id)
         yield run.run_id, process
-    if process.poll() is None:
-        site.finish(process)
     site.finish(process)
 
 
@@ -85,7 +83,26 @@ def test_killed_step(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
         (why,) = eventually(lambda: slurm_site.events(run, retried), "the retry")
         assert "as FAILED, by signal 9" in why or "as FAILED, exit code 137" in why
     row.holds(slurm_site, run)
-    assert "Killed" not in slurm_site.events(run, KINDS.RUN_SUCCESS)
+
+
+@outcome(
+    "A step is killed",
+    "multiprocess; `kill -9` of its process",
+    "SUCCESS",
+    1,
+    "missed at once; a new process makes the artifact",
+)
+def test_killed_step_of_multiprocess(site: Site, row: Outcome) -> None:
+    """One step that asked for all memory must not end the others."""
+    lose(site)
+    with waiting(site, "multiprocess") as (run, _):
+        with site.history() as instance:
+            (entry,) = instance.all_logs(run, of_type=KINDS.STEP_WORKER_STARTED)
+        assert entry.dagster_event is not None
+        pid = entry.dagster_event.engine_event_data.metadata["pid"].value
+        os.kill(int(str(pid)), signal.SIGKILL)
+        eventually(lambda: site.events(run, KINDS.STEP_UP_FOR_RETRY), "the retry")
+    row.holds(site, run)
 
 
 @outcome(
@@ -310,13 +327,11 @@ def test_same_asset_from_two_hosts(site: Site, database: Postgres, row: Outcome)
     within = ["unshare", "--net", "--mount", "--uts", "sh", "-c"]
     if subprocess.run([*within, "hostname one"], capture_output=True, check=False).returncode:
         pytest.skip("no right to make namespaces: run as root, on Linux")
-    store = site.store
-    path = store.path(store.catalogue[KEY], "test_small.jsonl")
-    path.unlink(missing_ok=True)
+    lose(site)
     before = site.runs()
     url = database.url_by_socket()
     with ExitStack() as stack:
-        stack.enter_context(store.lock(KEY))
+        stack.enter_context(site.store.lock(KEY))
         processes = [
             site.start(
                 KEY,
