@@ -4,12 +4,14 @@ schema, and their commands run on this machine, as a kubelet would."""
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.components import hosts
@@ -19,18 +21,23 @@ from wmtp_assets_tests.engines.site import PROJECT, Site
 
 pytestmark = pytest.mark.engines
 
-CONFIG = {
-    "execution": {
-        "config": {
-            "job_image": "registry.example.org/wmtp:1",
-            "job_namespace": "wmtp",
-            "env_secrets": ["wmtp-database"],
-            "volumes": [{"name": "root", "persistentVolumeClaim": {"claimName": "wmtp-root"}}],
-            "volume_mounts": [{"name": "root", "mountPath": "/srv/storage"}],
-            "poll_seconds": 1,
-        }
-    }
+CONFIG = {"execution": {"config": {"poll_seconds": 1}}}
+LAUNCHER = {
+    "module": "dagster_k8s",
+    "class": "K8sRunLauncher",
+    "config": {
+        "service_account_name": "wmtp",
+        "instance_config_map": "wmtp-instance",
+        "dagster_home": "/opt/dagster/home",
+        "job_image": "registry.example.org/wmtp:1",
+        "job_namespace": "wmtp",
+        "load_incluster_config": False,
+        "env_secrets": ["wmtp-database"],
+        "volumes": [{"name": "root", "persistentVolumeClaim": {"claimName": "wmtp-root"}}],
+        "volume_mounts": [{"name": "root", "mountPath": "/srv/storage"}],
+    },
 }
+"""As Dagster's Helm chart writes it into the instance."""
 
 
 class Kubelet:
@@ -62,6 +69,16 @@ class Kubelet:
 
     def get_job_status(self, job_name: str, namespace: str) -> Any:
         return SimpleNamespace(failed=int(bool(self.processes[job_name].poll())))
+
+
+@pytest.fixture
+def instance(site: Site, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance of a pod."""
+    document = yaml.safe_load((PROJECT / ".dagster/cluster/dagster.yaml").read_text())
+    del document["run_monitoring"]
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({**document, "run_launcher": LAUNCHER}))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
 
 
 @pytest.fixture
@@ -98,13 +115,13 @@ def run(instance: dg.DagsterInstance, select: str) -> dg.ExecuteJobResult:
     )
 
 
-def test_run_of_jobs(site: Site, kubelet: Kubelet) -> None:
+def test_run_of_jobs(site: Site, kubelet: Kubelet, instance: dg.DagsterInstance) -> None:
     """Each is a valid Job with the volume of the storage root, and makes its artifact; the password
     of the database comes from a Secret only."""
     import kubernetes_validate
 
     lose(site)
-    with site.history() as instance, run(instance, KEY) as result:
+    with run(instance, KEY) as result:
         assert result.success, site.log.read_text()[-3000:]
     store = site.store
     assert store.path(store.catalogue[KEY], "test_small.jsonl").is_file()
@@ -118,12 +135,12 @@ def test_run_of_jobs(site: Site, kubelet: Kubelet) -> None:
         assert {"name": "WMTP_ENGINE", "value": "k8s"} in container["env"]
 
 
-def test_wrong_job_is_found(site: Site, kubelet: Kubelet) -> None:
+def test_wrong_job_is_found(site: Site, kubelet: Kubelet, instance: dg.DagsterInstance) -> None:
     """What holds for the Jobs above was seen to fail."""
     import kubernetes_validate
 
     lose(site)
-    with site.history() as instance, run(instance, KEY):
+    with run(instance, KEY):
         pass
     job = next(iter(kubelet.jobs.values()))
     job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = "root"
@@ -131,18 +148,31 @@ def test_wrong_job_is_found(site: Site, kubelet: Kubelet) -> None:
         kubernetes_validate.validate(job, "1.31", strict=True)
 
 
-def test_no_cluster(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def context_of(instance: dg.DagsterInstance) -> Any:
+    """What an executor is made from."""
+    return SimpleNamespace(
+        instance=instance,
+        executor_config={"retries": {"enabled": {}}},
+        _replace=lambda **changes: SimpleNamespace(instance=instance, **changes),
+    )
+
+
+def test_no_cluster(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """One error before the first step: neither a pod nor a kubeconfig."""
     pytest.importorskip("kubernetes", reason="not installed: make test-engines")
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    monkeypatch.setenv("HOME", str(tmp_path))
     from wmtp_assets.components.engines import k8s
 
-    with site.history() as instance:
-        context = SimpleNamespace(
-            instance=instance,
-            executor_config={"retries": {"enabled": {}}},
-            _replace=lambda **changes: SimpleNamespace(instance=instance, **changes),
-        )
-        with pytest.raises(StoreError, match="the Kubernetes cluster cannot be used: "):
-            k8s._create(context)  # type: ignore[arg-type]
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(StoreError, match="the Kubernetes cluster cannot be used: "):
+        k8s._create(context_of(instance))
+
+
+def test_no_launcher_of_kubernetes(site: Site) -> None:
+    """dagster-k8s fails without it in the middle of the first step."""
+    pytest.importorskip("kubernetes", reason="not installed: make test-engines")
+    from wmtp_assets.components.engines import k8s
+
+    with site.history() as instance, pytest.raises(StoreError, match="is LocalRunLauncher"):
+        k8s._create(context_of(instance))

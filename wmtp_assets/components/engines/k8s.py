@@ -6,16 +6,11 @@ cluster (``env_secrets``), never from here: a Job's variables are shown to whoev
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import dagster as dg
 
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.components.engines import POLL, Engine
 from wmtp_assets.components.hosts import handed_on
-
-IN_A_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-"""Where Kubernetes puts the token of a pod's account."""
 
 SECONDS = 10
 """How long the API server has to answer."""
@@ -24,15 +19,22 @@ SECONDS = 10
 def _create(context: dg.InitExecutorContext) -> dg.Executor:
     import kubernetes  # pyright: ignore[reportMissingImports]
     import urllib3.exceptions
-    from dagster_k8s import K8sRunLauncher, k8s_job_executor  # pyright: ignore[reportMissingImports]
+    from dagster_k8s import (  # pyright: ignore[reportMissingImports]
+        K8sRunLauncher,
+        k8s_job_executor,
+    )
 
     create = k8s_job_executor.executor_creation_fn
     assert create is not None
-    config = {"env_vars": [], **context.executor_config}
-    config["env_vars"] = config["env_vars"] or handed_on()
-    if not isinstance(context.instance.run_launcher, K8sRunLauncher):
-        config.setdefault("load_incluster_config", IN_A_POD.exists())
+    config = dict(context.executor_config)
+    config["env_vars"] = config.get("env_vars") or handed_on()
     try:
+        if not isinstance(context.instance.run_launcher, K8sRunLauncher):
+            raise StoreError(
+                "WMTP_ENGINE=k8s takes namespace, image and account of its Jobs from the instance's "
+                f"K8sRunLauncher, and the run_launcher of {context.instance.root_directory} is "
+                f"{type(context.instance.run_launcher).__name__}. Dagster's Helm chart sets it"
+            )
         executor = create(context._replace(executor_config=config))
         kubernetes.client.VersionApi().get_code(_request_timeout=SECONDS)
     except (
