@@ -17,6 +17,7 @@ import dagster as dg
 
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import INTERNAL
+from wmtp_assets.documents.document import Fact
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.engines.programs import eventually
@@ -180,10 +181,10 @@ class Site:
             return "".join(str(row) for rows in found for row in rows)
 
     def hashes(self) -> dict[str, str]:
-        """Artifact → content hash, of those that are there."""
+        """Artifact → content hash, of those that are there, as the golden table has it."""
         store = self.store
         return {
-            artifact.key: store.manifest(artifact).content_sha256
+            artifact.key: Fact(artifact, store.manifest(artifact)).content_sha256
             for artifact in store.catalogue
             if store.manifest_path(artifact).exists()
         }

@@ -1,8 +1,8 @@
 """What runs the steps of a run: one module per engine, found by its name in ``WMTP_ENGINE``.
 
-A module has a function ``engine``. What all engines of many hosts need (a database that every host reaches,
-a storage root that every host sees, the same sources, retries of steps that died) is here and in
-:mod:`wmtp_assets.components.hosts`.
+A module has a function ``engine``. What all engines of many hosts need (a database that every host
+reaches, a storage root that every host sees, the same sources, retries of steps that died) is here
+and in :mod:`wmtp_assets.components.hosts`.
 """
 
 from __future__ import annotations

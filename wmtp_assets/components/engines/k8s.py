@@ -31,8 +31,9 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
     try:
         if not isinstance(context.instance.run_launcher, K8sRunLauncher):
             raise StoreError(
-                "WMTP_ENGINE=k8s takes namespace, image and account of its Jobs from the instance's "
-                f"K8sRunLauncher, and the run_launcher of {context.instance.root_directory} is "
+                "WMTP_ENGINE=k8s takes namespace, image and account of its Jobs from the "
+                "K8sRunLauncher of the instance, and the run_launcher of "
+                f"{context.instance.root_directory} is "
                 f"{type(context.instance.run_launcher).__name__}. Dagster's Helm chart sets it"
             )
         executor = create(context._replace(executor_config=config))
