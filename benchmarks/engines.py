@@ -51,14 +51,22 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def have_ended(known: set[int]) -> bool:
+    """Whether no process is there but those."""
+    cpu_seconds()
+    return known >= {*programs.descendants(os.getpid())}
+
+
 def measure(engine: str, site: Site, select: str) -> tuple[float, int]:
     """CPU seconds of a run, and its steps."""
     begin, before = cpu_seconds(), site.runs()
+    known = {*programs.descendants(os.getpid())}
     with servers(engine, site) as variables:
         process = site.start(select, engine, config={"poll_seconds": 20}, **variables)
         if process.wait():
             raise SystemExit(site.log.read_text()[-3000:])
     (run,) = site.newest(before)
+    programs.eventually(lambda: have_ended(known), "the end of all processes")
     return cpu_seconds() - begin, len(site.events(run.run_id, dg.DagsterEventType.STEP_SUCCESS))
 
 
