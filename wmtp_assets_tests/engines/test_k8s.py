@@ -90,7 +90,7 @@ def kubelet(site: Site, monkeypatch: pytest.MonkeyPatch) -> Kubelet:
     made = Kubelet(site)
     client = SimpleNamespace(production_client=lambda **_: made)
     monkeypatch.setattr(dagster_k8s.executor, "DagsterKubernetesClient", client)
-    monkeypatch.setattr(kubernetes.config, "load_kube_config", lambda *_: None)
+    monkeypatch.setattr(kubernetes.config, "load_kube_config", lambda *_, **__: None)
     monkeypatch.setattr(
         kubernetes.client, "VersionApi", lambda: SimpleNamespace(get_code=lambda **_: None)
     )
@@ -122,7 +122,7 @@ def test_run_of_jobs(site: Site, kubelet: Kubelet, instance: dg.DagsterInstance)
 
     lose(site)
     with run(instance, KEY) as result:
-        assert result.success, site.log.read_text()[-3000:]
+        assert result.success
     store = site.store
     assert store.path(store.catalogue[KEY], "test_small.jsonl").is_file()
     assert len(kubelet.jobs) == 2
