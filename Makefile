@@ -14,7 +14,7 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-all test-full examples pictures check clean
+.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
@@ -22,11 +22,12 @@ help:
 	@echo "make ui [PORT=3001]                     web UI and daemon on http://127.0.0.1:3000"
 	@echo "make status | verify                    what is there | is every byte right"
 	@echo "make test | check                       quick tests, 7 minutes | ruff, pyright, dg check"
-	@echo "make test-all                           test, test-long, -browser, -faults and -clients"
+	@echo "make test-all                           test, test-long, -browser, -faults, -clients, -engines"
 	@echo "make test-long                          what test leaves out: long tables, pages, processes"
 	@echo "make test-browser                       the web UI, in Chromium"
 	@echo "make test-faults                        some crashes, full disks, flipped bits"
 	@echo "make test-clients                       programs that read the artifacts, in .venv-clients/"
+	@echo "make test-engines                       Slurm, Ray, PostgreSQL, killed nodes; in .venv-engines/"
 	@echo "make test-full                          all of these faults; writes docs/long-tests.md"
 	@echo "make examples | pictures                write docs/examples/ | docs/pictures/ anew"
 
@@ -56,6 +57,20 @@ CLIENTS := $(patsubst wmtp_assets_tests/clients/%.txt,.venv-clients/%/installed,
 	fi
 	touch $@
 
+# Another on top of .venv: what the engines of many hosts need, the extras ray, k8s and postgres.
+ENGINES := dagster-k8s dagster-postgres dagster-ray kubernetes-validate psycopg2-binary 'ray[default]'
+
+.venv-engines/installed: pyproject.toml constraints.txt .venv/installed
+	rm -rf $(@D)
+	$(BIN)/python -m venv --without-pip $(@D)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
+	if command -v uv > /dev/null; \
+		then uv pip install --quiet --python $(@D)/bin/python -c constraints.txt $(ENGINES); \
+		else $(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt $(ENGINES); \
+	fi
+	touch $@
+
 install: .venv/installed
 	@$(ENVIRONMENT) python -m wmtp_assets.components.instance
 
@@ -73,10 +88,10 @@ ui: install
 	@$(ENVIRONMENT) exec python -m wmtp_assets.components.ui --port $(PORT)
 
 test: install
-	$(BIN)/pytest -n auto --dist worksteal -m 'not browser and not faults and not clients and not long'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not browser and not faults and not clients and not engines and not long'
 
 test-long: install
-	$(BIN)/pytest -n auto --dist worksteal -m 'long and not browser and not faults and not clients'
+	$(BIN)/pytest -n auto --dist worksteal -m 'long and not browser and not faults and not clients and not engines'
 
 test-browser: install
 	$(BIN)/pytest -rs -m browser
@@ -89,7 +104,10 @@ test-clients: install $(CLIENTS)
 	WMTP_TRANSFORMERS_PYTHON=$(CURDIR)/.venv-clients/transformers4/bin/python \
 		$(BIN)/pytest -n auto wmtp_assets_tests/checkpoints/test_transformers.py
 
-test-all: test test-long test-browser test-faults test-clients
+test-engines: install .venv-engines/installed
+	.venv-engines/bin/python -m pytest -rs -m engines wmtp_assets_tests/engines
+
+test-all: test test-long test-browser test-faults test-clients test-engines
 
 test-full: install
 	$(BIN)/python -m wmtp_assets_tests.full
@@ -109,5 +127,5 @@ check: install
 	@$(ENVIRONMENT) dg check defs
 
 clean:
-	rm -rf .venv .venv-clients build uv.lock *.egg-info
+	rm -rf .venv .venv-clients .venv-engines build uv.lock *.egg-info
 	find .dagster/sample -mindepth 1 ! -name dagster.yaml -delete

@@ -1,12 +1,29 @@
 # Enter the environment: `source activate.sh` in bash or zsh, from anywhere.
-# With WMTP_SOURCE=hub set, the Dagster instance is that of the real source.
+# With WMTP_SOURCE=hub set, the Dagster instance is that of the real source; with
+# WMTP_DATABASE_URL set, it is in that database, and its logs are on the storage root.
 
 _wmtp_project="$(CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]:-${(%):-%x}}")" > /dev/null && pwd)"
 . "$_wmtp_project/.venv/bin/activate" || return 1
 
 case "${DAGSTER_HOME:-}" in
-    "" | */.dagster/hub | */.dagster/sample) # none, or that of this or another clone
-        if [ "${WMTP_SOURCE:-sample}" = hub ]; then
+    "" | */.dagster/hub | */.dagster/sample | */.wmtp/dagster) # none, or that of another clone
+        if [ -n "${WMTP_DATABASE_URL:-}" ]; then
+            if [ "${WMTP_SOURCE:-sample}" = hub ]; then
+                _wmtp_root="${WMTP_STORAGE_ROOT:-storage}"
+            else
+                _wmtp_root="${WMTP_STORAGE_ROOT:-storage/sample}"
+            fi
+            case "$_wmtp_root" in
+                /*) ;;
+                *) _wmtp_root="$_wmtp_project/$_wmtp_root" ;;
+            esac
+            export DAGSTER_HOME="$_wmtp_root/.wmtp/dagster"
+            mkdir -p "$DAGSTER_HOME" || return 1
+            if [ ! -e "$DAGSTER_HOME/dagster.yaml" ]; then # whoever changed theirs keeps it
+                cp "$_wmtp_project/.dagster/cluster/dagster.yaml" "$DAGSTER_HOME/" || return 1
+            fi
+            unset _wmtp_root
+        elif [ "${WMTP_SOURCE:-sample}" = hub ]; then
             export DAGSTER_HOME="$_wmtp_project/.dagster/hub"
         else
             export DAGSTER_HOME="$_wmtp_project/.dagster/sample"

@@ -11,14 +11,20 @@ from pathlib import Path
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.settings import PUBLISH_VARIABLE, VARIABLES, Settings, read_settings
+from wmtp_assets.base.settings import (
+    PUBLISH_VARIABLE,
+    VARIABLES,
+    Settings,
+    read_engine,
+    read_settings,
+)
 from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.components.alerts import failure_alerts
 from wmtp_assets.components.artifacts import UPSTREAM
 from wmtp_assets.components.automation import automation
 from wmtp_assets.components.derived import JOB, SCHEDULE, derived_checks
+from wmtp_assets.components.engines import executor_of, require_engine
 from wmtp_assets.components.published import PublishResource, published_assets
-from wmtp_assets.components.runs import recorded_in_process_executor
 from wmtp_assets.components.storage import FORCE, OptionsResource, StorageResource, fixed
 from wmtp_assets.components.verified import verification_overdue
 from wmtp_assets.kinds.registry import load_catalogue
@@ -69,11 +75,16 @@ def build_defs(
     storage: StorageResource,
     destination: PublishResource | None = None,
     optional: Collection[str] = (),
+    engine: str = "in_process",
 ) -> dg.Definitions:
     """Join the assets with everything they need to run; without a ``destination`` none is known.
 
     Args:
         optional: keys of the optional assets that were made.
+        engine: what runs the steps.
+
+    Raises:
+        SpecError: if there is no such engine here.
     """
     every, derived = dg.AssetSelection.all_asset_checks(), derived_checks(assets.asset_checks or ())
     integrity = dg.define_asset_job(
@@ -90,7 +101,7 @@ def build_defs(
     return dg.Definitions.merge(
         assets,
         dg.Definitions(
-            executor=recorded_in_process_executor,
+            executor=executor_of(engine),
             resources={
                 "storage": fixed(storage),
                 "options": OptionsResource(),
@@ -152,18 +163,23 @@ def defs() -> dg.Definitions:
     try:
         catalogue = load_catalogue()
         settings = read_settings()
+        engine = read_engine()
+        require_engine(engine)
     except SpecError as error:
         raise dg.DagsterInvalidDefinitionError(str(error)) from None
     store = Store(settings, catalogue)
     optional = tuple(a.key for a in catalogue if a.optional and is_committed(store, a))
-    return declared_defs(
-        catalogue, settings, tuple(variable.read() for variable in VARIABLES), optional
-    )
+    said = tuple(variable.read() for variable in VARIABLES)
+    return declared_defs(catalogue, settings, engine, said, optional)
 
 
 @lru_cache(maxsize=1)
 def declared_defs(
-    catalogue: Catalogue, settings: Settings, said: tuple[str, ...], optional: tuple[str, ...]
+    catalogue: Catalogue,
+    settings: Settings,
+    engine: str,
+    said: tuple[str, ...],
+    optional: tuple[str, ...],
 ) -> dg.Definitions:
     """What :func:`defs` builds, of which the last is kept.
 
@@ -179,4 +195,5 @@ def declared_defs(
         StorageResource(source=settings.source, root=str(settings.root)),
         PublishResource(url=PUBLISH_VARIABLE.read()),
         optional,
+        engine,
     )

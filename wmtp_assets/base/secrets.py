@@ -45,7 +45,10 @@ _PATTERNS = (
     (r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}", HIDDEN),
     (r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", HIDDEN),
     # URL userinfo, and the queries of presigned URLs (S3, CloudFront, Azure)
-    (r"(?i)\b((?:https?|ftp|s3|socks[45][ah]?)://)[^/\s@\"'\\<>]+@", rf"\1{HIDDEN}@"),
+    (
+        r"(?i)\b((?:https?|ftp|s3|socks[45][ah]?|postgres(?:ql)?(?:\+\w+)?)://)[^/\s@\"'\\<>]+@",
+        rf"\1{HIDDEN}@",
+    ),
     (rf"(?ix)((?:[?&;]|&amp;|%26|%3F)(?:{_KEYS})(?:=|%3D)){_END}+", rf"\1{HIDDEN}"),
     # headers, also as JSON, as Python's dict, and in the words of a library
     (r"\b([Bb]earer\s+)[A-Za-z0-9._~+/-]{12,}=*", rf"\1{HIDDEN}"),
@@ -76,10 +79,13 @@ def redact(text: str) -> str:
 
 def known_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """The secrets that are known here in each form, the longest first."""
-    from wmtp_assets.base.settings import WEBHOOK_VARIABLE  # which imports our errors
+    from wmtp_assets.base.settings import (  # which imports our errors
+        DATABASE_VARIABLE,
+        WEBHOOK_VARIABLE,
+    )
 
     found = {environment.get(name, "") for name in (*NAMES, WEBHOOK_VARIABLE)}
-    for name in (*PROXIES, *map(str.lower, PROXIES)):
+    for name in (*PROXIES, *map(str.lower, PROXIES), DATABASE_VARIABLE):
         found.add(_password(environment.get(name, "")))
     for path in _files(environment):
         found.update(_read(path, _stamp(path)))

@@ -138,6 +138,20 @@ HOSTS_VARIABLE = Variable(
     "127.0.0.1, localhost and [::1], with the port",
     "the web UI",
 )
+ENGINE_VARIABLE = Variable(
+    "WMTP_ENGINE",
+    "What runs the steps of a run: `in_process`, `multiprocess`, `slurm`, `ray` or `k8s` "
+    "([clusters.md](clusters.md)).",
+    "`in_process`",
+    "Dagster",
+)
+DATABASE_VARIABLE = Variable(
+    "WMTP_DATABASE_URL",
+    "The PostgreSQL database of the Dagster instance, `postgresql://user@host:5432/name`, for "
+    "engines of many hosts. Its password is a secret: it appears in no log and in no error.",
+    "SQLite",
+    "`source activate.sh`, Dagster",
+)
 FAULTS_VARIABLE = Variable(
     "WMTP_FAULTS",
     "`full`: the tests inject every fault, not a part of them.",
@@ -160,6 +174,8 @@ VARIABLES = (
     WEBHOOK_VARIABLE,
     AUTOMATION_VARIABLE,
     HOSTS_VARIABLE,
+    ENGINE_VARIABLE,
+    DATABASE_VARIABLE,
     FAULTS_VARIABLE,
 )
 """Every variable of this project."""
@@ -311,6 +327,11 @@ def _number(
     if not (is_number and least <= int(text) <= most):
         raise SpecError(f"{variable}={text!r} is no number of {what}, {least} to {most}")
     return int(text)
+
+
+def read_engine(environment: Mapping[str, str] = os.environ) -> str:
+    """What runs the steps of a run: ``WMTP_ENGINE``, a module of ``components/engines/``."""
+    return ENGINE_VARIABLE.read(environment) or "in_process"
 
 
 def utc_now() -> datetime:

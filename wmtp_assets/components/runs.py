@@ -2,7 +2,8 @@
 
 A run whose process was killed (``kill -9``, no memory, power) cannot say so: it stays "started" for
 ever. So each run carries host, pid and start of its process as tags, however it was started, and
-the daemon's run monitoring asks :class:`LocalRunLauncher` whether that process still runs.
+the daemon's run monitoring asks :class:`LocalRunLauncher` whether that process still runs. Where
+the steps run on other hosts they go on without it, and a new process takes over.
 """
 
 from __future__ import annotations
@@ -10,19 +11,30 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.executor_definition import IN_PROC_CONFIG
 from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
+from dagster._core.execution.step_dependency_config import StepDependencyConfig
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._grpc.types import ResumeRunArgs
+
+from wmtp_assets.base.settings import read_settings
+from wmtp_assets.components.hosts import ENGINE_TAG, announce, command_of
 
 HOST_TAG = ".dagster/wmtp_host"
 PROCESS_TAG = ".dagster/wmtp_process"
 """With Dagster's prefix of hidden tags: of others the UI shows each in its list of runs."""
+
+RESUMED_TAG = ".dagster/wmtp_resumed"
+"""How often another process took a run over."""
+
+RESUMES = 5
+"""How often one may: a run that kills its process must come to an end."""
 
 
 def process_of(pid: int) -> str:
@@ -48,32 +60,42 @@ def process_of(pid: int) -> str:
     return "" if state[0] in "ZX" else f"{pid} {start}"
 
 
-class _Recorded(dg.Executor):
-    """An executor that records the process of the run before its first step."""
+class Recorded(dg.Executor):
+    """An executor that records the process of the run before its first step, and leaves what steps
+    on other hosts look for.
 
-    def __init__(self, inner: dg.Executor) -> None:
-        self._inner = inner
+    Args:
+        create: makes what runs the steps; an error of it is one of the run, which would otherwise
+            stay "not started".
+        config: ``execution: config:`` of the run.
+        engine: the name of an engine of many hosts; empty: the steps stay on this one.
+    """
+
+    def __init__(
+        self, create: Callable[[], dg.Executor], config: Mapping[str, Any], engine: str = ""
+    ) -> None:
+        self._create = create
+        self._config = config
+        self._engine = engine
 
     @property
     def retries(self) -> RetryMode:
-        return self._inner.retries
+        return RetryMode.from_config(self._config["retries"]) or RetryMode.ENABLED
+
+    @property
+    def step_dependency_config(self) -> StepDependencyConfig:
+        return StepDependencyConfig.from_config(self._config.get("step_dependency_config"))
 
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
-        plan_context.instance.add_run_tags(
-            plan_context.run_id,
-            {HOST_TAG: socket.gethostname(), PROCESS_TAG: process_of(os.getpid())},
-        )
-        yield from self._inner.execute(plan_context, execution_plan)
-
-
-@dg.executor(name="in_process", config_schema=IN_PROC_CONFIG)
-def recorded_in_process_executor(context: dg.InitExecutorContext) -> dg.Executor:
-    """Dagster's in-process executor; the process of the run is in its tags."""
-    create = dg.in_process_executor.executor_creation_fn
-    assert create is not None
-    return _Recorded(create(context))
+        inner = self._create()
+        tags = {HOST_TAG: socket.gethostname(), PROCESS_TAG: process_of(os.getpid())}
+        if self._engine:
+            root = read_settings().root
+            tags |= announce(root, plan_context.dagster_run, self._engine)
+        plan_context.instance.add_run_tags(plan_context.run_id, tags)
+        yield from inner.execute(plan_context, execution_plan)
 
 
 class LocalRunLauncher(dg.DefaultRunLauncher):
@@ -81,7 +103,8 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
 
     Run monitoring asks it about runs of the command line too. A run of another host, and one that
     has not got so far as to record its process, counts as running: ``max_runtime_seconds`` and
-    ``start_timeout_seconds`` of ``dagster.yaml`` end those.
+    ``start_timeout_seconds`` of ``dagster.yaml`` end those. A run whose steps are on other hosts is
+    resumed: Dagster's own ``max_resume_run_attempts`` would also resume a run that was cancelled.
     """
 
     @property
@@ -89,14 +112,41 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Whether the process that the run recorded is there."""
+        """Whether the process that the run recorded is there, or another has taken over."""
         process, host = run.tags.get(PROCESS_TAG), run.tags.get(HOST_TAG)
         if process and host == socket.gethostname():
             pid = process.split()[0]
             if process_of(int(pid)) != process:
+                resumed = int(run.tags.get(RESUMED_TAG, 0))
+                if ENGINE_TAG in run.tags and run.job_code_origin and resumed < RESUMES:
+                    self._resume(run, pid, resumed + 1)
+                    return CheckRunHealthResult(WorkerStatus.RUNNING)
                 return CheckRunHealthResult(
                     WorkerStatus.FAILED,
                     f"its process, {pid} on {host}, is gone: it was killed, or the machine was "
                     "restarted. Nothing half-written is left under the storage root; run it again",
                 )
         return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+    def _resume(self, run: dg.DagsterRun, pid: str, attempt: int) -> None:
+        """Start a process that goes on with a run: it finds the steps that run, and waits."""
+        origin = run.job_code_origin
+        assert origin is not None
+        instance = self._instance
+        arguments = ResumeRunArgs(origin, run.run_id, instance.get_ref()).get_command_args()
+        log = Path(instance.storage_directory(), run.run_id, f"resumed-{attempt}.log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                command_of(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        tags = {PROCESS_TAG: process_of(process.pid), RESUMED_TAG: str(attempt)}
+        instance.add_run_tags(run.run_id, tags)
+        instance.report_engine_event(
+            f"its process, {pid}, is gone; process {process.pid} goes on with it. Output: {log}",
+            run,
+        )

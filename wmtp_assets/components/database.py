@@ -1,0 +1,92 @@
+"""The Dagster instance in PostgreSQL, for engines of many hosts.
+
+``.dagster/cluster/dagster.yaml`` names :class:`PostgresStorage`. The address is in the environment
+only, so that no file and no description of a run has its password.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NoReturn
+
+import click
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+
+from wmtp_assets.base.errors import SpecError, StoreError
+from wmtp_assets.base.settings import DATABASE_VARIABLE
+from wmtp_assets.components.engines import require_extra
+
+_URL = re.compile(r"postgres(?:ql)?(?:\+psycopg2)?://(?P<rest>.*)", re.S)
+
+
+class NoDatabase(StoreError, click.ClickException):
+    """The database of the instance cannot be used. Commands say it, without a traceback."""
+
+
+def database_url() -> str:
+    """``WMTP_DATABASE_URL`` as SQLAlchemy takes it for psycopg2, which Dagster uses: for
+    ``postgresql://`` SQLAlchemy 2.1 takes another driver.
+
+    Raises:
+        NoDatabase: if it is not set, or is none of PostgreSQL.
+    """
+    url = DATABASE_VARIABLE.read()
+    match = _URL.fullmatch(url)
+    if match is None:
+        said = f"is {url.partition(':')[0]!r}:…" if url else "is not set"
+        raise NoDatabase(
+            f"the Dagster instance keeps its history in PostgreSQL, and {DATABASE_VARIABLE} "
+            f"{said}. Set {DATABASE_VARIABLE}=postgresql://user@host:5432/name"
+        )
+    return f"postgresql+psycopg2://{match['rest']}"
+
+
+def place_of(url: str) -> str:
+    """Host, port and name of a database: the address without its secrets."""
+    return re.sub(r"^[^:]*://(?:.*@)?", "", url).partition("?")[0] or "its address"
+
+
+class PostgresStorage(DagsterStorage, ConfigurableClass):
+    """Dagster's own storage in PostgreSQL, at the address of ``WMTP_DATABASE_URL``."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Any:
+        """Open it, and make its tables the first time; a ``DagsterPostgresStorage``.
+
+        Raises:
+            NoDatabase: if it cannot be reached, or the extra ``postgres`` is not installed.
+        """
+        try:
+            require_extra("postgres", str(DATABASE_VARIABLE))
+        except SpecError as error:
+            raise NoDatabase(str(error)) from None
+        import sqlalchemy.exc
+        from dagster_postgres import (  # pyright: ignore[reportMissingImports]
+            DagsterPostgresStorage,
+        )
+        from dagster_postgres.utils import (  # pyright: ignore[reportMissingImports]
+            DagsterPostgresException,
+        )
+
+        url = database_url()
+        try:
+            return DagsterPostgresStorage(url, inst_data=inst_data)
+        except (sqlalchemy.exc.SQLAlchemyError, DagsterPostgresException) as error:
+            _refuse(url, error)
+
+
+def _refuse(url: str, error: BaseException) -> NoReturn:
+    """Say why the database cannot be used, in the words of PostgreSQL, which has no secrets in
+    its messages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = str(error).strip().partition("\n")[0]
+    raise NoDatabase(
+        f"the database of the Dagster instance, {place_of(url)}, cannot be used: {said}. "
+        f"Start it, or correct {DATABASE_VARIABLE}"
+    ) from None

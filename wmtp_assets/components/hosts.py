@@ -1,0 +1,159 @@
+"""What a step must find where it runs: the history, the sources and the storage root of its run.
+
+A run with an engine of many hosts leaves two things for its steps: its commit, in its tags, and a
+file under the storage root. A step on a host that has other sources, or does not see that file,
+is refused before it does anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.runs import SqliteRunStorage
+
+from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.settings import (
+    DATABASE_VARIABLE,
+    ENGINE_VARIABLE,
+    HONOURED,
+    TOKEN_VARIABLES,
+    VARIABLES,
+    WEBHOOK_VARIABLE,
+    project_folder,
+)
+from wmtp_assets.catalogue.artifact import INTERNAL
+from wmtp_assets.storage.files import replace_file
+
+ENGINE_TAG = ".dagster/wmtp_engine"
+COMMIT_TAG = ".dagster/wmtp_commit"
+ROOT_TAG = ".dagster/wmtp_root"
+"""Tags of a run whose steps may run on other hosts; hidden in the web UI."""
+
+RUNS = "runs"
+"""The folder below ``.wmtp/`` with a file for each run of many hosts."""
+
+KEPT_SECONDS = 30 * 86400
+"""After that long no run of ours is running: its file is removed."""
+
+SOURCES = ("*.py", "*.yaml", "*.jinja")
+
+
+@cache
+def commit() -> str:
+    """The sources that run here: the git commit where there is one, and a hash over all of them,
+    such as ``1a2b3c4d5e6f (sources 0f1e2d3c4b5a)``.
+
+    The hash tells uncommitted changes, and images that have no ``.git``.
+    """
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in SOURCES for path in package.rglob(pattern)):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(package).as_posix()} {content}\n".encode())
+    git = ["git", "-C", str(project_folder()), "rev-parse", "--verify", "--short=12", "HEAD"]
+    try:
+        said = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        said = ""
+    return f"{said or 'no commit known'} (sources {digest.hexdigest()[:12]})"
+
+
+def require_shared_database(instance: dg.DagsterInstance, engine: str) -> None:
+    """See to it that steps on other hosts can write into the history of the run.
+
+    Raises:
+        StoreError: if it is SQLite, which is for the processes of one host.
+    """
+    if isinstance(instance.run_storage, SqliteRunStorage):
+        raise StoreError(
+            f"{ENGINE_VARIABLE}={engine} runs steps on other hosts, and the Dagster instance in "
+            f"{instance.root_directory} keeps its history in SQLite, which is for one host. Set "
+            f"{DATABASE_VARIABLE}=postgresql://user@host:5432/name on every host, then: "
+            "source activate.sh"
+        )
+
+
+def announce(root: Path, run: dg.DagsterRun, engine: str) -> dict[str, str]:
+    """Leave what the steps of a run look for on their hosts; the tags that say so.
+
+    Raises:
+        StoreError: if the run was started with other sources.
+    """
+    require_same_commit(run.tags, "this process, which was to resume the run,")
+    folder = root / INTERNAL / RUNS
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - KEPT_SECONDS:
+                path.unlink()
+    replace_file(folder / run.run_id, f"{socket.gethostname()}\n".encode())
+    return {ENGINE_TAG: engine, COMMIT_TAG: commit(), ROOT_TAG: socket.gethostname()}
+
+
+def require_same(run: dg.DagsterRun | None, root: Path) -> None:
+    """See to it that a step has the sources and the storage root of its run.
+
+    Raises:
+        StoreError: if it has not.
+    """
+    if run is None or ROOT_TAG not in run.tags:
+        return
+    host = socket.gethostname()
+    require_same_commit(run.tags, f"the worker on {host}")
+    folder = root / INTERNAL / RUNS
+    # NFS answers from memory for a folder that was opened before; this opens it anew.
+    seen = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if run.run_id not in seen:
+        raise StoreError(
+            f"the storage root {root} on {host} is not the one of {run.tags[ROOT_TAG]}, where the "
+            f"run was started: {folder / run.run_id}, which it wrote, is not there. Mount the same "
+            "shared folder on every host, at the same path"
+        )
+
+
+def require_same_commit(tags: Mapping[str, str], who: str) -> None:
+    """See to it that a process has the sources with which a run was started.
+
+    Raises:
+        StoreError: if it has others; both are named.
+    """
+    wanted = tags.get(COMMIT_TAG)
+    if wanted is not None and wanted != commit():
+        raise StoreError(
+            f"the run was started with commit {wanted}, and {who} has {commit()}. All hosts must "
+            f"have the same sources: check out the same commit in {project_folder()} everywhere, "
+            "and start the run again; what is made is kept"
+        )
+
+
+SECRETS = (DATABASE_VARIABLE, WEBHOOK_VARIABLE, *TOKEN_VARIABLES)
+"""Variables that must come to a host in another way than in the description of a job, which every
+user of the cluster may read."""
+
+
+def handed_on() -> list[str]:
+    """The names of the variables that are set here and that a job is given by its description.
+
+    The address of the database is one of them where it has no password: psycopg2 finds that in
+    ``~/.pgpass``.
+    """
+    has_password = re.match(r"[^:]*://[^/@]*:[^/]*@", DATABASE_VARIABLE.read()) is not None
+    is_hidden = {*SECRETS} if has_password else {*SECRETS} - {DATABASE_VARIABLE}
+    return [str(name) for name in (*VARIABLES, *HONOURED) if name.read() and name not in is_hidden]
+
+
+def command_of(arguments: Sequence[str]) -> list[str]:
+    """A command of Dagster's own, such as ``dagster api execute_step …``, with this interpreter:
+    nobody activates an environment for a job."""
+    first, *rest = arguments
+    return [sys.executable, "-m", "dagster", *rest] if first == "dagster" else [*arguments]

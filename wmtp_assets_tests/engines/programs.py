@@ -1,0 +1,376 @@
+"""PostgreSQL, Slurm with two nodes and Ray with two nodes, started for a test in a folder of their
+own, on ports of 127.0.0.1 that nobody has."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+PASSWORD = "s3cret-of-the-database"
+"""Must be nowhere but in the environment."""
+
+SERVERS = (Path("/usr/sbin"), *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+
+
+def program(name: str) -> str:
+    """The path of a program; the test is skipped where it is not installed."""
+    path = os.pathsep.join([os.environ["PATH"], *map(str, SERVERS)])
+    found = shutil.which(name, path=path)
+    if found is None:
+        pytest.skip(f"{name} is not installed: apt-get install slurm-wlm munge postgresql")
+    return found
+
+
+def eventually(what: Callable[[], T | None], about: str, seconds: float = 300) -> T:
+    """The first value of ``what`` that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := what():
+            return value
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s: {about}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    found = [socket.socket() for _ in range(count)]
+    for one in found:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in found]
+    for one in found:
+        one.close()
+    return ports
+
+
+def answers(port: int) -> bool:
+    """Whether something listens."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started, by ``/proc``."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            number, _, rest = stat.read_text().partition(" (")
+            parents.setdefault(int(rest.rpartition(") ")[2].split()[1]), []).append(int(number))
+    found = [pid]
+    for one in found:
+        found += parents.get(one, [])
+    return found
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL for a process and all that it started."""
+    for one in descendants(pid):
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
+@contextmanager
+def folder_of(name: str) -> Iterator[Path]:
+    """A folder with a short path (sockets have at most 107 characters) that others may enter."""
+    folder = Path(tempfile.mkdtemp(prefix=f"wmtp-{name}-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# -- PostgreSQL ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Postgres:
+    """A database cluster of its own."""
+
+    folder: Path
+    port: int
+    as_user: list[str]
+
+    @property
+    def url(self) -> str:
+        """What ``WMTP_DATABASE_URL`` is set to."""
+        return f"postgresql://wmtp:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+    def url_by_socket(self) -> str:
+        """The same, for processes in other network namespaces."""
+        return f"postgresql://wmtp:{PASSWORD}@/postgres?host={self.folder}&port={self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = (
+            f"-k {self.folder} -p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off "
+            "-c max_connections=300"
+        )
+        self._pg_ctl("start", "-w", "-o", options, "-l", str(self.folder / "log"))
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it as a crash does; clients lose their connections."""
+        self._pg_ctl("stop", "-m", mode)
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        command = [*self.as_user, program("pg_ctl"), "-D", str(self.folder / "data"), *arguments]
+        with (self.folder / "pg_ctl.log").open("a") as log:
+            subprocess.run(command, check=True, stdout=log, stderr=log, cwd="/")
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL; it refuses to be run by root, who starts it as ``postgres``."""
+    initdb = program("initdb")
+    program("pg_ctl")
+    is_root = os.geteuid() == 0
+    with folder_of("pg") as folder:
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        if is_root:
+            shutil.chown(folder, "postgres", "postgres")
+        server = Postgres(folder, free_ports(1)[0], as_user if is_root else [])
+        secret = folder / "password"
+        secret.write_text(PASSWORD)
+        command = [initdb, "-D", str(folder / "data"), "-U", "wmtp", "-A", "scram-sha-256"]
+        command += [f"--pwfile={secret}", "--no-sync", "-E", "UTF8", "--locale=C"]
+        subprocess.run([*server.as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
+        secret.unlink()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+# -- Slurm -----------------------------------------------------------------------------------------
+
+SLURM_CONF = """
+ClusterName=wmtp
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+SlurmctldPort={ports[0]}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SlurmctldTimeout=30
+SlurmdTimeout=6
+KillWait=2
+MinJobAge={min_job_age}
+DefMemPerCPU=100
+ReturnToService=2
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=5
+NodeName=a NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=2000
+NodeName=b NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=2000
+PartitionName=all Nodes=a,b Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+@dataclass
+class Slurm:
+    """A controller and two nodes on one machine."""
+
+    folder: Path
+    daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What finds it."""
+        return {"SLURM_CONF": str(self.folder / "slurm.conf")}
+
+    def run(self, *command: str) -> str:
+        """Run one of Slurm's programs; its output."""
+        done = subprocess.run(
+            command,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout
+
+    def start(self, name: str, *command: str, within: tuple[str, ...] = ()) -> None:
+        """Start a daemon in the foreground, so that it is known and ends with the test."""
+        path, *arguments = command
+        with (self.folder / f"{name}.out").open("ab") as out:
+            self.daemons[name] = subprocess.Popen(
+                [*within, program(path), *arguments],
+                env={**os.environ, **self.environment},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    def start_controller(self) -> None:
+        """Start ``slurmctld``, with what it knew before."""
+        self.start("slurmctld", "slurmctld", "-D")
+
+    def start_node(self, name: str, within: tuple[str, ...] = ()) -> None:
+        """Start a node, and wait until jobs may run there."""
+        self.start(name, "slurmd", "-D", "-N", name, within=within)
+        self.run("scontrol", "update", f"nodename={name}", "state=resume")
+        ready = ("idle", "mix", "alloc")
+        shown = ("sinfo", "-h", "-N", "-n", name, "-o", "%t")
+        eventually(lambda: self.run(*shown).strip() in ready, f"node {name}")
+
+    def kill(self, name: str) -> None:
+        """SIGKILL for a daemon and all that it started: of a node, every process of its jobs."""
+        daemon = self.daemons.pop(name)
+        kill_tree(daemon.pid)
+        daemon.wait()
+        for job in self.pids(name):
+            kill_tree(job)
+
+    def pids(self, node: str) -> list[int]:
+        """The ``slurmstepd`` of a node: each made itself independent of ``slurmd``."""
+        places = (f"{self.folder}/spool-{node}", f"{self.folder}/slurmd-{node}")
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if path.read_bytes().startswith(b"slurmstepd"):
+                    links = [str(it.readlink()) for it in (path.parent / "fd").iterdir()]
+                    if any(link.startswith(places) for link in links):
+                        found.append(int(path.parent.name))
+        return found
+
+
+@contextmanager
+def slurm(min_job_age: int = 300) -> Iterator[Slurm]:
+    """A running Slurm with the nodes ``a`` and ``b``."""
+    for name in ("munged", "slurmctld", "slurmd", "sbatch"):
+        program(name)
+    with folder_of("slurm") as folder:
+        cluster = Slurm(folder)
+        key = folder / "munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o600)
+        (folder / "state").mkdir()
+        (folder / "slurm.conf").write_text(
+            SLURM_CONF.format(
+                folder=folder,
+                host=socket.gethostname(),
+                user=getpass.getuser(),
+                ports=free_ports(3),
+                min_job_age=min_job_age,
+            )
+        )
+        paths = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log"}
+        options = [f"--{option}={folder}/munge.{end}" for option, end in paths.items()]
+        options += [f"--seed-file={folder}/munge.seed"]
+        try:
+            cluster.start("munged", "munged", "--foreground", "--force", *options)
+            eventually((folder / "munge.socket").exists, "munged")
+            cluster.start_controller()
+            eventually(lambda: "UP" in cluster.run("scontrol", "ping"), "slurmctld")
+            cluster.start_node("a")
+            cluster.start_node("b")
+            yield cluster
+        finally:
+            cluster.run("scancel", "--me")
+            for name in [*cluster.daemons]:
+                cluster.kill(name)
+
+
+# -- Ray -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ray:
+    """A head and one more node on one machine."""
+
+    folder: Path
+    ports: list[int]
+    environment: Mapping[str, str]
+    nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """Of the jobs API."""
+        return f"http://127.0.0.1:{self.ports[1]}"
+
+    def shown_jobs(self) -> list[dict[str, Any]]:
+        """What the jobs API says of every job, to anybody."""
+        with urllib.request.urlopen(f"{self.address}/api/jobs/", timeout=30) as answer:
+            return json.load(answer)
+
+    def nodes_alive(self) -> int:
+        """How many nodes the head knows."""
+        with urllib.request.urlopen(f"{self.address}/api/v0/nodes", timeout=30) as answer:
+            nodes = json.load(answer)["data"]["result"]["result"]
+        return sum(node["state"] == "ALIVE" for node in nodes)
+
+    def start(self, name: str, *options: str) -> None:
+        """Start a node; ``ray start --block`` ends with it."""
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+        command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
+        with (self.folder / f"{name}.out").open("ab") as out:
+            self.nodes[name] = subprocess.Popen(
+                [*command, *options],
+                env={**self.environment, "RAY_TMPDIR": str(self.folder)},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL for a node and all that it started."""
+        node = self.nodes.pop(name)
+        kill_tree(node.pid)
+        node.wait()
+
+
+@contextmanager
+def ray(environment: Mapping[str, str]) -> Iterator[Ray]:
+    """A running Ray with two nodes, whose jobs have that environment."""
+    pytest.importorskip("ray", reason="ray is not installed: make test-engines")
+    with folder_of("ray") as folder:
+        cluster = Ray(folder, free_ports(3), environment)
+        gcs, dashboard, client = cluster.ports
+        try:
+            cluster.start(
+                "head",
+                "--head",
+                f"--port={gcs}",
+                "--dashboard-host=127.0.0.1",
+                f"--dashboard-port={dashboard}",
+                f"--ray-client-server-port={client}",
+                "--object-store-memory=100000000",
+            )
+            eventually(lambda: answers(dashboard) or cluster.nodes["head"].poll(), "Ray's head")
+            assert answers(dashboard), (folder / "head.out").read_text()
+            cluster.start("second", f"--address=127.0.0.1:{gcs}", "--object-store-memory=100000000")
+            eventually(lambda: cluster.nodes_alive() == 2, "the second node of Ray")
+            yield cluster
+        finally:
+            for name in [*cluster.nodes]:
+                cluster.kill(name)

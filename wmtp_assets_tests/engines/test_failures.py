@@ -1,0 +1,355 @@
+"""What happens when something dies, on Slurm with two nodes: real processes, really killed.
+
+A test holds the lock of the artifact that the step is to make. So the step waits, for as long as
+the test wants, where nothing is made yet.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from wmtp_assets.components.hosts import commit
+from wmtp_assets.components.runs import PROCESS_TAG, process_of
+from wmtp_assets_tests.engines.conftest import KEY, lose
+from wmtp_assets_tests.engines.outcomes import Outcome, outcome
+from wmtp_assets_tests.engines.programs import Postgres, Slurm, descendants, eventually
+from wmtp_assets_tests.engines.site import PROJECT, Site
+
+pytestmark = pytest.mark.engines
+
+KINDS = dg.DagsterEventType
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest) -> Outcome:
+    """What the table says of the test."""
+    return request.function.outcome
+
+
+@contextmanager
+def waiting(site: Site, engine: str = "slurm") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A run whose step waits for a lock until the end of the block; then the run ends."""
+    before = site.runs()
+    with site.store.lock(KEY):
+        process = site.start(KEY, engine)
+        (run,) = site.newest(before)
+        site.step_is_running(run.run_id)
+        yield run.run_id, process
+    site.finish(process)
+
+
+def jobs(cluster: Slurm, states: str = "running") -> list[list[str]]:
+    """Number, node and name of the jobs in some states."""
+    said = cluster.run("squeue", "-h", f"--states={states}", "--format=%A|%N|%j")
+    return [line.split("|") for line in said.splitlines()]
+
+
+def steps_of(cluster: Slurm) -> list[int]:
+    """The processes of steps that run on a node."""
+    stepds = [pid for node in "ab" for pid in cluster.pids(node)]
+    return [pid for stepd in stepds for pid in descendants(stepd) if is_step(pid)]
+
+
+def is_step(pid: int) -> bool:
+    try:
+        return b"execute_step" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+@outcome(
+    "A step is killed",
+    "Slurm; `kill -9` of its process",
+    "SUCCESS",
+    1,
+    "missed at the next poll; a new job makes the artifact",
+)
+def test_killed_step(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
+    """No memory, or an administrator: the step cannot say that it ended."""
+    with waiting(slurm_site) as (run, _):
+        (pid, *_) = eventually(lambda: steps_of(cluster), "the process of the step")
+        os.kill(pid, signal.SIGKILL)
+        retried = KINDS.STEP_UP_FOR_RETRY
+        (why,) = eventually(lambda: slurm_site.events(run, retried), "the retry")
+        assert "as FAILED, by signal 9" in why or "as FAILED, exit code 137" in why
+    row.holds(slurm_site, run)
+
+
+@outcome(
+    "A step is killed",
+    "multiprocess; `kill -9` of its process",
+    "SUCCESS",
+    1,
+    "missed at once; a new process makes the artifact",
+)
+def test_killed_step_of_multiprocess(site: Site, row: Outcome) -> None:
+    """One step that asked for all memory must not end the others."""
+    lose(site)
+    with waiting(site, "multiprocess") as (run, _):
+        with site.history() as instance:
+            (entry,) = instance.all_logs(run, of_type=KINDS.STEP_WORKER_STARTED)
+        assert entry.dagster_event is not None
+        pid = entry.dagster_event.engine_event_data.metadata["pid"].value
+        os.kill(int(str(pid)), signal.SIGKILL)
+        eventually(lambda: site.events(run, KINDS.STEP_UP_FOR_RETRY), "the retry")
+    row.holds(site, run)
+
+
+@outcome(
+    "A node is killed",
+    "Slurm; `kill -9` of `slurmd` and all its processes",
+    "SUCCESS",
+    1,
+    "Slurm says NODE_FAIL after `SlurmdTimeout`; the new job runs on the other node",
+)
+def test_killed_node(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
+    """Power: the job is gone with its node."""
+    with waiting(slurm_site) as (run, _):
+        ((_, node, _),) = jobs(cluster)
+        cluster.kill(node)
+        retried = KINDS.STEP_UP_FOR_RETRY
+        (why,) = eventually(lambda: slurm_site.events(run, retried), "the retry")
+        assert f"on {node} as NODE_FAIL" in why
+        ((_, other, _),) = eventually(lambda: jobs(cluster), "the new job")
+        assert other != node
+    cluster.start_node(node)
+    row.holds(slurm_site, run)
+
+
+@outcome(
+    "A step fails",
+    "Slurm; a file it reads is damaged",
+    "FAILURE",
+    0,
+    "its own error, in the words of `wmtp`",
+)
+def test_step_that_fails(slurm_site: Site, row: Outcome) -> None:
+    """It would fail again: a retry is for what died."""
+    store = slurm_site.store
+    path = store.path(store.catalogue["humaneval_processed"], "processed/test.jsonl")
+    kept = path.read_bytes()
+    path.unlink()
+    path.write_bytes(kept[:-2] + b" \n")
+    before = slurm_site.runs()
+    assert slurm_site.finish(slurm_site.start(KEY, "slurm")) == 1
+    path.write_bytes(kept)
+    (run,) = slurm_site.newest(before)
+    row.holds(slurm_site, run.run_id)
+    (why,) = slurm_site.events(run.run_id, KINDS.STEP_FAILURE)
+    assert "test.jsonl" in why and "wmtp repair" in why
+
+
+@outcome(
+    "A job is cancelled by a person",
+    "Slurm; `scancel`",
+    "FAILURE",
+    0,
+    "so is one that ran out of time or memory: it would again",
+)
+def test_cancelled_job(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
+    """Whoever cancels a job does not want it started again."""
+    with waiting(slurm_site) as (run, _):
+        ((number, _, _),) = jobs(cluster)
+        cluster.run("scancel", "--signal=KILL", "--full", number)
+        cluster.run("scancel", number)
+        failed = KINDS.STEP_FAILURE
+        (why, *_) = eventually(lambda: slurm_site.events(run, failed), "the failure")
+        assert "as CANCELLED" in why and "It is not started again" in why
+    row.holds(slurm_site, run)
+
+
+@outcome(
+    "The database is gone for five seconds",
+    "Slurm; PostgreSQL stopped at once and started again while the run and a step use it",
+    "SUCCESS",
+    0,
+    "both ask again until it answers",
+)
+def test_database_is_lost_for_seconds(slurm_site: Site, database: Postgres, row: Outcome) -> None:
+    """A restart or a failover of it is no reason to lose a run of days."""
+    with waiting(slurm_site) as (run, process):
+        database.stop()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        database.start()
+    row.holds(slurm_site, run)
+
+
+@outcome(
+    "Slurm's controller is restarted",
+    "Slurm; `kill -9` of `slurmctld`, five seconds without it",
+    "SUCCESS",
+    0,
+    "the job goes on, and so does the run",
+)
+def test_controller_of_slurm_is_restarted(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
+    """A question that is not answered says nothing about the job."""
+    with waiting(slurm_site) as (run, process):
+        cluster.kill("slurmctld")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        cluster.start_controller()
+        eventually(lambda: "UP" in cluster.run("scontrol", "ping"), "slurmctld")
+    row.holds(slurm_site, run)
+
+
+@outcome(
+    "The process of the run is killed",
+    "Slurm; `kill -9`; then what the daemon asks at each poll of its run monitoring",
+    "SUCCESS",
+    0,
+    "the job goes on; a new process finds it by its name and waits for it",
+)
+def test_process_of_the_run_is_killed(
+    slurm_site: Site, cluster: Slurm, row: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node with the controller was restarted: steps on other nodes do not care."""
+    for name, value in slurm_site.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WMTP_ENGINE", "slurm")
+    monkeypatch.chdir(PROJECT)
+    with waiting(slurm_site) as (run, process):
+        before = jobs(cluster)
+        process.kill()
+        process.wait()
+        with slurm_site.history() as instance:
+            record = instance.get_run_by_id(run)
+            assert record is not None
+            instance.run_launcher.check_run_worker_health(record)
+            record = instance.get_run_by_id(run)
+            assert record is not None
+            pid = int(record.tags[PROCESS_TAG].split()[0])
+            assert process_of(pid) == record.tags[PROCESS_TAG] and pid != process.pid
+            health = instance.run_launcher.check_run_worker_health(record)
+            assert health.status.value == "RUNNING"
+        said = "Checking on status of in-progress step"
+        found = KINDS.ENGINE_EVENT
+        eventually(
+            lambda: any(said in text for text in slurm_site.events(run, found)), "the new process"
+        )
+        assert jobs(cluster) == before
+    eventually(lambda: slurm_site.status(run) != "STARTED", "the end of the run")
+    row.holds(slurm_site, run)
+    started = slurm_site.events(run, KINDS.STEP_START)
+    assert len(started) == 2  # the artifact and its checks, once each
+
+
+def node_within(cluster: Slurm, name: str, mount: str) -> None:
+    """Start a node again in a mount namespace of its own, where something else is mounted."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no right to make a mount namespace: run as root, on Linux")
+    cluster.kill(name)
+    script = f'{mount} && exec "$0" "$@"'
+    cluster.start_node(name, within=("unshare", "-m", "sh", "-c", script))
+
+
+@contextmanager
+def only(cluster: Slurm, name: str, mount: str) -> Iterator[None]:
+    """Jobs run on that node only, in which something else is mounted."""
+    other = {"a": "b", "b": "a"}[name]
+    node_within(cluster, name, mount)
+    cluster.run("scontrol", "update", f"nodename={other}", "state=drain", "reason=test")
+    try:
+        yield
+    finally:
+        cluster.run("scontrol", "update", f"nodename={other}", "state=resume")
+        cluster.kill(name)
+        cluster.start_node(name)
+
+
+@outcome(
+    "A worker has another commit",
+    "Slurm; a node in a mount namespace with a changed file of the package",
+    "FAILURE",
+    0,
+    "refused before the step does anything; the error names both commits",
+)
+def test_worker_with_another_commit(
+    slurm_site: Site, cluster: Slurm, row: Outcome, tmp_path: Path
+) -> None:
+    """Parts of one artifact that two versions made would fit, and be wrong."""
+    package = shutil.copytree(
+        PROJECT / "wmtp_assets",
+        tmp_path / "wmtp_assets",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    with (package / "datasets/views.py").open("a") as file:
+        file.write("\n# changed\n")
+    mount = f"mount --bind {package} {PROJECT / 'wmtp_assets'}"
+    before = slurm_site.runs()
+    with only(cluster, "b", mount):
+        assert slurm_site.finish(slurm_site.start(KEY, "slurm")) == 1
+    (run,) = slurm_site.newest(before)
+    row.holds(slurm_site, run.run_id)
+    (why,) = slurm_site.events(run.run_id, KINDS.STEP_FAILURE)
+    assert f"started with commit {commit()}, and the worker on {socket.gethostname()} has " in why
+    assert why.count("(sources ") == 2
+
+
+@outcome(
+    "A host does not see the storage root",
+    "Slurm; a node in a mount namespace with an empty filesystem in its place",
+    "FAILURE",
+    0,
+    "refused before the step does anything; the error names both hosts and the folder",
+)
+def test_host_with_another_storage_root(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
+    """A folder of its own on every node: each artifact would be missing on the next."""
+    before = slurm_site.runs()
+    with only(cluster, "b", f"mount -t tmpfs none {slurm_site.root}"):
+        assert slurm_site.finish(slurm_site.start(KEY, "slurm")) == 1
+    (run,) = slurm_site.newest(before)
+    row.holds(slurm_site, run.run_id)
+    (why,) = slurm_site.events(run.run_id, KINDS.STEP_FAILURE)
+    assert f"the storage root {slurm_site.root} on " in why
+    assert "Mount the same shared folder on every host" in why
+
+
+@outcome(
+    "Two hosts make the same artifact",
+    "in-process; two network, mount and host name namespaces, one kernel and filesystem",
+    "SUCCESS",
+    0,
+    "the second waits for the lock of the first, and leaves what is there as it is",
+)
+def test_same_asset_from_two_hosts(site: Site, database: Postgres, row: Outcome) -> None:
+    """Two people press the button, on two head nodes."""
+    within = ["unshare", "--net", "--mount", "--uts", "sh", "-c"]
+    if subprocess.run([*within, "hostname one"], capture_output=True, check=False).returncode:
+        pytest.skip("no right to make namespaces: run as root, on Linux")
+    lose(site)
+    before = site.runs()
+    url = database.url_by_socket()
+    with ExitStack() as stack:
+        stack.enter_context(site.store.lock(KEY))
+        processes = [
+            site.start(
+                KEY,
+                "in_process",
+                within=(*within, f'hostname {name} && exec "$0" "$@"'),
+                WMTP_DATABASE_URL=url,
+            )
+            for name in ("one", "two")
+        ]
+        runs = site.newest(before, count=2)
+        for run in runs:
+            site.step_is_running(run.run_id)
+    assert [site.finish(process) for process in processes] == [0, 0]
+    made = []
+    for run in runs:
+        row.holds(site, run.run_id)
+        with site.history() as instance:
+            (entry,) = instance.all_logs(run.run_id, of_type=KINDS.ASSET_MATERIALIZATION)
+        assert entry.asset_materialization is not None
+        made.append(entry.asset_materialization.metadata["made"].value)
+    assert sorted(map(str, made)) == ["made", "unchanged"]
