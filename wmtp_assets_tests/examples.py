@@ -42,9 +42,8 @@ def examples_of(store: Store) -> dict[str, bytes]:
     materialize(store, report)
     documents = {}
     for artifact in (store.catalogue[key] for key in KEYS):
-        (name,) = artifact.owns
         folder = "" if artifact.base == "docs" else f"{artifact.spec.folder}/"
-        documents[f"{folder}{name}"] = store.read(artifact, name)
+        documents |= {f"{folder}{name}": store.read(artifact, name) for name in artifact.owns}
     return documents
 
 
