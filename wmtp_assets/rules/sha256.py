@@ -2,8 +2,10 @@
 
 Each file is read once, several side by side. It is compared with its SHA-256 in the manifest and,
 where ``pieces.json`` has those of its pieces, with these too, so that what is damaged has a name,
-and so that the two cannot contradict each other unseen. A manifest of the version before has hashes
-of pieces in itself; they are not used.
+and so that the two cannot contradict each other unseen. Once both were compared with the same
+bytes, the pieces alone are hashed while the content hash is the same: they are every byte, and can
+be read side by side. A manifest of the version before has hashes of pieces in itself; they are not
+used.
 """
 
 from __future__ import annotations
@@ -49,16 +51,28 @@ def check_sha256(subject: Subject, report: Report) -> None:
         progress.advance(size)
         pace(size)
 
+    in_pieces = subject.store.agrees(subject.artifact, subject.manifest)
     with ThreadPoolExecutor(read_workers()) as pool:
         largest_first = sorted(there, key=lambda name: -expected[name].size)
-        hashes = {name: pool.submit(_hash, subject, cuts[name], advance) for name in largest_first}
+        hashes = {
+            name: [
+                pool.submit(_hash, subject, part, advance)
+                for part in ([[piece] for piece in cuts[name]] if in_pieces else [cuts[name]])
+            ]
+            for name in largest_first
+        }
         for name, pieces in cuts.items():
-            found, whole = hashes[name].result()
+            answers = [task.result() for task in hashes[name]]
+            whole = answers[0][1] if len(answers) == 1 else None
+            found = (item for each, _ in answers for item in each)
             pairs = zip(pieces, found, strict=True)
             wrong = {piece: item for piece, item in pairs if item != piece.sha256}
             if wrong or whole not in (None, expected[name].sha256):
                 damaged.add(_report(subject, report, name, wrong, whole))
-    subject.store.hashed(subject.artifact, subject.manifest, signed, subject.say, damaged)
+    is_right = not damaged and len(there) == len(expected)
+    subject.store.hashed(
+        subject.artifact, subject.manifest, signed, subject.say, damaged, agrees=is_right
+    )
     _check_no_other(subject, report)
     _check_sums(subject, report, there)
     _check_roles(subject, report)

@@ -34,10 +34,13 @@ class FilesRecord(StrictModel):
     Attributes:
         content_sha256: of the artifact's content that they are part of.
         files: name → what the file was like then.
+        agrees: for this content, the hashes of files and of their pieces were once compared with
+            the same bytes: from then on the pieces say it alone.
     """
 
     content_sha256: Sha256
     files: dict[str, Sign]
+    agrees: bool = False
 
 
 def sign(path: Path) -> Sign | None:
@@ -99,11 +102,13 @@ def read_record(folder: Path) -> FilesRecord | None:
         return None
 
 
-def write_record(folder: Path, content_sha256: str, files: Mapping[str, Sign]) -> None:
+def write_record(
+    folder: Path, content_sha256: str, files: Mapping[str, Sign], *, agrees: bool = False
+) -> None:
     """Replace the record in a folder.
 
     Raises:
         OSError: if the disk refuses.
     """
-    record = FilesRecord(content_sha256=content_sha256, files=dict(files))
+    record = FilesRecord(content_sha256=content_sha256, files=dict(files), agrees=agrees)
     replace_file(folder / NAME, record.model_dump_json().encode())

@@ -376,21 +376,36 @@ class Store:
         signed: Mapping[str, Sign],
         say: Say = silent,
         damaged: Collection[str] = (),
+        *,
+        agrees: bool = False,
     ) -> None:
         """Note that files have the committed bytes; say why where that cannot be written.
 
         Args:
             signed: what they were like before they were hashed, by :meth:`sign`.
             damaged: files that have other bytes, or are not there.
+            agrees: as :meth:`agrees`, from now on.
         """
+        agrees = agrees or self.agrees(artifact, manifest)
         known = {**self._known(artifact, manifest), **signed}
         names = (*manifest.files, artifact.manifest)
         right = (name for name in names if name in known and name not in damaged)
         files = {name: known[name] for name in right}
         try:
-            write_record(self._verified(artifact), manifest.content_sha256, files)
+            content = manifest.content_sha256
+            write_record(self._verified(artifact), content, files, agrees=agrees)
         except OSError as error:  # storage may be mounted for reading only
             say(f"{artifact.key}: that its files were read is not noted: {error}")
+
+    def agrees(self, artifact: Artifact, manifest: Manifest) -> bool:
+        """Whether the hashes of whole files and of their pieces were found to be of the same bytes,
+        for exactly this content."""
+        record = read_record(self._verified(artifact))
+        return (
+            record is not None
+            and record.agrees
+            and record.content_sha256 == manifest.content_sha256
+        )
 
     def _known(self, artifact: Artifact, manifest: Manifest) -> Mapping[str, Sign]:
         record = read_record(self._verified(artifact))

@@ -176,13 +176,17 @@ def follow(store: Store, artifact: Artifact) -> None:
     records(store, artifact, **{CHECKPOINT: new, SUMS: hash_once(sums)})
 
 
+@pytest.mark.parametrize("was_verified", [False, True])
 @pytest.mark.parametrize("edited", [of_pieces_only, of_the_file_only])
 def test_file_and_pieces_that_contradict_each_other_are_found(
-    store: Store, tmp_path: Path, edited: Callable[[Store, Artifact], None]
+    store: Store, tmp_path: Path, edited: Callable[[Store, Artifact], None], was_verified: bool
 ) -> None:
     """Reading a whole file compares it with both: verify, the release, gc, repair, ``verified`` and
-    publishing do."""
+    publishing do. That both were once right says nothing of another content."""
     artifact = store.catalogue["micro_mtp"]
+    if was_verified:
+        assert not findings_of(verify(store, [artifact], only=["sha256"]))
+        assert store.agrees(artifact, store.manifest(artifact))
     edited(store, artifact)
     is_of_pieces = edited is of_pieces_only
     (finding,) = findings_of(verify(store, [artifact], only=["sha256"]))
