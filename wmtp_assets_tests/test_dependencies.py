@@ -25,6 +25,7 @@ PLATFORM = (
     "datasets/",
     "definitions.py",
     "documents/pictures.py",
+    "operations/derive.py",
     "operations/load_dataset.py",
     "sample/",
 )
@@ -53,7 +54,7 @@ inside functions of these modules, and not installed with the platform."""
 ONE_PLACE = {
     "huggingface_hub": {"hub/client.py"},
     "model_signing": {"storage/signatures.py"},
-    "httpx2": {"hub/client.py", "components/alerts.py"},
+    "httpx2": {"hub/client.py", "components/alerts.py", "transfer/answers.py"},
 }
 """Libraries that one module stands for."""
 

@@ -165,7 +165,7 @@ def make_plan(it: InStore[DatasetSpec], say: Say = silent) -> Plan:
         MissingArtifact, CorruptArtifact: as :meth:`Store.verify_file`, of tokenizer or shards.
         InvalidInput: if the raw artifact lacks a shard.
     """
-    spec, store, scratch = it.spec, it.store, it.store.scratch(it.artifact)
+    spec, store, scratch = it.spec, it.store, it.scratch
     raw, tokenizer = it.upstream("raw"), it.upstream("tokenizer")
     name = store.catalogue.tokenizer_name(tokenizer.spec)
     path, sha256 = store.verify_file(tokenizer, name), store.manifest(tokenizer).files[name].sha256
@@ -234,7 +234,7 @@ def _key(spec: DatasetSpec, shards: Sequence[Shard], tokenizer_sha256: str) -> s
 
 def _note_plan(it: InStore[DatasetSpec], plan: Plan) -> None:
     """Write down names and parts, for the other steps, for ``wmtp status``, and for the join."""
-    scratch = it.store.scratch(it.artifact)
+    scratch = it.scratch
     scratch.mkdir(parents=True, exist_ok=True)
     shards = [job.shard for job in plan.jobs]
     document = {

@@ -97,7 +97,7 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
             + (", …" if len(plan.renamed) > 10 else "")
         )
     jobs, source = plan.jobs, raw.document["source"]
-    _remove_others(store, build.artifact, {job.folder for job in jobs})
+    _remove_others(build, {job.folder for job in jobs})
     done = {job.folder for job in jobs if read_summary(job.folder) is not None}
     if done:
         build.say(f"{build.artifact.key}: {len(done)} of {len(jobs)} shards are done already")
@@ -128,15 +128,15 @@ def build_processed(build: Build[DatasetSpec]) -> Document:
     }
 
 
-def _remove_others(store: Store, artifact: Artifact[DatasetSpec], wanted: set[Path]) -> None:
+def _remove_others(build: Build[DatasetSpec], wanted: set[Path]) -> None:
     """Remove parts that were made from other bytes or with other settings, unless steps of another
     conversion make such."""
-    with suppress(LockHeld), at_rest(store, artifact.key):
-        for path in list(store.scratch(artifact).glob("*")):
+    with suppress(LockHeld), at_rest(build.store, build.artifact.key):
+        for path in list(build.scratch.glob("*")):
             if not path.is_dir():
                 path.unlink()
             elif path not in wanted:
-                store.discard(path)
+                build.store.discard(path)
 
 
 def _write_schemas(build: Build[DatasetSpec], source: Document) -> None:

@@ -103,7 +103,8 @@ class _Again(Build[Any]):
 
     @property
     def scratch(self) -> Path:
-        return self.staged.folder.parent / "parts"
+        # its name is that of the locks of its parts
+        return self.staged.folder.parent / f"{self.artifact.key}_again"
 
 
 def _make_again(

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from wmtp_assets.base.errors import StoreError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import VERIFY_VARIABLE, read_verify_at_once
+from wmtp_assets.storage.locks import make_lock
 
 LOOK_AGAIN = 0.2
 """Seconds, about, between two looks for a turn that is free."""
@@ -87,9 +88,7 @@ def _take(count: int, what: str, say: Say) -> FileLock:
     is_told = False
     try:
         folder().mkdir(mode=0o700, exist_ok=True)
-        locks = [
-            FileLock(folder() / f"{number}.lock", fallback_to_soft=False) for number in range(count)
-        ]
+        locks = [make_lock(folder() / f"{number}.lock") for number in range(count)]
         while True:
             for lock in locks:
                 try:

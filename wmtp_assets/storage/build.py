@@ -29,6 +29,11 @@ class InStore(Generic[S]):
         """The spec of the artifact."""
         return self.artifact.spec
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for what is done when the materialization is cut off; gone after a commit."""
+        return self.store.scratch(self.artifact)
+
     def upstream(self, role: str) -> Artifact[Any]:
         """What plays a role in making the artifact, such as ``raw``."""
         return self.store.catalogue[self.artifact.roles[role]]
@@ -49,8 +54,3 @@ class Build(InStore[S]):
     revision: str | None = None
     others: Sequence[Path] = ()
     alone: bool = False
-
-    @property
-    def scratch(self) -> Path:
-        """A folder for what is done when the materialization is cut off; gone after a commit."""
-        return self.store.scratch(self.artifact)

@@ -144,7 +144,7 @@ def test_commands(store: Store, plant: Callable[[Store], Store]) -> None:
 def test_pages(store: Store, plant: Callable[[Store], Store], key: str) -> None:
     """What documents say, their front matter, and the JSON of Croissant."""
     planted = plant(store)
-    (data,) = make_document(planted, planted.catalogue[key])[0].values()
+    data = b"\n".join(make_document(planted, planted.catalogue[key])[0].values())
     assert is_clean(data.decode())
 
 

@@ -95,7 +95,8 @@ def test_definitions_are_built_once_until_something_changes(
     monkeypatch.setenv("WMTP_STORAGE_ROOT", str(tmp_path))
     resources = defs().resources
     assert resources is not None
-    assert resources["storage"].root == str(tmp_path)
+    storage = resources["storage"].resource_fn(dg.build_init_resource_context())
+    assert storage.root == str(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,10 @@ KEY = dg.AssetCheckKey(dg.AssetKey(MBPP), NAME)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """An instance of our class, in a folder."""
     shutil.copy(PROJECT / ".dagster/sample/dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         yield instance
 

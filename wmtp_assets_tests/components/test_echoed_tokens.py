@@ -48,11 +48,12 @@ OTHERS = "hf_" + "Zq9" * 11
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """An instance of our class, on disk."""
     home = tmp_path / "instance"
     home.mkdir()
     shutil.copy(PROJECT / ".dagster/sample/dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         yield instance
 

@@ -19,7 +19,7 @@ import pytest
 
 from wmtp_assets.base.errors import PublishError, SpecError, StoreError, WmtpError
 from wmtp_assets.destinations import s3
-from wmtp_assets.destinations.destination import How, open_destination
+from wmtp_assets.destinations.destination import Access, How, open_destination
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, parse_listing
@@ -142,11 +142,13 @@ def test_server_that_knows_no_checksums(
     bit is refused all the same."""
     monkeypatch.setenv("WMTP_S3_CHECKSUM", "md5")
     with pytest.raises(SpecError, match="'md5' is not known; use 'sha256', or 'signature'"):
-        open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+        open_destination(tree_store, f"s3://{bucket}/tree", Access(front.url))
     monkeypatch.delenv("WMTP_S3_CHECKSUM")
     front.is_old = True
     with pytest.raises(PublishError, match=r"run again, with WMTP_S3_CHECKSUM=signature"):
-        publish(tree_store, None, open_destination(tree_store, f"s3://{bucket}/tree", front.url))
+        publish(
+            tree_store, None, open_destination(tree_store, f"s3://{bucket}/tree", Access(front.url))
+        )
     monkeypatch.setenv("WMTP_S3_CHECKSUM", "signature")
     flipped: list[str] = []
 
@@ -156,13 +158,15 @@ def test_server_that_knows_no_checksums(
             request.body = flip(1)(request.body)
 
     front.before = before
-    publish(tree_store, None, open_destination(tree_store, f"s3://{bucket}/tree", front.url))
+    publish(
+        tree_store, None, open_destination(tree_store, f"s3://{bucket}/tree", Access(front.url))
+    )
     assert flipped
     there = objects(front, bucket)
     assert {path: there[path] for path in files_below(tree_store.root)} == files_below(
         tree_store.root
     )
-    again = open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+    again = open_destination(tree_store, f"s3://{bucket}/tree", Access(front.url))
     assert publish(tree_store, None, again).payload == 0
 
 
@@ -956,14 +960,14 @@ def test_without_credentials(
     with pytest.raises(
         PublishError, match="there are no credentials for S3: set AWS_ACCESS_KEY_ID"
     ):
-        open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+        open_destination(tree_store, f"s3://{bucket}/tree", Access(front.url))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(PublishError, match="PartialCredentialsError"):
-        open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+        open_destination(tree_store, f"s3://{bucket}/tree", Access(front.url))
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(PublishError, match="names the profile nobody, which does not exist: look"):
-        open_destination(tree_store, f"s3://{bucket}/tree", front.url)
+        open_destination(tree_store, f"s3://{bucket}/tree", Access(front.url))
 
 
 def test_profile_that_runs_what_is_not_there(
@@ -975,7 +979,7 @@ def test_profile_that_runs_what_is_not_there(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(PublishError, match="the S3 client cannot be made"):
-        open_destination(tree_store, "s3://bucket-x/tree", front.url)
+        open_destination(tree_store, "s3://bucket-x/tree", Access(front.url))
 
 
 def test_region_that_is_none(
@@ -984,7 +988,7 @@ def test_region_that_is_none(
     """Nobody is sent to look at the endpoint."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us_east_1")
     with pytest.raises(SpecError, match="us_east_1 is no name of a region: look at AWS_DEFAULT_R"):
-        open_destination(tree_store, "s3://bucket-x/tree", front.url)
+        open_destination(tree_store, "s3://bucket-x/tree", Access(front.url))
 
 
 @pytest.mark.parametrize(
@@ -1033,7 +1037,7 @@ def test_server_that_is_not_there(tree_store: Store, front: Front) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{nobody.getsockname()[1]}"
-        destination = open_destination(tree_store, "s3://bucket-x/tree", f"http://{host}")
+        destination = open_destination(tree_store, "s3://bucket-x/tree", Access(f"http://{host}"))
         with pytest.raises(
             PublishError, match=rf"does not answer as a server does \(\w+ at {host}"
         ):
@@ -1075,7 +1079,7 @@ def test_text_of_a_server_is_no_command_of_a_terminal(
 def test_endpoints_that_are_refused(tree_store: Store, front: Front, url: str) -> None:
     """Plain http beyond this machine, and what is no URL."""
     with pytest.raises(SpecError, match=r"plain http is only for loopback|is no URL of an S3"):
-        open_destination(tree_store, "s3://bucket-x/tree", url)
+        open_destination(tree_store, "s3://bucket-x/tree", Access(url))
 
 
 @pytest.mark.long
@@ -1086,7 +1090,7 @@ def test_endpoint_with_a_password(
 
     def refused(url: str | None) -> None:
         with pytest.raises(SpecError, match="is no URL of an S3 server") as error:
-            open_destination(tree_store, "s3://bucket-x/tree", url)
+            open_destination(tree_store, "s3://bucket-x/tree", Access(url))
         assert "planted" not in str(error.value)
 
     with_password = "https://me:planted@storage.example"
@@ -1104,7 +1108,7 @@ def test_endpoint_with_a_password(
 
 def test_bucket_that_is_absent(tree_store: Store, front: Front) -> None:
     """By its name."""
-    destination = open_destination(tree_store, "s3://no-such-bucket/tree", front.url)
+    destination = open_destination(tree_store, "s3://no-such-bucket/tree", Access(front.url))
     with pytest.raises(PublishError, match="there is no bucket no-such-bucket"):
         publish(tree_store, None, destination)
 
@@ -1115,7 +1119,7 @@ def test_library_is_missing(tree_store: Store, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(
         PublishError, match=r"boto3 is not installed: pip install 'wmtp_assets\[s3\]'"
     ):
-        open_destination(tree_store, "s3://bucket-x/tree", None)
+        open_destination(tree_store, "s3://bucket-x/tree")
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_unchanged_is_drawn_once(store: Store, told: list[str]) -> None:
 
 
 def _other_manifest(store: Store, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    edit_manifest(store, KEY, version="9.9.9")
+    edit_manifest(version="9.9.9")(store, store.catalogue[KEY])
 
 
 def _other_program(store: Store, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def test_good_root(store: Store) -> None:
     """Everything ok; and nothing is left there by looking."""
     before = sorted(path for path in store.root.rglob("*") if path.suffix != ".lock")
     found = conditions(store)
-    assert [*found] == ["root", "exchange", "disk", "locks", "leftovers"]
+    assert [*found] == ["root", "mount", "exchange", "disk", "locks", "leftovers"]
     assert {item.state for item in found.values()} == {"ok"}
     assert sorted(path for path in store.root.rglob("*") if path.suffix != ".lock") == before
 
