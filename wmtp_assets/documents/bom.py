@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from wmtp_assets.base.text import json_text
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.documents.document import SAMPLE, Fact, Facts
-from wmtp_assets.storage.manifest import Document, render
+from wmtp_assets.storage.manifest import Document
 
 FILE = "bom.cdx.json"
 
@@ -37,7 +38,7 @@ def bom(facts: Facts) -> bytes:
         if key not in there
     }
     serial = "".join(fact.content_sha256 for fact in facts.there)
-    return render(
+    document = json_text(
         {
             "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
             "bomFormat": "CycloneDX",
@@ -58,6 +59,7 @@ def bom(facts: Facts) -> bytes:
             ],
         }
     )
+    return f"{document}\n".encode()
 
 
 def _main(facts: Facts, fact: Fact) -> Document:

@@ -328,7 +328,7 @@ def _require_no_refusal(
         )
     elif reason:
         raise InvalidInput(
-            f"{key} was not downloaded, as it {FORESEEN}{reason}. Small files and parts of "
+            f"{key} was not downloaded, as it would be refused: {reason}. Small files and parts of "
             f"{', '.join(file.path for file in large[:3])} say so; "
             f"{human_bytes(sum(file.size for file in large))} were not fetched. If upstream is "
             f"right, correct {build.spec.where}, and run again. To have the raw files only: "
