@@ -74,7 +74,8 @@ def _main(facts: Facts, fact: Fact) -> Document:
     }
     if isinstance(spec, DatasetSpec):
         splits = _properties(
-            (f"wmtp:rows:{name}", said.get("rows")) for name, said in fact.pairs("splits")
+            (f"wmtp:rows:{name}", fact.counted("splits", name, "rows"))
+            for name in map(str, fact.listed("splits"))
         )
         contents = {"properties": splits} if splits else {}
         return component | {"data": [{"type": "dataset", "name": spec.name, "contents": contents}]}
