@@ -247,7 +247,7 @@ def set_of_tuples_of_one_hash(good: bytes) -> bytes:
     return with_pickle(b"\x80\x02" + code + b"cbuiltins\nset\n](" + items + b"e\x85R.", good)
 
 
-@hostile(PTH, "more than .* sets or the like")
+@hostile(PTH, "more than .* keys of tuples")  # the first of two bounds that it is over
 def ordered_bomb(good: bytes) -> bytes:
     """The same with the class that state dicts are of, and 10,000 pairs."""
     pairs = b"]q\0(" + b"".join(b"M" + struct.pack("<H", n) + b"N\x86" for n in range(10_000))
