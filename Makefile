@@ -21,7 +21,7 @@ help:
 	@echo "make materialize SELECT=stale | FORCE=1 what is out of date | also what is unchanged"
 	@echo "make ui [PORT=3001]                     web UI and daemon on http://127.0.0.1:3000"
 	@echo "make status | verify                    what is there | is every byte right"
-	@echo "make test | check                       quick tests, 7 minutes | ruff, pyright, dg check"
+	@echo "make test | check                       quick tests, 10 minutes | ruff, pyright, dg check"
 	@echo "make test-all                           test, test-long, -browser, -faults, -clients, -engines"
 	@echo "make test-long                          what test leaves out: long tables, pages, processes"
 	@echo "make test-browser                       the web UI, in Chromium"

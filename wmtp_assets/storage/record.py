@@ -83,14 +83,14 @@ def is_linked_only(before: Sign, now: Sign | None) -> bool:
 
 
 def is_edited(before: Sign, now: Sign | None) -> bool:
-    """Whether a file was written since, and its time put back: only its time of change is another,
-    and not its number of names. An edit after which somebody linked the file, too, is not told from
-    a link."""
+    """Whether a file of one name was written since, and its time put back: only its time of change
+    is another. Of a file with several names this is not said: a link that somebody makes and
+    removes changes as much."""
     return (
         now is not None
         and is_linked_only(before, now)
         and now[2] != before[2]
-        and now[4] == before[4]
+        and now[4] == before[4] == 1
     )
 
 

@@ -12,22 +12,20 @@ from wmtp_assets_tests.destinations.hub import Hub
 from wmtp_assets_tests.destinations.trees import files_below
 
 
-def run(monkeypatch: pytest.MonkeyPatch, root: Path, *arguments: str) -> Result:
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> Result:
     """In this process: the hub's client is prepared here."""
-    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(root))
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(folder))
     return CliRunner().invoke(cli, arguments)
 
 
-def test_command(
-    good_root: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command(root: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way, with every rule: a micro model with its card, published and pulled."""
     url = "hf://models/acme/{folder}"
-    refused = run(monkeypatch, good_root, "publish", "micro-mtp", "--to", url)
+    refused = run(monkeypatch, root, "publish", "micro-mtp", "--to", url)
     assert refused.exit_code == 1
     assert "--create" in str(refused.exception)
     done = run(
-        monkeypatch, good_root, "publish", "micro-mtp", "--to", url, "--create", "--accept-licence"
+        monkeypatch, root, "publish", "micro-mtp", "--to", url, "--create", "--accept-licence"
     )
     assert done.exit_code == 0, done.output
     made = hub.repositories["model", "acme/micro-mtp"]
@@ -39,4 +37,4 @@ def test_command(
     )
     assert pulled.exit_code == 0, pulled.output
     below = "models_v2/micro-mtp"
-    assert files_below(tmp_path / "node" / below) == files_below(good_root / below)
+    assert files_below(tmp_path / "node" / below) == files_below(root / below)
