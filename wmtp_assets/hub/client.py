@@ -65,6 +65,7 @@ from wmtp_assets.transfer.answers import BoundedClient, read_whole
 from wmtp_assets.transfer.arrival import Patience
 
 __all__ = [
+    "NO_ANSWER",
     "CommitOperationAdd",
     "CommitOperationDelete",
     "HTTPError",
@@ -105,7 +106,7 @@ RANGE_RETRIES = 1
 RANGE_SECONDS = 600.0
 """Until a range is here whole: it has some MiB at most."""
 
-_NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What the client raises of an answer that is no JSON, or another one than the hub's."""
 
 CLIENT_TIMEOUT = 30.0
@@ -302,7 +303,7 @@ def explained(
     """Turn the client's errors into one message each; those of the local disk pass."""
     try:
         yield
-    except (EntryNotFoundError, HTTPError, OSError, *_NO_ANSWER) as error:
+    except (EntryNotFoundError, HTTPError, OSError, *NO_ANSWER) as error:
         if (
             isinstance(error, OSError)
             and not isinstance(error, ConnectionError)
@@ -399,9 +400,7 @@ def is_of_client(error: Exception) -> bool:
     are not."""
     if isinstance(error, OSError) and not isinstance(error, (ConnectionError, HfHubHTTPError)):
         return error.errno is None
-    return isinstance(
-        error, (HfHubHTTPError, HTTPError, ConnectionError, RuntimeError, *_NO_ANSWER)
-    )
+    return isinstance(error, (HfHubHTTPError, HTTPError, ConnectionError, RuntimeError, *NO_ANSWER))
 
 
 def kind_of(error: Exception) -> str | int:

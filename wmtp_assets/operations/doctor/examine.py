@@ -136,13 +136,13 @@ def _token(endpoint: Endpoint, gated: list[Repository]) -> Condition:
 
 def _ask(endpoint: Endpoint, token: str) -> tuple[Any, int]:
     """What the hub says about the token, None if nothing, and the status of its answer, or 0."""
-    from wmtp_assets.hub.client import HfApi, HfHubHTTPError, HTTPError, status_of
+    from wmtp_assets.hub.client import NO_ANSWER, HfApi, HfHubHTTPError, HTTPError, status_of
 
     try:
         return HfApi(endpoint=endpoint.url).whoami(token=token), 200
     except HfHubHTTPError as error:
         return None, status_of(error)
-    except (HTTPError, DownloadError, OSError, ValueError):
+    except (HTTPError, DownloadError, OSError, *NO_ANSWER):
         return None, 0
 
 
