@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -40,8 +41,16 @@ class KeptEventLog(SqliteEventLogStorage):
         if shard not in self._initialized_dbs:
             with super()._connect(shard):  # it makes the tables
                 pass
-        with self._db_lock, self._engine(shard).begin() as connection:
-            yield connection
+        with self._db_lock:
+            with self._engine(shard).begin() as connection:
+                database: Any = connection.connection.dbapi_connection
+                before = database.total_changes
+                yield connection
+                has_changed = database.total_changes != before
+            if has_changed:
+                # the web UI shows a run as it goes on when the file of its events changes, and what
+                # is written lies in the log beside it until the database is closed
+                os.utime(self.path_for_shard(shard))
 
     def _engine(self, shard: str) -> Engine:
         key = os.getpid(), shard  # SQLite forbids to use a connection of the process before a fork
