@@ -27,9 +27,10 @@ from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import SIGNATURES, TOP_FOLDERS
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, SentFile
+from wmtp_assets.storage.files import Hasher
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.arrival import Interrupted
+from wmtp_assets.transfer.arrival import Interrupted, complete
 from wmtp_assets.transfer.places import Advance
 
 How = Literal["size", "stated", "hash", "full"]
@@ -247,6 +248,28 @@ def read_rest(destination: Destination, path: str, start: int, size: int) -> Ite
         raise
     except PublishError as error:
         raise Interrupted(str(error), error) from error
+
+
+def is_read_as(
+    destination: Destination, path: str, record: FileRecord, advance: Advance = lambda size: None
+) -> bool:
+    """Whether a file of this size, read back, has these bytes; False where there is none.
+
+    Args:
+        advance: told the bytes as they are read.
+    """
+    hasher = Hasher()
+
+    def read() -> None:
+        for block in read_rest(destination, path, hasher.size, record.size):
+            hasher.update(memoryview(block))
+            advance(len(block))
+
+    try:
+        complete(path, record.size, lambda: hasher.size, read, READINGS)
+    except NotThere:
+        return False
+    return hasher.record() == record
 
 
 def comparing(name: str, files: Iterable[FileRecord], say: Say) -> Advance:

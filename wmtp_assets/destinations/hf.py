@@ -20,7 +20,6 @@ from wmtp_assets.catalogue.artifact import SIGNATURES, SMALL
 from wmtp_assets.destinations.destination import (
     FOLDER,
     ORDINARY,
-    READINGS,
     Access,
     Advance,
     Audience,
@@ -29,16 +28,14 @@ from wmtp_assets.destinations.destination import (
     Location,
     NotThere,
     Units,
-    read_rest,
+    is_read_as,
 )
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
 from wmtp_assets.hub.commits import Entry, Head, Lost, Missing, RemoteBranch, RepoType
 from wmtp_assets.hub.endpoint import hub_endpoint
 from wmtp_assets.hub.remote import MAIN, is_commit
-from wmtp_assets.storage.files import Hasher
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.arrival import complete
 
 FORM = "hf://models/owner/name[@branch]"
 
@@ -156,28 +153,13 @@ class HuggingFace(Destination):
             return False
         local = self._outgoing.get(path)
         if how == "full" or (how != "size" and not entry.sha256 and local is None):
-            return self._is_read_as(path, record, advance)
+            return is_read_as(self, path, record, advance)
         advance(record.size)
         if how == "size":
             return True
         if entry.sha256:
             return entry.sha256 == record.sha256
         return local is not None and local.record == record and entry.blob_id == _blob_id(local)
-
-    def _is_read_as(self, path: str, record: FileRecord, advance: Advance) -> bool:
-        """Whether a file of this size has these bytes."""
-        hasher = Hasher()
-
-        def read() -> None:
-            for block in read_rest(self, path, hasher.size, record.size):
-                hasher.update(memoryview(block))
-                advance(len(block))
-
-        try:
-            complete(path, record.size, lambda: hasher.size, read, READINGS)
-        except NotThere:
-            return False
-        return hasher.record() == record
 
     # -- writing -----------------------------------------------------------------------------------
 

@@ -22,7 +22,6 @@ from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import (
     ORDINARY,
     OURS,
-    READINGS,
     Access,
     Advance,
     Destination,
@@ -33,7 +32,7 @@ from wmtp_assets.destinations.destination import (
     Units,
     describing_last,
     each,
-    read_rest,
+    is_read_as,
 )
 from wmtp_assets.destinations.journal import Journal, Upload
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
@@ -49,10 +48,9 @@ from wmtp_assets.destinations.s3_client import (
     read_checksum,
 )
 from wmtp_assets.rules.findings import as_text
-from wmtp_assets.storage.files import PART, Hasher
-from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.files import PART
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.arrival import Patience, complete
+from wmtp_assets.transfer.arrival import Patience
 
 FORM = "s3://bucket/prefix"
 
@@ -161,7 +159,7 @@ class S3(Destination):
         if stated is None:
             return False
         if how == "full" or (how == "hash" and not stated):
-            return self._is_read_as(path, file.record, advance)
+            return is_read_as(self, path, file.record, advance)
         advance(file.size)
         return how == "size" or not stated or _is_checksum(stated, file)
 
@@ -175,21 +173,6 @@ class S3(Destination):
         except NotThere:
             return None
 
-    def _is_read_as(self, path: str, record: FileRecord, advance: Advance) -> bool:
-        """Whether an object of this size has these bytes."""
-        hasher = Hasher()
-
-        def read() -> None:
-            for block in read_rest(self, path, hasher.size, record.size):
-                hasher.update(memoryview(block))
-                advance(len(block))
-
-        try:
-            complete(path, record.size, lambda: hasher.size, read, READINGS)
-        except NotThere:
-            return False
-        return hasher.record() == record
-
     def holds(self, file: Outgoing, advance: Advance = lambda size: None) -> bool:
         stated = self._stated(file.path, file.record.size)
         if stated is None:
@@ -198,7 +181,7 @@ class S3(Destination):
             advance(file.record.size)
             return True
         # a checksum that somebody else's client made may be of another kind
-        return self._is_read_as(file.path, file.record, advance)
+        return is_read_as(self, file.path, file.record, advance)
 
     # -- writing -----------------------------------------------------------------------------------
 
