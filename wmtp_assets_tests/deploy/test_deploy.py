@@ -291,6 +291,14 @@ def test_scripts(path: Path) -> None:
     ).returncode
 
 
+ENDS = {
+    "python": "",
+    "dagster-webserver": "until [ -e daemon ]; do sleep 0.01; done; exit ${CODE:-0}",
+    "dagster-daemon": "touch daemon; exec sleep 60",
+}
+"""The web server ends when the daemon has said how it was called, not before."""
+
+
 @pytest.fixture
 def controller(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The script, in a project whose programs say how they were called."""
@@ -299,8 +307,7 @@ def controller(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
     (tmp_path / "activate.sh").write_text(f'export PATH="{programs}:$PATH" DAGSTER_HOME=/of/it\n')
     for name in ("python", "dagster", "dagster-webserver", "dagster-daemon"):
         script = f'#!/bin/bash\necho "{name} $* engine=$WMTP_ENGINE home=$DAGSTER_HOME"\n'
-        ends = "exit ${CODE:-0}" if name != "dagster-daemon" else "exec sleep 60"
-        (programs / name).write_text(script + (ends if name != "python" else ""))
+        (programs / name).write_text(script + ENDS.get(name, "exit ${CODE:-0}"))
         (programs / name).chmod(0o755)
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -136,7 +136,8 @@ def test_good_answers_are_as_before() -> None:
             data = gzip.compress(data)
             headers["Content-Encoding"] = "gzip"
         status = 404 if "error" in handler.path else 200
-        handler.send_head(status, headers | {"Content-Length": str(len(data))})
+        headers |= {"Content-Length": str(len(data)), "Connection": "close"}
+        handler.send_head(status, headers)
         handler.wfile.write(data)
 
     with server(write) as url, BoundedClient() as client:
