@@ -14,7 +14,7 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures check clean
+.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures drawings docs docs-serve check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
@@ -29,7 +29,8 @@ help:
 	@echo "make test-clients                       programs that read the artifacts, in .venv-clients/"
 	@echo "make test-engines                       Slurm, Ray, PostgreSQL, killed nodes; in .venv-engines/"
 	@echo "make test-full                          all of these faults; writes docs/long-tests.md"
-	@echo "make examples | pictures                write docs/examples/ | docs/pictures/ anew"
+	@echo "make examples | pictures | drawings     write docs/examples/ | docs/pictures/ anew"
+	@echo "make docs | docs-serve                  the pages as a site, in build/site | on port 8000"
 
 # An environment that `uv sync` made has no pip, and says in pyvenv.cfg that it is uv's.
 .venv/installed: pyproject.toml constraints.txt
@@ -115,8 +116,19 @@ test-full: install
 examples: install
 	$(BIN)/python -m wmtp_assets_tests.examples
 
-pictures: materialize
+pictures: materialize drawings
 	$(BIN)/python -m wmtp_assets_tests.browser.pictures
+
+drawings: install
+	$(BIN)/python -m wmtp_assets_tests.drawings
+
+# Strict: a link or an anchor that leads nowhere is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open build/site/index.html"
+
+docs-serve: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload --dev-addr 127.0.0.1:8000
 
 check: install
 	$(BIN)/ruff check
