@@ -250,8 +250,8 @@ def check_made_with(subject: Subject, report: Report) -> None:
 RULES = (
     Rule(
         "made_with",
-        "The artifact was made by the builder, and with the settings, that there are now; where an "
-        "earlier version did not say, that is a warning.",
+        "The artifact was made by the present builder with the present settings; if an earlier "
+        "version did not record them, that is a warning.",
         (),
         check_made_with,
     ),

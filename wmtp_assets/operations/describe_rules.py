@@ -25,11 +25,11 @@ def _tables(catalogue: Catalogue) -> Iterator[str]:
         artifacts = catalogue.of_kind(kind)
         yield f"### {kind}\n"
         yield f"{', '.join(f'`{artifact.key}`' for artifact in artifacts)}.\n"
-        yield "| rule | what holds | when it does not |\n|---|---|---|"
+        yield "| rule | what must hold | otherwise |\n|---|---|---|"
         for rule in (rule for rule in all_rules() if kind in kinds_of(rule)):
             holding = [item for item in artifacts if rule in rules_of(item)]
             only = f" Only: {', '.join(item.key for item in holding)}." * (holding != artifacts)
-            effect = "stops what is downstream" if rule.blocking else "warns"
+            effect = "blocks downstream" if rule.blocking else "warns"
             yield f"| `{rule.name}` | {rule.statement}{only} | {effect} |"
         yield ""
 

@@ -598,7 +598,7 @@ FAULTS = [
         again=None,
     ),
     Fault(
-        "429 for ever",
+        "429 forever",
         files(refuse(429, Retry_After="7")),
         error="answers 429",
     ),
@@ -609,7 +609,7 @@ FAULTS = [
         again=None,
     ),
     Fault("503, five times", times(5, unavailable), transferred=SIZE, again=None),
-    Fault("503 for ever", files(unavailable), error="answers 503"),
+    Fault("503 forever", files(unavailable), error="answers 503"),
     Fault("503 to every HEAD", head_unavailable, transferred=SIZE, again=None),
     Fault(
         "503 about the repository, five times",
@@ -617,7 +617,7 @@ FAULTS = [
         transferred=SIZE,
         again=None,
     ),
-    Fault("503 about the repository, for ever", queries(unavailable), error="answers 503"),
+    Fault("503 about the repository, forever", queries(unavailable), error="answers 503"),
     Fault(
         "no answer about the repository",
         queries(rest(0)),
@@ -686,7 +686,7 @@ FAULTS = [
 def table() -> str:
     """The list in Markdown."""
     head = (
-        "| what happens | outcome | bytes sent | left to go on from | the next run fetches |",
+        "| what happens | outcome | bytes sent | left to resume from | the next run fetches |",
         "|---|---|--:|--:|--:|",
     )
     return "\n".join((*head, *map(_row, FAULTS))) + "\n"

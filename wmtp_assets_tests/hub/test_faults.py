@@ -193,7 +193,7 @@ QUICK = (
     "403, gated, the account has no access",
     "404, the revision",
     "429 with Retry-After, twice",
-    "503 for ever",
+    "503 forever",
     "redirect to another host, which gets no token",
     "no network",
 )

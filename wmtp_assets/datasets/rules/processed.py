@@ -616,7 +616,7 @@ def check_problems(subject: DatasetSubject, report: Report) -> None:
 
 
 def check_evaluation(subject: DatasetSubject, report: Report) -> None:
-    """The evaluation rows are what the raw problems give, one a problem."""
+    """The evaluation rows are what the raw problems give, one per problem."""
     splits = subject.spec.evaluation
     counts = compare_with_raw(subject, report, splits, evaluation_file, _evaluation_lines)
     report.note(problems=counts)
@@ -636,7 +636,7 @@ RULES = (
     Rule(
         "schema",
         "Every row is a record of the dataset's schema, its task_id agrees with problem and label, "
-        "and no task_id stands twice.",
+        "and no task_id appears twice.",
         ("processed", "small"),
         check_schema,
     ),
@@ -671,7 +671,7 @@ RULES = (
     ),
     Rule(
         "splits",
-        "No task_id and no problem stands in two splits.",
+        "No task_id and no problem is in two splits.",
         _PROCESSED,
         check_splits,
         needs=("pyarrow",),
@@ -679,7 +679,7 @@ RULES = (
     ),
     Rule(
         "text_twins",
-        "No text stands in two splits, upper and lower case and punctuation aside.",
+        "No text is in two splits, ignoring upper and lower case and punctuation.",
         _PROCESSED,
         check_text_twins,
         needs=("pyarrow",),
@@ -697,7 +697,7 @@ RULES = (
     ),
     Rule(
         "problems",
-        "Every problem is one of the raw split; that two have the same name upstream is a warning.",
+        "Every problem is one of the raw split; two with the same name upstream are a warning.",
         _PROCESSED,
         check_problems,
         needs=("pyarrow",),
@@ -705,7 +705,7 @@ RULES = (
     ),
     Rule(
         "evaluation",
-        "The evaluation rows are what the raw problems give, one a problem.",
+        "The evaluation rows are what the raw problems give, one per problem.",
         _PROCESSED,
         check_evaluation,
         needs=("pyarrow",),
