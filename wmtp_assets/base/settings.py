@@ -59,8 +59,8 @@ WORKERS_VARIABLE = Variable(
 )
 STEPS_VARIABLE = Variable(
     "WMTP_CONVERSION_STEPS",
-    "In how many steps, which can run on as many hosts, each dataset is converted, 0 to 64; a last "
-    "step joins what they made. 0: in one step.",
+    "In how many steps each dataset is converted, 0 to 64. They can run on as many hosts, and a "
+    "last step joins their results. 0: in one step.",
     "`0`",
     "Dagster",
 )
@@ -68,14 +68,14 @@ VERIFY_VARIABLE = Variable(
     "WMTP_VERIFY_AT_ONCE",
     "How many rules the processes of one user apply at the same time on one host, 1 to 256; "
     "others wait. They take turns by locks in the host's temporary folder (`TMPDIR`).",
-    "no bound",
+    "no limit",
     "checks, `wmtp verify`",
 )
 RATE_VARIABLE = Variable(
     "WMTP_READ_RATE",
-    "How many bytes a second the rule `sha256` reads at most, each time it is applied, 1000000 to "
-    "1000000000000.",
-    "no bound",
+    "How many bytes per second the rule `sha256` reads at most, each time it is applied, 1000000 "
+    "to 1000000000000.",
+    "no limit",
     "checks, `wmtp verify`",
 )
 LOCK_VARIABLE = Variable(
@@ -88,7 +88,7 @@ LOCK_VARIABLE = Variable(
 TRUST_VARIABLE = Variable(
     "WMTP_TRUSTED_ENDPOINT",
     "URL of a mirror that may be sent your token; it must equal `HF_ENDPOINT`.",
-    "no mirror is",
+    "no mirror gets it",
     "downloads, `wmtp doctor`",
 )
 TRUST_FOLDER_VARIABLE = Variable(
@@ -141,7 +141,7 @@ HOSTS_VARIABLE = Variable(
 ENGINE_VARIABLE = Variable(
     "WMTP_ENGINE",
     "What runs the steps of a run: `in_process`, `multiprocess`, `slurm`, `ray` or `k8s` "
-    "([clusters.md](clusters.md)).",
+    "([clusters](clusters.md)).",
     "`in_process`",
     "Dagster",
 )

@@ -9,8 +9,7 @@ def describe_settings() -> str:
     """The whole page, as Markdown."""
     return (
         "# Settings\n\n"
-        "Environment variables are all the settings there are. One that is set to nothing counts "
-        "as not set.\n"
+        "All settings are environment variables. An empty variable counts as not set.\n"
         "This page is generated: `python -m wmtp_assets.operations.describe_settings`.\n\n"
         f"{_table(VARIABLES)}\n"
         "## Variables of other programs\n\n"
