@@ -32,20 +32,20 @@ OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"^```(\w+) ([^\n]+)$", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
-_ADDRESS = re.compile(r"https?://[\w.-]+\.\w+(:\d+)?(/\S*)?|http://127\.0\.0\.1(:\d+)?(/\S*)?")
+_ADDRESS = re.compile(r"https?://[\w.-]+\.\w+(:\d+)?(/\S*)?")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add every file outside ``docs/`` that a page links to, and what those link to in turn."""
     project = Path(config.docs_dir).parent
     waiting = [file for file in files if file.is_documentation_page()]
-    for name in OUTSIDE:
-        waiting.append(_add(files, config, name))
+    waiting += [_add(files, config, name) for name in OUTSIDE]
     while waiting:
         file = waiting.pop()
-        for _, target in _targets(file):
+        for target in sorted(_targets(file)):
             known = files.get_file_from_path(_site_name(target))
-            if known is None and not target.startswith("docs/") and (project / target).is_file():
+            is_ours = not target.startswith(("docs/", "../"))
+            if known is None and is_ours and (project / target).is_file():
                 added = _add(files, config, target)
                 waiting.extend([added] if added.is_documentation_page() else [])
     return files
@@ -62,7 +62,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
                 log.warning("%s: %r is not an address", here.src_uri, link)
             return link
         name, hash_sign, anchor = link.partition("#")
-        if not name or name.startswith("mailto:"):
+        if not name:
             return link
         target = _site_name(_resolve(here, name))
         if files.get_file_from_path(target) is None:
@@ -88,18 +88,11 @@ def _outside_blocks(markdown: str, change: Callable[[str], str]) -> str:
     return "".join([*done, change(markdown[end:])])
 
 
-def _targets(file: File) -> list[tuple[str, str]]:
-    """The relative links of a page: as written, and the path below the project."""
-    found: list[tuple[str, str]] = []
-
-    def see(text: str) -> str:
-        links = (link for link in _LINK.findall(text) if "://" not in link)
-        names = (link.partition("#")[0] for link in links)
-        found.extend((name, _resolve(file, name)) for name in names if name)
-        return text
-
-    _outside_blocks(file.content_string, see)
-    return found
+def _targets(file: File) -> set[str]:
+    """Where the relative links of a page lead to: paths below the project."""
+    links = _LINK.findall(_FENCE.sub("", file.content_string))
+    names = {link.partition("#")[0] for link in links if "://" not in link}
+    return {_resolve(file, name) for name in names if name}
 
 
 def _resolve(file: File, link: str) -> str:
