@@ -7,9 +7,6 @@ SELECT ?= not tag:optional=true
 FORCE ?=
 PORT ?= 3000
 
-# In Dagster a bare '+a' is a and one layer upstream, '*a' all of it: here both mean all.
-SELECTION = $(shell echo '$(SELECT)' | sed -E 's/(^|,)[+]+([a-z0-9_]+)/\1*\2/g; s/(^|,)[*]([a-z]+:)/\1+\2/g; s/([a-z0-9_]+)[+]+(,|$$)/\1*\2/g')
-
 BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
@@ -32,16 +29,27 @@ help:
 	@echo "make examples | pictures | drawings     write docs/examples/ | docs/pictures/ anew"
 	@echo "make docs | docs-serve                  the pages as a site, in build/site | on port 8000"
 
-# An environment that `uv sync` made has no pip, and says in pyvenv.cfg that it is uv's.
+# With uv where it is there, unless an environment of pip is there already, or PIP_ARGS are meant for
+# pip. An environment of uv has no pip, and says in pyvenv.cfg that it is uv's.
+USES_UV = $(shell if [ -d .venv ]; then grep -s '^uv = ' .venv/pyvenv.cfg; elif [ -z '$(PIP_ARGS)' ]; then command -v uv; fi)
+
+# What is shown of an installation; all of it is in build/install.log.
+SHOWN = awk '/Downloading .*\(([0-9.]+ ?G|[0-9][0-9]+\.[0-9] ?M)i?B\)/ { sub(/^ */, "  "); print; fflush() } \
+	/^Installing collected/ { print "  Installing", NF - 3, "libraries"; fflush() } \
+	/^(Resolved|Prepared|Installed) / { print "  " $$0; fflush() } \
+	/^ *(ERROR|error|×|hint)/ { print; fflush() }'
+
 .venv/installed: pyproject.toml constraints.txt
-ifneq ($(shell grep -s '^uv = ' .venv/pyvenv.cfg),)
-	uv sync --quiet
-else
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[platform,dev]'
+	@echo "Installing the pinned libraries into .venv with $(if $(USES_UV),uv: a minute,pip: some minutes; uv, where it is installed, is faster)."
+ifneq ($(USES_UV),)
+	@set -o pipefail; mkdir -p build; uv sync --python $(PYTHON) 2>&1 | tee build/install.log | $(SHOWN)
+else
+	@$(PYTHON) -m venv .venv
+	@set -o pipefail; mkdir -p build; $(BIN)/pip install --progress-bar off --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[platform,dev]' 2>&1 | tee build/install.log | $(SHOWN)
 endif
-	touch $@
+	@touch $@
+	@echo "Installed; all that was said is in build/install.log."
 
 # An environment for each list of wmtp_assets_tests/clients/: its own packages, then those of .venv.
 # A list is complete: nothing else is installed, and torch is not there twice.
@@ -73,11 +81,10 @@ ENGINES := dagster-k8s dagster-postgres dagster-ray kubernetes-validate psycopg2
 	touch $@
 
 install: .venv/installed
-	@$(ENVIRONMENT) python -m wmtp_assets.components.instance
+	@$(ENVIRONMENT) python -m wmtp_assets.components.instance > /dev/null
 
 materialize: install
-	@$(ENVIRONMENT) $(if $(filter stale,$(SELECT)),dagster job execute -j stale,dagster asset materialize --select '$(SELECTION)') $(if $(FORCE),-c .dagster/force.yaml)
-	@$(BIN)/wmtp status || true
+	@$(ENVIRONMENT) exec python -m wmtp_assets.components.materialize --select '$(SELECT)' $(if $(FORCE),--force)
 
 status: install
 	@$(BIN)/wmtp status

@@ -43,3 +43,13 @@ for _wmtp_command in DEV DEFINITIONS_VALIDATE JOB_LIST JOB_PRINT JOB_LAUNCH JOB_
     export "DAGSTER_CLI_${_wmtp_command}_WORKSPACE=$_wmtp_project/workspace.yaml"
 done
 unset _wmtp_command
+
+# Commands of Dagster that `dg` supersedes say so each time; they are the ones that the pages type.
+for _wmtp_command in asset_materialize_command job_execute_command; do
+    _wmtp_filter="ignore:Function \`$_wmtp_command\` is superseded"
+    case "${PYTHONWARNINGS:-}" in
+        *"$_wmtp_filter"*) ;;
+        *) export PYTHONWARNINGS="${PYTHONWARNINGS:+$PYTHONWARNINGS,}$_wmtp_filter" ;;
+    esac
+done
+unset _wmtp_command _wmtp_filter

@@ -31,8 +31,10 @@ from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.store import Store
 
-warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"wmtp_assets\.")
-"""Each command would print one per parameter of Dagster that we chose knowing that it is beta."""
+for _category in (dg.BetaWarning, dg.SupersessionWarning):
+    warnings.filterwarnings("ignore", category=_category)
+"""Each command would print one for each parameter that we chose knowing that it is beta, and for
+those that Dagster uses itself."""
 
 GROUPS = {
     "models": ("models", "micro", "Every model that is not optional, and the micro models."),

@@ -63,9 +63,12 @@ def pace(done: float, share: float, seconds: float, unit: Callable[[float], str]
 
 
 class Terminal:
-    """A :data:`Say` for a terminal: prints lines, and shows a bar for each :class:`Progress`.
+    """A :data:`Say` for a terminal: prints lines, and shows a bar for each :class:`Progress`, one
+    at a time.
 
-    A bar has name, done, total, rate and time left; it vanishes when the work is done.
+    A bar has name, done, total, rate and time left; it vanishes when the work is done, and the next
+    one is shown. Whoever prints on the same terminal meanwhile does it by :attr:`console`: another
+    one would write into the bar.
     """
 
     def __init__(self, console: Console) -> None:
@@ -78,6 +81,8 @@ class Terminal:
             TransferSpeedColumn,
         )
 
+        self.console = console
+        self._lock = threading.Lock()
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -90,7 +95,7 @@ class Terminal:
         )
 
     def __call__(self, line: str) -> None:
-        self._bars.console.print(printable(line), markup=False, highlight=False)
+        self.console.print(printable(line), markup=False, highlight=False)
 
     def __enter__(self) -> Terminal:
         self._bars.start()
@@ -101,12 +106,23 @@ class Terminal:
 
     def bar(self, name: str, total: int) -> Callable[[int], None]:
         """Show a bar, and return what is to be told how many bytes are done."""
-        task = self._bars.add_task(printable(name, keep=""), total=total)
+        task = self._bars.add_task(printable(name, keep=""), total=total, visible=False)
+        self._show_first()
 
         def update(done: int) -> None:
-            self._bars.update(task, completed=done, visible=done < total)
+            self._bars.update(task, completed=done)
+            self._show_first()
 
         return update
+
+    def _show_first(self) -> None:
+        """Have the first bar shown whose work is not done, and no other."""
+        with self._lock:
+            left = [task for task in self._bars.tasks if task.completed < (task.total or 0)]
+            for task in self._bars.tasks:
+                is_first = left[:1] == [task]
+                if task.visible != is_first:
+                    self._bars.update(task.id, visible=is_first)
 
 
 class Progress:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 _JOINS = frozenset("\u200c\u200d")
@@ -39,6 +41,12 @@ def _joins(text: str, place: int) -> bool:
         beside > "\x7f" and beside not in _JOINS
         for beside in (text[place - 1 : place], text[place + 1 : place + 2])
     )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'micro_mtp'?``; empty: no name that is known is like this one."""
+    found = get_close_matches(name, [*known], n=3, cutoff=0.7)
+    return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def json_text(value: Any) -> str:

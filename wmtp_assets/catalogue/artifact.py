@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Generic, TypeVar
 
 from wmtp_assets.base.errors import SpecError
+from wmtp_assets.base.text import did_you_mean
 from wmtp_assets.catalogue.specs import (
     DType,
     FamilyName,
@@ -211,8 +212,10 @@ class Catalogue:
             if name in (artifact.spec.folder, artifact.base, artifact.unit.split("/")[-1])
         )
         if not found:
+            folders = (artifact.unit.split("/")[-1] for artifact in self)
+            meant = did_you_mean(name, dict.fromkeys([*self._by_key, *folders]))
             raise SpecError(
-                f"{name!r} is neither an asset nor a folder; known assets: "
-                + ", ".join(self._by_key)
+                f"{name!r} is neither an asset nor a folder."
+                + (meant or f" Known assets: {', '.join(self._by_key)}")
             )
         return found

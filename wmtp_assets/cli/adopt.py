@@ -12,7 +12,7 @@ from wmtp_assets.operations.adopt import adopt as take
 from wmtp_assets.storage.store import Store, materialize_command
 
 
-@click.command()
+@click.command(short_help="Take raw files that are here already, verified.")
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--as",

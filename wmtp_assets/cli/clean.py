@@ -10,7 +10,7 @@ from wmtp_assets.operations.clean import clean
 from wmtp_assets.storage.store import Store
 
 
-@click.command("clean")
+@click.command("clean", short_help="Remove artifacts that can be made again, for a fresh start.")
 @any_names
 @click.option("--dry-run", is_flag=True, help="List what would be removed; remove nothing.")
 @click.option("--yes", is_flag=True, help="Remove it. Without this nothing is ever removed.")

@@ -16,12 +16,12 @@ from typing import Any
 import click
 from pydantic import TypeAdapter
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import Say, Terminal, silent
 from wmtp_assets.base.settings import read_settings
+from wmtp_assets.base.table import paragraph, table_lines
 from wmtp_assets.base.text import json_text, printable
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import load_catalogue
@@ -29,9 +29,6 @@ from wmtp_assets.storage.store import Store
 
 Document = dict[str, Any]
 """What a command says, for JSON: dataclasses are objects; ``exit_code``: its code, if not 0."""
-
-NONE = "-"
-"""A cell of a table where there is nothing to say."""
 
 
 def complete_names(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
@@ -134,7 +131,12 @@ def progress(*, in_logs: bool = True) -> Iterator[Say]:
     """
     if sys.stderr.isatty():
         with Terminal(Console(stderr=True)) as say:
-            yield say
+            if sys.stdout.isatty():
+                _with_bars.append(say.console)
+            try:
+                yield say
+            finally:
+                _with_bars.clear()
     else:
         yield (lambda line: click.echo(printable(line), err=True)) if in_logs else silent
 
@@ -157,9 +159,15 @@ class _Console(Console):
         raise
 
 
+_with_bars: list[Console] = []
+"""The console that shows bars on the terminal that is printed on, while it does."""
+
+
 def _console(**options: Any) -> Console:
     """A console for people: silent where a JSON document is asked for."""
-    return _Console(quiet=click.get_current_context().params["as_json"], **options)
+    if click.get_current_context().params["as_json"]:
+        return _Console(quiet=True, **options)
+    return _with_bars[0] if _with_bars else _Console(**options)
 
 
 def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> None:
@@ -174,26 +182,32 @@ def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> 
     _console(stderr=on_errors).print(line, soft_wrap=True)
 
 
+def print_paragraph(text: str, *, indent: int = 0, hanging: int = 0) -> None:
+    """Print a text in lines as wide as the terminal: see
+    :func:`wmtp_assets.base.table.paragraph`."""
+    console = _console()
+    for line in paragraph(printable(text, keep=""), console.width, indent, hanging):
+        console.print(Text(line), soft_wrap=True)
+
+
 def print_table(
     titles: Sequence[str],
     rows: Iterable[tuple[Sequence[object], str]],
     *,
     right: Collection[str] = (),
+    below: Collection[str] = (),
+    spare: Sequence[str] = (),
     indent: int = 0,
+    is_wide: bool = False,
 ) -> None:
-    """Print a table without cutting its columns to the width of the terminal.
+    """Print a table as wide as the terminal: see :func:`wmtp_assets.base.table.table_lines`.
 
     Args:
-        rows: the cells, None where there is nothing to say, and the style.
-        right: titles of the columns that are aligned to the right.
-        indent: spaces before each line.
+        is_wide: show every column, and each row as one line, however long.
     """
-    padding = (0, 1, 0, indent or 1)
-    table = Table(box=None, padding=padding, pad_edge=bool(indent), header_style="bold")
-    for title in titles:
-        table.add_column(title, justify="right" if title in right else "left", no_wrap=True)
-    for cells, style in rows:
-        shown = (NONE if cell is None else printable(str(cell), keep="") for cell in cells)
-        table.add_row(*map(Text, shown), style=style)
-    width = max(Console(width=10_000).measure(table).maximum, Console().width)
-    _console(width=width).print(table)
+    console = _console()
+    width = None if is_wide else console.width
+    for line, style in table_lines(
+        titles, rows, width=width, right=right, below=below, spare=spare, indent=indent
+    ):
+        console.print(Text(line, style), soft_wrap=True)

@@ -20,7 +20,7 @@ WAIT = 600.0
 STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
-@click.command()
+@click.command(short_help="Say what will work on this machine, and what will not.")
 @click.option(
     "--lock-test", "is_lock_test", is_flag=True, help="Test the storage root from two hosts."
 )

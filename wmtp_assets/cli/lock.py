@@ -10,7 +10,7 @@ from wmtp_assets.operations.pin import pin
 from wmtp_assets.storage.store import Store
 
 
-@click.command("lock")
+@click.command("lock", short_help="Write wmtp.lock: the commit of each repository, and its hashes.")
 @any_names
 @click.option("--update", is_flag=True, help="Move to the head of main, and print what changes.")
 @over_store

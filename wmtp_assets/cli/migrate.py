@@ -11,7 +11,9 @@ from wmtp_assets.operations.migrate import Migration, migrate
 from wmtp_assets.storage.store import Store
 
 
-@click.command("migrate")
+@click.command(
+    "migrate", short_help="Bring manifests of the version before into the form of this one."
+)
 @any_names
 @click.option("--dry-run", is_flag=True, help="Read and compare everything; write nothing.")
 @over_store

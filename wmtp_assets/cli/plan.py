@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from wmtp_assets.base.progress import human_bytes, human_seconds
+from wmtp_assets.base.table import NONE
 from wmtp_assets.cli.common import (
-    NONE,
     Document,
     over_store,
     print_line,
@@ -22,7 +22,7 @@ UNKNOWN = "not known"
 NUMBERS = ("files", "size", "here", "to download", "time")
 
 
-@click.command()
+@click.command(short_help="Show what making artifacts takes: bytes to download, disk, time.")
 @selection_argument
 @click.option(
     "--rate",
@@ -53,6 +53,8 @@ def plan(store: Store, selection: tuple[str, ...], rate: float | None) -> Docume
             for row in made.raw
         ],
         right=NUMBERS,
+        below=("problem",),
+        spare=("files", "revision", "repository"),
     )
     space = made.space
     will_fit = space.needed is not None and space.needed <= made.free

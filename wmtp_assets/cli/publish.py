@@ -37,7 +37,7 @@ endpoint_option = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Send artifacts to a destination: only what is not there yet.")
 @selection_argument
 @click.option(
     "--to",

@@ -28,7 +28,7 @@ from wmtp_assets.storage.signatures import Trust, trust_folder
 from wmtp_assets.storage.store import Store
 
 
-@click.command("pull")
+@click.command("pull", short_help="Fetch published artifacts, verified.")
 @some_names
 @click.option(
     "--from",

@@ -11,7 +11,7 @@ from wmtp_assets.operations.repair import repair_one
 from wmtp_assets.storage.store import Store
 
 
-@click.command("repair")
+@click.command("repair", short_help="Restore damaged and missing files from verified upstream.")
 @some_names
 @click.option("--dry-run", is_flag=True, help="Say what is damaged; touch nothing.")
 @over_store

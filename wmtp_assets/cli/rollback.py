@@ -12,7 +12,9 @@ from wmtp_assets.operations.rollback import rollback
 from wmtp_assets.storage.store import Store
 
 
-@click.command("rollback")
+@click.command(
+    "rollback", short_help="Go back to what an artifact was before its content last changed."
+)
 @one_name
 @over_store
 def rollback_command(store: Store, name: str) -> Document:

@@ -7,14 +7,33 @@ from typing import Any
 import click
 
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.cli.common import Document, one_name, over_store, print_line, print_table, select
+from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.cli.common import (
+    Document,
+    one_name,
+    over_store,
+    print_line,
+    print_paragraph,
+    print_table,
+    select,
+)
+from wmtp_assets.cli.status import print_files
 from wmtp_assets.operations.show import Details, details_of
 from wmtp_assets.storage.store import Store
 
-STYLES = {"ok": "", "failed": "red", "outdated": "yellow", "not applied": "dim"}
+TITLE = 15
+"""Columns of a line's title."""
+
+STYLES = {
+    "ok": "",
+    "warning": "yellow",
+    "failed": "red",
+    "outdated": "yellow",
+    "not applied": "dim",
+}
 
 
-@click.command()
+@click.command(short_help="Show all that is known about an artifact: files, source, rules.")
 @one_name
 @over_store
 def show(store: Store, name: str) -> Document:
@@ -23,19 +42,20 @@ def show(store: Store, name: str) -> Document:
     NAME is an asset key, or a folder name: then each artifact in it is shown. Nothing is hashed; a
     file that was written since it was read shows here at once.
     """
-    found = [details_of(store, artifact) for artifact in select(store, [name])]
-    for number, details in enumerate(found):
-        if number:
+    found = []
+    for artifact in select(store, [name]):
+        if found:
             print_line("")
-        _print(details)
+        found.append(details_of(store, artifact))
+        _print(found[-1], artifact)
     return {"artifacts": found}
 
 
-def _print(details: Details) -> None:
+def _print(details: Details, artifact: Artifact) -> None:
     status = details.status
     optional = ", optional" if status.optional else ""
     print_line(f" ({status.kind}{optional})", (details.name, "bold"))
-    print_line(f"  {details.description}")
+    print_paragraph(details.description, indent=2)
     owned = f" ({', '.join(details.owns)})" if details.owns else ""
     problem = f": {status.problem}" if status.problem else ""
     count, splits = len(details.files), details.facts.get("splits", {})
@@ -54,40 +74,30 @@ def _print(details: Details) -> None:
         if text:
             _line(title, text)
     if details.files:
-        print_table(
-            ("file", "size", "sha256", "last read", "problem"),
-            [
-                (
-                    (row.file, human_bytes(row.size), row.sha256[:12], row.read_at, row.problem),
-                    "",
-                )
-                for row in details.files
-            ],
-            right=("size",),
-            indent=2,
-        )
+        print_files(details.files, artifact)
     print_table(
-        ("rule", "last result", "at", "what holds, or the first finding"),
+        ("rule", "last result", "at (UTC)", "what holds, or the first finding"),
         [
             (
                 (
                     rule.rule + ("" if rule.blocking else " (warns)"),
                     rule.state,
-                    rule.at,
+                    rule.at and rule.at[:16].replace("T", " "),
                     rule.problem or rule.statement,
                 ),
                 STYLES[rule.state],
             )
             for rule in details.rules
         ],
+        below=("what holds, or the first finding",),
         indent=2,
     )
     for what, command in details.commands.items():
-        _line(what, command)
+        print_line(f"  {what + ':':<{TITLE}} {command}")
 
 
 def _line(title: str, text: str) -> None:
-    print_line(f"  {title + ':':<15} {text}")
+    print_paragraph(f"{title + ':':<{TITLE}} {text}", indent=2, hanging=TITLE + 1)
 
 
 def _source(source: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from wmtp_assets.storage.store import Store
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command("sign")
+@click.command("sign", short_help="Sign the release, and each artifact that it freezes.")
 @click.option("--key", type=_FILE, help="A private key: PEM, of an elliptic curve.")
 @click.option("--certificate", type=_FILE, help="The certificate of the key, in PEM.")
 @click.option(

@@ -9,7 +9,7 @@ from wmtp_assets.operations.value_head import set_value_head
 from wmtp_assets.storage.store import Store
 
 
-@click.command("value-head")
+@click.command("value-head", short_help="Record a trained value head beside a checkpoint.")
 @one_name
 @click.option("--stage1-checkpoint-id", help="The run and step of stage 1 that trained it.")
 @click.option("--forget", is_flag=True, help="Record that there is none; no file is touched.")

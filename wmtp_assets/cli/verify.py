@@ -25,7 +25,7 @@ SHOWN = 10
 """Findings of a rule that are printed."""
 
 
-@click.command()
+@click.command(short_help="Read every byte of the artifacts, and apply every rule.")
 @any_names
 @click.option("--release", is_flag=True, help="Only: is it, byte for byte, what was released?")
 @click.option("--derived", is_flag=True, help="Only: are the rows of datasets made from raw?")

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
 
+from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.secrets import redact
 from wmtp_assets.base.settings import WEBHOOK_VARIABLE
 from wmtp_assets.base.text import printable
@@ -138,6 +139,8 @@ def _post(url: str, document: dict[str, Any]) -> str:
     try:
         with BoundedClient(timeout=TIMEOUT, seconds=TIMEOUT) as client:
             answer = client.post(url, json=document)
+    except SpecError as error:
+        return f"the webhook in {WEBHOOK_VARIABLE} cannot be reached: {error}"
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TypeError) as error:
         return f"the webhook in {WEBHOOK_VARIABLE} cannot be reached: {type(error).__name__}"
     if not answer.is_success:

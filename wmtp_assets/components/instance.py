@@ -6,6 +6,8 @@ fresh SQLite instance at the same moment leave it broken ("alembic_version has m
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import dagster as dg
@@ -32,7 +34,8 @@ def prepare_instance() -> str:
         claim_instance(instance, read_settings().source)
         marker = Path(instance.storage_directory()).parent / "dagster_version"
         if not marker.is_file() or marker.read_text() != dg.__version__:
-            instance.upgrade()  # opens the database of every run there ever was
+            with redirect_stdout(io.StringIO()):  # it prints a line for each kind of database
+                instance.upgrade()  # opens the database of every run there ever was
             replace_file(marker, dg.__version__.encode())
         instance.get_runs(limit=1)
         instance.all_instigator_state()

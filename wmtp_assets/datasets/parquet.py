@@ -122,8 +122,9 @@ def read_table(
 
     with (
         _explained(path),
+        path.open("rb") as source,
         pq.ParquetFile(
-            path, metadata=read_footer(path), pre_buffer=False, buffer_size=1 << 20
+            source, metadata=read_footer(path), pre_buffer=False, buffer_size=1 << 20
         ) as file,
     ):
         _check_columns(path, file.schema_arrow, types)
@@ -159,9 +160,12 @@ def read_footer(path: Path) -> pq.FileMetaData:
         size = int.from_bytes(file.read(4), "little")
     if size > MAX_FOOTER:
         raise InvalidInput(f"{path}: not readable as parquet: a footer of {size} bytes")
-    with pq.ParquetFile(
-        path, thrift_string_size_limit=MAX_TEXT, thrift_container_size_limit=MAX_LIST
-    ) as file:
+    with (
+        path.open("rb") as source,
+        pq.ParquetFile(
+            source, thrift_string_size_limit=MAX_TEXT, thrift_container_size_limit=MAX_LIST
+        ) as file,
+    ):
         return file.metadata
 
 
@@ -432,9 +436,12 @@ def _size_from_dictionary(
 
     pc: Any = compute  # its functions are made when it is imported
     size = 0
-    with pq.ParquetFile(
-        path, metadata=metadata, read_dictionary=[column], pre_buffer=False
-    ) as file:
+    with (
+        path.open("rb") as source,
+        pq.ParquetFile(
+            source, metadata=metadata, read_dictionary=[column], pre_buffer=False
+        ) as file,
+    ):
         for batch in file.iter_batches(
             _MANY, row_groups=[group], columns=[column], use_threads=False
         ):

@@ -253,7 +253,7 @@ class _Joined:
         for name, copy in self._copies.items():
             with (job.folder / name).open("rb") as file:
                 shutil.copyfileobj(file, copy, BLOCK)
-        with pa.ipc.open_stream(job.folder / TWIN) as batches:
+        with (job.folder / TWIN).open("rb") as source, pa.ipc.open_stream(source) as batches:
             for batch in batches:
                 self._twin.write(batch)
         self._total.counts.update(summary.counts)

@@ -61,7 +61,7 @@ from wmtp_assets.base.errors import DownloadError
 from wmtp_assets.base.secrets import redact
 from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.hub.endpoint import Endpoint
-from wmtp_assets.transfer.answers import BoundedClient, read_whole
+from wmtp_assets.transfer.answers import BoundedClient, environment_explained, read_whole
 from wmtp_assets.transfer.arrival import Patience
 
 __all__ = [
@@ -108,6 +108,13 @@ RANGE_SECONDS = 600.0
 
 NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What the client raises of an answer that is no JSON, or another one than the hub's."""
+
+_VERIFY_FAILED = "CERTIFICATE_VERIFY_FAILED"
+_UNTRUSTED = (
+    "Its certificate is of an authority that is not known here. Behind a company's proxy, set "
+    "SSL_CERT_FILE to the file with the company's certificates, in PEM; REQUESTS_CA_BUNDLE and "
+    "CURL_CA_BUNDLE are not read"
+)
 
 CLIENT_TIMEOUT = 30.0
 """Seconds without a byte from the hub, where the client names no other time."""
@@ -239,7 +246,8 @@ def careful_connections(
     """
 
     def make() -> Client:
-        hooks = default_client_factory().event_hooks["request"]
+        with environment_explained():
+            hooks = default_client_factory().event_hooks["request"]
         return BoundedClient(
             cut=close_session,
             event_hooks={"request": [*hooks, check]},
@@ -302,6 +310,10 @@ def explained(
 ) -> Iterator[None]:
     """Turn the client's errors into one message each; those of the local disk pass."""
     try:
+        endpoint.token()
+    except DownloadError as error:
+        raise DownloadError(f"{repository.id}: {error}") from None
+    try:
         yield
     except (EntryNotFoundError, HTTPError, OSError, *NO_ANSWER) as error:
         if (
@@ -357,8 +369,13 @@ def explain(
         + f". {again}",
         ProxyError: ": the proxy in HTTPS_PROXY or HTTP_PROXY does not let "
         f"{url} through: {text}. {again}",
-        ConnectError: f": no connection to {url}: {text}. Check the network, HTTPS_PROXY and "
-        f"HF_ENDPOINT. {again}",
+        ConnectError: f": no connection to {url}: {text}. "
+        + (
+            _UNTRUSTED
+            if _VERIFY_FAILED in text
+            else "Check the network, HTTPS_PROXY and HF_ENDPOINT"
+        )
+        + f". {again}",
         TimeoutException: f": {url} does not answer in time: {text}. {again}",
         Exception: f": {url} did not answer as a hub does: {text}. Check the network and "
         f"HF_ENDPOINT. {again}",

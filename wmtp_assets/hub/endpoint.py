@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
+from unicodedata import name as name_of
 from urllib.parse import urlsplit
 
 from wmtp_assets.base.errors import DownloadError, SpecError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from wmtp_assets.hub.client import Request
 
 OFFICIAL = "https://huggingface.co"
+
+TOKENS_PAGE = f"{OFFICIAL}/settings/tokens"
 
 WRITE_TIMEOUT = 120.0
 """Seconds without a byte of an answer, where the hub may have a commit to make."""
@@ -46,10 +49,22 @@ class Endpoint:
     is_trusted: bool = False
 
     def token(self) -> str | Literal[False]:
-        """The user's token for a trusted endpoint, none (``False``) for any other."""
+        """The user's token for a trusted endpoint, none (``False``) for any other.
+
+        Raises:
+            DownloadError: if it holds a character that no header can.
+        """
         from wmtp_assets.hub.client import get_token
 
-        return (self.is_trusted and get_token()) or False
+        token = (self.is_trusted and get_token()) or ""
+        odd = next((letter for letter in token if not "!" <= letter <= "~"), "")
+        if odd:
+            raise DownloadError(
+                f"{self.token_name} is not a token: it holds the character U+{ord(odd):04X} "
+                f"({name_of(odd, 'no name')}), which no token has and pasted text may. Copy the "
+                f"token again from {TOKENS_PAGE}"
+            )
+        return token or False
 
     @property
     def token_name(self) -> str:

@@ -153,8 +153,8 @@ def _ask(
     """The commit of a revision, and path → file; with sizes and hashes only if wanted."""
     from wmtp_assets.hub.client import HfApi, explained, patiently
 
-    api = HfApi(endpoint=endpoint.url, token=endpoint.token())
     with explained(endpoint, repository, revision, retry):
+        api = HfApi(endpoint=endpoint.url, token=endpoint.token())
         if files_metadata and repository.gated and endpoint.kind != "sample":
             patiently(lambda: api.auth_check(repository.id, repo_type=repository.type))
         info = patiently(

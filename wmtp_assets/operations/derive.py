@@ -204,7 +204,7 @@ def _table_rows(made: Path, lies: Path) -> Iterator[tuple[str, Any, Any]]:
 def _rows_of(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with path.open("rb") as source, pq.ParquetFile(source) as file:
         for batch in file.iter_batches(1024):
             yield from batch.to_pylist()
 

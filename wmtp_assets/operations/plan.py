@@ -13,6 +13,7 @@ from wmtp_assets.hub.download import FORESEEN, RAW, foresee, known_files
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import MAIN, pin_of, read_pins, resolve
 from wmtp_assets.kinds.registry import kind_of
+from wmtp_assets.kinds.staleness import reasons
 from wmtp_assets.operations.materialize import is_alone
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer.places import Places, download_rate, free_space, last_rate
@@ -165,11 +166,13 @@ def plan_raw(store: Store, artifact: Artifact, *, alone: bool = False) -> RawPla
 
 
 def space_of(store: Store, artifacts: Sequence[Artifact], rows: Sequence[RawPlan]) -> Space:
-    """Disk that making ``artifacts`` takes; estimated for those that were never made."""
+    """Disk that making ``artifacts``, upstream first, takes; estimated for those that were never
+    made. What is as it would be made, like all it is made from, needs no second generation."""
     raw = {row.name: row.size for row in rows}
     made: list[int | None] = []
     staging: list[int | None] = [0]
     used: list[int | None] = [row.here for row in rows]
+    changing: set[str] = set()
     for artifact in artifacts:
         manifest, kind = store.find_manifest(artifact), kind_of(artifact)
         committed = manifest.size if manifest else 0
@@ -177,7 +180,9 @@ def space_of(store: Store, artifacts: Sequence[Artifact], rows: Sequence[RawPlan
         size = committed if manifest else None
         if not manifest and (bytes_of_raw is not None or kind.is_bound):
             size = round(kind.size(artifact, bytes_of_raw or 0))
-        staging.append(None if size is None else round(committed + kind.scratch * size))
+        if reasons(store, artifact, reads=False) or not changing.isdisjoint(artifact.upstream):
+            changing.add(artifact.key)
+            staging.append(None if size is None else round(committed + kind.scratch * size))
         if not artifact.is_downloaded:
             made.append(size)
             used.append(committed)

@@ -16,7 +16,7 @@ from wmtp_assets.storage.files import names_below
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
-RuleState = Literal["ok", "failed", "outdated", "not applied"]
+RuleState = Literal["ok", "warning", "failed", "outdated", "not applied"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RuleStatus:
     Attributes:
         state: ``outdated``: it was applied to other content, or files were written since.
         at: UTC time of the last result; None: there is none.
-        problem: its first finding; empty: none.
+        problem: its first finding, a warning too; empty: none.
     """
 
     rule: str
@@ -163,8 +163,9 @@ def _rules(store: Store, artifact: Artifact, manifest: Manifest | None) -> list[
         result, state = results.get(rule.name), "not applied"
         if result is not None:
             is_now = manifest is not None and result.content_sha256 == manifest.content_sha256
-            state = "failed" if result.problem else "ok"
+            state = "failed" if result.problem else "warning" if result.warning else "ok"
             state = state if is_now and result.files == now else "outdated"
-        at, problem = (result.at, result.problem) if result else (None, "")
+        at = result.at if result else None
+        problem = (result.problem or result.warning) if result else ""
         rows.append(RuleStatus(rule.name, rule.statement, rule.blocking, state, at, problem))
     return rows

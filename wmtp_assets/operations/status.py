@@ -27,6 +27,9 @@ EXIT_CODES: Mapping[str, int] = {
 """Each that occurs counts once, and they add up; 0: nothing is known to be wrong. Written: since a
 rule read it. Stale: it must be made again."""
 
+UNVERIFIED = "not verified"
+"""What is said of an artifact to which some rule was not applied yet: it is no problem."""
+
 _UNREAD = {MissingArtifact: "absent", CorruptArtifact: "damaged"}
 """What is so of an artifact without a manifest to read."""
 
@@ -115,7 +118,7 @@ def _status_of(store: Store, artifact: Artifact) -> Status:
         pinned=stated_as(bool, document, "source", "pinned") if is_real else None,
         endpoint=stated_as(str, document, "source", "endpoint"),
         verified_at=min((r.at for r in results.values()), default=None) if all_applied else None,
-        problem=problem or ("" if all_applied else "not verified"),
+        problem=problem or ("" if all_applied else UNVERIFIED),
         optional=artifact.optional,
         code=sum({EXIT_CODES[what] for what, _ in problems}),
     )
@@ -246,7 +249,7 @@ def _problems(
         if reason.why == EARLIER:
             yield "stale", f"{reason}; run: wmtp migrate {artifact.key}"
         elif reason.why != "damaged":
-            yield "stale", f"{_in_words(reason)}; run: {materialize_command(artifact.key)}"
+            yield "stale", f"{in_words(reason)}; run: {materialize_command(artifact.key)}"
 
 
 def _without(store: Store, artifact: Artifact, manifest: Manifest) -> str:
@@ -269,7 +272,7 @@ def _without(store: Store, artifact: Artifact, manifest: Manifest) -> str:
     return ""
 
 
-def _in_words(reason: Reason) -> str:
+def in_words(reason: Reason) -> str:
     """What is known of an artifact that must be made again."""
     key, was_absent, _ = reason.what.partition(" was not there")
     if reason.why != "upstream changed" or " " in key:

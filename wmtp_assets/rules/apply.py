@@ -193,6 +193,7 @@ class LastResult(StrictModel):
         at: UTC time.
         content_sha256: the artifact's content it was applied to.
         problem: the first finding; empty: none, or warnings only.
+        warning: the first finding, where all are warnings; empty: none.
         files: the files as they were then.
         memory: what it takes to recall it; None: it cannot be recalled.
         damaged: those whose bytes were not the committed ones, for the rule that reads all bytes.
@@ -207,6 +208,7 @@ class LastResult(StrictModel):
     damaged: tuple[str, ...] = ()
     put_right: tuple[PutRight, ...] = ()
     memory: Memory | None = None
+    warning: str = ""
 
 
 def recall(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome | None:
@@ -264,11 +266,13 @@ def remember(
         memory: what it takes to recall it.
     """
     path = _folder(store, artifact) / f"{rule}.json"
+    first, is_harmless = next(map(str, outcome.findings), ""), is_warning(outcome)
     result = LastResult(
         rule=rule,
         at=timestamp(),
         content_sha256=manifest.content_sha256,
-        problem="" if is_warning(outcome) else str(outcome.findings[0]),
+        problem="" if is_harmless else first,
+        warning=first if is_harmless else "",
         files=before,
         damaged=tuple(outcome.evidence.get("damaged", ())),
         memory=memory,

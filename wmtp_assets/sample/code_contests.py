@@ -183,9 +183,12 @@ def write_dataset(
         for shard in range(shards[split]):
             first, end = (count * n // shards[split] for n in (shard, shard + 1))
             path = folder / shard_path(split, shard, shards[split], seed)
-            with pq.ParquetWriter(
-                path, columns, compression="none", use_compliant_nested_type=False
-            ) as writer:
+            with (
+                path.open("wb") as file,
+                pq.ParquetWriter(
+                    file, columns, compression="none", use_compliant_nested_type=False
+                ) as writer,
+            ):
                 for start in range(first, end, ROW_GROUP):
                     rows = range(start, min(start + ROW_GROUP, end))
                     made = [_problem((split, row), problems, solutions, seed) for row in rows]

@@ -129,7 +129,8 @@ def build(folder: Path) -> None:
         path = folder / parquet_path(split)
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.Table.from_pylist([row(split, number) for number in range(count)], schema)
-        pq.write_table(table, path, compression="none")
+        with path.open("wb") as file:
+            pq.write_table(table, file, compression="none")
         sizes[split] = table.nbytes
     (folder / "README.md").write_text(CARD.format(**sizes), encoding="utf-8")
 

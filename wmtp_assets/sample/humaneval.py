@@ -65,7 +65,8 @@ def build(folder: Path) -> None:
     )
     path = folder / PARQUET
     path.parent.mkdir(parents=True)
-    pq.write_table(table, path, compression="none")
+    with path.open("wb") as file:
+        pq.write_table(table, file, compression="none")
     (folder / "README.md").write_text(CARD, encoding="utf-8")
 
 

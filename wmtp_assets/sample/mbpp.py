@@ -105,7 +105,8 @@ def build(folder: Path) -> None:
         path = folder / parquet_path(split)
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.Table.from_pylist([rows[task_id] for task_id in task_ids], schema())
-        pq.write_table(table, path, compression="none")
+        with path.open("wb") as file:
+            pq.write_table(table, file, compression="none")
     (folder / "README.md").write_text(CARD, encoding="utf-8")
 
 

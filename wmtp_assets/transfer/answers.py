@@ -9,15 +9,19 @@ Import it inside functions only, as ``httpx2`` takes a while to load.
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Timer
 from typing import Any
 
-from httpx2 import Client, HTTPError, ReadTimeout, Request, Response
+from httpx2 import Client, HTTPError, InvalidURL, ReadTimeout, Request, Response
 
+from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import human_bytes
+from wmtp_assets.base.secrets import PROXIES
 from wmtp_assets.transfer.arrival import LONGEST_WAIT
 
 MAX_SIZE = 32 << 20
@@ -40,6 +44,49 @@ _SECONDS = re.compile(r"(?<=\bt=)\d+|^\s*\d+\s*$", re.ASCII)
 """Where they say for how long."""
 
 
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@contextmanager
+def environment_explained() -> Iterator[None]:
+    """A client that is made inside reads proxies and certificates from the environment.
+
+    Raises:
+        SpecError: naming the variable that it cannot use; the value may hold a password.
+    """
+    try:
+        yield
+    except (ImportError, ValueError, InvalidURL) as error:
+        values = {name: _value_of(name) for name in PROXIES}
+        socks = [name for name, value in values.items() if value.lower().startswith("socks")]
+        if isinstance(error, ImportError) and socks:
+            raise SpecError(
+                f"{' and '.join(socks)} names a SOCKS proxy, which needs the library socksio: "
+                "pip install socksio. An HTTP proxy needs nothing more"
+            ) from error
+        named = [name for name, value in values.items() if value]
+        if isinstance(error, ImportError) or not named:
+            raise
+        raise SpecError(
+            f"{' or '.join(named)} is not the address of a proxy that can be used; write it as "
+            "http://HOST:PORT, or socks5://HOST:PORT"
+        ) from error
+    except OSError as error:
+        named = [name for name in _CERTIFICATES if os.environ.get(name)]
+        if not named:
+            raise
+        raise SpecError(
+            f"{' or '.join(named)}: certificates cannot be read there: "
+            f"{error.strerror or type(error).__name__}. It names a file (or folder) of "
+            "certificates in PEM"
+        ) from error
+
+
+def _value_of(name: str) -> str:
+    """A variable in upper or lower case."""
+    return os.environ.get(name) or os.environ.get(name.lower()) or ""
+
+
 class Unbounded(HTTPError):
     """An answer that is too large, or packed in a way that nobody asked for."""
 
@@ -51,6 +98,9 @@ class BoundedClient(Client):
         cut: called in another thread when time is up; it closes the client, and with it the
             connection.
         seconds: for a small answer; None: :data:`SECONDS`.
+
+    Raises:
+        SpecError: as :func:`environment_explained`.
     """
 
     def __init__(
@@ -60,7 +110,8 @@ class BoundedClient(Client):
         seconds: float | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        with environment_explained():
+            super().__init__(**options)
         self._cut = cut or self.close
         self._seconds = SECONDS if seconds is None else seconds
         self.headers["Accept-Encoding"] = "identity"

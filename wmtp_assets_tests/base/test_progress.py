@@ -223,15 +223,21 @@ def test_bar_says_no_lines(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> N
     assert "100 %" not in screen.file.getvalue()
 
 
-def test_two_bars_at_once(screen: Screen) -> None:
-    """Artifacts are verified side by side: each has its own."""
+def test_one_bar_at_a_time(screen: Screen) -> None:
+    """Artifacts are verified side by side: the first bar that is not full is shown, and then the
+    next one with what was done meanwhile."""
     one = Progress("first", 100 * MB, screen.terminal)
     two = Progress("second", 200 * MB, screen.terminal)
     one.advance(10 * MB)
     two.advance(50 * MB)
     drawn = screen.drawn()
     assert re.search(r"first .*10\.0/100\.0 MB", drawn)
+    assert "second" not in drawn
+    one.advance(90 * MB)
+    screen.drawn()
+    drawn = screen.drawn()
     assert re.search(r"second .*50\.0/200\.0 MB", drawn)
+    assert "first" not in drawn
 
 
 def test_nothing_to_do_shows_nothing_for_long(screen: Screen) -> None:

@@ -256,10 +256,10 @@ def test_plan_shows_what_a_download_would_be(
     done = wmtp("plan", "meta_llama_mtp_safetensors", "--rate", "0.5")
     assert done.returncode == 0, done.stderr
     title, row, last = done.stdout.splitlines()
-    assert " ".join(title.split()) == (
-        "name repository revision files size here to download time problem"
-    )
-    assert " ".join(row.split()).startswith(f"meta_llama_mtp_raw {GATED.id} ")
+    assert " ".join(title.split()) == "name revision files size here to download time"
+    assert " ".join(row.split()).startswith("meta_llama_mtp_raw ")
+    wide = wmtp("plan", "meta_llama_mtp_safetensors", COLUMNS="140").stdout
+    assert f" {GATED.id} " in wide
     assert " ".join(row.split()).endswith(" unpinned 3 3.0 MB 0 B 3.0 MB 6 s")
     assert last.startswith(
         "peak disk: 3.0 MB raw + 1.5 MB converted + 0 B staging = 4.5 MB; 4.5 MB"
@@ -295,7 +295,7 @@ def test_plan_counts_what_is_here(front: FaultyHub, wmtp: Wmtp, hub_store: Store
     document = plan_json(wmtp, "humaneval_raw")
     assert (document["raw"][0]["here"], document["raw"][0]["to_download"]) == (SIZE, 0)
     assert document["bytes_per_second"] > 0
-    assert document["space"]["needed"] == SIZE, "a second generation lies beside the first"
+    assert document["space"]["needed"] == 0, "nothing is to be made"
 
 
 def test_plan_that_will_not_fit(
@@ -421,6 +421,73 @@ def test_snapshot_of_the_clients_cache_is_adopted(
     path = raw_file(hub_store)
     assert not path.is_symlink()
     assert path.stat().st_ino == blob.stat().st_ino
+
+
+COMMITS = ("a" * 40, "b" * 40)
+CACHED = "datasets--openai--openai_humaneval"
+
+
+@pytest.mark.parametrize(
+    ("place", "commits", "head", "said"),
+    [
+        ("", COMMITS[:1], None, ""),
+        (CACHED, COMMITS[:1], None, ""),
+        (CACHED, COMMITS, COMMITS[1], ""),
+        (CACHED, COMMITS, None, f"snapshots: {', '.join(COMMITS)}. Adopt one of them: "),
+        (CACHED, (), None, "snapshots: none"),
+    ],
+    ids=["all of it", "a repository", "with its head", "which one", "empty"],
+)
+def test_cache_of_the_client_is_adopted(
+    front: FaultyHub,
+    wmtp: Wmtp,
+    tmp_path: Path,
+    place: str,
+    commits: tuple[str, ...],
+    head: str | None,
+    said: str,
+) -> None:
+    """~/.cache/huggingface/hub, or a repository in it: the files lie below snapshots/COMMIT, and
+    none is fetched again without a word."""
+    repository = tmp_path / "hub-cache" / CACHED
+    write_files(repository / "blobs", {SHA256: CONTENT})
+    (repository / "snapshots").mkdir()
+    for commit in commits:
+        link = repository / "snapshots" / commit / PARQUET
+        link.parent.mkdir(parents=True)
+        link.symlink_to(repository / "blobs" / SHA256)
+    if head:
+        write_files(repository / "refs", {"main": head.encode()})
+    done = wmtp("adopt", str(tmp_path / "hub-cache" / place), "--as", "humaneval_raw")
+    assert done.returncode == (64 if said else 0), done.stderr
+    assert said in done.stderr
+    assert front.payload == 0
+
+
+def test_pointers_of_git_lfs_are_named(
+    front: FaultyHub, wmtp: Wmtp, hub_store: Store, clone: Path
+) -> None:
+    """A clone without git-lfs has 130 bytes in place of each large file: people must know that all
+    of it is downloaded anew, and offline, why there is nothing to adopt."""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{SHA256}\nsize {SIZE}\n"
+    (clone / PARQUET).write_text(pointer)
+    offline = wmtp("adopt", str(clone), HF_HUB_OFFLINE="1")
+    assert offline.returncode == 1
+    assert f"{PARQUET}: pointers of Git LFS, not the files themselves" in offline.stderr
+    assert offline.stderr.rstrip().endswith(f"git -C {clone} lfs pull")
+    assert front.payload == 0
+    done = wmtp("adopt", str(clone))
+    assert done.returncode == 0, done.stderr
+    assert "humaneval_raw downloads them anew" in done.stderr
+    assert front.payload == SIZE
+    assert raw_file(hub_store).read_bytes() == CONTENT
+
+
+def test_text_about_git_lfs_is_no_pointer(front: FaultyHub, wmtp: Wmtp, clone: Path) -> None:
+    """A long file that begins as a pointer does is a file."""
+    (clone / "README.md").write_text("version https://git-lfs.github.com/spec/v1\n" + "x" * 2000)
+    done = wmtp("adopt", str(clone))
+    assert (done.returncode, "pointers" in done.stderr) == (0, False)
 
 
 @pytest.fixture

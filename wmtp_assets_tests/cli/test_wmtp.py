@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import save
 
 from wmtp_assets.base.child import directly
 from wmtp_assets.catalogue.artifact import INTERNAL, VALUE_HEAD
 from wmtp_assets.checkpoints.beside import NO_VALUE_HEAD, record_value_head
+from wmtp_assets.cli.main import cli
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
@@ -26,20 +31,131 @@ from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
 
 def test_status_shows_every_artifact(wmtp: Wmtp, root: Path) -> None:
-    """One line per artifact with what the issue of a run needs to name; verified or not."""
+    """By group, one line per artifact with what the issue of a run needs to name; verified or
+    not."""
     before = tree(root)
     done = wmtp("status")
     assert done.returncode == 0
-    title, *rows, last = done.stdout.splitlines()
-    assert " ".join(title.split()) == ("name kind size dtype rows source revision verified problem")
-    micro = next(row for row in rows if row.startswith("micro_mtp "))
-    assert re.fullmatch(
-        r"micro_mtp micro 51.8 MB float16 - facebook/multi-token-prediction [0-9a-f]{8} - "
-        r"not verified",
-        " ".join(micro.split()),
-    )
-    assert last.startswith(f"{root} (sample): 40 of 40 artifacts, 16 of 16 optional ones, ")
+    *lines, where, last = done.stdout.splitlines()
+    groups = [line.split(":")[0] for line in lines if re.match("[a-z]+: ", line)]
+    assert groups == ["models", "micro", "datasets", "small", "reports"]
+    micro = next(line for line in lines if line.startswith("  micro_mtp "))
+    assert re.fullmatch(r" micro_mtp micro 51.8 MB float16 [0-9a-f]{8} not yet", shortened(micro))
+    assert where == f"{root} (sample)"
+    assert last.startswith("40 of 40 artifacts, 16 of 16 optional ones, ")
     assert tree(root) == before
+
+
+def shortened(line: str) -> str:
+    """A line of a table, with one space for many."""
+    return re.sub(" +", " ", line)
+
+
+NARROW = [
+    ("status",),
+    ("status", "--files", "micro-mtp"),
+    ("status", "--stale"),
+    ("plan", "micro_mtp"),
+    ("show", "mbpp_processed"),
+    ("--help",),
+    *((name, "--help") for name in ("verify", "publish", "pull", "doctor")),
+]
+"""Commands with tables and pages of help."""
+
+
+@pytest.mark.parametrize("arguments", NARROW, ids=" ".join)
+def test_tables_fit_a_terminal(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """80 columns, also with problems and one long name; no line ends in padding, and in a pipe
+    there is no escape. A path or hash that is longer is left whole, to be copied."""
+    store.path(store.catalogue["micro_mtp"], "configs/config.json").unlink()
+    damage(store.path(store.catalogue["mbpp_raw"], "raw.metadata.json"), flip(20))
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(root))
+    monkeypatch.setenv("COLUMNS", "80")
+    output = CliRunner().invoke(cli, arguments).output
+    assert "\x1b" not in output
+    lines = output.splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines if line != line.rstrip()] == []
+    whole = re.compile(r"peak disk:|\S{40}|run: |^  (make|verify|repair): ")
+    assert [line for line in lines if len(line) > 80 and not whole.search(line)] == []
+
+
+def test_problems_come_first(wmtp: Wmtp, store: Store) -> None:
+    """What is to be done stands above the table, with the command on a line of its own; the row
+    points there."""
+    store.path(store.catalogue["micro_mtp"], "configs/config.json").unlink()
+    done = wmtp("status", "micro-mtp")
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["micro_mtp", "  configs/config.json is missing"]
+    row = next(line for line in lines if line.startswith("  micro_mtp "))
+    assert row.endswith("see above")
+    assert "; 1 with a problem" in lines[-1]
+    (wide,) = (
+        line
+        for line in wmtp("status", "micro_mtp", "--wide").stdout.splitlines()
+        if line.startswith("  micro_mtp ")
+    )
+    assert "facebook/multi-token-prediction" in wide
+    assert wide.endswith("configs/config.json is missing")
+
+
+def test_wider_terminals_show_more(wmtp: Wmtp) -> None:
+    """Columns that there is no room for are left out, and not all the others squeezed."""
+    narrow, wide = (wmtp("status", "mbpp", COLUMNS=columns).stdout for columns in ("80", "130"))
+    assert "google-research-datasets/mbpp" in wide
+    assert "google-research-datasets/mbpp" not in narrow
+
+
+def test_status_and_stale_use_the_same_words(wmtp: Wmtp, store: Store) -> None:
+    """Two words for one thing are two things to who reads them."""
+    without_tests = respec(store, "codecontests", public_tests=0)
+    materialize(without_tests, without_tests.catalogue["codecontests_processed"])
+    words = "made from another codecontests_processed than is there now"
+    for option in ([], ["--stale"]):
+        assert words in wmtp("status", "codecontests_pairs", *option).stdout
+
+
+def test_help_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A summary that ends in three dots says nothing."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(cli, ["--help"]).output
+    assert "..." not in shown
+    listed = shown.partition("Commands:")[2].splitlines()
+    assert len([line for line in listed if line.strip()]) == len(cli.commands)
+
+
+def test_nobody_reads_the_output(root: Path) -> None:
+    """``wmtp status | head -1``: no traceback, no broken pipe, and nothing is said."""
+    environment = {**os.environ, "WMTP_SOURCE": "", "WMTP_STORAGE_ROOT": str(root)}
+    script = f"{sys.executable} -c 'from wmtp_assets.cli.main import main; main()' status | head -1"
+    done = subprocess.run(
+        ["bash", "-c", f"{script}; echo ${{PIPESTATUS[0]}}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] in ("0", "74")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("show", "micro_mpt"), "'micro_mtp'"),
+        (("verify", "micro-mpt"), "'micro-mtp'"),
+        (("statsu",), "'status'"),
+        (("status", "--wdie"), "--wide"),
+    ],
+)
+def test_typos(wmtp: Wmtp, arguments: tuple[str, ...], meant: str) -> None:
+    """The name that was meant is said first, and not fifty others."""
+    done = wmtp(*arguments)
+    assert done.returncode == 64
+    assert "Did you mean" in done.stderr
+    assert meant in done.stderr
 
 
 def test_status_json_is_complete(wmtp: Wmtp) -> None:
@@ -97,12 +213,19 @@ PARTS = ("raw", "processed", "pairs", "small", "stats", "tests", "card", "croiss
 def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
     """A dataset by its folder: six artifacts of one upstream commit, small split and tests too, and
     two that describe them."""
-    *rows, last = wmtp("status", "codecontests").stdout.splitlines()[1:]
-    assert [row.split()[:2] for row in rows] == [[f"codecontests_{part}", part] for part in PARTS]
+    lines = wmtp("status", "codecontests").stdout.splitlines()
+    rows = [line for line in lines if line.startswith("  codecontests_")]
+    order = [*PARTS[:3], *PARTS[4:], PARTS[3]]  # the group of small splits comes last
+    assert [row.split()[:2] for row in rows] == [[f"codecontests_{part}", part] for part in order]
     commit = store.manifest(store.catalogue["codecontests_raw"]).document["source"]["revision"]
-    assert all(f" deepmind/code_contests  {commit[:8]} " in row for row in rows[:-2])
-    counts = dict(zip(PARTS, (row.split()[-6] for row in rows), strict=True))
-    lines = {
+    described = ("card", "croissant")
+    assert all(
+        f"  {commit[:8]}  " in row
+        for part, row in zip(order, rows, strict=True)
+        if part not in described
+    )
+    counts = {part: row.split()[4].replace(",", "") for part, row in zip(order, rows, strict=True)}
+    written = {
         split: store.path(store.catalogue["codecontests_processed"], f"processed/{split}.jsonl")
         .read_bytes()
         .count(b"\n")
@@ -110,14 +233,15 @@ def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
     }
     assert counts == {
         "raw": "-",
-        **dict.fromkeys(("processed", "pairs", "stats"), str(sum(lines.values()))),
+        **dict.fromkeys(("processed", "pairs", "stats"), str(sum(written.values()))),
         "small": str(100 + 32 + 32),
         "tests": str(48 + 12 + 12),
         "card": "-",
         "croissant": "-",
     }
-    assert f"{store.root} (sample): 8 of 8 artifacts, " in last
-    assert "optional" not in last
+    assert lines[-2] == f"{store.root} (sample)"
+    assert lines[-1].startswith("8 of 8 artifacts, ")
+    assert "optional" not in lines[-1]
 
 
 def test_verify_codecontests(wmtp: Wmtp) -> None:
@@ -290,11 +414,9 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     absent = "starling_rm_raw committed: skipped absent: it is optional, and was not materialized"
     assert absent in done.stdout.splitlines()
     *rows, last = wmtp("status").stdout.splitlines()
-    starling = next(row for row in rows if row.startswith("starling_rm_raw "))
-    assert " ".join(starling.split()) == (
-        "starling_rm_raw raw - - - - - - optional, not materialized"
-    )
-    assert ": 40 of 40 artifacts, 0 of 16 optional ones, " in last
+    assert any(row.startswith("optional, not made, 16: ") for row in rows)
+    assert " starling_rm_raw," in " ".join(rows)
+    assert last.startswith("40 of 40 artifacts, 0 of 16 optional ones, ")
     for names, code in (
         (["starling_rm_raw"], 2),
         (["starling-rm-7b"], 2),

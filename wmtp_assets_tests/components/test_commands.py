@@ -18,7 +18,9 @@ import pytest
 
 from wmtp_assets.catalogue.artifact import INTERNAL, TOP_FOLDERS
 from wmtp_assets.components.instance import prepare_instance
+from wmtp_assets.components.materialize import selection_of
 from wmtp_assets.definitions import defs
+from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.test_artifacts import EVERYTHING_FOR_MICRO
 from wmtp_assets_tests.pages import copy_project
@@ -210,10 +212,10 @@ def dry_run(*variables: str) -> str:
 )
 def test_make_selects_everything_upstream(select: str, selection: str, count: int) -> None:
     """Dagster takes a bare ``+a`` for one layer; on a fresh clone that is never enough."""
-    dry = dry_run(f"SELECT={select}")
-    assert f"dagster asset materialize --select '{selection}'" in dry
+    assert f"wmtp_assets.components.materialize --select '{select}'" in dry_run(f"SELECT={select}")
     if count == 40:
-        assert dry_run() == dry
+        assert dry_run() == dry_run(f"SELECT={select}")
+    assert selection_of(select, load_catalogue()) == selection
     assert len(dg.AssetSelection.from_coercible(selection.split(",")).resolve(whole())) == count
 
 

@@ -565,7 +565,8 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
     report.goes_on_with(subject, split_file(split))
     if next(lines, None) is not None:
         report.add(file, expected="a row per line of the JSONL", found="more lines")
-    schema = pq.read_schema(report.reads(subject, twin_file(split)))
+    with report.reads(subject, twin_file(split)).open("rb") as source:
+        schema = pq.read_schema(source)
     report.require(file, expected=columns, found=schema.names, place="columns")
     report.require(
         subject.file(subject.artifact.manifest),

@@ -97,7 +97,10 @@ def hub(store: Store) -> Iterator[Condition]:
 
 
 def _token(endpoint: Endpoint, gated: list[Repository]) -> Condition:
-    token = endpoint.token()
+    try:
+        token = endpoint.token()
+    except DownloadError as error:
+        return Condition("token", "error", str(error), f"set it anew, from {TOKENS_PAGE}")
     if not token:
         pages = ", ".join(repository.page for repository in gated)
         return Condition(
