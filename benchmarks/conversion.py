@@ -32,6 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limits import forget, plain_read, print_limits
+
 RECIPES = ("plain read", "torch.load, save_file, sha256sum", "the same with .half()", "materialize")
 FORMATS = ("pth", "shards")
 DIM, HEADS, FEED_FORWARD, VOCABULARY = 2048, 16, 5632, 32_000
@@ -46,9 +48,9 @@ def layers(size: float) -> int:
 
 
 def open_store(root: Path, kind: str) -> Any:
-    """A storage root whose graph is one model."""
+    """A storage root whose graph is one model, and a micro model of it."""
     from wmtp_assets.base.settings import Settings
-    from wmtp_assets.catalogue.specs import ModelSpec
+    from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
     from wmtp_assets.kinds.registry import expand
     from wmtp_assets.storage.store import Store
 
@@ -72,7 +74,25 @@ def open_store(root: Path, kind: str) -> Any:
             "tokenizer": {"vocab_size": VOCABULARY},
         }
     )
-    return Store(Settings("sample", root), expand([spec]))
+    micro = MicroSpec.model_validate(
+        {
+            "name": "micro",
+            "folder": "micro",
+            "description": "cut from it",
+            "parent": "bench",
+            "dtype": "float16",
+            "shape": {
+                "dim": 512,
+                "n_layers": 4,
+                "n_heads": 4,
+                "n_kv_heads": 4,
+                "multiple_of": 64,
+                "ffn_dim_multiplier": 0.5,
+            },
+            "max_bytes": 50_000_000,
+        }
+    )
+    return Store(Settings("sample", root), expand([spec, micro]))
 
 
 def generate(root: Path, kind: str, size: float) -> None:
@@ -119,15 +139,6 @@ def inputs(root: Path, kind: str) -> list[Path]:
     return [raw / PTH] if kind == "pth" else sorted(raw.glob("*.bin"))
 
 
-def forget(paths: list[Path]) -> None:
-    """Put files out of the page cache."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
-
-
 def run(recipe: str, root: Path, kind: str) -> None:
     """Run one recipe in this process; print seconds, those in fsync, and peak memory in MB."""
     work = _prepare(recipe, root, kind)
@@ -151,7 +162,7 @@ def run(recipe: str, root: Path, kind: str) -> None:
 def _prepare(recipe: str, root: Path, kind: str) -> Callable[[], object]:
     paths = inputs(root, kind)
     if recipe == "plain read":
-        return lambda: [_read(path) for path in paths]
+        return lambda: [plain_read(path) for path in paths]
     if recipe == "materialize":
         import torch  # noqa: F401
 
@@ -180,13 +191,6 @@ def _described_recipe(paths: list[Path], out: Path, half: bool) -> Callable[[], 
         subprocess.run(["sha256sum", out], check=True, stdout=subprocess.DEVNULL)
 
     return work
-
-
-def _read(path: Path) -> None:
-    buffer = memoryview(bytearray(1 << 20))
-    with path.open("rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass
 
 
 def call(*arguments: str) -> str:
@@ -220,7 +224,7 @@ def measure(root: Path, kind: str, rounds: int) -> dict[str, list[Round]]:
             shutil.rmtree(root / "storage/models_v2/bench/safetensors", ignore_errors=True)
             (root / "storage/models_v2/bench/metadata.json").unlink(missing_ok=True)
             os.sync()
-            forget(inputs(root, kind))
+            forget(*inputs(root, kind))
             output = call("--run", recipe, "--folder", str(root), "--kind", kind)
             results[recipe].append(Round(*json.loads(output)))
     return results
@@ -250,7 +254,7 @@ def report(kind: str, size: int, results: dict[str, list[Round]], layer_count: i
 
 def main() -> None:
     """Parse the arguments; ``--run`` and ``--generate`` are for this script's own processes."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[2.0, 6.0], metavar="GB")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: a new one")
@@ -265,6 +269,7 @@ def main() -> None:
         generate(arguments.folder, arguments.kind, arguments.generate)
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        print_limits(Path(folder))
         for kind in [arguments.kind] if arguments.kind else FORMATS:
             for size in arguments.sizes:
                 root = Path(folder) / f"{kind}-{size:g}"

@@ -20,7 +20,7 @@ from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage import files as files_module
 from wmtp_assets.storage import manifest, pieces
-from wmtp_assets.storage.files import BLOCK, hash_file, hash_pieces
+from wmtp_assets.storage.files import BLOCK, hash_file, hash_range
 from wmtp_assets.storage.manifest import FileRecord, Manifest
 from wmtp_assets.storage.pieces import Cut, Parts, Tensors
 from wmtp_assets.storage.store import Store
@@ -197,7 +197,7 @@ def rewrite_pieces(store: Store, artifact: Artifact) -> None:
             if file.is_file() and (parts := part_hashes(file))[1:]:
                 cuts[name] = Parts(part_size=files_module.PART, sha256=parts)
             continue
-        hashes = hash_pieces(file, header.piece_sizes)[1]
+        hashes = hash_range(file, 0, header.piece_sizes)
         pairs = zip(header.entries, hashes[1:], strict=True)
         if rows := [(entry.name, entry.size, sha256) for entry, sha256 in pairs]:
             cuts[name] = Tensors(header=hashes[0], tensors=rows)
@@ -207,7 +207,7 @@ def rewrite_pieces(store: Store, artifact: Artifact) -> None:
 
 def part_hashes(path: Path) -> list[str]:
     """The SHA-256 of each part of a file."""
-    return hash_pieces(path, [files_module.PART] * -(-path.stat().st_size // files_module.PART))[1]
+    return hash_range(path, 0, [files_module.PART] * -(-path.stat().st_size // files_module.PART))
 
 
 def as_the_version_before(store: Store, artifact: Artifact) -> Manifest:

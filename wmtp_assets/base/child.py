@@ -25,8 +25,8 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from math import ceil
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -129,6 +129,45 @@ def call(function: Callable[..., Any], /, *args: Any, say: Say = silent, cpu: fl
             if not _child.is_idle:  # it died, or the parent was interrupted
                 stop()
             raise
+
+
+@contextmanager
+def others(count: int) -> Iterator[list[Run]]:
+    """So many functions as :func:`call`, each with a child of its own, which ends behind it.
+
+    One of them is called by one thread at a time; its child is started by the first call.
+    """
+    runs = [_Other() for _ in range(count)]
+    try:
+        yield [run.call for run in runs]
+    finally:
+        for run in runs:
+            run.stop()
+
+
+class _Other:
+    """A child beside the one that :func:`call` uses."""
+
+    def __init__(self) -> None:
+        self._child: _Child | None = None
+
+    def call(
+        self, function: Callable[..., Any], /, *args: Any, say: Say = silent, cpu: float = CPU
+    ) -> Any:
+        """As :func:`call`."""
+        child = self._child = self._child or _Child()
+        try:
+            return child.call(function, args, say, cpu)
+        except BaseException:
+            if not child.is_idle:
+                self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the child, if there is one."""
+        if self._child is not None:
+            self._child.end()
+        self._child = None
 
 
 def stop() -> None:

@@ -177,3 +177,23 @@ class Progress:
                 f"({100 * self._done // total} %), "
                 + pace(self._done, self._done / total, now - self._started, human_bytes)
             )
+
+
+class Told:
+    """Tells how many bytes are done, and can take back all that it told.
+
+    Args:
+        advance: is told.
+    """
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance, self._done = advance, 0
+
+    def __call__(self, size: int) -> None:
+        self._done += size
+        self._advance(size)
+
+    def take_back(self) -> None:
+        """What was told has to be done again."""
+        self._advance(-self._done)
+        self._done = 0

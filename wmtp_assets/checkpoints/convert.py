@@ -145,7 +145,7 @@ def convert(
     )
     turns = iter(ordered)
     with (
-        _one_thread_each(),
+        one_thread_each(),
         closing(read_extents(extents, kept=max(map(len, ordered), default=1))) as blocks,
     ):
 
@@ -168,7 +168,7 @@ def _check_dtypes(sources: Mapping[str, Sequence[StoredTensor]]) -> None:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Keep torch from splitting an operation: on blocks of this size its threads mostly spin,
     waiting for each other, on the cores that hash."""
     import torch

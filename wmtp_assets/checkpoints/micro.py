@@ -10,13 +10,17 @@ of float16's smallest numbers), so that they do not depend on the order of summa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact, SpecError
 from wmtp_assets.base.progress import Progress
+from wmtp_assets.base.settings import read_workers
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
 from wmtp_assets.checkpoints.architecture import Shapes, prove
@@ -26,7 +30,7 @@ from wmtp_assets.checkpoints.beside import (
     checkpoint_metadata,
     describe,
 )
-from wmtp_assets.checkpoints.convert import cast, tensor_bytes
+from wmtp_assets.checkpoints.convert import cast, one_thread_each, tensor_bytes
 from wmtp_assets.checkpoints.families import FAMILIES, Axis, Block, Family
 from wmtp_assets.checkpoints.llama_like import LlamaLike, llama_like
 from wmtp_assets.checkpoints.params import (
@@ -45,6 +49,7 @@ from wmtp_assets.checkpoints.safetensors_file import (
 )
 from wmtp_assets.checkpoints.tokenizer import place_tokenizer
 from wmtp_assets.storage.build import Build
+from wmtp_assets.storage.files import BLOCK, hash_range, open_regular, read_ahead
 from wmtp_assets.storage.manifest import Document
 from wmtp_assets.storage.pieces import HEADER, tensor_place
 from wmtp_assets.storage.store import repair_command
@@ -55,8 +60,9 @@ if TYPE_CHECKING:
 _UNIT = 2.0**24
 _ROWS = 256
 
-ReadTensor = Callable[[str], "torch.Tensor"]
-"""Name → tensor, shape and dtype as in the parent."""
+ReadRows = Callable[[str], Iterable["torch.Tensor"]]
+"""Name → the rows of a tensor in order, some at a time, in shape and dtype as in the parent; each
+is valid until the next one is asked for. A vector comes in such pieces too."""
 
 
 class Sizes(Protocol):
@@ -188,8 +194,25 @@ def magnitude(weight: torch.Tensor, dim: int) -> torch.Tensor:
     """
     import torch
 
-    parts = [(rows.double().abs() * _UNIT).round().long().sum(dim) for rows in weight.split(_ROWS)]
+    parts = [_sums(rows, dim) for rows in weight.split(_ROWS)]
     return torch.stack(parts).sum(0) if dim == 0 else torch.cat(parts)
+
+
+def _sums(rows: torch.Tensor, dim: int) -> torch.Tensor:
+    """:func:`magnitude` of some rows.
+
+    Float64 adds whole numbers of units without rounding as long as no sum reaches 2^53; what might
+    is added as int64, which takes longer.
+    """
+    import torch
+
+    if rows.dtype == torch.float16:  # whole numbers of units as they are
+        values, unit = rows.float().abs_().double(), _UNIT
+    else:
+        values, unit = rows.double().abs_().mul_(_UNIT).round_(), 1.0
+    if float(values.max()) * unit * values.shape[dim] < 2.0**53:
+        return values.sum(dim).mul_(unit).long()
+    return values.mul_(unit).long().sum(dim)
 
 
 def largest(scores: torch.Tensor, count: int) -> torch.Tensor:
@@ -203,13 +226,48 @@ def _rows_of(groups: torch.Tensor, size: int) -> torch.Tensor:
     return (groups[:, None] * size + groups.new_tensor(range(size))).reshape(-1)
 
 
+def _narrowed(
+    rows: Iterable[torch.Tensor], axes: Sequence[Axis], channels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A tensor cut to hidden channels where it has them, and its :func:`magnitude` along all of
+    them, one for each index of the other axis; nothing for a vector.
+
+    Args:
+        rows: as :data:`ReadRows` gives them.
+        axes: what its dimensions run along; of a vector the first counts.
+    """
+    import torch
+
+    kept: list[torch.Tensor] = []
+    sums: list[torch.Tensor] = []
+    begin = 0
+    for part in rows:
+        along = axes[: part.ndim]
+        dim = along.index("channels") if "channels" in along else None
+        indices = channels
+        if dim == 0:
+            is_in_part = (channels >= begin) & (channels < begin + len(part))
+            indices = channels[is_in_part] - begin
+        kept.append(part.clone() if dim is None else part.index_select(dim, indices))
+        if dim is not None and part.ndim > 1:
+            sums.append(magnitude(part, dim))
+            if dim == 0 and sums[1:]:
+                sums = [sums[0] + sums[1]]
+        begin += len(part)
+    return torch.cat(kept), torch.cat(sums) if sums else channels[:0]
+
+
 def _kept(
-    block: Mapping[str, torch.Tensor], names: Block, parent: Sizes, micro: Sizes
+    scores: Mapping[str, torch.Tensor], names: Block, parent: Sizes, micro: Sizes
 ) -> dict[Axis, torch.Tensor]:
     """Which queries, keys and feed-forward units of a block stay: those of whole heads, each group
-    of query heads with its key-value head."""
+    of query heads with its key-value head.
+
+    Args:
+        scores: name of a matrix → its sums along the hidden channels.
+    """
     wq, wk, wv, wo, gate, down, up = (
-        block[f"{name}.weight"]
+        scores[f"{name}.weight"]
         for name in (
             names.query,
             names.key,
@@ -221,19 +279,17 @@ def _kept(
         )
     )
     groups = parent.kv_heads
-    queries, keys = magnitude(wq, 1) + magnitude(wo, 0), magnitude(wk, 1) + magnitude(wv, 1)
-    scores = queries.view(groups, -1).sum(1) + keys.view(groups, -1).sum(1)
-    kept = largest(scores, micro.kv_heads)
-    units = magnitude(gate, 1) + magnitude(up, 1) + magnitude(down, 0)
+    of_groups = (wq + wo).view(groups, -1).sum(1) + (wk + wv).view(groups, -1).sum(1)
+    kept = largest(of_groups, micro.kv_heads)
     return {
-        "queries": _rows_of(kept, wq.shape[0] // groups),
+        "queries": _rows_of(kept, len(wq) // groups),
         "keys": _rows_of(kept, parent.head_dim),
-        "units": largest(units, micro.intermediate_size),
+        "units": largest(gate + up + down, micro.intermediate_size),
     }
 
 
 def cut(
-    read: ReadTensor,
+    read: ReadRows,
     family: Family,
     parent: Sizes,
     micro: Sizes,
@@ -244,7 +300,9 @@ def cut(
 ) -> dict[str, torch.Tensor]:
     """Cut a micro model out of a parent's tensors.
 
-    At most the tensors of one block and the embedding are in memory, beside the result.
+    Of each matrix only the hidden channels that stay are kept when it is read, so that beside the
+    result a block of that width is in memory. The embedding, which decides about them, is read
+    twice.
 
     Args:
         parts: the tensors of each block; empty: those that every model has.
@@ -254,41 +312,51 @@ def cut(
     Returns:
         Name → contiguous tensor in the parent's dtype.
     """
-    embedding = read(family.embedding)
-    channels = largest(magnitude(embedding, 0), micro.dim)
-    tensors = {family.embedding: embedding[:, channels]}
-    del embedding
+    rows = (magnitude(part, 0) for part in read(family.embedding))
+    channels = largest(reduce(operator.add, rows), micro.dim)
+
+    def narrowed(name: str, *axes: Axis) -> torch.Tensor:
+        return _narrowed(read(name), axes, channels)[0]
+
+    tensors = {family.embedding: narrowed(family.embedding, "units", "channels")}
     names = family.block
     for target, source in source_blocks(family, parent, micro).items():
-        block = {part: read(f"{source}.{part}") for part in parts or names.weights}
-        kept = {**_kept(block, names, parent, micro), "channels": channels}
+        block: dict[str, torch.Tensor] = {}
+        scores: dict[str, torch.Tensor] = {}
+        for part in parts or names.weights:
+            axes = names.axes[part.rpartition(".")[0]]
+            block[part], scores[part] = _narrowed(read(f"{source}.{part}"), axes, channels)
+        kept = _kept(scores, names, parent, micro)
         for part, tensor in block.items():
             axes = names.axes[part.rpartition(".")[0]]
             for dim, axis in enumerate(axes[: tensor.ndim]):
-                tensor = tensor.index_select(dim, kept[axis])
+                if axis != "channels":
+                    tensor = tensor.index_select(dim, kept[axis])
             tensors[f"{target}.{part}"] = tensor
-    tensors[family.norm] = read(family.norm)[channels]
+    tensors[family.norm] = narrowed(family.norm, "channels")
     if not tied:
         tensors[family.output] = (
-            read(family.output)[:, channels] if has_output else tensors[family.embedding]
+            narrowed(family.output, "units", "channels")
+            if has_output
+            else tensors[family.embedding]
         )
     if family.value_head:
-        tensors[family.value_head] = read(family.value_head)[:, channels]
+        tensors[family.value_head] = narrowed(family.value_head, "units", "channels")
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 @contextmanager
 def verified_parent(
     build: Build[MicroSpec], parent: Artifact[ModelSpec]
-) -> Iterator[tuple[Path, Header, ReadTensor]]:
-    """Path and verified header of the parent's checkpoint, and what reads one of its tensors, once.
+) -> Iterator[tuple[Path, Header, ReadRows]]:
+    """Path and verified header of the parent's checkpoint, and what reads one of its tensors.
 
     Each tensor is checked as it is read; those that nobody read are at the end: a damaged parent
     makes no micro model, wherever it is damaged. A file without hashes of its tensors is verified
     as a whole before.
 
     Raises:
-        CorruptArtifact: here or as a tensor is read, if it is not the committed one.
+        CorruptArtifact: here or when a tensor was read, if it is not the committed one.
     """
     import torch
 
@@ -298,35 +366,48 @@ def verified_parent(
     except MissingArtifact as error:
         raise CorruptArtifact(str(error)) from error
     hashes = {piece.place: piece.sha256 for piece in store.pieces(parent).get(checkpoint, [])}
-    verify(0, 1 if HEADER in hashes else path.stat().st_size)
+    is_hashed = HEADER in hashes
+    verify(0, 1 if is_hashed else path.stat().st_size)
     header = read_header(path)
     entries = {entry.name: entry for entry in header.entries}
-    unread = [*entries]
-    progress = Progress(
-        f"cutting {build.spec.name}", sum(entry.size for entry in header.entries), build.say
-    )
+    unread = {*entries}
+    total = sum(entry.size for entry in header.entries)
+    progress = Progress(f"cutting {build.spec.name}", total, build.say)
 
-    def read(name: str) -> torch.Tensor:
-        entry = entries[name]
-        buffer = bytearray(entry.size)
-        with path.open("rb") as file:
-            file.seek(header.begins[name])
-            count = file.readinto(buffer)
-        found = hashlib.sha256(buffer).hexdigest()
-        expected = hashes.get(tensor_place(name)) if HEADER in hashes else found
-        if count != entry.size or found != expected:
+    def require(name: str, found: str) -> None:
+        """Raise, if a tensor is not the committed one; count it, the first time."""
+        if is_hashed and found != (expected := hashes.get(tensor_place(name))):
             raise CorruptArtifact(
                 f"{path}: tensor {name} is damaged: SHA-256 {found}, but {parent.key} was "
                 f"committed with {expected}. Repair it with: {repair_command(parent.key)}"
             )
-        unread.remove(name)
-        progress.advance(count)
-        dtype: torch.dtype = getattr(torch, DTYPE_NAMES[entry.dtype])
-        return torch.frombuffer(buffer, dtype=dtype).reshape(entry.shape)
+        if name in unread:
+            unread.remove(name)
+            progress.advance(entries[name].size)
 
-    yield path, header, read
-    for name in list(unread):
-        read(name)
+    def read(name: str) -> Iterator[torch.Tensor]:
+        entry, begin = entries[name], header.begins[name]
+        row = max(entry.size // max(entry.shape[0], 1), 1)
+        dtype: torch.dtype = getattr(torch, DTYPE_NAMES[entry.dtype])
+        digest = hashlib.sha256()
+        with open_regular(path) as file, ThreadPoolExecutor(1) as beside:
+            step = max(BLOCK // row, 1) * row
+            for block in read_ahead(file, begin, begin + entry.size, step):
+                hashed = beside.submit(digest.update, block)
+                if len(block) % row == 0:  # else the file ends here
+                    yield torch.frombuffer(block, dtype=dtype).view(-1, *entry.shape[1:])
+                hashed.result()
+        require(name, digest.hexdigest())
+
+    def digest_of(name: str) -> str:
+        return hash_range(path, header.begins[name], [entries[name].size])[0]
+
+    with one_thread_each():
+        yield path, header, read
+    with ThreadPoolExecutor(read_workers()) as pool:
+        left = [entry.name for entry in header.entries if entry.name in unread]
+        for name, found in zip(left, pool.map(digest_of, left), strict=True):
+            require(name, found)
 
 
 def build_micro(build: Build[MicroSpec]) -> Document:

@@ -30,8 +30,8 @@ from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
 from wmtp_assets.operations.materialize import is_alone, share, update
-from wmtp_assets.rules.apply import apply_in_child, recall
-from wmtp_assets.rules.findings import Outcome, as_text, is_warning
+from wmtp_assets.rules.apply import apply_each, recall
+from wmtp_assets.rules.findings import Outcome, Rule, as_text, is_warning
 
 OWNERS = ["team:wmtp"]
 
@@ -283,18 +283,20 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
         with plain_failures():
             store = storage.open(context.instance)
         selected = {key.name for key in context.selected_asset_check_keys}
-        for rule in rules_of(artifact):
-            if rule.name in selected:
-                outcome = None if options.force else recall(rule, store, artifact)
-                say = for_log(context.log.info)
-                outcome = outcome or apply_in_child(rule, store, artifact, say)
-                log = context.log.warning if is_warning(outcome) else context.log.error
-                for finding in outcome.findings[:SHOWN]:
-                    log(f"{rule.name}: {finding}. {finding.remedy}")
-                was_read = not outcome.skipped and not outcome.remembered
-                if rule.name == RULE and not outcome.findings and was_read:
-                    context.op_execution_context.log_event(observation_of(artifact))
-                yield result_of(rule.name, outcome)
+        rules = [rule for rule in rules_of(artifact) if rule.name in selected]
+        say = for_log(context.log.info)
+
+        def recalled(rule: Rule) -> Outcome | None:
+            return None if options.force else recall(rule, store, artifact)
+
+        for rule, outcome in apply_each(rules, store, artifact, say, recalled):
+            log = context.log.warning if is_warning(outcome) else context.log.error
+            for finding in outcome.findings[:SHOWN]:
+                log(f"{rule.name}: {finding}. {finding.remedy}")
+            was_read = not outcome.skipped and not outcome.remembered
+            if rule.name == RULE and not outcome.findings and was_read:
+                context.op_execution_context.log_event(observation_of(artifact))
+            yield result_of(rule.name, outcome)
 
     return check
 

@@ -30,7 +30,12 @@ LONG = 64 << 20
 NGRAM = 13
 """Words in a row that two texts do not share by chance."""
 
+_PROBE = (NGRAM + 1) // 2
+"""Words of which every run of :data:`NGRAM` has one that begins at a multiple of this number."""
+
 _WORD = re.compile(r"\w+")
+_ASCII = {n: chr(n).lower() if _WORD.match(chr(n)) else " " for n in range(128)}
+"""The same for a text of ASCII, which most are, several times as fast."""
 
 
 def columns_of(
@@ -199,6 +204,8 @@ def _tell_difference(report: Report, file: str, place: str, wanted: bytes, line:
 
 def words(text: str) -> list[str]:
     """The words of a text, in lower case; punctuation and white space only separate them."""
+    if text.isascii():
+        return text.translate(_ASCII).split()
     return _WORD.findall(text.lower())
 
 
@@ -207,11 +214,11 @@ def normalized(text: str) -> str:
     return " ".join(words(text))
 
 
-def ngrams(text: str) -> Iterator[str]:
-    """Every run of :data:`NGRAM` words of a text."""
+def ngrams(text: str, size: int = NGRAM) -> Iterator[str]:
+    """Every run of ``size`` words of a text."""
     found = words(text)
-    for begin in range(len(found) - NGRAM + 1):
-        yield " ".join(found[begin : begin + NGRAM])
+    for begin in range(len(found) - size + 1):
+        yield " ".join(found[begin : begin + size])
 
 
 def ngram_index(texts: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
@@ -225,3 +232,32 @@ def ngram_index(texts: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
         for ngram in set(ngrams(text)):
             index.setdefault(ngram, []).append(task)
     return index
+
+
+class Overlap:
+    """Finds the runs of :data:`NGRAM` words that a text has in common with others.
+
+    A shorter run is looked up at every :data:`_PROBE`-th word; the long runs around one that the
+    others have too are looked up themselves. So none is missed, and none is a guess.
+
+    Args:
+        texts: task and text.
+
+    Attributes:
+        tasks: run of words → the tasks whose texts have it.
+    """
+
+    def __init__(self, texts: Iterable[tuple[str, str]]) -> None:
+        self.tasks = ngram_index(texts)
+        self._probes = {probe for ngram in self.tasks for probe in ngrams(ngram, _PROBE)}
+
+    def find(self, text: str) -> list[str]:
+        """The runs that ``text`` shares, in order, each as often as it occurs."""
+        found, probes, shared = words(text), self._probes, list[str]()
+        for at in range(0, len(found) - _PROBE + 1, _PROBE):
+            if " ".join(found[at : at + _PROBE]) in probes:
+                for begin in range(max(at - _PROBE + 1, 0), min(at, len(found) - NGRAM) + 1):
+                    ngram = " ".join(found[begin : begin + NGRAM])
+                    if ngram in self.tasks:
+                        shared.append(ngram)
+        return shared

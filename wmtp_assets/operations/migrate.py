@@ -193,7 +193,8 @@ def prove(
                 if header
                 else [min(files.PART, record.size - at) for at in range(0, record.size, files.PART)]
             )
-            read, hashes = files.hash_pieces(path, sizes, progress.advance)
+            hashes: list[str] = []
+            read = files.hash_file(path, progress.advance, hashes, sizes)
         except (OSError, InvalidInput) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise CorruptArtifact(

@@ -18,7 +18,7 @@ from wmtp_assets.catalogue.artifact import (
 )
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.kinds.registry import rules_of
-from wmtp_assets.rules.apply import ABSENT, apply_in_child, is_committed
+from wmtp_assets.rules.apply import ABSENT, apply_each, is_committed
 from wmtp_assets.rules.findings import Finding, Outcome, Problem, Report
 from wmtp_assets.storage.files import names_below
 from wmtp_assets.storage.pulls import pulls
@@ -70,8 +70,7 @@ def verify(
     for artifact in artifacts:
         if is_committed(store, artifact):
             rules = [rule for rule in rules_of(artifact) if not only or rule.name in only]
-            for rule in rules:
-                outcome = apply_in_child(rule, store, artifact, say)
+            for rule, outcome in apply_each(rules, store, artifact, say):
                 verdicts.append(Verdict(artifact.key, rule.name, outcome))
                 told(verdicts[-1])
             continue

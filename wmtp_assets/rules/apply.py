@@ -11,14 +11,18 @@ is applying the rule again.
 from __future__ import annotations
 
 import os
+import queue
 import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from wmtp_assets.base.child import ChildDied, allowance, call
+from wmtp_assets.base.child import ChildDied, Run, allowance, call, others, stop
 from wmtp_assets.base.errors import (
     BadLine,
     CorruptArtifact,
@@ -28,7 +32,7 @@ from wmtp_assets.base.errors import (
 )
 from wmtp_assets.base.model import StrictModel
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.base.settings import timestamp
+from wmtp_assets.base.settings import read_workers, timestamp
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.rules.findings import NEEDS, Outcome, Report, Rule, Subject, is_there, is_warning
 from wmtp_assets.rules.memory import Memory, NotingStore
@@ -45,6 +49,18 @@ DEFECT_REMEDY = (
     "maintainers named in CITATION.cff"
 )
 """What is to be done about a rule that raised what it should not."""
+
+FIRST = "sha256"
+"""The rule that hashes every byte."""
+
+LARGE = 256 << 20
+"""Bytes of an artifact, and of what it is made from, whose rules are applied side by side."""
+
+AT_ONCE = 4
+"""Child processes that apply rules at the same time, at most: each may have 4 GiB."""
+
+LISTENS = 0.1
+"""Seconds between two looks at whether a rule is done that says nothing."""
 
 _HERE = "wmtp_assets/"
 
@@ -83,15 +99,82 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
     return report.outcome
 
 
-def apply_in_child(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) -> Outcome:
+def apply_each(
+    rules: Iterable[Rule],
+    store: Store,
+    artifact: Artifact,
+    say: Say = silent,
+    recalled: Callable[[Rule], Outcome | None] = lambda rule: None,
+) -> Iterator[tuple[Rule, Outcome]]:
+    """:func:`apply_in_child` of rules, in order, where nothing is recalled.
+
+    Those of a large artifact are applied side by side, in at most :data:`AT_ONCE` child processes,
+    behind the one that hashes every byte: what others found out can be recalled only when all
+    bytes are known to be the committed ones.
+    """
+    left = [*rules]
+    while left and (left[0].name == FIRST or not _are_worth_it(left, store, artifact)):
+        rule = left.pop(0)
+        yield rule, recalled(rule) or apply_in_child(rule, store, artifact, say)
+    known = {rule.name: recalled(rule) for rule in left}
+    fresh = _side_by_side([it for it in left if not known[it.name]], store, artifact, say)
+    with closing(fresh):
+        for rule in left:
+            yield rule, known[rule.name] or next(fresh)
+
+
+def _are_worth_it(rules: Sequence[Rule], store: Store, artifact: Artifact) -> bool:
+    """Whether rules are worth child processes of their own."""
+    is_large = store.size_with_upstream(artifact) >= LARGE
+    return is_large and len(rules) > 1 and read_workers() > 1
+
+
+def _side_by_side(
+    rules: Sequence[Rule], store: Store, artifact: Artifact, say: Say
+) -> Generator[Outcome, None, None]:
+    """The outcomes of rules; what they say is said by the thread that asks for these."""
+    count = min(len(rules), read_workers(), AT_ONCE)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    free: queue.SimpleQueue[Run] = queue.SimpleQueue()
+
+    def apply(rule: Rule) -> Outcome:
+        run = free.get()
+        try:
+            told = say if hasattr(say, "bar") else lines.put
+            return apply_in_child(rule, store, artifact, told, run)
+        finally:
+            free.put(run)
+
+    with others(count - 1) as more, ThreadPoolExecutor(count) as pool:
+        for run in (call, *more):
+            free.put(run)
+        tasks = [pool.submit(apply, rule) for rule in rules]
+        try:
+            for task in tasks:
+                while not task.done() or not lines.empty():
+                    with suppress(queue.Empty):
+                        say(lines.get(timeout=LISTENS))
+                yield task.result()
+        except BaseException:  # interrupted: nobody waits for what is under way
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
+
+
+def apply_in_child(
+    rule: Rule, store: Store, artifact: Artifact, say: Say = silent, run: Run = call
+) -> Outcome:
     """:func:`apply_rule` in the child process: a file that ends it is a finding.
 
     The rule is pickled, and so its check is a function of a module; to which artifacts it applies
     was asked before.
+
+    Args:
+        run: calls a function in a child process.
     """
     try:
         cpu = allowance(store.size_with_upstream(artifact))
-        return call(apply_rule, replace(rule, applies=None), store, artifact, say=say, cpu=cpu)
+        return run(apply_rule, replace(rule, applies=None), store, artifact, say=say, cpu=cpu)
     except ChildDied as error:
         file = error.reading.removeprefix(f"{store.root}/")
         report = Report(rule.name, artifact.key, repair_command(_owner(store, file, artifact).key))

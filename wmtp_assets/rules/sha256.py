@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact
-from wmtp_assets.base.progress import Progress
+from wmtp_assets.base.progress import Progress, Told
 from wmtp_assets.base.settings import read_rate, read_workers
 from wmtp_assets.rules.findings import Report, Rule, Subject
 from wmtp_assets.rules.turns import Pace
 from wmtp_assets.storage import manifest
-from wmtp_assets.storage.files import BLOCK, open_regular
+from wmtp_assets.storage.files import hash_file, hash_range
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.pieces import Piece
 from wmtp_assets.storage.store import materialize_command, repair_command
@@ -31,6 +31,10 @@ from wmtp_assets.storage.store import materialize_command, repair_command
 SUMS = "SHA256SUMS"
 MAX_SUMS = 1 << 20
 """Bytes that ``SHA256SUMS`` may have more than it should, and is still compared line by line."""
+RUN = 64 << 20
+"""Bytes, about, of the contiguous pieces that one thread hashes before it takes others."""
+NO_BYTES = hashlib.sha256().hexdigest()
+"""What a piece has that lies behind the end of its file, which was cut off meanwhile."""
 
 
 def check_sha256(subject: Subject, report: Report) -> None:
@@ -55,16 +59,17 @@ def check_sha256(subject: Subject, report: Report) -> None:
     with ThreadPoolExecutor(read_workers()) as pool:
         largest_first = sorted(there, key=lambda name: -expected[name].size)
         hashes = {
-            name: [
-                pool.submit(_hash, subject, part, advance)
-                for part in ([[piece] for piece in cuts[name]] if in_pieces else [cuts[name]])
-            ]
+            name: [pool.submit(_hash_run, subject, run, advance) for run in _runs(cuts[name])]
+            if in_pieces and cuts[name][1:]
+            else pool.submit(_hash, subject, cuts[name], advance)
             for name in largest_first
         }
         for name, pieces in cuts.items():
-            answers = [task.result() for task in hashes[name]]
-            whole = answers[0][1] if len(answers) == 1 else None
-            found = (item for each, _ in answers for item in each)
+            tasks, whole = hashes[name], None
+            if isinstance(tasks, list):
+                found = [item for task in tasks for item in task.result()]
+            else:
+                found, whole = tasks.result()
             pairs = zip(pieces, found, strict=True)
             wrong = {piece: item for piece, item in pairs if item != piece.sha256}
             if wrong or whole not in (None, expected[name].sha256):
@@ -190,44 +195,54 @@ def _hash(
 ) -> tuple[list[str | OSError], str | None]:
     """The SHA-256 of each piece of a file, or why it cannot be read, and that of the whole file.
 
-    One pass; where there are several pieces, in two threads: another one hashes the whole file.
-
     Args:
         pieces: contiguous, all of the file.
 
     Returns:
         None as the second, where not all could be read.
     """
-    found: list[str | OSError] = []
-    whole = hashlib.sha256()
-    buffer, other = (memoryview(bytearray(BLOCK)) for _ in range(2))
+    path = subject.store.path(subject.artifact, pieces[0].file)
+    hashes: list[str] = []
+    told = Told(advance)
     try:
-        with (
-            open_regular(subject.store.path(subject.artifact, pieces[0].file)) as file,
-            ThreadPoolExecutor(1) as beside,
-        ):
-            done = beside.submit(int) if pieces[1:] else None
-            for piece in pieces:
-                digest, left = hashlib.sha256(), piece.end - piece.begin
-                try:
-                    file.seek(piece.begin)
-                    while left and (count := file.readinto(buffer[:left])):
-                        if done:
-                            done.result()  # the other buffer may be written to again
-                            done = beside.submit(whole.update, buffer[:count])
-                        digest.update(buffer[:count])
-                        advance(count)
-                        left -= count
-                        buffer, other = other, buffer
-                    found.append(digest.hexdigest())
-                except OSError as error:
-                    found.append(error)
+        record = hash_file(path, told, hashes if pieces[1:] else None, map(_size, pieces))
+    except OSError:
+        told.take_back()
+        return _hash_run(subject, pieces, advance), None
+    cut_off = [NO_BYTES] * (len(pieces) - len(hashes))
+    return [*hashes, *cut_off] if pieces[1:] else [record.sha256], record.sha256
+
+
+def _hash_run(
+    subject: Subject, pieces: Sequence[Piece], advance: Callable[[int], None]
+) -> list[str | OSError]:
+    """The SHA-256 of some contiguous pieces of a file, or why one cannot be read; the others are
+    then read one by one."""
+    path = subject.store.path(subject.artifact, pieces[0].file)
+    told = Told(advance)
+    try:
+        return [*hash_range(path, pieces[0].begin, map(_size, pieces), told)]
     except OSError as error:
-        return [error] * len(pieces), None
-    hashes = [item for item in found if isinstance(item, str)]
-    if len(hashes) < len(pieces):
-        return found, None
-    return found, whole.hexdigest() if pieces[1:] else hashes[0]
+        told.take_back()
+        if not pieces[1:]:
+            return [error]
+        return [item for piece in pieces for item in _hash_run(subject, [piece], advance)]
+
+
+def _size(piece: Piece) -> int:
+    return piece.end - piece.begin
+
+
+def _runs(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """Pieces cut into runs of about :data:`RUN` bytes, of which each is one thread's work."""
+    run: list[Piece] = []
+    for piece in pieces:
+        run.append(piece)
+        if piece.end - run[0].begin >= RUN:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 def _check_no_other(subject: Subject, report: Report) -> None:

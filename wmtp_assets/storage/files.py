@@ -8,9 +8,12 @@ import os
 import stat
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fcntl import ioctl
+from functools import cache
 from io import FileIO
+from itertools import cycle, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -22,6 +25,16 @@ from wmtp_assets.storage.mounts import LEFTOVER, is_network, refresh
 BLOCK = 1 << 20
 PART = 16 << 20
 """Bytes of a large file that have a hash of their own, so that it can be verified in parts."""
+UNCACHED = 0.25
+"""Share of this machine's memory: a file above it is read past the page cache, which would lose its
+beginning, and what others have there, before anyone reads it again."""
+SMALL = 4 << 20
+"""Bytes of a file whose reading is worth no other thread."""
+_ALONE = 1 << 16
+"""Bytes that are hashed sooner than another thread is told to."""
+_RWF_DONTCACHE = 0x80
+"""Flag of ``preadv2`` since Linux 6.14 (``linux/fs.h``): what a read brings into the page cache
+leaves it again; what was there stays."""
 DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
@@ -41,30 +54,155 @@ def open_regular(path: Path) -> FileIO:
     return FileIO(descriptor)
 
 
+@cache
+def _memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+class _Cache:
+    """How the page cache is passed by for a file that is too large for it, see :data:`UNCACHED`.
+
+    Args:
+        size: of the file, in bytes.
+
+    Attributes:
+        is_passed: whether it is that large.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.is_passed = size > UNCACHED * _memory()
+        self._flags = _RWF_DONTCACHE if self.is_passed and sys.platform == "linux" else 0
+
+    @property
+    def is_to_drop(self) -> bool:
+        """Whether what was read must be put out of the page cache by a call of its own."""
+        return self.is_passed and not self._flags and hasattr(os, "posix_fadvise")
+
+    def call(self, transfer: Callable[[int], int]) -> int:
+        """Transfer bytes by a call that takes flags; return how many."""
+        try:
+            return transfer(self._flags)
+        except OSError as error:
+            if not self._flags or error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            self._flags = 0  # an older kernel, or a filesystem without it
+            return transfer(0)
+
+
+def read_ahead(
+    file: FileIO, begin: int = 0, end: int = sys.maxsize, length: int = BLOCK
+) -> Generator[memoryview, None, None]:
+    """The bytes of a file from ``begin`` to ``end``, or to where it ends, in blocks of ``length``;
+    each is read in another thread while the one before is used.
+
+    A block is valid until the next one is asked for. The position of ``file`` does not move. A
+    large file does not stay in the page cache, see :data:`UNCACHED`, where the system has a call
+    for that.
+
+    Raises:
+        OSError: if they cannot be read.
+    """
+    descriptor = file.fileno()
+    size = os.fstat(descriptor).st_size
+    cache = _Cache(size)
+    length = max(min(length, size - begin, end - begin), 1)
+    buffers = cycle([memoryview(bytearray(length)) for _ in range(2)])
+
+    def read(begin: int) -> memoryview:
+        view = next(buffers)[: end - begin]
+        filled = 0
+        while filled < len(view) and (count := fill(view[filled:], begin + filled)):
+            filled += count
+        return view[:filled]
+
+    def fill(view: memoryview, begin: int) -> int:
+        count = cache.call(lambda flags: os.preadv(descriptor, [view], begin, flags))
+        if cache.is_to_drop:
+            os.posix_fadvise(descriptor, begin, count, os.POSIX_FADV_DONTNEED)
+        return count
+
+    block = read(begin)
+    if min(size, end) - begin <= SMALL:  # read sooner than a thread is started
+        while block:
+            yield block
+            begin += len(block)
+            block = read(begin)
+        return
+    with ThreadPoolExecutor(1) as reader:
+        while block:
+            begin += len(block)
+            coming = reader.submit(read, begin)
+            yield block
+            block = coming.result()
+
+
+class Cutter:
+    """SHA-256 of pieces, one behind the other, of bytes as they come.
+
+    Args:
+        sizes: bytes of each piece; what comes behind the last one is not hashed.
+        hashes: gets the SHA-256 of each.
+    """
+
+    def __init__(self, sizes: Iterable[int], hashes: list[str]) -> None:
+        self._sizes, self._hashes = iter(sizes), hashes
+        self._begin()
+
+    def _begin(self) -> None:
+        self._digest, self._is_begun = hashlib.sha256(), False
+        self._left = next(self._sizes, None)
+        if self._left == 0:
+            self._end()
+
+    def _end(self) -> None:
+        self._hashes.append(self._digest.hexdigest())
+        self._begin()
+
+    def update(self, view: memoryview) -> None:
+        """Hash what comes behind what was hashed before."""
+        while view and self._left is not None:
+            piece = view[: self._left]
+            self._digest.update(piece)
+            self._is_begun = True
+            self._left -= len(piece)
+            view = view[len(piece) :]
+            if not self._left:
+                self._end()
+
+    def end(self) -> None:
+        """End a piece of which not all came."""
+        if self._is_begun:
+            self._end()
+
+
 class Hasher:
     """Size and SHA-256 of bytes as they come.
 
     Args:
         parts: gets the SHA-256 of each :data:`PART` bytes too; None: they are not hashed.
+        sizes: of pieces, in the place of parts; see :class:`Cutter`. They are hashed here, the
+            whole in another thread.
     """
 
-    def __init__(self, parts: list[str] | None = None) -> None:
+    def __init__(self, parts: list[str] | None = None, sizes: Iterable[int] | None = None) -> None:
         self.size = 0
         self._digest = hashlib.sha256()
-        self._parts = parts
-        self._part = hashlib.sha256()
+        self._cutter = None if parts is None else Cutter(sizes or repeat(PART), parts)
+        self._beside: ThreadPoolExecutor | None = None
 
     def update(self, view: memoryview) -> None:
         """Hash what comes behind what was hashed before."""
-        self._digest.update(view)
-        before = self.size
         self.size += len(view)
-        if self._parts is not None:
-            for begin in range(before - before % PART, self.size, PART):
-                self._part.update(view[max(begin - before, 0) : begin + PART - before])
-                if begin + PART <= self.size:
-                    self._parts.append(self._part.hexdigest())
-                    self._part = hashlib.sha256()
+        if self._cutter is None or len(view) < _ALONE:
+            self._digest.update(view)
+            if self._cutter is not None:
+                self._cutter.update(view)
+            return
+        self._beside = self._beside or ThreadPoolExecutor(1)
+        whole = self._beside.submit(self._digest.update, view)
+        self._cutter.update(view)
+        whole.result()
 
     def take(
         self,
@@ -73,17 +211,20 @@ class Hasher:
         advance: Callable[[int], None] = lambda size: None,
     ) -> Self:
         """Hash what ``file`` holds from where it stands: ``size`` bytes, or all."""
-        buffer = memoryview(bytearray(min(size, BLOCK)))
-        while count := file.readinto(buffer[:size]):
-            self.update(buffer[:count])
-            advance(count)
-            size -= count
+        begin, before = file.tell(), self.size
+        for block in read_ahead(file, begin, begin + size):
+            self.update(block)
+            advance(len(block))
+        file.seek(begin + self.size - before)
         return self
 
     def record(self) -> FileRecord:
         """Size and hash of all of it; the last part, which is shorter, is ended."""
-        if self._parts is not None and self.size % PART:
-            self._parts.append(self._part.hexdigest())
+        if self._cutter is not None:
+            self._cutter.end()
+        if self._beside is not None:
+            self._beside.shutdown()
+            self._beside = None
         return FileRecord(size=self.size, sha256=self._digest.hexdigest())
 
 
@@ -91,41 +232,72 @@ def hash_file(
     path: Path,
     advance: Callable[[int], None] = lambda size: None,
     parts: list[str] | None = None,
+    sizes: Iterable[int] | None = None,
 ) -> FileRecord:
-    """Size and SHA-256 of a regular file, read in blocks of 1 MiB.
+    """Size and SHA-256 of a regular file.
+
+    It is read once; reading, hashing the whole and hashing parts is done side by side.
 
     Args:
         parts: gets the SHA-256 of each :data:`PART` bytes.
+        sizes: bytes of each part, where they are others.
 
     Raises:
         OSError: as :func:`open_regular`.
     """
     with open_regular(path) as file:
-        return Hasher(parts).take(file, advance=advance).record()
+        return Hasher(parts, sizes).take(file, advance=advance).record()
 
 
-def hash_pieces(
-    path: Path, sizes: Iterable[int], advance: Callable[[int], None] = lambda size: None
-) -> tuple[FileRecord, list[str]]:
-    """Size and SHA-256 of a regular file, and the SHA-256 of each piece, in one pass.
+def hash_range(
+    path: Path, begin: int, sizes: Iterable[int], advance: Callable[[int], None] = lambda size: None
+) -> list[str]:
+    """SHA-256 of pieces of a regular file that lie one behind the other.
 
     Args:
-        sizes: bytes of the pieces, from the file's beginning.
+        begin: the first byte of the first one.
+        sizes: bytes of each; one that lies behind the end of the file has none.
 
     Raises:
         OSError: as :func:`open_regular`.
     """
-    whole, hashes = Hasher(), list[str]()
-    buffer = memoryview(bytearray(BLOCK))
+    hashes: list[str] = []
+    wanted = [*sizes]
+    cutter = Cutter(wanted, hashes)
     with open_regular(path) as file:
-        for size in sizes:
-            piece = Hasher()
-            while count := file.readinto(buffer[: size - piece.size]):
-                whole.update(buffer[:count])
-                piece.update(buffer[:count])
-                advance(count)
-            hashes.append(piece.record().sha256)
-        return whole.take(file).record(), hashes
+        for block in read_ahead(file, begin, begin + sum(wanted)):
+            cutter.update(block)
+            advance(len(block))
+    cutter.end()
+    return hashes + [hashlib.sha256().hexdigest()] * (len(wanted) - len(hashes))
+
+
+def is_made_of(
+    path: Path,
+    begins: Sequence[int],
+    hashes: Sequence[str],
+    workers: int,
+    advance: Callable[[int], None] = lambda size: None,
+) -> bool:
+    """Whether the pieces of a regular file have these SHA-256; hashed side by side.
+
+    Args:
+        begins: the first byte of each piece, and the end of the last one: the size of the file.
+        workers: pieces that are hashed at a time.
+
+    Raises:
+        OSError: as :func:`open_regular`.
+    """
+
+    def is_right(number: int) -> bool:
+        begin, end = begins[number : number + 2]
+        return hash_range(path, begin, [end - begin], advance) == [hashes[number]]
+
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size != begins[-1]:
+            return False
+    with ThreadPoolExecutor(workers) as pool:
+        return all(pool.map(is_right, range(len(hashes))))
 
 
 def fsync_folder(path: Path) -> None:
@@ -215,6 +387,7 @@ class HashedFile:
         self._advance = advance
         self._parts = parts
         self._hasher = Hasher(parts)
+        self._cache = _Cache(0)
         if is_there:
             self._hasher.take(self._file, advance=advance)
 
@@ -224,6 +397,7 @@ class HashedFile:
         Raises:
             OSError: ENOSPC, if they are not there.
         """
+        self._cache = _Cache(size)
         if size and not self._shared and hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(self._file.fileno(), 0, size)
@@ -235,14 +409,25 @@ class HashedFile:
         """Append ``data`` whole; return its size in bytes."""
         view = memoryview(data).cast("B")
         self._hasher.update(view)
+        if not self._cache.is_passed:
+            self._cache = _Cache(self._hasher.size)
         written = len(view) if self._shared else 0
         try:
             while written < len(view):
-                written += self._file.write(view[written:]) or 0
+                written += self._write(view[written:])
         except OSError as error:
             self._refuse(error, self._hasher.size)
         self._advance(len(view))
         return len(view)
+
+    def _write(self, view: memoryview) -> int:
+        """Write some of ``view``; return how many bytes."""
+        if not self._cache.is_passed:
+            return self._file.write(view) or 0
+        descriptor, position = self._file.fileno(), self._file.tell()
+        count = self._cache.call(lambda flags: os.pwritev(descriptor, [view], position, flags))
+        self._file.seek(position + count)
+        return count
 
     def _refuse(self, error: OSError, size: int) -> NoReturn:
         """Raise ``error``, saying on a full disk which file needs how much."""

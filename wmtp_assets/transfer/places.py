@@ -18,12 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.base.errors import DownloadError, StoreError
-from wmtp_assets.base.progress import Say, human_bytes
+from wmtp_assets.base.errors import CorruptArtifact, DownloadError, MissingArtifact, StoreError
+from wmtp_assets.base.progress import Say, Told, human_bytes
 from wmtp_assets.base.settings import ROOT_VARIABLE
 from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.storage.files import BLOCK, HashedFile, hash_file, open_regular, replace_file
+from wmtp_assets.storage.files import (
+    BLOCK,
+    PART,
+    HashedFile,
+    hash_file,
+    open_regular,
+    replace_file,
+)
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.storage.store import Staged, Store
 
@@ -179,11 +186,27 @@ class Places:
     def verify(self, file: ExpectedFile, path: Path, advance: Advance = ignore) -> Held | None:
         """The file at ``path``, if it is the expected one; it is only read."""
         parts: list[str] = []
+        if path == self.committed(file) and (held := self._verify_committed(file, advance)):
+            return held
         with suppress(OSError):
             if path.lstat().st_size == file.size:
                 record = hash_file(path, advance, parts if self.in_parts else None)
                 if file.is_met_by(record, path):
                     return Held(path, record, parts)
+        return None
+
+    def _verify_committed(self, file: ExpectedFile, advance: Advance) -> Held | None:
+        """The file in the artifact, by the pieces that it was committed with; None: it is another
+        one, or has none that are known to be of the same bytes."""
+        name, told = self.below + file.path, Told(advance)
+        with suppress(OSError, MissingArtifact, CorruptArtifact):
+            record = self.store.manifest(self.artifact).files.get(name)
+            is_it = record and (record.size, record.sha256) == (file.size, file.sha256)
+            if record and is_it and self.store.is_in_pieces(self.artifact, name, told):
+                pieces = self.store.pieces(self.artifact)[name]
+                if all(piece.end - piece.begin == PART for piece in pieces[:-1]):
+                    return Held(self.committed(file), record, [it.sha256 for it in pieces])
+        told.take_back()
         return None
 
     def find(self, file: ExpectedFile, advance: Advance, say: Say) -> Held | None:

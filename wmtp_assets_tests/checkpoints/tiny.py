@@ -166,6 +166,11 @@ def random_tensors(
     return tensors | {"rope.freqs": torch.arange(params.head_dim // 2, dtype=torch.float32)}
 
 
+def whole(tensors: Mapping[str, torch.Tensor]) -> Callable[[str], list[torch.Tensor]]:
+    """What reads tensors, each all at once."""
+    return lambda name: [tensors[name]]
+
+
 def shapes_of(family: Family, config: Mapping[str, Any] = CONFIG) -> dict[str, tuple[int, ...]]:
     """Our names and shapes of a model with this ``config.json``."""
     return family.tensor_shapes(llama_params(config, "config.json"), tied=False)

@@ -80,9 +80,9 @@ def test_output_of_another_encoding(tmp_path: Path, name: str) -> None:
 
 PATCHES = {
     "no threads": (
-        "from wmtp_assets.operations import verify\n"
+        "from wmtp_assets.rules import apply\n"
         'def call(*a, **k): raise RuntimeError("can\'t start new thread")\n'
-        "verify.apply_in_child = call\n",
+        "apply.apply_in_child = call\n",
         "can't start new thread",
     ),
     "no processes": (
@@ -92,9 +92,9 @@ PATCHES = {
         "Resource temporarily unavailable",
     ),
     "no memory": (
-        "from wmtp_assets.operations import verify\n"
+        "from wmtp_assets.rules import apply\n"
         "def call(*a, **k): raise MemoryError\n"
-        "verify.apply_in_child = call\n",
+        "apply.apply_in_child = call\n",
         "not enough memory",
     ),
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wmtp_assets.datasets.comparing import NGRAM, ngram_index, ngrams, normalized, words
+from wmtp_assets.datasets.comparing import NGRAM, Overlap, ngram_index, ngrams, normalized, words
 
 WORDS = st.lists(st.sampled_from(["a", "b", "return", "x_1", "größe", "12"]), max_size=40)
 BETWEEN = [" ", "  ", "\r\n\t", ", ", "(", "): ", " - ", "\u2028", "."]
@@ -46,3 +48,25 @@ def test_index_names_every_task_once() -> None:
     assert index[run] == ["one", "two"]
     assert "three" not in {task for tasks in index.values() for task in tasks} - {"three"}
     assert index[f"{run[:-4]} w12"] == ["one", "two"]
+
+
+FEW = st.lists(st.sampled_from("ab"), max_size=60).map(" ".join)
+
+
+@given(st.text(st.characters(max_codepoint=300)))
+@example("".join(map(chr, range(128))))
+def test_words_of_ascii_are_those_of_any_text(text: str) -> None:
+    """What is faster for ASCII must separate at the same characters; a letter makes it no ASCII."""
+    assert words(text) == re.findall(r"\w+", text.lower())
+    assert [*words(text), "é"] == words(f"{text} é")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(FEW, max_size=4), FEW, st.integers(0, 50), st.integers(0, 30))
+def test_overlap_is_exact(texts: list[str], text: str, begin: int, size: int) -> None:
+    """Looking up a seventh of the runs, and shorter ones, must find exactly what looking up all
+    does; of two words, so that runs are shared, overlap themselves, and end at a text's end."""
+    if texts:
+        text += " c " * (begin % 8) + " ".join(texts[0].split()[begin : begin + size])
+    overlap = Overlap((str(number), item) for number, item in enumerate(texts))
+    assert overlap.find(text) == [ngram for ngram in ngrams(text) if ngram in overlap.tasks]

@@ -12,7 +12,6 @@ import pytest
 from wmtp_assets.catalogue.specs import DocumentSpec
 from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.kinds.registry import rules_of
-from wmtp_assets.operations import verify as module
 from wmtp_assets.operations.init import init
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.operations.show import details_of
@@ -24,6 +23,7 @@ from wmtp_assets.operations.verify import (
     strays,
     verify,
 )
+from wmtp_assets.rules import apply
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Problem, Report
 from wmtp_assets.storage.store import Store, materialize_command
@@ -220,7 +220,7 @@ def test_folder_that_cannot_be_entered_is_unreadable_not_absent(
         refuse(path)
         return real_open(path, *others, **more)
 
-    monkeypatch.setattr(module, "apply_in_child", apply_rule)  # or it would not be refused there
+    monkeypatch.setattr(apply, "apply_in_child", apply_rule)  # or it would not be refused there
     monkeypatch.setattr(Path, "lstat", lambda path: lstat(path))
     monkeypatch.setattr(os, "lstat", lstat)
     monkeypatch.setattr(os, "open", opening)

@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import tracemalloc
 from collections.abc import Callable
 from functools import lru_cache
@@ -29,6 +30,7 @@ from wmtp_assets.rules.findings import (
     MAX_FINDINGS,
     MAX_TEXT,
     NEEDS,
+    Outcome,
     Problem,
     Report,
     Rule,
@@ -721,3 +723,84 @@ def test_nothing_below_the_components_knows_dagster() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+# -- side by side ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every artifact is large, on a machine with two CPUs."""
+    monkeypatch.setattr(applying, "LARGE", 0)
+    monkeypatch.setenv("WMTP_WORKERS", "2")
+
+
+@pytest.mark.usefixtures("large")
+def test_rules_side_by_side_are_told_in_order(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule of hashes comes alone, two others at a time, what is recalled is not applied, and
+    only the thread that asks says anything: Dagster's log is not to be written by others."""
+    artifact = store.catalogue["mbpp_processed"]
+    rules = rules_of(artifact)
+    under_way, most, spoke = [0], [0], set[int]()
+    both = threading.Barrier(2, timeout=60)
+
+    def apply_slowly(rule: Rule, *args: Any) -> Outcome:
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
+        if rule in rules[1:3]:
+            both.wait()
+        args[2](rule.name)
+        under_way[0] -= 1
+        assert rule.name != "sha256" or most[0] == 1
+        return Outcome(evidence={"of": rule.name})
+
+    def say(line: str) -> None:
+        spoke.add(threading.get_ident())
+        said.append(line)
+
+    said: list[str] = []
+    monkeypatch.setattr(applying, "apply_in_child", apply_slowly)
+    last = Outcome(remembered="before")
+
+    def recalled(rule: Rule) -> Outcome | None:
+        return last if rule == rules[-1] else None
+
+    found = [*applying.apply_each(rules, store, artifact, say, recalled)]
+    assert [rule for rule, _ in found] == [*rules]
+    assert [outcome.evidence["of"] for _, outcome in found[:-1]] == [r.name for r in rules[:-1]]
+    assert found[-1][1] is last
+    assert sorted(said) == sorted(rule.name for rule in rules[:-1])
+    assert most == [2] and spoke == {threading.get_ident()}
+
+
+@pytest.mark.usefixtures("large")
+def test_interrupted_side_by_side(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is interrupted waits for no rule that has not begun, and the error is not lost."""
+    artifact = store.catalogue["mbpp_processed"]
+    begun: list[str] = []
+
+    def interrupt(rule: Rule, *args: Any) -> Outcome:
+        begun.append(rule.name)
+        if rule.name == "sha256":
+            return Outcome()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(applying, "apply_in_child", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(applying.apply_each(rules_of(artifact), store, artifact))
+    assert "made_with" not in begun
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("large")
+def test_side_by_side_finds_the_same(store: Store) -> None:
+    """In child processes of their own, two at a time, one of them on damaged columns."""
+    artifact = store.catalogue["mbpp_processed"]
+    damage(store.path(artifact, "index/train.parquet"), lambda data: data[: len(data) // 2])
+    rules = rules_of(artifact)
+    found = {rule.name: it for rule, it in applying.apply_each(rules, store, artifact)}
+    for rule in rules:
+        assert found[rule.name].findings == apply_rule(rule, store, artifact).findings, rule.name
+    assert found["index"].findings and not found["row_count"].findings

@@ -19,10 +19,10 @@ from wmtp_assets.catalogue.artifact import INTERNAL, Artifact
 from wmtp_assets.checkpoints.beside import MODEL_FILES, files_of
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.operations.verify import Verdict, exit_code
-from wmtp_assets.rules import sha256 as files
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Finding, Problem
 from wmtp_assets.sample import code_contests
+from wmtp_assets.storage import files as storage_files
 from wmtp_assets.storage.files import PART, hash_file, open_regular
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 from wmtp_assets_tests.quick import quick
@@ -764,7 +764,7 @@ def test_unreadable_file_is_named_and_the_others_are_still_read(
             raise OSError(code, os.strerror(code))  # as read(2) does: without a name
         return real(path)
 
-    monkeypatch.setattr(files, "open_regular", failing)
+    monkeypatch.setattr(storage_files, "open_regular", failing)
     found = findings(store, artifact)
     unreadable = finding(
         artifact, "configs/config.json", "readable", os.strerror(code), problem="unreadable"
@@ -830,3 +830,31 @@ def test_artifact_is_left_as_it_is(store: Store) -> None:
     before = tree(store.folder(artifact))
     assert findings(store, artifact) != []
     assert tree(store.folder(artifact)) == before
+
+
+def test_unreadable_piece_is_named_and_the_others_are_still_hashed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass over a large file breaks off at a bad sector; its other pieces are then read one by
+    one, so that one piece is unreadable and another one, behind it, is damaged. In pieces alone,
+    too, which are hashed by runs."""
+    artifact = store.catalogue["meta_llama_mtp_raw"]
+    name = "raw/7B_1T_4/consolidated.pth"
+    first, second, *_ = store.pieces(artifact)[name]
+    damage(store.path(artifact, name), flip(second.begin))
+    real = os.preadv
+
+    def failing(descriptor: int, views: list[memoryview], begin: int, flags: int = 0) -> int:
+        if begin < 4096 and len(views[0]) > 4096:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, views, begin, flags)
+
+    monkeypatch.setattr(os, "preadv", failing)
+    monkeypatch.setattr(storage_files, "SMALL", 0)
+    for agrees in (False, True):
+        monkeypatch.setattr(Store, "agrees", lambda *args, agrees=agrees: agrees)
+        found = [item for item in findings(store, artifact) if item.file.endswith(".pth")]
+        assert [(item.place, item.problem) for item in found] == [
+            (first.place, "unreadable"),
+            (second.place, "corrupt"),
+        ]

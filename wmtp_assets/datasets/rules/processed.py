@@ -22,13 +22,12 @@ from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.comparing import (
     NGRAM,
     DatasetSubject,
+    Overlap,
     check_schema_file,
     column_of_difference,
     columns_of,
     compare_with_raw,
     count_rows,
-    ngram_index,
-    ngrams,
     normalized,
     progress_of,
     rows_of_split,
@@ -434,18 +433,18 @@ def check_contamination(subject: DatasetSubject, report: Report) -> None:
                 subject, report, split, columns, artifact
             )
         ]
-    index = ngram_index(texts)
+    overlap = Overlap(texts)
     tasks: dict[str, str] = {}
     for line, task_id, found in _words_of_train(subject, report):
-        shared = [ngram for ngram in ngrams(found) if ngram in index]
+        shared = overlap.find(found)
         for ngram in shared:
-            for task in index[ngram]:
+            for task in overlap.tasks[ngram]:
                 tasks.setdefault(task, ngram)
         if shared:
             report.add(
                 subject.file(split_file(TRAIN)),
                 place=f"line {line} ({task_id})",
-                expected=f"no {NGRAM} words in a row of {', '.join(index[shared[0]])}",
+                expected=f"no {NGRAM} words in a row of {', '.join(overlap.tasks[shared[0]])}",
                 found=shared[0],
                 problem="warning",
                 remedy="leave the row out where it matters",

@@ -1,6 +1,6 @@
 """How fast CodeContests becomes what the training code reads, and in how much memory.
 
-    python benchmarks/datasets.py [--problems 500 1000] [--rounds 3] [--folder DIR]
+    python benchmarks/rows.py [--problems 500 1000] [--rounds 3] [--folder DIR]
 
 Generates CodeContests in upstream's format (about 95 Python solutions a problem, six shards of
 train), commits it as a raw artifact, and runs in turn, each in a process of its own:
@@ -282,6 +282,11 @@ def run(recipe: str, root: Path) -> None:
     print(json.dumps([seconds, max(item.ru_maxrss for item in usage) * 1024 / 1e6]))
 
 
+def call(*arguments: str) -> None:
+    """Run this script with ``arguments`` in a process of its own."""
+    subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.DEVNULL, check=True)
+
+
 def measure(recipe: str, root: Path) -> tuple[float, float]:
     """Run one recipe in a process of its own."""
     command = [sys.executable, __file__, "--run", recipe, "--folder", str(root)]
@@ -321,7 +326,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary folder")
     parser.add_argument("--run", choices=RECIPES, help=argparse.SUPPRESS)
+    parser.add_argument("--generate", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.generate:
+        generate(arguments.folder, arguments.generate)
+        return
     if arguments.run:
         run(arguments.run, arguments.folder)
         return
