@@ -152,8 +152,14 @@ def handed_on() -> list[str]:
     return [str(name) for name in (*VARIABLES, *HONOURED) if name.read() and name not in is_hidden]
 
 
+PYTHON = "python"
+"""The interpreter of a host, in a command that :func:`command_of` takes."""
+
+
 def command_of(arguments: Sequence[str]) -> list[str]:
-    """A command of Dagster's own, such as ``dagster api execute_step …``, with this interpreter:
-    nobody activates an environment for a job."""
+    """A command of Dagster's own, such as ``dagster api execute_step …``, or of Python, with this
+    interpreter: nobody activates an environment for a job."""
     first, *rest = arguments
+    if first == PYTHON:
+        return [sys.executable, *rest]
     return [sys.executable, "-m", "dagster", *rest] if first == "dagster" else [*arguments]

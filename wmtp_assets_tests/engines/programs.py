@@ -45,7 +45,7 @@ def eventually(what: Callable[[], T | None], about: str, seconds: float = 300) -
     while time.monotonic() < end:
         if value := what():
             return value
-        time.sleep(0.1)
+        time.sleep(0.2)
     raise AssertionError(f"not within {seconds} s: {about}")
 
 
@@ -162,6 +162,8 @@ def postgres() -> Iterator[Postgres]:
 # -- Slurm -----------------------------------------------------------------------------------------
 
 SLURM_CONF = """
+# Nodes of that size, whatever this machine has. The times are for a machine that has other work: a
+# daemon that answers late is not dead, and a job that starts late is not lost.
 ClusterName=wmtp
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
@@ -184,14 +186,19 @@ JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SlurmctldTimeout=30
-SlurmdTimeout=6
+SlurmdTimeout={slurmd_timeout}
+SlurmdParameters=config_overrides
+MessageTimeout=60
+TCPTimeout=30
+BatchStartTimeout=120
+UnkillableStepTimeout=300
 KillWait=2
-MinJobAge={min_job_age}
+MinJobAge=300
 DefMemPerCPU=100
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=5
-NodeName=a NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=2000
-NodeName=b NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=2000
+NodeName=a NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=64000
+NodeName=b NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=64000
 PartitionName=all Nodes=a,b Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -201,7 +208,22 @@ class Slurm:
     """A controller and two nodes on one machine."""
 
     folder: Path
+    ports: list[int] = field(default_factory=lambda: free_ports(3))
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def configure(self, slurmd_timeout: int = 300) -> None:
+        """Write ``slurm.conf``: after so many seconds a node that does not answer is down."""
+        (self.folder / "slurm.conf").write_text(
+            SLURM_CONF.format(
+                folder=self.folder,
+                host=socket.gethostname(),
+                user=getpass.getuser(),
+                ports=self.ports,
+                slurmd_timeout=slurmd_timeout,
+            )
+        )
+        if "slurmctld" in self.daemons:
+            self.run("scontrol", "reconfigure")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -265,7 +287,7 @@ class Slurm:
 
 
 @contextmanager
-def slurm(min_job_age: int = 300) -> Iterator[Slurm]:
+def slurm() -> Iterator[Slurm]:
     """A running Slurm with the nodes ``a`` and ``b``."""
     for name in ("munged", "slurmctld", "slurmd", "sbatch"):
         program(name)
@@ -275,18 +297,10 @@ def slurm(min_job_age: int = 300) -> Iterator[Slurm]:
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
         (folder / "state").mkdir()
-        (folder / "slurm.conf").write_text(
-            SLURM_CONF.format(
-                folder=folder,
-                host=socket.gethostname(),
-                user=getpass.getuser(),
-                ports=free_ports(3),
-                min_job_age=min_job_age,
-            )
-        )
+        cluster.configure()
         paths = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log"}
         options = [f"--{option}={folder}/munge.{end}" for option, end in paths.items()]
-        options += [f"--seed-file={folder}/munge.seed"]
+        options += [f"--seed-file={folder}/munge.seed", "--num-threads=8"]
         try:
             cluster.start("munged", "munged", "--foreground", "--force", *options)
             eventually((folder / "munge.socket").exists, "munged")
@@ -329,9 +343,9 @@ class Ray:
             nodes = json.load(answer)["data"]["result"]["result"]
         return sum(node["state"] == "ALIVE" for node in nodes)
 
-    def start(self, name: str, *options: str) -> None:
+    def start(self, name: str, *options: str, within: tuple[str, ...] = ()) -> None:
         """Start a node; ``ray start --block`` ends with it."""
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+        command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
         with (self.folder / f"{name}.out").open("ab") as out:
             self.nodes[name] = subprocess.Popen(
@@ -341,6 +355,12 @@ class Ray:
                 stderr=out,
                 start_new_session=True,
             )
+
+    def start_second(self, within: tuple[str, ...] = ()) -> None:
+        """Start the second node, and wait until the head knows it."""
+        options = (f"--address=127.0.0.1:{self.ports[0]}", "--object-store-memory=100000000")
+        self.start("second", *options, within=within)
+        eventually(lambda: self.nodes_alive() == 2, "the second node of Ray")
 
     def kill(self, name: str) -> None:
         """SIGKILL for a node and all that it started."""
@@ -368,8 +388,7 @@ def ray(environment: Mapping[str, str]) -> Iterator[Ray]:
             )
             eventually(lambda: answers(dashboard) or cluster.nodes["head"].poll(), "Ray's head")
             assert answers(dashboard), (folder / "head.out").read_text()
-            cluster.start("second", f"--address=127.0.0.1:{gcs}", "--object-store-memory=100000000")
-            eventually(lambda: cluster.nodes_alive() == 2, "the second node of Ray")
+            cluster.start_second()
             yield cluster
         finally:
             for name in [*cluster.nodes]:
