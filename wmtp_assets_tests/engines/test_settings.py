@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -211,6 +212,16 @@ def test_files_of_old_runs_are_removed(tmp_path: Path) -> None:
     os.utime(left, (0, 0))
     announce(tmp_path, dg.DagsterRun("small", run_id="8a"), "slurm")
     assert [path.name for path in left.parent.iterdir()] == ["8a"]
+
+
+def test_clock_of_a_host_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose clock is a year ahead must not take the file of a run that runs: each of its
+    steps would be refused."""
+    announce(tmp_path, run_with({}), "slurm")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 365 * 86400)
+    announce(tmp_path, dg.DagsterRun("small", run_id="8a"), "slurm")
+    assert {path.name for path in (tmp_path / ".wmtp/runs").iterdir()} == {"7f", "8a"}
 
 
 def test_commit_is_told_by_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
