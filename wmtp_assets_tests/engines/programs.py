@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,7 +149,7 @@ def postgres() -> Iterator[Postgres]:
         server = Postgres(folder, free_ports(1)[0], as_user if is_root else [])
         secret = folder / "password"
         secret.write_text(PASSWORD)
-        command = [initdb, "-D", str(folder / "data"), "-U", "wmtp", "-A", "scram-sha-256"]
+        command = [initdb, "-D", str(folder / "data"), "-U", "wmtp", "-A", "md5"]
         command += [f"--pwfile={secret}", "--no-sync", "-E", "UTF8", "--locale=C"]
         subprocess.run([*server.as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
         secret.unlink()
@@ -318,13 +319,17 @@ def slurm() -> Iterator[Slurm]:
 # -- Ray -------------------------------------------------------------------------------------------
 
 
+STARTS = 4
+"""How often a node of Ray is started until it is up."""
+
+
 @dataclass
 class Ray:
     """A head and one more node on one machine."""
 
     folder: Path
-    ports: list[int]
     environment: Mapping[str, str]
+    ports: list[int] = field(default_factory=list)
     nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -338,29 +343,62 @@ class Ray:
             return json.load(answer)
 
     def nodes_alive(self) -> int:
-        """How many nodes the head knows."""
-        with urllib.request.urlopen(f"{self.address}/api/v0/nodes", timeout=30) as answer:
-            nodes = json.load(answer)["data"]["result"]["result"]
+        """How many nodes the head knows; 0: it does not answer yet."""
+        try:
+            with urllib.request.urlopen(f"{self.address}/api/v0/nodes", timeout=60) as answer:
+                nodes = json.load(answer)["data"]["result"]["result"]
+        except (OSError, HTTPException):
+            return 0
         return sum(node["state"] == "ALIVE" for node in nodes)
 
-    def start(self, name: str, *options: str, within: tuple[str, ...] = ()) -> None:
-        """Start a node; ``ray start --block`` ends with it."""
-        command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-        command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
-        with (self.folder / f"{name}.out").open("ab") as out:
-            self.nodes[name] = subprocess.Popen(
-                [*command, *options],
-                env={**self.environment, "RAY_TMPDIR": str(self.folder)},
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+    def start_head(self) -> None:
+        """Start the head, and wait until its jobs API answers."""
+
+        def options() -> list[str]:
+            self.ports = free_ports(3)
+            gcs, dashboard, client = self.ports
+            return [
+                "--head",
+                f"--port={gcs}",
+                "--dashboard-host=127.0.0.1",
+                f"--dashboard-port={dashboard}",
+                f"--ray-client-server-port={client}",
+            ]
+
+        self._start("head", options, lambda: self.nodes_alive() == 1)
 
     def start_second(self, within: tuple[str, ...] = ()) -> None:
         """Start the second node, and wait until the head knows it."""
-        options = (f"--address=127.0.0.1:{self.ports[0]}", "--object-store-memory=100000000")
-        self.start("second", *options, within=within)
-        eventually(lambda: self.nodes_alive() == 2, "the second node of Ray")
+        address = f"--address=127.0.0.1:{self.ports[0]}"
+        self._start("second", lambda: [address], lambda: self.nodes_alive() == 2, within)
+
+    def _start(
+        self,
+        name: str,
+        options: Callable[[], list[str]],
+        is_up: Callable[[], bool],
+        within: tuple[str, ...] = (),
+    ) -> None:
+        """Start a node; ``ray start --block`` ends with it. It gives up by itself after 30 s, which
+        is too early on a machine that has other work: then it is started again."""
+        command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+        command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
+        command += ["--object-store-memory=100000000"]
+        patience = {"RAY_worker_register_timeout_seconds": "600"}
+        for _ in range(STARTS):
+            with (self.folder / f"{name}.out").open("ab") as out:
+                node = self.nodes[name] = subprocess.Popen(
+                    [*command, *options()],
+                    env={**self.environment, **patience, "RAY_TMPDIR": str(self.folder)},
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,
+                )
+            about = f"Ray's node {name}"
+            eventually(lambda node=node: node.poll() is not None or is_up(), about, seconds=600)
+            if node.poll() is None:
+                return
+        raise AssertionError((self.folder / f"{name}.out").read_text())
 
     def kill(self, name: str) -> None:
         """SIGKILL for a node and all that it started."""
@@ -374,20 +412,9 @@ def ray(environment: Mapping[str, str]) -> Iterator[Ray]:
     """A running Ray with two nodes, whose jobs have that environment."""
     pytest.importorskip("ray", reason="ray is not installed: make test-engines")
     with folder_of("ray") as folder:
-        cluster = Ray(folder, free_ports(3), environment)
-        gcs, dashboard, client = cluster.ports
+        cluster = Ray(folder, environment)
         try:
-            cluster.start(
-                "head",
-                "--head",
-                f"--port={gcs}",
-                "--dashboard-host=127.0.0.1",
-                f"--dashboard-port={dashboard}",
-                f"--ray-client-server-port={client}",
-                "--object-store-memory=100000000",
-            )
-            eventually(lambda: answers(dashboard) or cluster.nodes["head"].poll(), "Ray's head")
-            assert answers(dashboard), (folder / "head.out").read_text()
+            cluster.start_head()
             cluster.start_second()
             yield cluster
         finally:

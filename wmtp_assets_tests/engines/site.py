@@ -17,6 +17,7 @@ import dagster as dg
 
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import INTERNAL
+from wmtp_assets.components.hosts import command_of
 from wmtp_assets.documents.document import Fact
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
@@ -101,7 +102,7 @@ class Site:
         known = CONFIG if config is None else config
         if engine in ("in_process", "multiprocess"):
             known = {}
-        command = [*within, sys.executable, "-m", "dagster", "asset", "materialize"]
+        command = [*within, *command_of(["dagster", "asset", "materialize"])]
         command += ["-m", "wmtp_assets.definitions", "--select", select]
         command += ["--config-json", json.dumps({"execution": {"config": known}} if known else {})]
         with self.log.open("ab") as log:

@@ -20,7 +20,6 @@ from wmtp_assets_tests.engines.programs import (
     answers,
     eventually,
     free_ports,
-    kill_tree,
     program,
 )
 from wmtp_assets_tests.engines.site import PROJECT, Site
@@ -109,20 +108,22 @@ def test_database_out_of_reach(site: Site, tmp_path: Path) -> None:
 
 @contextmanager
 def web_ui(site: Site, **variables: str) -> Iterator[str]:
-    """The web server; the address of its GraphQL."""
+    """The web UI with its daemon, as ``make ui`` starts it; the address of its GraphQL."""
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "dagster_webserver", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workspace", str(PROJECT / "workspace.yaml")]
     with site.log.open("ab") as log:
-        server = subprocess.Popen(
-            command, env={**site.variables, **variables}, cwd=PROJECT, stdout=log, stderr=log
+        services = subprocess.Popen(
+            [sys.executable, "-m", "wmtp_assets.components.ui", "--port", str(port)],
+            env={**site.variables, **variables},
+            cwd=PROJECT,
+            stdout=log,
+            stderr=log,
         )
     try:
-        eventually(lambda: answers(port) or server.poll() is not None, "the web server")
+        eventually(lambda: answers(port) or services.poll() is not None, "the web UI")
         yield f"http://127.0.0.1:{port}/graphql"
     finally:
-        kill_tree(server.pid)
-        server.wait()
+        services.terminate()
+        services.wait()
 
 
 def ask(address: str, query: str, **variables: str) -> Any:
