@@ -113,7 +113,7 @@ test-clients: install $(CLIENTS)
 		$(BIN)/pytest -n auto wmtp_assets_tests/checkpoints/test_transformers.py
 
 test-engines: install .venv-engines/installed
-	.venv-engines/bin/python -m pytest -rs -m engines wmtp_assets_tests/engines
+	.venv-engines/bin/python -m pytest -rs -n 2 --dist loadfile -m engines wmtp_assets_tests/engines
 
 test-all: test test-long test-browser test-faults test-clients test-engines
 

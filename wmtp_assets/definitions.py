@@ -8,6 +8,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
+import click
 import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
@@ -151,6 +152,10 @@ def build_defs(
     )
 
 
+class MalformedDefinitions(dg.DagsterInvalidDefinitionError, click.ClickException):
+    """A setting or a ``defs.yaml`` is malformed. Commands say it, without a traceback."""
+
+
 @dg.definitions
 def defs() -> dg.Definitions:
     """The project's definitions.
@@ -159,8 +164,7 @@ def defs() -> dg.Definitions:
     or an optional artifact is another than before.
 
     Raises:
-        dagster.DagsterInvalidDefinitionError: for a malformed setting or ``defs.yaml``, in the
-            words of ``wmtp``.
+        MalformedDefinitions: for a malformed setting or ``defs.yaml``, in the words of ``wmtp``.
     """
     try:
         catalogue = load_catalogue()
@@ -168,7 +172,7 @@ def defs() -> dg.Definitions:
         engine = read_engine()
         require_engine(engine)
     except SpecError as error:
-        raise dg.DagsterInvalidDefinitionError(str(error)) from None
+        raise MalformedDefinitions(str(error)) from None
     store = Store(settings, catalogue)
     optional = tuple(a.key for a in catalogue if a.optional and is_committed(store, a))
     said = tuple(variable.read() for variable in VARIABLES)

@@ -46,7 +46,7 @@ ELSEWHERE = {("destinations/vessl_helper.py", "vessl")}
 ENGINES = {
     "components/database.py": {"dagster_postgres", "sqlalchemy"},
     "components/engines/k8s.py": {"dagster_k8s", "kubernetes", "urllib3"},
-    "components/engines/ray.py": {"dagster_ray"},
+    "components/engines/ray.py": {"dagster_ray", "ray"},
 }
 """Libraries of the extras ``postgres``, ``k8s`` and ``ray``, and what comes with them: imported
 inside functions of these modules, and not installed with the platform."""

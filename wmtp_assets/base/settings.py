@@ -145,6 +145,13 @@ ENGINE_VARIABLE = Variable(
     "`in_process`",
     "Dagster",
 )
+SBATCH_VARIABLE = Variable(
+    "WMTP_SBATCH",
+    "Options of `sbatch` for the job of every step, such as `--account=nlp --partition=cpu`. Those "
+    "of an asset come after them.",
+    "none",
+    "Dagster, with `WMTP_ENGINE=slurm`",
+)
 DATABASE_VARIABLE = Variable(
     "WMTP_DATABASE_URL",
     "The PostgreSQL database of the Dagster instance, `postgresql://user@host:5432/name`, for "
@@ -175,6 +182,7 @@ VARIABLES = (
     AUTOMATION_VARIABLE,
     HOSTS_VARIABLE,
     ENGINE_VARIABLE,
+    SBATCH_VARIABLE,
     DATABASE_VARIABLE,
     FAULTS_VARIABLE,
 )

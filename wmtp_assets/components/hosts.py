@@ -12,7 +12,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -33,6 +32,7 @@ from wmtp_assets.base.settings import (
 )
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.mounts import refresh
 
 ENGINE_TAG = ".dagster/wmtp_engine"
 COMMIT_TAG = ".dagster/wmtp_commit"
@@ -92,11 +92,13 @@ def announce(root: Path, run: dg.DagsterRun, engine: str) -> dict[str, str]:
     require_same_commit(run.tags, "this process, which was to resume the run,")
     folder = root / INTERNAL / RUNS
     folder.mkdir(parents=True, exist_ok=True)
+    left = folder / run.run_id
+    replace_file(left, f"{socket.gethostname()}\n".encode())
+    now = left.stat().st_mtime  # by the clock of the filesystem, as those of the others are
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
-            if path.stat().st_mtime < time.time() - KEPT_SECONDS:
+            if path.stat().st_mtime < now - KEPT_SECONDS:
                 path.unlink()
-    replace_file(folder / run.run_id, f"{socket.gethostname()}\n".encode())
     return {ENGINE_TAG: engine, COMMIT_TAG: commit(), ROOT_TAG: socket.gethostname()}
 
 
@@ -111,7 +113,7 @@ def require_same(run: dg.DagsterRun | None, root: Path) -> None:
     host = socket.gethostname()
     require_same_commit(run.tags, f"the worker on {host}")
     folder = root / INTERNAL / RUNS
-    # NFS answers from memory for a folder that was opened before; this opens it anew.
+    refresh(folder)
     seen = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if run.run_id not in seen:
         raise StoreError(
@@ -152,8 +154,18 @@ def handed_on() -> list[str]:
     return [str(name) for name in (*VARIABLES, *HONOURED) if name.read() and name not in is_hidden]
 
 
+PYTHON = "python"
+"""The interpreter of a host, in a command that :func:`command_of` takes."""
+
+DAGSTER = "import gc; gc.set_threshold(100_000); from dagster._cli import main; main()"
+"""Dagster's command. Loading it and the definitions makes a million objects that stay: a fifth of
+that time was the search for garbage among them."""
+
+
 def command_of(arguments: Sequence[str]) -> list[str]:
-    """A command of Dagster's own, such as ``dagster api execute_step …``, with this interpreter:
-    nobody activates an environment for a job."""
+    """A command of Dagster's own, such as ``dagster api execute_step …``, or of Python, with this
+    interpreter: nobody activates an environment for a job."""
     first, *rest = arguments
-    return [sys.executable, "-m", "dagster", *rest] if first == "dagster" else [*arguments]
+    if first == PYTHON:
+        return [sys.executable, *rest]
+    return [sys.executable, "-c", DAGSTER, *rest] if first == "dagster" else [*arguments]

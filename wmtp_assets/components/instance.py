@@ -7,11 +7,13 @@ fresh SQLite instance at the same moment leave it broken ("alembic_version has m
 from __future__ import annotations
 
 import io
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import dagster as dg
 
+from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.settings import HOME_VARIABLE, read_settings
 from wmtp_assets.components.storage import claim_instance
 from wmtp_assets.storage.files import replace_file
@@ -43,4 +45,7 @@ def prepare_instance() -> str:
 
 
 if __name__ == "__main__":
-    print(f"Dagster instance ready: {prepare_instance()}")
+    try:
+        print(f"Dagster instance ready: {prepare_instance()}")
+    except WmtpError as error:
+        sys.exit(f"Error: {error}")

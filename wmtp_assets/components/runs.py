@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import DagsterEvent, EngineEventData
 from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig
+from dagster._core.executor.step_delegating import StepDelegatingExecutor
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import ResumeRunArgs
 
 from wmtp_assets.base.settings import read_settings
+from wmtp_assets.components.elsewhere import look_from_elsewhere
 from wmtp_assets.components.hosts import ENGINE_TAG, announce, command_of
 
 HOST_TAG = ".dagster/wmtp_host"
@@ -69,14 +72,20 @@ class Recorded(dg.Executor):
             stay "not started".
         config: ``execution: config:`` of the run.
         engine: the name of an engine of many hosts; empty: the steps stay on this one.
+        elsewhere: tags of a job that is to run on another host; None: none looks.
     """
 
     def __init__(
-        self, create: Callable[[], dg.Executor], config: Mapping[str, Any], engine: str = ""
+        self,
+        create: Callable[[], dg.Executor],
+        config: Mapping[str, Any],
+        engine: str = "",
+        elsewhere: Callable[[Any, dg.DagsterRun], Mapping[str, str]] | None = None,
     ) -> None:
         self._create = create
         self._config = config
         self._engine = engine
+        self._elsewhere = elsewhere
 
     @property
     def retries(self) -> RetryMode:
@@ -95,6 +104,12 @@ class Recorded(dg.Executor):
             root = read_settings().root
             tags |= announce(root, plan_context.dagster_run, self._engine)
         plan_context.instance.add_run_tags(plan_context.run_id, tags)
+        seconds = self._config.get("look_seconds", 0)
+        if self._elsewhere and seconds and not plan_context.resume_from_failure:
+            assert isinstance(inner, StepDelegatingExecutor)
+            wanted = self._elsewhere(inner, plan_context.dagster_run)
+            said = look_from_elsewhere(plan_context, execution_plan, inner, wanted, seconds)
+            yield DagsterEvent.engine_event(plan_context, said, EngineEventData())
         yield from inner.execute(plan_context, execution_plan)
 
 

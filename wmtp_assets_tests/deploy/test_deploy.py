@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from wmtp_assets.base.settings import VARIABLES
+from wmtp_assets.components.guard import Guard, read_hosts
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEPLOY = PROJECT / "deploy"
@@ -276,6 +277,37 @@ def test_every_pod_sees_the_root() -> None:
         assert str(user["runAsUser"]) in DOCKERFILE.read_text()
     of_code = {f"{it['name']}={it['value']}" for it in deployment["env"]}
     assert of_code == {*launcher["envVars"]}
+
+
+def test_web_server_of_the_chart_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chart writes the ``dagster.yaml`` of its pods: without our class of instance, any page in
+    a browser behind ``kubectl port-forward`` could start runs. The guard lets in the kubelet's
+    probe, which would otherwise come under the pod's address, and the forwarded port."""
+    values = load(VALUES)
+    ours = load(PROJECT / ".dagster/cluster/dagster.yaml")["instance_class"]
+    assert values["additionalInstanceConfig"]["instance_class"] == ours
+    server = values["dagsterWebserver"]
+    for item in server["env"]:
+        monkeypatch.setenv(item["name"], item["value"])
+    probe = server["readinessProbe"]["httpGet"]
+    assert probe["port"] == server["service"]["port"]
+    (host,) = [header["value"] for header in probe["httpHeaders"] if header["name"] == "Host"]
+    guard = Guard(lambda *_: None, read_hosts())  # type: ignore[arg-type]
+
+    def status(host: str) -> int:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": probe["path"],
+            "query_string": b"",
+            "headers": [(b"host", host.encode())],
+            "server": ("10.0.0.7", probe["port"]),
+        }
+        refusal = guard._refuse(scope)
+        return refusal[0] if refusal else 200
+
+    assert [status(name) for name in (host, "127.0.0.1:3000", "localhost:3000")] == [200] * 3
+    assert [status(name) for name in ("10.0.0.7:80", "evil.example.org")] == [403] * 2
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 
 from wmtp_assets.catalogue.artifact import INTERNAL
+from wmtp_assets.operations.materialize import materialize
+from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.engines import programs
 from wmtp_assets_tests.engines.site import Site
+from wmtp_assets_tests.examples import EPOCH
 from wmtp_assets_tests.trees import link_tree
 
 KEY = "humaneval_small"
 """An artifact that takes no time; a test holds its lock for as long as its step must run."""
+
+SECOND = "mbpp_small"
+"""Another one."""
+
+KEYS = (KEY, SECOND)
 
 
 @pytest.fixture(scope="session")
@@ -53,17 +61,26 @@ def empty_site(
 
 @pytest.fixture(scope="session")
 def site(
-    tmp_path_factory: pytest.TempPathFactory,
-    good_root: Path,
-    database: programs.Postgres,
+    empty_site: Callable[..., Site],
 ) -> Iterator[Site]:
-    """A site over a copy of the good tree."""
-    root = tmp_path_factory.mktemp("site") / "storage"
-    link_tree(good_root, root)
-    made = Site.make(root, database.url)
+    """A site with the artifacts of :data:`KEYS`, and those that they are made from."""
+    made = empty_site("site")
+    store = made.store
+    needed = {key for key in KEYS for key in [*_upstream(store, key), key]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+        for artifact in store.catalogue:
+            if artifact.key in needed:
+                materialize(store, artifact)
     yield made
     for process in made.started:
         programs.kill_tree(process.pid)
+
+
+def _upstream(store: Store, key: str) -> set[str]:
+    """What an artifact is made from, and that is made from."""
+    direct = store.catalogue[key].upstream
+    return {*direct, *(far for near in direct for far in _upstream(store, near))}
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from wmtp_assets_tests.engines.site import Site
 
 PAGE = Path(__file__).parents[2] / "docs/clusters.md"
 BEGIN, END = "<!-- outcomes: generated -->\n", "<!-- outcomes end -->\n"
-MODULES = ("test_failures", "test_ray")
+MODULES = ("test_slurm", "test_ray")
 F = TypeVar("F", bound=Callable[..., Any])
 
 

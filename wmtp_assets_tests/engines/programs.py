@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +46,7 @@ def eventually(what: Callable[[], T | None], about: str, seconds: float = 300) -
     while time.monotonic() < end:
         if value := what():
             return value
-        time.sleep(0.1)
+        time.sleep(0.2)
     raise AssertionError(f"not within {seconds} s: {about}")
 
 
@@ -148,7 +149,7 @@ def postgres() -> Iterator[Postgres]:
         server = Postgres(folder, free_ports(1)[0], as_user if is_root else [])
         secret = folder / "password"
         secret.write_text(PASSWORD)
-        command = [initdb, "-D", str(folder / "data"), "-U", "wmtp", "-A", "scram-sha-256"]
+        command = [initdb, "-D", str(folder / "data"), "-U", "wmtp", "-A", "md5"]
         command += [f"--pwfile={secret}", "--no-sync", "-E", "UTF8", "--locale=C"]
         subprocess.run([*server.as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
         secret.unlink()
@@ -162,6 +163,8 @@ def postgres() -> Iterator[Postgres]:
 # -- Slurm -----------------------------------------------------------------------------------------
 
 SLURM_CONF = """
+# Nodes of that size, whatever this machine has. The times are for a machine that has other work: a
+# daemon that answers late is not dead, and a job that starts late is not lost.
 ClusterName=wmtp
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
@@ -184,14 +187,19 @@ JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 SlurmctldTimeout=30
-SlurmdTimeout=6
+SlurmdTimeout={slurmd_timeout}
+SlurmdParameters=config_overrides
+MessageTimeout=60
+TCPTimeout=30
+BatchStartTimeout=120
+UnkillableStepTimeout=300
 KillWait=2
-MinJobAge={min_job_age}
+MinJobAge=300
 DefMemPerCPU=100
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=5
-NodeName=a NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=2000
-NodeName=b NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=2000
+NodeName=a NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=64000
+NodeName=b NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=64000
 PartitionName=all Nodes=a,b Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -201,7 +209,22 @@ class Slurm:
     """A controller and two nodes on one machine."""
 
     folder: Path
+    ports: list[int] = field(default_factory=lambda: free_ports(3))
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def configure(self, slurmd_timeout: int = 300) -> None:
+        """Write ``slurm.conf``: after so many seconds a node that does not answer is down."""
+        (self.folder / "slurm.conf").write_text(
+            SLURM_CONF.format(
+                folder=self.folder,
+                host=socket.gethostname(),
+                user=getpass.getuser(),
+                ports=self.ports,
+                slurmd_timeout=slurmd_timeout,
+            )
+        )
+        if "slurmctld" in self.daemons:
+            self.run("scontrol", "reconfigure")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -265,7 +288,7 @@ class Slurm:
 
 
 @contextmanager
-def slurm(min_job_age: int = 300) -> Iterator[Slurm]:
+def slurm() -> Iterator[Slurm]:
     """A running Slurm with the nodes ``a`` and ``b``."""
     for name in ("munged", "slurmctld", "slurmd", "sbatch"):
         program(name)
@@ -275,18 +298,10 @@ def slurm(min_job_age: int = 300) -> Iterator[Slurm]:
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
         (folder / "state").mkdir()
-        (folder / "slurm.conf").write_text(
-            SLURM_CONF.format(
-                folder=folder,
-                host=socket.gethostname(),
-                user=getpass.getuser(),
-                ports=free_ports(3),
-                min_job_age=min_job_age,
-            )
-        )
+        cluster.configure()
         paths = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log"}
         options = [f"--{option}={folder}/munge.{end}" for option, end in paths.items()]
-        options += [f"--seed-file={folder}/munge.seed"]
+        options += [f"--seed-file={folder}/munge.seed", "--num-threads=8"]
         try:
             cluster.start("munged", "munged", "--foreground", "--force", *options)
             eventually((folder / "munge.socket").exists, "munged")
@@ -304,13 +319,17 @@ def slurm(min_job_age: int = 300) -> Iterator[Slurm]:
 # -- Ray -------------------------------------------------------------------------------------------
 
 
+STARTS = 4
+"""How often a node of Ray is started until it is up."""
+
+
 @dataclass
 class Ray:
     """A head and one more node on one machine."""
 
     folder: Path
-    ports: list[int]
     environment: Mapping[str, str]
+    ports: list[int] = field(default_factory=list)
     nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -324,23 +343,62 @@ class Ray:
             return json.load(answer)
 
     def nodes_alive(self) -> int:
-        """How many nodes the head knows."""
-        with urllib.request.urlopen(f"{self.address}/api/v0/nodes", timeout=30) as answer:
-            nodes = json.load(answer)["data"]["result"]["result"]
+        """How many nodes the head knows; 0: it does not answer yet."""
+        try:
+            with urllib.request.urlopen(f"{self.address}/api/v0/nodes", timeout=60) as answer:
+                nodes = json.load(answer)["data"]["result"]["result"]
+        except (OSError, HTTPException):
+            return 0
         return sum(node["state"] == "ALIVE" for node in nodes)
 
-    def start(self, name: str, *options: str) -> None:
-        """Start a node; ``ray start --block`` ends with it."""
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+    def start_head(self) -> None:
+        """Start the head, and wait until its jobs API answers."""
+
+        def options() -> list[str]:
+            self.ports = free_ports(3)
+            gcs, dashboard, client = self.ports
+            return [
+                "--head",
+                f"--port={gcs}",
+                "--dashboard-host=127.0.0.1",
+                f"--dashboard-port={dashboard}",
+                f"--ray-client-server-port={client}",
+            ]
+
+        self._start("head", options, lambda: self.nodes_alive() == 1)
+
+    def start_second(self, within: tuple[str, ...] = ()) -> None:
+        """Start the second node, and wait until the head knows it."""
+        address = f"--address=127.0.0.1:{self.ports[0]}"
+        self._start("second", lambda: [address], lambda: self.nodes_alive() == 2, within)
+
+    def _start(
+        self,
+        name: str,
+        options: Callable[[], list[str]],
+        is_up: Callable[[], bool],
+        within: tuple[str, ...] = (),
+    ) -> None:
+        """Start a node; ``ray start --block`` ends with it. It gives up by itself after 30 s, which
+        is too early on a machine that has other work: then it is started again."""
+        command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
-        with (self.folder / f"{name}.out").open("ab") as out:
-            self.nodes[name] = subprocess.Popen(
-                [*command, *options],
-                env={**self.environment, "RAY_TMPDIR": str(self.folder)},
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+        command += ["--object-store-memory=100000000"]
+        patience = {"RAY_worker_register_timeout_seconds": "600"}
+        for _ in range(STARTS):
+            with (self.folder / f"{name}.out").open("ab") as out:
+                node = self.nodes[name] = subprocess.Popen(
+                    [*command, *options()],
+                    env={**self.environment, **patience, "RAY_TMPDIR": str(self.folder)},
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,
+                )
+            about = f"Ray's node {name}"
+            eventually(lambda node=node: node.poll() is not None or is_up(), about, seconds=600)
+            if node.poll() is None:
+                return
+        raise AssertionError((self.folder / f"{name}.out").read_text())
 
     def kill(self, name: str) -> None:
         """SIGKILL for a node and all that it started."""
@@ -354,22 +412,10 @@ def ray(environment: Mapping[str, str]) -> Iterator[Ray]:
     """A running Ray with two nodes, whose jobs have that environment."""
     pytest.importorskip("ray", reason="ray is not installed: make test-engines")
     with folder_of("ray") as folder:
-        cluster = Ray(folder, free_ports(3), environment)
-        gcs, dashboard, client = cluster.ports
+        cluster = Ray(folder, environment)
         try:
-            cluster.start(
-                "head",
-                "--head",
-                f"--port={gcs}",
-                "--dashboard-host=127.0.0.1",
-                f"--dashboard-port={dashboard}",
-                f"--ray-client-server-port={client}",
-                "--object-store-memory=100000000",
-            )
-            eventually(lambda: answers(dashboard) or cluster.nodes["head"].poll(), "Ray's head")
-            assert answers(dashboard), (folder / "head.out").read_text()
-            cluster.start("second", f"--address=127.0.0.1:{gcs}", "--object-store-memory=100000000")
-            eventually(lambda: cluster.nodes_alive() == 2, "the second node of Ray")
+            cluster.start_head()
+            cluster.start_second()
             yield cluster
         finally:
             for name in [*cluster.nodes]:

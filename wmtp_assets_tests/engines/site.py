@@ -7,9 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import dagster as dg
 
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.catalogue.artifact import INTERNAL
+from wmtp_assets.components.hosts import command_of
 from wmtp_assets.documents.document import Fact
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
@@ -24,7 +25,8 @@ from wmtp_assets_tests.engines.programs import eventually
 from wmtp_assets_tests.examples import EPOCH
 
 PROJECT = Path(__file__).parents[2]
-POLL_SECONDS = 2
+CONFIG = {"poll_seconds": 2, "look_seconds": 0}
+"""Of a run of many hosts: no other host looks at the root first."""
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Site:
         home = root / INTERNAL / "dagster"
         home.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / ".dagster/cluster/dagster.yaml", home)
-        hidden = ("WMTP_", "DAGSTER", "SLURM", "RAY_", "HF_", "PYTEST")
+        hidden = ("WMTP_", "DAGSTER", "SLURM", "SBATCH", "RAY_", "HF_", "PYTEST", "PYTHONDONT")
         known = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
         site = cls(
             root,
@@ -57,7 +59,6 @@ class Site:
                 "WMTP_STORAGE_ROOT": str(root),
                 "WMTP_DATABASE_URL": url,
                 "PYTHONPATH": str(PROJECT),
-                "PYTHONDONTWRITEBYTECODE": "1",
                 "SOURCE_DATE_EPOCH": EPOCH,
                 "NO_PROXY": "127.0.0.1",
                 **variables,
@@ -98,10 +99,10 @@ class Site:
         **variables: str,
     ) -> subprocess.Popen[bytes]:
         """Start a run of the command line."""
-        known = {"poll_seconds": POLL_SECONDS} if config is None else config
+        known = CONFIG if config is None else config
         if engine in ("in_process", "multiprocess"):
             known = {}
-        command = [*within, sys.executable, "-m", "dagster", "asset", "materialize"]
+        command = [*within, *command_of(["dagster", "asset", "materialize"])]
         command += ["-m", "wmtp_assets.definitions", "--select", select]
         command += ["--config-json", json.dumps({"execution": {"config": known}} if known else {})]
         with self.log.open("ab") as log:
@@ -125,40 +126,34 @@ class Site:
         """Wait for a run of the command line; its exit code."""
         return process.wait(timeout=seconds)
 
-    @contextmanager
-    def history(self) -> Iterator[dg.DagsterInstance]:
+    @cached_property
+    def history(self) -> dg.DagsterInstance:
         """The instance, for reading."""
-        with dg.DagsterInstance.from_config(self.variables["DAGSTER_HOME"]) as instance:
-            yield instance
+        return dg.DagsterInstance.from_config(self.variables["DAGSTER_HOME"])
 
     def newest(self, after: set[str], count: int = 1) -> list[dg.DagsterRun]:
         """The runs that were made since."""
 
         def found() -> list[dg.DagsterRun]:
-            with self.history() as instance:
-                new = [run for run in instance.get_runs(limit=9) if run.run_id not in after]
+            new = [run for run in self.history.get_runs(limit=9) if run.run_id not in after]
             return new if len(new) >= count else []
 
         return eventually(found, "a run")
 
     def runs(self) -> set[str]:
         """Of every run, its id."""
-        with self.history() as instance:
-            return {run.run_id for run in instance.get_runs()}
+        return {run.run_id for run in self.history.get_runs()}
 
     def status(self, run: str) -> str:
         """STARTED, SUCCESS, …"""
-        with self.history() as instance:
-            found = instance.get_run_by_id(run)
+        found = self.history.get_run_by_id(run)
         assert found is not None
         return found.status.value
 
     def events(self, run: str, kind: dg.DagsterEventType) -> list[str]:
         """What the log of a run says in events of a kind."""
-        with self.history() as instance:
-            entries = instance.all_logs(run, of_type=kind)
         found = []
-        for entry in entries:
+        for entry in self.history.all_logs(run, of_type=kind):
             data = getattr(entry.dagster_event, "event_specific_data", None)
             error = getattr(data, "error", None)
             found.append(f"{entry.user_message or entry.message} {error.message if error else ''}")

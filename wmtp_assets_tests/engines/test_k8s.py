@@ -47,6 +47,8 @@ class Kubelet:
         self.site = site
         self.jobs: dict[str, dict[str, Any]] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.root = site.root
+        """What is mounted in pods."""
 
     def create_namespaced_job_with_retries(self, body: Any, namespace: str) -> None:
         import kubernetes
@@ -61,14 +63,18 @@ class Kubelet:
         with self.site.log.open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 command,
-                env={**self.site.variables, **secret, **given},
+                env={**self.site.variables, **secret, **given, "WMTP_STORAGE_ROOT": str(self.root)},
                 cwd=PROJECT,
                 stdout=log,
                 stderr=log,
             )
 
     def get_job_status(self, job_name: str, namespace: str) -> Any:
-        return SimpleNamespace(failed=int(bool(self.processes[job_name].poll())))
+        code = self.processes[job_name].poll()
+        return SimpleNamespace(failed=int(bool(code)), succeeded=int(code == 0))
+
+    def delete_job(self, job_name: str, namespace: str) -> None:
+        self.processes[job_name].terminate()
 
 
 @pytest.fixture
@@ -125,7 +131,7 @@ def test_run_of_jobs(site: Site, kubelet: Kubelet, instance: dg.DagsterInstance)
         assert result.success
     store = site.store
     assert store.path(store.catalogue[KEY], "test_small.jsonl").is_file()
-    assert len(kubelet.jobs) == 2
+    assert len(kubelet.jobs) == 3  # the artifact, its checks, and what looked before them
     for job in kubelet.jobs.values():
         kubernetes_validate.validate(job, "1.31", strict=True)
         assert PASSWORD not in str(job)
@@ -133,19 +139,24 @@ def test_run_of_jobs(site: Site, kubelet: Kubelet, instance: dg.DagsterInstance)
         assert {"name": "root", "mountPath": "/srv/storage"} in container["volumeMounts"]
         assert {"secretRef": {"name": "wmtp-database"}} in container["envFrom"]
         assert {"name": "WMTP_ENGINE", "value": "k8s"} in container["env"]
-
-
-def test_wrong_job_is_found(site: Site, kubelet: Kubelet, instance: dg.DagsterInstance) -> None:
-    """What holds for the Jobs above was seen to fail."""
-    import kubernetes_validate
-
-    lose(site)
-    with run(instance, KEY):
-        pass
-    job = next(iter(kubelet.jobs.values()))
     job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = "root"
-    with pytest.raises(kubernetes_validate.ValidationError):
+    with pytest.raises(kubernetes_validate.ValidationError):  # what held above was seen to fail
         kubernetes_validate.validate(job, "1.31", strict=True)
+
+
+def test_root_that_is_not_shared(
+    site: Site, kubelet: Kubelet, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """A claim that is ``ReadWriteOnce``, or another one: one error before the first step."""
+    lose(site)
+    kubelet.root = tmp_path / "elsewhere"
+    with run(instance, KEY) as result:
+        assert not result.success
+    (job,) = kubelet.jobs.values()
+    assert "podAntiAffinity" in job["spec"]["template"]["spec"]["affinity"]
+    (why,) = site.events(result.run_id, dg.DagsterEventType.RUN_FAILURE)
+    assert f"the storage root {kubelet.root} on " in why
+    assert not site.events(result.run_id, dg.DagsterEventType.STEP_START)
 
 
 def context_of(instance: dg.DagsterInstance) -> Any:
@@ -174,5 +185,5 @@ def test_no_launcher_of_kubernetes(site: Site) -> None:
     pytest.importorskip("kubernetes", reason="not installed: make test-engines")
     from wmtp_assets.components.engines import k8s
 
-    with site.history() as instance, pytest.raises(StoreError, match="is LocalRunLauncher"):
-        k8s._create(context_of(instance))
+    with pytest.raises(StoreError, match="is LocalRunLauncher"):
+        k8s._create(context_of(site.history))

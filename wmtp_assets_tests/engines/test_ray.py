@@ -1,26 +1,28 @@
-"""What happens when something dies, on Ray with two nodes: real processes, really killed."""
+"""Ray with two nodes: the whole graph, and what happens when something dies: real processes,
+really killed."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from wmtp_assets_tests.engines.conftest import KEY, lose
+from wmtp_assets_tests.engines.conftest import KEY, SECOND, lose
+from wmtp_assets_tests.engines.graph import files_with, run_everything
 from wmtp_assets_tests.engines.outcomes import outcome
-from wmtp_assets_tests.engines.programs import Ray, descendants, eventually, ray
+from wmtp_assets_tests.engines.programs import PASSWORD, Ray, descendants, eventually, ray
 from wmtp_assets_tests.engines.site import Site
 
 pytestmark = pytest.mark.engines
 
-SECOND = "mbpp_small"
-"""Made beside :data:`KEY`; Ray's nodes have one CPU each, so that each gets one of the two."""
-
 RETRY = dg.DagsterEventType.STEP_UP_FOR_RETRY
+LOOK = {"poll_seconds": 2, "look_seconds": 120}
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,17 @@ def cluster(site: Site) -> Iterator[Ray]:
     """Ray, whose nodes have the variables of the site."""
     with ray(site.variables) as cluster:
         yield cluster
+
+
+def test_graph(empty_site: Callable[..., Site], cluster: Ray) -> None:
+    """Same bytes as in one process, both nodes work, and the jobs API, which asks nobody who they
+    are, does not have the password of the database."""
+    site = empty_site("ray")
+    run_everything(site, "ray", RAY_ADDRESS=cluster.address)
+    shown = cluster.shown_jobs()
+    assert len({job["driver_node_id"] for job in shown}) == 2
+    assert PASSWORD not in json.dumps(shown)
+    assert not files_with(site.home, PASSWORD)
 
 
 def steps_of(cluster: Ray, node: str) -> list[int]:
@@ -88,3 +101,28 @@ def test_killed_node(site: Site, cluster: Ray, request: pytest.FixtureRequest) -
         assert "Ray job" in why
     site.finish(process)
     request.function.outcome.holds(site, run.run_id)
+
+
+@outcome(
+    "No other host sees the storage root",
+    "Ray; the second node in mount and host name namespaces, with an empty filesystem in its place",
+    "FAILURE",
+    0,
+    "one error before the first step: a job on that node looks",
+)
+def test_root_that_is_not_shared(site: Site, cluster: Ray, request: pytest.FixtureRequest) -> None:
+    """A folder of its own on every node."""
+    if subprocess.run(["unshare", "-mu", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no right to make namespaces: run as root, on Linux")
+    if "second" in cluster.nodes:
+        cluster.kill("second")
+    eventually(lambda: cluster.nodes_alive() == 1, "the end of the second node")
+    script = f'hostname second && mount -t tmpfs none {site.root} && exec "$0" "$@"'
+    cluster.start_second(within=("unshare", "-mu", "sh", "-c", script))
+    before = site.runs()
+    assert site.finish(site.start(KEY, "ray", config=LOOK, RAY_ADDRESS=cluster.address)) == 1
+    (run,) = site.newest(before)
+    request.function.outcome.holds(site, run.run_id)
+    (why,) = site.events(run.run_id, dg.DagsterEventType.RUN_FAILURE)
+    assert f"the storage root {site.root} on second is not the one of " in why
+    assert not site.events(run.run_id, dg.DagsterEventType.STEP_START)

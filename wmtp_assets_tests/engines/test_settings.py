@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -16,7 +17,14 @@ from wmtp_assets.base.errors import SpecError, StoreError
 from wmtp_assets.base.settings import read_engine
 from wmtp_assets.components import engines, hosts
 from wmtp_assets.components.database import NoDatabase, PostgresStorage, database_url, place_of
-from wmtp_assets.components.engines import LIBRARIES, engine_names, executor_of, require_extra
+from wmtp_assets.components.engines import (
+    LIBRARIES,
+    NOT_AGAIN,
+    WordlessJobs,
+    engine_names,
+    executor_of,
+    require_extra,
+)
 from wmtp_assets.components.hosts import (
     COMMIT_TAG,
     ROOT_TAG,
@@ -75,6 +83,18 @@ def test_missing_extra(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(SpecError, match=re.escape(f"'.[platform,{extra}]'")):
         require_extra(extra, f"WMTP_ENGINE={extra}")
+
+
+def test_job_without_a_word() -> None:
+    """A job of Ray or Kubernetes that ended well, whose step did not say so, was taken for one that
+    runs, for ever. One poll later it is dead; what a person stopped is not started again."""
+    jobs = WordlessJobs()
+    assert jobs.health_of("a", has_ended=False).is_healthy
+    assert jobs.health_of("a", has_ended=True).is_healthy
+    reason = jobs.health_of("a", has_ended=True).unhealthy_reason or ""
+    assert "did not say that it did" in reason and NOT_AGAIN not in reason
+    assert jobs.health_of("b", has_ended=True, is_wanted=False).is_healthy
+    assert NOT_AGAIN in (jobs.health_of("b", True, is_wanted=False).unhealthy_reason or "")
 
 
 def test_extras_are_declared() -> None:
@@ -192,6 +212,16 @@ def test_files_of_old_runs_are_removed(tmp_path: Path) -> None:
     os.utime(left, (0, 0))
     announce(tmp_path, dg.DagsterRun("small", run_id="8a"), "slurm")
     assert [path.name for path in left.parent.iterdir()] == ["8a"]
+
+
+def test_clock_of_a_host_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose clock is a year ahead must not take the file of a run that runs: each of its
+    steps would be refused."""
+    announce(tmp_path, run_with({}), "slurm")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 365 * 86400)
+    announce(tmp_path, dg.DagsterRun("small", run_id="8a"), "slurm")
+    assert {path.name for path in (tmp_path / ".wmtp/runs").iterdir()} == {"7f", "8a"}
 
 
 def test_commit_is_told_by_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

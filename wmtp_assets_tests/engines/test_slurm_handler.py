@@ -159,27 +159,66 @@ def test_wrong_options_are_an_error_of_the_step(play: Play, context: Any, tmp_pa
         SlurmStepHandler()._submit(context, "x", tmp_path / "log/x")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unable to contact slurm controller (connect failure)",
+        "Socket timed out on send/recv operation",
+        "Slurm backup controller in standby mode",
+        "Zero Bytes were transmitted or received",
+        "Protocol authentication error",
+        'Munge encode failed: Failed to access "/run/munge/munge.socket.2"',
+        "Transport endpoint is not connected",
+    ],
+)
 def test_controller_that_is_away_is_waited_for(
+    play: Play, context: Any, tmp_path: Path, said: str
+) -> None:
+    """A restart or an upgrade of it must not end a run, however long it takes: the job is
+    submitted at the first poll at which it answers."""
+    play(squeue=(1, f"slurm_load_jobs error: {said}"))
+    handler = SlurmStepHandler()
+    assert handler._submit(context, slurm._name_of(context), tmp_path / "log/x") == ""
+    for _ in range(3):
+        assert handler.check_step_health(context).is_healthy
+    assert not (tmp_path / "bin/sbatch.args").exists()
+    play(squeue="", sbatch="12\n")
+    assert handler.check_step_health(context).is_healthy
+    assert f"--job-name={slurm._name_of(context)}" in (tmp_path / "bin/sbatch.args").read_text()
+    play(squeue="12|RUNNING|None|a\n")
+    assert handler.check_step_health(context).is_healthy
+    assert (tmp_path / "bin/sbatch.args").read_text().count("--job-name") == 1
+
+
+def test_job_that_is_refused_late(play: Play, context: Any, tmp_path: Path) -> None:
+    """It would be refused again."""
+    play(squeue=(1, "slurm_load_jobs error: Unable to contact slurm controller"))
+    handler = SlurmStepHandler()
+    handler._submit(context, slurm._name_of(context), tmp_path / "log/x")
+    play(squeue="", sbatch=(1, "sbatch: error: Batch job submission failed: Invalid account"))
+    reason = handler.check_step_health(context).unhealthy_reason or ""
+    assert "Invalid account" in reason and NOT_AGAIN in reason
+
+
+def test_job_that_no_node_can_run(play: Play, context: Any) -> None:
+    """It asks for 5 CPUs, and the largest node has 2: the state alone, FAILED, says nothing."""
+    play(squeue="7|FAILED|BadConstraints|\n")
+    handler = SlurmStepHandler()
+    handler.check_step_health(context)
+    said = handler.check_step_health(context).unhealthy_reason or ""
+    assert "BadConstraints: no node is what it asks for" in said and NOT_AGAIN in said
+
+
+def test_options_of_the_site(
     play: Play, context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A restart of it must not end a run; an end to the waiting there is."""
-    play(
-        sbatch=(1, "sbatch: error: Batch job submission failed: Unable to contact slurm controller")
-    )
-    slept: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 3:
-            play(sbatch="12\n")
-
-    monkeypatch.setattr(slurm, "sleep", sleep)
-    assert SlurmStepHandler()._submit(context, "x", tmp_path / "log/x") == "12"
-    assert slept == [1, 2, 4]
-    monkeypatch.setattr(slurm, "sleep", lambda seconds: None)
-    play(sbatch=(1, "sbatch: error: Unable to contact slurm controller (connect failure)"))
-    with pytest.raises(SlurmError, match="did not answer for 60 s"):
-        SlurmStepHandler()._submit(context, "x", tmp_path / "log/x")
+    """Many clusters take no job without an account; an asset's own options win."""
+    monkeypatch.setenv("WMTP_SBATCH", "--account=nlp --comment='two words'")
+    play(sbatch="12\n")
+    context.step_tags = {"mbpp_raw": {"slurm/sbatch": "--mem=32G"}}
+    SlurmStepHandler()._submit(context, "x", tmp_path / "log/x")
+    words = (tmp_path / "bin/sbatch.args").read_text().strip()
+    assert words.endswith("--account=nlp --comment=two words --mem=32G")
 
 
 def test_job_does_not_inherit_the_job_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,10 @@ from dagster._core.events import DagsterEvent
 from dagster._core.execution.context.system import IStepContext
 from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
 from dagster._core.execution.plan.state import KnownExecutionState
-from dagster._core.executor.step_delegating import StepDelegatingExecutor
+from dagster._core.executor.step_delegating import (
+    CheckStepHealthResult,
+    StepDelegatingExecutor,
+)
 from dagster._utils.error import (
     SerializableErrorInfo,  # pyright: ignore[reportPrivateImportUsage]
 )
@@ -36,12 +39,22 @@ RETRIES = 2
 NOT_AGAIN = "It is not started again"
 """What an engine says of a dead step that would die again, or that a person ended."""
 
-POLL = dg.Field(
-    dg.IntSource,
-    is_required=False,
-    default_value=20,
-    description="Seconds between two questions whether the steps still run.",
-)
+HOSTS_CONFIG = {
+    "poll_seconds": dg.Field(
+        dg.IntSource,
+        is_required=False,
+        default_value=20,
+        description="Seconds between two questions whether the steps still run.",
+    ),
+    "look_seconds": dg.Field(
+        dg.IntSource,
+        is_required=False,
+        default_value=60,
+        description="Before the first step, how long to wait for another host to look at the "
+        "storage root; 0: none does.",
+    ),
+}
+"""Fields of ``execution: config:`` of every engine of many hosts."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +66,14 @@ class Engine:
             reach.
         config: the schema of ``execution: config:`` in a run's configuration.
         has_hosts: whether a step may run on another host than the run.
+        elsewhere: op tags of a small job that is to run on another host than this one, if it can
+            be said; given the executor and the run.
     """
 
     create: Callable[[dg.InitExecutorContext], dg.Executor]
     config: Any
     has_hosts: bool
+    elsewhere: Callable[[StepDelegatingExecutor, dg.DagsterRun], Mapping[str, str]] | None = None
 
 
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
@@ -125,9 +141,43 @@ def executor_of(name: str) -> dg.ExecutorDefinition:
                 made._check_step_health_interval_seconds = config["poll_seconds"]
             return made
 
-        return Recorded(inner, context.executor_config, name if engine.has_hosts else "")
+        return Recorded(
+            inner,
+            context.executor_config,
+            name if engine.has_hosts else "",
+            engine.elsewhere,
+        )
 
     return create
+
+
+class WordlessJobs:
+    """Jobs that ended well, or were stopped, and whose steps did not say so.
+
+    Step handlers of others take such a job for one that runs, for ever. It is given one more poll:
+    the last event of its step may be on its way.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def health_of(self, job: str, has_ended: bool, is_wanted: bool = True) -> CheckStepHealthResult:
+        """What is said of a job that did not fail.
+
+        Args:
+            has_ended: whether it did.
+            is_wanted: False: a person stopped it.
+        """
+        if not has_ended:
+            self._seen.discard(job)
+        elif job in self._seen:
+            said = f"the job {job} ended, and the step did not say that it did"
+            return CheckStepHealthResult.unhealthy(
+                said if is_wanted else f"the job {job} was stopped. {NOT_AGAIN}"
+            )
+        else:
+            self._seen.add(job)
+        return CheckStepHealthResult.healthy()
 
 
 def after_death(

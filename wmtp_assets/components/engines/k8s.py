@@ -6,10 +6,19 @@ cluster (``env_secrets``), never from here: a Job's variables are shown to whoev
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import dagster as dg
+from dagster._core.executor.step_delegating import (
+    CheckStepHealthResult,
+    StepDelegatingExecutor,
+    StepHandlerContext,
+)
 
 from wmtp_assets.base.errors import StoreError
-from wmtp_assets.components.engines import POLL, Engine
+from wmtp_assets.components.engines import HOSTS_CONFIG, Engine, WordlessJobs
 from wmtp_assets.components.hosts import handed_on
 
 SECONDS = 10
@@ -47,7 +56,41 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
         raise StoreError(
             f"the Kubernetes cluster cannot be used: {said}. See: kubectl version"
         ) from None
+    assert isinstance(executor, StepDelegatingExecutor)
+    _watch(executor._step_handler)
     return executor
+
+
+def _watch(handler: Any) -> None:
+    """Let the step handler of ``dagster-k8s`` also miss Jobs that succeeded without a word."""
+    check, wordless = handler.check_step_health, WordlessJobs()
+
+    def check_step_health(step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        health = check(step_handler_context)
+        if not health.is_healthy:
+            return health
+        job = handler._get_k8s_step_job_name(step_handler_context)
+        namespace = handler._get_container_context(step_handler_context).namespace
+        status = handler._api_client.get_job_status(job_name=job, namespace=namespace)
+        return wordless.health_of(job, has_ended=bool(status and status.succeeded))
+
+    handler.check_step_health = check_step_health
+
+
+def _elsewhere(executor: StepDelegatingExecutor, run: dg.DagsterRun) -> Mapping[str, str]:
+    """A node on which no pod of the run is yet, where there is one."""
+    others = {
+        "labelSelector": {"matchLabels": {"dagster/run-id": run.run_id}},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    rule = {"weight": 100, "podAffinityTerm": others}
+    affinity = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [rule]}}
+    needs = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
+    config = {
+        "pod_spec_config": {"affinity": affinity},
+        "container_config": {"resources": needs},
+    }
+    return {"dagster-k8s/config": json.dumps(config)}
 
 
 def engine() -> Engine:
@@ -55,4 +98,5 @@ def engine() -> Engine:
     from dagster_k8s import k8s_job_executor  # pyright: ignore[reportMissingImports]
 
     fields = k8s_job_executor.config_schema.config_type.fields
-    return Engine(_create, config={**fields, "poll_seconds": POLL}, has_hosts=True)
+    config = {**fields, **HOSTS_CONFIG}
+    return Engine(_create, config=config, has_hosts=True, elsewhere=_elsewhere)

@@ -7,14 +7,68 @@ must be in the environment in which the nodes were started.
 from __future__ import annotations
 
 import shlex
-from typing import Any
+import socket
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.executor.step_delegating import StepDelegatingExecutor
+from dagster._core.events import DagsterEvent
+from dagster._core.executor.step_delegating import (
+    CheckStepHealthResult,
+    StepDelegatingExecutor,
+    StepHandlerContext,
+)
 
 from wmtp_assets.base.errors import StoreError
-from wmtp_assets.components.engines import POLL, Engine
+from wmtp_assets.components.engines import HOSTS_CONFIG, Engine, WordlessJobs
 from wmtp_assets.components.hosts import command_of, handed_on
+
+if TYPE_CHECKING:
+    from dagster_ray.core.executor import (  # pyright: ignore[reportMissingImports]
+        RayStepHandler,
+    )
+
+NODE_TAG = "wmtp/ray_node"
+"""Op tag: the id of the node on which a job is to run."""
+
+
+def _watching(handler: RayStepHandler) -> RayStepHandler:
+    """The step handler of ``dagster-ray``, that also misses jobs that ended without a word."""
+    from ray.job_submission import JobStatus  # pyright: ignore[reportMissingImports]
+
+    client: Any = handler.client
+    submit, wordless = client.submit_job, WordlessJobs()
+    launch, check = handler.launch_step, handler.check_step_health
+
+    def launch_step(step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        (tags,) = step_handler_context.step_tags.values()
+        chosen = {"ray.io/node-id": tags[NODE_TAG]} if NODE_TAG in tags else None
+
+        def submit_job(*, entrypoint: str, **options: Any) -> str:
+            # Ray starts a job that asks for nothing on the head, all of them.
+            options["entrypoint_num_cpus"] = options.get("entrypoint_num_cpus") or 1
+            if chosen:
+                options["entrypoint_label_selector"] = chosen
+            return submit(entrypoint=shlex.join(command_of(entrypoint.split())), **options)
+
+        client.submit_job = submit_job
+        yield from launch(step_handler_context)
+
+    def check_step_health(step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        health = check(step_handler_context)
+        if not health.is_healthy:
+            return health
+        job = handler._get_ray_job_submission_id(step_handler_context)
+        status = client.get_job_status(job)
+        return wordless.health_of(
+            job,
+            has_ended=status in (JobStatus.SUCCEEDED, JobStatus.STOPPED),
+            is_wanted=status != JobStatus.STOPPED,
+        )
+
+    watching: Any = handler
+    watching.launch_step, watching.check_step_health = launch_step, check_step_health
+    return handler
 
 
 def _create(context: dg.InitExecutorContext) -> dg.Executor:
@@ -35,16 +89,21 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
             "address of its dashboard, and see there: ray status"
         ) from None
     assert isinstance(executor, StepDelegatingExecutor)
-    client: Any = executor._step_handler.client  # type: ignore[attr-defined]
-    submit = client.submit_job
-
-    def submit_job(*, entrypoint: str, **options: Any) -> str:
-        # Ray starts a job that asks for nothing on the head, all of them.
-        options["entrypoint_num_cpus"] = options.get("entrypoint_num_cpus") or 1
-        return submit(entrypoint=shlex.join(command_of(entrypoint.split())), **options)
-
-    client.submit_job = submit_job
+    handler: Any = executor._step_handler
+    _watching(handler)
     return executor
+
+
+def _elsewhere(executor: StepDelegatingExecutor, run: dg.DagsterRun) -> Mapping[str, str]:
+    """A node of another host, where there is one."""
+    handler: Any = executor._step_handler
+    answer = handler.client._do_request("GET", "/nodes?view=summary")
+    nodes = answer.json()["data"]["summary"] if answer.ok else []
+    for node in nodes:
+        raylet = node.get("raylet", {})
+        if raylet.get("state") == "ALIVE" and node.get("hostname") != socket.gethostname():
+            return {NODE_TAG: raylet["nodeId"]}
+    return {}
 
 
 def engine() -> Engine:
@@ -52,4 +111,5 @@ def engine() -> Engine:
     from dagster_ray import ray_executor  # pyright: ignore[reportMissingImports]
 
     fields = ray_executor.config_schema.config_type.fields
-    return Engine(_create, config={**fields, "poll_seconds": POLL}, has_hosts=True)
+    config = {**fields, **HOSTS_CONFIG}
+    return Engine(_create, config=config, has_hosts=True, elsewhere=_elsewhere)

@@ -17,7 +17,6 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import dagster as dg
@@ -36,7 +35,8 @@ from dagster._utils.error import (
 )
 
 from wmtp_assets.base.errors import StoreError
-from wmtp_assets.components.engines import NOT_AGAIN, POLL, Engine
+from wmtp_assets.base.settings import SBATCH_VARIABLE
+from wmtp_assets.components.engines import HOSTS_CONFIG, NOT_AGAIN, Engine
 from wmtp_assets.components.hosts import command_of
 
 SBATCH_TAG = "slurm/sbatch"
@@ -50,16 +50,30 @@ ENDED_FOR_GOOD = {"CANCELLED", "DEADLINE", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"
 
 ENDED = ENDED_BADLY | ENDED_FOR_GOOD | {"COMPLETED"}
 
-WAITS = (1, 2, 4, 8, 15, 30)
-"""Seconds between the tries to submit while the controller is out of reach: a minute of it is an
-upgrade or a restart, and no reason to end a run of days."""
+NEVER = {"BadConstraints", "PartitionConfig", "AccountNotAllowed", "QOSNotAllowed"}
+"""Reasons for which no node will ever take a job as it asks to be run; squeue(1), "JOB REASONS"."""
 
 PROGRAMS = ("sbatch", "squeue", "scontrol", "scancel")
 
 SECONDS = 300
 """How long one of Slurm's programs may take: they ask again themselves for as long as that."""
 
-OUT_OF_REACH = ("unable to contact", "timed out", "connection refused", "backup controller")
+OUT_OF_REACH = (
+    "unable to contact",
+    "timed out",
+    "connection",
+    "communication",
+    "standby mode",
+    "transmitted or received",
+    "message receive failure",
+    "endpoint is not connected",
+    "authentication",
+    "munge",
+    "temporarily",
+    "try again",
+)
+"""What is in the errors that are about the way to the controller (slurm_errno.c), and not about the
+job."""
 
 
 class SlurmError(Exception):
@@ -125,6 +139,9 @@ class SlurmStepHandler(StepHandler):
 
     def __init__(self) -> None:
         self._ended: set[str] = set()
+        self._waiting: set[str] = set()
+        """Jobs that are not submitted yet, because the controller is out of reach: a restart or an
+        upgrade of it is no reason to end a run of days."""
 
     @property
     def name(self) -> str:
@@ -157,12 +174,18 @@ class SlurmStepHandler(StepHandler):
                 ),
             )
         else:
-            yield DagsterEvent.engine_event(step, f"Slurm job {number}", EngineEventData())
+            said = f"Slurm job {number}" if number else f"{self._away}, which is asked again"
+            yield DagsterEvent.engine_event(step, said, EngineEventData())
 
     def _submit(self, context: StepHandlerContext, name: str, log: Path) -> str:
-        """Hand a job to Slurm; its number."""
+        """Hand a job to Slurm; its number, or nothing while the controller is out of reach.
+
+        Raises:
+            SlurmError: if Slurm does not take it.
+        """
         arguments = context.execute_step_args
-        options = shlex.split(context.step_tags[_step_of(context)].get(SBATCH_TAG, ""))
+        options = shlex.split(SBATCH_VARIABLE.read())
+        options += shlex.split(context.step_tags[_step_of(context)].get(SBATCH_TAG, ""))
         log.parent.mkdir(parents=True, exist_ok=True)
         # A node that does not see the folder of the log would fail the job without a word.
         words = command_of(arguments.get_command_args(skip_serialized_namedtuple=True))
@@ -181,22 +204,26 @@ class SlurmStepHandler(StepHandler):
             *options,
         ]
         environment = _environment(arguments.get_command_env())
-        for wait in WAITS:
-            try:
-                job = job_of(name)
-                if job is not None and job.state not in ENDED:
-                    return job.number
-                return _ask(*command, input=script, env=environment).strip().partition(";")[0]
-            except SlurmError as error:
-                if not any(text in str(error).lower() for text in OUT_OF_REACH):
-                    raise
-            sleep(wait)
-        raise SlurmError(f"the controller did not answer for {sum(WAITS)} s. See: scontrol ping")
+        try:
+            job = job_of(name)  # an answer to an earlier submission may have been lost
+            if job is None or job.state in ENDED:
+                said = _ask(*command, input=script, env=environment)
+                job = Job(said.strip().partition(";")[0], "PENDING", "", "")
+        except SlurmError as error:
+            if not any(text in str(error).lower() for text in OUT_OF_REACH):
+                raise
+            self._waiting.add(name)
+            self._away = f"the controller of Slurm does not answer ({error})"
+            return ""
+        self._waiting.discard(name)
+        return job.number
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         """Whether the job of a step is there. One that ended is given one more poll: the last
         events of its step may not have been read yet."""
         name = _name_of(step_handler_context)
+        if name in self._waiting:
+            return self._submit_again(step_handler_context, name)
         job = job_of(name)
         if job is not None and job.state not in ENDED:
             self._ended.discard(name)
@@ -215,17 +242,31 @@ class SlurmStepHandler(StepHandler):
         if job.exit_code not in ("", "0:0"):
             code, _, number = job.exit_code.partition(":")
             said += f", by signal {number}" if number not in ("", "0") else f", exit code {code}"
-        if job.state in ENDED_FOR_GOOD:
-            said += f". {NOT_AGAIN}: see {SBATCH_TAG} of the asset"
+        if job.reason in NEVER:
+            said += f" ({job.reason}: no node is what it asks for)"
+        if job.state in ENDED_FOR_GOOD or job.reason in NEVER:
+            said += f". {NOT_AGAIN}: see {SBATCH_TAG} of the asset, and {SBATCH_VARIABLE}"
         elif tail := _tail_of(_log_of(step_handler_context)):
             said += f". Its last words: {tail}"
         return CheckStepHealthResult.unhealthy(said)
+
+    def _submit_again(self, context: StepHandlerContext, name: str) -> CheckStepHealthResult:
+        """Submit what could not be; a step that waits for that is healthy."""
+        try:
+            self._submit(context, name, _log_of(context))
+        except SlurmError as error:
+            self._waiting.discard(name)
+            return CheckStepHealthResult.unhealthy(
+                f"Slurm did not take its job: {error}. {NOT_AGAIN}"
+            )
+        return CheckStepHealthResult.healthy()
 
     def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         """Cancel the job of a step; it is sent SIGTERM, and SIGKILL after ``KillWait``."""
         name = _name_of(step_handler_context)
         step = step_handler_context.get_step_context(_step_of(step_handler_context))
         yield DagsterEvent.engine_event(step, f"Cancelling Slurm job {name}", EngineEventData())
+        self._waiting.discard(name)
         _ask("scancel", "--me", f"--name={name}")
 
 
@@ -334,6 +375,13 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
     )
 
 
+def _elsewhere(executor: StepDelegatingExecutor, run: dg.DagsterRun) -> Mapping[str, str]:
+    """Another node than that of this process, where this is a job itself."""
+    here = os.environ.get("SLURMD_NODENAME")
+    where = f" --exclude={here}" if here else ""
+    return {SBATCH_TAG: f"--mem=1G --time=5 --cpus-per-task=1{where}"}
+
+
 def engine() -> Engine:
     """Dagster's executor for steps that run elsewhere, with the handler above."""
     config = {
@@ -342,6 +390,6 @@ def engine() -> Engine:
             dg.IntSource, is_required=False, description="Jobs of a run at a time."
         ),
         "tag_concurrency_limits": get_tag_concurrency_limits_config(),
-        "poll_seconds": POLL,
+        **HOSTS_CONFIG,
     }
-    return Engine(_create, config=config, has_hosts=True)
+    return Engine(_create, config=config, has_hosts=True, elsewhere=_elsewhere)

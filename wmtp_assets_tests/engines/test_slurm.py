@@ -1,4 +1,5 @@
-"""What happens when something dies, on Slurm with two nodes: real processes, really killed.
+"""Slurm with two nodes: the whole graph, and what happens when something dies: real processes,
+really killed.
 
 A test holds the lock of the artifact that the step is to make. So the step waits, for as long as
 the test wants, where nothing is made yet.
@@ -11,7 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,8 +22,15 @@ import pytest
 from wmtp_assets.components.hosts import commit
 from wmtp_assets.components.runs import PROCESS_TAG, process_of
 from wmtp_assets_tests.engines.conftest import KEY, lose
+from wmtp_assets_tests.engines.graph import files_with, run_everything
 from wmtp_assets_tests.engines.outcomes import Outcome, outcome
-from wmtp_assets_tests.engines.programs import Postgres, Slurm, descendants, eventually
+from wmtp_assets_tests.engines.programs import (
+    PASSWORD,
+    Postgres,
+    Slurm,
+    descendants,
+    eventually,
+)
 from wmtp_assets_tests.engines.site import PROJECT, Site
 
 pytestmark = pytest.mark.engines
@@ -34,6 +42,21 @@ KINDS = dg.DagsterEventType
 def row(request: pytest.FixtureRequest) -> Outcome:
     """What the table says of the test."""
     return request.function.outcome
+
+
+def test_graph(empty_site: Callable[..., Site], cluster: Slurm, database: Postgres) -> None:
+    """Same bytes as in one process, both nodes work, and nobody is shown the password of the
+    database: not in the history, in logs, in files, nor by Slurm."""
+    site = empty_site("slurm", **cluster.environment)
+    run = run_everything(site, "slurm")
+    shown = cluster.run("scontrol", "show", "job", "--details")
+    assert "NodeList=a\n" in shown and "NodeList=b\n" in shown
+    assert PASSWORD not in shown
+    assert PASSWORD not in cluster.run("squeue", "--states=all", "--format=%all")
+    assert PASSWORD not in site.log.read_text()
+    assert not files_with(site.home, PASSWORD)
+    assert PASSWORD not in site.dump()
+    assert site.status(run) == "SUCCESS"
 
 
 @contextmanager
@@ -96,8 +119,7 @@ def test_killed_step_of_multiprocess(site: Site, row: Outcome) -> None:
     """One step that asked for all memory must not end the others."""
     lose(site)
     with waiting(site, "multiprocess") as (run, _):
-        with site.history() as instance:
-            (entry,) = instance.all_logs(run, of_type=KINDS.STEP_WORKER_STARTED)
+        (entry,) = site.history.all_logs(run, of_type=KINDS.STEP_WORKER_STARTED)
         assert entry.dagster_event is not None
         pid = entry.dagster_event.engine_event_data.metadata["pid"].value
         os.kill(int(str(pid)), signal.SIGKILL)
@@ -116,10 +138,12 @@ def test_killed_node(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
     """Power: the job is gone with its node."""
     with waiting(slurm_site) as (run, _):
         ((_, node, _),) = jobs(cluster)
+        cluster.configure(slurmd_timeout=15)
         cluster.kill(node)
         retried = KINDS.STEP_UP_FOR_RETRY
         (why,) = eventually(lambda: slurm_site.events(run, retried), "the retry")
         assert f"on {node} as NODE_FAIL" in why
+        cluster.configure()
         ((_, other, _),) = eventually(lambda: jobs(cluster), "the new job")
         assert other != node
     cluster.start_node(node)
@@ -160,7 +184,8 @@ def test_cancelled_job(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
     """Whoever cancels a job does not want it started again."""
     with waiting(slurm_site) as (run, _):
         ((number, _, _),) = jobs(cluster)
-        cluster.run("scancel", "--signal=KILL", "--full", number)
+        for pid in steps_of(cluster):
+            os.kill(pid, signal.SIGSTOP)  # it could say itself that it was interrupted
         cluster.run("scancel", number)
         failed = KINDS.STEP_FAILURE
         (why, *_) = eventually(lambda: slurm_site.events(run, failed), "the failure")
@@ -222,16 +247,16 @@ def test_process_of_the_run_is_killed(
         before = jobs(cluster)
         process.kill()
         process.wait()
-        with slurm_site.history() as instance:
-            record = instance.get_run_by_id(run)
-            assert record is not None
-            instance.run_launcher.check_run_worker_health(record)
-            record = instance.get_run_by_id(run)
-            assert record is not None
-            pid = int(record.tags[PROCESS_TAG].split()[0])
-            assert process_of(pid) == record.tags[PROCESS_TAG] and pid != process.pid
-            health = instance.run_launcher.check_run_worker_health(record)
-            assert health.status.value == "RUNNING"
+        instance = slurm_site.history
+        record = instance.get_run_by_id(run)
+        assert record is not None
+        instance.run_launcher.check_run_worker_health(record)
+        record = instance.get_run_by_id(run)
+        assert record is not None
+        pid = int(record.tags[PROCESS_TAG].split()[0])
+        assert process_of(pid) == record.tags[PROCESS_TAG] and pid != process.pid
+        health = instance.run_launcher.check_run_worker_health(record)
+        assert health.status.value == "RUNNING"
         said = "Checking on status of in-progress step"
         found = KINDS.ENGINE_EVENT
         eventually(
@@ -297,22 +322,26 @@ def test_worker_with_another_commit(
 
 
 @outcome(
-    "A host does not see the storage root",
+    "No other host sees the storage root",
     "Slurm; a node in a mount namespace with an empty filesystem in its place",
     "FAILURE",
     0,
-    "refused before the step does anything; the error names both hosts and the folder",
+    "one error before the first step: a job on another node looks",
 )
-def test_host_with_another_storage_root(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
-    """A folder of its own on every node: each artifact would be missing on the next."""
-    before = slurm_site.runs()
+def test_root_that_is_not_shared(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
+    """A folder of its own on every node: each artifact would be missing on the next. A step that
+    comes to such a host, when the one that looked was another, is refused too."""
+    look = {"poll_seconds": 2, "look_seconds": 120}
+    said = f"the storage root {slurm_site.root} on {socket.gethostname()} is not the one of "
     with only(cluster, "b", f"mount -t tmpfs none {slurm_site.root}"):
-        assert slurm_site.finish(slurm_site.start(KEY, "slurm")) == 1
-    (run,) = slurm_site.newest(before)
-    row.holds(slurm_site, run.run_id)
-    (why,) = slurm_site.events(run.run_id, KINDS.STEP_FAILURE)
-    assert f"the storage root {slurm_site.root} on " in why
-    assert "Mount the same shared folder on every host" in why
+        for config, kind in ((look, KINDS.RUN_FAILURE), (None, KINDS.STEP_FAILURE)):
+            before = slurm_site.runs()
+            assert slurm_site.finish(slurm_site.start(KEY, "slurm", config=config)) == 1
+            (run,) = slurm_site.newest(before)
+            row.holds(slurm_site, run.run_id)
+            (why,) = slurm_site.events(run.run_id, kind)
+            assert said in why and "Mount the same shared folder on every host" in why
+            assert bool(slurm_site.events(run.run_id, KINDS.STEP_START)) is (config is None)
 
 
 @outcome(
@@ -348,8 +377,7 @@ def test_same_asset_from_two_hosts(site: Site, database: Postgres, row: Outcome)
     made = []
     for run in runs:
         row.holds(site, run.run_id)
-        with site.history() as instance:
-            (entry,) = instance.all_logs(run.run_id, of_type=KINDS.ASSET_MATERIALIZATION)
+        (entry,) = site.history.all_logs(run.run_id, of_type=KINDS.ASSET_MATERIALIZATION)
         assert entry.asset_materialization is not None
         made.append(entry.asset_materialization.metadata["made"].value)
     assert sorted(map(str, made)) == ["made", "unchanged"]
