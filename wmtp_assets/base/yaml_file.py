@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from inspect import isclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.model import message_of
-from wmtp_assets.base.strict_json import read_small
+from wmtp_assets.base.strict_json import read_small, short
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -35,6 +36,57 @@ MAX_NESTED = 100
 """Lists and maps in brackets; we write none but empty ones."""
 
 
+_MISREAD = {
+    "tag:yaml.org,2002:int": (re.compile(r"[-+]?(?:0|[1-9][0-9]*)"), "the number {value}"),
+    "tag:yaml.org,2002:float": (re.compile(r"[^:_]+"), "the number {value}"),
+    "tag:yaml.org,2002:bool": (re.compile(r"(?i:true|false)"), "{value}"),
+    "tag:yaml.org,2002:timestamp": (re.compile(r"(?!)"), "a date, by some programs"),
+}
+"""What YAML 1.1 reads in a bare word → how it is written where everybody reads that, and as what it
+is read. See https://yaml.org/type/int.html, float.html, bool.html and timestamp.html."""
+
+
+def parse_yaml(data: bytes | str) -> Any:
+    """The document in a YAML text, in which each bare word means what it says: ``1:30`` is 90 in
+    YAML 1.1, ``010`` is 8, ``no`` is false, and ``2025-01-01`` a date or a text.
+
+    Raises:
+        yaml.YAMLError: if it is no YAML, or has such a word without quotes, with its line.
+        Exception: one of :data:`NOT_YAML`.
+    """
+    loader = yaml.SafeLoader(data)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _require_plain(loader, root)
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _require_plain(loader: yaml.SafeLoader, root: yaml.Node) -> None:
+    left, seen = [root], set[int]()
+    while left:
+        node = left.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            left += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif node.tag in _MISREAD:
+            as_it_is_written, read_as = _MISREAD[node.tag]
+            if not as_it_is_written.fullmatch(node.value):
+                value = loader.construct_object(node) if "{value}" in read_as else ""
+                raise yaml.MarkedYAMLError(
+                    problem=f"{short(node.value)} is read as {read_as.format(value=short(value))} "
+                    f"in YAML 1.1: put it in quotes if it is text, else write what you mean",
+                    problem_mark=node.start_mark,
+                )
+
+
 def read_yaml(path: Path) -> Any:
     """The document in a YAML file of ours.
 
@@ -51,7 +103,7 @@ def read_yaml(path: Path) -> Any:
     if set(data) & set(b"&*!"):  # they can grow without bound; we write none
         raise InvalidInput("not plain YAML: an anchor, an alias or a tag")
     try:
-        return yaml.safe_load(data)
+        return parse_yaml(data)
     except NOT_YAML as error:
         raise InvalidInput(f"not YAML: {' '.join(str(error).split())}") from error
 

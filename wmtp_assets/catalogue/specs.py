@@ -13,7 +13,6 @@ from pathlib import Path, PurePath, PurePosixPath
 from posixpath import normpath
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Field,
@@ -38,7 +37,7 @@ from wmtp_assets.base.model import (
     message_of,
 )
 from wmtp_assets.base.strict_json import read_small
-from wmtp_assets.base.yaml_file import NOT_YAML
+from wmtp_assets.base.yaml_file import NOT_YAML, parse_yaml
 
 DEFS_FOLDER = Path(__file__).parents[1] / "defs"
 
@@ -618,7 +617,7 @@ def load_spec(path: Path) -> Spec:
             )
         if text.count("[") + text.count("{") > MAX_BRACKETS:
             raise ValueError(f"more than {MAX_BRACKETS} brackets")
-        document: Any = yaml.safe_load(text)
+        document: Any = parse_yaml(text)
         _require_little(document)
     except (OSError, *NOT_YAML) as error:
         raise SpecError(f"{path}: not readable as YAML: {error}") from error

@@ -23,6 +23,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -38,15 +39,17 @@ DESCRIPTION = ("data.pkl", "version", "byteorder")
 MAX_DESCRIPTION = 1 << 20
 MAX_OPCODES = 200_000
 """Steps of the pickle that describes the tensors; a tensor takes some 30, and 100 bytes."""
-MAX_TUPLE = 1000
-"""Values in a tuple, with those in the tuples in it: one that holds itself twice, forty times over,
-is small, and takes for ever where it is a key."""
-MAX_LONG = 1000
-"""Integers of more than 60 bits. Those that differ by a multiple of 2^61 - 1 have one hash, and a
-dict of many takes time that grows with their square; no size or offset is so large."""
-MAX_TUPLE_KEYS = 1000
-"""Tuples that are keys, or in a list that a set is made of: those of -1 and -2 have one hash too.
-A state dict has texts and small integers."""
+MAX_BITS = 1024
+"""Of an integer; no size or offset has so many. A megabyte of digits is hashed anew each time."""
+MAX_HASHED = 10_000_000
+"""Values that are hashed, with those in tuples: one that holds itself twice, forty times over, is
+small, and takes for ever where it is a key."""
+MAX_KEY_DEPTH = 100
+"""Of tuples in a tuple that is hashed: that is computed recursively, in C."""
+MAX_COLLISIONS = 1_000_000
+"""Comparisons of keys that have one hash and are not equal. Integers that differ by a multiple of
+2^61 - 1 do, and tuples can be computed that do: a dict of many takes time that grows with their
+square. Of names, which a state dict has, and of tuples that nobody computed, there are none."""
 MAX_COPIES = 16
 """Calls that copy a list or a dict, as set does: of one that is used again and again, each is as
 large as the description."""
@@ -230,75 +233,157 @@ def _read_record(file: IO[bytes], record: Record) -> bytes:
     return data
 
 
-def _is_long(argument: object) -> bool:
-    return isinstance(argument, int) and abs(argument) >= 1 << 60
+@dataclass(frozen=True, eq=False, slots=True)
+class _Value:
+    """What is on the stack of a pickle, as far as it decides about its hash.
+
+    Attributes:
+        value: a number, a text or a tuple of such; of what torch makes, an object that equals only
+            itself.
+        parts: those of a tuple.
+        size: values in it, counted through tuples.
+        depth: of tuples in it.
+    """
+
+    value: object
+    parts: tuple[_Value, ...] = ()
+    size: int = 1
+    depth: int = 0
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[_Value]) -> _Value:
+        """A tuple."""
+        return cls(
+            tuple(part.value for part in parts),
+            tuple(parts),
+            min(1 + sum(part.size for part in parts), MAX_HASHED + 1),
+            1 + max((part.depth for part in parts), default=0),
+        )
+
+
+class _OneHash:
+    """Something that may have the hash of any other, as far as we know."""
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class _Global(str):
+    """Module and name of something that is called."""
+
+
+_CONSTANTS: Mapping[str, object] = {
+    "NONE": None,
+    "NEWTRUE": True,
+    "NEWFALSE": False,
+    "EMPTY_TUPLE": (),
+}
+_MADE = frozenset(("REDUCE", "BINPERSID", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_SET", "DICT", "LIST"))
+"""Steps that make what is its own key, or none."""
 
 
 def _check_pickle(data: bytes) -> None:
-    """Look at a pickle step by step, and make nothing of it.
+    """Look at a pickle step by step, and make nothing of it but what its keys are.
 
     Raises:
         ValueError: if torch should not see it: it would take time or memory.
     """
-    # values in each object, counted through tuples; 0: what copies when it is called; None: a mark
-    stack: list[int | None] = []
-    memo: dict[int, int | None] = {}
-    copies = longs = keys = in_lists = 0
+    stack: list[_Value | None] = []  # None: a mark
+    memo: dict[int, _Value | None] = {}
+    keys: list[_Value] = []
+    in_lists: list[_Value] = []
+    copies = 0
     argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        name = opcode.name
         if count >= MAX_OPCODES:
             raise ValueError(f"its description has more than {MAX_OPCODES} steps")
-        protocol = argument if opcode.name == "PROTO" else "0 or 1" if not count else PROTOCOLS[0]
+        protocol = argument if name == "PROTO" else "0 or 1" if not count else PROTOCOLS[0]
         if protocol not in PROTOCOLS:
             raise ValueError(
                 f"it is pickled with protocol {protocol}; torch reads 2 and 3 without executing "
                 "code. Save it where it was made, without pickle_protocol: torch.save(state, new)"
             )
-        if opcode.name == "REDUCE" and stack[-2] == 0 and stack[-1] != 1:
-            copies += 1
-            if copies > MAX_COPIES:
-                raise ValueError(f"its description makes more than {MAX_COPIES} sets or the like")
-        if opcode.name == "GLOBAL" and not _GLOBALS.fullmatch(argument):
-            name = argument.replace(" ", ".").removeprefix("builtins.")
-            raise pickle.UnpicklingError(f"GLOBAL {name} ")
-        if opcode.name in ("BINPUT", "LONG_BINPUT"):
+        if name == "GLOBAL" and not _GLOBALS.fullmatch(argument):
+            asked = argument.replace(" ", ".").removeprefix("builtins.")
+            raise pickle.UnpicklingError(f"GLOBAL {asked} ")
+        if isinstance(argument, int) and argument.bit_length() > MAX_BITS:
+            raise ValueError(f"its description has an integer of more than {MAX_BITS} bits")
+        if name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
-        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            continue
+        if name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
-        else:
-            size = 1
-            needed = opcode.stack_before
-            longs += _is_long(argument)
-            if opcode.name == "SETITEM":
-                keys += (stack[-2] or 0) > 1
-            elif opcode.name == "APPEND":
-                in_lists += (stack[-1] or 0) > 1
-            if pickletools.markobject in needed:
-                items: list[int] = []
-                while (inner := stack.pop()) is not None:
-                    items.append(inner)
-                size += sum(items)
-                if opcode.name in ("SETITEMS", "DICT"):
-                    keys += sum(item > 1 for item in items[1::2])
-                elif opcode.name in ("APPENDS", "LIST"):
-                    in_lists += sum(item > 1 for item in items)
-                needed = needed[: needed.index(pickletools.markobject)]
-            for _ in needed:
-                size += stack.pop() or 0
-            if opcode.name == "GLOBAL" and _COPIES.fullmatch(argument):
-                size = 0
-            elif not opcode.name.startswith("TUPLE"):
-                size = 1
-            if longs > MAX_LONG:
-                raise ValueError(
-                    f"its description has more than {MAX_LONG} integers of more than 60 bits"
-                )
-            if keys + in_lists * bool(copies) > MAX_TUPLE_KEYS:
-                raise ValueError(f"its description has more than {MAX_TUPLE_KEYS} keys of tuples")
-            if size > MAX_TUPLE:
-                raise ValueError(f"its description has a tuple of more than {MAX_TUPLE} values")
-            made = opcode.stack_after
-            stack += [None if item is pickletools.markobject else size for item in made]
+            continue
+        taken = _pop(stack, opcode.stack_before)
+        match name, taken:
+            case "REDUCE", [_Value(_Global() as called), arguments] if _COPIES.fullmatch(called):
+                copies += arguments.size > 1
+                keys += arguments.parts[0].parts if arguments.parts else ()
+            case (("SETITEM" | "SETITEMS" | "DICT"), _):
+                keys += (taken if name == "DICT" else taken[1:])[::2]
+            case (("APPEND" | "APPENDS" | "LIST"), _):
+                in_lists += taken if name == "LIST" else taken[1:]
+        if copies > MAX_COPIES:
+            raise ValueError(f"its description makes more than {MAX_COPIES} sets or the like")
+        for made in opcode.stack_after:
+            is_mark = made is pickletools.markobject
+            stack.append(None if is_mark else _made(name, argument, taken))
+    _check_keys(keys + in_lists * bool(copies))
+
+
+def _pop(stack: list[_Value | None], needed: Sequence[object]) -> list[_Value]:
+    """What a step takes from the stack, the lowest first, marks left out."""
+    taken: list[_Value] = []
+    fixed = len(needed)
+    if pickletools.markobject in needed:
+        while (inner := stack.pop()) is not None:
+            taken.append(inner)
+        fixed = list(needed).index(pickletools.markobject)
+    for _ in range(fixed):
+        one = stack.pop()
+        if one is not None:
+            taken.append(one)
+    return taken[::-1]
+
+
+def _made(name: str, argument: Any, taken: Sequence[_Value]) -> _Value:
+    """What a step puts onto the stack."""
+    if name in _CONSTANTS:
+        return _Value(_CONSTANTS[name])
+    if name == "GLOBAL":
+        return _Value(_Global(argument))
+    if name.startswith("TUPLE"):
+        return _Value.of_parts(taken)
+    match name, taken:
+        case "REDUCE", [_Value(_Global("torch Size")), _Value(_, [_Value(tuple()) as sizes])]:
+            return sizes  # it is a tuple
+        case "REDUCE", [_Value(_Global("torch Size")), _]:
+            return _Value(_OneHash())
+    if name in _MADE:
+        return _Value(object())
+    return _Value(argument if isinstance(argument, int | float | str | bytes) else _OneHash())
+
+
+def _check_keys(keys: Iterable[_Value]) -> None:
+    """Require that what is hashed takes a time that grows with its size.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    hashed = collisions = 0
+    by_hash: dict[int, set[object]] = {}
+    for key in keys:
+        hashed += key.size
+        if hashed > MAX_HASHED:
+            raise ValueError(f"its description has keys of more than {MAX_HASHED} values")
+        if key.depth > MAX_KEY_DEPTH:
+            raise ValueError(f"its description has a key nested more than {MAX_KEY_DEPTH} deep")
+        same = by_hash.setdefault(hash(key.value), set())
+        same.add(key.value)
+        collisions += (len(same) - 1) * key.size
+        if collisions > MAX_COLLISIONS:
+            raise ValueError("its description has keys that were made to have one hash")
 
 
 def _load_description(archive: _Archive) -> tuple[Any, dict[int, Record]]:

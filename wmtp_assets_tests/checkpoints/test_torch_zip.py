@@ -26,7 +26,7 @@ from torch.utils.serialization import config
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
 from wmtp_assets.checkpoints import torch_zip
-from wmtp_assets.checkpoints.pipeline import StoredTensor
+from wmtp_assets.checkpoints.pipeline import StoredTensor, Wanted
 from wmtp_assets.checkpoints.torch_zip import read_tensors
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.torch_files import Call, crafted, records, zipped
@@ -458,6 +458,26 @@ def test_other_contents_are_refused(path: Path, value: object, message: str) -> 
     """Training checkpoints nest the state dict; names end up in messages and in the header."""
     torch.save(value, path)
     assert refusal(path) == message
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"seen": {1, 2}, "pairs": [(number, -number) for number in range(5_000)]},
+        {"seen": {(number % 70, number) for number in range(5_000)}},
+        {(number, "name"): number for number in range(5_000)},
+        {"classes": tuple(f"class {number}" for number in range(20_000))},
+        {"classes": set(range(20_000)), "shapes": [torch.Size((n, 2)) for n in range(3_000)]},
+        {"seeds": [(1 << 63) + number for number in range(5_000)]},
+        {"seeds": {(1 << 63) + number for number in range(5_000)}},
+        {(-1, -2): 1, (-2, -1): 2, -1: 3, -2: 4},
+    ],
+    ids=itertools.count(),
+)
+def test_what_training_keeps_beside_is_no_reason(path: Path, beside: object) -> None:
+    """Many tuples, keys and large integers are valid; only keys made to collide are not."""
+    torch.save({"model": {"w": BASE}, "beside": beside}, path)
+    assert list(read_tensors(path, wanted=Wanted(select=("model",))).tensors) == ["w"]
 
 
 def attributed(name: str, value: object) -> torch.Tensor:

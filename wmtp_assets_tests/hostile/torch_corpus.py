@@ -197,14 +197,14 @@ ONE_HASH = [number * ((1 << 61) - 1) for number in range(1, 60_000)]
 """Integers that all have the hash 0."""
 
 
-@hostile(PTH, "integers of more than 60 bits")
+@hostile(PTH, "made to have one hash")
 def keys_of_one_hash(good: bytes) -> bytes:
     """A dict compares each key with all before it."""
     pairs = b"".join(longs([number]) + b"N" for number in ONE_HASH)
     return with_pickle(b"\x80\x02}(" + pairs + b"u.", good)
 
 
-@hostile(PTH, "integers of more than 60 bits")
+@hostile(PTH, "made to have one hash")
 def set_of_one_hash(good: bytes) -> bytes:
     """The same in a list of which a set is made."""
     return with_pickle(
@@ -231,7 +231,7 @@ def tuples_of_one_hash() -> tuple[bytes, int]:
     return code, last
 
 
-@hostile(PTH, "keys of tuples")
+@hostile(PTH, "made to have one hash")
 def tuple_keys_of_one_hash(good: bytes) -> bytes:
     """Integers need not be large for that."""
     code, count = tuples_of_one_hash()
@@ -239,7 +239,7 @@ def tuple_keys_of_one_hash(good: bytes) -> bytes:
     return with_pickle(b"\x80\x02" + code + b"}(" + keys + b"u.", good)
 
 
-@hostile(PTH, "keys of tuples")
+@hostile(PTH, "made to have one hash")
 def set_of_tuples_of_one_hash(good: bytes) -> bytes:
     """The same in a list of which a set is made."""
     code, count = tuples_of_one_hash()
@@ -247,7 +247,60 @@ def set_of_tuples_of_one_hash(good: bytes) -> bytes:
     return with_pickle(b"\x80\x02" + code + b"cbuiltins\nset\n](" + items + b"e\x85R.", good)
 
 
-@hostile(PTH, "more than .* keys of tuples")  # the first of two bounds that it is over
+P1, P2, P5 = 11400714785074694791, 14029467366897019727, 2870177450012600261
+"""Of the hash of a tuple in CPython, Objects/tupleobject.c."""
+
+
+def pairs_of_one_hash(count: int) -> list[tuple[int, int]]:
+    """Pairs of integers below 2^60 that have one hash: the second follows from the first."""
+    mask = (1 << 64) - 1
+
+    def turned(number: int, left: int) -> int:
+        return (number << left | number >> (64 - left)) & mask
+
+    goal, pairs = 12345, list[tuple[int, int]]()
+    first = 0
+    while len(pairs) < count:
+        first += 1
+        before = turned((P5 + first * P2) & mask, 31) * P1 & mask
+        second = (goal - before) * pow(P2, -1, 1 << 64) & mask
+        if second < 1 << 60:
+            pairs.append((first, second))
+    assert len({hash(pair) for pair in pairs}) == 1
+    return pairs
+
+
+def computed(count: int) -> bytes:
+    """Opcodes that push them."""
+    return b"".join(
+        longs([pair[0]]) + longs([pair[1]]) + b"\x86" for pair in pairs_of_one_hash(count)
+    )
+
+
+@hostile(PTH, "made to have one hash")
+def computed_tuples_of_one_hash(good: bytes) -> bytes:
+    """No integer of them is large, and no two have one hash."""
+    return with_pickle(b"\x80\x02cbuiltins\nset\n](" + computed(6_000) + b"e\x85R.", good)
+
+
+@hostile(PTH, "made to have one hash")
+def sizes_of_one_hash(good: bytes) -> bytes:
+    """The same as sizes of tensors, which are tuples too."""
+    pairs = b"".join(
+        b"h\x01" + longs([one]) + longs([other]) + b"\x86\x85RN"
+        for one, other in pairs_of_one_hash(6_000)
+    )
+    return with_pickle(b"\x80\x02ctorch\nSize\nq\x010}(" + pairs + b"u.", good)
+
+
+@hostile(PTH, "more than 1024 bits")
+def long_key(good: bytes) -> bytes:
+    """An integer of 800,000 bytes, which is hashed each time it is used."""
+    number = b"\x8b" + struct.pack("<I", 800_000) + b"\x7f" * 800_000
+    return with_pickle(b"\x80\x02" + number + b"q\x000}(" + b"h\x00N" * 40_000 + b"u.", good)
+
+
+@hostile(PTH, "more than .* sets or the like")
 def ordered_bomb(good: bytes) -> bytes:
     """The same with the class that state dicts are of, and 10,000 pairs."""
     pairs = b"]q\0(" + b"".join(b"M" + struct.pack("<H", n) + b"N\x86" for n in range(10_000))
@@ -255,7 +308,7 @@ def ordered_bomb(good: bytes) -> bytes:
     return with_pickle(b"\x80\x02" + pairs + dicts, good)
 
 
-@hostile(PTH, "a tuple of more than")
+@hostile(PTH, "keys of more than")
 def hash_bomb(good: bytes) -> bytes:
     """A tuple that holds itself twice, sixty times over, as a key: its hash takes 2^60 steps."""
     code = b"\x80\x02}(K\x01\x85q\0"
@@ -264,7 +317,7 @@ def hash_bomb(good: bytes) -> bytes:
     return with_pickle(code + b"tNs.", good)
 
 
-@hostile(PTH, "a tuple of more than|more than .* steps")
+@hostile(PTH, "nested more than|more than .* steps")
 def deep_key(good: bytes) -> bytes:
     """A tuple 150,000 deep as a key: its hash is computed recursively, in C."""
     return with_pickle(b"\x80\x02}" + b")" + b"\x85" * 150_000 + b"Ns.", good)
