@@ -6,7 +6,9 @@ only, so that no file and no description of a run has its password.
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from typing import Any, NoReturn
 
 import click
@@ -16,6 +18,9 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from wmtp_assets.base.errors import SpecError, StoreError
 from wmtp_assets.base.settings import DATABASE_VARIABLE
 from wmtp_assets.components.engines import require_extra
+
+PATIENCE = 100.0
+"""Seconds for which a connection is tried again, and Dagster does that six times."""
 
 _URL = re.compile(r"postgres(?:ql)?(?:\+psycopg2)?://(?P<rest>.*)", re.S)
 
@@ -75,9 +80,35 @@ class PostgresStorage(DagsterStorage, ConfigurableClass):
 
         url = database_url()
         try:
-            return DagsterPostgresStorage(url, inst_data=inst_data)
+            storage = DagsterPostgresStorage(url, inst_data=inst_data)
         except (sqlalchemy.exc.SQLAlchemyError, DagsterPostgresException) as error:
             _refuse(url, error)
+        for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
+            _be_patient(part._engine, place_of(url))
+        return storage
+
+
+def _be_patient(engine: Any, place: str) -> None:
+    """Let what was reached once be waited for: a failover or an upgrade of it takes minutes, and is
+    no reason to lose a run of days. Dagster itself gives up after eleven seconds.
+
+    A web server makes engines of its own afterwards: a page is to say at once what is wrong.
+    """
+    import sqlalchemy
+
+    @sqlalchemy.event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+        end, wait = time.monotonic() + PATIENCE, 1.0
+        while True:
+            try:
+                return dialect.connect(*arguments, **options)
+            except dialect.dbapi.OperationalError as error:
+                if time.monotonic() + wait > end:
+                    raise
+                said = str(error).strip().partition("\n")[0]
+                logging.getLogger(__name__).warning("%s is asked again: %s", place, said)
+            time.sleep(wait)
+            wait = min(2 * wait, 15.0)
 
 
 def _refuse(url: str, error: BaseException) -> NoReturn:
