@@ -224,6 +224,12 @@ HONOURED = (
     Variable("HF_HUB_OFFLINE", "`1`: nothing is asked or downloaded.", "off", "downloads"),
     Variable("HTTPS_PROXY", "The proxy for https; `HTTP_PROXY` for http.", "none", "downloads"),
     Variable(
+        "ALL_PROXY",
+        "The proxy for both; one of `socks5://` needs the library `socksio`.",
+        "none",
+        "downloads",
+    ),
+    Variable(
         "SSL_CERT_FILE",
         "Certificates of the authorities to trust, in PEM.",
         "those of `certifi`",

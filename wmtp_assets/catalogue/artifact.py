@@ -215,7 +215,7 @@ class Catalogue:
             folders = (artifact.unit.split("/")[-1] for artifact in self)
             meant = did_you_mean(name, dict.fromkeys([*self._by_key, *folders]))
             raise SpecError(
-                f"{name!r} is neither an asset nor a folder."
-                + (meant or f" Known assets: {', '.join(self._by_key)}")
+                f"{name!r} is neither an asset nor a folder"
+                + (f".{meant}" if meant else f"; known assets: {', '.join(self._by_key)}")
             )
         return found

@@ -50,6 +50,9 @@ STALE = "stale"
 POLL = 0.3
 """Seconds between two looks at the events of the run."""
 
+SILENCE = 300
+"""Seconds after which a log, where there is no terminal, is told what is being done."""
+
 LOGS_KEPT = 20
 """Logs of runs before this one that are kept."""
 
@@ -168,6 +171,7 @@ def _follow(
 ) -> int:
     """Show the events of the child's run until it has ended; its exit code."""
     process, run_id, cursor = process_of(child.pid), None, None
+    said, is_announced = time.monotonic(), False
     while True:
         code = child.poll()  # before the events are read: none is missed
         if run_id is None:
@@ -178,19 +182,31 @@ def _follow(
             cursor = events.cursor
             for record in events.records:
                 watch.feed(record.event_log_entry)
+            if watch.started and not is_announced:
+                is_announced = True
+                screen.line(f"To be made: {watch.planned}; checks: {watch.checks}")
             for item in watch.told():
                 screen.line(*line_of(item))
+                said = time.monotonic()
+        if not screen.is_alive and watch.started and time.monotonic() - said > SILENCE:
+            said = time.monotonic()
+            for line in _doing(watch):
+                screen.line(line)
         if code is not None:
             return code
         time.sleep(POLL)
 
 
 class Screen:
-    """Where a run is shown: lines, and on a terminal below them what is being done."""
+    """Where a run is shown: lines, and on a terminal below them what is being done.
+
+    Attributes:
+        is_alive: it is a terminal.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._is_alive = console.is_terminal and not console.is_dumb_terminal
+        self.is_alive = console.is_terminal and not console.is_dumb_terminal
         self._is_read = True
 
     @property
@@ -213,7 +229,7 @@ class Screen:
     @contextmanager
     def live(self, watch: Watch) -> Iterator[None]:
         """Keep what is being done on a terminal's last lines; they are gone at the end."""
-        if not self._is_alive:
+        if not self.is_alive:
             yield
             return
         view = _View(watch)
@@ -241,24 +257,30 @@ class _View:
         watch, now = self._watch, time.time()
         if watch.started is None:
             return Group(Text(f"starting Dagster, {human_seconds(now - self._began)}", "dim"))
-        passed, warned, failed = watch.counts
-        left = watch.left(now)
-        numbers = [
-            f"{watch.made} of {watch.planned} made",
-            f"{passed} of {watch.checks} checks passed",
-            *([f"{warned} warned"] if warned else []),
-            *([f"{failed} FAILED"] if failed else []),
-            human_bytes(watch.size),
-            human_seconds(now - watch.started),
-            *([f"about {human_seconds(left)} left"] if left is not None else []),
-        ]
         bar = Table.grid()  # a bar alone would not end its line
         bar.add_row(ProgressBar(total=1.0, completed=watch.share, width=60))
-        lines: list[RenderableType] = [bar, _cut(", ".join(numbers))]
-        for step, began in [*watch.running.items()][: self.STEPS]:
-            said = watch.said.get(step, "")
-            lines.append(_cut(f"  {step}, {human_seconds(now - began)}  {said}", "dim"))
+        first, *steps = _doing(watch)
+        lines: list[RenderableType] = [bar, _cut(first)]
+        lines += [_cut(step, "dim") for step in steps[: self.STEPS]]
         return Group(*lines)
+
+
+def _doing(watch: Watch) -> Iterator[str]:
+    """What a run has done so far, and a line for each step that runs."""
+    now, (passed, warned, failed) = time.time(), watch.counts
+    left = watch.left(now)
+    numbers = [
+        f"{watch.made} of {watch.planned} made",
+        f"{passed} of {watch.checks} checks passed",
+        *([f"{warned} warned"] if warned else []),
+        *([f"{failed} FAILED"] if failed else []),
+        human_bytes(watch.size),
+        human_seconds(now - (watch.started or now)),
+        *([f"about {human_seconds(left)} left"] if left is not None else []),
+    ]
+    yield ", ".join(numbers)
+    for step, began in [*watch.running.items()]:
+        yield f"  {step}, {human_seconds(now - began)}  {watch.said.get(step, '')}".rstrip()
 
 
 def _cut(text: str, style: str = "") -> Text:

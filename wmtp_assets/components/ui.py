@@ -58,8 +58,7 @@ def serve(port: int) -> int:
     read_hosts()
     settings = read_settings()
     _is_free(port)
-    with contextlib.redirect_stdout(sys.stderr):  # Dagster says what it migrates
-        instance = Path(prepare_instance()).parent
+    instance = Path(prepare_instance()).parent
     stopping = _Stopping()
     services = subprocess.Popen(
         [

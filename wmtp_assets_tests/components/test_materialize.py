@@ -158,6 +158,16 @@ def test_step_that_runs_says_how_far_it_is() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_log_is_told_after_a_silence(monkeypatch: pytest.MonkeyPatch, good: Watch) -> None:
+    """A download of hours in a CI job: somebody would take it for dead."""
+    monkeypatch.setattr(module, "SILENCE", 0)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    file = io.StringIO()
+    with dg.DagsterInstance.ephemeral() as instance:
+        module._follow(child, instance, good, Screen(Console(file=file, width=80)))
+    assert "3 of 3 made, 2 of 3 checks passed, 1 warned, 4.0 MB, " in file.getvalue()
+
+
 def test_failure_says_what_where_why_and_the_remedy(bad: Watch, tmp_path: Path) -> None:
     """At the end, where people look, and with commands on lines of their own, to be copied."""
     text = shown(bad, tmp_path, good=False)
