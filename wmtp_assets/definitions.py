@@ -13,7 +13,6 @@ import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.settings import (
-    PUBLISH_VARIABLE,
     VARIABLES,
     Settings,
     read_engine,
@@ -199,7 +198,7 @@ def declared_defs(
             dg.Definitions(assets=published_assets(catalogue)),
         ),
         StorageResource(source=settings.source, root=str(settings.root)),
-        PublishResource(url=PUBLISH_VARIABLE.read()),
+        PublishResource.of_environment(),
         optional,
         engine,
     )

@@ -34,8 +34,12 @@ PLATFORM = (
 AT_THE_TOP = ("components/", "definitions.py")
 """Where they may be imported at the top of a module: Dagster loads these first."""
 
-S3 = ("destinations/s3.py", "destinations/s3_client.py", "destinations/vessl.py")
-"""Where libraries of the extra ``s3`` may be imported, inside functions."""
+STORES = {
+    "s3": {"destinations/s3.py", "destinations/s3_client.py", "destinations/vessl.py"},
+    "gs": {"destinations/gs.py", "destinations/gs_client.py"},
+    "az": {"destinations/az.py", "destinations/az_client.py"},
+}
+"""Extra → where its libraries may be imported, inside functions."""
 
 SIGNING = ("storage/signatures.py",)
 """Where the library of the extra ``signing`` may be imported, inside functions."""
@@ -135,7 +139,8 @@ def _normal(name: str) -> str:
 
 def test_every_import_is_declared() -> None:
     """What comes along with another library today may not tomorrow."""
-    known = declared() | declared("s3") | declared("signing") | declared("platform")
+    extras = ("signing", "platform", *STORES)
+    known = declared().union(*(declared(extra) for extra in extras))
     unknown = {
         (item.where, item.library)
         for item in imports()
@@ -156,8 +161,8 @@ def test_base_modules_import_base_libraries() -> None:
             if item.is_top:
                 wrong.append(item)
             continue
-        if item.library in declared("s3"):
-            is_allowed = item.where in S3 and not item.is_top
+        if of := [extra for extra in STORES if item.library in declared(extra)]:
+            is_allowed = any(item.where in STORES[extra] for extra in of) and not item.is_top
         elif item.library in declared("signing"):
             is_allowed = item.where in SIGNING and not item.is_top
         else:

@@ -87,9 +87,10 @@ LOCK_VARIABLE = Variable(
 )
 TRUST_VARIABLE = Variable(
     "WMTP_TRUSTED_ENDPOINT",
-    "URL of a mirror that may be sent your token; it must equal `HF_ENDPOINT`.",
+    "URL of a mirror that may be sent your token; it must equal `HF_ENDPOINT`, or, for `gs://` and "
+    "`az://`, `--endpoint-url`.",
     "no mirror gets it",
-    "downloads, `wmtp doctor`",
+    "downloads, `wmtp doctor`, `wmtp publish`, `wmtp pull`",
 )
 TRUST_FOLDER_VARIABLE = Variable(
     "WMTP_TRUST",
@@ -102,6 +103,19 @@ PUBLISH_VARIABLE = Variable(
     "WMTP_PUBLISH_URL",
     "Where the assets of the group `published` send to, as `wmtp publish --to` takes it.",
     "they fail, and say so",
+    "Dagster",
+)
+CREATE_VARIABLE = Variable(
+    "WMTP_PUBLISH_CREATE",
+    "`1`: as `wmtp publish --create`, a repository or branch that the hub does not have is made, "
+    "and it is private.",
+    "it must be there",
+    "Dagster",
+)
+ACCEPT_VARIABLE = Variable(
+    "WMTP_PUBLISH_ACCEPT_LICENCE",
+    "`1`: as `wmtp publish --accept-licence`, you keep to the conditions of upstream's licences.",
+    "what has conditions is not published to the hub",
     "Dagster",
 )
 CHECKSUM_VARIABLE = Variable(
@@ -176,6 +190,8 @@ VARIABLES = (
     TRUST_VARIABLE,
     TRUST_FOLDER_VARIABLE,
     PUBLISH_VARIABLE,
+    CREATE_VARIABLE,
+    ACCEPT_VARIABLE,
     CHECKSUM_VARIABLE,
     PYTHON_VARIABLE,
     WEBHOOK_VARIABLE,
@@ -206,6 +222,30 @@ TOKEN_VARIABLES = (
         "HUGGING_FACE_HUB_TOKEN", "The older name of `HF_TOKEN`.", "see `HF_TOKEN`", "downloads"
     ),
 )
+EMULATOR_VARIABLE = Variable(
+    "STORAGE_EMULATOR_HOST",
+    "An emulator of Google Cloud Storage on this machine. It is sent no credentials.",
+    "Google's servers",
+    "`gs://`",
+)
+AZURE_VARIABLES = {
+    name: Variable(f"AZURE_STORAGE_{name}", meaning, default, "`az://`")
+    for name, meaning, default in (
+        (
+            "CONNECTION_STRING",
+            "Account, key and endpoint in one. It goes before all others.",
+            "see `AZURE_STORAGE_ACCOUNT`",
+        ),
+        ("ACCOUNT", "The name of the account.", "`az://` is refused"),
+        ("KEY", "Its key.", "see `AZURE_STORAGE_SAS_TOKEN`"),
+        (
+            "SAS_TOKEN",
+            "A shared access signature.",
+            "the login of `az login`, or the machine's identity",
+        ),
+    )
+}
+"""What is behind ``AZURE_STORAGE_`` → the variable, as Azure's own command has them."""
 EPOCH_VARIABLE = Variable(
     "SOURCE_DATE_EPOCH",
     "The time to write into manifests, in seconds since 1970.",
@@ -242,6 +282,14 @@ HONOURED = (
         "as `boto3` has it",
         "`s3://`",
     ),
+    Variable(
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "The file with the credentials of an account.",
+        "the login of `gcloud auth application-default login`, or the machine's account",
+        "`gs://`",
+    ),
+    EMULATOR_VARIABLE,
+    *AZURE_VARIABLES.values(),
     Variable(
         "VESSL_DEFAULT_ORGANIZATION",
         "The organization that has the storage.",

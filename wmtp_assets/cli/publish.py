@@ -33,7 +33,8 @@ from wmtp_assets.storage.store import Store
 endpoint_option = click.option(
     "--endpoint-url",
     metavar="URL",
-    help="Of an S3 server; by default AWS_ENDPOINT_URL_S3, the profile's, or Amazon's.",
+    help="Of the server of s3://, gs:// or az://; by default what the environment names, else the "
+    "provider's.",
 )
 
 

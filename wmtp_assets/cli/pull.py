@@ -52,8 +52,8 @@ def pull_command(
     """Fetch NAME from where it was published, verify every byte, and commit it here.
 
     NAME is an asset key or a folder name. What is here already is not fetched again; what arrived
-    before an interruption is kept. The base package and its extra s3 are enough: no Dagster, no
-    torch.
+    before an interruption is kept. The base package and the destination's extra are enough: no
+    Dagster, no torch.
 
     What is of an older release than what is here, or was made earlier, is refused without
     --downgrade. With --signed the release and each artifact must be signed by somebody whom trust/

@@ -9,7 +9,7 @@ import dagster as dg
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import for_log, human_bytes
-from wmtp_assets.base.settings import PUBLISH_VARIABLE
+from wmtp_assets.base.settings import ACCEPT_VARIABLE, CREATE_VARIABLE, PUBLISH_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Spec
 from wmtp_assets.components.artifacts import OWNERS, plain_failures
@@ -37,6 +37,13 @@ class PublishResource:
     url: str = ""
     create: bool = False
     accept_licence: bool = False
+
+    @classmethod
+    def of_environment(cls) -> "PublishResource":
+        """As the variables say; only ``1`` is consent."""
+        return cls(
+            PUBLISH_VARIABLE.read(), CREATE_VARIABLE.read() == "1", ACCEPT_VARIABLE.read() == "1"
+        )
 
 
 def _is_shared(artifact: Artifact[Any], spec: type[Spec]) -> bool:

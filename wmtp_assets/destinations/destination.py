@@ -311,7 +311,7 @@ class Access:
     """How a destination is opened.
 
     Attributes:
-        endpoint_url: of an S3 server; None: the one that the environment or profile names.
+        endpoint_url: of a server of objects; None: the one that the environment or profile names.
         is_read: nothing will be written.
         create: what the URL names may be made, where it is a repository or branch that is missing.
     """

@@ -15,15 +15,10 @@ from urllib.parse import urlsplit
 from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.loopback import is_loopback
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
+from wmtp_assets.destinations import in_parts
 from wmtp_assets.destinations.destination import NotThere
+from wmtp_assets.destinations.in_parts import ATTEMPTS, KEPT, Damaged, Gone, Refused
 from wmtp_assets.rules.findings import as_text
-
-ATTEMPTS = 6
-"""Times a request is sent before it is given up; 5xx, throttling and lost connections are retried
-by the client, with growing pauses."""
-
-CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
-CONNECTIONS = 32
 
 _ABSENT = frozenset(("NoSuchKey", "404", "NotFound"))
 _UNSUPPORTED = frozenset(("NotImplemented", "InvalidRequest", "InvalidArgument", "501"))
@@ -37,9 +32,6 @@ _UNREADABLE = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError
 
 Checksum = Literal["sha256", "signature"]
 """How the server knows the SHA-256 of a body: see ``WMTP_S3_CHECKSUM``."""
-
-KEPT = "What was sent or fetched is kept"
-"""Publications and pulls go on with it."""
 
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 REGION = "AWS_DEFAULT_REGION, or the region of the profile in ~/.aws/config"
@@ -111,18 +103,6 @@ _EXPLANATIONS = {
 """What a code means, and what to do; every other is a refusal that nobody knows."""
 
 
-class Refused(PublishError):
-    """The server refuses.
-
-    Attributes:
-        code: of its answer; empty: it has none.
-    """
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def import_boto3() -> Any:
     """The library.
 
@@ -179,9 +159,9 @@ def make_client(
     with _configured():
         credentials = session.get_credentials()
         config = Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            max_pool_connections=CONNECTIONS,
+            connect_timeout=in_parts.CONNECT_SECONDS,
+            read_timeout=in_parts.READ_SECONDS,
+            max_pool_connections=in_parts.CONNECTIONS,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -304,7 +284,8 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         if code in _ABSENT and path:
             raise NotThere(f"{name} has no {path}") from None
         said = code or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-        raise Refused(_explain(name, bucket, as_text(said), error.operation_name), code) from None
+        kind = Damaged if code in DAMAGED else Gone if code == "NoSuchUpload" else Refused
+        raise kind(_explain(name, bucket, as_text(said), error.operation_name), code) from None
     except (BotoCoreError, ResponseParserError, HTTPError, *_UNREADABLE) as error:
         host = _host(getattr(error, "kwargs", {}).get("endpoint_url", ""))
         raise PublishError(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from wmtp_assets.base.errors import PublishError
+from wmtp_assets.base.settings import ACCEPT_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.destinations.destination import Destination
@@ -82,7 +83,7 @@ def require_permission(
         raise PublishError(
             f"this is made from repositories whose licences have conditions ({terms}). Nothing was "
             "sent. Read them; to keep to them, and to have LICENSE and NOTICE published with it: "
-            "--accept-licence"
+            f"--accept-licence, or in Dagster {ACCEPT_VARIABLE}=1"
         )
     destination.accompany(
         {"LICENSE": _licence(store, sources), "NOTICE": _notice(store, sources, artifacts)}

@@ -17,9 +17,14 @@ from wmtp_assets.definitions import build_defs, defs
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations.conftest import hub, served_hub
+from wmtp_assets_tests.destinations.hub import Hub
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 Send = Callable[..., dg.ExecuteInProcessResult]
+
+__all__ = ["hub", "served_hub"]
+"""Fixtures of another folder."""
 
 
 @pytest.fixture
@@ -34,13 +39,15 @@ def volume(tmp_path: Path) -> Path:
 def send(store: Store, volume: Path, instance: dg.DagsterInstance) -> Send:
     """Materialize assets over ``store``, with ``volume`` as the destination."""
 
-    def run(*keys: str, url: str = volume.as_uri()) -> dg.ExecuteInProcessResult:
+    def run(
+        *keys: str, url: str = volume.as_uri(), to: PublishResource | None = None
+    ) -> dg.ExecuteInProcessResult:
         every = dg.Definitions.merge(
             definitions_of(store.catalogue),
             dg.Definitions(assets=published_assets(store.catalogue)),
         )
         storage = StorageResource(source="sample", root=str(store.root))
-        job = build_defs(every, storage, PublishResource(url=url))
+        job = build_defs(every, storage, to or PublishResource(url=url))
         return job.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             raise_on_error=False,
@@ -101,6 +108,26 @@ def test_optional_artifacts_are_sent_where_they_were_made(
     """The tree above had none of them."""
     assert send("published_small").success
     assert sent(volume) == {item.key for item in store.catalogue if item.is_local}
+
+
+@pytest.mark.long
+def test_to_the_hub(store: Store, hub: Hub, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each folder goes to a repository of its own. Consent and the right to make repositories come
+    from the environment; without them nothing is made, and nothing is ever made public."""
+    monkeypatch.setenv("WMTP_PUBLISH_URL", "hf://models/acme/{folder}")
+    refused = send("published_small", to=PublishResource.of_environment())
+    assert not refused.success
+    assert "--create" in failure(refused)
+    monkeypatch.setenv("WMTP_PUBLISH_CREATE", "1")
+    refused = send("published_small", to=PublishResource.of_environment())
+    assert "WMTP_PUBLISH_ACCEPT_LICENCE=1" in failure(refused)
+    assert not hub.repositories
+    monkeypatch.setenv("WMTP_PUBLISH_ACCEPT_LICENCE", "1")
+    assert send("published_small", to=PublishResource.of_environment()).success
+    assert ("model", "acme/micro-mtp") in hub.repositories
+    for repository in hub.repositories.values():
+        assert repository.is_private
+        assert {"LICENSE", "NOTICE", MANIFEST} <= repository.main.keys()
 
 
 def test_damaged_artifact_is_not_sent(store: Store, volume: Path, send: Send) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -12,15 +13,26 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.base.settings import Settings
-from wmtp_assets.destinations import s3_client
+from wmtp_assets.base.settings import EMULATOR_VARIABLE, Settings
+from wmtp_assets.destinations import az_client, gs_client, in_parts
+from wmtp_assets.destinations.az import Azure
 from wmtp_assets.destinations.file import Folder
+from wmtp_assets.destinations.gs import GoogleStorage
+from wmtp_assets.destinations.in_parts import InParts
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.destinations.s3_client import make_client
 from wmtp_assets.hub import client as hub_client
 from wmtp_assets.storage.store import Store
-from wmtp_assets_tests.destinations.front import Front, serve_front
+from wmtp_assets.transfer import arrival
+from wmtp_assets_tests.destinations.buckets import (
+    Objects,
+    azure,
+    check_azure,
+    check_google,
+    google,
+)
+from wmtp_assets_tests.destinations.front import Front, serve, serve_front
 from wmtp_assets_tests.destinations.hub import TOKEN, Hub, serve_hub
 from wmtp_assets_tests.destinations.trees import (
     CATALOGUE,
@@ -86,7 +98,7 @@ def front(served_front: Front, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fron
     """A proxy before it that enforces checksums, counts, and plays faults; nobody waits long, and
     nobody's credentials are used."""
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
-    monkeypatch.setattr(s3_client, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(in_parts, "READ_SECONDS", 0.5)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in credentials().items():
@@ -154,3 +166,80 @@ def hub(served_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(hub_client.constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     return served_hub
+
+
+ACCOUNT_KEY = "cGxhbnRlZC9zZWNyZXQrMDEyMzQ1Njc4OQ=="
+"""Of an account of Azure, planted."""
+
+
+@dataclass
+class Cloud:
+    """A server of Google or Azure on loopback.
+
+    Attributes:
+        open: open the destination as a new process does: with what the journal remembers.
+    """
+
+    scheme: str
+    front: Front
+    kept: Objects
+    bucket: str
+    open: Callable[[], InParts]
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.bucket}/tree"
+
+    def objects(self) -> dict[str, bytes]:
+        """Path → bytes of what everybody sees."""
+        return self.kept.below(self.bucket, "tree")
+
+
+@pytest.fixture(scope="session")
+def served_google() -> Iterator[tuple[Front, Objects]]:
+    """The server; take :func:`cloud`."""
+    kept = Objects()
+    with serve(google(kept), check_google) as front:
+        yield front, kept
+
+
+@pytest.fixture(scope="session")
+def served_azure() -> Iterator[tuple[Front, Objects]]:
+    """The server; take :func:`cloud`."""
+    kept = Objects()
+    with serve(azure(kept), check_azure) as front:
+        yield front, kept
+
+
+@pytest.fixture(params=["gs", "az"])
+def cloud(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cloud]:
+    """An empty bucket of Google's, then one of Azure's; nobody waits long, and nobody's credentials
+    are used."""
+    scheme: str = request.param
+    front, kept = request.getfixturevalue({"gs": "served_google", "az": "served_azure"}[scheme])
+    monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(az_client, "WAITS", dict.fromkeys(az_client.WAITS, 0))
+    monkeypatch.setattr(in_parts, "READ_SECONDS", 0.5)
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(EMULATOR_VARIABLE, front.url)
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azure_account(front.url))
+    bucket, path = f"bucket-{next(_NUMBERS)}", tmp_path / "journal.jsonl"
+
+    def open_again() -> InParts:
+        journal, url = Journal(path), f"{scheme}://{bucket}/tree"
+        if scheme == "gs":
+            return GoogleStorage(gs_client.make_client(bucket, None), "tree", url, journal, PART)
+        return Azure(az_client.make_client(bucket, None), "tree", url, journal, PART)
+
+    front.soundly()
+    yield Cloud(scheme, front, kept, bucket, open_again)
+    front.soundly()
+    kept.page_size, kept.token = 1000, ""
+
+
+def azure_account(url: str) -> str:
+    """A connection string of the account that has the server."""
+    return f"BlobEndpoint={url};AccountName=planted;AccountKey={ACCOUNT_KEY}"

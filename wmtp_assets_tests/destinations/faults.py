@@ -1,8 +1,8 @@
 """What can go wrong between here and an S3 server, and what comes of it.
 
 ``python -m wmtp_assets_tests.destinations.faults`` prints the list as the tables in
-``docs/publishing.md``; test_faults.py plays each fault with the real client, and compares what it
-measures with what stands here.
+``docs/publishing-faults.md``; test_faults.py plays each fault with the real client, and compares
+what it measures with what stands here.
 """
 
 from __future__ import annotations

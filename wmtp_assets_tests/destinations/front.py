@@ -1,7 +1,7 @@
-"""A front before an S3 server: it enforces checksums, counts payload, and plays faults.
+"""A front before a server of objects: it enforces checksums, counts payload, and plays faults.
 
-A request is first changed by the fault, as a line would change it; then it is checked, as Amazon's
-servers check; then the server behind answers, and the fault may change that too.
+A request is first changed by the fault, as a line would change it; then it is checked, as the
+provider's servers check; then the server behind answers, and the fault may change that too.
 """
 
 from __future__ import annotations
@@ -51,6 +51,12 @@ class Request:
 
 
 def _operation(method: str, key: str, query: dict[str, list[str]]) -> str:
+    """What S3 calls it, also where Google or Azure ask for it in their own way."""
+    match query.get("comp"):
+        case ["block"]:
+            return "UploadPart"
+        case ["blocklist"]:
+            return {"PUT": "CompleteMultipartUpload"}.get(method, "ListParts")
     if "uploadId" in query:
         names = {"PUT": "UploadPart", "GET": "ListParts", "POST": "CompleteMultipartUpload"}
         return names.get(method, "AbortMultipartUpload")
@@ -83,7 +89,8 @@ class Answer:
         """An error as S3 words it; it quotes what must not be repeated."""
         text = "secret in the message: X-Amz-Signature=0123456789abcdef"
         body = f"<Error><Code>{code}</Code><Message>{text}</Message></Error>".encode()
-        return cls(status, {"content-type": "application/xml", **headers}, body)
+        said = {"content-type": "application/xml", "x-ms-error-code": code}
+        return cls(status, said | headers, body)
 
 
 Before = Callable[[Request], Answer | None]
@@ -99,6 +106,7 @@ class Front:
 
     Attributes:
         ask: asks the server behind.
+        check: refuses what the provider's servers refuse, whatever the server behind does.
         stored: changes a request after it was checked, as a broken server does.
         is_old: it knows no checksums, but the SHA-256 in the signature.
         payload: bytes of parts that arrived, damaged or not.
@@ -108,6 +116,7 @@ class Front:
 
     url: str
     ask: Callable[[Request], Answer]
+    check: Callable[[Front, Request], Answer | None]
     before: Before = lambda request: None
     after: After = lambda request, answer: None
     stored: Callable[[Request], None] = lambda request: None
@@ -145,6 +154,15 @@ class Front:
 @contextmanager
 def serve_front(upstream: str) -> Iterator[Front]:
     """Serve the S3 server ``upstream`` on another port of 127.0.0.1, strictly and with faults."""
+    with serve(lambda request: _ask(upstream, request), _strictly) as front:
+        yield front
+
+
+@contextmanager
+def serve(
+    behind: Callable[[Request], Answer], check: Callable[[Front, Request], Answer | None]
+) -> Iterator[Front]:
+    """Serve what is behind on a port of 127.0.0.1, strictly and with faults."""
 
     class Line(Handler):
         def do_GET(self) -> None:
@@ -154,7 +172,7 @@ def serve_front(upstream: str) -> Iterator[Front]:
             with front.lock:
                 front.requests.append(request)
                 front.payload += len(body) * request.is_payload
-            answer = front.before(request) or _strictly(front, request)
+            answer = front.before(request) or front.check(front, request)
             if answer is None:
                 front.stored(request)
                 answer = front.ask(request)
@@ -182,7 +200,7 @@ def serve_front(upstream: str) -> Iterator[Front]:
             self.close_connection |= answer.stop is not None
 
     with listen(Line) as url:
-        front = Front(url, lambda request: _ask(upstream, request))
+        front = Front(url, behind, check)
         try:
             yield front
         finally:

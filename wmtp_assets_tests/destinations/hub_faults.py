@@ -1,8 +1,8 @@
 """What can go wrong between here and the hub while it is published to, and what comes of it.
 
 ``python -m wmtp_assets_tests.destinations.hub_faults`` prints the list as the table in
-``docs/publishing.md``; test_hf_faults.py plays each fault with the hub's own client, and compares
-what it measures with what stands here.
+``docs/publishing-faults.md``; test_hf_faults.py plays each fault with the hub's own client, and
+compares what it measures with what stands here.
 """
 
 from __future__ import annotations

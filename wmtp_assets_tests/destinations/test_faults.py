@@ -8,7 +8,7 @@ import pytest
 
 from wmtp_assets.base.errors import PublishError
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.destinations import destination, s3, s3_client
+from wmtp_assets.destinations import destination, in_parts, s3
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.pull import pull, read_listing
@@ -22,13 +22,13 @@ from wmtp_assets_tests.destinations.test_s3 import objects
 from wmtp_assets_tests.destinations.trees import CATALOGUE, MODEL, commit, files_below, random_bytes
 from wmtp_assets_tests.quick import quick
 
-DOCS = Path(__file__).parents[2] / "docs/publishing.md"
+DOCS = Path(__file__).parents[2] / "docs/publishing-faults.md"
 
 
 @pytest.fixture(autouse=True)
 def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the bytes of a run are always the same."""
-    monkeypatch.setattr(s3, "PARTS", 1)
+    monkeypatch.setattr(in_parts, "PARTS", 1)
     monkeypatch.setattr(s3.S3, "streams", 1)
     monkeypatch.setattr(destination, "SIDE_BY_SIDE", 1)
     monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
@@ -131,4 +131,4 @@ def test_lists_are_of_different_faults() -> None:
     """Each row means another thing; the attempts that errors name are those that are made."""
     for listed in (PUBLISHING, FETCHING):
         assert len({fault.name for fault in listed}) == len(listed)
-    assert s3_client.ATTEMPTS == 6
+    assert in_parts.ATTEMPTS == 6

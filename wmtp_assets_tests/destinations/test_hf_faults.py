@@ -17,7 +17,7 @@ from wmtp_assets_tests.destinations.hub_faults import FAULTS, REPOSITORY, SIZE, 
 from wmtp_assets_tests.destinations.trees import CATALOGUE, MODEL, commit, random_bytes
 from wmtp_assets_tests.quick import quick
 
-DOCS = Path(__file__).parents[2] / "docs/publishing.md"
+DOCS = Path(__file__).parents[2] / "docs/publishing-faults.md"
 FILE = "raw/7B_1T_4/consolidated.pth"
 
 

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import pytest
 
 from wmtp_assets.base.errors import PublishError, SpecError, StoreError, WmtpError
-from wmtp_assets.destinations import s3
+from wmtp_assets.destinations import in_parts
 from wmtp_assets.destinations.destination import Access, How, open_destination
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.journal import Journal
@@ -377,9 +377,9 @@ def test_parts_in_memory(
 ) -> None:
     """No more than may be on their way, and one that each file has at hand, however slow the line
     and however large the file."""
-    monkeypatch.setattr(s3, "PARTS", 2)
+    monkeypatch.setattr(in_parts, "PARTS", 2)
     lock, there, most = threading.Lock(), [0], [0]
-    read, sent = Reading.parts, S3._send
+    read, sent = Reading.parts, S3._send_part
 
     def count(change: int) -> None:
         with lock:
@@ -397,7 +397,7 @@ def test_parts_in_memory(
         sent(self, *arguments)
 
     monkeypatch.setattr(Reading, "parts", parts)
-    monkeypatch.setattr(S3, "_send", send_slowly)
+    monkeypatch.setattr(S3, "_send_part", send_slowly)
     journal = Journal(tmp_path / "journal.jsonl")
     destination = S3(client_of(front.url), bucket, "tree", "s3://x", journal, 100_000)
     publish(tree_store, None, destination)
@@ -707,7 +707,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from wmtp_assets.kinds.registry import load_catalogue
-from wmtp_assets.destinations import destination, s3
+from wmtp_assets.destinations import destination, in_parts
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.destinations.s3 import S3
@@ -715,7 +715,7 @@ from wmtp_assets.base.settings import Settings
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.destinations.conftest import client_of
 root, journal, url, bucket, operation, left = sys.argv[1:]
-destination.SIDE_BY_SIDE = S3.streams = s3.PARTS = 1
+destination.SIDE_BY_SIDE = S3.streams = in_parts.PARTS = 1
 client = client_of(url)
 left = [int(left)]
 def count(**kwargs):

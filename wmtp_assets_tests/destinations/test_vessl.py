@@ -21,7 +21,7 @@ import pytest
 
 from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.settings import PYTHON_VARIABLE, Settings
-from wmtp_assets.destinations import s3, vessl
+from wmtp_assets.destinations import in_parts, vessl
 from wmtp_assets.destinations.destination import Access, open_destination, parse_url
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.destinations.vessl import Volume, ask, connect
@@ -145,7 +145,7 @@ def test_credentials_are_renewed_before_they_expire(
     tree_store: Store, stub: Stub, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of an upload: the server never sees one that has expired."""
-    monkeypatch.setattr(s3, "PARTS", 1)
+    monkeypatch.setattr(in_parts, "PARTS", 1)
     calls = stub(lives=(2, 3600))
     destination = connect(tree_store, LOCATION, part_size=300_000)
     expires = time.monotonic() + 2
