@@ -14,7 +14,7 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures check clean
+.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures notebook release-check check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
@@ -29,7 +29,8 @@ help:
 	@echo "make test-clients                       programs that read the artifacts, in .venv-clients/"
 	@echo "make test-engines                       Slurm, Ray, PostgreSQL, killed nodes; in .venv-engines/"
 	@echo "make test-full                          all of these faults; writes docs/long-tests.md"
-	@echo "make examples | pictures                write docs/examples/ | docs/pictures/ anew"
+	@echo "make examples | pictures | notebook     write docs/examples/ | pictures/ | notebooks/ anew"
+	@echo "make release-check                      build the wheel, install it alone, use it"
 
 # An environment that `uv sync` made has no pip, and says in pyvenv.cfg that it is uv's.
 .venv/installed: pyproject.toml constraints.txt
@@ -117,6 +118,12 @@ examples: install
 
 pictures: materialize
 	$(BIN)/python -m wmtp_assets_tests.browser.pictures
+
+notebook: materialize
+	$(BIN)/python -m wmtp_assets_tests.notebook
+
+release-check: materialize
+	$(BIN)/python -m wmtp_assets_tests.release
 
 check: install
 	$(BIN)/ruff check
