@@ -11,7 +11,7 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures drawings docs docs-serve check clean
+.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures drawings notebook docs docs-serve release-check check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
@@ -27,6 +27,8 @@ help:
 	@echo "make test-engines                       Slurm, Ray, PostgreSQL, killed nodes; in .venv-engines/"
 	@echo "make test-full                          all of these faults; writes docs/long-tests.md"
 	@echo "make examples | pictures | drawings     write docs/examples/ | docs/pictures/ anew"
+	@echo "make notebook                           write docs/notebooks/ anew"
+	@echo "make release-check                      build the wheel, install it alone, use it"
 	@echo "make docs | docs-serve                  the pages as a site, in build/site | on port 8000"
 
 # With uv where it is there, unless an environment of pip is there already, or PIP_ARGS are meant for
@@ -136,6 +138,12 @@ docs: install
 
 docs-serve: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload --dev-addr 127.0.0.1:8000
+
+notebook: materialize
+	$(BIN)/python -m wmtp_assets_tests.notebook
+
+release-check: materialize
+	$(BIN)/python -m wmtp_assets_tests.release
 
 check: install
 	$(BIN)/ruff check

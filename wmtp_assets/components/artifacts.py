@@ -18,11 +18,11 @@ from dagster._core.storage.tags import KIND_PREFIX
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import for_log, human_bytes
-from wmtp_assets.base.settings import read_conversion_steps
+from wmtp_assets.base.settings import read_conversion_steps, read_settings
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Repository
 from wmtp_assets.components.automation import DERIVED, OPTIONAL_TAG
-from wmtp_assets.components.metadata import describe, table
+from wmtp_assets.components.metadata import describe, table, unfolded
 from wmtp_assets.components.needs import tags_of
 from wmtp_assets.components.storage import OptionsResource, StorageResource
 from wmtp_assets.components.verified import RULE, VERIFIED_AT, observation_of
@@ -302,11 +302,11 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
 
 
 def result_of(check: str, outcome: Outcome) -> dg.AssetCheckResult:
-    """What the UI shows of an outcome."""
+    """What the UI shows of an outcome: its first finding, and behind a link the others."""
     findings = outcome.findings
-    lines = ({"what": name, "value": value} for name, value in _lines(outcome.evidence))
+    lines = [{"what": name, "value": value} for name, value in _lines(outcome.evidence)]
     metadata: dict[str, dg.MetadataValue] = {
-        "read": table(lines, "nothing"),
+        "read": unfolded(lines) if lines and findings else table(lines, "nothing"),
         "findings": dg.MetadataValue.int(outcome.count),
     }
     if outcome.remembered:
@@ -315,13 +315,21 @@ def result_of(check: str, outcome: Outcome) -> dg.AssetCheckResult:
         metadata[VERIFIED_AT] = dg.MetadataValue.timestamp(at)
     if outcome.skipped:
         metadata["skipped"] = dg.MetadataValue.text(outcome.skipped)
+    description = outcome.skipped or None
     if findings:
-        metadata["first_findings"] = table(finding.as_row() for finding in findings[:SHOWN])
+        first = findings[0]
+        description = f"{first}. Remedy: {first.remedy}"
+        place = f"{first.file}: {first.place}" if first.place else first.file
+        said = {"place": place, "expected": first.expected, "found": first.found}
+        for name, text in {**said, "remedy": first.remedy}.items():
+            metadata[name] = dg.MetadataValue.text(text)
+    if findings[1:]:
+        metadata["first_findings"] = unfolded([finding.as_row() for finding in findings[:SHOWN]])
     return dg.AssetCheckResult(
         check_name=check,
         passed=not findings,
         severity=dg.AssetCheckSeverity.WARN if is_warning(outcome) else dg.AssetCheckSeverity.ERROR,
-        description=str(findings[0]) if findings else outcome.skipped or None,
+        description=description,
         metadata=metadata,
     )
 
@@ -344,7 +352,15 @@ def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:
     Observing asks the hub for the head of main, and says whether that is the commit that is used.
     """
     repository = spec.repository
-    place = "in a folder on this machine" if repository.is_folder else "on the Hugging Face Hub"
+    is_sample = read_settings().source == "sample" and not repository.is_folder
+    place = (
+        "in a folder on this machine"
+        if repository.is_folder
+        else "as the sample imitates it"
+        if is_sample
+        else "on the Hugging Face Hub"
+    )
+    page = dg.MetadataValue.url(repository.page) if repository.page and not is_sample else None
 
     @dg.observable_source_asset(
         key=upstream_key(repository),
@@ -354,7 +370,7 @@ def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:
             f"{', gated' if repository.gated else ''}). Observing it shows whether upstream moved "
             "past the commit that is used; nothing is downloaded."
         ),
-        metadata={"repository": dg.MetadataValue.url(repository.page)} if repository.page else {},
+        metadata={"repository": page or repository.id},
         tags={} if repository.is_folder else {"dagster/kind/huggingface": ""},
     )
     def observe(

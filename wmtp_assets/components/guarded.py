@@ -1,7 +1,8 @@
 """The class of our Dagster instances, which each ``dagster.yaml`` names.
 
 So the web UI has its guard however it is started: by ``make ui``, ``dagster dev``, ``dg dev`` or
-``dagster-webserver``.
+``dagster-webserver``. Runs of the command line are shown beside those of the web UI, and a click on
+"Materialize all" starts no large download that nobody chose.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.origin import JobPythonOrigin
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.scheduler.instigation import InstigatorTick, TickData
 from dagster._serdes import deserialize_value, serialize_value
 
@@ -20,6 +28,9 @@ if TYPE_CHECKING:
     from dagster._core.events import DagsterEventBatchMetadata
 
 T = TypeVar("T", dg.EventLogEntry, TickData, InstigatorTick)
+
+LOCATION = "wmtp_assets"
+"""The code location, as ``workspace.yaml`` names it."""
 
 
 class GuardedInstance(dg.DagsterInstance):
@@ -32,6 +43,39 @@ class GuardedInstance(dg.DagsterInstance):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         keep_out_of_logs()
+
+    def create_run(self, **run: Any) -> dg.DagsterRun:
+        """What the web UI and the daemon create a run with.
+
+        Raises:
+            SpecError: as :func:`require_chosen`; nothing is started.
+        """
+        from wmtp_assets.components.optional import require_chosen
+
+        require_chosen(run["asset_selection"])
+        return super().create_run(**run)
+
+    def create_run_for_job(
+        self,
+        job_def: dg.JobDefinition,
+        *args: Any,
+        remote_job_origin: RemoteJobOrigin | None = None,
+        job_code_origin: JobPythonOrigin | None = None,
+        **run: Any,
+    ) -> dg.DagsterRun:
+        """What a command creates its run with: it says nothing of a code location, without which
+        the timeline and the pages of jobs leave a run out."""
+        if remote_job_origin is None and job_code_origin is not None:
+            remote_job_origin = RemoteRepositoryOrigin(
+                RegisteredCodeLocationOrigin(LOCATION), SINGLETON_REPOSITORY_NAME
+            ).get_job_origin(job_def.name)
+        return super().create_run_for_job(
+            job_def,
+            *args,
+            remote_job_origin=remote_job_origin,
+            job_code_origin=job_code_origin,
+            **run,
+        )
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         """Store an event without the secrets in it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,7 +15,9 @@ from wmtp_assets.base.text import printable
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import hub_page
 from wmtp_assets.checkpoints.safetensors_file import DTYPE_CODES, TensorEntry
+from wmtp_assets.datasets.features import columns_of
 from wmtp_assets.datasets.jsonl import read_lines
+from wmtp_assets.documents.markdown import code, shown
 from wmtp_assets.kinds.drawn import pictures_of
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.rules.findings import stated
@@ -26,15 +28,33 @@ SAMPLE_ROWS = 3
 SAMPLE_TEXT = 300
 """Characters of each text of a sample row."""
 
+LONG, WIDE = 12, 4
+"""Rows and columns from which a table opens by a click: the page of an asset has a few screens,
+and room for three columns in a window of 1,280 pixels."""
+
 Row = Mapping[str, str | int | float | bool]
+Table = dg.TableMetadataValue | dg.MarkdownMetadataValue | dg.TextMetadataValue
 
 
-def table(
-    rows: Iterable[Row], nothing: str = "none"
-) -> dg.TableMetadataValue | dg.TextMetadataValue:
-    """A table; where there are no rows, the text ``nothing``."""
+def table(rows: Iterable[Row], nothing: str = "none") -> Table:
+    """A table; a large one opens over the page. Where there are no rows, the text ``nothing``."""
+    rows = list(rows)
+    if len(rows) >= LONG or any(len(row) >= WIDE for row in rows):
+        return unfolded(rows)
     records = [dg.TableRecord({key: _plain(value) for key, value in row.items()}) for row in rows]
     return dg.MetadataValue.table(records) if records else dg.MetadataValue.text(nothing)
+
+
+def unfolded(rows: Sequence[Row]) -> dg.MarkdownMetadataValue:
+    """A table that the web UI shows behind a link, over the page, with columns of any width."""
+    names = [*dict.fromkeys(name for row in rows for name in row)]
+    cells = ([_cell(row.get(name)) for name in names] for row in rows)
+    lines = [names, ["---"] * len(names), *cells]
+    return dg.MetadataValue.md("".join(f"| {' | '.join(line)} |\n" for line in lines))
+
+
+def _cell(value: Any) -> str:
+    return code(value) if isinstance(value, str) else shown(value)
 
 
 def describe(
@@ -58,9 +78,8 @@ def describe(
     if "source" in document:
         source = document["source"]
         metadata |= {"source": source["endpoint"], "revision": source["revision"]}
-        if source["endpoint"] == "folder":
-            metadata["repository"] = source["repo"]
-        else:
+        metadata["repository"] = source["repo"]
+        if source["endpoint"] not in ("folder", "sample"):
             page = hub_page(source["type"], source["repo"])
             metadata["repository"] = dg.MetadataValue.url(page)
             metadata["revision_page"] = dg.MetadataValue.url(f"{page}/tree/{source['revision']}")
@@ -81,18 +100,13 @@ def describe(
     if kind.rows is not None:
         sample = _sample(store, artifact, document, kind.rows.file)
         metadata["sample_rows"] = dg.MetadataValue.json(sample)
-        if kind.rows.record is not None:
-            metadata["dagster/column_schema"] = dg.TableSchema(
-                [
-                    dg.TableColumn(
-                        name,
-                        type=getattr(info.annotation, "__name__", str(info.annotation)),
-                        description=info.description,
-                    )
-                    for name, info in kind.rows.record(artifact.spec).model_fields.items()
-                ]
-            )
-    return metadata | {"files": table(_files(artifact, manifest))}
+        metadata["dagster/column_schema"] = dg.TableSchema(
+            [
+                dg.TableColumn(name, type=type_, description=meaning)
+                for name, type_, meaning in columns_of(kind.rows.record(artifact.spec))
+            ]
+        )
+    return metadata | {"files": unfolded([*_files(artifact, manifest)])}
 
 
 def _announced(document: Document, name: str) -> str:

@@ -16,6 +16,7 @@ from wmtp_assets.base.strict_json import parse_object, read_small
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Features
+    from pydantic import BaseModel
 
 SCHEMA_NAME = "schema.json"
 """Name of the schema of the rows in a folder."""
@@ -108,6 +109,25 @@ def fields_of(
         yield f"{above}{name}", " or ".join(types), field.get("description", "")
         if "$ref" in field:
             yield from fields_of(_referred(field, known), f"{above}{name}.", known)
+
+
+MEANINGS = {
+    "difficulty": "lower case; 'unknown': upstream has none",
+    "has_tests": "whether upstream has tests that judge a solution",
+    "is_correct": "whether upstream lists the solution among the correct ones",
+    "metadata": "facts about the problem: the columns that follow",
+    "problem_id": "which problem: rows of one problem have the same",
+}
+"""Field → its meaning, where the record does not say it: the same in every dataset.
+
+A description in the record is part of ``schema.json``, whose bytes would then be others.
+"""
+
+
+def columns_of(record: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
+    """As :func:`fields_of`, of a record, with a meaning for each field that has none there."""
+    for name, type_, meaning in fields_of(record.model_json_schema()):
+        yield name, type_, meaning or MEANINGS.get(name.rpartition(".")[2], "")
 
 
 def _referred(schema: Mapping[str, Any], shared: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wmtp_assets.catalogue.specs import DatasetSpec
+from wmtp_assets.datasets.records import PairRecord
 from wmtp_assets.datasets.views import build_pairs, pairs_file
 from wmtp_assets.kinds.registry import Kind, Rows, of_dataset
 
@@ -16,5 +17,5 @@ KIND = Kind[DatasetSpec](
     item="Datasets",
     version=2,
     size=lambda artifact, raw: 2.5 * raw,  # of compressed parquet
-    rows=Rows(pairs_file),
+    rows=Rows(pairs_file, lambda spec: PairRecord),
 )

@@ -52,11 +52,11 @@ class Rows(Generic[S]):
 
     Attributes:
         file: split → its file.
-        record: what a row is; None: the columns are not shown.
+        record: what a row is.
     """
 
     file: Callable[[str], str]
-    record: Callable[[S], type[Record]] | None = None
+    record: Callable[[S], type[Record]]
 
 
 @dataclass(frozen=True)

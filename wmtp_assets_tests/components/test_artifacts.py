@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,17 @@ from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.checkpoints.beside import MODEL_FILES
 from wmtp_assets.checkpoints.safetensors_file import read_header
 from wmtp_assets.components import artifacts
-from wmtp_assets.components.artifacts import description_of
-from wmtp_assets.components.metadata import describe
+from wmtp_assets.components.artifacts import description_of, source_of
+from wmtp_assets.components.metadata import describe, table
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.components.types import definitions_of
 from wmtp_assets.datasets.formats.codecontests import CodeContestsRecord
 from wmtp_assets.definitions import build_defs, defs
-from wmtp_assets.kinds.registry import load_catalogue, rules_of
+from wmtp_assets.kinds.registry import kind_of, load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.conftest import Run, runner
 from wmtp_assets_tests.rules.cases import edit_manifest
-from wmtp_assets_tests.trees import damage, flip, remove_optional, tree
+from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
 EVERYTHING_FOR_MICRO = (
@@ -70,10 +71,67 @@ def test_materialization_describes_the_artifact(store: Store, run: Run) -> None:
     assert micro["n_params"] == 24_908_288
     assert micro["dtype"] == "float16"
     assert micro["dagster/size_bytes"] == store.manifest(store.catalogue["micro_mtp"]).size
-    page = "https://huggingface.co/facebook/multi-token-prediction"
-    assert micro["repository"] == page
-    assert micro["revision_page"] == f"{page}/tree/{micro['revision']}"
+    assert micro["repository"] == "facebook/multi-token-prediction"
     assert metadata["humaneval_small"]["dagster/row_count"].value == 32
+
+
+def test_links_lead_to_pages_that_are_there(store: Store) -> None:
+    """The commits of the sample are on no hub; those of the real source have a page each."""
+    micro = store.catalogue["micro_mtp"]
+    shown = describe(store, micro, store.manifest(micro), None)
+    assert "https://huggingface.co" not in str(shown)
+    source = store.manifest(micro).document["source"] | {"endpoint": "huggingface"}
+    reseal(store, micro, source=source)
+    shown = describe(store, micro, store.manifest(micro), None)
+    page = "https://huggingface.co/facebook/multi-token-prediction"
+    assert shown["repository"] == dg.MetadataValue.url(page)
+    assert shown["revision_page"] == dg.MetadataValue.url(f"{page}/tree/{shown['revision']}")
+
+
+@pytest.mark.parametrize(("source", "has_links"), [("sample", False), ("hub", True)])
+def test_repository_is_linked_where_it_is_asked(
+    source: str, has_links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample repository has no page; its node says whose it imitates."""
+    monkeypatch.setenv("WMTP_SOURCE", source)
+    spec = load_catalogue()["mbpp_raw"].spec
+    said = source_of(spec).metadata["repository"]
+    assert isinstance(said, dg.UrlMetadataValue) is has_links
+    assert str(said.value).endswith("google-research-datasets/mbpp")
+
+
+def test_long_tables_open_by_a_click() -> None:
+    """A checkpoint of a thousand tensors is one line of its page; columns wider than a laptop's
+    window would push the page aside. What a name holds is no markup."""
+    few = [{"name": "a", "bytes": 1}] * 11
+    assert isinstance(table(few), dg.TableMetadataValue)
+    assert isinstance(table([{"a": 1, "b": 2, "c": 3, "d": 4}]), dg.MarkdownMetadataValue)
+    shown = table([*few, {"name": "x|<b>", "bytes": 2000}])
+    assert isinstance(shown, dg.MarkdownMetadataValue)
+    assert str(shown.value).splitlines() == [
+        "| name | bytes |",
+        "| --- | --- |",
+        *["| `a` | 1 |"] * 11,
+        r"| x\|&lt;b&gt; | 2,000 |",
+    ]
+
+
+def test_every_column_has_a_meaning(store: Store) -> None:
+    """Of every artifact with rows, down to the fields of metadata: a name alone is guessed at."""
+    seen = set()
+    for artifact in store.catalogue:
+        if kind_of(artifact).rows is None:
+            continue
+        shown = describe(store, artifact, store.manifest(artifact), None)
+        columns = shown["dagster/column_schema"].columns
+        assert [column.name for column in columns if not column.description] == [], artifact.key
+        first = next(iter(shown["sample_rows"].value.values()))[0]
+        assert [column.name for column in columns if "." not in column.name] == [*first]
+        assert {f"metadata.{name}" for name in first["metadata"]} == {
+            column.name for column in columns if "." in column.name
+        }
+        seen.add(artifact.kind)
+    assert seen == {"processed", "pairs", "small"}
 
 
 def test_checkpoint_lists_its_tensors(store: Store, run: Run) -> None:
@@ -82,11 +140,12 @@ def test_checkpoint_lists_its_tensors(store: Store, run: Run) -> None:
     (event,) = result.get_asset_materialization_events()
     metadata = event.materialization.metadata
     tensors, dtypes = metadata["tensors"], metadata["dtypes"]
-    assert isinstance(tensors, dg.TableMetadataValue)
+    assert isinstance(tensors, dg.MarkdownMetadataValue)
     assert isinstance(dtypes, dg.TableMetadataValue)
     header = read_header(store.path(store.catalogue["micro_mtp"], MODEL_FILES.checkpoint))
-    assert [(row.data["name"], row.data["bytes"]) for row in tensors.records] == [
-        (entry.name, entry.size) for entry in header.entries
+    rows = [line.strip("| ").split(" | ") for line in str(tensors.value).splitlines()[2:]]
+    assert [(row[0], row[3]) for row in rows] == [
+        (f"`{entry.name}`", f"{entry.size:,}") for entry in header.entries
     ]
     assert [row.data for row in dtypes.records] == [
         {"dtype": "float16", "tensors": len(header.entries), "bytes": 2 * header.n_params}
@@ -125,7 +184,7 @@ def test_pictures_are_shown(run: Run, key: str, pictures: set[str]) -> None:
     shown = {
         name: value.value
         for name, value in event.materialization.metadata.items()
-        if isinstance(value, dg.MarkdownMetadataValue)
+        if isinstance(value, dg.MarkdownMetadataValue) and str(value.value).startswith("![")
     }
     assert shown.keys() == pictures
     for text in shown.values():
@@ -142,15 +201,14 @@ def test_rows_are_shown(store: Store, run: Run) -> None:
     )
     schema = processed["dagster/column_schema"].value
     assert isinstance(schema, dg.TableSchema)
-    assert [column.name for column in schema.columns] == [*CodeContestsRecord.model_fields]
-    assert all(column.description for column in schema.columns if column.name == "task_id")
-    splits = processed["splits"]
-    assert isinstance(splits, dg.TableMetadataValue)
+    names = [column.name for column in schema.columns if "." not in column.name]
+    assert names == [*CodeContestsRecord.model_fields]
+    splits = str(processed["splits"].value).splitlines()[2:]
     document = store.manifest(store.catalogue["codecontests_processed"]).document
-    assert {row.data["split"]: row.data["rows"] for row in splits.records} == {
-        split: said["rows"] for split, said in document["splits"].items()
-    }
-    assert "too_long: 59" in str(splits.records[0].data["dropped"])
+    for line, (split, said) in zip(splits, document["splits"].items(), strict=True):
+        assert line.startswith(f"| `{split}` | ")
+        assert f" | {said['rows']:,} | " in line
+    assert "too_long: 59" in splits[0]
     for metadata, field in ((processed, "instruction"), (pairs, "prompt")):
         sample = metadata["sample_rows"].value
         assert isinstance(sample, dict)
@@ -202,11 +260,10 @@ def test_dataset_describes_itself(store: Store, run: Run) -> None:
         assert said["dagster/row_count"] == manifest.document["rows"]
         assert said["dagster/size_bytes"] == manifest.size
         assert said["content_sha256"] == manifest.content_sha256
-        assert said["repository"] == "https://huggingface.co/datasets/deepmind/code_contests"
+        assert said["repository"] == "deepmind/code_contests"
         assert said["revision"] == manifest.document["source"]["revision"]
-        table = metadata[key]["files"]
-        assert isinstance(table, dg.TableMetadataValue)
-        assert [record.data["file"] for record in table.records] == sorted(manifest.files)
+        files = str(metadata[key]["files"].value)
+        assert re.findall(r"`([^`]+)` \| [\d,]+ \|", files) == sorted(manifest.files)
     assert metadata["codecontests_tests"]["dagster/row_count"].value == 48 + 12 + 12
     failed = [item for item in result.get_asset_check_evaluations() if not item.passed]
     assert sorted((item.check_name, item.severity) for item in failed) == [

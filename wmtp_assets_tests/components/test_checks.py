@@ -425,7 +425,7 @@ def test_failed_check_stops_downstream(store: Store, run: Run, key: str, check: 
     assert not evaluations[check].passed
     assert evaluations[check].blocking == (check not in OPINIONS)
     assert evaluations[check].severity == dg.AssetCheckSeverity.ERROR
-    assert "first_findings" in evaluations[check].metadata
+    assert {"place", "expected", "found", "remedy"} < evaluations[check].metadata.keys()
     assert not result.get_asset_materialization_events()
     after = tree(store.root)
     for item in downstream:
@@ -505,7 +505,8 @@ def test_warning_stops_nothing(run: Run, store: Store) -> None:
             store.catalogue["mbpp_processed"],
         )
         assert item.metadata["findings"].value == outcome.count > 0
-        assert item.description == str(outcome.findings[0])
+        first = outcome.findings[0]
+        assert item.description == f"{first}. Remedy: {first.remedy}"
     made = [event.asset_key for event in result.get_asset_materialization_events()]
     keys = {key.to_user_string() for key in made if key}
     assert keys == {"mbpp_processed", "mbpp_pairs", "mbpp_small"}
@@ -581,9 +582,23 @@ def test_many_findings_are_counted_and_ten_shown() -> None:
     result = result_of("schema", outcome)
     assert not result.passed
     assert result.metadata["findings"] == dg.MetadataValue.int(10**6 + 25)
-    table = result.metadata["first_findings"]
-    assert isinstance(table, dg.TableMetadataValue)
-    assert len(table.records) == 10
+    assert len(str(result.metadata["first_findings"].value).splitlines()) == 2 + 10
+
+
+def test_failure_says_what_and_what_to_do() -> None:
+    """Each on a line of its own, on the page of a laptop; the evidence is behind a link then."""
+    finding = Finding("dtype", "a", "corrupt", "f.json", "line 1", "float16", "float32", "wmtp x")
+    result = result_of("dtype", Outcome(findings=[finding], evidence={"rows": 1}))
+    said = {name: value.value for name, value in result.metadata.items()}
+    assert said.pop("read") == "| what | value |\n| --- | --- |\n| `rows` | `1` |\n"
+    assert said == {
+        "findings": 1,
+        "place": "f.json: line 1",
+        "expected": "float16",
+        "found": "float32",
+        "remedy": "wmtp x",
+    }
+    assert result.description == f"{finding}. Remedy: wmtp x"
 
 
 def test_evidence_is_a_line_for_each_fact() -> None:
