@@ -94,9 +94,9 @@ def _be_patient(engine: Any, place: str) -> None:
 
     A web server makes engines of its own afterwards: a page is to say at once what is wrong.
     """
-    import sqlalchemy
+    from sqlalchemy import event
 
-    @sqlalchemy.event.listens_for(engine, "do_connect")
+    @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
         end, wait = time.monotonic() + PATIENCE, 1.0
         while True:
