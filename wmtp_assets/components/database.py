@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
@@ -89,15 +90,21 @@ class PostgresStorage(DagsterStorage, ConfigurableClass):
 
 
 def _be_patient(engine: Any, place: str) -> None:
-    """Let what was reached once be waited for: a failover or an upgrade of it takes minutes, and is
-    no reason to lose a run of days. Dagster itself gives up after eleven seconds.
+    """Let a database that was reached once be waited for: a failover or an upgrade of it takes
+    minutes, and is no reason to lose a run of days. Dagster itself gives up after eleven seconds,
+    and loses a step whose connection breaks in the middle of a statement.
 
+    Such a statement is sent again on a new connection. Each is a transaction of its own in Dagster;
+    one that was committed, and whose answer was lost, is then done twice, which is an event twice.
+    That is the recipe of SQLAlchemy's FAQ, "How do I 'retry' a statement execution automatically?".
     A web server makes engines of its own afterwards: a page is to say at once what is wrong.
     """
-    from sqlalchemy import event
+    import sqlalchemy
 
-    @event.listens_for(engine, "do_connect")
-    def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+    dialect = engine.dialect
+
+    @sqlalchemy.event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
         end, wait = time.monotonic() + PATIENCE, 1.0
         while True:
             try:
@@ -109,6 +116,28 @@ def _be_patient(engine: Any, place: str) -> None:
                 logging.getLogger(__name__).warning("%s is asked again: %s", place, said)
             time.sleep(wait)
             wait = min(2 * wait, 15.0)
+
+    def execute(send: Callable[..., None], cursor: Any, context: Any, *sent: Any) -> bool:
+        try:
+            send(cursor, *sent, context=context)
+        except dialect.dbapi.Error as error:
+            connection = context.root_connection
+            broken = connection.connection.dbapi_connection
+            if not dialect.is_disconnect(error, broken, cursor):
+                raise
+            connection.invalidate()
+            connection.rollback()
+            context.cursor = connection.connection.cursor()
+            send(context.cursor, *sent, context=context)
+        return True
+
+    @sqlalchemy.event.listens_for(engine, "do_execute")
+    def do_execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        return execute(dialect.do_execute, cursor, context, statement, parameters)
+
+    @sqlalchemy.event.listens_for(engine, "do_execute_no_params")
+    def do_execute_no_params(cursor: Any, statement: str, context: Any) -> bool:
+        return execute(dialect.do_execute_no_params, cursor, context, statement)
 
 
 def _refuse(url: str, error: BaseException) -> NoReturn:
