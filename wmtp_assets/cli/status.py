@@ -190,8 +190,9 @@ def _stale(store: Store, artifacts: list[Artifact]) -> Document:
         after = f"if {', '.join(row.after)} has other content then"
         print_paragraph(f"{row.name}: {why or after}", hanging=4)
     must = [row for row in rows if row.reasons]
-    told = "; to make them: make materialize SELECT=stale" if must else ""
-    print_line(f"{len(must)} must be made again, {len(rows) - len(must)} may have to be{told}")
+    print_line(f"{len(must)} must be made again, {len(rows) - len(must)} may have to be")
+    if must:
+        print_line("to make them: make materialize SELECT=stale")
     return {"exit_code": EXIT_CODES["stale"] * bool(must), "stale": rows}
 
 
