@@ -146,13 +146,15 @@ def _cells(row: Status, is_wide: bool) -> tuple[object, ...]:
 def _print_summary(store: Store, rows: list[Status], problems: int) -> None:
     optional = [row for row in rows if row.optional]
     unverified = sum(row.problem == UNVERIFIED for row in rows)
+    if problems:
+        print_line(f"{problems} with a problem: see above")
+    if unverified:
+        print_line(f"{unverified} not verified yet: wmtp verify")
     print_line(f"{store.root} ({store.settings.source})")
-    print_paragraph(
+    print_line(
         f"{_count([row for row in rows if not row.optional])} artifacts, "
         + (f"{_count(optional)} optional ones, " if optional else "")
         + human_bytes(sum(row.size or 0 for row in rows))
-        + (f"; {problems} with a problem" if problems else "")
-        + (f"; {unverified} not verified yet: make verify" if unverified else "")
     )
 
 
@@ -186,11 +188,11 @@ def _stale(store: Store, artifacts: list[Artifact]) -> Document:
     for row in rows:
         why = "; ".join(map(in_words, row.reasons))
         after = f"if {', '.join(row.after)} has other content then"
-        print_line("", (row.name, "red" * bool(row.reasons)))
-        print_paragraph(why or after, indent=4)
+        print_paragraph(f"{row.name}: {why or after}", hanging=4)
     must = [row for row in rows if row.reasons]
-    told = "; to make them: make materialize SELECT=stale" if must else ""
-    print_line(f"{len(must)} must be made again, {len(rows) - len(must)} may have to be{told}")
+    print_line(f"{len(must)} must be made again, {len(rows) - len(must)} may have to be")
+    if must:
+        print_line("to make them: make materialize SELECT=stale")
     return {"exit_code": EXIT_CODES["stale"] * bool(must), "stale": rows}
 
 

@@ -7,7 +7,9 @@ fresh SQLite instance at the same moment leave it broken ("alembic_version has m
 from __future__ import annotations
 
 import io
+import os
 import sys
+import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -42,6 +44,30 @@ def prepare_instance() -> str:
         instance.get_runs(limit=1)
         instance.all_instigator_state()
         return instance.storage_directory()
+
+
+LOGS_KEPT = 20
+"""Logs of a kind, before a new one, that are kept."""
+
+
+def new_log(instance: Path, name: str) -> Path:
+    """The path of a new log in the folder of an instance; of those of this kind, the oldest are
+    removed."""
+    folder = instance / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in sorted(folder.glob(f"{name}-*.log"))[:-LOGS_KEPT]:
+        old.unlink(missing_ok=True)
+    return folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+
+
+def end_of(log: Path, lines: int = 15) -> list[str]:
+    """The last lines of a log."""
+    return log.read_text(errors="backslashreplace").splitlines()[-lines:]
+
+
+def typed(path: Path) -> str:
+    """A path as it is typed here: below the working directory, relative to it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -36,7 +36,7 @@ from wmtp_assets.base.table import paragraph, table_lines
 from wmtp_assets.base.text import did_you_mean, printable
 from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.components.engines import require_engine
-from wmtp_assets.components.instance import prepare_instance
+from wmtp_assets.components.instance import end_of, new_log, prepare_instance, typed
 from wmtp_assets.components.published import GROUP, PUBLISHED
 from wmtp_assets.components.runs import PROCESS_TAG, process_of
 from wmtp_assets.components.watch import Failure, Item, Watch, counted_checks, line_of
@@ -52,12 +52,6 @@ POLL = 0.3
 
 SILENCE = 300
 """Seconds after which a log, where there is no terminal, is told what is being done."""
-
-LOGS_KEPT = 20
-"""Logs of runs before this one that are kept."""
-
-TAIL = 15
-"""Lines of the log that are shown of a run that did not begin."""
 
 NEXT = (
     ("make ui", "lineage, checks and pictures, in the browser"),
@@ -103,9 +97,9 @@ def materialize(selection: str, screen: Screen, *, force: bool = False) -> int:
     settings, catalogue = read_settings(), load_catalogue()
     require_engine(read_engine())
     command = command_of(selection, catalogue, force=force)
-    log = _new_log(Path(prepare_instance()).parent / "logs")
+    log = new_log(Path(prepare_instance()).parent, "materialize")
     screen.line(f"Source {settings.source}, storage root {settings.root}")
-    screen.line(f"Log {_shown(log)}")
+    screen.line(f"Log {typed(log)}")
     watch = Watch(_sizes(settings, catalogue))
     with dg.DagsterInstance.get() as instance, log.open("wb") as out:
         out.write(f"$ {' '.join(command)}\n".encode())
@@ -317,7 +311,7 @@ def _sum_up(
     took = human_seconds(time.time() - watch.started) if watch.started else ""
     if watch.started is None:
         screen.line("The run did not begin. The log ends:", "red")
-        for line in _end_of(log):
+        for line in end_of(log):
             screen.line(f"  {line}")
     elif not again:
         screen.line(
@@ -328,7 +322,7 @@ def _sum_up(
         end = watch.end or "its process ended without a word"
         missing = watch.planned - watch.made
         screen.line(f"{end} after {took}: {watch.made} made, {missing} not made", "red")
-    screen.line(f"Log {_shown(log)}")
+    screen.line(f"Log {typed(log)}")
     for command, purpose in (*AFTER, *again) if again else NEXT:
         screen.line(f"  {command:<18} {purpose}")
 
@@ -382,24 +376,6 @@ def _sizes(settings: Settings, catalogue: Catalogue) -> dict[str, int]:
         for repository in [getattr(artifact.spec, "repository", None)]
         if repository
     }
-
-
-def _new_log(folder: Path) -> Path:
-    """The path of a new log; of those before, the oldest are removed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in sorted(folder.glob("materialize-*.log"))[:-LOGS_KEPT]:
-        old.unlink(missing_ok=True)
-    return folder / f"materialize-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-
-
-def _shown(path: Path) -> str:
-    """A path below the working directory relative to it, as it is typed."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _end_of(log: Path) -> Iterable[str]:
-    lines = log.read_text(errors="backslashreplace").splitlines()
-    return lines[-TAIL:]
 
 
 @contextmanager

@@ -21,8 +21,9 @@ import click
 
 from wmtp_assets.base.errors import SpecError, StoreError, WmtpError
 from wmtp_assets.base.settings import HOME_VARIABLE, project_folder, read_settings
+from wmtp_assets.base.text import printable
 from wmtp_assets.components.guard import read_hosts
-from wmtp_assets.components.instance import prepare_instance
+from wmtp_assets.components.instance import end_of, new_log, prepare_instance, typed
 
 HOST = "127.0.0.1"
 
@@ -59,16 +60,19 @@ def serve(port: int) -> int:
     settings = read_settings()
     _is_free(port)
     instance = Path(prepare_instance()).parent
-    stopping = _Stopping()
-    services = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "dagster", "dev", "--host", HOST, "--port", str(port)),
-            *("--workspace", str(project_folder() / "workspace.yaml"), "--log-level", "warning"),
-        ],
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        stdout=sys.stderr,  # what services log
-        start_new_session=True,  # Ctrl-C reaches this process only, which then stops the others
-    )
+    stopping, log = _Stopping(), new_log(instance, "ui")
+    with log.open("wb") as out:
+        services = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "dagster", "dev", "--host", HOST, "--port", str(port)),
+                *("--workspace", str(project_folder() / "workspace.yaml")),
+            ],
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this process only, which then stops the others
+        )
     try:
         while services.poll() is None and not stopping.is_asked:
             if _is_guarded(port):
@@ -76,6 +80,7 @@ def serve(port: int) -> int:
                     f"Web UI: http://{HOST}:{port}\n"
                     f"  source {settings.source}, storage root {settings.root}\n"
                     f"  Dagster instance {instance}\n"
+                    f"  log {typed(log)}\n"
                     "  Ctrl-C stops it."
                 )
                 break
@@ -83,7 +88,10 @@ def serve(port: int) -> int:
         while services.poll() is None and not stopping.is_asked:
             time.sleep(0.2)
         if not stopping.is_asked:
-            click.echo("ui: a service ended by itself; see above", err=True)
+            click.echo("ui: a service ended by itself. The log ends:", err=True)
+            for line in end_of(log):
+                click.echo(f"  {printable(line)}", err=True)
+            click.echo(f"Log {typed(log)}", err=True)
         return 0 if stopping.is_asked else 1
     finally:
         _stop(services, stopping)

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from wmtp_assets.base.errors import MissingArtifact, SpecError
+from wmtp_assets.components import instance
 from wmtp_assets.components import materialize as module
 from wmtp_assets.components.artifacts import plain_failures, result_of
 from wmtp_assets.components.materialize import PatientConsole, Screen, command_of, selection_of
@@ -76,11 +77,11 @@ def run(*, is_good: bool) -> Iterator[dg.EventLogEntry]:
         yield result_of("twins", Outcome([finding("warning")]))
         yield result_of("schema", Outcome([] if is_good else [finding("corrupt")] * 2))
 
-    with dg.DagsterInstance.ephemeral() as instance:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
         done = dg.materialize(
-            [made, unchanged, fails, checks], instance=instance, raise_on_error=False
+            [made, unchanged, fails, checks], instance=ephemeral, raise_on_error=False
         )
-        yield from instance.all_logs(done.run_id)
+        yield from ephemeral.all_logs(done.run_id)
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +164,8 @@ def test_log_is_told_after_a_silence(monkeypatch: pytest.MonkeyPatch, good: Watc
     monkeypatch.setattr(module, "SILENCE", 0)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
     file = io.StringIO()
-    with dg.DagsterInstance.ephemeral() as instance:
-        module._follow(child, instance, good, Screen(Console(file=file, width=80)))
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        module._follow(child, ephemeral, good, Screen(Console(file=file, width=80)))
     assert "3 of 3 made, 2 of 3 checks passed, 1 warned, 4.0 MB, " in file.getvalue()
 
 
@@ -237,8 +238,8 @@ def test_run_that_does_not_begin(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     file = io.StringIO()
     screen, watch = Screen(Console(file=file, width=80)), Watch({})
-    with dg.DagsterInstance.ephemeral() as instance:
-        assert module._follow(child, instance, watch, screen) == 3
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        assert module._follow(child, ephemeral, watch, screen) == 3
     assert "The run did not begin. The log ends:\n  the log\n" in shown(watch, tmp_path, good=False)
 
 
@@ -272,24 +273,28 @@ def test_interrupted_run_is_no_failure() -> None:
         raise dg.DagsterExecutionInterruptedError
 
     watch = Watch({})
-    with dg.DagsterInstance.ephemeral() as instance:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
         with pytest.raises(dg.DagsterExecutionInterruptedError):
-            dg.materialize([made], instance=instance)
-        (ended,) = instance.get_runs()
-        for entry in instance.all_logs(ended.run_id):
+            dg.materialize([made], instance=ephemeral)
+        (ended,) = ephemeral.get_runs()
+        for entry in ephemeral.all_logs(ended.run_id):
             watch.feed(entry)
     assert (watch.end, watch.failures) == ("interrupted", [])
 
 
 def test_old_logs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty are kept: a full disk would be a strange end of a log."""
-    monkeypatch.setattr(module, "LOGS_KEPT", 2)
+    monkeypatch.setattr(instance, "LOGS_KEPT", 2)
+    logs = tmp_path / "logs"
+    logs.mkdir()
     for day in range(5):
-        (tmp_path / f"materialize-2026010{day}-000000-1.log").touch()
-    new = module._new_log(tmp_path)
-    assert sorted(path.name[:20] for path in tmp_path.iterdir()) == [
-        "materialize-20260103",
-        "materialize-20260104",
+        (logs / f"materialize-2026010{day}-000000-1.log").touch()
+    (logs / "ui-20260101-000000-1.log").touch()
+    new = instance.new_log(tmp_path, "materialize")
+    assert sorted(path.name for path in logs.iterdir()) == [
+        "materialize-20260103-000000-1.log",
+        "materialize-20260104-000000-1.log",
+        "ui-20260101-000000-1.log",
     ]
     assert not new.exists()
 

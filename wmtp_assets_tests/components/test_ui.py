@@ -93,8 +93,9 @@ def test_all_of_it_ends(project: Path, how: signal.Signals) -> None:
     port = free_port()
     with started(project, port) as ui:
         assert ui.stdout is not None
-        said = [ui.stdout.readline() for _ in range(4)]
-        assert said == [
+        *said, log, last = [ui.stdout.readline() for _ in range(5)]
+        assert re.fullmatch(r"  log \.dagster/sample/logs/ui-[0-9-]+\.log\n", log)
+        assert [*said, last] == [
             f"Web UI: http://127.0.0.1:{port}\n",
             f"  source sample, storage root {project.parent / 'storage'}\n",
             f"  Dagster instance {project / '.dagster/sample'}\n",
@@ -119,6 +120,7 @@ def test_all_of_it_ends(project: Path, how: signal.Signals) -> None:
 
         ui.send_signal(how)
         assert ui.wait(300) == 0, (project / "ui.log").read_text()
+        assert (project / "ui.log").read_text() == "", "nothing but the address is said"
         assert not [pid for pid in others if alive(pid)]
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
