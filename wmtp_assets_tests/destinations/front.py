@@ -154,7 +154,7 @@ class Front:
 @contextmanager
 def serve_front(upstream: str) -> Iterator[Front]:
     """Serve the S3 server ``upstream`` on another port of 127.0.0.1, strictly and with faults."""
-    with serve(lambda request: _ask(upstream, request), _strictly) as front:
+    with serve(lambda request: ask_behind(upstream, request), _strictly) as front:
         yield front
 
 
@@ -249,7 +249,7 @@ def _signed(request: Request, name: str) -> str | None:
     return request.headers.get(name) if is_signed else None
 
 
-def _ask(upstream: str, request: Request) -> Answer:
+def ask_behind(upstream: str, request: Request) -> Answer:
     """What the server behind answers."""
     headers = {name: value for name, value in request.headers.items() if name not in HOPS}
     status, answered, body = ask(upstream, request.method, request.path, headers, request.body)
