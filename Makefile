@@ -14,7 +14,7 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures check clean
+.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures benchmarks check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
@@ -29,6 +29,7 @@ help:
 	@echo "make test-clients                       programs that read the artifacts, in .venv-clients/"
 	@echo "make test-engines                       Slurm, Ray, PostgreSQL, killed nodes; in .venv-engines/"
 	@echo "make test-full                          all of these faults; writes docs/long-tests.md"
+	@echo "make benchmarks                         all of them, short; writes docs/measurements.md"
 	@echo "make examples | pictures                write docs/examples/ | docs/pictures/ anew"
 
 # An environment that `uv sync` made has no pip, and says in pyvenv.cfg that it is uv's.
@@ -114,6 +115,9 @@ test-full: install
 
 examples: install
 	$(BIN)/python -m wmtp_assets_tests.examples
+
+benchmarks: install
+	$(BIN)/python benchmarks/all.py
 
 pictures: materialize
 	$(BIN)/python -m wmtp_assets_tests.browser.pictures
