@@ -11,7 +11,7 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures drawings notebook docs docs-serve release-check check clean
+.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures drawings benchmarks notebook docs docs-serve release-check check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']  install, then make and check the artifacts"
@@ -26,6 +26,7 @@ help:
 	@echo "make test-clients                       programs that read the artifacts, in .venv-clients/"
 	@echo "make test-engines                       Slurm, Ray, PostgreSQL, killed nodes; in .venv-engines/"
 	@echo "make test-full                          all of these faults; writes docs/long-tests.md"
+	@echo "make benchmarks                         all of them, short; writes docs/measurements.md"
 	@echo "make examples | pictures | drawings     write docs/examples/ | docs/pictures/ anew"
 	@echo "make notebook                           write docs/notebooks/ anew"
 	@echo "make release-check                      build the wheel, install it alone, use it"
@@ -131,6 +132,9 @@ test-full: install
 
 examples: install
 	$(BIN)/python -m wmtp_assets_tests.examples
+
+benchmarks: install
+	$(BIN)/python benchmarks/all.py
 
 pictures: materialize drawings
 	$(BIN)/python -m wmtp_assets_tests.browser.pictures

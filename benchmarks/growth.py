@@ -44,7 +44,7 @@ from typing import Any
 
 import conversion
 import rows as codecontests
-from limits import beside, forget, plain_read, sha256, write
+from limits import beside, forget, plain_read, print_limits, sha256, write
 
 from wmtp_assets.base.cpus import usable_cpus
 
@@ -269,13 +269,16 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        run(*arguments.run, arguments.root)
+        kind, step = arguments.run
+        run(kind, step, arguments.root)
         return
     os.environ.setdefault("WMTP_WORKERS", str(usable_cpus()))
     kinds: tuple[tuple[str, str, list[Any], Callable[[Path, Any, int], Any]], ...] = (
         ("checkpoints", "GB", arguments.gigabytes, checkpoint),
         ("CodeContests", "100k rows", arguments.rows, rows),
     )
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        print_limits(Path(folder))
     for title, unit, wanted, make in kinds:
         sizes: dict[float, dict[str, Measured]] = {}
         for size in wanted:

@@ -31,8 +31,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from limits import print_limits
+
 from wmtp_assets.base.settings import Settings
-from wmtp_assets.destinations.destination import Location
+from wmtp_assets.destinations.destination import Access, Location
 from wmtp_assets.destinations.s3 import connect
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.publish import publish
@@ -115,7 +117,7 @@ def run(recipe: str, root: Path, url: str) -> None:
                 s3.upload_file(str(path), "benchmark", f"plain/{artifact.base}/{name}")
                 payload += path.stat().st_size
     else:
-        destination = connect(store, Location("s3", "benchmark", "tree"), url)
+        destination = connect(store, Location("s3", "benchmark", "tree"), Access(endpoint_url=url))
         started = time.perf_counter()
         payload = publish(store, artifacts, destination).payload
     seconds = time.perf_counter() - started
@@ -144,7 +146,7 @@ def round_of(root: Path, number: int) -> dict[str, tuple[float, int, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
@@ -157,6 +159,7 @@ def main() -> None:
     os.environ.update(CREDENTIALS)
     with tempfile.TemporaryDirectory(prefix="publishing-", dir=Path.cwd()) as folder:
         root = Path(folder)
+        print_limits(root)
         generate(root, int(arguments.gigabytes * 1e9))
         rounds = [round_of(root, number) for number in range(arguments.rounds)]
     size = rounds[0]["upload_file"][1]

@@ -34,6 +34,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from limits import print_limits
+
 STRAIGHT = "straightforward"
 ALL_FOUR = "and pairs, small"
 RECIPES = (STRAIGHT, "one process", "two processes", ALL_FOUR, "checks", "contamination")
@@ -336,6 +338,8 @@ def main() -> None:
         return
     if arguments.folder:
         arguments.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        print_limits(Path(folder))
     for problems in arguments.problems:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             report(Path(folder), problems, arguments.rounds)

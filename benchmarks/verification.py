@@ -26,6 +26,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from limits import print_limits
+
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.checkpoints.safetensors_file import TensorEntry, write_checkpoint
@@ -120,7 +122,7 @@ def measure(recipe: str, root: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
@@ -131,6 +133,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="verification-", dir=Path.cwd()) as folder:
         root = Path(folder)
+        print_limits(root)
         generate(root, int(arguments.gigabytes * 1e9))
         sizes = [record.size for record in _files(open_store(root)).values()]
         rounds = [

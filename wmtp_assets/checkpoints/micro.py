@@ -14,6 +14,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -60,9 +61,23 @@ if TYPE_CHECKING:
 _UNIT = 2.0**24
 _ROWS = 256
 
-ReadRows = Callable[[str], Iterable["torch.Tensor"]]
-"""Name → the rows of a tensor in order, some at a time, in shape and dtype as in the parent; each
-is valid until the next one is asked for. A vector comes in such pieces too."""
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor of the parent, as it is read.
+
+    Attributes:
+        parts: its rows in order, some at a time; each is valid until the next one is asked for. A
+            vector comes in such parts too.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    parts: Iterable[torch.Tensor]
+
+
+ReadRows = Callable[[str], Rows]
+"""Name → tensor, shape and dtype as in the parent."""
 
 
 class Sizes(Protocol):
@@ -227,34 +242,42 @@ def _rows_of(groups: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _narrowed(
-    rows: Iterable[torch.Tensor], axes: Sequence[Axis], channels: torch.Tensor
+    rows: Rows, axes: Sequence[Axis], channels: torch.Tensor, *, scored: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A tensor cut to hidden channels where it has them, and its :func:`magnitude` along all of
-    them, one for each index of the other axis; nothing for a vector.
+    """A tensor cut to hidden channels where it has them.
 
     Args:
-        rows: as :data:`ReadRows` gives them.
         axes: what its dimensions run along; of a vector the first counts.
+        scored: give its :func:`magnitude` along all hidden channels, too: a number for each index
+            of the other axis. Of a vector there is none.
     """
     import torch
 
-    kept: list[torch.Tensor] = []
-    sums: list[torch.Tensor] = []
-    begin = 0
-    for part in rows:
-        along = axes[: part.ndim]
-        dim = along.index("channels") if "channels" in along else None
-        indices = channels
+    along = axes[: len(rows.shape)]
+    dim = along.index("channels") if "channels" in along else None
+    shape = [*rows.shape]
+    if dim is not None:
+        shape[dim] = len(channels)
+    # both at once: what stays of each part would lie scattered over the heap
+    kept = torch.empty(shape, dtype=rows.dtype)
+    is_scored = scored and dim is not None and len(shape) > 1
+    sums = torch.zeros(rows.shape[1 - dim] if is_scored and dim is not None else 0).long()
+    begin = done = 0
+    for part in rows.parts:
+        end = begin + len(part)
+        chosen = part
         if dim == 0:
-            is_in_part = (channels >= begin) & (channels < begin + len(part))
-            indices = channels[is_in_part] - begin
-        kept.append(part.clone() if dim is None else part.index_select(dim, indices))
-        if dim is not None and part.ndim > 1:
-            sums.append(magnitude(part, dim))
-            if dim == 0 and sums[1:]:
-                sums = [sums[0] + sums[1]]
-        begin += len(part)
-    return torch.cat(kept), torch.cat(sums) if sums else channels[:0]
+            is_in_part = (channels >= begin) & (channels < end)
+            chosen = part.index_select(0, channels[is_in_part] - begin)
+        elif dim == 1:
+            chosen = part.index_select(1, channels)
+        kept[done : done + len(chosen)] = chosen
+        if is_scored and dim == 0:
+            sums += magnitude(part, 0)
+        elif is_scored:
+            sums[begin:end] = magnitude(part, 1)
+        begin, done = end, done + len(chosen)
+    return kept, sums
 
 
 def _kept(
@@ -312,7 +335,7 @@ def cut(
     Returns:
         Name → contiguous tensor in the parent's dtype.
     """
-    rows = (magnitude(part, 0) for part in read(family.embedding))
+    rows = (magnitude(part, 0) for part in read(family.embedding).parts)
     channels = largest(reduce(operator.add, rows), micro.dim)
 
     def narrowed(name: str, *axes: Axis) -> torch.Tensor:
@@ -325,7 +348,9 @@ def cut(
         scores: dict[str, torch.Tensor] = {}
         for part in parts or names.weights:
             axes = names.axes[part.rpartition(".")[0]]
-            block[part], scores[part] = _narrowed(read(f"{source}.{part}"), axes, channels)
+            block[part], scores[part] = _narrowed(
+                read(f"{source}.{part}"), axes, channels, scored=True
+            )
         kept = _kept(scores, names, parent, micro)
         for part, tensor in block.items():
             axes = names.axes[part.rpartition(".")[0]]
@@ -385,10 +410,14 @@ def verified_parent(
             unread.remove(name)
             progress.advance(entries[name].size)
 
-    def read(name: str) -> Iterator[torch.Tensor]:
-        entry, begin = entries[name], header.begins[name]
-        row = max(entry.size // max(entry.shape[0], 1), 1)
+    def read(name: str) -> Rows:
+        entry = entries[name]
         dtype: torch.dtype = getattr(torch, DTYPE_NAMES[entry.dtype])
+        return Rows(entry.shape, dtype, parts(entry, dtype))
+
+    def parts(entry: TensorEntry, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        name, begin = entry.name, header.begins[entry.name]
+        row = max(entry.size // max(entry.shape[0], 1), 1)
         digest = hashlib.sha256()
         with open_regular(path) as file, ThreadPoolExecutor(1) as beside:
             step = max(BLOCK // row, 1) * row

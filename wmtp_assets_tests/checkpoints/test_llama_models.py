@@ -139,7 +139,7 @@ def test_cut_is_that_of_the_other_family(made: Store) -> None:
     params = llama_params(tiny.CONFIG, "config.json")
     micro = micro_params(params, tiny.micro_spec())
     renamed = {metas_name(name): tensor for name, tensor in parent.items()}
-    expected = cut(tiny.whole(renamed), META, params, micro)
+    expected = cut(tiny.in_rows(renamed), META, params, micro)
     found = load_file(tiny.checkpoint_path(made, MICRO))
     tiny.assert_same_bits({metas_name(name): t for name, t in found.items()}, expected)
 
@@ -213,7 +213,7 @@ def test_micro_model_of_a_reward_model(tmp_path: Path) -> None:
     parent = tiny.weights(tiny.shapes_of(LLAMA_REWARD))
     params = llama_params(tiny.CONFIG, "config.json")
     micro = micro_params(params, spec)
-    tensors = cut(tiny.whole(parent), LLAMA_REWARD, params, micro)
+    tensors = cut(tiny.in_rows(parent), LLAMA_REWARD, params, micro)
     channels = parent["model.embed_tokens.weight"].abs().sum(0).topk(16).indices.sort().values
     assert torch.equal(tensors["v_head.weight"], parent["v_head.weight"][:, channels])
 

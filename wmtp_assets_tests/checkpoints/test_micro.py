@@ -420,7 +420,7 @@ def test_possible_shapes_are_cut(changes: dict[str, Any]) -> None:
     params = micro_params(tiny.params(), spec)
     assert params.model_dump(include=set(tiny.SHAPE)) == spec.shape.model_dump()
     parent = tiny.random_tensors(tiny.params())
-    tensors = cut(tiny.whole(parent), META, tiny.params(), params)
+    tensors = cut(tiny.in_rows(parent), META, tiny.params(), params)
     assert {name: tuple(t.shape) for name, t in tensors.items()} == META.tensor_shapes(
         params, tied=True
     )
@@ -433,7 +433,7 @@ def test_a_cut_to_the_same_size_is_the_parent() -> None:
         tiny.params(),
         tiny.micro_spec(dim=32, n_heads=4, n_kv_heads=2, n_layers=7, ffn_dim_multiplier=1.0),
     )
-    tensors = cut(tiny.whole(parent), META, tiny.params(), params)
+    tensors = cut(tiny.in_rows(parent), META, tiny.params(), params)
     for name, tensor in tensors.items():
         assert torch.equal(tensor, parent[name]), name
     assert parent.keys() - tensors.keys() == {"output.weight", "rope.freqs"}
@@ -454,7 +454,7 @@ def test_grouped_queries_are_cut_by_groups(decisive: str, favoured: int) -> None
     }
     last = (keys if decisive in ("wk", "wv") else queries).stop - 1
     weights[decisive][(slice(None), last) if decisive == "wo" else last] *= 100
-    tensors = cut(tiny.whole(parent), META, tiny.params(), params)
+    tensors = cut(tiny.in_rows(parent), META, tiny.params(), params)
     channels = ranked(columns(parent["tok_embeddings.weight"]), 16)
     for name, kept in (("wq", queries), ("wk", keys), ("wv", keys)):
         found = tensors[f"layers.0.attention.{name}.weight"]
@@ -474,7 +474,7 @@ def test_units_are_cut_from_all_three(decisive: str) -> None:
     weights = {name: parent[f"layers.4.feed_forward.{name}.weight"] for name in ("w1", "w2", "w3")}
     units = list(range(5, 53, 2))
     weights[decisive][(slice(None), units) if decisive == "w2" else units] *= 100
-    tensors = cut(tiny.whole(parent), META, tiny.params(), params)
+    tensors = cut(tiny.in_rows(parent), META, tiny.params(), params)
     channels = ranked(columns(parent["tok_embeddings.weight"]), 16)
     for name in ("w1", "w3"):
         found = tensors[f"layers.0.feed_forward.{name}.weight"]
@@ -614,7 +614,7 @@ def test_parents_of_other_dtypes(tmp_path: Path, dtype: str) -> None:
     document = tiny.make(store, TOKENIZER, SAFETENSORS, MICRO).document
     parent = load_file(tiny.checkpoint_path(store, SAFETENSORS))
     micro = micro_params(tiny.params(), tiny.micro_spec())
-    expected = cut(tiny.whole(parent), META, tiny.params(), micro)
+    expected = cut(tiny.in_rows(parent), META, tiny.params(), micro)
     found = load_file(tiny.checkpoint_path(store, MICRO))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor.half()) for name, tensor in expected.items())

@@ -33,6 +33,7 @@ from wmtp_assets.checkpoints import convert as convert_module
 from wmtp_assets.checkpoints import pipeline, safetensors_file
 from wmtp_assets.checkpoints.beside import files_of
 from wmtp_assets.checkpoints.families import FAMILIES, META, Family
+from wmtp_assets.checkpoints.micro import ReadRows, Rows
 from wmtp_assets.checkpoints.params import MetaParams, llama_params
 from wmtp_assets.kinds.registry import expand
 from wmtp_assets.operations.materialize import materialize
@@ -166,9 +167,14 @@ def random_tensors(
     return tensors | {"rope.freqs": torch.arange(params.head_dim // 2, dtype=torch.float32)}
 
 
-def whole(tensors: Mapping[str, torch.Tensor]) -> Callable[[str], list[torch.Tensor]]:
-    """What reads tensors, each all at once."""
-    return lambda name: [tensors[name]]
+def in_rows(tensors: Mapping[str, torch.Tensor]) -> ReadRows:
+    """What reads tensors, three rows at a time."""
+
+    def read(name: str) -> Rows:
+        tensor = tensors[name]
+        return Rows(tuple(tensor.shape), tensor.dtype, tensor.split(3))
+
+    return read
 
 
 def shapes_of(family: Family, config: Mapping[str, Any] = CONFIG) -> dict[str, tuple[int, ...]]:
