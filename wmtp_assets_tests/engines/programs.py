@@ -319,6 +319,14 @@ def slurm() -> Iterator[Slurm]:
 # -- Ray -------------------------------------------------------------------------------------------
 
 
+AGENT_PORTS = (
+    "dashboard-agent-grpc-port",
+    "dashboard-agent-listen-port",
+    "metrics-export-port",
+    "runtime-env-agent-port",
+)
+"""Of each node of Ray."""
+
 STARTS = 4
 """How often a node of Ray is started until it is up."""
 
@@ -379,16 +387,19 @@ class Ray:
         is_up: Callable[[], bool],
         within: tuple[str, ...] = (),
     ) -> None:
-        """Start a node; ``ray start --block`` ends with it. It gives up by itself after 30 s, which
-        is too early on a machine that has other work: then it is started again."""
+        """Start a node; ``ray start --block`` ends with it. It gives up after 30 s, perhaps too
+        early on a machine that has other work: then it is started again. It would wait half as long
+        for an agent to say which port it has, so each is given one."""
         command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
         command += ["--object-store-memory=100000000"]
         patience = {"RAY_worker_register_timeout_seconds": "600"}
         for _ in range(STARTS):
+            ports = zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True)
+            agents = [f"--{option}={port}" for option, port in ports]
             with (self.folder / f"{name}.out").open("ab") as out:
                 node = self.nodes[name] = subprocess.Popen(
-                    [*command, *options()],
+                    [*command, *options(), *agents],
                     env={**self.environment, **patience, "RAY_TMPDIR": str(self.folder)},
                     stdout=out,
                     stderr=out,
