@@ -51,6 +51,7 @@ from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer.arrival import Patience
+from wmtp_assets.transfer.bounds import listed
 
 FORM = "s3://bucket/prefix"
 
@@ -113,10 +114,10 @@ class S3(Destination):
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         with explained(self.name, self._bucket):
-            found = dict(self._list("", Delimiter="/"))
+            found = dict(listed(self._list("", Delimiter="/")))
             for folder in [name for name in found if name.endswith("/")]:
                 if folder.rstrip("/").casefold() in OURS:
-                    found |= self._list(folder)
+                    found |= listed(self._list(folder))
         # what ends with a slash is a folder, or a console's mark for an empty one
         return {name: size for name, size in found.items() if name and not name.endswith("/")}
 
@@ -271,7 +272,8 @@ class S3(Destination):
             return None
         identity = {**self._at(file.path), "UploadId": upload.upload_id}
         pages = self._client.get_paginator("list_parts").paginate(**identity)
-        found = self._unless_gone(lambda: [p for page in pages for p in page.get("Parts", ())])
+        parts = listed(part for page in pages for part in page.get("Parts", ()))
+        found = self._unless_gone(lambda: list(parts))
         if found is None:
             if upload.has_all_parts():
                 self._journal.complete(file.path)  # if it was: _find asks

@@ -17,6 +17,7 @@ from wmtp_assets.base.loopback import is_loopback
 from wmtp_assets.base.settings import CHECKSUM_VARIABLE
 from wmtp_assets.destinations.destination import NotThere
 from wmtp_assets.rules.findings import as_text
+from wmtp_assets.transfer.bounds import Unbounded
 
 ATTEMPTS = 6
 """Times a request is sent before it is given up; 5xx, throttling and lost connections are retried
@@ -176,6 +177,8 @@ def make_client(
     from botocore.config import Config
     from botocore.exceptions import InvalidRegionError
 
+    from wmtp_assets.destinations.s3_session import bound
+
     with _configured():
         credentials = session.get_credentials()
         config = Config(
@@ -199,6 +202,7 @@ def make_client(
             raise
         except ValueError:
             raise _bad_endpoint(endpoint_url or "") from None
+    bound(client)
     client.meta.events.register("needs-retry.s3.HeadBucket", _ask_once)
     if credentials is None:
         raise PublishError(f"there are no credentials for S3: set {CREDENTIALS}")
@@ -305,7 +309,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
             raise NotThere(f"{name} has no {path}") from None
         said = code or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
         raise Refused(_explain(name, bucket, as_text(said), error.operation_name), code) from None
-    except (BotoCoreError, ResponseParserError, HTTPError, *_UNREADABLE) as error:
+    except (BotoCoreError, ResponseParserError, HTTPError, Unbounded, *_UNREADABLE) as error:
         host = _host(getattr(error, "kwargs", {}).get("endpoint_url", ""))
         raise PublishError(
             f"{name} does not answer as a server does ({type(error).__name__}"
