@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from wmtp_assets.base.secrets import redact
 from wmtp_assets.base.text import printable
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def silent(line: str) -> None:
 
 
 def for_log(say: Say) -> Say:
-    """A :data:`Say` whose lines hold nothing that a terminal obeys: see :func:`printable`."""
-    return lambda line: say(printable(line))
+    """A :data:`Say` whose lines hold nothing that a terminal obeys (:func:`printable`), and no
+    secret that a server echoes."""
+    return lambda line: say(printable(redact(line)))
 
 
 def human_bytes(size: float) -> str:
@@ -95,7 +97,7 @@ class Terminal:
         )
 
     def __call__(self, line: str) -> None:
-        self.console.print(printable(line), markup=False, highlight=False)
+        self.console.print(printable(redact(line)), markup=False, highlight=False)
 
     def __enter__(self) -> Terminal:
         self._bars.start()

@@ -67,14 +67,32 @@ def redact(text: str) -> str:
     """The text without secrets: those that are known here, and what has the form of one.
 
     Known are the values of :data:`NAMES`, passwords in the URLs of proxies, and what the token
-    files of ``huggingface_hub``, ``boto3`` and ``vessl`` hold; as they are, and as they are in URLs
-    and JSON. Nothing is read that is not text, and no error is raised.
+    files of ``huggingface_hub``, ``boto3`` and ``vessl`` hold, and what was sent to a server
+    (:func:`remember`); as they are, and as they are in URLs and JSON. Nothing is
+    read that is not text, and no error is raised.
     """
     for secret in known_secrets():
         text = text.replace(secret, HIDDEN)
     for pattern, instead in PATTERNS:
         text = pattern.sub(instead, text)
     return text
+
+
+_sent = set[str]()
+_BEARER = re.compile(r"(?i)\s*Bearer\s+(\S+)\s*")
+
+
+def remember(headers: Mapping[str, str | bytes]) -> None:
+    """What a request says to prove who sends it, which its server may echo: credentials that no
+    variable and no file has, as VESSL and a role give them."""
+    for name in ("Authorization", "X-Amz-Security-Token"):
+        said = headers.get(name) or ""
+        text = said.decode("latin-1") if isinstance(said, bytes) else said
+        if name == "Authorization":
+            bearer = _BEARER.fullmatch(text)
+            text = bearer[1] if bearer else ""
+        if text:
+            _sent.add(text)
 
 
 def known_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -84,7 +102,7 @@ def known_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...
         WEBHOOK_VARIABLE,
     )
 
-    found = {environment.get(name, "") for name in (*NAMES, WEBHOOK_VARIABLE)}
+    found = {environment.get(name, "") for name in (*NAMES, WEBHOOK_VARIABLE)} | _sent
     for name in (*PROXIES, *map(str.lower, PROXIES), DATABASE_VARIABLE):
         found.add(_password(environment.get(name, "")))
     for path in _files(environment):

@@ -8,11 +8,15 @@ no NUL, no NaN or Infinity, no key twice.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
+from errno import EINVAL
+from io import FileIO
 from math import isinf
 from os import fstat
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NoReturn
 
 MAX_SIZE = 8 << 20
@@ -49,12 +53,30 @@ def read_small(path: Path, max_size: int = MAX_SIZE) -> bytes:
 
     Raises:
         ValueError: if it has more.
-        OSError: if it cannot be read.
+        OSError: if it cannot be read, or is no regular file.
     """
-    with path.open("rb", buffering=0) as file:
-        if fstat(file.fileno()).st_size > max_size:
-            raise ValueError(f"longer than {max_size} bytes")
-        return file.read()
+    with open_waiting_for_none(path) as file:
+        data = b""
+        if fstat(file.fileno()).st_size <= max_size:
+            while (block := file.read(max_size + 1 - len(data))) and len(data) <= max_size:
+                data += block
+            if len(data) <= max_size:
+                return data
+    raise ValueError(f"longer than {max_size} bytes")
+
+
+def open_waiting_for_none(path: Path) -> FileIO:
+    """Open a regular file, or what a link leads to: never a named pipe or a device, which somebody
+    may have put there and which would be waited for for ever.
+
+    Raises:
+        OSError: if it cannot be read; EINVAL for what is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not S_ISREG(fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(EINVAL, "not a regular file", str(path))
+    return FileIO(descriptor)
 
 
 def check_values(data: bytes, max_values: int = MAX_VALUES) -> None:

@@ -141,7 +141,7 @@ def _post(url: str, document: dict[str, Any]) -> str:
             answer = client.post(url, json=document)
     except SpecError as error:
         return f"the webhook in {WEBHOOK_VARIABLE} cannot be reached: {error}"
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TypeError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, TypeError) as error:
         return f"the webhook in {WEBHOOK_VARIABLE} cannot be reached: {type(error).__name__}"
     if not answer.is_success:
         return f"the webhook in {WEBHOOK_VARIABLE} answered {answer.status_code}"

@@ -25,6 +25,7 @@ from typing import BinaryIO
 from wmtp_assets.base.errors import LackingFilesystem, LockHeld, PublishError, SpecError, StoreError
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Say, human_bytes, silent
+from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.catalogue.artifact import INTERNAL
 from wmtp_assets.destinations.destination import (
     ORDINARY,
@@ -459,10 +460,10 @@ def connect(store: Store, location: Location, access: Access = ORDINARY) -> Fold
 def _publisher(store: Store) -> str:
     """Who publishes from this root: two containers may have equal names and equal paths."""
     path = store.internal / "publish" / "id"
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         if not path.exists():
             replace_file(path, uuid.uuid4().hex.encode())
-        return f"{socket.gethostname()}:{store.root}:{path.read_text()}"
+        return f"{socket.gethostname()}:{store.root}:{read_small(path).decode()}"
     return f"{socket.gethostname()}:{store.root}"
 
 

@@ -32,6 +32,7 @@ from wmtp_assets.destinations.journal import Journal, Upload
 from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFile
 from wmtp_assets.storage.files import PART
 from wmtp_assets.transfer.arrival import Patience
+from wmtp_assets.transfer.bounds import listed
 
 T = TypeVar("T")
 
@@ -191,10 +192,10 @@ class InParts(Destination):
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         with self._asking():
-            found = dict(self._list("", is_deep=False))
+            found = dict(listed(self._list("", is_deep=False)))
             for folder in [name for name in found if name.endswith("/")]:
                 if folder.rstrip("/").casefold() in OURS:
-                    found |= self._list(folder, is_deep=True)
+                    found |= listed(self._list(folder, is_deep=True))
         # what ends with a slash is a folder, or a console's mark for an empty one
         return {name: size for name, size in found.items() if name and not name.endswith("/")}
 

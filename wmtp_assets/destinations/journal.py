@@ -17,10 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.errors import PublishError, StoreError
+from wmtp_assets.base.secrets import redact
+from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.destinations.destination import STALE
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer.places import last_rate, remember_rate
+
+MAX_SIZE = 64 << 20
+"""Bytes of a journal: a part of 16 MiB has a line of 300."""
 
 
 @dataclass
@@ -94,7 +99,9 @@ class Journal:
         """Read the file again: another process may have written it before this one had the lock."""
         with self._lock:
             self.uploads: dict[str, Upload] = {}
-            lines = self._path.read_bytes().splitlines() if self._path.is_file() else []
+            lines: list[bytes] = []
+            with suppress(OSError, ValueError):  # never written, or not by us
+                lines = read_small(self._path, MAX_SIZE).splitlines()
             for line in lines:
                 # empty, or the process was killed while it wrote this line
                 with suppress(ValueError, KeyError, TypeError, RecursionError):
@@ -129,12 +136,18 @@ class Journal:
 
     def _write(self, event: dict[str, Any]) -> None:
         event["at"] = time.time()
+        line = json.dumps(event)
+        if redact(line) != line:
+            raise PublishError(
+                f"the server names the upload of {event['path']} by a secret of ours. Nothing of "
+                "that is kept. Do not trust this server, and give yourself other credentials"
+            )
         with self._lock:
             self._apply(event)
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("ab") as file:  # the last line there may have no end
-                    file.write(b"\n" + json.dumps(event).encode() + b"\n")
+                    file.write(f"\n{line}\n".encode())
             except OSError as error:
                 raise StoreError(
                     f"{self._path} cannot be written ({error.strerror}): nobody would know what "

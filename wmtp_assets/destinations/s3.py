@@ -36,6 +36,7 @@ from wmtp_assets.destinations.s3_client import (
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer.bounds import listed
 
 FORM = "s3://bucket/prefix"
 
@@ -165,10 +166,10 @@ class S3(InParts):
         pages = self._client.get_paginator("list_parts").paginate(
             **self._at(path), UploadId=upload.upload_id
         )
+        parts = listed(part for page in pages for part in page.get("Parts", ()))
         return {
             part["PartNumber"]: (sha256, part["ETag"])
-            for page in pages
-            for part in page.get("Parts", ())
+            for part in parts
             if (sha256 := _sha256_of(part, upload.parts.get(part["PartNumber"])))
         }
 

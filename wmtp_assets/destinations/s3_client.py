@@ -19,6 +19,7 @@ from wmtp_assets.destinations import in_parts
 from wmtp_assets.destinations.destination import NotThere
 from wmtp_assets.destinations.in_parts import ATTEMPTS, KEPT, Damaged, Gone, Refused
 from wmtp_assets.rules.findings import as_text
+from wmtp_assets.transfer.bounds import Unbounded
 
 _ABSENT = frozenset(("NoSuchKey", "404", "NotFound"))
 _UNSUPPORTED = frozenset(("NotImplemented", "InvalidRequest", "InvalidArgument", "501"))
@@ -156,6 +157,8 @@ def make_client(
     from botocore.config import Config
     from botocore.exceptions import InvalidRegionError
 
+    from wmtp_assets.destinations.s3_session import bound
+
     with _configured():
         credentials = session.get_credentials()
         config = Config(
@@ -179,6 +182,7 @@ def make_client(
             raise
         except ValueError:
             raise _bad_endpoint(endpoint_url or "") from None
+    bound(client)
     client.meta.events.register("needs-retry.s3.HeadBucket", _ask_once)
     if credentials is None:
         raise PublishError(f"there are no credentials for S3: set {CREDENTIALS}")
@@ -286,7 +290,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         said = code or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
         kind = Damaged if code in DAMAGED else Gone if code == "NoSuchUpload" else Refused
         raise kind(_explain(name, bucket, as_text(said), error.operation_name), code) from None
-    except (BotoCoreError, ResponseParserError, HTTPError, *_UNREADABLE) as error:
+    except (BotoCoreError, ResponseParserError, HTTPError, Unbounded, *_UNREADABLE) as error:
         host = _host(getattr(error, "kwargs", {}).get("endpoint_url", ""))
         raise PublishError(
             f"{name} does not answer as a server does ({type(error).__name__}"

@@ -6,8 +6,11 @@ The ``vessl`` package has pins that are not ours. It runs in an interpreter of i
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +19,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from wmtp_assets.base.errors import PublishError, SpecError
 from wmtp_assets.base.model import StrictModel, first_error
+from wmtp_assets.base.progress import human_bytes
 from wmtp_assets.base.settings import PYTHON_VARIABLE
 from wmtp_assets.base.strict_json import parse_object
 from wmtp_assets.destinations.destination import ORDINARY, Access, Location
@@ -25,6 +29,7 @@ from wmtp_assets.destinations.s3_client import import_boto3, make_client, read_c
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer.bounds import Meter, Unbounded, deadline
 
 FORM = "vessl://storage/volume/path"
 
@@ -38,6 +43,9 @@ MAKE = (
 HELPER = Path(__file__).with_name("vessl_helper.py")
 SECONDS = 120
 """How long VESSL may take to answer."""
+
+MAX_SIZE = 1 << 20
+"""Bytes of the answer; it has some hundred."""
 
 REGION = "ap-northeast-2"
 """Where a volume is that says nothing, as the package has it."""
@@ -103,19 +111,14 @@ def ask(location: Location, kind: str = "write") -> Volume:
         )
     command = [python, "-I", str(HELPER), location.host, location.path.partition("/")[0], kind]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # it may quote requests
-            timeout=SECONDS,
-            check=False,
-        )
-        document = parse_object(done.stdout)
+        document = parse_object(_said(command))
+    except Unbounded:
+        raise PublishError(
+            f"{location}: VESSL does not answer within {SECONDS} s, or with more than "
+            f"{human_bytes(MAX_SIZE)}"
+        ) from None
     except OSError as error:
         raise PublishError(f"{PYTHON_VARIABLE}={python} cannot be run: {error.strerror}") from error
-    except subprocess.TimeoutExpired:
-        raise PublishError(f"{location}: VESSL does not answer within {SECONDS} s") from None
     except ValueError as error:
         raise PublishError(
             f"{PYTHON_VARIABLE}={python} did not answer as {HELPER.name} does: {error}"
@@ -129,6 +132,34 @@ def ask(location: Location, kind: str = "write") -> Volume:
         raise PublishError(
             f"{location}: VESSL's answer about the volume has no good {place}: {why}"
         ) from None
+
+
+def _said(command: Sequence[str]) -> bytes:
+    """What a program writes to its standard output, within bounds.
+
+    Raises:
+        Unbounded: if it writes too much, or takes too long; it is killed, with its children.
+        OSError: if it cannot be run.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # it may quote requests
+        start_new_session=True,
+    ) as process:
+
+        def kill() -> None:
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        try:
+            with deadline(kill, seconds=SECONDS):
+                said = iter(lambda: process.stdout.read1(1 << 16), b"")  # type: ignore[union-attr]
+                return b"".join(Meter(MAX_SIZE).pieces(said))
+        except BaseException:
+            kill()
+            raise
 
 
 def _explain(location: Location, python: str, document: dict[str, Any]) -> str:

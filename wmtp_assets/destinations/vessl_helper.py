@@ -8,11 +8,21 @@ nothing of this project, and runs on Python 3.9: the package has its own pins an
 
 import json
 import os
+import resource
 import sys
+from contextlib import suppress
+
+MEMORY = 4 << 30
+"""Bytes of address space."""
 
 
 def main() -> None:
-    """Ask, and print the answer; what the package prints itself goes to standard error."""
+    """Ask, and print the answer; what the package prints itself goes to standard error.
+
+    The package reads whatever it is answered, so its memory is bounded.
+    """
+    with suppress(ValueError, OSError):  # of macOS
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)
         json.dump(ask(*sys.argv[1:]), answer)

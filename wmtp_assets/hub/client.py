@@ -58,6 +58,7 @@ from huggingface_hub.utils._http import (
 )
 
 from wmtp_assets.base.errors import DownloadError
+from wmtp_assets.base.progress import Say
 from wmtp_assets.base.secrets import redact
 from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.hub.endpoint import Endpoint
@@ -237,12 +238,13 @@ def read_stream(
 
 
 def careful_connections(
-    check: Callable[[Request], None], timeout: float = CLIENT_TIMEOUT
+    check: Callable[[Request], None], timeout: float = CLIENT_TIMEOUT, say: Say | None = None
 ) -> AbstractContextManager[None]:
     """The client shows each request to ``check`` first, and does not wait forever.
 
     Args:
         timeout: seconds without a byte.
+        say: told where the hub asks for a longer rest than it gets; None: Python's log.
     """
 
     def make() -> Client:
@@ -250,6 +252,7 @@ def careful_connections(
             hooks = default_client_factory().event_hooks["request"]
         return BoundedClient(
             cut=close_session,
+            say=say,
             event_hooks={"request": [*hooks, check]},
             follow_redirects=True,
             timeout=Timeout(timeout),
@@ -260,7 +263,11 @@ def careful_connections(
 
 def direct_connections() -> AbstractContextManager[None]:
     """The client connects directly: neither a proxy nor HF_HUB_OFFLINE is in the way."""
-    return _clients(lambda: Client(follow_redirects=True, timeout=None, trust_env=False))
+    return _clients(
+        lambda: BoundedClient(
+            cut=close_session, follow_redirects=True, timeout=None, trust_env=False
+        )
+    )
 
 
 @contextmanager

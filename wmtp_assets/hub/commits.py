@@ -19,6 +19,7 @@ from typing import Any, Literal
 from wmtp_assets.base.errors import PublishError
 from wmtp_assets.hub.endpoint import Endpoint, careful
 from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.transfer.bounds import listed
 
 RepoType = Literal["model", "dataset"]
 
@@ -130,7 +131,7 @@ class RemoteBranch:
                 item.path: Entry(
                     item.size, item.lfs.sha256 if item.lfs else None, str(item.blob_id)
                 )
-                for item in found
+                for item in listed(found)
                 if hasattr(item, "size") and hasattr(item, "blob_id")
             }
 

@@ -264,7 +264,7 @@ def _fetch_all(
     and its kind."""
     store, artifact = build.store, build.artifact
     spec, retry = artifact.spec, materialize_command(artifact.key)
-    with open_endpoint(store.settings, spec.repository) as endpoint:
+    with open_endpoint(store.settings, spec.repository, build.say) as endpoint:
         pin = build.revision or pin_of(
             store.settings, spec, read_pins(store.settings, spec.repository)
         )

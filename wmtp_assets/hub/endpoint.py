@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from wmtp_assets.base.errors import DownloadError, SpecError
 from wmtp_assets.base.loopback import is_loopback
+from wmtp_assets.base.progress import Say
 from wmtp_assets.base.settings import (
     ENDPOINT_VARIABLE,
     TOKEN_VARIABLES,
@@ -102,11 +103,16 @@ def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
 
 
 @contextmanager
-def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoint]:
+def open_endpoint(
+    settings: Settings, repository: Repository, say: Say | None = None
+) -> Iterator[Endpoint]:
     """The endpoint for ``repository``; for the sample, a server that runs until the end.
 
     A folder is the same for both sources. The sample repository is made first, below
     ``<root>/.wmtp/hub``, unless it is there.
+
+    Args:
+        say: told where a hub asks for a longer rest than it gets; None: Python's log.
     """
     from wmtp_assets.hub.client import careful_connections, direct_connections
 
@@ -114,7 +120,7 @@ def open_endpoint(settings: Settings, repository: Repository) -> Iterator[Endpoi
         yield Endpoint(str(open_folder(settings, repository)), "folder")
         return
     if settings.source == "hub":
-        with careful_connections(_refuse_plain_http):
+        with careful_connections(_refuse_plain_http, say=say):
             yield hub_endpoint()
         return
     # By name: the sample imitates what this room talks to, and no code here depends on it.

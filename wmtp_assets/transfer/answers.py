@@ -1,38 +1,32 @@
-"""Answers of servers, in bounds of size and time: whoever answers may be hostile, or broken.
+"""``httpx2`` under the bounds of :mod:`wmtp_assets.transfer.bounds`: the hub's client and webhooks.
 
-An answer that is not streamed is small: :data:`MAX_SIZE` bytes after it was unpacked, whole after
-:data:`SECONDS`, however slowly it trickles. So are the body of a redirect and of an error. Of a
-streamed answer the head is; whoever reads the body knows how many bytes it must have.
+An answer that is not streamed is small, and so are the body of a redirect and of an error. Of a
+streamed answer the head is; its body keeps the pace.
 
 Import it inside functions only, as ``httpx2`` takes a while to load.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Timer
 from typing import Any
 
-from httpx2 import Client, HTTPError, InvalidURL, ReadTimeout, Request, Response
+from httpx2 import Client, InvalidURL, Request, Response, SyncByteStream
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.base.secrets import PROXIES
+from wmtp_assets.base.progress import Say
+from wmtp_assets.base.secrets import PROXIES, remember
+from wmtp_assets.base.text import printable
+from wmtp_assets.transfer import bounds
 from wmtp_assets.transfer.arrival import LONGEST_WAIT
+from wmtp_assets.transfer.bounds import Meter, Unbounded, deadline
 
-MAX_SIZE = 32 << 20
-"""Bytes of a small answer; what the hub says of a repository of 10,000 files has 3 MB."""
-
-SECONDS = 120.0
-"""From the request to the last byte of a small answer, or to the body of a streamed one."""
-
-SLOWEST = 50_000
-"""Bytes a second in which what is sent must arrive at least."""
-
+_log = logging.getLogger(__name__)
 _CHUNK = 1 << 16
 _ENCODINGS = {"", "identity", "gzip", "deflate"}
 """What a piece of is at most a thousand times as large when it is unpacked."""
@@ -87,17 +81,14 @@ def _value_of(name: str) -> str:
     return os.environ.get(name) or os.environ.get(name.lower()) or ""
 
 
-class Unbounded(HTTPError):
-    """An answer that is too large, or packed in a way that nobody asked for."""
-
-
 class BoundedClient(Client):
-    """An ``httpx2.Client`` that keeps the bounds of this module.
+    """An ``httpx2.Client`` whose answers are bounded.
 
     Args:
         cut: called in another thread when time is up; it closes the client, and with it the
             connection.
-        seconds: for a small answer; None: :data:`SECONDS`.
+        seconds: for a small answer; None: those of :mod:`wmtp_assets.transfer.bounds`.
+        say: told where a server asks for a longer rest than it gets; None: Python's log.
 
     Raises:
         SpecError: as :func:`environment_explained`.
@@ -108,38 +99,65 @@ class BoundedClient(Client):
         *,
         cut: Callable[[], None] | None = None,
         seconds: float | None = None,
+        say: Say | None = None,
         **options: Any,
     ) -> None:
         with environment_explained():
             super().__init__(**options)
-        self._cut = cut or self.close
-        self._seconds = SECONDS if seconds is None else seconds
+        self._cut, self._seconds, self._say = cut or self.close, seconds, say or _log.warning
         self.headers["Accept-Encoding"] = "identity"
-        self.event_hooks["response"].append(_check)
+        self.event_hooks["response"].append(self._check)
 
     def send(self, request: Request, *, stream: bool = False, **options: Any) -> Response:
         """As :meth:`httpx2.Client.send`.
 
         Raises:
-            Unbounded: if the answer is too large, or packed otherwise than with gzip.
-            ReadTimeout: if it is not whole in time.
+            Unbounded: if the answer is too large, is not here in time, or is packed otherwise than
+                with gzip.
         """
-        seconds = self._seconds + _size_of(request) / SLOWEST
-        end = time.monotonic() + seconds
-        timer = Timer(seconds, self._cut)
-        timer.daemon = True
-        timer.start()
-        try:
+        remember(request.headers)
+        with deadline(self._cut, _size_of(request), self._seconds) as end:
             response = super().send(request, stream=True, **options)
             if not stream or response.is_error:
                 read_whole(response, end)
+            elif isinstance(response.stream, SyncByteStream):
+                response.stream = _Paced(response.stream)
             return response
-        except (HTTPError, RuntimeError, OSError) as error:
-            if time.monotonic() < end or isinstance(error, Unbounded | ReadTimeout):
-                raise
-            raise _late(request) from error
-        finally:
-            timer.cancel()
+
+    def _check(self, response: Response) -> None:
+        """Refuse what unpacks without bound, shorten waits, and read the body of a redirect."""
+        encodings = response.headers.get("Content-Encoding", "").lower().split(",")
+        if unknown := {item.strip() for item in encodings} - _ENCODINGS:
+            response.close()
+            raise Unbounded(f"an answer packed with {' and '.join(sorted(unknown))[:60]}")
+        if len(encodings) > 1:
+            response.close()
+            raise Unbounded("an answer packed more than once")
+        for name in _WAITS:
+            if name in response.headers:
+                said = response.headers[name]
+                response.headers[name] = shorter = _SECONDS.sub(_shortened, said)
+                if shorter.strip() != said.strip():
+                    asked = printable(said[:60], keep="")
+                    self._say(
+                        f"{response.url.host} answers {response.status_code} and asks for a rest "
+                        f"({name}: {asked}); waiting {LONGEST_WAIT:.0f} s"
+                    )
+        if response.has_redirect_location:
+            read_whole(response, time.monotonic() + bounds.SECONDS)
+
+
+class _Paced(SyncByteStream):
+    """The body of a streamed answer, which must not come too slowly."""
+
+    def __init__(self, stream: SyncByteStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        return Meter().pieces(self._stream)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def read_whole(response: Response, end: float, size: int | None = None) -> bytes:
@@ -147,53 +165,26 @@ def read_whole(response: Response, end: float, size: int | None = None) -> bytes
 
     Args:
         end: when it must be whole, as ``time.monotonic()`` counts.
-        size: bytes at most, unpacked; None: :data:`MAX_SIZE`.
+        size: bytes at most, unpacked; None: those of a small answer.
 
     Raises:
-        Unbounded: if it is larger.
-        ReadTimeout: if it takes longer.
+        Unbounded: if it is larger, or takes longer.
     """
     if response.is_closed and hasattr(response, "_content"):
         return response.content
-    size = MAX_SIZE if size is None else size
-    data = bytearray()
+    meter = Meter(bounds.MAX_SIZE if size is None else size, end)
     try:
-        for piece in response.iter_bytes(_CHUNK):
-            data += piece
-            if len(data) > size:
-                raise Unbounded(f"an answer of more than {human_bytes(size)}")
-            if time.monotonic() > end:
-                raise _late(response.request)
+        data = b"".join(meter.pieces(response.iter_bytes(_CHUNK)))
     finally:
         response.close()
-    response._content = bytes(data)  # what response.read() would keep
-    return response._content
+    response._content = data  # what response.read() would keep
+    return data
 
 
 def _size_of(request: Request) -> int:
     """Bytes of what is sent; the largest file is sent with its length."""
     said = request.headers.get("Content-Length", "0")
     return int(said) if said.isascii() and said.isdigit() else 0
-
-
-def _late(request: Request) -> ReadTimeout:
-    return ReadTimeout("its answer trickles: it is not whole in time", request=request)
-
-
-def _check(response: Response) -> None:
-    """Refuse what unpacks without bound, shorten waits, and read the body of a redirect."""
-    encodings = response.headers.get("Content-Encoding", "").lower().split(",")
-    if unknown := {item.strip() for item in encodings} - _ENCODINGS:
-        response.close()
-        raise Unbounded(f"an answer packed with {' and '.join(sorted(unknown))[:60]}")
-    if len(encodings) > 1:
-        response.close()
-        raise Unbounded("an answer packed more than once")
-    for name in _WAITS:
-        if name in response.headers:
-            response.headers[name] = _SECONDS.sub(_shortened, response.headers[name])
-    if response.has_redirect_location:
-        read_whole(response, time.monotonic() + SECONDS)
 
 
 def _shortened(found: re.Match[str]) -> str:

@@ -2,8 +2,9 @@
 
 A partial file is named by its expected hash, lies in the artifact's scratch folder, and the next
 process resumes it. A transfer that breaks off is tried again after growing waits, for as long as
-something arrives in between. Bytes are hashed while they are written, no more of them are taken
-than are expected, and a file with other bytes is removed and explained.
+enough arrives in between (:data:`~wmtp_assets.transfer.bounds.SLOWEST`). Bytes are hashed while
+they are written, no more of them are taken than are expected, and a file with other bytes is
+removed and explained.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import Say, human_bytes, human_seconds, silent
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.transfer.bounds import SLOWEST
 from wmtp_assets.transfer.places import Advance, ExpectedFile, Held, Places
 
 ATTEMPTS = 6
@@ -202,17 +204,19 @@ def complete(
     Args:
         size: of the file, in bytes.
         tell: how many of them are here.
-        attempts: in a row that bring nothing before ``send`` is given up.
+        attempts: in a row that bring nothing, or too slowly, before ``send`` is given up.
 
     Raises:
         WmtpError: that of the last :class:`Interrupted`, and whatever else ``send`` raises.
     """
-    patience = Patience(attempts)
+    patience, begin = Patience(attempts), time.monotonic()
     while (before := tell()) < size:
         try:
             send()
         except Interrupted as broken:
-            if patience.is_at_end(has_progress=tell() > before):
+            now = time.monotonic()
+            least, begin = max(SLOWEST * (now - begin), 1), now
+            if patience.is_at_end(has_progress=tell() - before >= least):
                 raise broken.error from broken.__cause__
             here = f"{human_bytes(tell())} of {human_bytes(size)} are here"
             say(f"{name}: {broken}; {here}, resuming in {human_seconds(patience.wait)}")

@@ -33,6 +33,7 @@ from wmtp_assets_tests.cli.conftest import run_wmtp
 from wmtp_assets_tests.destinations.conftest import client_of
 from wmtp_assets_tests.destinations.front import Answer, Front, Request
 from wmtp_assets_tests.destinations.trees import CATALOGUE
+from wmtp_assets_tests.quick import quick
 from wmtp_assets_tests.trees import link_tree
 
 LOCATION = parse_url("vessl://my-storage/my-volume/tree")
@@ -305,6 +306,58 @@ def test_vessl_that_does_not_answer(
     monkeypatch.setattr(vessl, "SECONDS", 0.5)
     with pytest.raises(PublishError, match="VESSL does not answer within"):
         open_destination(tree_store, str(LOCATION))
+
+
+def test_vessl_that_answers_without_end(
+    tree_store: Store, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is in the way, nobody's memory is filled; nor by what the package itself reads."""
+    stub()
+    python = Path(os.environ[PYTHON_VARIABLE])
+    python.write_text("#!/bin/sh\nexec cat /dev/zero\n")
+    monkeypatch.setattr(vessl, "SECONDS", 60)
+    with pytest.raises(PublishError, match=r"VESSL does not answer .*more than 1\.0 MB"):
+        open_destination(tree_store, str(LOCATION))
+    stub("bytes(5 << 30)")
+    with pytest.raises(PublishError, match="VESSL refuses \\(MemoryError\\)"):
+        open_destination(tree_store, str(LOCATION))
+
+
+@pytest.mark.parametrize("where", quick(["code", "list", "upload"], ["upload"]))
+def test_server_that_echoes_the_token(
+    tree_store: Store, stub: Stub, front: Front, tmp_path: Path, where: str
+) -> None:
+    """It knows what was sent to it. No variable and no file here has it: VESSL gave it."""
+    stub()
+    root = tree_store.root
+
+    def echo(request: Request) -> Answer | None:
+        token = request.headers.get("x-amz-security-token", "")
+        if where == "code":
+            return Answer.refusal(400, token)
+        if where == "list" and request.operation == "ListObjects":
+            key = f"volumes/v1/tree/docs/{token}"
+            body = f"<Contents><Key>{key}</Key><Size>5</Size></Contents>"
+            return Answer(200, {}, f"<ListBucketResult>{body}</ListBucketResult>".encode())
+        if where == "upload" and request.operation == "CreateMultipartUpload":
+            body = f"<InitiateMultipartUploadResult><UploadId>{token}</UploadId>"
+            return Answer(200, {}, f"{body}</InitiateMultipartUploadResult>".encode())
+        return None
+
+    front.soundly()
+    front.before = echo
+    options = ("--dry-run", "--json") if where == "list" else ()
+    done = run_wmtp(root, "publish", "--to", str(LOCATION), *options)
+    said = done.stdout + done.stderr
+    assert done.returncode in (0, 1), said
+    left = [path.read_bytes() for path in root.rglob("*") if path.is_file()]
+    assert "planted-token" not in said
+    assert not any(b"planted-token" in data for data in left)
+    if where == "code":
+        assert "[hidden]" in said
+    if where == "upload":
+        assert "names the upload of" in said
+        assert "Do not trust this server" in said
 
 
 def volume(**changes: Any) -> Volume:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.storage.files import PART, HashedFile, hash_file
+from wmtp_assets.transfer import arrival as module
 from wmtp_assets.transfer.arrival import FIRST_WAIT, LONGEST_WAIT, Patience
 from wmtp_assets.transfer.places import ExpectedFile, Places, git_sha1
 from wmtp_assets_tests.transfer.conftest import DATA, Log, Make, Told, expected, full_disk
@@ -64,6 +66,19 @@ def test_line_that_is_cut_again_and_again(arrive: Make, log: Log) -> None:
     assert arrive(origin).get(expected()).path.read_bytes() == DATA
     assert log.waits == [FIRST_WAIT] * 50
     assert (sum(origin.sent), log.bytes) == (len(DATA), len(DATA))
+
+
+def test_trickle_is_no_progress(
+    arrive: Make, places: Places, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten bytes a minute would hold 25 GB for ever; the next process resumes what came."""
+    clock = itertools.count(step=60)
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    file, origin = expected(), Told(cuts=[10] * 50)
+    with pytest.raises(WmtpError, match=r"^a.bin is given up$"):
+        arrive(origin).get(file)
+    assert len(origin.sent) == origin.attempts
+    assert places.partial(file).stat().st_size == 10 * origin.attempts
 
 
 def test_wait_has_an_end() -> None:
