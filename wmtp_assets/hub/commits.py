@@ -185,13 +185,16 @@ class RemoteBranch:
                 api.create_branch(**self._place, branch=self.revision, exist_ok=True)
 
     def send(self, path: str, local: Path, record: FileRecord) -> Any:
-        """Send a file ahead if it is large.
+        """Send a file ahead if it is large; else keep its bytes for the commit.
 
         Args:
             local: the file, whose bytes were compared with ``record``.
 
         Returns:
             what :meth:`commit` takes.
+
+        Raises:
+            PublishError: if the commit would be without it.
         """
         from wmtp_assets.hub.client import CommitOperationAdd
 
@@ -201,7 +204,19 @@ class RemoteBranch:
             api.preupload_lfs_files(
                 **self._place, additions=[addition], revision=self.revision, free_memory=False
             )
+        self._require_kept(addition)
+        if addition._upload_mode != "lfs":
+            addition.path_or_fileobj = local.read_bytes()  # by the commit it may be another
         return addition
+
+    def _require_kept(self, addition: Any) -> None:
+        """The client leaves out of a commit what the repository ignores, and says nothing."""
+        if addition._should_ignore:
+            raise PublishError(
+                f"{self.name}: the .gitignore of the repository names {addition.path_in_repo}, and "
+                "the commit would be without it. Nothing was published; take the line away, and "
+                "run again"
+            )
 
     def commit(
         self,
@@ -231,11 +246,17 @@ class RemoteBranch:
 
         with self._asking() as api, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # parquet among a model's files, as small cards have
+            ours = [CommitOperationAdd(path, data) for path, data in written.items()]
+            api.preupload_lfs_files(
+                **self._place, additions=ours, revision=self.revision, free_memory=False
+            )
+            for addition in ours:
+                self._require_kept(addition)
             done = api.create_commit(
                 **self._place,
                 operations=[
                     *additions,
-                    *(CommitOperationAdd(path, data) for path, data in written.items()),
+                    *ours,
                     *(CommitOperationDelete(path, is_folder=False) for path in deletions),
                 ],
                 commit_message=message,

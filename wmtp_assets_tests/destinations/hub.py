@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -171,7 +172,13 @@ class Hub:
             case "preupload", revision:
                 _require_writer(name, token)
                 tree = repository.commits[repository.at(revision)]
-                return 200, _json({"files": [_mode(f, tree) for f in json.loads(body)["files"]]})
+                said = json.loads(body)
+                ignored = said.get("gitIgnore", tree.get(".gitignore", b"").decode()).split()
+                files = [_mode(file, tree) for file in said["files"]]
+                for file in files:
+                    name = file["path"].rpartition("/")[2]
+                    file["shouldIgnore"] = any(fnmatchcase(name, line) for line in ignored)
+                return 200, _json({"files": files})
             case "commit", revision:
                 _require_writer(name, token)
                 return self._commit(kind, name, repository, unquote(revision), body)

@@ -300,6 +300,51 @@ def test_file_that_is_written_to_while_it_is_sent(
     assert MANIFEST not in models.main
 
 
+def test_small_file_that_is_written_to_before_the_commit(
+    tree_store: Store, hub: Hub, models: server.Repository
+) -> None:
+    """The client reads it when it makes the commit; ours has the bytes that were hashed."""
+    commit(tree_store, MODEL, {"raw/small": b"small", "raw/empty": b""})
+
+    def write(request: str, body: bytes) -> None:
+        if "/preupload/" in request and MANIFEST.encode() in body:
+            (tree_store.root / "models_v2/meta-llama-mtp/raw/small").write_bytes(b"other")
+
+    hub.fault = write
+    with pytest.raises(PublishError, match="changed while it was read"):
+        send(tree_store)
+    assert models.main["raw/small"] == b"small"
+
+
+@pytest.mark.parametrize("name", ["consolidated.pth", "empty", "NOTICE", MANIFEST])
+def test_file_that_the_repository_ignores(
+    tree_store: Store, hub: Hub, models: server.Repository, name: str
+) -> None:
+    """The hub leaves it out of a commit without a word, and MANIFEST.json would name it."""
+    models.add("main", {**models.main, ".gitignore": f"{name}\n".encode()})
+    before = dict(models.main)
+    with pytest.raises(PublishError, match=rf"\.gitignore of the repository names .*{name}"):
+        send(tree_store)
+    assert models.main == before
+
+
+def test_card_that_the_hub_refuses(tree_store: Store, hub: Hub, models: server.Repository) -> None:
+    """One message, and no commit."""
+    card = "meta_llama_mtp_card"
+    commit(tree_store, card, {"README.md": b"---\nlicense: 7\n---\n", "bom.cdx.json": b"{}"})
+    before = dict(models.main)
+
+    def refuse(request: str, body: bytes) -> None:
+        if request == "POST /api/validate-yaml":
+            raise server.Refusal(400, "Odd card")
+
+    hub.fault = refuse
+    with pytest.raises(PublishError, match=r"Invalid metadata in README\.md") as raised:
+        send(tree_store, card)
+    assert "\n" not in str(raised.value)
+    assert models.main == before
+
+
 @pytest.mark.parametrize(
     "url",
     ["hf://acme/mtp", "hf://models/mtp", "hf://models", "hf://models/a/b/c", "hf://spaces/a/b"],

@@ -13,13 +13,16 @@ from click.testing import CliRunner, Result
 
 from wmtp_assets.base.errors import PublishError
 from wmtp_assets.cli.main import cli
+from wmtp_assets.destinations.destination import open_destination
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.listing import MANIFEST, parse_listing
+from wmtp_assets.destinations.sending import Options
 from wmtp_assets.operations.publish import publish
 from wmtp_assets.operations.sign import sign, signed_ones
 from wmtp_assets.storage.manifest import FileRecord, amend, content_sha256, parse
 from wmtp_assets.storage.signatures import Trust, key_config
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.destinations.hub import Hub
 from wmtp_assets_tests.destinations.trees import (
     DATASET,
     MODEL,
@@ -97,6 +100,23 @@ def test_signatures_travel(signed: Store, on_node: Store, folder: Folder) -> Non
     assert verified.return_value == 0
     assert f"signed by one: {DATASET}, {RELEASE}\n" in verified.stdout
     assert wmtp("verify").return_value == 0
+
+
+def test_signature_travels_by_the_hub(signed: Store, on_node: Store, hub: Hub) -> None:
+    """It is in the commit, and on the node, which verifies it; a release is in no folder, so that
+    ``--signed`` has none to ask for there."""
+    repository = hub.make("dataset", "acme/humaneval")
+    url = "hf://datasets/acme/humaneval"
+    options = Options(is_accepted=True)
+    publish(signed, [signed.catalogue[DATASET]], open_destination(signed, url), options)
+    path = f"signatures/{DATASET}.sig"
+    assert repository.main[path] == (signed.root / path).read_bytes()
+    with pytest.raises(PublishError, match="no release is published at"):
+        wmtp("pull", DATASET, "--from", url, "--signed")
+    wmtp("pull", DATASET, "--from", url)
+    verified = wmtp("verify", "--signed")
+    assert verified.return_value == 0
+    assert f"signed by one: {DATASET}\n" in verified.stdout
 
 
 def test_what_nobody_signed_is_refused(

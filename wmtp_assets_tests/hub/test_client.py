@@ -135,6 +135,14 @@ def test_errors() -> None:
     assert "response" in answer, "HfHubHTTPError has no response any longer: status_of reads it"
 
 
+def test_file_of_a_commit() -> None:
+    """Whether it lies in LFS, and whether the client would leave it out, is read from it; its bytes
+    and its hash are set."""
+    addition = client.CommitOperationAdd("a", b"")
+    for name in ("_upload_mode", "_should_ignore", "path_or_fileobj", "upload_info"):
+        assert hasattr(addition, name), f"{name} is gone: see hub/commits.py, RemoteBranch"
+
+
 def test_file_of_a_repository() -> None:
     """Size and hash are read from it."""
     file = client.RepoSibling(rfilename="a")
