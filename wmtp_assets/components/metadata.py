@@ -32,6 +32,9 @@ LONG, WIDE = 12, 4
 """Rows and columns from which a table opens by a click: the page of an asset has a few screens,
 and room for three columns in a window of 1,280 pixels."""
 
+INLINE = 1000
+"""Characters from which the web UI shows Markdown behind a link; shorter ones it shows in place."""
+
 Row = Mapping[str, str | int | float | bool]
 Table = dg.TableMetadataValue | dg.MarkdownMetadataValue | dg.TextMetadataValue
 
@@ -50,7 +53,8 @@ def unfolded(rows: Sequence[Row]) -> dg.MarkdownMetadataValue:
     names = [*dict.fromkeys(name for row in rows for name in row)]
     cells = ([_cell(row.get(name)) for name in names] for row in rows)
     lines = [names, ["---"] * len(names), *cells]
-    return dg.MetadataValue.md("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return dg.MetadataValue.md(text.ljust(INLINE))
 
 
 def _cell(value: Any) -> str:

@@ -27,8 +27,11 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 
-VIEWPORT: ViewportSize = {"width": 1900, "height": 1000}
-"""Wide enough for the names in a lineage of five assets."""
+VIEWPORT: ViewportSize = {"width": 1280, "height": 900}
+"""The window of a small laptop."""
+
+WIDE = 1900
+"""Pixels that show the names in a lineage of five assets."""
 
 PATIENCE = 60_000
 """Milliseconds until something that a person waits for is there."""
@@ -110,12 +113,28 @@ class Ui:
     def show(self, name: str) -> Locator:
         """Unfold the Markdown of a metadata entry; what is then shown over the page."""
         row = self.page.locator("tr", has=self.page.get_by_text(name, exact=True))
-        row.get_by_text("[Show Markdown]").click()
+        row.get_by_text("[Show Markdown]").last.click()
         return self.page.get_by_role("dialog")
 
-    def resize(self, height: int) -> None:
-        """Make the window lower or higher; a lineage is laid out for the one it is opened in."""
-        self.page.set_viewport_size({"width": VIEWPORT["width"], "height": height})
+    def close(self) -> None:
+        """Close what is shown over the page."""
+        self.page.keyboard.press("Escape")
+        expect(self.page.get_by_role("dialog")).to_have_count(0)
+
+    def resize(self, width: int, height: int = VIEWPORT["height"]) -> None:
+        """Give the window another size; a lineage is laid out for the one it is opened in."""
+        self.page.set_viewport_size({"width": width, "height": height})
+
+    def fits(self, *texts: str) -> None:
+        """Wait for each text, and require that all of it is in the window, without scrolling."""
+        self.sees(*texts)
+        window = self.page.viewport_size
+        assert window is not None
+        for text in texts:
+            box = self.text(text).bounding_box()
+            assert box is not None
+            assert box["x"] >= 0 and box["x"] + box["width"] <= window["width"], (text, box)
+            assert box["y"] >= 0 and box["y"] + box["height"] <= window["height"], (text, box)
 
     def picture(self, path: Path) -> None:
         """A PNG of what is to be seen."""
