@@ -97,6 +97,17 @@ def test_ranges_are_hashed_as_slices(
     assert hashes == [sha256(data[one:other]) for one, other in pairwise(ends)]
 
 
+def test_empty_pieces_in_any_number(tmp_path: Path) -> None:
+    """A checkpoint may have any number of tensors of no bytes, one behind the other."""
+    path = tmp_path / "few"
+    path.write_bytes(b"ab")
+    assert hash_range(path, 0, [1, *[0] * 5000, 1]) == [
+        sha256(b"a"),
+        *[sha256(b"")] * 5000,
+        sha256(b"b"),
+    ]
+
+
 def test_file_is_made_of_its_pieces_only(tmp_path: Path) -> None:
     """A flipped bit, and a byte more than the pieces have."""
     path = tmp_path / "large"
