@@ -42,7 +42,8 @@ def put(page: str, name: str, command: str, printed: str, machine: str) -> str:
     Raises:
         ValueError: if the page has no such marker.
     """
-    text = f"```text\n{printed.strip()}\n```\n\n`{command}`, {machine}.\n"
+    lines = "\n".join(line.rstrip() for line in printed.strip("\n").splitlines())
+    text = f"```text\n{lines}\n```\n\n`{command}`, {machine}.\n"
     block = f"<!-- begin {name} -->\n{text}<!-- end {name} {seal(text)} -->\n"
     found = [item for item in _BLOCK.finditer(page) if item["name"] == name]
     if len(found) != 1:

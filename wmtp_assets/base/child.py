@@ -25,8 +25,8 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from math import ceil
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -131,22 +131,11 @@ def call(function: Callable[..., Any], /, *args: Any, say: Say = silent, cpu: fl
             raise
 
 
-@contextmanager
-def others(count: int) -> Iterator[list[Run]]:
-    """So many functions as :func:`call`, each with a child of its own, which ends behind it.
+class Other:
+    """A child beside the one that :func:`call` uses; it is started by the first call.
 
-    One of them is called by one thread at a time; its child is started by the first call.
+    One thread at a time calls it. Behind a ``with`` it has ended.
     """
-    runs = [_Other() for _ in range(count)]
-    try:
-        yield [run.call for run in runs]
-    finally:
-        for run in runs:
-            run.stop()
-
-
-class _Other:
-    """A child beside the one that :func:`call` uses."""
 
     def __init__(self) -> None:
         self._child: _Child | None = None
@@ -164,10 +153,16 @@ class _Other:
             raise
 
     def stop(self) -> None:
-        """End the child, if there is one."""
-        if self._child is not None:
-            self._child.end()
-        self._child = None
+        """End the child, if there is one; by any thread, also in the middle of a call."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
+
+    def __enter__(self) -> Other:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
 
 def stop() -> None:

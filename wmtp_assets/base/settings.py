@@ -53,9 +53,10 @@ ROOT_VARIABLE = Variable(
 )
 WORKERS_VARIABLE = Variable(
     "WMTP_WORKERS",
-    "How many processes convert one dataset, 1 to 256.",
+    "How many processes convert one dataset, 1 to 256; and how many threads hash files, and "
+    "processes, up to 4, apply the rules of a large artifact.",
     "one per CPU that the process may use: affinity and cgroup limits count",
-    "making `<dataset>_processed`",
+    "making `<dataset>_processed`, checks, `wmtp verify`",
 )
 STEPS_VARIABLE = Variable(
     "WMTP_CONVERSION_STEPS",

@@ -1,7 +1,7 @@
 """Where the bytes of tensors lie in upstream's files, and how they are read: in blocks, ahead.
 
-A checkpoint is read once and never again soon: what was read is taken out of the page cache, where
-the system has a call for that, so that it pushes out nothing else.
+A checkpoint is read once and never again soon: it is read past the page cache, where the system has
+a call for that, so that it pushes out nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.storage.files import PageCache
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -201,6 +202,7 @@ def read_extents(extents: Iterable[Extent], kept: int = 1) -> Generator[memoryvi
     """
     buffers = [memoryview(bytearray(BLOCK)) for _ in range(READS + kept)]
     files: dict[Path, int] = {}
+    cache = PageCache(is_passed=True)
 
     def opened() -> Iterator[tuple[int, memoryview, Extent]]:
         for buffer, extent in zip(cycle(buffers), extents, strict=False):
@@ -213,15 +215,13 @@ def read_extents(extents: Iterable[Extent], kept: int = 1) -> Generator[memoryvi
         filled = 0
         while filled < extent.size:
             try:
-                count = os.preadv(descriptor, [view[filled:]], extent.begin + filled)
+                count = cache.read(descriptor, view[filled:], extent.begin + filled)
             except OSError as error:
                 problem = f"{error.strerror}, reading {extent.what}"
                 raise OSError(error.errno, problem, str(extent.path)) from error
             if not count:
                 raise InvalidInput(f"{extent.path}: the file ends inside {extent.what}")
             filled += count
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, extent.begin, extent.size, os.POSIX_FADV_DONTNEED)
         return view
 
     try:

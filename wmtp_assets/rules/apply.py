@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from wmtp_assets.base.child import ChildDied, Run, allowance, call, others, stop
+from wmtp_assets.base.child import ChildDied, Other, Run, allowance, call, stop
 from wmtp_assets.base.errors import (
     BadLine,
     CorruptArtifact,
@@ -124,9 +126,10 @@ def apply_each(
 
 
 def _are_worth_it(rules: Sequence[Rule], store: Store, artifact: Artifact) -> bool:
-    """Whether rules are worth child processes of their own."""
+    """Whether rules are worth child processes of their own. Two are not: one is ``made_with``,
+    which reads next to nothing."""
     is_large = store.size_with_upstream(artifact) >= LARGE
-    return is_large and len(rules) > 1 and read_workers() > 1
+    return is_large and len(rules) > 2 and read_workers() > 1
 
 
 def _side_by_side(
@@ -136,17 +139,29 @@ def _side_by_side(
     count = min(len(rules), read_workers(), AT_ONCE)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     free: queue.SimpleQueue[Run] = queue.SimpleQueue()
+    interrupted = threading.Event()
 
     def apply(rule: Rule) -> Outcome:
         run = free.get()
+
+        def run_on(*args: Any, **named: Any) -> Any:
+            try:
+                return run(*args, **named)
+            except ChildDied as error:
+                if interrupted.is_set():  # it was ended here: no finding
+                    raise CancelledError from error
+                raise
+
         try:
             told = say if hasattr(say, "bar") else lines.put
-            return apply_in_child(rule, store, artifact, told, run)
+            return apply_in_child(rule, store, artifact, told, run_on)
         finally:
             free.put(run)
 
-    with others(count - 1) as more, ThreadPoolExecutor(count) as pool:
-        for run in (call, *more):
+    with ExitStack() as stack:
+        others = [stack.enter_context(Other()) for _ in range(count - 1)]
+        pool = stack.enter_context(ThreadPoolExecutor(count))
+        for run in (call, *(other.call for other in others)):
             free.put(run)
         tasks = [pool.submit(apply, rule) for rule in rules]
         try:
@@ -156,8 +171,11 @@ def _side_by_side(
                         say(lines.get(timeout=LISTENS))
                 yield task.result()
         except BaseException:  # interrupted: nobody waits for what is under way
+            interrupted.set()
             pool.shutdown(wait=False, cancel_futures=True)
             stop()
+            for other in others:
+                other.stop()
             raise
 
 

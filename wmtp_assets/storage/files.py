@@ -60,34 +60,41 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-class _Cache:
-    """How the page cache is passed by for a file that is too large for it, see :data:`UNCACHED`.
+class PageCache:
+    """How bytes are transferred, through the page cache or past it.
 
     Args:
-        size: of the file, in bytes.
-
-    Attributes:
-        is_passed: whether it is that large.
+        is_passed: what is transferred does not stay there, as far as the system has a call for it.
     """
 
-    def __init__(self, size: int) -> None:
-        self.is_passed = size > UNCACHED * _memory()
-        self._flags = _RWF_DONTCACHE if self.is_passed and sys.platform == "linux" else 0
+    def __init__(self, *, is_passed: bool) -> None:
+        self.is_passed = is_passed
+        self._flags = _RWF_DONTCACHE if is_passed and sys.platform == "linux" else 0
 
-    @property
-    def is_to_drop(self) -> bool:
-        """Whether what was read must be put out of the page cache by a call of its own."""
-        return self.is_passed and not self._flags and hasattr(os, "posix_fadvise")
+    @classmethod
+    def of(cls, size: int) -> Self:
+        """For a file of ``size`` bytes, see :data:`UNCACHED`."""
+        return cls(is_passed=size > UNCACHED * _memory())
 
-    def call(self, transfer: Callable[[int], int]) -> int:
-        """Transfer bytes by a call that takes flags; return how many."""
+    def read(self, descriptor: int, view: memoryview, begin: int) -> int:
+        """Fill some of ``view`` with what a file has at ``begin``; return how many bytes."""
+        count = self._transfer(lambda flags: os.preadv(descriptor, [view], begin, flags))
+        if self.is_passed and not self._flags and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, begin, count, os.POSIX_FADV_DONTNEED)
+        return count
+
+    def write(self, descriptor: int, view: memoryview, begin: int) -> int:
+        """Write some of ``view`` to a file at ``begin``; return how many bytes."""
+        return self._transfer(lambda flags: os.pwritev(descriptor, [view], begin, flags))
+
+    def _transfer(self, call: Callable[[int], int]) -> int:
         try:
-            return transfer(self._flags)
+            return call(self._flags)
         except OSError as error:
             if not self._flags or error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise
             self._flags = 0  # an older kernel, or a filesystem without it
-            return transfer(0)
+            return call(0)
 
 
 def read_ahead(
@@ -105,22 +112,18 @@ def read_ahead(
     """
     descriptor = file.fileno()
     size = os.fstat(descriptor).st_size
-    cache = _Cache(size)
+    cache = PageCache.of(size)
     length = max(min(length, size - begin, end - begin), 1)
     buffers = cycle([memoryview(bytearray(length)) for _ in range(2)])
 
     def read(begin: int) -> memoryview:
         view = next(buffers)[: end - begin]
         filled = 0
-        while filled < len(view) and (count := fill(view[filled:], begin + filled)):
+        while filled < len(view) and (
+            count := cache.read(descriptor, view[filled:], begin + filled)
+        ):
             filled += count
         return view[:filled]
-
-    def fill(view: memoryview, begin: int) -> int:
-        count = cache.call(lambda flags: os.preadv(descriptor, [view], begin, flags))
-        if cache.is_to_drop:
-            os.posix_fadvise(descriptor, begin, count, os.POSIX_FADV_DONTNEED)
-        return count
 
     block = read(begin)
     if min(size, end) - begin <= SMALL:  # read sooner than a thread is started
@@ -147,17 +150,17 @@ class Cutter:
 
     def __init__(self, sizes: Iterable[int], hashes: list[str]) -> None:
         self._sizes, self._hashes = iter(sizes), hashes
-        self._begin()
+        self._next()
 
-    def _begin(self) -> None:
-        self._digest, self._is_begun = hashlib.sha256(), False
-        self._left = next(self._sizes, None)
-        if self._left == 0:
-            self._end()
+    def _next(self) -> None:
+        """Begin the next piece that is not empty."""
+        while (size := next(self._sizes, None)) == 0:
+            self._hashes.append(hashlib.sha256().hexdigest())
+        self._left, self._digest, self._is_begun = size, hashlib.sha256(), False
 
     def _end(self) -> None:
         self._hashes.append(self._digest.hexdigest())
-        self._begin()
+        self._next()
 
     def update(self, view: memoryview) -> None:
         """Hash what comes behind what was hashed before."""
@@ -256,7 +259,7 @@ def hash_range(
 
     Args:
         begin: the first byte of the first one.
-        sizes: bytes of each; one that lies behind the end of the file has none.
+        sizes: bytes of each; of one that lies behind the end of the file it is that of no bytes.
 
     Raises:
         OSError: as :func:`open_regular`.
@@ -387,7 +390,7 @@ class HashedFile:
         self._advance = advance
         self._parts = parts
         self._hasher = Hasher(parts)
-        self._cache = _Cache(0)
+        self._cache = PageCache(is_passed=False)
         if is_there:
             self._hasher.take(self._file, advance=advance)
 
@@ -397,7 +400,7 @@ class HashedFile:
         Raises:
             OSError: ENOSPC, if they are not there.
         """
-        self._cache = _Cache(size)
+        self._cache = PageCache.of(size)
         if size and not self._shared and hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(self._file.fileno(), 0, size)
@@ -410,7 +413,7 @@ class HashedFile:
         view = memoryview(data).cast("B")
         self._hasher.update(view)
         if not self._cache.is_passed:
-            self._cache = _Cache(self._hasher.size)
+            self._cache = PageCache.of(self._hasher.size)
         written = len(view) if self._shared else 0
         try:
             while written < len(view):
@@ -425,7 +428,7 @@ class HashedFile:
         if not self._cache.is_passed:
             return self._file.write(view) or 0
         descriptor, position = self._file.fileno(), self._file.tell()
-        count = self._cache.call(lambda flags: os.pwritev(descriptor, [view], position, flags))
+        count = self._cache.write(descriptor, view, position)
         self._file.seek(position + count)
         return count
 

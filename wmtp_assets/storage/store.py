@@ -24,7 +24,6 @@ from pathlib import Path, PurePosixPath
 from filelock import Timeout
 
 from wmtp_assets.base.child import reading
-from wmtp_assets.base.cpus import usable_cpus
 from wmtp_assets.base.errors import (
     CorruptArtifact,
     LackingFilesystem,
@@ -35,7 +34,13 @@ from wmtp_assets.base.errors import (
 )
 from wmtp_assets.base.model import relative_path
 from wmtp_assets.base.progress import Progress, Say, Told, human_bytes, silent
-from wmtp_assets.base.settings import ROOT_VARIABLE, SOURCE_VARIABLE, Settings, timestamp
+from wmtp_assets.base.settings import (
+    ROOT_VARIABLE,
+    SOURCE_VARIABLE,
+    Settings,
+    read_workers,
+    timestamp,
+)
 from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.artifact import INTERNAL, Artifact, Catalogue
 from wmtp_assets.storage import manifest, pieces
@@ -289,7 +294,7 @@ class Store:
             return False
         begins = [*(piece.begin for piece in there), there[-1].end]
         hashes = [piece.sha256 for piece in there]
-        return is_made_of(self.path(artifact, name), begins, hashes, usable_cpus(), advance)
+        return is_made_of(self.path(artifact, name), begins, hashes, read_workers(), advance)
 
     def open_verified(
         self, artifact: Artifact, name: str, say: Say = silent

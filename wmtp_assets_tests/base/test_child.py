@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from wmtp_assets.base import child
-from wmtp_assets.base.child import ChildDied, call, directly, reading, stop
+from wmtp_assets.base.child import ChildDied, Other, call, directly, reading, stop
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.progress import Say
 from wmtp_assets.datasets.jsonl import BadLine
@@ -484,3 +484,13 @@ def started(code: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def test_another_child_is_a_process_of_its_own() -> None:
+    """Two calls at the same time have two processes; behind it only the first one is left."""
+    first = call(number)
+    with Other() as another:
+        second = another.call(number)
+        assert second == another.call(number) != first == call(number)
+    assert not is_there(second)
+    assert call(number) == first

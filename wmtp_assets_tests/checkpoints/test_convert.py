@@ -803,13 +803,14 @@ def test_full_disk_shows_before_anything_is_read(
     def allocate(descriptor: int, begin: int, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def read(*arguments: object) -> None:
+    def read(*arguments: object, **named: object) -> Generator[memoryview, None, None]:
         raise AssertionError("read before the space was reserved")
+        yield memoryview(b"")
 
     size = tiny.checkpoint_path(store, SAFETENSORS).stat().st_size
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", allocate)
-        patch.setattr(os, "preadv", read)
+        patch.setattr(convert_module, "read_extents", read)
         message = tiny.assert_refused(store, StoreError)
     assert message.startswith(f"no space left for {SAFETENSORS} under {store.root} (")
     assert f"{human_bytes(size)} or more needed for one file" in message

@@ -277,8 +277,8 @@ def test_short_reads_are_continued(path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The system may give less than was asked for, at any length."""
     real = os.preadv
 
-    def preadv(descriptor: int, buffers: list[memoryview], offset: int) -> int:
-        return real(descriptor, [buffers[0][: min(len(buffers[0]), 700)]], offset)
+    def preadv(descriptor: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+        return real(descriptor, [buffers[0][: min(len(buffers[0]), 700)]], offset, flags)
 
     monkeypatch.setattr(os, "preadv", preadv)
     extents = [Extent(path, begin, 9000, "w") for begin in (0, 1, 4095, len(DATA) - 9000)]

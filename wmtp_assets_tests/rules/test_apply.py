@@ -19,6 +19,8 @@ from typing import IO, Any
 import pyarrow.parquet as pq
 import pytest
 
+from wmtp_assets.base.child import ChildDied, Other
+from wmtp_assets.base.progress import silent
 from wmtp_assets.catalogue.artifact import TOP_FOLDERS, Artifact
 from wmtp_assets.kinds.registry import all_rules, kinds_of, load_catalogue, rules_of
 from wmtp_assets.operations.materialize import materialize
@@ -791,6 +793,40 @@ def test_interrupted_side_by_side(store: Store, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(KeyboardInterrupt):
         list(applying.apply_each(rules_of(artifact), store, artifact))
     assert "made_with" not in begun
+
+
+@pytest.mark.usefixtures("large")
+def test_a_child_that_is_ended_by_an_interrupt_is_no_finding(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C ends the children at once; that a rule failed must not be remembered then, and one
+    whose file ended its child before is still a finding."""
+    artifact = store.catalogue["mbpp_processed"]
+    begun, ended = threading.Event(), threading.Event()
+    remembered: list[str] = []
+    died = ChildDied("", "SIGKILL")
+
+    def run(function: Any, rule: Rule, *args: Any, **named: Any) -> Outcome:
+        if rule.name == "sha256":
+            return Outcome()
+        if rule.name == "schema":
+            begun.wait(60)
+            raise died
+        begun.set()
+        assert ended.wait(60)
+        raise died
+
+    monkeypatch.setattr(applying, "call", run)
+    monkeypatch.setattr(Other, "call", lambda self, *args, **named: run(*args, **named))
+    monkeypatch.setattr(applying, "stop", ended.set)
+    monkeypatch.setattr(applying, "remember", lambda *args, **named: remembered.append(args[3]))
+    outcomes = applying.apply_each(rules_of(artifact), store, artifact)
+    monkeypatch.setattr(applying.apply_in_child, "__defaults__", (silent, run))
+    found = [next(outcomes), next(outcomes)]
+    assert [rule.name for rule, _ in found] == ["sha256", "schema"]
+    assert "SIGKILL" in str(found[1][1].findings[0])
+    outcomes.close()  # type: ignore[attr-defined]
+    assert remembered == ["schema"]
 
 
 @pytest.mark.long
