@@ -99,11 +99,11 @@ def _be_patient(engine: Any, place: str) -> None:
     That is the recipe of SQLAlchemy's FAQ, "How do I 'retry' a statement execution automatically?".
     A web server makes engines of its own afterwards: a page is to say at once what is wrong.
     """
-    import sqlalchemy
+    from sqlalchemy import event
 
     dialect = engine.dialect
 
-    @sqlalchemy.event.listens_for(engine, "do_connect")
+    @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
         end, wait = time.monotonic() + PATIENCE, 1.0
         while True:
@@ -131,11 +131,11 @@ def _be_patient(engine: Any, place: str) -> None:
             send(context.cursor, *sent, context=context)
         return True
 
-    @sqlalchemy.event.listens_for(engine, "do_execute")
+    @event.listens_for(engine, "do_execute")
     def do_execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
         return execute(dialect.do_execute, cursor, context, statement, parameters)
 
-    @sqlalchemy.event.listens_for(engine, "do_execute_no_params")
+    @event.listens_for(engine, "do_execute_no_params")
     def do_execute_no_params(cursor: Any, statement: str, context: Any) -> bool:
         return execute(dialect.do_execute_no_params, cursor, context, statement)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import socket
 import time
 import zlib
@@ -17,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import click
 from dagster._cli.utils import get_instance_for_cli
-from dagster._core.events import DagsterEvent
 from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.plan.state import KnownExecutionState
@@ -116,12 +115,14 @@ def look_from_elsewhere(
             each step looks for itself.
 
     Raises:
-        StoreError: if it found another root, other sources, or no database; or if its job was
-            refused, or ended without a word.
+        StoreError: if it found another root or other sources, or ended without a word.
     """
     context = _Look(plan_context, plan, tags)
     handler = executor._step_handler
-    _require_started(list(handler.launch_step(context)))
+    for event in handler.launch_step(context):
+        if event.is_step_failure and (error := event.step_failure_data.error) is not None:
+            # such as a cluster or a partition that has no other node
+            return f"no other host looks at the storage root, but each step: {error.message}"
     end = time.monotonic() + seconds
     try:
         while time.monotonic() < end and not check_captured_interrupt():
@@ -145,13 +146,6 @@ def look_from_elsewhere(
     return f"{answer['host']} has the sources, sees the storage root and reaches the history"
 
 
-def _require_started(events: Sequence[DagsterEvent]) -> None:
-    """Raise a StoreError for what the engine says of a job that it does not take."""
-    for event in events:
-        if event.is_step_failure and (error := event.step_failure_data.error) is not None:
-            raise StoreError(error.message)
-
-
 def _answer_of(plan_context: PlanOrchestrationContext) -> dict[str, str] | None:
     """What the job said; None: nothing yet."""
     run = plan_context.instance.get_run_by_id(plan_context.run_id)
@@ -167,14 +161,16 @@ def _died(reason: str | None) -> str:
     )
 
 
-def main() -> None:
+@click.command()
+@click.option("--arguments", envvar=ARGUMENTS, required=True)
+def main(arguments: str) -> None:
     """In the job: look, and leave the answer in the tags of the run."""
-    compressed = base64.b64decode(os.environ[ARGUMENTS])
-    arguments = deserialize_value(zlib.decompress(compressed).decode(), ExecuteStepArgs)
-    with get_instance_for_cli(instance_ref=arguments.instance_ref) as instance:
-        run = instance.get_run_by_id(arguments.run_id)
+    described = zlib.decompress(base64.b64decode(arguments)).decode()
+    step = deserialize_value(described, ExecuteStepArgs)
+    with get_instance_for_cli(instance_ref=step.instance_ref) as instance:
+        run = instance.get_run_by_id(step.run_id)
         answer = json.dumps({"host": socket.gethostname(), "error": _error_of(run)})
-        instance.add_run_tags(arguments.run_id, {ANSWER_TAG: answer})
+        instance.add_run_tags(step.run_id, {ANSWER_TAG: answer})
 
 
 def _error_of(run: DagsterRun | None) -> str:

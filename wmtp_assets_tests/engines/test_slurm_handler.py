@@ -37,7 +37,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
             )
             path.chmod(0o755)
 
-    play(squeue="", sbatch="", scontrol="", scancel="", sacct=(1, "accounting storage is disabled"))
+    said = {"sacct": (1, "accounting storage is disabled"), "sinfo": "a\nb\n"}
+    play(squeue="", sbatch="", scontrol="", scancel="", **said)
     return play
 
 
@@ -231,10 +232,28 @@ def test_job_does_not_inherit_the_job_of_the_run(monkeypatch: pytest.MonkeyPatch
     assert found["SLURM_CONF"] == "/etc/slurm.conf" and found["ARGS"] == "x"
 
 
+@pytest.mark.parametrize(
+    ("host", "excluded"),
+    [("a.example.org", " --exclude=a"), ("login", ""), ("c", "")],
+)
+def test_look_from_another_node(
+    play: Play, monkeypatch: pytest.MonkeyPatch, host: str, excluded: str
+) -> None:
+    """The run may be on a node itself; where that is the only one, it looks all the same."""
+    monkeypatch.setattr(slurm.socket, "gethostname", lambda: host)
+    if host == "c":
+        play(sinfo="c\n")
+    run: Any = None
+    options = slurm._elsewhere(run, run)["slurm/sbatch"]
+    assert options == f"--mem=1G --time=5 --cpus-per-task=1{excluded}"
+
+
 def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody forgot ``module load slurm``."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(StoreError, match="needs sbatch, squeue, scontrol, scancel, not found"):
+    with pytest.raises(
+        StoreError, match="needs sbatch, squeue, scontrol, scancel, sinfo, not found"
+    ):
         slurm.require_slurm()
 
 

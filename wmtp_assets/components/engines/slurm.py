@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ ENDED = ENDED_BADLY | ENDED_FOR_GOOD | {"COMPLETED"}
 NEVER = {"BadConstraints", "PartitionConfig", "AccountNotAllowed", "QOSNotAllowed"}
 """Reasons for which no node will ever take a job as it asks to be run; squeue(1), "JOB REASONS"."""
 
-PROGRAMS = ("sbatch", "squeue", "scontrol", "scancel")
+PROGRAMS = ("sbatch", "squeue", "scontrol", "scancel", "sinfo")
 
 SECONDS = 300
 """How long one of Slurm's programs may take: they ask again themselves for as long as that."""
@@ -376,9 +377,10 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
 
 
 def _elsewhere(executor: StepDelegatingExecutor, run: dg.DagsterRun) -> Mapping[str, str]:
-    """Another node than that of this process, where this is a job itself."""
-    here = os.environ.get("SLURMD_NODENAME")
-    where = f" --exclude={here}" if here else ""
+    """Another node than this one, where this is one."""
+    here = socket.gethostname().partition(".")[0]
+    nodes = {*_ask("sinfo", "--noheader", "--Node", "--format=%N").split()}
+    where = f" --exclude={here}" if here in nodes and len(nodes) > 1 else ""
     return {SBATCH_TAG: f"--mem=1G --time=5 --cpus-per-task=1{where}"}
 
 
