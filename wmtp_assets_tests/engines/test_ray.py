@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from wmtp_assets.components.engines import NOT_AGAIN
+from wmtp_assets.components.engines import ray as ray_engine
 from wmtp_assets_tests.engines.conftest import KEY, SECOND, lose
 from wmtp_assets_tests.engines.graph import files_with, run_everything
 from wmtp_assets_tests.engines.outcomes import outcome
@@ -30,6 +37,106 @@ def cluster(site: Site) -> Iterator[Ray]:
     """Ray, whose nodes have the variables of the site."""
     with ray(site.variables) as cluster:
         yield cluster
+
+
+class Jobs:
+    """The client of the jobs API, for one job."""
+
+    def __init__(self) -> None:
+        self.submitted: dict[str, Any] = {}
+        self.status = ""
+        self.nodes: list[dict[str, Any]] = []
+
+    def submit_job(self, **options: Any) -> str:
+        self.submitted = options
+        return options["submission_id"]
+
+    def get_job_status(self, submission_id: str) -> Any:
+        from ray.job_submission import JobStatus
+
+        return JobStatus(self.status)
+
+    def _do_request(self, method: str, endpoint: str) -> Any:
+        body = {"data": {"summary": [{"raylet": node} for node in self.nodes]}}
+        return SimpleNamespace(ok=endpoint == "/nodes?view=summary", json=lambda: body)
+
+
+@pytest.fixture
+def jobs() -> Jobs:
+    """In place of a cluster."""
+    pytest.importorskip("ray", reason="not installed: make test-engines")
+    return Jobs()
+
+
+@pytest.fixture
+def handler(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The step handler of the engine."""
+    import dagster_ray.core.executor as executor
+
+    event = SimpleNamespace(step_worker_starting=lambda *_, **__: None)
+    monkeypatch.setattr(executor, "DagsterEvent", event)
+    none: dict[str, Any] = dict.fromkeys(("num_cpus", "num_gpus", "memory", "resources"))
+    client: Any = jobs
+    return ray_engine._watching(
+        executor.RayStepHandler(client=client, env_vars=None, runtime_env=None, **none)
+    )
+
+
+def context_of(**tags: str) -> Any:
+    """Of a step."""
+    return SimpleNamespace(
+        execute_step_args=SimpleNamespace(
+            step_keys_to_execute=["a"],
+            run_id="7f",
+            known_state=None,
+            get_command_args=lambda **_: ["dagster", "api", "execute_step"],
+            get_command_env=list,
+        ),
+        dagster_run=SimpleNamespace(job_name="small", remote_job_origin=None),
+        step_tags={"a": tags},
+        get_step_context=lambda key: None,
+    )
+
+
+def test_job_of_a_step(handler: Any, jobs: Jobs) -> None:
+    """It asks for a CPU, or Ray starts all of them on the head; one that looks asks for a node."""
+    list(handler.launch_step(context_of()))
+    assert shlex.split(jobs.submitted["entrypoint"])[0] == sys.executable
+    assert jobs.submitted["entrypoint_num_cpus"] == 1
+    assert "entrypoint_label_selector" not in jobs.submitted
+    list(handler.launch_step(context_of(**{ray_engine.NODE_TAG: "1b"})))
+    assert jobs.submitted["entrypoint_label_selector"] == {"ray.io/node-id": "1b"}
+    list(handler.launch_step(context_of()))
+    assert "entrypoint_label_selector" not in jobs.submitted
+
+
+@pytest.mark.parametrize(
+    ("status", "healthy"),
+    [("PENDING", [True] * 2), ("RUNNING", [True] * 2), ("SUCCEEDED", [True, False])],
+)
+def test_health_of_a_job(handler: Any, jobs: Jobs, status: str, healthy: list[bool]) -> None:
+    """One that ended, and whose step did not say so, is missed at the second poll."""
+    jobs.status = status
+    assert [handler.check_step_health(context_of()).is_healthy for _ in healthy] == healthy
+
+
+def test_stopped_job_is_not_started_again(handler: Any, jobs: Jobs) -> None:
+    """``ray job stop``: it was "running" for ever."""
+    jobs.status = "STOPPED"
+    handler.check_step_health(context_of())
+    assert NOT_AGAIN in (handler.check_step_health(context_of()).unhealthy_reason or "")
+
+
+def test_look_is_from_another_host(handler: Any, jobs: Jobs) -> None:
+    """Where there is one that is alive."""
+    executor: Any = SimpleNamespace(_step_handler=handler)
+    run: Any = None
+    here = {"nodeId": "1a", "nodeManagerHostname": socket.gethostname(), "state": "ALIVE"}
+    dead = {"nodeId": "1b", "nodeManagerHostname": "b", "state": "DEAD"}
+    jobs.nodes = [here, dead]
+    assert ray_engine._elsewhere(executor, run) == {}
+    jobs.nodes = [here, dead, {**dead, "nodeId": "1c", "state": "ALIVE"}]
+    assert ray_engine._elsewhere(executor, run) == {ray_engine.NODE_TAG: "1c"}
 
 
 def test_graph(empty_site: Callable[..., Site], cluster: Ray) -> None:

@@ -101,7 +101,8 @@ def _elsewhere(executor: StepDelegatingExecutor, run: dg.DagsterRun) -> Mapping[
     nodes = answer.json()["data"]["summary"] if answer.ok else []
     for node in nodes:
         raylet = node.get("raylet", {})
-        if raylet.get("state") == "ALIVE" and node.get("hostname") != socket.gethostname():
+        is_other = raylet.get("nodeManagerHostname") != socket.gethostname()
+        if raylet.get("state") == "ALIVE" and is_other:
             return {NODE_TAG: raylet["nodeId"]}
     return {}
 
