@@ -21,6 +21,7 @@ from rich.text import Text
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import Say, Terminal, silent
+from wmtp_assets.base.secrets import redact
 from wmtp_assets.base.settings import read_settings
 from wmtp_assets.base.text import json_text, printable
 from wmtp_assets.catalogue.artifact import Artifact
@@ -75,7 +76,8 @@ def reported(command: Callable[..., Document]) -> Callable[..., None]:
             with suppress(SpecError):
                 settings = read_settings()
                 document = {"root": settings.root, "source": settings.source, **document}
-            click.echo(json_text(TypeAdapter(Document).dump_python(document, mode="json")))
+            # pydantic's JSON has no lone surrogates, which names of files may have
+            click.echo(redact(json_text(TypeAdapter(Document).dump_python(document))))
         click.get_current_context().exit(document.get("exit_code", 0))
 
     return run
@@ -136,7 +138,7 @@ def progress(*, in_logs: bool = True) -> Iterator[Say]:
         with Terminal(Console(stderr=True)) as say:
             yield say
     else:
-        yield (lambda line: click.echo(printable(line), err=True)) if in_logs else silent
+        yield (lambda line: click.echo(_shown(line, "\n"), err=True)) if in_logs else silent
 
 
 def select(store: Store, names: Iterable[str]) -> list[Artifact]:
@@ -162,6 +164,12 @@ def _console(**options: Any) -> Console:
     return _Console(quiet=click.get_current_context().params["as_json"], **options)
 
 
+def _shown(text: str, keep: str = "") -> str:
+    """What others wrote, without what a terminal obeys, and without a secret of ours that they
+    echo."""
+    return printable(redact(text), keep)
+
+
 def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> None:
     """Print a line, however long, and whatever others wrote into it: see :func:`printable`.
 
@@ -169,8 +177,8 @@ def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> 
         styled: words to print before it, each with its style.
         on_errors: on standard error.
     """
-    words = ((printable(word, keep=""), style) for word, style in styled)
-    line = Text.assemble(*words, printable(text, keep=""))
+    words = ((_shown(word), style) for word, style in styled)
+    line = Text.assemble(*words, _shown(text))
     _console(stderr=on_errors).print(line, soft_wrap=True)
 
 
@@ -193,7 +201,7 @@ def print_table(
     for title in titles:
         table.add_column(title, justify="right" if title in right else "left", no_wrap=True)
     for cells, style in rows:
-        shown = (NONE if cell is None else printable(str(cell), keep="") for cell in cells)
+        shown = (NONE if cell is None else _shown(str(cell)) for cell in cells)
         table.add_row(*map(Text, shown), style=style)
     width = max(Console(width=10_000).measure(table).maximum, Console().width)
     _console(width=width).print(table)
