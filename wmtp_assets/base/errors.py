@@ -85,3 +85,9 @@ class BadLine(InvalidInput):
 
     def __reduce__(self) -> tuple[type[BadLine], tuple[Path, int, str]]:
         return BadLine, (self.path, self.line, self.problem)
+
+
+def is_of_environment(error: Exception) -> bool:
+    """Whether an error says that a library is missing, broken, or larger than the memory that is
+    left: that is no defect of the program, and no damage of what it reads."""
+    return isinstance(error, ImportError) and not (error.name or "").startswith("wmtp_assets")

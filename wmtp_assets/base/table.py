@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from rich.cells import cell_len
 
+from wmtp_assets.base.secrets import redact
 from wmtp_assets.base.text import printable
 
 NONE = "-"
@@ -63,7 +64,7 @@ def table_lines(
         indent: spaces before each line.
     """
     shown = [
-        ([NONE if cell is None else printable(str(cell), keep="") for cell in cells], style)
+        ([NONE if cell is None else printable(redact(str(cell)), keep="") for cell in cells], style)
         for cells, style in rows
     ]
     said = [

@@ -12,7 +12,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from datetime import date, datetime
 from difflib import get_close_matches
+from math import isfinite
+from pathlib import PurePath
 from typing import Any
 
 _JOINS = frozenset("\u200c\u200d")
@@ -52,11 +55,33 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def json_text(value: Any) -> str:
     """A JSON document, indented, in which each character is printed or an escape of JSON.
 
+    A name of a file that is no UTF-8 has a lone surrogate (PEP 383), as a key too: each stays what
+    it is, so that no two become one.
+
     Args:
-        value: of the types that JSON has.
+        value: of the types that JSON has, paths and dates.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False)
     return _UNSEEN.sub(_escaped, text)
+
+
+def _plain(value: Any) -> Any:
+    """The same in the types that JSON has."""
+    match value:
+        case dict():
+            return {
+                key if isinstance(key, str | int | None) else str(key): _plain(inner)
+                for key, inner in value.items()
+            }
+        case list() | tuple() | set() | frozenset():
+            return [_plain(inner) for inner in value]
+        case PurePath():
+            return str(value)
+        case date() | datetime():
+            return value.isoformat()
+        case float() if not isfinite(value):
+            return None
+    return value
 
 
 _UNSEEN = re.compile(r"[^\x20-\x7e\n]")

@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from wmtp_assets.base.errors import InvalidInput
@@ -149,6 +150,19 @@ def prove(config: Document, shapes: Shapes, where: str, described: str) -> Proof
         _embedding(model, names, same),
         bool(getattr(parsed, "tie_word_embeddings", False)),
     )
+
+
+def prove_llama(config: Document, shapes: Shapes, where: str, described: str) -> None:
+    """As :func:`prove`, of a model whose parameters we read ourselves: where transformers is
+    installed, its class takes what they ask for. Of the reward model it has no class.
+
+    Whoever verifies the model later compares it with its ``params.json``, without transformers.
+
+    Raises:
+        InvalidInput: as :func:`prove`.
+    """
+    if find_spec("transformers") is not None:
+        prove({**config, "architectures": ["LlamaForCausalLM"]}, shapes, where, described)
 
 
 def _line(problem: object) -> str:

@@ -13,7 +13,7 @@ from wmtp_assets.base.errors import CorruptArtifact, DamagedRecord, InvalidInput
 from wmtp_assets.base.progress import Progress, Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DType, ModelSpec
-from wmtp_assets.checkpoints.architecture import Proof, Shapes, prove
+from wmtp_assets.checkpoints.architecture import Proof, Shapes, prove, prove_llama
 from wmtp_assets.checkpoints.beside import checkpoint_metadata, describe, files_of
 from wmtp_assets.checkpoints.families import FAMILIES
 from wmtp_assets.checkpoints.params import (
@@ -400,6 +400,8 @@ def _of_parameters(
     check_form(expected, planned.shapes, family, checkpoint)
     check_tensor_shapes(expected, planned.shapes, checkpoint, Path(described).name)
     _check_rows(spec, params.vocab_size, store.catalogue.tokenizer(spec).vocab_size, checkpoint)
+    if spec.family == "llama" and parameters.config is not None:
+        prove_llama(parameters.config, planned.shapes, checkpoint, where)
     return Meant(planned, params, parameters.config, parameters.derived)
 
 

@@ -24,7 +24,7 @@ from wmtp_assets.base.progress import Progress
 from wmtp_assets.base.settings import read_workers
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import MicroSpec, ModelSpec
-from wmtp_assets.checkpoints.architecture import Shapes, prove
+from wmtp_assets.checkpoints.architecture import Shapes, prove, prove_llama
 from wmtp_assets.checkpoints.beside import (
     MODEL_FILES,
     TOKENIZER_FOLDER,
@@ -37,6 +37,7 @@ from wmtp_assets.checkpoints.llama_like import LlamaLike, llama_like
 from wmtp_assets.checkpoints.params import (
     MetaParams,
     feed_forward_size,
+    llama_config,
     parse_config,
     parse_params,
 )
@@ -478,9 +479,12 @@ def build_micro(build: Build[MicroSpec]) -> Document:
             has_output=has_output,
         )
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    proof = None
+    proof, described = None, f"{spec.name}: config.json"
     if params is None and config is not None:
-        proof = prove(config, shapes, spec.name, f"{spec.name}: config.json")
+        proof = prove(config, shapes, spec.name, described)
+    elif root.family == "llama" and params is not None:
+        config_of_ours = llama_config(params, spec.dtype, spec.tied, config)
+        prove_llama(config_of_ours, shapes, spec.name, described)
     target: torch.dtype = getattr(torch, spec.dtype)
     entries = [TensorEntry(name, DTYPE_CODES[spec.dtype], shape) for name, shape in shapes.items()]
 

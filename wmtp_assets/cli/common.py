@@ -20,6 +20,7 @@ from rich.text import Text
 
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import Say, Terminal, silent
+from wmtp_assets.base.secrets import redact
 from wmtp_assets.base.settings import read_settings
 from wmtp_assets.base.table import paragraph, table_lines
 from wmtp_assets.base.text import json_text, printable
@@ -72,7 +73,8 @@ def reported(command: Callable[..., Document]) -> Callable[..., None]:
             with suppress(SpecError):
                 settings = read_settings()
                 document = {"root": settings.root, "source": settings.source, **document}
-            click.echo(json_text(TypeAdapter(Document).dump_python(document, mode="json")))
+            # pydantic's JSON has no lone surrogates, which names of files may have
+            click.echo(redact(json_text(TypeAdapter(Document).dump_python(document))))
         click.get_current_context().exit(document.get("exit_code", 0))
 
     return run
@@ -138,7 +140,7 @@ def progress(*, in_logs: bool = True) -> Iterator[Say]:
             finally:
                 _with_bars.clear()
     else:
-        yield (lambda line: click.echo(printable(line), err=True)) if in_logs else silent
+        yield (lambda line: click.echo(_shown(line, "\n"), err=True)) if in_logs else silent
 
 
 def select(store: Store, names: Iterable[str]) -> list[Artifact]:
@@ -170,6 +172,12 @@ def _console(**options: Any) -> Console:
     return _with_bars[0] if _with_bars else _Console(**options)
 
 
+def _shown(text: str, keep: str = "") -> str:
+    """What others wrote, without what a terminal obeys, and without a secret of ours that they
+    echo."""
+    return printable(redact(text), keep)
+
+
 def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> None:
     """Print a line, however long, and whatever others wrote into it: see :func:`printable`.
 
@@ -177,8 +185,8 @@ def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> 
         styled: words to print before it, each with its style.
         on_errors: on standard error.
     """
-    words = ((printable(word, keep=""), style) for word, style in styled)
-    line = Text.assemble(*words, printable(text, keep=""))
+    words = ((_shown(word), style) for word, style in styled)
+    line = Text.assemble(*words, _shown(text))
     _console(stderr=on_errors).print(line, soft_wrap=True)
 
 

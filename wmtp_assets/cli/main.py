@@ -14,7 +14,7 @@ import click
 
 from wmtp_assets import __version__
 from wmtp_assets import cli as commands
-from wmtp_assets.base.errors import SpecError, WmtpError, WrongRoot
+from wmtp_assets.base.errors import SpecError, WmtpError, WrongRoot, is_of_environment
 from wmtp_assets.base.secrets import keep_out_of_logs, redact
 from wmtp_assets.base.text import printable
 
@@ -88,7 +88,7 @@ def _run() -> int:
         sys.stdout = output  # click's answer to an output that nobody reads
         return REFUSED
     except Exception as error:
-        if "can't start new thread" in str(error):
+        if is_of_environment(error) or "can't start new thread" in str(error):
             return _refused(error)
         _say(f"this is a defect of the program\n{traceback.format_exc()}")
         return INTERNAL

@@ -12,9 +12,8 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
-from pydantic import ValidationError
-
 from wmtp_assets.base.model import StrictModel
+from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.rules.memory import program
@@ -53,8 +52,8 @@ def pictures_of(store: Store, artifact: Artifact[Any], manifest: Manifest) -> Ma
         "manifest": manifest.document["self_sha256"],
         "program": f"{program()} {version('matplotlib')}",
     }
-    with suppress(OSError, ValidationError):  # never drawn, or damaged
-        kept = Drawn.model_validate_json(path.read_bytes())
+    with suppress(OSError, ValueError):  # never drawn, or damaged
+        kept = Drawn.model_validate_json(read_small(path))
         if made_of == kept.model_dump(include={*made_of}):
             return {name: picture.encode() for name, picture in kept.pictures.items()}
     pictures = dict(draw(store, artifact, manifest.document))

@@ -22,8 +22,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from wmtp_assets.base.child import ChildDied, Other, Run, allowance, call, stop
 from wmtp_assets.base.errors import (
     BadLine,
@@ -31,10 +29,12 @@ from wmtp_assets.base.errors import (
     InvalidInput,
     MissingArtifact,
     SpecError,
+    is_of_environment,
 )
 from wmtp_assets.base.model import StrictModel
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import read_workers, timestamp
+from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.rules.findings import NEEDS, Outcome, Report, Rule, Subject, is_there, is_warning
 from wmtp_assets.rules.memory import Memory, NotingStore
@@ -256,7 +256,15 @@ def _apply_once(
         raise
     except Exception as error:
         report.outcome.skipped = ""
-        report.interrupted(expected=statement, found=defect(error), remedy=DEFECT_REMEDY)
+        if is_of_environment(error):
+            report.interrupted(
+                expected="the libraries that read it",
+                found=f"one that cannot be loaded: {error}",
+                problem="unreadable",
+                remedy="see what is installed, and whether memory is limited: wmtp doctor",
+            )
+        else:
+            report.interrupted(expected=statement, found=defect(error), remedy=DEFECT_REMEDY)
     # the first finding is the one that is remembered, and the first ten are shown
     report.outcome.findings.sort(key=lambda finding: finding.problem == "warning")
     return report.outcome, manifest
@@ -399,8 +407,8 @@ def last_results(store: Store, artifact: Artifact) -> list[LastResult]:
 def _read_result(path: Path) -> LastResult | None:
     """What is remembered in a file; None: nothing, or it is damaged."""
     try:
-        return LastResult.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return LastResult.model_validate_json(read_small(path))
+    except (OSError, ValueError):
         return None
 
 

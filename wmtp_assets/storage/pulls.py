@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from wmtp_assets.base.model import Sha256, StrictModel
+from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.store import Store
 
@@ -51,6 +52,6 @@ def pulls(store: Store) -> dict[str, Pull]:
 
 def _read(path: Path) -> Pull | None:
     try:
-        return Pull.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return Pull.model_validate_json(read_small(path))
+    except (OSError, ValueError):
         return None

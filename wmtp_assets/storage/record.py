@@ -13,9 +13,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from wmtp_assets.base.model import Sha256, StrictModel
+from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.mounts import is_network
 
@@ -97,8 +96,8 @@ def is_edited(before: Sign, now: Sign | None) -> bool:
 def read_record(folder: Path) -> FilesRecord | None:
     """The record in a folder; None: there is none, or it is damaged."""
     try:
-        return FilesRecord.model_validate_json((folder / NAME).read_bytes())
-    except (OSError, ValidationError):
+        return FilesRecord.model_validate_json(read_small(folder / NAME))
+    except (OSError, ValueError):
         return None
 
 

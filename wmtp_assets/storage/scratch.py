@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 from wmtp_assets.base.errors import LockHeld
 from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.storage.store import Store
 
@@ -55,6 +56,6 @@ def holder_of(store: Store, lock: str) -> str:
     """
     path = store.internal / "locks" / f"{lock.replace('/', _BETWEEN)}.json"
     try:
-        return str(json.loads(path.read_bytes())["host"])
+        return str(json.loads(read_small(path))["host"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

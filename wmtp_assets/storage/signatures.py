@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, SpecError
 from wmtp_assets.base.model import AssetName, RelativePath, StrictModel
 from wmtp_assets.base.settings import TRUST_FOLDER_VARIABLE, project_folder
-from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.base.strict_json import open_waiting_for_none, parse_object
 from wmtp_assets.base.yaml_file import read_model
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.storage.manifest import FileRecord
@@ -277,7 +277,7 @@ def read_signature(store: Store, artifact: Artifact) -> bytes | None:
         OSError: if it cannot be read.
     """
     try:
-        with (store.root / artifact.signature).open("rb") as file:
+        with open_waiting_for_none(store.root / artifact.signature) as file:
             return file.read(MAX_SIZE + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -658,9 +658,9 @@ class Store:
         for mark in self._staging(artifact).glob(f"*/{REPLACED}"):
             old = mark.parent / PurePosixPath(artifact.base).name
             try:
-                data = (old / artifact.manifest).read_bytes()
-                was = manifest.parse(data, str(old)) if data == mark.read_bytes() else None
-            except (OSError, CorruptArtifact):
+                data = read_small(old / artifact.manifest)
+                was = manifest.parse(data, str(old)) if data == read_small(mark) else None
+            except (OSError, ValueError, CorruptArtifact):
                 continue
             if was is not None and (committed := self.find_manifest(artifact)) is not None:
                 is_same = was.content_sha256 == committed.content_sha256

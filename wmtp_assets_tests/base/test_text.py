@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import date, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -55,3 +57,24 @@ def test_any_text(text: str) -> None:
     """Nothing is lost but what is seen as an escape; JSON is what it was."""
     assert all(letter.isprintable() or letter in "\n\u200c\u200d" for letter in printable(text))
     assert json.loads(json_text([text])) == [text]
+
+
+def test_json_of_names_that_are_no_text() -> None:
+    """Names of files may be any bytes: as values, as keys however deep, as paths; two stay two."""
+    names = ["\udcff", "a\udcfe", "\ud800\udc00"]
+    document = {"deep": {name: {name: Path(name)} for name in names}, Path("\udcff"): (names[0],)}
+    found = json.loads(json_text(document))
+    # JSON has no word for the two halves of one letter that do not make it
+    assert list(found["deep"]) == ["\udcff", "a\udcfe", "\U00010000"]
+    assert found["deep"]["\udcff"] == {"\udcff": "\udcff"}
+    assert found["\udcff"] == ["\udcff"]
+
+
+def test_json_of_what_it_has_no_type_for() -> None:
+    """As pydantic has it."""
+    document = {"at": datetime(2025, 1, 2, 3, 4, 5), "on": date(2025, 1, 2), "n": float("nan")}
+    assert json.loads(json_text(document)) == {
+        "at": "2025-01-02T03:04:05",
+        "on": "2025-01-02",
+        "n": None,
+    }

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from wmtp_assets import load_state_dict
-from wmtp_assets.base.errors import CorruptArtifact
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.checkpoints import architecture
 from wmtp_assets.checkpoints.families import FAMILIES, LLAMA, LLAMA_REWARD, META, Family
 from wmtp_assets.checkpoints.micro import cut, micro_params, source_blocks
 from wmtp_assets.checkpoints.params import MetaParams, llama_params, parse_params
@@ -382,6 +383,21 @@ def test_takes_what_transformers_saved(
         assert not written.get("rope_scaling")
 
     check()
+
+
+def test_class_of_transformers_is_asked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names, shapes and parameters are a Llama's, and ``from_pretrained`` would refuse it: its
+    padding is no row of the embedding. A node without transformers cannot tell."""
+    store = tiny.llama_store(tmp_path)
+    config = tiny.CONFIG | {"pad_token_id": tiny.CONFIG["vocab_size"]}
+    tiny.commit_files(store, tiny.llama_files(config=config))
+    tiny.make(store, TOKENIZER)
+    with pytest.raises(InvalidInput, match=r"config.json: transformers does not take it: "):
+        tiny.make(store, SAFETENSORS)
+    monkeypatch.setattr(architecture, "find_spec", lambda name: None)
+    tiny.make(store, SAFETENSORS)
 
 
 # -- our reader ----------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ def in_a_file_name(store: Store) -> Store:
     """Somebody put it there."""
     (store.root / "datasets_v2/humaneval/stats" / BAD).write_text("x")
     (store.root / "docs" / f"{BAD}\udcff").write_text("x")
+    (store.root / "datasets_v2/humaneval/stats" / "\udcff").write_text("x")
     return store
 
 
@@ -133,10 +134,17 @@ def test_commands(store: Store, plant: Callable[[Store], Store]) -> None:
         if isinstance(said, str) and arguments[-1] != f"--{BAD}":
             assert is_clean(said), (arguments, said)
     assert MARK in shown
-    for arguments in (("show", "humaneval_stats"), ("show", "humaneval_raw"), ("status",)):
+    for arguments in (
+        ("show", "humaneval_stats"),
+        ("show", "humaneval_raw"),
+        ("status",),
+        ("verify", "humaneval_stats"),
+        ("repair", "humaneval_stats", "--dry-run"),
+        ("gc", "--dry-run"),
+    ):
         said = run(planted, *arguments, "--json")
         assert is_clean(said)
-        assert json.loads(said)
+        assert json.loads(said[said.index("{\n") :]), arguments  # behind what it is doing
 
 
 @pytest.mark.parametrize("plant", [in_a_manifest, in_a_spec])

@@ -97,6 +97,12 @@ PATCHES = {
         "apply.apply_in_child = call\n",
         "not enough memory",
     ),
+    "no room for a library": (
+        "from wmtp_assets.operations import verify\n"
+        "def call(*a, **k): raise ImportError('libx.so: cannot map', name='pyarrow.lib')\n"
+        "verify.apply_in_child = call\n",
+        "libx.so: cannot map",
+    ),
 }
 
 

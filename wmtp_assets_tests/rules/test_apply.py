@@ -14,7 +14,7 @@ import tracemalloc
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -281,19 +281,24 @@ def test_unreadable_file_is_unreadable(
     """
     artifact = store.catalogue[key_of(name, kind)]
     bad = os.path.normpath(store.path(artifact, file))
-    real = io.open
 
-    def refusing(path: Any, *others: Any, **more: Any) -> IO[Any]:
-        if not isinstance(path, int) and os.path.normpath(os.fspath(path)) == bad:
-            raise OSError(code, os.strerror(code))  # without a name, as read(2) does
-        return real(path, *others, **more)
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def opening(path: Any, *others: Any, **more: Any) -> Any:
+            if not isinstance(path, int) and os.path.normpath(os.fspath(path)) == bad:
+                raise OSError(code, os.strerror(code))  # without a name, as read(2) does
+            return real(path, *others, **more)
+
+        return opening
+
+    opening = refusing(io.open)
 
     class Refusing(pq.ParquetFile):
         def __init__(self, path: Any, *others: Any, **more: Any) -> None:
-            refusing(path).close()
+            opening(path).close()
             super().__init__(path, *others, **more)
 
-    monkeypatch.setattr(io, "open", lambda *args, **more: refusing(*args, **more))
+    monkeypatch.setattr(io, "open", opening)
+    monkeypatch.setattr(os, "open", refusing(os.open))
     monkeypatch.setattr(pq, "ParquetFile", Refusing)
     outcome = apply(store, artifact, name)
     (finding,) = (item for item in outcome.findings if item.problem != "warning")
@@ -553,6 +558,20 @@ def test_defect_of_a_rule_is_a_failure(
     assert all(not apply_rule(rule, store, artifact).findings for rule in rules_of(artifact))
     (remembered,) = [item for item in last_results(store, artifact) if item.rule == "broken"]
     assert DEFECT in remembered.problem
+
+
+def test_library_that_cannot_be_loaded_is_no_damage(store: Store) -> None:
+    """With little memory left, a library is not mapped: the file may be right, and so the rule."""
+
+    def check(subject: Subject[Any], report: Report) -> None:
+        raise ImportError("libarrow.so: failed to map segment", name="pyarrow.lib")
+
+    artifact = store.catalogue["humaneval_small"]
+    outcome = apply_rule(Rule("broken", "All is well.", (), check), store, artifact)
+    (finding,) = outcome.findings
+    assert (finding.problem, finding.expected) == ("unreadable", "the libraries that read it")
+    assert "failed to map segment" in finding.found
+    assert "wmtp doctor" in finding.remedy
 
 
 # -- what is said ----------------------------------------------------------------------------------
