@@ -29,7 +29,7 @@ def test_forms(url: str, location: Location) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("ftp://host/x", "ftp:// is no destination that is known; use one of: file://"),
+        ("ftp://host/x", "ftp:// is no destination that is known; use one of: az://"),
         ("/mnt/volume", "'/mnt/volume' is no destination that is known"),
         ("s3://key:s3cr3t@bucket/x", "has no user name, password"),
         ("s3://bucket/x?X-Amz-Signature=s3cr3t", "has no user name, password"),
