@@ -29,6 +29,10 @@ NAMES = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "VESSL_ACCESS_TOKEN",
+    "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_CLIENT_SECRET",
 )
 """Environment variables of others that are secrets; the address of our webhook is one too."""
 
@@ -44,6 +48,10 @@ _PATTERNS = (
     # huggingface.co/docs/hub/security-tokens; docs.aws.amazon.com/IAM: unique identifiers
     (r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}", HIDDEN),
     (r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", HIDDEN),
+    # access tokens of Google, private keys, connection strings of Azure
+    (r"\bya29\.[A-Za-z0-9._-]{16,}", HIDDEN),
+    (r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.+?)(?:-----END [A-Z ]*PRIVATE KEY-----|$)", HIDDEN),
+    (r"(?i)\b(AccountKey=|SharedAccessSignature=)[^\s\"'\\<>;,]+", rf"\1{HIDDEN}"),
     # URL userinfo, and the queries of presigned URLs (S3, CloudFront, Azure)
     (
         r"(?i)\b((?:https?|ftp|s3|socks[45][ah]?|postgres(?:ql)?(?:\+\w+)?)://)[^/\s@\"'\\<>]+@",
@@ -56,7 +64,7 @@ _PATTERNS = (
     (
         r"(?i)\b((?:(?:proxy-)?authorization|x-amz-security-token|aws_secret_access_key"
         r"|aws_session_token|set-cookie|cookie)(?:\\*[\"'])?\s*[:=]\s*(?:b?\\*[\"'])?"
-        rf"(?:(?:Bearer|Basic|Token|Digest)\s+)?)(?!AWS4-HMAC-SHA256){_END}+",
+        rf"(?:(?:Bearer|Basic|Token|Digest|SharedKey)\s+)?)(?!AWS4-HMAC-SHA256){_END}+",
         rf"\1{HIDDEN}",
     ),
 )
@@ -67,8 +75,8 @@ def redact(text: str) -> str:
     """The text without secrets: those that are known here, and what has the form of one.
 
     Known are the values of :data:`NAMES`, passwords in the URLs of proxies, and what the token
-    files of ``huggingface_hub``, ``boto3`` and ``vessl`` hold, and what was sent to a server
-    (:func:`remember`); as they are, and as they are in URLs and JSON. Nothing is
+    files of ``huggingface_hub``, ``boto3``, ``google-auth`` and ``vessl`` hold, and what was sent
+    to a server (:func:`remember`); as they are, and as they are in URLs and JSON. Nothing is
     read that is not text, and no error is raised.
     """
     for secret in known_secrets():
@@ -136,6 +144,8 @@ def _files(environment: Mapping[str, str]) -> Iterator[Path]:
     yield hub / "stored_tokens"
     yield Path(environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws/credentials")
     yield home / ".vessl/config"
+    login = home / ".config/gcloud/application_default_credentials.json"
+    yield Path(environment.get("GOOGLE_APPLICATION_CREDENTIALS") or login)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -146,12 +156,12 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return stat.st_mtime_ns, stat.st_size
 
 
-_SECRET_OPTION = re.compile(r"(?i)token|secret|password")
+_SECRET_OPTION = re.compile(r"(?i)(?:token|secret|password|private_key)(?!_uri|_id|_url)")
 
 
 @lru_cache(maxsize=16)
 def _read(path: Path, stamp: tuple[int, int] | None) -> frozenset[str]:
-    """Secrets in a file, an INI file or one line; ``stamp`` says when to read it again."""
+    """Secrets in a file: INI, a JSON object or one line; ``stamp`` says when to read it again."""
     if stamp is None or stamp[1] > 1 << 20:
         return frozenset()
     try:
@@ -160,7 +170,11 @@ def _read(path: Path, stamp: tuple[int, int] | None) -> frozenset[str]:
         return frozenset()
     parser = configparser.RawConfigParser()
     try:
+        if text.lstrip().startswith("{"):
+            return _in_object(json.loads(text))
         parser.read_string(text)
+    except (ValueError, RecursionError):
+        return frozenset()
     except configparser.Error:
         return frozenset(text.split()) if len(text.split()) == 1 else frozenset()
     return frozenset(
@@ -168,6 +182,15 @@ def _read(path: Path, stamp: tuple[int, int] | None) -> frozenset[str]:
         for section in parser.values()
         for name, value in section.items()
         if value and _SECRET_OPTION.search(name)
+    )
+
+
+def _in_object(document: dict[str, object]) -> frozenset[str]:
+    """Secrets among the values of a JSON object."""
+    return frozenset(
+        value
+        for name, value in document.items()
+        if isinstance(value, str) and value and _SECRET_OPTION.search(name)
     )
 
 

@@ -37,6 +37,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
         "VESSL_ACCESS_TOKEN",
+        "AZURE_STORAGE_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "AZURE_CLIENT_SECRET",
         "WMTP_WEBHOOK_URL",
     ],
 )
@@ -62,6 +66,10 @@ def test_password_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         (".cache/huggingface/stored_tokens", f"[me]\nhf_token = {KNOWN}\n"),
         (".aws/credentials", f"[default]\naws_secret_access_key = {KNOWN}\n"),
         (".vessl/config", f"[user]\naccess_token = {KNOWN}\n"),
+        (
+            ".config/gcloud/application_default_credentials.json",
+            json.dumps({"refresh_token": KNOWN, "token_uri": "https://host/token", "n": 1}),
+        ),
     ],
 )
 def test_file_that_a_library_reads(home: Path, file: str, content: str) -> None:
@@ -114,6 +122,11 @@ def test_short_values_are_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"next=https%3A%2F%2Fhost%3Ftoken%3D{SIGNATURE}", SIGNATURE),
         (f"https://host/x?sv=1&sig={SIGNATURE}", SIGNATURE),
         (f"aws_secret_access_key = {SIGNATURE}", SIGNATURE),
+        (f"token ya29.{SIGNATURE}", SIGNATURE),
+        (f"AccountName=a;AccountKey={SIGNATURE}==;BlobEndpoint=b", SIGNATURE),
+        (f"SharedAccessSignature=sv=1&sig={SIGNATURE}", SIGNATURE),
+        (f"Authorization: SharedKey account:{SIGNATURE}", SIGNATURE),
+        (f"-----BEGIN PRIVATE KEY-----\n{SIGNATURE}\n-----END PRIVATE KEY-----", SIGNATURE),
     ],
 )
 def test_form_of_a_secret(text: str, secret: str) -> None:

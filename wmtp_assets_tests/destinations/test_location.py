@@ -15,6 +15,8 @@ from wmtp_assets.destinations.destination import Location, parse_url
         ("s3://bucket/a/b/", Location("s3", "bucket", "a/b")),
         ("file:///mnt/a%20b/", Location("file", "", "mnt/a b")),
         ("file://localhost/mnt", Location("file", "localhost", "mnt")),
+        ("gs://bucket/a", Location("gs", "bucket", "a")),
+        ("az://container/a", Location("az", "container", "a")),
         ("vessl://storage/volume", Location("vessl", "storage", "volume")),
         ("vessl://storage/volume/a/b", Location("vessl", "storage", "volume/a/b")),
     ],
@@ -27,7 +29,7 @@ def test_forms(url: str, location: Location) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("gs://bucket/x", "gs:// is no destination that is known; use one of: file://"),
+        ("ftp://host/x", "ftp:// is no destination that is known; use one of: az://"),
         ("/mnt/volume", "'/mnt/volume' is no destination that is known"),
         ("s3://key:s3cr3t@bucket/x", "has no user name, password"),
         ("s3://bucket/x?X-Amz-Signature=s3cr3t", "has no user name, password"),

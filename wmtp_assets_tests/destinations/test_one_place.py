@@ -61,4 +61,4 @@ def test_destination_is_added_by_one_module(tree_store: Store, node: Store, tmp_
 
 def test_modules_that_are_none_are_no_schemes() -> None:
     """What lies beside them is not found for one."""
-    assert [*schemes()] == ["file", "hf", "s3", "vessl"]
+    assert [*schemes()] == ["az", "file", "gs", "hf", "s3", "vessl"]
