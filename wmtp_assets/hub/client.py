@@ -376,13 +376,10 @@ def explain(
         + f". {again}",
         ProxyError: ": the proxy in HTTPS_PROXY or HTTP_PROXY does not let "
         f"{url} through: {text}. {again}",
-        ConnectError: f": no connection to {url}: {text}. "
-        + (
-            _UNTRUSTED
-            if _VERIFY_FAILED in text
-            else "Check the network, HTTPS_PROXY and HF_ENDPOINT"
-        )
-        + f". {again}",
+        ConnectError: f": no connection to {url}: {text}. {_UNTRUSTED}. {again}"
+        if _VERIFY_FAILED in text
+        else f": no connection to {url}: {text}. Check the network, HTTPS_PROXY and "
+        f"HF_ENDPOINT. {again}",
         TimeoutException: f": {url} does not answer in time: {text}. {again}",
         Exception: f": {url} did not answer as a hub does: {text}. Check the network and "
         f"HF_ENDPOINT. {again}",

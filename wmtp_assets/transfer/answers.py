@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,7 @@ _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @contextmanager
-def environment_explained() -> Iterator[None]:
+def environment_explained(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     """A client that is made inside reads proxies and certificates from the environment.
 
     Raises:
@@ -51,7 +51,7 @@ def environment_explained() -> Iterator[None]:
     try:
         yield
     except (ImportError, ValueError, InvalidURL) as error:
-        values = {name: _value_of(name) for name in PROXIES}
+        values = {n: environment.get(n) or environment.get(n.lower(), "") for n in PROXIES}
         socks = [name for name, value in values.items() if value.lower().startswith("socks")]
         if isinstance(error, ImportError) and socks:
             raise SpecError(
@@ -66,7 +66,7 @@ def environment_explained() -> Iterator[None]:
             "http://HOST:PORT, or socks5://HOST:PORT"
         ) from error
     except OSError as error:
-        named = [name for name in _CERTIFICATES if os.environ.get(name)]
+        named = [name for name in _CERTIFICATES if environment.get(name)]
         if not named:
             raise
         raise SpecError(
@@ -74,11 +74,6 @@ def environment_explained() -> Iterator[None]:
             f"{error.strerror or type(error).__name__}. It names a file (or folder) of "
             "certificates in PEM"
         ) from error
-
-
-def _value_of(name: str) -> str:
-    """A variable in upper or lower case."""
-    return os.environ.get(name) or os.environ.get(name.lower()) or ""
 
 
 class BoundedClient(Client):
