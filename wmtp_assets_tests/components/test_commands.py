@@ -81,6 +81,10 @@ def query(url: str, text: str) -> Any:
         return json.load(answer)["data"]
 
 
+ORIGINS = """{ runsOrError { ... on Runs { results {
+  repositoryOrigin { repositoryName repositoryLocationName }
+} } } }"""
+SERVED = {"repositoryName": "__repository__", "repositoryLocationName": "wmtp_assets"}
 RUNS_AND_ASSETS = """
 { runsOrError { ... on Runs { results { status } } }
   assetNodes { assetKey { path } } }
@@ -115,6 +119,9 @@ def test_literal_commands_share_one_instance(shell: Shell, project: Path, root: 
 
     with serving("dagster-webserver -w workspace.yaml", project, _environment(root)) as url:
         assert statuses(url) == ["SUCCESS", "SUCCESS"]
+        runs = query(url, ORIGINS)["runsOrError"]["results"]
+        # Those of no code location are missing on the timeline, and in the lists of jobs.
+        assert [run["repositoryOrigin"] for run in runs] == [SERVED, SERVED]
 
 
 @pytest.mark.long
