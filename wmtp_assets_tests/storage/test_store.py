@@ -1585,3 +1585,25 @@ def test_manifest_module_is_what_reads_it_back(store: Store, unit: Path) -> None
     """The file on disk is enough to know the artifact: no store, no catalogue is needed."""
     path = unit / "raw.metadata.json"
     assert manifest.parse(path.read_bytes(), "x") == store.manifest(store.catalogue[RAW])
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_file_whose_pieces_agree_is_verified_by_these(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte is still hashed: once, side by side; and what is wrong is said of the file."""
+    committed = commit_in_parts(store, {"raw/long": LONG})
+    artifact = store.catalogue[RAW]
+    signed = store.sign(artifact, committed.files)
+    store.hashed(artifact, committed, signed, agrees=True)
+    reads = Reads(monkeypatch)
+    path = store.verify_file(artifact, "raw/long")
+    assert reads.sizes == []  # nothing was hashed as a whole
+    for offset in (0, WIDTH, len(LONG) - 1):
+        damage(path, flip(offset))
+        with pytest.raises(CorruptArtifact, match=r"long is damaged: SHA-256 [0-9a-f]{64}"):
+            store.verify_file(artifact, "raw/long")
+        damage(path, flip(offset))
+    damage(path, lambda data: data + b"x")
+    with pytest.raises(CorruptArtifact):
+        store.verify_file(artifact, "raw/long")
