@@ -389,14 +389,18 @@ class Ray:
     ) -> None:
         """Start a node; ``ray start --block`` ends with it. It gives up after 30 s, perhaps too
         early on a machine that has other work: then it is started again. It would wait half as long
-        for an agent to say which port it has, so each is given one."""
+        for an agent to say which port it has, so each is given one, and said to have it."""
         command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
         command += ["--object-store-memory=100000000"]
         patience = {"RAY_worker_register_timeout_seconds": "600"}
         for _ in range(STARTS):
             ports = zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True)
-            agents = [f"--{option}={port}" for option, port in ports]
+            given = dict(ports)
+            agents = [f"--{option}={port}" for option, port in given.items()]
+            number = os.urandom(28).hex()
+            patience["RAY_OVERRIDE_NODE_ID_FOR_TESTING"] = number
+            said = f"dashboard_agent_listen_port_{number}"
             with (self.folder / f"{name}.out").open("ab") as out:
                 node = self.nodes[name] = subprocess.Popen(
                     [*command, *options(), *agents],
@@ -405,8 +409,13 @@ class Ray:
                     stderr=out,
                     start_new_session=True,
                 )
-            about = f"Ray's node {name}"
-            eventually(lambda node=node: node.poll() is not None or is_up(), about, seconds=600)
+            end = time.monotonic() + 600
+            while node.poll() is None and not is_up():
+                assert time.monotonic() < end, f"not within 600 s: Ray's node {name}"
+                session = self.folder / "ray/session_latest"
+                if session.is_dir() and not (session / said).exists():
+                    (session / said).write_text(str(given["dashboard-agent-listen-port"]))
+                time.sleep(0.2)
             if node.poll() is None:
                 return
         raise AssertionError((self.folder / f"{name}.out").read_text())
