@@ -44,8 +44,8 @@ MAX_BITS = 1024
 MAX_HASHED = 10_000_000
 """Values that are hashed, with those in tuples: one that holds itself twice, forty times over, is
 small, and takes for ever where it is a key."""
-MAX_KEY_DEPTH = 100
-"""Of tuples in a tuple that is hashed: that is computed recursively, in C."""
+MAX_DEPTH = 1000
+"""Of tuples in a tuple: its hash is computed recursively, in C."""
 MAX_COLLISIONS = 1_000_000
 """Comparisons of keys that have one hash and are not equal. Integers that differ by a multiple of
 2^61 - 1 do, and tuples can be computed that do: a dict of many takes time that grows with their
@@ -252,12 +252,19 @@ class _Value:
 
     @classmethod
     def of_parts(cls, parts: Sequence[_Value]) -> _Value:
-        """A tuple."""
+        """A tuple.
+
+        Raises:
+            ValueError: if it is too deep.
+        """
+        depth = 1 + max((part.depth for part in parts), default=0)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"its description has a tuple nested more than {MAX_DEPTH} deep")
         return cls(
             tuple(part.value for part in parts),
             tuple(parts),
             min(1 + sum(part.size for part in parts), MAX_HASHED + 1),
-            1 + max((part.depth for part in parts), default=0),
+            depth,
         )
 
 
@@ -315,6 +322,10 @@ def _check_pickle(data: bytes) -> None:
         if name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
             continue
+        if not opcode.stack_before and len(opcode.stack_after) == 1:
+            is_mark = opcode.stack_after[0] is pickletools.markobject
+            stack.append(None if is_mark else _made(name, argument, ()))
+            continue
         taken = _pop(stack, opcode.stack_before)
         match name, taken:
             case "REDUCE", [_Value(_Global() as called), arguments] if _COPIES.fullmatch(called):
@@ -326,9 +337,7 @@ def _check_pickle(data: bytes) -> None:
                 in_lists += taken if name == "LIST" else taken[1:]
         if copies > MAX_COPIES:
             raise ValueError(f"its description makes more than {MAX_COPIES} sets or the like")
-        for made in opcode.stack_after:
-            is_mark = made is pickletools.markobject
-            stack.append(None if is_mark else _made(name, argument, taken))
+        stack += [_made(name, argument, taken) for _ in opcode.stack_after]
     _check_keys(keys + in_lists * bool(copies))
 
 
@@ -377,8 +386,6 @@ def _check_keys(keys: Iterable[_Value]) -> None:
         hashed += key.size
         if hashed > MAX_HASHED:
             raise ValueError(f"its description has keys of more than {MAX_HASHED} values")
-        if key.depth > MAX_KEY_DEPTH:
-            raise ValueError(f"its description has a key nested more than {MAX_KEY_DEPTH} deep")
         same = by_hash.setdefault(hash(key.value), set())
         same.add(key.value)
         collisions += (len(same) - 1) * key.size
