@@ -16,7 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from wmtp_assets.base.child import ChildDied, Other
@@ -277,7 +276,7 @@ def test_unreadable_file_is_unreadable(
 ) -> None:
     """A disk that fails is no proof that the bytes are wrong: another exit code, the file named.
 
-    As root nothing is refused, so the refusal is made where Python and pyarrow open files.
+    As root nothing is refused, so it is made where files are opened; pyarrow gets open ones.
     """
     artifact = store.catalogue[key_of(name, kind)]
     bad = os.path.normpath(store.path(artifact, file))
@@ -290,16 +289,8 @@ def test_unreadable_file_is_unreadable(
 
         return opening
 
-    opening = refusing(io.open)
-
-    class Refusing(pq.ParquetFile):
-        def __init__(self, path: Any, *others: Any, **more: Any) -> None:
-            opening(path).close()
-            super().__init__(path, *others, **more)
-
-    monkeypatch.setattr(io, "open", opening)
+    monkeypatch.setattr(io, "open", refusing(io.open))
     monkeypatch.setattr(os, "open", refusing(os.open))
-    monkeypatch.setattr(pq, "ParquetFile", Refusing)
     outcome = apply(store, artifact, name)
     (finding,) = (item for item in outcome.findings if item.problem != "warning")
     assert finding.problem == "unreadable"
