@@ -119,7 +119,8 @@ class S3(InParts):
     def _stated(self, path: str, size: int) -> str | None:
         try:
             with self._asking(path):
-                found = self._client.head_object(**self._at(path), ChecksumMode="ENABLED")
+                asked = {"ChecksumMode": "ENABLED"} if self._algorithm else {}
+                found = self._client.head_object(**self._at(path), **asked)
                 return found.get("ChecksumSHA256", "") if found["ContentLength"] == size else None
         except NotThere:
             return None

@@ -108,7 +108,7 @@ class Front:
         ask: asks the server behind.
         check: refuses what the provider's servers refuse, whatever the server behind does.
         stored: changes a request after it was checked, as a broken server does.
-        is_old: it knows no checksums, but the SHA-256 in the signature.
+        is_old: it refuses all headers of checksums, but the SHA-256 in the signature.
         payload: bytes of parts that arrived, damaged or not.
         fetched: bytes of checkpoints that were sent.
         parts: upload and number → SHA-256 in base64 of the parts that were taken.
@@ -210,11 +210,11 @@ def serve(
 def _strictly(front: Front, request: Request) -> Answer | None:
     """Refuse a body without a signed checksum, one that has another, and parts that were not
     sent so."""
+    if front.is_old and any(name.startswith("x-amz-checksum-") for name in request.headers):
+        return Answer.refusal(400, "InvalidArgument")  # as Backblaze B2 did
     if request.operation in ("UploadPart", "PutObject"):
         stated = _signed(request, "x-amz-checksum-sha256")
         if front.is_old:
-            if stated is not None:
-                return Answer.refusal(501, "NotImplemented")
             digest = _signed(request, "x-amz-content-sha256") or ""
             is_digest = len(digest) == 64
             stated = base64.b64encode(bytes.fromhex(digest)).decode() if is_digest else None
