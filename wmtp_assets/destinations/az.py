@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from itertools import chain
 from typing import Any
 
 from wmtp_assets.base.errors import PublishError
@@ -30,6 +31,7 @@ from wmtp_assets.destinations.journal import Journal, Upload
 from wmtp_assets.destinations.listing import MANIFEST, MAX_PARTS, Outgoing, Reading, SentFile
 from wmtp_assets.storage.files import PART
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer.bounds import paged
 
 FORM = "az://container/prefix"
 
@@ -71,7 +73,8 @@ class Azure(InParts):
         walk = self._client.list_blobs if is_deep else self._client.walk_blobs
         stop = {} if is_deep else {"delimiter": "/"}
         below = f"{self._prefix}{folder}" or None
-        for item in walk(name_starts_with=below, include=["metadata"], **stop):
+        pages = paged(walk(name_starts_with=below, include=["metadata"], **stop).by_page())
+        for item in chain.from_iterable(pages):
             # a folder is a blob too where the account has a hierarchical namespace
             if (getattr(item, "metadata", None) or {}).get("hdi_isfolder") != "true":
                 yield item.name.removeprefix(self._prefix), getattr(item, "size", None) or 0

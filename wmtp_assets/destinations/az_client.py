@@ -18,6 +18,8 @@ from wmtp_assets.destinations.destination import NotThere
 from wmtp_assets.destinations.endpoints import is_trusted, require_endpoint
 from wmtp_assets.destinations.in_parts import ATTEMPTS, KEPT, Damaged, Gone, Overtaken, Refused
 from wmtp_assets.rules.findings import as_text
+from wmtp_assets.transfer import bounds
+from wmtp_assets.transfer.bounds import Unbounded
 
 CHUNK = 4 << 20
 """Bytes that are fetched at a time."""
@@ -63,8 +65,11 @@ def make_client(container: str, endpoint_url: str | None) -> Any:
         PublishError: if there are no credentials, or a library is missing.
     """
     try:
+        from azure.core.pipeline.transport import RequestsTransport
         from azure.identity import DefaultAzureCredential
         from azure.storage.blob import ContainerClient, ExponentialRetry
+
+        from wmtp_assets.transfer.sessions import bounded_session
     except ImportError as error:
         raise PublishError(
             "azure-storage-blob or azure-identity is not installed: pip install "
@@ -74,10 +79,20 @@ def make_client(container: str, endpoint_url: str | None) -> Any:
     attempts = dict.fromkeys(
         ("retry_total", "retry_connect", "retry_read", "retry_status"), ATTEMPTS - 1
     )
+
+    def transport(connections: int) -> Any:
+        return RequestsTransport(
+            # a body is asked for and kept in chunks
+            session=bounded_session(connections, bounds.MAX_SIZE),
+            session_owner=False,
+            connection_timeout=in_parts.CONNECT_SECONDS,
+            read_timeout=in_parts.READ_SECONDS,
+            connection_data_block_size=in_parts.READ,
+        )
+
     options: dict[str, Any] = {
         "retry_policy": ExponentialRetry(**WAITS, **attempts),
-        "connection_timeout": in_parts.CONNECT_SECONDS,
-        "read_timeout": in_parts.READ_SECONDS,
+        "transport": transport(in_parts.CONNECTIONS),
         "permit_redirects": False,  # a signature is for one server
         "max_single_get_size": CHUNK,
         "max_chunk_get_size": CHUNK,
@@ -109,9 +124,9 @@ def make_client(container: str, endpoint_url: str | None) -> Any:
             f"there: {TRUST_VARIABLE}={as_text(endpoint)}"
         )
     try:
-        return ContainerClient(
-            endpoint, container, credential=credential or DefaultAzureCredential(), **options
-        )
+        if not credential:
+            credential = DefaultAzureCredential(transport=transport(1))
+        return ContainerClient(endpoint, container, credential=credential, **options)
     except _UNREADABLE:
         raise SpecError(f"the credentials of Azure cannot be read: look at {CREDENTIALS}") from None
 
@@ -167,7 +182,7 @@ def explained(name: str, container: str, path: str = "") -> Iterator[None]:
         else:
             text = _explain(as_text(code), status, container)
         raise _KINDS.get(code, Refused)(f"{name}: {text}", code) from None
-    except (AzureError, *_UNREADABLE) as error:
+    except (AzureError, Unbounded, *_UNREADABLE) as error:
         raise PublishError(
             f"{name} does not answer as a server does ({type(error).__name__}"
             f"{f', about {path}' if path else ''}). {KEPT}: check the network and the endpoint, "

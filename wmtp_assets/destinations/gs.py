@@ -29,6 +29,7 @@ from wmtp_assets.destinations.listing import MANIFEST, Outgoing, Reading, SentFi
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART
 from wmtp_assets.storage.store import Store
+from wmtp_assets.transfer.bounds import paged
 
 FORM = "gs://bucket/prefix"
 
@@ -79,17 +80,25 @@ class GoogleStorage(InParts):
         query: dict[str, str | int] = {"list-type": 2, "prefix": self._at(folder)}
         if not is_deep:
             query["delimiter"] = "/"
-        while True:
-            page, _ = self._client.document(_LIST, "GET", "", query)
+        for page in paged(self._pages(_LIST, "", query, "continuation-token")):
             if page.tag != "ListBucketResult":
                 raise ValueError(page.tag)
             for item in page.iterfind("Contents"):
                 yield _text(item, "Key").removeprefix(self._prefix), int(_text(item, "Size"))
             for item in page.iterfind("CommonPrefixes"):
                 yield _text(item, "Prefix").removeprefix(self._prefix), 0
+
+    def _pages(
+        self, right: str, key: str, query: dict[str, str | int], marker: str
+    ) -> Iterator[ElementTree.Element]:
+        """The pages of a list; the next one begins behind ``marker``."""
+        following = f"Next{marker.title().replace('-', '')}"
+        while True:
+            page, _ = self._client.document(right, "GET", key, query)
+            yield page
             if page.findtext("IsTruncated") != "true":
                 return
-            query["continuation-token"] = _text(page, "NextContinuationToken")
+            query[marker] = _text(page, following)
 
     def read(self, path: str, start: int = 0) -> Iterator[bytes]:
         part = {"Range": f"bytes={start}-"} if start else {}
@@ -162,16 +171,13 @@ class GoogleStorage(InParts):
     def _parts(self, path: str, upload: Upload) -> dict[int, tuple[str, str]]:
         there: dict[int, tuple[str, str]] = {}
         query: dict[str, str | int] = {"uploadId": upload.upload_id}
-        while True:
-            page, _ = self._client.document(_PARTS, "GET", self._at(path), query)
+        for page in paged(self._pages(_PARTS, self._at(path), query, "part-number-marker")):
             for part in page.iterfind("Part"):
                 number, etag = int(_text(part, "PartNumber")), _text(part, "ETag")
                 sha256, known = upload.parts.get(number, ("", ""))
                 if known == etag:
                     there[number] = sha256, etag
-            if page.findtext("IsTruncated") != "true":
-                return there
-            query["part-number-marker"] = _text(page, "NextPartNumberMarker")
+        return there
 
     def _put_together(self, path: str, upload: Upload, file: SentFile) -> None:
         if not file.size:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from wmtp_assets.base.errors import PublishError, SpecError
@@ -24,13 +24,11 @@ from wmtp_assets.destinations.endpoints import is_trusted, require_endpoint
 from wmtp_assets.destinations.in_parts import ATTEMPTS, KEPT, Damaged, Gone, Overtaken, Refused
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.transfer.arrival import Patience
+from wmtp_assets.transfer.bounds import Unbounded
 
 OFFICIAL = "https://storage.googleapis.com"
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
-
-MAX_ANSWER = 16 << 20
-"""Bytes of an answer that is read whole; a page of 1,000 names has less than 2 MB."""
 
 LOG_IN = (
     "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS=FILE of a service "
@@ -133,7 +131,7 @@ class Client:
     ) -> Mapping[str, str]:
         """The headers of an answer; arguments as of :meth:`open`."""
         with self.open(right, method, key, query, headers, data) as answer:
-            _read(answer)
+            answer.raw.read()
             return answer.headers
 
     def document(
@@ -148,21 +146,14 @@ class Client:
         """The XML document of an answer, without namespaces, and its headers; arguments as of
         :meth:`open`."""
         with self.open(right, method, key, query, headers, data) as answer:
-            root = _parse(_read(answer))
+            root = _parse(answer)
             if root.tag == "Error":  # what took long may fail behind the status
                 raise Answered(500, root.findtext("Code", ""), right)
             return root, answer.headers
 
 
-def _read(answer: Any) -> bytes:
-    data = answer.raw.read(MAX_ANSWER + 1, decode_content=True)
-    if len(data) > MAX_ANSWER:
-        raise ValueError(f"an answer of more than {MAX_ANSWER} bytes")
-    return data
-
-
-def _parse(data: bytes) -> ElementTree.Element:
-    root = ElementTree.fromstring(data)
+def _parse(answer: Any) -> ElementTree.Element:
+    root = ElementTree.fromstring(answer.raw.read(decode_content=True))
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root
@@ -172,7 +163,7 @@ def _code_of(answer: Any) -> str:
     from urllib3.exceptions import HTTPError
 
     with suppress(HTTPError, *_UNREADABLE):
-        return _parse(_read(answer)).findtext("Code") or str(answer.status_code)
+        return _parse(answer).findtext("Code") or str(answer.status_code)
     return str(answer.status_code)
 
 
@@ -187,8 +178,9 @@ def make_client(bucket: str, endpoint_url: str | None) -> Client:
     try:
         import google_crc32c
         from google.auth.credentials import AnonymousCredentials
-        from google.auth.transport.requests import AuthorizedSession
-        from requests.adapters import HTTPAdapter
+        from google.auth.transport.requests import AuthorizedSession, Request
+
+        from wmtp_assets.transfer.sessions import bound, bounded_session
     except ImportError as error:
         raise PublishError(
             "google-auth, google-crc32c or requests is not installed: pip install "
@@ -201,6 +193,7 @@ def make_client(bucket: str, endpoint_url: str | None) -> Client:
         emulator = f"http://{emulator}"
     endpoint = (endpoint_url or emulator or OFFICIAL).rstrip("/")
     host = require_endpoint(endpoint, f"--endpoint-url or {EMULATOR_VARIABLE}")
+    asking = Request(bounded_session(1))
     if emulator and not endpoint_url:
         credentials: Any = AnonymousCredentials()
     else:
@@ -209,21 +202,20 @@ def make_client(bucket: str, endpoint_url: str | None) -> Client:
                 f"{as_text(endpoint)} is not Google's, and not trusted with your token. To send it "
                 f"there: {TRUST_VARIABLE}={as_text(endpoint)}"
             )
-        credentials = _credentials()
-    session = AuthorizedSession(credentials)
-    session.mount(f"{urlsplit(endpoint).scheme}://", HTTPAdapter(0, in_parts.CONNECTIONS))
-    return Client(session, endpoint, bucket)
+        credentials = _credentials(asking)
+    session = AuthorizedSession(credentials, auth_request=asking)
+    return Client(bound(session, in_parts.CONNECTIONS), endpoint, bucket)
 
 
-def _credentials() -> Any:
+def _credentials(asking: Any) -> Any:
     import google.auth
     from google.auth.exceptions import GoogleAuthError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a login of a person has no quota project
-            return google.auth.default(scopes=[SCOPE])[0]
-    except GoogleAuthError:
+            return google.auth.default(scopes=[SCOPE], request=asking)[0]
+    except (GoogleAuthError, Unbounded):
         raise PublishError(
             f"there are no credentials for Google Cloud Storage, or no good ones: {LOG_IN}"
         ) from None
@@ -259,7 +251,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
             f"have expired, were withdrawn, or its server was not reached. {KEPT}: {LOG_IN}, and "
             "run again"
         ) from None
-    except (RequestException, HTTPError, *_UNREADABLE) as error:
+    except (RequestException, HTTPError, Unbounded, *_UNREADABLE) as error:
         raise PublishError(
             f"{name} does not answer as a server does ({type(error).__name__}"
             f"{f', about {path}' if path else ''}). {KEPT}: check the network and the endpoint, "

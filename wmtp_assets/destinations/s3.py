@@ -36,7 +36,7 @@ from wmtp_assets.destinations.s3_client import (
 from wmtp_assets.rules.findings import as_text
 from wmtp_assets.storage.files import PART
 from wmtp_assets.storage.store import Store
-from wmtp_assets.transfer.bounds import listed
+from wmtp_assets.transfer.bounds import listed, paged
 
 FORM = "s3://bucket/prefix"
 
@@ -88,7 +88,8 @@ class S3(InParts):
     def _list(self, folder: str, *, is_deep: bool) -> Iterator[tuple[str, int]]:
         pages = self._client.get_paginator("list_objects_v2")
         stop = {} if is_deep else {"Delimiter": "/"}
-        for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}", **stop):
+        found = pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}", **stop)
+        for page in paged(found):
             for item in page.get("Contents", ()):
                 yield item["Key"].removeprefix(self._prefix), item["Size"]
             for item in page.get("CommonPrefixes", ()):
@@ -167,7 +168,7 @@ class S3(InParts):
         pages = self._client.get_paginator("list_parts").paginate(
             **self._at(path), UploadId=upload.upload_id
         )
-        parts = listed(part for page in pages for part in page.get("Parts", ()))
+        parts = listed(part for page in paged(pages) for part in page.get("Parts", ()))
         return {
             part["PartNumber"]: (sha256, part["ETag"])
             for part in parts

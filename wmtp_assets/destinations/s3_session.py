@@ -1,16 +1,7 @@
-"""``botocore`` under the bounds of :mod:`wmtp_assets.transfer.bounds`.
-
-It reads an answer to its end, whatever that is, and a body for as long as a byte comes now and
-then. So its session is given connection pools that keep a deadline, and answers whose bytes are
-counted.
-"""
+"""``botocore`` under the bounds of :mod:`wmtp_assets.transfer.bounds`."""
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from botocore.awsrequest import (
@@ -21,53 +12,15 @@ from botocore.awsrequest import (
 )
 
 from wmtp_assets.base.secrets import remember
-from wmtp_assets.transfer import bounds
-from wmtp_assets.transfer.bounds import Meter, deadline
-
-_CHUNK = 1 << 16
+from wmtp_assets.transfer.pools import Body, Deadline
 
 
-class _Deadline:
-    """A pool of connections over which a request and the head of its answer go in time."""
-
-    def _make_request(self, conn: Any, *arguments: Any, **options: Any) -> Any:
-        def cut() -> None:
-            with suppress(OSError, AttributeError):  # it is not connected, or no longer
-                conn.sock.shutdown(socket.SHUT_RDWR)
-
-        body, ask = options.get("body"), super()
-        size = len(body) if isinstance(body, bytes | bytearray) else 0
-        with deadline(cut, size):
-            return ask._make_request(conn, *arguments, **options)  # type: ignore[misc]
-
-
-class _Pool(_Deadline, AWSHTTPConnectionPool):
+class _Pool(Deadline, AWSHTTPConnectionPool):
     """Over http."""
 
 
-class _SecurePool(_Deadline, AWSHTTPSConnectionPool):
+class _SecurePool(Deadline, AWSHTTPSConnectionPool):
     """Over https."""
-
-
-class _Body:
-    """The body of an answer, as ``botocore`` reads it."""
-
-    def __init__(self, raw: Any) -> None:
-        self._raw, self._pace = raw, Meter()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
-    def read(self, amount: int | None = None) -> bytes:
-        """What is there, at most ``amount`` bytes: of a file, whose reader counts them."""
-        if amount is None:
-            return b"".join(self.stream())
-        return self._pace.read(lambda: self._raw.read1(amount))
-
-    def stream(self) -> Iterator[bytes]:
-        """All of it: of a small answer, or an error."""
-        meter = Meter(bounds.MAX_SIZE, time.monotonic() + bounds.SECONDS)
-        return meter.pieces(iter(lambda: self._raw.read1(_CHUNK), b""))
 
 
 def bound(client: Any) -> None:
@@ -87,7 +40,8 @@ def bound(client: Any) -> None:
             answer = send(request)
         finally:
             request.stream_output = is_streamed
-        answer.raw = _Body(answer.raw)
+        is_small = not is_streamed or answer.status_code >= 300
+        answer.raw = Body(answer.raw, is_small=is_small)
         if not is_streamed:
             _ = answer.content
         return answer

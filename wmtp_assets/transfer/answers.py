@@ -21,9 +21,8 @@ from httpx2 import Client, InvalidURL, Request, Response, SyncByteStream
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.progress import Say
 from wmtp_assets.base.secrets import PROXIES, remember
-from wmtp_assets.base.text import printable
 from wmtp_assets.transfer import bounds
-from wmtp_assets.transfer.arrival import LONGEST_WAIT
+from wmtp_assets.transfer.arrival import LONGEST_WAIT, shortened_wait
 from wmtp_assets.transfer.bounds import Meter, Unbounded, deadline
 
 _log = logging.getLogger(__name__)
@@ -99,6 +98,7 @@ class BoundedClient(Client):
     ) -> None:
         with environment_explained():
             super().__init__(**options)
+        self._pages = 0  # in a row that name another one; nobody else sees empty ones
         self._cut, self._seconds, self._say = cut or self.close, seconds, say or _log.warning
         self.headers["Accept-Encoding"] = "identity"
         self.event_hooks["response"].append(self._check)
@@ -120,7 +120,8 @@ class BoundedClient(Client):
             return response
 
     def _check(self, response: Response) -> None:
-        """Refuse what unpacks without bound, shorten waits, and read the body of a redirect."""
+        """Refuse what unpacks without bound and a list without end, shorten waits, and read the
+        body of a redirect."""
         encodings = response.headers.get("Content-Encoding", "").lower().split(",")
         if unknown := {item.strip() for item in encodings} - _ENCODINGS:
             response.close()
@@ -133,11 +134,11 @@ class BoundedClient(Client):
                 said = response.headers[name]
                 response.headers[name] = shorter = _SECONDS.sub(_shortened, said)
                 if shorter.strip() != said.strip():
-                    asked = printable(said[:60], keep="")
-                    self._say(
-                        f"{response.url.host} answers {response.status_code} and asks for a rest "
-                        f"({name}: {asked}); waiting {LONGEST_WAIT:.0f} s"
-                    )
+                    self._say(shortened_wait(response.url.host, response.status_code, name, said))
+        self._pages = self._pages + 1 if "next" in response.links else 0
+        if self._pages > bounds.MAX_PAGES:
+            response.close()
+            raise Unbounded(f"a list of more than {bounds.MAX_PAGES:,} pages")
         if response.has_redirect_location:
             read_whole(response, time.monotonic() + bounds.SECONDS)
 

@@ -20,6 +20,7 @@ from typing import NoReturn, Protocol
 
 from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import Say, human_bytes, human_seconds, silent
+from wmtp_assets.base.text import printable
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets.transfer.bounds import SLOWEST
@@ -31,6 +32,14 @@ ATTEMPTS = 6
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds before the second attempt, and at most; doubled each time, and no longer where the other
 side asks for more."""
+
+
+def shortened_wait(host: str, status: int, header: str, said: str) -> str:
+    """What is said where a server asks for a longer rest than it gets."""
+    return (
+        f"{host} answers {status} and asks for a rest ({header}: {printable(said[:60], keep='')}); "
+        f"waiting {LONGEST_WAIT:.0f} s"
+    )
 
 
 @dataclass

@@ -1,11 +1,12 @@
 """Bounds on what comes from outside: whoever answers may be hostile, or broken.
 
-Every byte of a hub, an S3 server, a webhook or a program that asks one passes a :class:`Meter`.
+Every byte of a hub, a store of objects, a webhook or a program that asks one passes a
+:class:`Meter`.
 What is small is whole after :data:`SECONDS` and has :data:`MAX_SIZE` bytes at most; what is large
 comes at :data:`SLOWEST` bytes a second at least, and whoever reads it knows how many it must have.
 What was cut off is resumed by :mod:`wmtp_assets.transfer.arrival`.
 
-``answers.py`` puts ``httpx2`` under these bounds, ``destinations/s3_session.py`` ``botocore``.
+``answers.py`` puts ``httpx2`` under these bounds, ``pools.py`` what is built on ``urllib3``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ WINDOW = 60.0
 
 MAX_LISTED = 1_000_000
 """Entries of a list that comes in pages; a release has some hundred."""
+
+MAX_PAGES = 10_000
+"""Pages of a list; those of stores of objects have 1,000 entries, and may be empty."""
 
 LATE = "its answer trickles: it is not whole in time"
 
@@ -137,7 +141,20 @@ def listed(items: Iterable[T]) -> Iterator[T]:
     Raises:
         Unbounded: if it does not end.
     """
+    return _first(items, MAX_LISTED, "entries")
+
+
+def paged(pages: Iterable[T]) -> Iterator[T]:
+    """The pages of a list: they may be empty, so that its entries say nothing.
+
+    Raises:
+        Unbounded: if they do not end.
+    """
+    return _first(pages, MAX_PAGES, "pages")
+
+
+def _first(items: Iterable[T], most: int, what: str) -> Iterator[T]:
     rest = iter(items)
-    yield from islice(rest, MAX_LISTED)
+    yield from islice(rest, most)
     if next(rest, None) is not None:
-        raise Unbounded(f"a list of more than {MAX_LISTED:,} entries")
+        raise Unbounded(f"a list of more than {most:,} {what}")

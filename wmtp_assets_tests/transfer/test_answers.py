@@ -161,6 +161,29 @@ def test_list_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
         list(listed(iter(lambda: "page", None)))
 
 
+def test_pages_that_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of a hub whose pages name another one and have no entries: nobody sees them, so they
+    are counted where they arrive."""
+    monkeypatch.setattr(bounds, "MAX_PAGES", 5)
+    asked = 0
+
+    def write(handler: Handler) -> None:
+        nonlocal asked
+        asked += 1
+        link = f'<http://{handler.headers["Host"]}/{asked}>; rel="next"'
+        handler.send_head(200, {"Link": link, "Content-Length": "2"})
+        handler.wfile.write(b"[]")
+
+    with (
+        server(write) as url,
+        BoundedClient() as client,
+        pytest.raises(Unbounded, match=r"^a list of more than 5 pages$"),
+    ):
+        while True:  # as huggingface_hub follows them
+            url = client.get(url).links["next"]["url"]
+    assert asked == 6
+
+
 def test_good_answers_are_as_before() -> None:
     """Plain, packed, an error with a text, and one that is streamed."""
 
