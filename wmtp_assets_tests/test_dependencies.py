@@ -35,11 +35,20 @@ AT_THE_TOP = ("components/", "definitions.py")
 """Where they may be imported at the top of a module: Dagster loads these first."""
 
 STORES = {
-    "s3": {"destinations/s3.py", "destinations/s3_client.py", "destinations/vessl.py"},
-    "gs": {"destinations/gs.py", "destinations/gs_client.py"},
-    "az": {"destinations/az.py", "destinations/az_client.py"},
+    "s3": {
+        "destinations/s3.py",
+        "destinations/s3_client.py",
+        "destinations/s3_session.py",
+        "destinations/vessl.py",
+    },
+    "gs": {"destinations/gs.py", "destinations/gs_client.py", "transfer/sessions.py"},
+    "az": {"destinations/az.py", "destinations/az_client.py", "transfer/sessions.py"},
 }
 """Extra → where its libraries may be imported, inside functions."""
+
+LATE = {"destinations/s3_session.py", "transfer/sessions.py"}
+"""Modules that inherit from a library's classes, and so import it at their top: they are imported
+inside functions themselves."""
 
 SIGNING = ("storage/signatures.py",)
 """Where the library of the extra ``signing`` may be imported, inside functions."""
@@ -162,7 +171,8 @@ def test_base_modules_import_base_libraries() -> None:
                 wrong.append(item)
             continue
         if of := [extra for extra in STORES if item.library in declared(extra)]:
-            is_allowed = any(item.where in STORES[extra] for extra in of) and not item.is_top
+            is_late = not item.is_top or item.where in LATE
+            is_allowed = is_late and any(item.where in STORES[extra] for extra in of)
         elif item.library in declared("signing"):
             is_allowed = item.where in SIGNING and not item.is_top
         else:
@@ -170,6 +180,20 @@ def test_base_modules_import_base_libraries() -> None:
         if not is_allowed:
             wrong.append(item)
     assert not wrong, f"libraries of an extra, imported in base modules: {wrong}"
+
+
+def test_late_modules_are_imported_inside_functions() -> None:
+    """Else their libraries would be needed wherever the module that imports them is."""
+    late = {f"wmtp_assets.{where.removesuffix('.py').replace('/', '.')}" for where in LATE}
+    asked: set[str] = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        top = set(_at_load(tree))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module in late:
+                asked.add(node.module)
+                assert node not in top, path
+    assert asked == late
 
 
 @pytest.mark.parametrize("library", ONE_PLACE)

@@ -98,9 +98,9 @@ PATCHES = {
         "not enough memory",
     ),
     "no room for a library": (
-        "from wmtp_assets.operations import verify\n"
+        "from wmtp_assets.rules import apply\n"
         "def call(*a, **k): raise ImportError('libx.so: cannot map', name='pyarrow.lib')\n"
-        "verify.apply_in_child = call\n",
+        "apply.apply_in_child = call\n",
         "libx.so: cannot map",
     ),
 }

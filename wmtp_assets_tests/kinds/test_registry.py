@@ -601,12 +601,23 @@ def test_select_codecontests(name: str, parts: tuple[str, ...]) -> None:
     assert found == [f"codecontests_{part}" for part in parts]
 
 
-@pytest.mark.parametrize("name", ["", "models_v2", "meta_llama_mtp", "raw", "humaneval_small/"])
-def test_select_unknown(name: str) -> None:
-    """The message lists what there is."""
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("", ""),
+        ("models_v2", ""),
+        ("raw", ""),
+        ("meta_llama_mtp", "'meta-llama-mtp'"),
+        ("humaneval_small/", "'humaneval_small'"),
+    ],
+)
+def test_select_unknown(name: str, meant: str) -> None:
+    """The message names what is like it, or else lists what there is."""
     with pytest.raises(SpecError, match="neither an asset nor a folder") as error:
         CATALOGUE.select(name)
-    assert all(key in str(error.value) for key in PATHS)
+    said = str(error.value)
+    assert ("Did you mean" in said) == bool(meant)
+    assert meant in said if meant else all(key in said for key in PATHS)
 
 
 def test_artifact_is_where_the_store_looks(store: Store) -> None:

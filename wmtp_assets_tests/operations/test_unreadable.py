@@ -22,7 +22,7 @@ from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.cli import common
 from wmtp_assets.cli.main import cli
 from wmtp_assets.kinds.registry import rules_of
-from wmtp_assets.operations import verify as verifying
+from wmtp_assets.rules import apply
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.quick import quick
@@ -214,7 +214,7 @@ def test_what_vanishes_during_a_scan(
         (store.internal / name).mkdir(parents=True, exist_ok=True)
     (store.root / "signatures").mkdir(exist_ok=True)
     monkeypatch.setattr(common, "load_catalogue", lambda: store.catalogue)
-    monkeypatch.setattr(verifying, "apply_in_child", apply_rule)
+    monkeypatch.setattr(apply, "apply_in_child", apply_rule)
     monkeypatch.setenv("WMTP_STORAGE_ROOT", str(store.root))
     monkeypatch.setenv("WMTP_SOURCE", "sample")
     monkeypatch.setattr(os, "walk", vanishing(os.walk, store.root / below))
