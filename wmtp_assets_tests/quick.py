@@ -1,4 +1,5 @@
-"""What ``make test`` runs of a long table of cases: some of each kind; the rest is ``long``."""
+"""What ``make test`` runs of a long table of cases: some of each kind; the rest is ``long``, and of
+a very long table most is run by ``make test-full`` only."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import pytest
+
+from wmtp_assets_tests.faults.extent import IS_FULL
 
 T = TypeVar("T")
 
@@ -22,11 +25,28 @@ def quick(cases: Iterable[T], is_quick: Callable[[T], bool] | Collection[T]) -> 
     return [case if case in chosen else _long(case) for case in cases]
 
 
+def thinned(cases: Iterable[T], kept: Collection[T]) -> list[Any]:
+    """Cases as parameters: those that are kept; and the others where the full form is asked for,
+    marked ``faults``, as ``make test-full`` runs what is so marked."""
+    return [
+        case if case in kept else pytest.param(*_values(case), marks=pytest.mark.faults)
+        for case in cases
+        if IS_FULL or case in kept
+    ]
+
+
 def first_of_each(cases: Iterable[T], group: Callable[[T], object]) -> list[T]:
     """The first case of each group."""
     return [*{group(case): case for case in reversed([*cases])}.values()]
 
 
 def _long(case: Any) -> Any:
-    values = case if isinstance(case, tuple) else (case,)
-    return pytest.param(*values, marks=pytest.mark.long)
+    return case if _is_marked(case) else pytest.param(*_values(case), marks=pytest.mark.long)
+
+
+def _is_marked(case: Any) -> bool:
+    return bool(getattr(case, "marks", ()))
+
+
+def _values(case: Any) -> tuple[Any, ...]:
+    return case if isinstance(case, tuple) else (case,)

@@ -22,8 +22,7 @@ from wmtp_assets.rules.findings import differences, is_warning
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import EPOCH
-from wmtp_assets_tests.faults.extent import IS_FULL
-from wmtp_assets_tests.quick import quick
+from wmtp_assets_tests.quick import first_of_each, quick, thinned
 
 NOT_CONTENT = ("made_with", "upstream")
 """What a manifest says of the making."""
@@ -172,13 +171,13 @@ def _said(manifest: Manifest) -> dict[str, Any]:
 
 
 OF_EACH_KIND = ("datasets/mbpp", "models/micro_ref/", "models/starling_rm", "reports/")
-"""Specs of which every field is changed by ``make test-long``; the others are of the same kinds,
-and larger: ``make test-full`` changes theirs."""
-CASES = [
-    case if case[0].startswith(OF_EACH_KIND) else pytest.param(*case, marks=pytest.mark.faults)
-    for case in fields()
-    if IS_FULL or case[0].startswith(OF_EACH_KIND)
-]
+"""Specs whose fields are changed by ``make test-long``, each field of a type of spec once; the others
+are of the same kinds, and larger: ``make test-full`` changes theirs."""
+KEPT = first_of_each(
+    [case for case in fields() if case[0].startswith(OF_EACH_KIND)],
+    lambda case: (yaml.safe_load((DEFS_FOLDER / case[0]).read_text())["type"], case[1]),
+)
+CASES = thinned(fields(), KEPT)
 QUICK = [
     ("datasets/mbpp/defs.yaml", field)
     for field in ("small.train", "description", "citation", "max_tokens", "version", "uses")

@@ -25,7 +25,7 @@ from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules import apply
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
-from wmtp_assets_tests.quick import quick
+from wmtp_assets_tests.quick import thinned
 
 KEY = "humaneval_stats"
 UNIT = "datasets_v2/humaneval"
@@ -205,7 +205,7 @@ VANISHING = (
 
 
 @pytest.mark.parametrize("below", [f"{UNIT}/stats", ".wmtp", "docs", "signatures"])
-@pytest.mark.parametrize("line", quick(VANISHING, ["gc", "status --files humaneval"]))
+@pytest.mark.parametrize("line", thinned(VANISHING, ["gc", "status --files humaneval"]))
 def test_what_vanishes_during_a_scan(
     store: Store, below: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
