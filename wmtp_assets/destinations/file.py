@@ -61,7 +61,7 @@ from wmtp_assets.storage.files import (
     write_new,
 )
 from wmtp_assets.storage.manifest import FileRecord
-from wmtp_assets.storage.mounts import clock, has_mounts, mount_points
+from wmtp_assets.storage.mounts import clock, has_mounts, mount_points, resolved
 from wmtp_assets.storage.store import Store, drop_shared
 from wmtp_assets.transfer.arrival import remove_unusable
 
@@ -361,7 +361,7 @@ class Folder(Destination):
 
     def _require_inside(self, target: Path) -> None:
         """Refuse a place that a link leads out of the folder."""
-        if not target.parent.resolve().is_relative_to(self.root.resolve()):
+        if not resolved(target.parent).is_relative_to(resolved(self.root)):
             raise PublishError(
                 f"{target} is reached through a link that leads out of {self.name}: take it away"
             )
@@ -375,8 +375,9 @@ class Folder(Destination):
                 )
 
     def _require_real_staging(self) -> None:
-        """Refuse a link in the place of the staging folder: what it leads to is not ours."""
-        for folder in (self.staging.parents[1], self.staging.parent, self.staging):
+        """Refuse a link in the place of a folder of ours: what it leads to is not ours."""
+        internal = self._second.internal
+        for folder in (internal, internal / "locks", self.staging.parent, self.staging):
             with self._explained("reach"), suppress(FileNotFoundError):
                 if not stat.S_ISDIR(folder.lstat().st_mode):
                     raise PublishError(
@@ -388,8 +389,8 @@ class Folder(Destination):
     def _require_one_disk(self, folders: Collection[str]) -> None:
         """Refuse a mount among folders of ours: no staged file can be renamed into it."""
         with self._explained("reach"):
-            root = self.root.resolve()
-            places = {(root / folder).resolve() for folder in (*folders, INTERNAL)} - {root}
+            root = resolved(self.root)
+            places = {resolved(root / folder) for folder in (*folders, INTERNAL)} - {root}
         for mount in mount_points():
             if mount in places and root in mount.parents:
                 raise PublishError(
@@ -447,7 +448,7 @@ def connect(store: Store, location: Location, access: Access = ORDINARY) -> Fold
         SpecError: if it and the storage root lie in each other, and it is written to.
     """
     place = Path("/", location.path)
-    folder, root = place.resolve(), store.root.resolve()
+    folder, root = resolved(place), resolved(store.root)
     if not access.is_read and (folder == root or root in folder.parents or folder in root.parents):
         raise SpecError(
             f"{location} and the storage root {store.root} lie in each other: publish to another "

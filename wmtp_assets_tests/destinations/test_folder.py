@@ -476,6 +476,27 @@ def test_link_in_the_place_of_a_folder(tree_store: Store, mounted: Path, tmp_pat
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "name", [".wmtp", ".wmtp/locks", "models_v2", "models_v2/meta-llama-mtp/raw", "MANIFEST.json"]
+)
+def test_link_to_itself(tree_store: Store, mounted: Path, name: str) -> None:
+    """Python's ``Path.resolve()`` raises an error of its own kind for it, before 3.13."""
+    (mounted / name).parent.mkdir(parents=True, exist_ok=True)
+    (mounted / name).symlink_to(Path(name).name)
+    with pytest.raises(PublishError):
+        publish_all(tree_store, mounted)
+    assert (mounted / name).is_symlink()
+
+
+def test_locks_that_lead_elsewhere(tree_store: Store, mounted: Path, tmp_path: Path) -> None:
+    """Lock files would be made among what is not ours."""
+    (tmp_path / "elsewhere").mkdir()
+    (mounted / ".wmtp").mkdir()
+    (mounted / ".wmtp/locks").symlink_to(tmp_path / "elsewhere")
+    refused(tree_store, mounted, "is a link or a file, and should be a folder")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_link_is_not_followed_to_delete(tree_store: Store, mounted: Path, tmp_path: Path) -> None:
     """A folder that somebody moved away and linked: what lies there is not ours to remove."""
     publish_all(tree_store, mounted)
