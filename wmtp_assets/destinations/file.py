@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
 from wmtp_assets.base.errors import LackingFilesystem, LockHeld, PublishError, SpecError, StoreError
@@ -294,8 +294,12 @@ class Folder(Destination):
             return
         for folder, _, _ in os.walk(old):
             Path(folder).chmod(0o700)
-        for name in replaced:
-            (old / name).unlink(missing_ok=True)
+        for name in map(PurePosixPath, replaced):
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),  # a link was put there
+                _through_no_link(old, name.parent, is_made=False) as folder,
+            ):
+                os.unlink(name.name, dir_fd=folder)
         drop_shared(old, self._place(unit))
         if not any(names_below(old, raise_it)):
             self._second.discard(old)
@@ -308,8 +312,8 @@ class Folder(Destination):
     def _rename(self, paths: Collection[str]) -> None:
         for path in (name for names in describing_last(paths) for name in names):
             target = self._place(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._staged(path).replace(target)
+            with _through_no_link(resolved(self.root), self._require_inside(target)) as folder:
+                os.replace(self._staged(path), target.name, dst_dir_fd=folder)
             self._changed.update(target.parents)
 
     def write_manifest(self, data: bytes) -> None:
@@ -326,9 +330,13 @@ class Folder(Destination):
 
     def delete(self, path: str) -> None:
         target = self._place(path)
-        self._require_inside(target)
-        with self._explained("delete from"):
-            target.unlink(missing_ok=True)
+        below = self._require_inside(target)
+        with (
+            self._explained("delete from"),
+            suppress(FileNotFoundError),
+            _through_no_link(resolved(self.root), below, is_made=False) as folder,
+        ):
+            os.unlink(target.name, dir_fd=folder)
         with suppress(OSError):  # the first that is not empty ends it
             for parent in target.relative_to(self.root).parents[:-1]:
                 (self.root / parent).rmdir()
@@ -359,12 +367,15 @@ class Folder(Destination):
         """Where a file is staged, whatever its content; two places never share one."""
         return self.staging / hashlib.sha256(path.encode()).hexdigest()
 
-    def _require_inside(self, target: Path) -> None:
-        """Refuse a place that a link leads out of the folder."""
-        if not resolved(target.parent).is_relative_to(resolved(self.root)):
+    def _require_inside(self, target: Path) -> PurePath:
+        """The folder of a place, below this one and without links; one that a link leads out of it
+        is refused."""
+        found, root = resolved(target.parent), resolved(self.root)
+        if not found.is_relative_to(root):
             raise PublishError(
                 f"{target} is reached through a link that leads out of {self.name}: take it away"
             )
+        return found.relative_to(root)
 
     def _require_root(self) -> None:
         with self._explained("reach"):
@@ -466,6 +477,29 @@ def _publisher(store: Store) -> str:
             replace_file(path, uuid.uuid4().hex.encode())
         return f"{socket.gethostname()}:{store.root}:{read_small(path).decode()}"
     return f"{socket.gethostname()}:{store.root}"
+
+
+@contextmanager
+def _through_no_link(top: Path, below: PurePath, *, is_made: bool = True) -> Iterator[int]:
+    """A descriptor of a folder below ``top``: what is done in it is done there, whatever somebody
+    puts in its place or above it meanwhile.
+
+    Raises:
+        OSError: if it cannot be opened; ENOTDIR for a link on the way.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    descriptor = os.open(top, flags)
+    try:
+        for name in below.parts:
+            if is_made:
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=descriptor)
+            inner = os.open(name, flags | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _write(target: BinaryIO, begin: int, data: bytes) -> None:

@@ -194,6 +194,19 @@ def test_mark_of_the_source_that_is_no_file(empty_store: Store, leads_to: str) -
         empty_store.check_source()
 
 
+def test_sparse_file_is_not_hashed(store: Store) -> None:
+    """It costs nothing to make, and hashing a terabyte of nothing takes hours: what says how large
+    a file may be is asked first, by every rule."""
+    path = store.root / "models_v2/micro-mtp/tokenizer/tokenizer.model"
+    path.unlink()
+    path.touch()
+    os.truncate(path, 1 << 40)
+    artifact = store.catalogue["micro_mtp"]
+    for rule in rules_of(artifact):
+        if rule.name in ("sha256", "tokenizer", "fast_tokenizer", "model_folder"):
+            assert apply_rule(rule, store, artifact).findings, rule.name
+
+
 def vanishing(real: Callable[..., Any], below: Path) -> Callable[..., Any]:
     """``os.walk`` of a tree in which somebody removes what was listed before it is looked at."""
 
