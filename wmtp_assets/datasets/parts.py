@@ -29,6 +29,7 @@ from typing import Any, Literal
 from wmtp_assets.base.errors import InvalidInput, LockHeld, StoreError
 from wmtp_assets.base.progress import Progress, Say, human_bytes, pace, silent
 from wmtp_assets.base.settings import WORKERS_VARIABLE, read_workers
+from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.records import format_of
@@ -249,7 +250,7 @@ def _note_plan(it: InStore[DatasetSpec], plan: Plan) -> None:
 def _read_plan(scratch: Path, key: str | None = None) -> dict[str, Any] | None:
     """What a step noted; None: nothing, or of another conversion than ``key``."""
     try:
-        noted = json.loads((scratch / PLAN).read_bytes())
+        noted = json.loads(read_small(scratch / PLAN))
         return noted if key in (None, noted["key"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -364,7 +365,7 @@ class _Step(InStore[DatasetSpec]):
         if sign(self.store.manifest_path(self.artifact)) != self.committed:
             return "done"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            if json.loads(_failure(job).read_bytes())["run"] == self.run:
+            if json.loads(read_small(_failure(job)))["run"] == self.run:
                 return "failed"
         return None
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wmtp_assets.base.errors import InvalidInput
+from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.records import (
     SHARED,
@@ -170,7 +171,7 @@ def convert_shard(job: Job) -> Summary:
 def read_summary(folder: Path) -> Summary | None:
     """The summary of a part that is there and complete; None where none is."""
     try:
-        summary = Summary(**json.loads((folder / SUMMARY).read_bytes()))
+        summary = Summary(**json.loads(read_small(folder / SUMMARY)))
         whole = all((folder / name).stat().st_size == n for name, n in summary.sizes.items())
     except (OSError, ValueError, TypeError):
         return None

@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
 from wmtp_assets.base.errors import LackingFilesystem, LockHeld, PublishError, SpecError, StoreError
@@ -61,7 +61,7 @@ from wmtp_assets.storage.files import (
     write_new,
 )
 from wmtp_assets.storage.manifest import FileRecord
-from wmtp_assets.storage.mounts import clock, has_mounts, mount_points
+from wmtp_assets.storage.mounts import clock, has_mounts, mount_points, resolved
 from wmtp_assets.storage.store import Store, drop_shared
 from wmtp_assets.transfer.arrival import remove_unusable
 
@@ -294,8 +294,12 @@ class Folder(Destination):
             return
         for folder, _, _ in os.walk(old):
             Path(folder).chmod(0o700)
-        for name in replaced:
-            (old / name).unlink(missing_ok=True)
+        for name in map(PurePosixPath, replaced):
+            with (
+                suppress(FileNotFoundError, NotADirectoryError),  # a link was put there
+                _through_no_link(old, name.parent, is_made=False) as folder,
+            ):
+                os.unlink(name.name, dir_fd=folder)
         drop_shared(old, self._place(unit))
         if not any(names_below(old, raise_it)):
             self._second.discard(old)
@@ -308,8 +312,8 @@ class Folder(Destination):
     def _rename(self, paths: Collection[str]) -> None:
         for path in (name for names in describing_last(paths) for name in names):
             target = self._place(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._staged(path).replace(target)
+            with _through_no_link(resolved(self.root), self._require_inside(target)) as folder:
+                os.replace(self._staged(path), target.name, dst_dir_fd=folder)
             self._changed.update(target.parents)
 
     def write_manifest(self, data: bytes) -> None:
@@ -326,9 +330,13 @@ class Folder(Destination):
 
     def delete(self, path: str) -> None:
         target = self._place(path)
-        self._require_inside(target)
-        with self._explained("delete from"):
-            target.unlink(missing_ok=True)
+        below = self._require_inside(target)
+        with (
+            self._explained("delete from"),
+            suppress(FileNotFoundError),
+            _through_no_link(resolved(self.root), below, is_made=False) as folder,
+        ):
+            os.unlink(target.name, dir_fd=folder)
         with suppress(OSError):  # the first that is not empty ends it
             for parent in target.relative_to(self.root).parents[:-1]:
                 (self.root / parent).rmdir()
@@ -359,12 +367,15 @@ class Folder(Destination):
         """Where a file is staged, whatever its content; two places never share one."""
         return self.staging / hashlib.sha256(path.encode()).hexdigest()
 
-    def _require_inside(self, target: Path) -> None:
-        """Refuse a place that a link leads out of the folder."""
-        if not target.parent.resolve().is_relative_to(self.root.resolve()):
+    def _require_inside(self, target: Path) -> PurePath:
+        """The folder of a place, below this one and without links; one that a link leads out of it
+        is refused."""
+        found, root = resolved(target.parent), resolved(self.root)
+        if not found.is_relative_to(root):
             raise PublishError(
                 f"{target} is reached through a link that leads out of {self.name}: take it away"
             )
+        return found.relative_to(root)
 
     def _require_root(self) -> None:
         with self._explained("reach"):
@@ -375,8 +386,9 @@ class Folder(Destination):
                 )
 
     def _require_real_staging(self) -> None:
-        """Refuse a link in the place of the staging folder: what it leads to is not ours."""
-        for folder in (self.staging.parents[1], self.staging.parent, self.staging):
+        """Refuse a link in the place of a folder of ours: what it leads to is not ours."""
+        internal = self._second.internal
+        for folder in (internal, internal / "locks", self.staging.parent, self.staging):
             with self._explained("reach"), suppress(FileNotFoundError):
                 if not stat.S_ISDIR(folder.lstat().st_mode):
                     raise PublishError(
@@ -388,8 +400,8 @@ class Folder(Destination):
     def _require_one_disk(self, folders: Collection[str]) -> None:
         """Refuse a mount among folders of ours: no staged file can be renamed into it."""
         with self._explained("reach"):
-            root = self.root.resolve()
-            places = {(root / folder).resolve() for folder in (*folders, INTERNAL)} - {root}
+            root = resolved(self.root)
+            places = {resolved(root / folder) for folder in (*folders, INTERNAL)} - {root}
         for mount in mount_points():
             if mount in places and root in mount.parents:
                 raise PublishError(
@@ -447,7 +459,7 @@ def connect(store: Store, location: Location, access: Access = ORDINARY) -> Fold
         SpecError: if it and the storage root lie in each other, and it is written to.
     """
     place = Path("/", location.path)
-    folder, root = place.resolve(), store.root.resolve()
+    folder, root = resolved(place), resolved(store.root)
     if not access.is_read and (folder == root or root in folder.parents or folder in root.parents):
         raise SpecError(
             f"{location} and the storage root {store.root} lie in each other: publish to another "
@@ -465,6 +477,29 @@ def _publisher(store: Store) -> str:
             replace_file(path, uuid.uuid4().hex.encode())
         return f"{socket.gethostname()}:{store.root}:{read_small(path).decode()}"
     return f"{socket.gethostname()}:{store.root}"
+
+
+@contextmanager
+def _through_no_link(top: Path, below: PurePath, *, is_made: bool = True) -> Iterator[int]:
+    """A descriptor of a folder below ``top``: what is done in it is done there, whatever somebody
+    puts in its place or above it meanwhile.
+
+    Raises:
+        OSError: if it cannot be opened; ENOTDIR for a link on the way.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    descriptor = os.open(top, flags)
+    try:
+        for name in below.parts:
+            if is_made:
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=descriptor)
+            inner = os.open(name, flags | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _write(target: BinaryIO, begin: int, data: bytes) -> None:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from wmtp_assets.base.errors import DownloadError, SpecError
 from wmtp_assets.base.settings import Settings
+from wmtp_assets.base.strict_json import open_waiting_for_none
 from wmtp_assets.catalogue.specs import Repository
 from wmtp_assets.storage.files import BLOCK, clone, hash_file
 from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.mounts import resolved
 from wmtp_assets.transfer.arrival import Partial
 from wmtp_assets.transfer.places import ExpectedFile, Places
 
@@ -32,8 +34,8 @@ def open_folder(settings: Settings, repository: Repository) -> Path:
         SpecError: if it and the storage root lie within one another.
         DownloadError: if it is not there.
     """
-    folder, root = Path(repository.path or ""), settings.root.resolve()
-    found = folder.resolve()
+    folder, root = Path(repository.path or ""), resolved(settings.root)
+    found = resolved(folder)
     if found.is_relative_to(root) or root.is_relative_to(found):
         raise SpecError(
             f"{repository.id}: the folder {folder} and the storage root {root} lie within one "
@@ -66,7 +68,7 @@ def find_file(folder: Path, name: str) -> Path:
         found = path.resolve(strict=True)
         if not stat.S_ISREG(found.stat().st_mode):
             raise DownloadError(f"{path} is not a regular file")
-        with found.open("rb") as file:
+        with open_waiting_for_none(found) as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise DownloadError(
                     f"{path} is a pointer of Git LFS and not the file. Fetch it there: git lfs pull"
@@ -119,7 +121,7 @@ class FolderOrigin:
         Raises:
             DownloadError: if it cannot be read, or ended early.
         """
-        with find_file(self.folder, file.path).open("rb") as source:
+        with open_waiting_for_none(find_file(self.folder, file.path)) as source:
             source.seek(target.tell())
             while data := source.read(BLOCK):
                 target.write(data)
@@ -140,7 +142,7 @@ class FolderOrigin:
 
 def read_part(folder: Path, name: str, begin: int, end: int) -> bytes | None:
     """A range of a file; None: it cannot be read, or is shorter."""
-    with suppress(DownloadError, OSError), find_file(folder, name).open("rb") as file:
+    with suppress(DownloadError, OSError), open_waiting_for_none(find_file(folder, name)) as file:
         file.seek(begin)
         data = file.read(end - begin)
         return data if len(data) == end - begin else None

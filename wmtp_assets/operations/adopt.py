@@ -8,10 +8,12 @@ from shlex import quote
 
 from wmtp_assets.base.errors import InvalidInput, SpecError
 from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.base.strict_json import open_waiting_for_none, read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.hub.remote import wanted_files
 from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.manifest import Manifest
+from wmtp_assets.storage.mounts import resolved
 from wmtp_assets.storage.store import Store
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -37,7 +39,7 @@ def adopt(store: Store, folder: Path, name: str | None, say: Say = silent) -> tu
     folder = _snapshot(store, folder, name)
     artifact = _choose(store, folder, name)
     _name_pointers(artifact, folder, say)
-    return artifact.key, materialize(store, artifact, say, others=[folder.resolve()])
+    return artifact.key, materialize(store, artifact, say, others=[resolved(folder)])
 
 
 def _snapshot(store: Store, folder: Path, name: str | None) -> Path:
@@ -66,8 +68,8 @@ def _snapshot(store: Store, folder: Path, name: str | None) -> Path:
     if not (place / "snapshots").is_dir() or not (place / "blobs").is_dir():
         return folder
     snapshots = sorted(item for item in (place / "snapshots").iterdir() if item.is_dir())
-    with suppress(OSError):
-        head = place / "snapshots" / (place / "refs/main").read_text().strip()
+    with suppress(OSError, ValueError):
+        head = place / "snapshots" / read_small(place / "refs/main").decode().strip()
         snapshots = [head] if head in snapshots else snapshots
     if len(snapshots) != 1:
         said = ", ".join(item.name for item in snapshots) or "none"
@@ -107,7 +109,7 @@ def _name_pointers(artifact: Artifact, folder: Path, say: Say) -> None:
 
 def _is_pointer(path: Path) -> bool:
     """Whether a file is a pointer of Git LFS: github.com/git-lfs/git-lfs, docs/spec.md."""
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError), open_waiting_for_none(path) as file:
         return file.read(POINTER_SIZE).startswith(POINTER) and file.tell() < POINTER_SIZE
     return False
 

@@ -18,6 +18,7 @@ from wmtp_assets.base.errors import LockHeld
 from wmtp_assets.catalogue.artifact import FIRST_VERSION, TOP_FOLDERS, Artifact
 from wmtp_assets.operations.status import files_status
 from wmtp_assets.storage.files import hash_file, names_below
+from wmtp_assets.storage.mounts import resolved
 from wmtp_assets.storage.scratch import at_rest
 from wmtp_assets.storage.store import Store
 
@@ -146,7 +147,7 @@ def _is_copy(path: Path, sha256: str) -> bool:
 
 def _is_at_home(store: Store, path: Path) -> bool:
     """Whether no folder that ``path`` lies in is a link: version 1 may be behind it."""
-    return path.parent.resolve() == store.root.resolve() / path.parent.relative_to(store.root)
+    return resolved(path.parent) == resolved(store.root) / path.parent.relative_to(store.root)
 
 
 def _kept(

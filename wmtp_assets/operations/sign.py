@@ -28,6 +28,7 @@ from wmtp_assets.operations.verify import Verdict, findings_of, verify
 from wmtp_assets.rules.apply import ABSENT, is_committed
 from wmtp_assets.rules.findings import Report
 from wmtp_assets.storage.files import replace_file
+from wmtp_assets.storage.mounts import resolved
 from wmtp_assets.storage.signatures import (
     Trust,
     make_signature,
@@ -139,7 +140,7 @@ def require_private(store: Store, key: Path, say: Say) -> None:
         raise SpecError(f"{key} cannot be read: {error.strerror}") from error
     checkout = project_folder()
     for folder in (store.root, *([checkout] if (checkout / "workspace.yaml").exists() else [])):
-        if key.resolve().is_relative_to(folder.resolve()):
+        if resolved(key).is_relative_to(resolved(folder)):
             raise SpecError(
                 f"{key} lies below {folder}, which is copied and published: a private key there is "
                 "none. Move it elsewhere, and make a new one if it may have been copied"

@@ -75,9 +75,15 @@ def _text(escaped: bytes) -> str:
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda c: bytes([int(c[1], 8)]), escaped))
 
 
+def resolved(path: Path) -> Path:
+    """A path without links, as far as it is there; links that form a loop stay, and whoever opens
+    them is told so: ``Path.resolve()`` raises what is no ``OSError``, before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def mount_of(path: Path) -> Mount | None:
     """What a path lies on; None where the system does not say it."""
-    place = path.resolve()
+    place = resolved(path)
     above = [mount for mount in mounts() if place.is_relative_to(mount.point)]
     # of two at one point, the later one hides the other
     return max(reversed(above), key=lambda mount: len(mount.point.parts), default=None)
@@ -90,7 +96,7 @@ def mount_points() -> list[Path]:
 
 def has_mounts(folder: Path) -> bool:
     """Whether something is mounted at or below a folder."""
-    place = folder.resolve()
+    place = resolved(folder)
     return any(mount.is_relative_to(place) for mount in mount_points())
 
 

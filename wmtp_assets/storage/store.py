@@ -76,6 +76,9 @@ from wmtp_assets.storage.record import (
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _REFUSED = {*_READ_ONLY, *DISK_FULL, errno.EXDEV, errno.EIO, errno.ENOTDIR}
 """What a disk says, and no mistake of the program."""
+_MAX_MARK = 256
+"""Bytes of the file that says of which source a root is."""
+
 _NOT_REGULAR = {errno.ELOOP, errno.EINVAL, errno.ENXIO}
 
 REPLACED = ".replaced"
@@ -545,18 +548,19 @@ class Store:
         """
         mark = self.internal / "source"
         try:
-            owner = mark.read_text(errors="replace").strip()
+            owner = read_small(mark, _MAX_MARK).decode(errors="replace").strip()
         except FileNotFoundError:
             return False
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             if not _is_folder(self.root):
                 raise WrongRoot(
-                    f"{self.root} cannot be the storage root: {error.strerror}. Set "
+                    f"{self.root} cannot be the storage root: {why}. Set "
                     f"{ROOT_VARIABLE} to a folder, or unset it"
                 ) from error
             raise StoreError(
-                f"{mark} cannot be read ({error.strerror}), so nobody knows which source "
-                f"{self.root} is of. Mend its rights, or set {ROOT_VARIABLE} to another folder"
+                f"{mark} cannot be read ({why}), so nobody knows which source {self.root} is of. "
+                f"Mend it, or set {ROOT_VARIABLE} to another folder"
             ) from error
         if owner and owner != self.settings.source:
             raise WrongRoot(

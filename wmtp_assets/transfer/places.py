@@ -32,6 +32,7 @@ from wmtp_assets.storage.files import (
     replace_file,
 )
 from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.mounts import resolved
 from wmtp_assets.storage.store import Staged, Store
 
 Advance = Callable[[int], None]
@@ -146,7 +147,7 @@ class Places:
 
     def candidates(self, file: ExpectedFile) -> Iterator[Path]:
         """Regular files of the right size that may be the expected one."""
-        elsewhere = ((folder / file.path).resolve() for folder in self.others)
+        elsewhere = (resolved(folder / file.path) for folder in self.others)
         for path in (self.committed(file), self.partial(file), *elsewhere):
             if _size(path) == file.size:
                 yield path

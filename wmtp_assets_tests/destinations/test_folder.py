@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from io import FileIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 import pytest
@@ -473,6 +473,60 @@ def test_link_in_the_place_of_a_folder(tree_store: Store, mounted: Path, tmp_pat
     (tmp_path / "elsewhere").mkdir()
     (mounted / "models_v2").symlink_to(tmp_path / "elsewhere")
     refused(tree_store, mounted, "would be one file, or one inside the other")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", [".wmtp", ".wmtp/locks", "models_v2", "models_v2/meta-llama-mtp/raw", "MANIFEST.json"]
+)
+def test_link_to_itself(tree_store: Store, mounted: Path, name: str) -> None:
+    """Python's ``Path.resolve()`` raises an error of its own kind for it, before 3.13."""
+    (mounted / name).parent.mkdir(parents=True, exist_ok=True)
+    (mounted / name).symlink_to(Path(name).name)
+    with pytest.raises(PublishError):
+        publish_all(tree_store, mounted)
+    assert (mounted / name).is_symlink()
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_folder_that_becomes_a_link_after_it_was_looked_at(
+    tree_store: Store,
+    mounted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_deleted: bool,
+) -> None:
+    """Somebody with fewer rights than we have swaps it in between: nothing is written, replaced or
+    deleted where the link leads."""
+    folder, elsewhere = mounted / "datasets_v2/humaneval/raw", tmp_path / "elsewhere"
+    publish_all(tree_store, mounted)
+    elsewhere.mkdir()
+    (elsewhere / "data.parquet").write_text("theirs")
+    look = Folder._require_inside
+
+    def swap(self: Folder, target: Path) -> PurePath:
+        found = look(self, target)
+        if target.parent == folder and not folder.is_symlink():
+            folder.rename(tmp_path / "away")
+            folder.symlink_to(elsewhere)
+        return found
+
+    monkeypatch.setattr(Folder, "_require_inside", swap)
+    there = at(mounted)
+    path = "datasets_v2/humaneval/raw/data.parquet"
+    there.staging.mkdir(parents=True)
+    there._staged(path).write_text("ours")
+    with pytest.raises((PublishError, NotADirectoryError)):
+        there.delete(path) if is_deleted else there._rename([path])
+    assert files_below(elsewhere) == {"data.parquet": b"theirs"}
+
+
+def test_locks_that_lead_elsewhere(tree_store: Store, mounted: Path, tmp_path: Path) -> None:
+    """Lock files would be made among what is not ours."""
+    (tmp_path / "elsewhere").mkdir()
+    (mounted / ".wmtp").mkdir()
+    (mounted / ".wmtp/locks").symlink_to(tmp_path / "elsewhere")
+    refused(tree_store, mounted, "is a link or a file, and should be a folder")
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.base.errors import StoreError, WmtpError
 from wmtp_assets.cli import common
 from wmtp_assets.cli.main import cli
 from wmtp_assets.kinds.registry import rules_of
@@ -177,6 +177,34 @@ def test_what_is_no_file_is_waited_for_by_nobody(
     for arguments, code, said in ends(store, *commands):
         assert code not in (None, 70), (arguments, code, said)
         assert "defect" not in said, (arguments, said)
+
+
+@pytest.mark.parametrize("leads_to", ["", "/dev/zero"], ids=["a pipe", "endless"])
+def test_mark_of_the_source_that_is_no_file(empty_store: Store, leads_to: str) -> None:
+    """It is read first, by every command: one that waits, or fills memory, would stop all."""
+    mark = empty_store.internal / "source"
+    mark.parent.mkdir(parents=True)
+    mark.symlink_to(leads_to) if leads_to else os.mkfifo(mark)
+    with pytest.raises(StoreError, match="cannot be read"):
+        empty_store.check_source()
+    mark.unlink()
+    mark.touch()
+    os.truncate(mark, 1 << 40)
+    with pytest.raises(StoreError, match="longer than 256 bytes"):
+        empty_store.check_source()
+
+
+def test_sparse_file_is_not_hashed(store: Store) -> None:
+    """It costs nothing to make, and hashing a terabyte of nothing takes hours: what says how large
+    a file may be is asked first, by every rule."""
+    path = store.root / "models_v2/micro-mtp/tokenizer/tokenizer.model"
+    path.unlink()
+    path.touch()
+    os.truncate(path, 1 << 40)
+    artifact = store.catalogue["micro_mtp"]
+    for rule in rules_of(artifact):
+        if rule.name in ("sha256", "tokenizer", "fast_tokenizer", "model_folder"):
+            assert apply_rule(rule, store, artifact).findings, rule.name
 
 
 def vanishing(real: Callable[..., Any], below: Path) -> Callable[..., Any]:

@@ -382,7 +382,7 @@ def _check_tokenizer(
     if owner is not None and not is_there(subject.store.path(owner, main)):
         report.note(shared=f"{owner.key} is not here: not compared")
     elif owner is not None:
-        theirs = hash_file(report.reads(subject, main, owner)).sha256
+        theirs = _sha256(subject, report, main, owner)
         if found != theirs:
             expected = f"SHA-256 {theirs}, as {owner.key}"
             report.add(file, expected=expected, found=f"SHA-256 {found}")
@@ -470,14 +470,35 @@ def _kept(subject: ModelSubject) -> dict[str, tuple[Artifact[Any], str]]:
     return kept_files(subject.store, tokenizer)
 
 
+def _sha256(
+    subject: Subject[ModelSpec] | ModelSubject,
+    report: Report,
+    name: str,
+    of: Artifact[Any] | None = None,
+) -> str:
+    """SHA-256 of a file of a tokenizer, or beside one, of the subject unless another is given.
+
+    Raises:
+        CorruptArtifact: if it is larger than such files are, and than it was committed: a sparse
+            file costs nothing, and is read for hours.
+    """
+    path = report.reads(subject, name, of)
+    about = subject.manifest if of is None else subject.store.find_manifest(of)
+    record = about.files.get(name) if about else None
+    most, size = max(MAX_FAST, record.size if record else 0), path.stat().st_size
+    if size > most:
+        raise CorruptArtifact(f"{name}: {size} bytes, and no such file has more than {most}")
+    return hash_file(path).sha256
+
+
 def _check_kept(subject: Subject[ModelSpec], report: Report) -> None:
     """What the spec lists beside the tokenizer is upstream's, byte for byte."""
     for name, (owner, theirs) in _kept(subject).items():
         if not is_there(subject.store.path(owner, theirs)):
             report.note(**{name: f"{owner.key} is not here: not compared"})
             continue
-        expected = hash_file(report.reads(subject, theirs, owner)).sha256
-        found = hash_file(report.reads(subject, name)).sha256
+        expected = _sha256(subject, report, theirs, owner)
+        found = _sha256(subject, report, name)
         report.note(**{name: found})
         if found != expected:
             report.add(
@@ -517,7 +538,7 @@ def check_fast_tokenizer(subject: ModelSubject, report: Report) -> None:
             place="fast_tokenizer",
         )
     if fast.data is not None:
-        found = hash_file(report.reads(subject, name)).sha256
+        found = _sha256(subject, report, name)
         expected = hashlib.sha256(fast.data).hexdigest()
         if found != expected:
             report.add(file, expected=f"SHA-256 {expected}", found=f"SHA-256 {found}")
@@ -618,7 +639,7 @@ def _require_copies(
         is_all_or_none: of one without ``tokenizer.json`` the folder has no file.
     """
     there = {
-        name: hash_file(report.reads(subject, f"{theirs}{name}", owner)).sha256
+        name: _sha256(subject, report, f"{theirs}{name}", owner)
         for name in FILES
         if is_there(subject.store.path(owner, f"{theirs}{name}"))
     }
@@ -628,7 +649,7 @@ def _require_copies(
     for name in FILES:
         mine, expected = f"{folder}{name}", there.get(name)
         is_mine = is_there(subject.store.path(subject.artifact, mine))
-        found = hash_file(report.reads(subject, mine)).sha256 if is_mine else None
+        found = _sha256(subject, report, mine) if is_mine else None
         if found != expected:
             report.add(
                 subject.file(mine),
