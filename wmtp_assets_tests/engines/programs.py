@@ -351,13 +351,17 @@ class Ray:
             return json.load(answer)
 
     def nodes_alive(self) -> int:
-        """How many nodes the head knows; 0: it does not answer yet."""
+        """How many nodes the head knows by the names of their hosts, which come later; 0: it does
+        not answer yet."""
         try:
-            with urllib.request.urlopen(f"{self.address}/api/v0/nodes", timeout=60) as answer:
-                nodes = json.load(answer)["data"]["result"]["result"]
+            url = f"{self.address}/nodes?view=summary"
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                nodes = [node.get("raylet", {}) for node in json.load(answer)["data"]["summary"]]
         except (OSError, HTTPException):
             return 0
-        return sum(node["state"] == "ALIVE" for node in nodes)
+        return sum(
+            node.get("state") == "ALIVE" and bool(node.get("nodeManagerHostname")) for node in nodes
+        )
 
     def start_head(self) -> None:
         """Start the head, and wait until its jobs API answers."""
