@@ -78,9 +78,8 @@ _EXPLANATIONS = {
         (
             (_HEAD,),
             "the server refuses {operation} (400), and cannot say why. Mostly the credentials have "
-            "expired, the bucket is in another region, or the server knows no checksums. "
-            f"{KEPT}: renew them, look at {REGION}, or set {CHECKSUM_VARIABLE}=signature, and run "
-            "again",
+            f"expired, or the bucket is in another region. {KEPT}: renew them, look at {REGION}, "
+            "and run again",
         ),
         (
             ("AccessDenied", "403", "Forbidden", "AllAccessDisabled"),

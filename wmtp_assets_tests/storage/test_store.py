@@ -871,7 +871,7 @@ def test_mark_that_is_none(store: Store) -> None:
     """Whose root it is nobody knows then."""
     mark = store.internal / "source"
     mark.mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"source cannot be read \(Is a directory\)"):
+    with pytest.raises(StoreError, match=r"source cannot be read \(not a regular file\)"):
         store.check_source()
     mark.rmdir()
     mark.write_bytes(b"\xff\xfe")
