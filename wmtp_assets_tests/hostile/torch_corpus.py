@@ -367,7 +367,7 @@ def _add_geometry(name: str, lies: dict[str, Any]) -> None:
         return crafted(**lies)
 
     lying.__name__ = name
-    hostile(PTH, "w |no plain state dict")(lying)
+    hostile(PTH, r"\bw\b|no plain state dict")(lying)
 
 
 for _name, _lies in GEOMETRY.items():
