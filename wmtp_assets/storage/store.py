@@ -904,8 +904,10 @@ class Store:
 
     def _keep_previous(self, artifact: Artifact, old: Path, is_same: bool) -> None:
         """Keep what the artifact was; of the same content the committed copy is enough."""
+        if is_same:
+            return
         drop_shared(old, self.folder(artifact))
-        if is_same or not old.exists():
+        if not old.exists():
             return
         kept = self.previous(artifact)
         kept.parent.mkdir(parents=True, exist_ok=True)
