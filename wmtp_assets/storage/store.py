@@ -905,6 +905,7 @@ class Store:
     def _keep_previous(self, artifact: Artifact, old: Path, is_same: bool) -> None:
         """Keep what the artifact was; of the same content the committed copy is enough."""
         if is_same:
+            shutil.rmtree(old, ignore_errors=True)  # what is left of it goes with the staging
             return
         drop_shared(old, self.folder(artifact))
         if not old.exists():

@@ -192,13 +192,14 @@ def test_plain_lines_in_a_pipe(good: Watch, bad: Watch, tmp_path: Path, is_good:
     text = shown(good if is_good else bad, tmp_path, good=is_good)
     assert ESCAPE not in text
     lines = text.splitlines()
-    assert [line for line in lines if len(line) > 80 and "remedy" not in line] == []
+    log = f"Log {tmp_path / 'materialize.log'}"  # one word, as long as the path is
+    assert [line for line in lines if len(line) > 80 and "remedy" not in line and line != log] == []
     assert [line for line in lines if line != line.rstrip()] == []
     assert sum(line.startswith("  make ") for line in lines) == 3
     title = next(line for line in lines if line.startswith("group "))
     groups = lines[lines.index(title) + 1 :][:4]
     assert [line.split()[0] for line in groups] == ["micro", "datasets", "small", "all"]
-    assert f"Log {tmp_path / 'materialize.log'}" in lines
+    assert log in lines
 
 
 def test_live_view_is_gone_at_the_end(good: Watch, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Message(StrictModel):
 
 
 @dataclass(frozen=True)
-class Tested:
+class LockTestResult:
     """What came out.
 
     Attributes:
@@ -90,7 +90,7 @@ def machine_id() -> str:
 
 def lock_test(
     store: Store, say: Say = silent, *, wait: float = 600, machine: str | None = None
-) -> Tested:
+) -> LockTestResult:
     """Hold a lock until another host came, or find out about the one that is held.
 
     Args:
@@ -112,10 +112,10 @@ def lock_test(
         conditions.append(
             Condition("lock", "error", str(error), "mount it with locks (Lustre: -o flock)")
         )
-        return Tested(conditions, BROKEN)
+        return LockTestResult(conditions, BROKEN)
     if any(condition.state == "error" for condition in conditions):
-        return Tested(conditions, BROKEN)
-    return Tested(conditions, PROVEN if test.is_proven else NOTHING)
+        return LockTestResult(conditions, BROKEN)
+    return LockTestResult(conditions, PROVEN if test.is_proven else NOTHING)
 
 
 def _options(store: Store) -> Condition:

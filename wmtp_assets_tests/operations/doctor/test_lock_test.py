@@ -19,7 +19,13 @@ import pytest
 from wmtp_assets.base.settings import Settings
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.doctor import lock_test as module
-from wmtp_assets.operations.doctor.lock_test import BROKEN, NOTHING, PROVEN, Tested, lock_test
+from wmtp_assets.operations.doctor.lock_test import (
+    BROKEN,
+    NOTHING,
+    PROVEN,
+    LockTestResult,
+    lock_test,
+)
 from wmtp_assets.operations.doctor.mount_options import WEAKNESSES, Weakness, weaknesses
 from wmtp_assets.storage import mounts
 from wmtp_assets.storage.mounts import mount_of
@@ -39,7 +45,7 @@ def both(
     second: Store,
     machines: tuple[str, str] = ("a", "b"),
     wait: float = WAIT,
-) -> tuple[Tested, Tested]:
+) -> tuple[LockTestResult, LockTestResult]:
     """The command on two hosts, the second when the first one holds the lock."""
     with ThreadPoolExecutor(2) as pool:
         holding: Future[str] = Future()
@@ -54,7 +60,7 @@ def both(
         return one.result(), two.result()
 
 
-def said(tested: Tested) -> dict[str, tuple[str, str]]:
+def said(tested: LockTestResult) -> dict[str, tuple[str, str]]:
     return {it.topic: (it.state, it.says) for it in tested.conditions}
 
 
