@@ -62,7 +62,7 @@ def measure(engine: str, site: Site, select: str) -> tuple[float, int]:
     begin, before = cpu_seconds(), site.runs()
     known = {*programs.descendants(os.getpid())}
     with servers(engine, site) as variables:
-        process = site.start(select, engine, config={"poll_seconds": 20}, **variables)
+        process = site.start(select, engine, (), {"poll_seconds": 20}, **variables)
         if process.wait():
             raise SystemExit(site.log.read_text()[-3000:])
     (run,) = site.newest(before)
