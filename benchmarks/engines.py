@@ -4,24 +4,25 @@
 
 Makes a part of the sample in one process, and runs it again with each engine: nothing has changed,
 so that what is left is the engine. Prints CPU seconds of the run and of all its processes, with
-those of Slurm and Ray, and what a step takes beyond one of ``in_process``. Linux only: it waits for
-processes whose parents ended before them.
+those of Slurm and Ray, what a step takes beyond one of ``in_process``, and seconds of the clock.
+Linux only: it waits for processes whose parents ended before them.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import resource
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
 
+from wmtp_assets.base.cpus import usable_cpus
 from wmtp_assets_tests.engines import programs
 from wmtp_assets_tests.engines.site import Site
 
@@ -57,21 +58,24 @@ def have_ended(known: set[int]) -> bool:
     return known >= {*programs.descendants(os.getpid())}
 
 
-def measure(engine: str, site: Site, select: str) -> tuple[float, int]:
-    """CPU seconds of a run, and its steps."""
+def measure(engine: str, site: Site, select: str) -> tuple[float, float, int]:
+    """CPU seconds of a run, those of the clock, and its steps."""
     begin, before = cpu_seconds(), site.runs()
     known = {*programs.descendants(os.getpid())}
     with servers(engine, site) as variables:
+        started = time.monotonic()
         process = site.start(select, engine, (), {"poll_seconds": 20}, **variables)
         if process.wait():
             raise SystemExit(site.log.read_text()[-3000:])
+        seconds = time.monotonic() - started
     (run,) = site.newest(before)
     programs.eventually(lambda: have_ended(known), "the end of all processes")
-    return cpu_seconds() - begin, len(site.events(run.run_id, dg.DagsterEventType.STEP_SUCCESS))
+    steps = len(site.events(run.run_id, dg.DagsterEventType.STEP_SUCCESS))
+    return cpu_seconds() - begin, seconds, steps
 
 
 def main() -> None:
-    """Measure, and print JSON."""
+    """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--select", default="*humaneval_small")
     parser.add_argument("--engines", nargs="+", default=["multiprocess", "slurm", "ray"])
@@ -81,13 +85,14 @@ def main() -> None:
         os.environ["WMTP_DATABASE_URL"] = database.url
         site = Site.make(Path(name, "storage"), database.url)
         measure("in_process", site, options.select)
-        alone, steps = measure("in_process", site, options.select)
-        print(json.dumps({"engine": "in_process", "steps": steps, "cpu_s": round(alone, 1)}))
+        alone, seconds, steps = measure("in_process", site, options.select)
+        print(f"{steps} steps in which nothing changed, {usable_cpus()} CPUs")
+        print(f"{'engine':<14}{'CPU s':>8}{'beyond it, per step':>21}{'wall':>9}")
+        print(f"{'in_process':<14}{alone:>8.1f}{'':>21}{seconds:>7.1f} s", flush=True)
         for engine in options.engines:
-            seconds, steps = measure(engine, site, options.select)
-            more = round((seconds - alone) / steps, 2)
-            row = {"engine": engine, "steps": steps, "cpu_s": round(seconds, 1), "per_step": more}
-            print(json.dumps(row))
+            cpu, seconds, steps = measure(engine, site, options.select)
+            more = (cpu - alone) / steps
+            print(f"{engine:<14}{cpu:>8.1f}{more:>21.2f}{seconds:>7.1f} s", flush=True)
 
 
 if __name__ == "__main__":
