@@ -49,9 +49,6 @@ from limits import beside, forget, plain_read, print_limits, sha256, write
 from wmtp_assets.base.cpus import usable_cpus
 
 TOLERANCE = 1.25
-SOLUTIONS = 95
-"""Rows of a problem, about."""
-
 READ, TWO, ALL, COPY, HALF = "plain read", "two SHA-256", "SHA-256, all", "read, write", "read half"
 """Limits of a checkpoint of which raw and result, raw in memory, and the result alone are read."""
 
@@ -214,7 +211,9 @@ def checkpoint(root: Path, size: float, rounds: int) -> tuple[float, dict[str, M
 
 def rows(root: Path, count: int, rounds: int) -> tuple[float, dict[str, Measured]]:
     """Hundred thousands of rows, and what their steps took."""
-    codecontests.call("--generate", str(max(count // SOLUTIONS, 20)), "--folder", str(root))
+    codecontests.call(
+        "--generate", str(max(count // codecontests.SOLUTIONS, 20)), "--folder", str(root)
+    )
     found: dict[str, list[Measured]] = {}
     for _ in range(rounds):
         for step in ROW_STEPS:

@@ -41,6 +41,7 @@ ALL_FOUR = "and pairs, small"
 RECIPES = (STRAIGHT, "one process", "two processes", ALL_FOUR, "checks", "contamination")
 SHARDS = {"train": 6, "valid": 1, "test": 1}
 SOLUTIONS = 95
+"""Rows of a problem, about."""
 MAX_TOKENS = 2048
 DERIVED = ("pairs", "small", "stats")
 
@@ -54,15 +55,15 @@ def open_store(root: Path) -> Any:
     return Store(Settings("sample", root / "storage"), load_catalogue())
 
 
-def generate(root: Path, problems: int) -> None:
-    """Commit raw CodeContests and the tokenizer below ``root``."""
+def generate(root: Path, problems: int, shards: int = SHARDS["train"]) -> int:
+    """Commit raw CodeContests and the tokenizer below ``root``; bytes of the raw files."""
     from wmtp_assets.sample.code_contests import SEED, write_dataset
     from wmtp_assets.sample.tokenizer import MODEL_PATH
 
     store = open_store(root)
     upstream = root / "upstream"
     counts = {"train": problems, "valid": max(problems // 100, 12), "test": max(problems // 80, 12)}
-    write_dataset(upstream, counts, SOLUTIONS, SHARDS, SEED)
+    write_dataset(upstream, counts, SOLUTIONS, SHARDS | {"train": shards}, SEED)
     raw, tokenizer = (
         store.catalogue[key] for key in ("codecontests_raw", "meta_llama_mtp_tokenizer")
     )
@@ -74,6 +75,7 @@ def generate(root: Path, problems: int) -> None:
     with store.stage(tokenizer) as staged:
         staged.write("tokenizer.model", MODEL_PATH.read_bytes())
         store.commit(tokenizer, staged, {})
+    return store.manifest(raw).size
 
 
 def shards(root: Path, split: str) -> list[Path]:

@@ -25,43 +25,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+
+from rows import generate, open_store
 
 KEY = "codecontests_processed"
-SOLUTIONS = 95
 ALONE = "default"
-
-
-def open_store(root: Path) -> Any:
-    """The storage root with its whole graph."""
-    from wmtp_assets.base.settings import Settings
-    from wmtp_assets.kinds.registry import load_catalogue
-    from wmtp_assets.storage.store import Store
-
-    return Store(Settings("sample", root / "storage"), load_catalogue())
-
-
-def generate(root: Path, problems: int, shards: int) -> int:
-    """Commit raw CodeContests and the tokenizer below ``root``; bytes of the raw files."""
-    from wmtp_assets.sample.code_contests import SEED, write_dataset
-    from wmtp_assets.sample.tokenizer import MODEL_PATH
-
-    store = open_store(root)
-    upstream = root / "upstream"
-    counts = {"train": problems, "valid": max(problems // 100, 12), "test": max(problems // 80, 12)}
-    write_dataset(upstream, counts, SOLUTIONS, {"train": shards, "valid": 1, "test": 1}, SEED)
-    raw, tokenizer = (
-        store.catalogue[key] for key in ("codecontests_raw", "meta_llama_mtp_tokenizer")
-    )
-    with store.stage(raw) as staged:
-        for path in sorted((upstream / "data").iterdir()):
-            staged.write(f"raw/data/{path.name}", path.read_bytes())
-        source = {"repo": "deepmind/code_contests", "revision": "0" * 40, "endpoint": "sample"}
-        store.commit(raw, staged, {"source": source})
-    with store.stage(tokenizer) as staged:
-        staged.write("tokenizer.model", MODEL_PATH.read_bytes())
-        store.commit(tokenizer, staged, {})
-    return store.manifest(raw).size
 
 
 def work(root: Path, what: str) -> None:
