@@ -89,8 +89,12 @@ class Hub:
         asked: every request as ``METHOD path``.
         fault: asked before a request is answered; may raise :class:`Refusal` or change the state.
         page: in place of every answer; empty: none.
+        part_size: bytes of the parts in which large files are asked for; 0: they come whole.
+        spared: of how many parts the URLs are left out.
+        parts: SHA-256 → number → bytes of what came in parts and is not put together.
         received: bytes that came to LFS since :meth:`soundly`.
         lost: of which requests the answer is lost, by the beginning of ``METHOD path``.
+        cut: which requests end in the middle of their body, in the same way.
     """
 
     url: str = ""
@@ -99,7 +103,11 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     fault: Callable[[str, bytes], None] = lambda request, body: None
+    part_size: int = 0
+    spared: int = 0
+    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
     lost: str = ""
+    cut: str = ""
     page: bytes = b""
     received: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -112,7 +120,8 @@ class Hub:
 
     def soundly(self) -> None:
         """Without a fault from now on."""
-        self.fault, self.lost, self.page, self.received = lambda request, body: None, "", b"", 0
+        self.fault, self.lost, self.cut = lambda request, body: None, "", ""
+        self.page, self.received, self.spared = b"", 0, 0
 
     def sent(self) -> int:
         """How many files were sent to LFS."""
@@ -137,6 +146,13 @@ class Hub:
             return self._create(json.loads(body), token)
         if match := re.fullmatch(r"/lfs/([0-9a-f]{64})", place):
             return self._put(match[1], body)
+        if match := re.fullmatch(r"/lfs/([0-9a-f]{64})/(\d+|all)", place):
+            assert not token, "the URL is signed, and not the hub's"
+            if match[2] == "all":
+                return self._put_together(match[1], json.loads(body))
+            self.parts.setdefault(match[1], {})[int(match[2])] = body
+            self.received += len(body)
+            return 200, b""
         if match := _BATCH.fullmatch(place):
             self._find("dataset" if match[1] else "model", match[2], token)
             _require_writer(match[2], token)
@@ -206,17 +222,41 @@ class Hub:
         assert said["hash_algo"] == "sha256"
         objects: list[dict[str, Any]] = []
         for item in said["objects"]:
-            upload = {"upload": {"href": f"{self.url}/lfs/{item['oid']}"}}
+            href = f"{self.url}/lfs/{item['oid']}"
+            upload: dict[str, Any] = {"href": href}
+            if self.part_size:
+                assert "multipart" in said["transfers"], said
+                count = -(-item["size"] // self.part_size) - self.spared
+                urls = {f"{number:05d}": f"{href}/{number}" for number in range(1, count + 1)}
+                header = {"chunk_size": str(self.part_size), **urls}
+                upload = {"href": f"{href}/all", "header": header}
+                self.parts[item["oid"]] = {}
             missing = item["oid"] not in self.objects
-            objects.append({**item, **({"actions": upload} if missing else {})})
-        return 200, _json({"transfer": "basic", "objects": objects})
+            objects.append({**item, **({"actions": {"upload": upload}} if missing else {})})
+        transfer = "multipart" if self.part_size else "basic"
+        return 200, _json({"transfer": transfer, "objects": objects})
 
     def _put(self, oid: str, body: bytes) -> tuple[int, bytes]:
+        self._keep(oid, body)
+        self.received += len(body)
+        return 200, b""
+
+    def _keep(self, oid: str, body: bytes) -> None:
         if hashlib.sha256(body).hexdigest() != oid:
             raise Refusal(400, "The SHA-256 does not match")
         self.objects[oid] = body
-        self.received += len(body)
-        return 200, b""
+
+    def _put_together(self, oid: str, said: dict[str, Any]) -> tuple[int, bytes]:
+        """Once: whether the hub itself lets an upload be completed again is not known."""
+        parts = self.parts.pop(oid, None)
+        if parts is None:
+            raise Refusal(404, "There is no such upload")
+        assert said["oid"] == oid, said
+        named = [(part["partNumber"], part["etag"]) for part in said["parts"]]
+        if named != [(number, etag(str(number))) for number in sorted(parts)]:
+            raise Refusal(400, "The parts are not those that were sent")
+        self._keep(oid, b"".join(parts[number] for number in sorted(parts)))
+        return 200, _json({})
 
     def _commit(
         self, kind: str, name: str, repository: Repository, branch: str, body: bytes
@@ -260,6 +300,11 @@ def _json(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
+def etag(part: str) -> str:
+    """Of a part, as the store behind the hub says it: no hash, as in an encrypted bucket."""
+    return f'"{part} of an upload"'
+
+
 def blob_id(data: bytes) -> str:
     """Git's SHA-1 of a file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -292,9 +337,13 @@ def serve_hub() -> Iterator[Hub]:
     class Connection(Handler):
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
+            if hub.cut and f"{self.command} {self.path}".startswith(hub.cut):
+                self.rfile.read(length // 2)
+                self.end_by_reset()
+                return
             body = self.rfile.read(length) if length else self._chunks()
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            headers: dict[str, str] = {}
+            headers = {"ETag": etag(self.path.rpartition("/")[2])} if self.command == "PUT" else {}
             try:
                 status, data = hub.answer(self.command, self.path, token, body)
             except Refusal as refusal:
