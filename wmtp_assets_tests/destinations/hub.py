@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from wmtp_assets_tests.destinations import xet
+from wmtp_assets_tests.destinations.xet import Xet, is_whole
 from wmtp_assets_tests.loopback import Handler, listen
 
 USER, TOKEN = "acme", "hf_" + "PlantedToken" * 3
@@ -92,6 +95,7 @@ class Hub:
         part_size: bytes of the parts in which large files are asked for; 0: they come whole.
         spared: of how many parts the URLs are left out.
         parts: SHA-256 → number → bytes of what came in parts and is not put together.
+        xet: the store beside LFS.
         received: bytes that came to LFS since :meth:`soundly`.
         lost: of which requests the answer is lost, by the beginning of ``METHOD path``.
         cut: which requests end in the middle of their body, in the same way.
@@ -106,6 +110,7 @@ class Hub:
     part_size: int = 0
     spared: int = 0
     parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    xet: Xet = field(default_factory=Xet)
     lost: str = ""
     cut: str = ""
     page: bytes = b""
@@ -153,6 +158,8 @@ class Hub:
             self.parts.setdefault(match[1], {})[int(match[2])] = body
             self.received += len(body)
             return 200, b""
+        if place.startswith(("/v1/", "/v2/")):
+            return self._to_xet(method, place, token, body)
         if match := _BATCH.fullmatch(place):
             self._find("dataset" if match[1] else "model", match[2], token)
             _require_writer(match[2], token)
@@ -181,6 +188,11 @@ class Hub:
                 if rest == "write":
                     _require_writer(name, token)
                 return 200, _json({})
+            case "xet-write-token", revision:
+                _require_writer(name, token)
+                repository.at(revision)
+                soon = int(time.time()) + 3600
+                return 200, _json({"casUrl": self.url, "accessToken": xet.TOKEN, "exp": soon})
             case "branch", branch:
                 _require_writer(name, token)
                 repository.branches.setdefault(unquote(branch), repository.branches["main"])
@@ -241,8 +253,19 @@ class Hub:
         self.received += len(body)
         return 200, b""
 
+    def _to_xet(self, method: str, place: str, token: str, body: bytes) -> tuple[int, bytes]:
+        assert token == xet.TOKEN, "the hub's token is not for the store"
+        if match := re.fullmatch(r"/v1/xorbs/default/([0-9a-f]{64})", place):
+            self.xet.keep(match[1], body)
+            return 200, _json({"was_inserted": True})
+        if place == "/v1/shards":
+            for oid, content in self.xet.files(body):
+                self._keep(oid, content)
+            return 200, _json({"result": 1})
+        raise Refusal(404, "Not known")  # chunks of others, and newer ways, which it then leaves
+
     def _keep(self, oid: str, body: bytes) -> None:
-        if hashlib.sha256(body).hexdigest() != oid:
+        if not is_whole(oid, body):
             raise Refusal(400, "The SHA-256 does not match")
         self.objects[oid] = body
 
