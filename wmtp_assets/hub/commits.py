@@ -311,7 +311,7 @@ class RemoteBranch:
                     "it, and run again"
                 )
             case "xet":
-                return Lost(
+                return PublishError(
                     f"{self.name}: Xet, the hub's store of large files, takes none: {line}. Check "
                     f"the network and the token; {SENT_KEPT}. To send them by LFS instead: "
                     "HF_HUB_DISABLE_XET=1"

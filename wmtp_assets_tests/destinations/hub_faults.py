@@ -195,6 +195,7 @@ FAULTS = (
     Fault("somebody commits meanwhile", somebody_commits, "committed to it meanwhile (412)", 0),
     Fault("the answer to the commit is lost", losing(COMMIT), "", 0, "new"),
     Fault("the connection ends before the commit is made", hanging_up(COMMIT), "and it was not", 0),
+    Fault("a web page in place of every answer", web_page, "did not answer as a hub does", SIZE),
     Fault("the hub asks for parts", in_parts(nothing), "", 0, "new"),
     Fault("500 to a part, twice", in_parts(refusing(LARGE, 500, times=2), 2), "", 0, "new"),
     Fault(
@@ -209,7 +210,6 @@ FAULTS = (
     Fault("the parts are not put together", in_parts(refusing(COMPLETION, 500)), "500", SIZE),
     Fault("the answer that they are is lost", in_parts(losing(COMPLETION)), "no such upload", 0),
     Fault("the hub names too few parts", too_few_parts, "did not answer as a hub does", SIZE),
-    Fault("a web page in place of every answer", web_page, "did not answer as a hub does", SIZE),
 )
 
 
