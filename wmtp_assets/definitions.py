@@ -192,13 +192,14 @@ def declared_defs(
         said: the values of all variables of the environment: components read them too.
         optional: as :func:`build_defs`.
     """
+    destination = PublishResource.of_environment()
     return build_defs(
         dg.Definitions.merge(
             dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
-            dg.Definitions(assets=published_assets(catalogue)),
+            dg.Definitions(assets=published_assets(catalogue, destination.url)),
         ),
         StorageResource(source=settings.source, root=str(settings.root)),
-        PublishResource.of_environment(),
+        destination,
         optional,
         engine,
     )

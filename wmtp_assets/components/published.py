@@ -17,7 +17,7 @@ from wmtp_assets.components.automation import OPTIONAL_TAG
 from wmtp_assets.components.metadata import table
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.destinations.changes import STATES
-from wmtp_assets.destinations.destination import Access, forms, open_destination
+from wmtp_assets.destinations.destination import Access, forms, open_destination, schemes
 from wmtp_assets.operations.publish import DEFAULT, Done, addressed, publish
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.storage.store import materialize_command
@@ -68,20 +68,28 @@ PUBLISHED: Mapping[str, tuple[Callable[[Artifact[Any]], bool], str]] = {
 """Asset → which artifacts it sends, and its description."""
 
 
-def published_assets(catalogue: Catalogue) -> list[dg.AssetsDefinition]:
-    """The assets that send artifacts to the destination of the resource ``destination``."""
+def published_assets(catalogue: Catalogue, url: str = "") -> list[dg.AssetsDefinition]:
+    """The assets that send artifacts to the destination of the resource ``destination``.
+
+    Args:
+        url: of that destination, whose scheme the UI shows; empty: none.
+    """
+    scheme = url.partition("://")[0]
+    kinds = {scheme} & schemes().keys()
     return [
-        _asset_of(name, [artifact for artifact in catalogue if is_sent(artifact)], description)
+        _asset_of(name, [item for item in catalogue if is_sent(item)], description, kinds)
         for name, (is_sent, description) in PUBLISHED.items()
     ]
 
 
-def _asset_of(name: str, artifacts: list[Artifact], description: str) -> dg.AssetsDefinition:
+def _asset_of(
+    name: str, artifacts: list[Artifact], description: str, kinds: set[str]
+) -> dg.AssetsDefinition:
     @dg.asset(
         key=name,
         deps=[artifact.key for artifact in artifacts],
         group_name=GROUP,
-        kinds={"s3"},
+        kinds=kinds,
         owners=OWNERS,
         tags=OPTIONAL_TAG,
         output_required=False,

@@ -71,10 +71,7 @@ def make_client(container: str, endpoint_url: str | None) -> Any:
 
         from wmtp_assets.transfer.sessions import bounded_session
     except ImportError as error:
-        raise PublishError(
-            "azure-storage-blob or azure-identity is not installed: pip install "
-            "'wmtp_assets[az]', from the project folder pip install -c constraints.txt '.[az]'"
-        ) from error
+        raise in_parts.no_library("azure-storage-blob or azure-identity", "az") from error
     logging.getLogger("azure").addHandler(logging.NullHandler())  # it warns on the terminal
     attempts = dict.fromkeys(
         ("retry_total", "retry_connect", "retry_read", "retry_status"), ATTEMPTS - 1
@@ -183,11 +180,7 @@ def explained(name: str, container: str, path: str = "") -> Iterator[None]:
             text = _explain(as_text(code), status, container)
         raise _KINDS.get(code, Refused)(f"{name}: {text}", code) from None
     except (AzureError, Unbounded, *_UNREADABLE) as error:
-        raise PublishError(
-            f"{name} does not answer as a server does ({type(error).__name__}"
-            f"{f', about {path}' if path else ''}). {KEPT}: check the network and the endpoint, "
-            "and run again"
-        ) from None
+        raise in_parts.no_answer(name, error, path) from None
 
 
 def _explain(code: str, status: int, container: str) -> str:
@@ -195,7 +188,7 @@ def _explain(code: str, status: int, container: str) -> str:
     if known is None and status == 429:  # the client does not ask again then
         known = f"the server is busy ({{code}}). {KEPT}: run again later"
     elif known is None and status in _BUSY:
-        known = f"the server is busy or broken ({{code}}, {ATTEMPTS} times). {KEPT}: run again"
+        known = in_parts.BUSY
     elif known is None and status < 300:
         known = f"the answer is none of Azure's ({{code}}). {KEPT}: check the endpoint"
     elif known is None and status == 403:
@@ -226,8 +219,7 @@ _TEXTS = {
         ),
         (
             ("Md5Mismatch", "Crc64Mismatch"),
-            f"other bytes arrive than are sent ({{code}}, {ATTEMPTS} times). {KEPT}, but for "
-            "those: do not trust this line, or what is in between",
+            in_parts.DAMAGE,
         ),
         (
             ("LeaseIdMissing",),

@@ -94,7 +94,7 @@ class GoogleStorage(InParts):
         """The pages of a list; the next one begins behind ``marker``."""
         following = f"Next{marker.title().replace('-', '')}"
         while True:
-            page, _ = self._client.document(right, "GET", key, query)
+            page, _ = self._client.document(right, "GET", key, query=query)
             yield page
             if page.findtext("IsTruncated") != "true":
                 return
@@ -149,7 +149,9 @@ class GoogleStorage(InParts):
     # -- writing -----------------------------------------------------------------------------------
 
     def _begin(self, path: str) -> str:
-        begun, _ = self._client.document(_BEGIN, "POST", self._at(path), {"uploads": ""}, FRESH)
+        begun, _ = self._client.document(
+            _BEGIN, "POST", self._at(path), query={"uploads": ""}, headers=FRESH
+        )
         return _text(begun, "UploadId")
 
     def _send(self, path: str, upload_id: str, number: int, data: bytes, digest: bytes) -> str:
@@ -157,7 +159,9 @@ class GoogleStorage(InParts):
             return "empty"  # a part cannot be; see _put_together
         query = {"partNumber": number, "uploadId": upload_id}
         hashed = _hashed(data)
-        said = self._client.ask(_BEGIN, "PUT", self._at(path), query, hashed, data)
+        said = self._client.ask(
+            _BEGIN, "PUT", self._at(path), query=query, headers=hashed, data=data
+        )
         stated = _crc32c_of(said)
         if stated and f"crc32c={stated}" != hashed["x-goog-hash"]:
             raise Answered(400, "BadDigest", _BEGIN)
@@ -181,7 +185,7 @@ class GoogleStorage(InParts):
 
     def _put_together(self, path: str, upload: Upload, file: SentFile) -> None:
         if not file.size:
-            self._client.ask(_CREATE, "PUT", self._at(path), None, {**FRESH, **_hashed(b"")})
+            self._client.ask(_CREATE, "PUT", self._at(path), headers={**FRESH, **_hashed(b"")})
             with suppress(Gone), self._asking():
                 self._give_up(path, upload.upload_id)
             return
@@ -191,7 +195,7 @@ class GoogleStorage(InParts):
             ElementTree.SubElement(part, "PartNumber").text = str(number)
             ElementTree.SubElement(part, "ETag").text = etag
         query, body = {"uploadId": upload.upload_id}, ElementTree.tostring(root)
-        _, said = self._client.document(_CREATE, "POST", self._at(path), query, None, body)
+        _, said = self._client.document(_CREATE, "POST", self._at(path), query=query, data=body)
         stated, ours = _crc32c_of(said), self._sums.get(file.sha256)
         if stated and ours and stated != ours:
             raise PublishError(
@@ -200,7 +204,7 @@ class GoogleStorage(InParts):
             )
 
     def _give_up(self, path: str, upload_id: str) -> None:
-        self._client.ask(_ABORT, "DELETE", self._at(path), {"uploadId": upload_id})
+        self._client.ask(_ABORT, "DELETE", self._at(path), query={"uploadId": upload_id})
 
     def _write_if_as_read(self, data: bytes) -> None:
         headers = {
@@ -209,7 +213,7 @@ class GoogleStorage(InParts):
             **FRESH,
             **_hashed(data),
         }
-        self._client.ask(_CREATE, "PUT", self._at(MANIFEST), None, headers, data)
+        self._client.ask(_CREATE, "PUT", self._at(MANIFEST), headers=headers, data=data)
 
     def _delete(self, path: str) -> None:
         with suppress(NotThere), self._asking(path):

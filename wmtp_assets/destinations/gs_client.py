@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -63,6 +63,14 @@ class Answered(Exception):
         self.status, self.code, self.right = status, code, right
 
 
+class Content(TypedDict, total=False):
+    """What a request has beside its URL."""
+
+    query: Mapping[str, str | int]
+    headers: Mapping[str, str]
+    data: bytes
+
+
 class Client:
     """Requests about a bucket.
 
@@ -81,9 +89,7 @@ class Client:
         right: str,
         method: str,
         key: str = "",
-        query: Mapping[str, str | int] | None = None,
-        headers: Mapping[str, str] | None = None,
-        data: bytes = b"",
+        **content: Unpack[Content],
     ) -> Iterator[Any]:
         """The answer to a request, whose body is not read yet; it is asked for again where Google
         asks for that, or the connection was lost.
@@ -101,9 +107,9 @@ class Client:
                 answer = self._session.request(
                     method,
                     f"{self.endpoint}/{self.bucket}" + (f"/{quote(key)}" if key else ""),
-                    params=query,
-                    headers={"Accept-Encoding": "gzip", **(headers or {})},
-                    data=data,
+                    params=content.get("query"),
+                    headers={"Accept-Encoding": "gzip", **content.get("headers", {})},
+                    data=content.get("data", b""),
                     timeout=(in_parts.CONNECT_SECONDS, in_parts.READ_SECONDS),
                     allow_redirects=False,
                     stream=True,
@@ -121,31 +127,19 @@ class Client:
             patience.rest()
 
     def ask(
-        self,
-        right: str,
-        method: str,
-        key: str = "",
-        query: Mapping[str, str | int] | None = None,
-        headers: Mapping[str, str] | None = None,
-        data: bytes = b"",
+        self, right: str, method: str, key: str = "", **content: Unpack[Content]
     ) -> Mapping[str, str]:
         """The headers of an answer; arguments as of :meth:`open`."""
-        with self.open(right, method, key, query, headers, data) as answer:
+        with self.open(right, method, key, **content) as answer:
             answer.raw.read()
             return answer.headers
 
     def document(
-        self,
-        right: str,
-        method: str,
-        key: str = "",
-        query: Mapping[str, str | int] | None = None,
-        headers: Mapping[str, str] | None = None,
-        data: bytes = b"",
+        self, right: str, method: str, key: str = "", **content: Unpack[Content]
     ) -> tuple[ElementTree.Element, Mapping[str, str]]:
         """The XML document of an answer, without namespaces, and its headers; arguments as of
         :meth:`open`."""
-        with self.open(right, method, key, query, headers, data) as answer:
+        with self.open(right, method, key, **content) as answer:
             root = _parse(answer)
             if root.tag == "Error":  # what took long may fail behind the status
                 raise Answered(500, root.findtext("Code", ""), right)
@@ -182,10 +176,7 @@ def make_client(bucket: str, endpoint_url: str | None) -> Client:
 
         from wmtp_assets.transfer.sessions import bound, bounded_session
     except ImportError as error:
-        raise PublishError(
-            "google-auth, google-crc32c or requests is not installed: pip install "
-            "'wmtp_assets[gs]', from the project folder pip install -c constraints.txt '.[gs]'"
-        ) from error
+        raise in_parts.no_library("google-auth, google-crc32c or requests", "gs") from error
     assert google_crc32c
     logging.getLogger("google").addHandler(logging.NullHandler())  # it warns on the terminal
     emulator = EMULATOR_VARIABLE.read()
@@ -252,11 +243,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
             "run again"
         ) from None
     except (RequestException, HTTPError, Unbounded, *_UNREADABLE) as error:
-        raise PublishError(
-            f"{name} does not answer as a server does ({type(error).__name__}"
-            f"{f', about {path}' if path else ''}). {KEPT}: check the network and the endpoint, "
-            "and run again"
-        ) from None
+        raise in_parts.no_answer(name, error, path) from None
 
 
 def _explain(answer: Answered, bucket: str) -> str:
@@ -264,10 +251,7 @@ def _explain(answer: Answered, bucket: str) -> str:
     if answer.code in ("NoSuchBucket", "404"):
         return f"there is no bucket {bucket}. Look at the name, or make it"
     if answer.code in _KINDS and _KINDS[answer.code] is Damaged:
-        return (
-            f"other bytes arrive than are sent ({code}, {ATTEMPTS} times). {KEPT}, but for those: "
-            "do not trust this line, or what is in between"
-        )
+        return in_parts.DAMAGE.format(code=code)
     if status == 401:
         return f"the server does not accept the credentials ({code}). {KEPT}: {LOG_IN}"
     if status == 403:
@@ -278,5 +262,5 @@ def _explain(answer: Answered, bucket: str) -> str:
     if 300 <= status < 400:
         return f"this endpoint redirects ({status}); is it Google's? Look at --endpoint-url"
     if status in _RETRIED:
-        return f"the server is busy or broken ({code}, {ATTEMPTS} times). {KEPT}: run again"
+        return in_parts.BUSY.format(code=code)
     return f"the server refuses {answer.right} ({code}). {KEPT}: run again"

@@ -2,8 +2,9 @@
 
 The files lie at the root of the repository, without the two folders that they have below the
 storage root, so that the hub shows the card and finds what it describes. ``MANIFEST.json`` is part
-of the commit, and names them as everywhere. The branch is looked up once: everything is read at
-that commit, and what is published follows it or is refused.
+of the commit, and names them as everywhere; so are signatures, and the release where it is named.
+The branch is looked up once: everything is read at that commit, and what is published follows it or
+is refused.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 
 FOLDERS = {"models_v2": ("models",), "datasets_v2": ("datasets",), SMALL: ("models", "datasets")}
 """Folder below the storage root → the types of repository that its folders may be published to."""
+
+
+AT_ROOT = (MANIFEST, f"{SIGNATURES}/", "RELEASE.json", "docs/RELEASE.")
+"""How paths begin that are the same below the storage root and in a repository."""
 
 
 class HuggingFace(Destination):
@@ -88,8 +93,9 @@ class HuggingFace(Destination):
         return head, self._remote.tree(head.commit)
 
     def expect(self, files: Mapping[str, Outgoing], staying: Collection[str]) -> None:
-        inside = [path for path in staying if not _is_signature(path)]
+        inside = [path for path in staying if not _is_at_root(path)]
         units = {"/".join(path.split("/")[:2]) if path.count("/") > 1 else "" for path in inside}
+        units = units or {""}
         tops = {unit.split("/")[0] for unit in units}
         if len(units) != 1 or not tops <= FOLDERS.keys():
             found = ", ".join(sorted(unit or "files at the root" for unit in units))
@@ -110,8 +116,7 @@ class HuggingFace(Destination):
     @staticmethod
     def _inside(path: str) -> str:
         """The path in the repository of a file."""
-        is_at_root = path == MANIFEST or _is_signature(path)
-        return path if is_at_root else "/".join(path.split("/")[2:])
+        return path if _is_at_root(path) else "/".join(path.split("/")[2:])
 
     def audience(self) -> Audience:
         head, _ = self._look()
@@ -124,7 +129,7 @@ class HuggingFace(Destination):
 
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
         with_folder = {
-            path if path == MANIFEST or _is_signature(path) else f"{self._unit}/{path}": entry.size
+            path if _is_at_root(path) else f"{self._unit}/{path}": entry.size
             for path, entry in self._look()[1].items()
         }
         # a file that only accompanies ours is written anew with each commit
@@ -248,9 +253,10 @@ ACCOMPANYING = ("LICENSE", "NOTICE", ".gitattributes")
 """Files of the repository that are no artifact's: written with each commit, or the hub's."""
 
 
-def _is_signature(path: str) -> bool:
-    """Whether a file is one that lies at the root of the storage, and of the repository too."""
-    return path.startswith(f"{SIGNATURES}/")
+def _is_at_root(path: str) -> bool:
+    """Whether a file has the same path in the storage and in the repository: no folder of a model
+    or dataset has one of these names."""
+    return path.startswith(AT_ROOT)
 
 
 def _blob_id(file: Outgoing) -> str:

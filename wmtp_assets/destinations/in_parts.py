@@ -53,6 +53,37 @@ KEPT = "What was sent or fetched is kept"
 """Publications and pulls go on with it."""
 
 
+BUSY = f"the server is busy or broken ({{code}}, {ATTEMPTS} times). {KEPT}: run again"
+DAMAGE = (
+    f"other bytes arrive than are sent ({{code}}, {ATTEMPTS} times). {KEPT}, but for those: do not "
+    "trust this line, or what is in between"
+)
+"""What a server's answers mean, whoever it is."""
+
+
+def no_library(libraries: str, extra: str) -> PublishError:
+    """Said where a library of a destination is missing."""
+    return PublishError(
+        f"{libraries} is not installed: pip install 'wmtp_assets[{extra}]', from the project "
+        f"folder pip install -c constraints.txt '.[{extra}]'"
+    )
+
+
+def no_answer(name: str, error: Exception, path: str, host: str = "") -> PublishError:
+    """Said of every error of a client that is no answer that refuses; its own text may hold
+    secrets.
+
+    Args:
+        name: the destination's URL.
+        path: the file that was asked for; empty: none.
+    """
+    return PublishError(
+        f"{name} does not answer as a server does ({type(error).__name__}"
+        f"{f' at {host}' if host else ''}{f', about {path}' if path else ''}). {KEPT}: "
+        "check the network and the endpoint, and run again"
+    )
+
+
 class Refused(PublishError):
     """The server refuses.
 

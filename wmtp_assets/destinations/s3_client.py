@@ -91,12 +91,11 @@ _EXPLANATIONS = {
                 *("SlowDown", "ServiceUnavailable", "InternalError", "Throttling"),
                 *("500", "502", "503", "504"),
             ),
-            f"the server is busy or broken ({{code}}, {ATTEMPTS} times). {KEPT}: run again",
+            in_parts.BUSY,
         ),
         (
             DAMAGED,
-            f"other bytes arrive than are sent ({{code}}, {ATTEMPTS} times). {KEPT}, but for "
-            "those: do not trust this line, or what is in between",
+            in_parts.DAMAGE,
         ),
     )
     for code in codes
@@ -113,10 +112,7 @@ def import_boto3() -> Any:
     try:
         import boto3
     except ImportError as error:
-        raise PublishError(
-            "boto3 is not installed: pip install 'wmtp_assets[s3]', from the project folder "
-            "pip install -c constraints.txt '.[s3]'"
-        ) from error
+        raise in_parts.no_library("boto3", "s3") from error
     return boto3
 
 
@@ -292,11 +288,7 @@ def explained(name: str, bucket: str, path: str = "") -> Iterator[None]:
         raise kind(_explain(name, bucket, as_text(said), error.operation_name), code) from None
     except (BotoCoreError, ResponseParserError, HTTPError, Unbounded, *_UNREADABLE) as error:
         host = _host(getattr(error, "kwargs", {}).get("endpoint_url", ""))
-        raise PublishError(
-            f"{name} does not answer as a server does ({type(error).__name__}"
-            f"{f' at {host}' if host else ''}{f', about {path}' if path else ''}). {KEPT}: "
-            "check the network and the endpoint, and run again"
-        ) from None
+        raise in_parts.no_answer(name, error, path, host) from None
 
 
 def _explain(name: str, bucket: str, code: str, operation: str) -> str:

@@ -426,7 +426,8 @@ def is_of_client(error: Exception) -> bool:
 
 def kind_of(error: Exception) -> str | int:
     """What an error of the client is about: ``repository``, ``revision`` or ``entry`` that is
-    missing, ``offline``, ``lost`` for a connection, a status; empty: none of these."""
+    missing, ``offline``, ``xet`` for its store, ``lost`` for a connection, a status; empty: none of
+    these."""
     match error:
         case RepositoryNotFoundError():
             return "repository"
@@ -438,6 +439,8 @@ def kind_of(error: Exception) -> str | int:
             return "offline"
         case HfHubHTTPError():
             return status_of(error) or "lost"
+        case _ if type(error) is ConnectionError or type(error).__module__ == "hf_xet":
+            return "xet"  # every error of hf_xet; httpx2 wraps those of connections
         case HTTPError() | ConnectionError():
             return "lost"
         case _:

@@ -310,6 +310,12 @@ class RemoteBranch:
                     f"{self.name}: HF_HUB_OFFLINE is set, so nothing is asked for or sent. Unset "
                     "it, and run again"
                 )
+            case "xet":
+                return PublishError(
+                    f"{self.name}: Xet, the hub's store of large files, takes none: {line}. Check "
+                    f"the network and the token; {SENT_KEPT}. To send them by LFS instead: "
+                    "HF_HUB_DISABLE_XET=1"
+                )
             case "lost":
                 return Lost(
                     f"{self.name}: the connection to {self.endpoint.url} was lost "

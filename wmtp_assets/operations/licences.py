@@ -24,7 +24,7 @@ MAX_LICENCE = 1 << 20
 def sources_of(catalogue: Catalogue, artifacts: Iterable[Artifact]) -> list[Artifact]:
     """The raw artifacts whose content is in the given ones.
 
-    A dataset is counted with a tokenizer, and has nothing of it.
+    A dataset is counted with a tokenizer, and has nothing of it; a release has names and hashes.
     """
     found: dict[str, Artifact] = {}
     left = list(artifacts)
@@ -37,7 +37,7 @@ def sources_of(catalogue: Catalogue, artifacts: Iterable[Artifact]) -> list[Arti
         left += [
             catalogue[key]
             for role, key in artifact.roles.items()
-            if not (is_dataset and role == "tokenizer")
+            if not (is_dataset and role == "tokenizer") and artifact.kind != "release"
         ]
     return [
         artifact

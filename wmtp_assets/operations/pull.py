@@ -202,7 +202,10 @@ def require_signed(
     (about,) = store.catalogue.of_kind("release")
     (name,) = about.owns
     if about.key not in listing.artifacts:
-        raise PublishError(f"no release is published at {destination.name}, so none is signed")
+        raise PublishError(
+            f"no release is published at {destination.name}, so none is signed. Nothing was "
+            f"fetched; where it is: wmtp publish NAME {about.key} --to URL"
+        )
     signers = {about.key: _signer(about, destination, listing, trust)}
     path = f"{about.base}/{name}"
     release = parse_release(

@@ -14,16 +14,24 @@ from wmtp_assets.components.published import GROUP, PUBLISHED, PublishResource, 
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.components.types import definitions_of
 from wmtp_assets.definitions import build_defs, defs
+from wmtp_assets.destinations import in_parts
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
-from wmtp_assets_tests.destinations.conftest import hub, served_hub
+from wmtp_assets_tests.destinations.conftest import (
+    Cloud,
+    cloud,
+    hub,
+    served_azure,
+    served_google,
+    served_hub,
+)
 from wmtp_assets_tests.destinations.hub import Hub
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 Send = Callable[..., dg.ExecuteInProcessResult]
 
-__all__ = ["hub", "served_hub"]
+__all__ = ["cloud", "hub", "served_azure", "served_google", "served_hub"]
 """Fixtures of another folder."""
 
 
@@ -130,6 +138,36 @@ def test_to_the_hub(store: Store, hub: Hub, send: Send, monkeypatch: pytest.Monk
         assert {"LICENSE", "NOTICE", MANIFEST} <= repository.main.keys()
 
 
+@pytest.mark.long
+def test_to_google_and_azure(
+    store: Store, cloud: Cloud, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The project's own definitions, with nothing but the environment: the bytes arrive, the
+    second run sends none, and the UI shows where to."""
+    monkeypatch.setenv("WMTP_SOURCE", "sample")
+    monkeypatch.setenv("WMTP_STORAGE_ROOT", str(store.root))
+    monkeypatch.setenv("WMTP_PUBLISH_URL", cloud.url)
+    monkeypatch.setattr(in_parts, "READ_SECONDS", 60)  # parts of 16 MiB
+    key = dg.AssetKey("published_small")
+    job = defs().resolve_implicit_global_asset_job_def()
+
+    def run() -> dict[str, Any]:
+        return told(job.execute_in_process(instance=instance, asset_selection=[key]))
+
+    first = run()
+    assert first["destination"] == cloud.url
+    assert first["bytes_sent"] == first["dagster/size_bytes"] > 0
+    there = cloud.objects()
+    listed = json.loads(there[MANIFEST])["artifacts"]
+    assert set(listed) == {item.key for item in store.catalogue if item.is_local}
+    for item in listed.values():
+        for path in item["files"]:
+            assert there[path] == (store.root / path).read_bytes()
+    assert run()["bytes_sent"] == 0
+    assert cloud.objects() == there
+    assert defs().resolve_asset_graph().get(key).kinds == {cloud.scheme}
+
+
 def test_damaged_artifact_is_not_sent(store: Store, volume: Path, send: Send) -> None:
     """Checks that passed last night say nothing about the bytes that are sent now."""
     damage(store.path(store.catalogue["humaneval_small"], "test_small.jsonl"), flip(9))
@@ -177,6 +215,16 @@ def test_without_a_destination_it_says_what_to_set(send: Send) -> None:
     assert "WMTP_PUBLISH_URL is not set" in failure(result)
 
 
+@pytest.mark.parametrize(
+    ("url", "kinds"), [("file:///mnt/x", {"file"}), ("ftp://x", set[str]()), ("", set[str]())]
+)
+def test_kind_is_the_scheme(url: str, kinds: set[str]) -> None:
+    """The UI does not say S3 of what goes elsewhere; an unknown URL fails the run only."""
+    for asset in published_assets(load_catalogue(), url):
+        for spec in asset.specs:
+            assert spec.kinds == kinds
+
+
 def test_published_assets_stand_in_the_lineage() -> None:
     """Downstream of what they send, in a group of their own, and in no job."""
     graph = defs().resolve_asset_graph()
@@ -186,6 +234,7 @@ def test_published_assets_stand_in_the_lineage() -> None:
         node = graph.get(dg.AssetKey(name))
         assert node.group_name == GROUP
         assert node.tags["optional"] == "true"
+        assert not node.kinds
         parents |= {key.to_user_string() for key in node.parent_keys}
     assert parents == {artifact.key for artifact in catalogue}
     for job in ("models", "datasets", "small", "everything"):

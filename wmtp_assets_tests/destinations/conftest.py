@@ -158,7 +158,7 @@ def served_hub() -> Iterator[Hub]:
 @pytest.fixture
 def hub(served_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """An empty hub that is trusted with the token of an account; nobody waits long, and large files
-    go to LFS: a Xet server is none of the packages that can be installed."""
+    go to LFS; by Xet in test_xet.py."""
     served_hub.__init__(served_hub.url)
     monkeypatch.setenv("HF_ENDPOINT", served_hub.url)
     monkeypatch.setenv("WMTP_TRUSTED_ENDPOINT", served_hub.url)

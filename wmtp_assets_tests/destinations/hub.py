@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from wmtp_assets_tests.destinations import xet
+from wmtp_assets_tests.destinations.xet import Xet, is_whole
 from wmtp_assets_tests.loopback import Handler, listen
 
 USER, TOKEN = "acme", "hf_" + "PlantedToken" * 3
@@ -89,8 +92,13 @@ class Hub:
         asked: every request as ``METHOD path``.
         fault: asked before a request is answered; may raise :class:`Refusal` or change the state.
         page: in place of every answer; empty: none.
+        part_size: bytes of the parts in which large files are asked for; 0: they come whole.
+        spared: of how many parts the URLs are left out.
+        parts: SHA-256 → number → bytes of what came in parts and is not put together.
+        xet: the store beside LFS.
         received: bytes that came to LFS since :meth:`soundly`.
         lost: of which requests the answer is lost, by the beginning of ``METHOD path``.
+        cut: which requests end in the middle of their body, in the same way.
     """
 
     url: str = ""
@@ -99,7 +107,12 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     fault: Callable[[str, bytes], None] = lambda request, body: None
+    part_size: int = 0
+    spared: int = 0
+    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    xet: Xet = field(default_factory=Xet)
     lost: str = ""
+    cut: str = ""
     page: bytes = b""
     received: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -112,7 +125,8 @@ class Hub:
 
     def soundly(self) -> None:
         """Without a fault from now on."""
-        self.fault, self.lost, self.page, self.received = lambda request, body: None, "", b"", 0
+        self.fault, self.lost, self.cut = lambda request, body: None, "", ""
+        self.page, self.received, self.spared = b"", 0, 0
 
     def sent(self) -> int:
         """How many files were sent to LFS."""
@@ -137,6 +151,15 @@ class Hub:
             return self._create(json.loads(body), token)
         if match := re.fullmatch(r"/lfs/([0-9a-f]{64})", place):
             return self._put(match[1], body)
+        if match := re.fullmatch(r"/lfs/([0-9a-f]{64})/(\d+|all)", place):
+            assert not token, "the URL is signed, and not the hub's"
+            if match[2] == "all":
+                return self._put_together(match[1], json.loads(body))
+            self.parts.setdefault(match[1], {})[int(match[2])] = body
+            self.received += len(body)
+            return 200, b""
+        if place.startswith(("/v1/", "/v2/")):
+            return self._to_xet(method, place, token, body)
         if match := _BATCH.fullmatch(place):
             self._find("dataset" if match[1] else "model", match[2], token)
             _require_writer(match[2], token)
@@ -165,6 +188,11 @@ class Hub:
                 if rest == "write":
                     _require_writer(name, token)
                 return 200, _json({})
+            case "xet-write-token", revision:
+                _require_writer(name, token)
+                repository.at(revision)
+                soon = int(time.time()) + 3600
+                return 200, _json({"casUrl": self.url, "accessToken": xet.TOKEN, "exp": soon})
             case "branch", branch:
                 _require_writer(name, token)
                 repository.branches.setdefault(unquote(branch), repository.branches["main"])
@@ -206,17 +234,52 @@ class Hub:
         assert said["hash_algo"] == "sha256"
         objects: list[dict[str, Any]] = []
         for item in said["objects"]:
-            upload = {"upload": {"href": f"{self.url}/lfs/{item['oid']}"}}
+            href = f"{self.url}/lfs/{item['oid']}"
+            upload: dict[str, Any] = {"href": href}
+            if self.part_size:
+                assert "multipart" in said["transfers"], said
+                count = -(-item["size"] // self.part_size) - self.spared
+                urls = {f"{number:05d}": f"{href}/{number}" for number in range(1, count + 1)}
+                header = {"chunk_size": str(self.part_size), **urls}
+                upload = {"href": f"{href}/all", "header": header}
+                self.parts[item["oid"]] = {}
             missing = item["oid"] not in self.objects
-            objects.append({**item, **({"actions": upload} if missing else {})})
-        return 200, _json({"transfer": "basic", "objects": objects})
+            objects.append({**item, **({"actions": {"upload": upload}} if missing else {})})
+        transfer = "multipart" if self.part_size else "basic"
+        return 200, _json({"transfer": transfer, "objects": objects})
 
     def _put(self, oid: str, body: bytes) -> tuple[int, bytes]:
-        if hashlib.sha256(body).hexdigest() != oid:
-            raise Refusal(400, "The SHA-256 does not match")
-        self.objects[oid] = body
+        self._keep(oid, body)
         self.received += len(body)
         return 200, b""
+
+    def _to_xet(self, method: str, place: str, token: str, body: bytes) -> tuple[int, bytes]:
+        assert token == xet.TOKEN, "the hub's token is not for the store"
+        if match := re.fullmatch(r"/v1/xorbs/default/([0-9a-f]{64})", place):
+            self.xet.keep(match[1], body)
+            return 200, _json({"was_inserted": True})
+        if place == "/v1/shards":
+            for oid, content in self.xet.files(body):
+                self._keep(oid, content)
+            return 200, _json({"result": 1})
+        raise Refusal(404, "Not known")  # chunks of others, and newer ways, which it then leaves
+
+    def _keep(self, oid: str, body: bytes) -> None:
+        if not is_whole(oid, body):
+            raise Refusal(400, "The SHA-256 does not match")
+        self.objects[oid] = body
+
+    def _put_together(self, oid: str, said: dict[str, Any]) -> tuple[int, bytes]:
+        """Once: whether the hub itself lets an upload be completed again is not known."""
+        parts = self.parts.pop(oid, None)
+        if parts is None:
+            raise Refusal(404, "There is no such upload")
+        assert said["oid"] == oid, said
+        named = [(part["partNumber"], part["etag"]) for part in said["parts"]]
+        if named != [(number, etag(str(number))) for number in sorted(parts)]:
+            raise Refusal(400, "The parts are not those that were sent")
+        self._keep(oid, b"".join(parts[number] for number in sorted(parts)))
+        return 200, _json({})
 
     def _commit(
         self, kind: str, name: str, repository: Repository, branch: str, body: bytes
@@ -260,6 +323,11 @@ def _json(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
+def etag(part: str) -> str:
+    """Of a part, as the store behind the hub says it: no hash, as in an encrypted bucket."""
+    return f'"{part} of an upload"'
+
+
 def blob_id(data: bytes) -> str:
     """Git's SHA-1 of a file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -292,9 +360,13 @@ def serve_hub() -> Iterator[Hub]:
     class Connection(Handler):
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
+            if hub.cut and f"{self.command} {self.path}".startswith(hub.cut):
+                self.rfile.read(length // 2)
+                self.end_by_reset()
+                return
             body = self.rfile.read(length) if length else self._chunks()
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            headers: dict[str, str] = {}
+            headers = {"ETag": etag(self.path.rpartition("/")[2])} if self.command == "PUT" else {}
             try:
                 status, data = hub.answer(self.command, self.path, token, body)
             except Refusal as refusal:

@@ -19,6 +19,8 @@ SIZE = 3_000_000
 REPOSITORY = "model", "acme/mtp"
 COMMIT = "POST /api/models/acme/mtp/commit"
 LARGE = "PUT /lfs/"
+COMPLETION = "POST /lfs/"
+PART_SIZE = 1_000_000
 
 Play = Callable[[Hub], None]
 """Sets a fault at a hub."""
@@ -97,6 +99,53 @@ def somebody_commits(hub: Hub) -> None:
     hub.fault = commit
 
 
+def cutting(beginning: str) -> Play:
+    """Such a request ends in the middle of its body."""
+
+    def play(hub: Hub) -> None:
+        hub.cut = beginning
+
+    return play
+
+
+def in_parts(play: Play, at: int = 0) -> Play:
+    """The hub asks for the large file in three parts, as the real one does from some size on.
+
+    Args:
+        play: the fault.
+        at: the part that it is about; 0: each.
+    """
+
+    def asked(hub: Hub) -> None:
+        hub.part_size = PART_SIZE
+        play(hub)
+        whole = hub.fault
+
+        def fault(request: str, body: bytes) -> None:
+            if not at or not request.startswith(LARGE) or request.endswith(f"/{at}"):
+                whole(request, body)
+
+        hub.fault = fault
+
+    return asked
+
+
+def damaged_part(hub: Hub) -> None:
+    """A bit of a part flips where it is kept, or on the way there."""
+
+    def flip(request: str, body: bytes) -> None:
+        if request.startswith(COMPLETION):
+            for parts in hub.parts.values():
+                parts[2] = bytes([parts[2][0] ^ 1]) + parts[2][1:]
+
+    hub.fault = flip
+
+
+def too_few_parts(hub: Hub) -> None:
+    """Two URLs for a file that has three parts."""
+    hub.part_size, hub.spared = PART_SIZE, 1
+
+
 def web_page(hub: Hub) -> None:
     """A page to log in, in place of every answer."""
     hub.page = b"<!doctype html><title>Log in</title>"
@@ -147,6 +196,20 @@ FAULTS = (
     Fault("the answer to the commit is lost", losing(COMMIT), "", 0, "new"),
     Fault("the connection ends before the commit is made", hanging_up(COMMIT), "and it was not", 0),
     Fault("a web page in place of every answer", web_page, "did not answer as a hub does", SIZE),
+    Fault("the hub asks for parts", in_parts(nothing), "", 0, "new"),
+    Fault("500 to a part, twice", in_parts(refusing(LARGE, 500, times=2), 2), "", 0, "new"),
+    Fault(
+        "500 to the second part, for ever",
+        in_parts(refusing(LARGE, 500), 2),
+        "the hub answers 500",
+        SIZE,
+    ),
+    Fault("a part is cut in the middle", in_parts(cutting(LARGE)), "was lost", SIZE),
+    Fault("a bit of a part flips", in_parts(damaged_part), "The SHA-256 does not match", SIZE),
+    Fault("the URLs of parts expire", in_parts(refusing(LARGE, 403), 3), "403", SIZE),
+    Fault("the parts are not put together", in_parts(refusing(COMPLETION, 500)), "500", SIZE),
+    Fault("the answer that they are is lost", in_parts(losing(COMPLETION)), "no such upload", 0),
+    Fault("the hub names too few parts", too_few_parts, "did not answer as a hub does", SIZE),
 )
 
 

@@ -34,6 +34,14 @@ from wmtp_assets_tests.destinations.trees import (
 from wmtp_assets_tests.signing import TrustFolder
 from wmtp_assets_tests.trees import damage
 
+HUB = "hf://datasets/acme/humaneval"
+
+
+def _publish(store: Store, *keys: str) -> None:
+    """To the hub."""
+    artifacts = [store.catalogue[key] for key in keys]
+    publish(store, artifacts, open_destination(store, HUB), Options(is_accepted=True))
+
 
 @pytest.fixture
 def trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrustFolder:
@@ -103,20 +111,51 @@ def test_signatures_travel(signed: Store, on_node: Store, folder: Folder) -> Non
 
 
 def test_signature_travels_by_the_hub(signed: Store, on_node: Store, hub: Hub) -> None:
-    """It is in the commit, and on the node, which verifies it; a release is in no folder, so that
-    ``--signed`` has none to ask for there."""
+    """It is in the commit, and on the node, which verifies it. ``--signed`` wants the release too,
+    which lies in no folder: it is refused with the command that publishes both."""
     repository = hub.make("dataset", "acme/humaneval")
-    url = "hf://datasets/acme/humaneval"
-    options = Options(is_accepted=True)
-    publish(signed, [signed.catalogue[DATASET]], open_destination(signed, url), options)
+    _publish(signed, DATASET)
     path = f"signatures/{DATASET}.sig"
     assert repository.main[path] == (signed.root / path).read_bytes()
-    with pytest.raises(PublishError, match="no release is published at"):
-        wmtp("pull", DATASET, "--from", url, "--signed")
-    wmtp("pull", DATASET, "--from", url)
+    with pytest.raises(PublishError, match=r"no release is published at .*storage_release"):
+        wmtp("pull", DATASET, "--from", HUB, "--signed")
+    wmtp("pull", DATASET, "--from", HUB)
     verified = wmtp("verify", "--signed")
     assert verified.return_value == 0
     assert f"signed by one: {DATASET}\n" in verified.stdout
+
+
+def test_release_travels_by_the_hub(
+    signed: Store, trust: TrustFolder, on_node: Store, hub: Hub
+) -> None:
+    """Beside the one folder, if it is named: then ``--signed`` demands what it demands elsewhere,
+    and a later publication of the folder alone does not take the release away."""
+    repository = hub.make("dataset", "acme/humaneval")
+    _publish(signed, DATASET, RELEASE)
+    assert repository.main["RELEASE.json"] == repository.main["docs/RELEASE.json"]
+    assert b"meta" not in repository.main["NOTICE"]  # a release has nothing of a model
+    assert len(repository.commits) == 2
+    _publish(signed, DATASET, RELEASE)
+    assert len(repository.commits) == 2
+    done = wmtp("pull", DATASET, RELEASE, "--from", HUB, "--signed")
+    assert "of release v2.0.0; signed by one\n" in done.stdout
+    assert wmtp("verify", "--signed").return_value == 0
+    commit(signed, DATASET, {"raw/data.parquet": b"new", "raw/LICENSE": b"MIT\n"})
+    _publish(signed, DATASET)
+    assert "RELEASE.json" in repository.main
+    with pytest.raises(PublishError, match="humaneval_raw is not signed at"):
+        wmtp("pull", DATASET, "--from", HUB, "--signed")
+    newer = release(signed, "v2.1.0")
+    sign(newer, key_config(trust.keys / "one.pem", None, None, ()), Trust(trust.folder))
+    _publish(newer, DATASET, RELEASE)
+    assert "of release v2.1.0" in wmtp("pull", DATASET, "--from", HUB, "--signed").stdout
+
+
+def test_release_alone_is_no_repository(signed: Store, hub: Hub) -> None:
+    """It goes beside a folder."""
+    hub.make("dataset", "acme/humaneval")
+    with pytest.raises(PublishError, match="takes one folder of the storage"):
+        _publish(signed, RELEASE)
 
 
 def test_what_nobody_signed_is_refused(
