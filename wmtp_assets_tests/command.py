@@ -12,12 +12,17 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import cache
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 _SERVE = f"from {__name__} import serve; serve(int(__import__('sys').argv[1]))"
+
+AT_ONCE = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+"""The module ``time``, in which nobody rests: the client asks five times more of its own."""
 
 
 def run_wmtp(
@@ -87,5 +92,9 @@ def serve(descriptor: int) -> None:
         os.environ.update(environment)
         sys.argv = [str(Path(sys.executable).with_name("wmtp")), *arguments]
         if not waits:
+            from huggingface_hub import file_download
+            from huggingface_hub.utils import _http
+
             arrival.FIRST_WAIT = 0.0
+            vars(_http)["time"] = vars(file_download)["time"] = AT_ONCE
         main()

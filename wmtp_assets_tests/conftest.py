@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NoReturn
@@ -20,6 +22,13 @@ from wmtp_assets.sample.repositories import build_repositories
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import EPOCH
 from wmtp_assets_tests.trees import Copy, link_tree
+
+with suppress(ImportError):  # of mlcroissant, of the extra dev
+    from absl import logging as absl_logging
+
+    # Its handler keeps the output of pytest that is there when it is imported, and closes it when
+    # Dagster configures logging (which shuts all handlers down) while a test has its own.
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @cache

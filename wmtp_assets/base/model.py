@@ -11,6 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from wmtp_assets.base.strict_json import short
 
+_BIDI = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
+"""What shows a text in another order than it has: classes of Unicode's bidirectional algorithm."""
+
 MAX_PATH = 1000
 MAX_NAME = 255
 MAX_DEPTH = 64
@@ -23,8 +26,9 @@ def relative_path(path: str) -> str:
 
     Raises:
         ValueError: if it is absolute, empty, not normalised, or holds ``..``, a backslash, a
-            control character or a lone surrogate. Such a name, in a spec or from a hub, could leave
-            its folder. Also if it is longer or deeper than filesystems take.
+            control character, a bidirectional override or a lone surrogate. Such a name, in a spec
+            or from a hub, could leave its folder, or show as another. Also if it is longer or
+            deeper than filesystems take.
     """
     if len(path) > MAX_PATH or path.count("/") >= MAX_DEPTH:
         raise ValueError(
@@ -41,6 +45,7 @@ def relative_path(path: str) -> str:
         or ".." in pure.parts
         or "\\" in path
         or any(unicodedata.category(c) in ("Cc", "Cs") for c in path)
+        or any(unicodedata.bidirectional(c) in _BIDI for c in path)
     ):
         raise ValueError(f"{path!r} is not a plain relative path")
     return path

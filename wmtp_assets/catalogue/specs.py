@@ -21,6 +21,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     WithJsonSchema,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -37,6 +38,7 @@ from wmtp_assets.base.model import (
     message_of,
 )
 from wmtp_assets.base.strict_json import read_small
+from wmtp_assets.base.text import printable
 from wmtp_assets.base.yaml_file import NOT_YAML, parse_yaml
 
 DEFS_FOLDER = Path(__file__).parents[1] / "defs"
@@ -119,6 +121,15 @@ class Repository(StrictModel):
         pattern=r"^\d+(\.\d+)?( to \d+(\.\d+)?)? (kB|MB|GB)$",
         description="what the files that are used take on the real hub, about: '27 GB'",
     )
+
+    @field_validator("path")
+    @classmethod
+    def _require_seen(cls, path: str | None) -> str | None:
+        """No NUL, newline or bidirectional override: no system has the first, nobody sees the
+        others."""
+        if path and not path.isprintable():
+            raise ValueError(f"{path!r} has a character that is not printed")
+        return path
 
     @model_validator(mode="before")
     @classmethod
@@ -633,7 +644,8 @@ def load_spec(path: Path) -> Spec:
         spec = spec_class.model_validate(document.get("attributes"))
     except ValidationError as error:
         problems = "; ".join(
-            ".".join(["attributes", *map(str, item["loc"])]) + f": {message_of(item)}"
+            printable(".".join(["attributes", *map(str, item["loc"])]), keep="")
+            + f": {message_of(item)}"
             for item in error.errors()
         )
         raise SpecError(f"{path}: {problems}") from error

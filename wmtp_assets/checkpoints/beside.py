@@ -267,6 +267,23 @@ def upstreams_generation(store: Store, raw: Artifact[ModelSpec]) -> str | None:
     return next((n for n in names if PurePosixPath(n).name == GENERATION and n in listed), None)
 
 
+MAX_VALUE_HEAD = 64 << 20
+"""Bytes of a value head: a number for each channel, and a header of at most 16 MiB."""
+
+
+def hash_value_head(path: Path) -> str:
+    """The SHA-256 of a value head.
+
+    Raises:
+        InvalidInput: if it is larger than any; nothing of it is read.
+        OSError: if it cannot be read.
+    """
+    size = path.lstat().st_size
+    if size > MAX_VALUE_HEAD:
+        raise InvalidInput(f"{path} has {size} bytes, a value head at most {MAX_VALUE_HEAD}")
+    return hash_file(path).sha256
+
+
 def check_value_head(path: Path, hidden_size: int) -> None:
     """Require one floating-point tensor of shape [hidden_size, 1].
 
@@ -307,7 +324,7 @@ def record_value_head(
         {
             "value_head": {
                 "path": VALUE_HEAD,
-                "sha256": hash_file(path).sha256,
+                "sha256": hash_value_head(path),
                 "stage1_checkpoint_id": stage1_checkpoint_id,
             }
         },

@@ -16,7 +16,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -48,14 +48,21 @@ def read_lines(path: Path, max_size: int = MAX_SIZE) -> Iterator[tuple[int, byte
             yield number, line
 
 
-def count_lines(path: Path) -> int:
+def count_lines(path: Path, max_size: int = MAX_SIZE) -> int:
     """How many newlines a file has.
 
     Raises:
+        BadLine: where far more than ``max_size`` bytes have none: a hole of any size costs nothing.
         OSError: if it cannot be read.
     """
+    lines = without = 0
     with path.open("rb", buffering=0) as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
+        while block := file.read(BLOCK):
+            found = block.count(b"\n")
+            lines, without = lines + found, 0 if found else without + len(block)
+            if without > max_size:
+                raise BadLine(path, lines + 1, f"longer than {max_size} bytes")
+    return lines
 
 
 def offsets_file(split: str) -> str:
@@ -218,9 +225,7 @@ def open_jsonl(path: str | Path, *, verify: bool = False) -> JsonLines:
     stored = path.parent.parent / offsets_file(path.stem)
     if path.parent.name == "processed" and stored.is_file():
         return JsonLines(path, _read_offsets(stored))
-    with path.open("rb") as file:
-        offsets = array("Q", accumulate(map(len, file), initial=0))
-    return JsonLines(path, offsets)
+    return JsonLines(path, array("Q", _line_ends(_blocks(path))))
 
 
 def _verified_lines(file: VerifiedFile) -> JsonLines:
@@ -231,19 +236,26 @@ def _verified_lines(file: VerifiedFile) -> JsonLines:
     if folder == "processed" and stored is not None:
         content = VerifiedFile(stored).read_whole()
         return JsonLines(listed.path, _as_offsets(content, stored.path), data)
-    return JsonLines(listed.path, array("Q", _line_ends(data)), data)
+    pieces = (data[piece.begin : piece.end] for piece in file.pieces)
+    return JsonLines(listed.path, array("Q", _line_ends(pieces)), data)
 
 
-def _line_ends(data: VerifiedData) -> Iterator[int]:
-    """0, and the byte behind each line."""
-    end = 0
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        yield from iter(partial(file.read, BLOCK), b"")
+
+
+def _line_ends(blocks: Iterable[bytes]) -> Iterator[int]:
+    """0, and the byte behind each line; a line is never held as a whole."""
+    begin = end = 0
     yield end
-    for piece in data.file.pieces:
-        for newline in re.finditer(b"\n", data[piece.begin : piece.end]):
-            end = piece.begin + newline.end()
+    for block in blocks:
+        for newline in re.finditer(b"\n", block):
+            end = begin + newline.end()
             yield end
-    if end < len(data):
-        yield len(data)
+        begin += len(block)
+    if end < begin:
+        yield begin
 
 
 def _open_again(path: Path, sha256: str) -> JsonLines:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from wmtp_assets.base.errors import DownloadError, SpecError
 from wmtp_assets.base.model import check_distinct, relative_path
 from wmtp_assets.base.settings import LOCK_VARIABLE, Settings, project_folder
 from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.base.text import printable
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Repository
 from wmtp_assets.hub.endpoint import Endpoint
 from wmtp_assets.hub.folder import hash_files, names_in, revision_of
@@ -204,7 +205,7 @@ def resolve(
     except ValueError as error:
         raise DownloadError(
             f"{repository.id} at {commit} {error}; it has "
-            + ", ".join(sorted(siblings)[:10])
+            + _named(sorted(siblings))
             + ". Correct the files in the spec, or its revision"
         ) from error
     return RemoteRepository(commit, files)
@@ -221,8 +222,8 @@ def _read_folder(
         check_distinct(paths)
     except ValueError as error:
         raise DownloadError(
-            f"{name}: {folder} {error}; it has {', '.join(names[:10]) or 'no files'}. Correct the "
-            "files in the spec, or repository.path"
+            f"{name}: {folder} {error}; it has {_named(names) or 'no files'}. Correct the files in "
+            "the spec, or repository.path"
         ) from error
     found = hash_files(folder, paths)
     commit = revision_of({path: record.sha256 for path, record in found.items()})
@@ -233,6 +234,11 @@ def _read_folder(
         )
     files = (RemoteFile(path, record.size, record.sha256) for path, record in found.items())
     return RemoteRepository(commit, tuple(files))
+
+
+def _named(names: Sequence[str]) -> str:
+    """The first of some names, each on the same line, whatever is in it."""
+    return ", ".join(printable(name, keep="") for name in names[:10])
 
 
 def _announced(path: str, sibling: RepoSibling) -> RemoteFile:

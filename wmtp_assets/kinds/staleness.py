@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from wmtp_assets.base.errors import CorruptArtifact, MissingArtifact, WmtpError
 from wmtp_assets.base.progress import Progress, Say, silent
+from wmtp_assets.base.settings import utc_now
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.kinds.registry import kind_of
 from wmtp_assets.rules.findings import (
@@ -214,6 +216,9 @@ def _otherwise(
         return
 
 
+AHEAD = timedelta(days=1)
+"""What the clock of whoever made an artifact may be ahead of ours."""
+
 _PLACES = {"asset": "asset", "version": "version", "builder": "made_with.builder"}
 """Where the manifest says what is no setting."""
 
@@ -224,7 +229,8 @@ def is_earlier(found: list[Reason]) -> bool:
 
 
 def check_made_with(subject: Subject, report: Report) -> None:
-    """Builder and settings of the manifest are those that there are now."""
+    """Builder and settings of the manifest are those that there are now; a time in the future is a
+    warning."""
     differing = [*made_otherwise(subject.store, subject.artifact, subject.manifest)]
     not_said = [place for place, _, old in differing if old is None]
     report.note(made_with=subject.stated("made_with"), not_said=not_said)
@@ -244,6 +250,18 @@ def check_made_with(subject: Subject, report: Report) -> None:
             found=f"{EARLIER}, which did not say {', '.join(not_said)}",
             problem="warning",
             remedy=f"wmtp migrate {subject.artifact.key}",
+        )
+    latest = f"{max(utc_now(), datetime.now(UTC)) + AHEAD:%Y-%m-%dT%H:%M:%SZ}"
+    created_at = subject.manifest.document["created_at"]
+    if created_at > latest:
+        report.add(
+            subject.file(subject.artifact.manifest),
+            expected=f"a time before {latest}",
+            found=created_at,
+            place="created_at",
+            problem="warning",
+            remedy="see whose clock is wrong. To date it anew, move the manifest elsewhere, then: "
+            + materialize_command(subject.artifact.key),
         )
 
 

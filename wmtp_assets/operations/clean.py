@@ -17,7 +17,7 @@ from pathlib import Path
 from wmtp_assets.base.errors import LockHeld
 from wmtp_assets.catalogue.artifact import FIRST_VERSION, TOP_FOLDERS, Artifact
 from wmtp_assets.operations.status import files_status
-from wmtp_assets.storage.files import hash_file, names_below
+from wmtp_assets.storage.files import has_content, names_below
 from wmtp_assets.storage.mounts import resolved
 from wmtp_assets.storage.scratch import at_rest
 from wmtp_assets.storage.store import Store
@@ -58,8 +58,9 @@ def clean(store: Store, artifacts: Sequence[Artifact], *, dry_run: bool) -> Iter
         dry_run: remove nothing, and take no locks.
 
     Raises:
-        StoreError: if the disk refuses.
+        StoreError: if the disk refuses, or as :meth:`Store.require_internals`.
     """
+    store.require_internals()
     seen: set[Path] = set()
     unfinished = {
         item.key
@@ -107,9 +108,9 @@ def _removable(store: Store, artifact: Artifact) -> tuple[list[Path], list[Path]
     manifest = store.find_manifest(artifact)
     if manifest is None:  # of a damaged one, what is kept below .wmtp/ may be the last good copy
         return [], [] if os.path.lexists(store.manifest_path(artifact)) else folders
-    copies = [(store.root / name, manifest.files[name].sha256) for name in artifact.copied]
+    copies = [(store.root / name, manifest.files[name]) for name in artifact.copied]
     files = [
-        *(path for path, sha256 in copies if _is_copy(path, sha256)),
+        *(path for path, record in copies if has_content(path, record)),
         *(store.path(artifact, name) for name in manifest.files),
         store.manifest_path(artifact),
     ]
@@ -137,12 +138,6 @@ def _reason_to_keep(store: Store, artifact: Artifact, files: Sequence[Path]) -> 
     if len([name for name in manifest.files if name.endswith("_summary.json")]) > 1:
         return "summaries of earlier days, which cannot be made again", False
     return "", False
-
-
-def _is_copy(path: Path, sha256: str) -> bool:
-    with suppress(OSError):
-        return hash_file(path).sha256 == sha256
-    return False
 
 
 def _is_at_home(store: Store, path: Path) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wmtp_assets.base.child import ChildDied, Run, call, reading
-from wmtp_assets.base.errors import WmtpError
+from wmtp_assets.base.errors import CorruptArtifact, WmtpError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.datasets.shard import MAX_EVALUATION
@@ -119,11 +119,13 @@ def _make_again(
         say(f"comparing {artifact.base}/{name}")
         path, file = store.path(artifact, name), f"{artifact.base}/{name}"
         try:
-            require_regular(path)
+            require_regular(path, staged.files[name])
             if hash_file(path) != staged.files[name]:
                 _compare(report, file, staged.folder / name, path)
         except OSError as error:
             report.add(file, expected="a file", found=error.strerror, problem="missing")
+        except CorruptArtifact as error:
+            report.add(file, expected="what is made now", found=error)
     for name in sorted(payload(manifest.files, artifact.pieces).keys() - staged.files.keys()):
         report.add(f"{artifact.base}/{name}", expected="nothing", found="a file", problem="extra")
     for key, value in document.items():

@@ -70,7 +70,11 @@ def collect(
 
     Args:
         dry_run: remove nothing, and read nothing whole.
+
+    Raises:
+        StoreError: as :meth:`Store.require_internals`.
     """
+    store.require_internals()
     for item in what:
         if item == "temporary":
             yield from _temporary(store, dry_run)
@@ -144,7 +148,7 @@ def _trash(store: Store, dry_run: bool) -> Iterator[Garbage]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         size = _size(path)
         if not dry_run:
-            shutil.rmtree(path, ignore_errors=True)
+            path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
         kept = "" if dry_run or not path.exists() else IN_USE
         yield Garbage("trash", path.name, path, size, kept)
 

@@ -266,7 +266,7 @@ def copy_to_root(store: Store, artifact: Artifact) -> None:
         data, path = store.read(artifact, name), store.root / name
         try:
             with open_regular(path) as file:
-                is_same = file.readall() == data
+                is_same = file.read(len(data) + 1) == data
         except OSError:
             is_same = False
         if not is_same:

@@ -194,6 +194,9 @@ def prove(
                 else [min(files.PART, record.size - at) for at in range(0, record.size, files.PART)]
             )
             hashes: list[str] = []
+            size = path.lstat().st_size
+            if size != record.size:  # none of it is read: a sparse file of any size costs nothing
+                raise InvalidInput(f"it has {size} bytes, not {record.size}")
             read = files.hash_file(path, progress.advance, hashes, sizes)
         except (OSError, InvalidInput) as error:
             reason = error.strerror if isinstance(error, OSError) else error

@@ -277,6 +277,7 @@ def publish(
         PublishError: if a rule does not hold, a file changes while it is read, somebody else
             publishes meanwhile, or the destination refuses.
     """
+    store.require_internals()
     with store.lock(
         f"publish-{key_of(destination.key)}", lambda line: say(f"{destination.name}: {line}")
     ):

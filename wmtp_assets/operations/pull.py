@@ -312,11 +312,11 @@ def pull(
                 places.place(staged, names[name], held[name])
             _commit(places, staged, described, data, names, held, say)
         for name in artifact.copied:
-            replace_file(store.root / name, store.read(artifact, name))
+            store.write_at_root(name, store.read(artifact, name))
         if artifact.copied:
             fsync_folder(store.root)
         if signed is not None:
-            replace_file(store.root / artifact.signature, signed)
+            store.write_at_root(artifact.signature, signed)
         remove_scratch(store, artifact, say)
         _remember(store, artifact, destination, described, published.release, signer)
     return Pulled(

@@ -10,24 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
 from wmtp_assets.base.child import Run, call
-from wmtp_assets.base.errors import CorruptArtifact, WmtpError
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, WmtpError
 from wmtp_assets.base.progress import Say, silent
 from wmtp_assets.base.settings import timestamp
 from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.artifact import VALUE_HEAD, Artifact
+from wmtp_assets.checkpoints.beside import hash_value_head
 from wmtp_assets.operations.materialize import build_staged
 from wmtp_assets.operations.value_head import recorded_heads
 from wmtp_assets.operations.verify import exit_code, findings_of, verify
 from wmtp_assets.rules.apply import ABSENT, is_committed
 from wmtp_assets.rules.findings import stated
 from wmtp_assets.storage import manifest as manifests
-from wmtp_assets.storage.files import hash_file
-from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
+from wmtp_assets.storage.files import has_content, hash_file
+from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.pieces import payload
 from wmtp_assets.storage.scratch import remove_scratch
 from wmtp_assets.storage.store import Staged, Store, materialize_command
@@ -59,6 +60,7 @@ def find_damage(store: Store, artifact: Artifact, say: Say = silent) -> Damage:
         MissingArtifact: if it was never committed.
     """
     store.recover(artifact, say)
+    store.require_own(artifact)
     try:
         manifest = store.manifest(artifact)
     except CorruptArtifact:
@@ -68,14 +70,8 @@ def find_damage(store: Store, artifact: Artifact, say: Say = silent) -> Damage:
     if manifest is None or any(item.file == own for item in verdict.outcome.findings):
         return Damage(artifact)
     damaged = set(verdict.outcome.evidence.get("damaged", manifest.files))
-    folder = store.folder(artifact)
-    files = [name for name in manifest.files if name in damaged or _is_below_link(folder, name)]
+    files = [n for n in manifest.files if n in damaged or store.is_through_link(artifact, n)]
     return Damage(artifact, tuple(files), manifest)
-
-
-def _is_below_link(folder: Path, name: str) -> bool:
-    """Whether a folder that a file should be in is somewhere else."""
-    return any((folder / parent).is_symlink() for parent in PurePosixPath(name).parents[:-1])
 
 
 def repair_one(
@@ -174,7 +170,7 @@ def _require_on_disk(store: Store, artifact: Artifact, staged: Staged) -> None:
     The hashes of their pieces follow from them, and may be missing: the version before had none.
     """
     for name, record in payload(staged.files, artifact.pieces).items():
-        if _record_of(store.path(artifact, name)) != record:
+        if not has_content(store.path(artifact, name), record):
             raise CorruptArtifact(
                 f"{artifact.key} was not repaired, and nothing was touched: its manifest is "
                 f"damaged, so that nothing says what was committed, and {name} is not what is made "
@@ -182,20 +178,13 @@ def _require_on_disk(store: Store, artifact: Artifact, staged: Staged) -> None:
             )
 
 
-def _record_of(path: Path) -> FileRecord | None:
-    try:
-        return hash_file(path)
-    except OSError:
-        return None
-
-
 def _recorded(store: Store, artifact: Artifact) -> Document:
     """What people recorded in a damaged manifest, where the file it is about bears it out."""
-    record = _record_of(store.path(artifact, VALUE_HEAD))
     try:
+        sha256 = hash_value_head(store.path(artifact, VALUE_HEAD))
         said = parse_object(read_small(store.manifest_path(artifact)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, InvalidInput):
         return {}
-    if record is None or recorded_heads(artifact, said) != {VALUE_HEAD: record.sha256}:
+    if recorded_heads(artifact, said) != {VALUE_HEAD: sha256}:
         return {}
     return {key: said[key] for key in artifact.recorded if key in said}

@@ -115,6 +115,9 @@ def _where(
 
 def _require(artifact: Artifact, path: Path, record: FileRecord, progress: Progress) -> None:
     try:
+        size = path.lstat().st_size
+        if size != record.size:  # none of it is read: a sparse file of any size costs nothing
+            raise _damaged(artifact, f"{path} has {size} bytes, not {record.size} bytes")
         found = hash_file(path, progress.advance)
     except OSError as error:
         raise _damaged(artifact, f"{path} cannot be read: {error.strerror}") from error

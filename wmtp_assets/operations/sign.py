@@ -27,7 +27,6 @@ from wmtp_assets.operations.publish import committed_files
 from wmtp_assets.operations.verify import Verdict, findings_of, verify
 from wmtp_assets.rules.apply import ABSENT, is_committed
 from wmtp_assets.rules.findings import Report
-from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.mounts import resolved
 from wmtp_assets.storage.signatures import (
     Trust,
@@ -121,7 +120,7 @@ def sign(store: Store, config: Any, trust: Trust, say: Say = silent) -> list[Sig
                 f"{trust.folder}/signers.yaml first"
             ) from error
     for artifact, data, _ in made:
-        replace_file(store.root / artifact.signature, data)
+        store.write_at_root(artifact.signature, data)
     return [
         Signed(artifact.key, len(before[artifact.key]), name, artifact.signature)
         for artifact, _, name in made

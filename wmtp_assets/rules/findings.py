@@ -19,7 +19,7 @@ from wmtp_assets.base.text import printable
 from wmtp_assets.catalogue.artifact import Artifact, S
 from wmtp_assets.catalogue.specs import Spec
 from wmtp_assets.storage.build import InStore
-from wmtp_assets.storage.manifest import Document, Manifest
+from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.store import materialize_command, repair_command
 
 R = TypeVar("R", bound=Spec)
@@ -28,6 +28,9 @@ Problem = Literal["corrupt", "missing", "extra", "unreadable", "changing", "warn
 
 MAX_FINDINGS = 1000
 """Findings of one rule that are kept; the others are only counted."""
+
+MAX_MORE = 16 << 20
+"""Bytes that a file may have more than twice what was committed, and is still read by rules."""
 
 MAX_TEXT = 1000
 """Characters of a finding's text; what a damaged file holds may be of any length."""
@@ -209,16 +212,23 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def require_regular(path: Path) -> None:
+def require_regular(path: Path, committed: FileRecord | None = None) -> None:
     """Require a regular file: opening a pipe can wait for ever, and a link leads anywhere.
 
+    Args:
+        committed: its size; one that is a little longer is read, to say what is wrong with it.
+
     Raises:
-        CorruptArtifact: if ``path`` is something else.
+        CorruptArtifact: if ``path`` is something else, or far larger than it was committed.
         OSError: if it is not there, or cannot be looked at.
     """
-    mode = path.lstat().st_mode
-    if not stat.S_ISREG(mode):
-        raise CorruptArtifact(f"{path} is no regular file: {stat.filemode(mode)}")
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise CorruptArtifact(f"{path} is no regular file: {stat.filemode(status.st_mode)}")
+    if committed and status.st_size > 2 * committed.size + MAX_MORE:
+        raise CorruptArtifact(
+            f"{path} has {status.st_size} bytes, but was committed with {committed.size}"
+        )
 
 
 class Report:
@@ -243,12 +253,14 @@ class Report:
         An error that interrupts the rule from here on is a finding about this file.
 
         Raises:
-            CorruptArtifact: if it is no regular file.
+            CorruptArtifact: if it is no regular file, or far larger than the committed one: a
+                sparse file of any size costs nothing.
             OSError: if it is not there.
         """
         self.goes_on_with(subject, name, of)
         path = subject.store.path(of or subject.artifact, name)
-        require_regular(path)
+        manifest = subject.store.find_manifest(of) if of else subject.manifest
+        require_regular(path, manifest.files.get(name) if manifest else None)
         return path
 
     def goes_on_with(

@@ -252,6 +252,15 @@ def hash_file(
         return Hasher(parts, sizes).take(file, advance=advance).record()
 
 
+def has_content(path: Path, record: FileRecord) -> bool:
+    """Whether a regular file has this size and SHA-256; of one with another size nothing is read:
+    a sparse file of any size costs nothing. False also where it cannot be read."""
+    try:
+        return path.lstat().st_size == record.size and hash_file(path) == record
+    except OSError:
+        return False
+
+
 def hash_range(
     path: Path, begin: int, sizes: Iterable[int], advance: Callable[[int], None] = lambda size: None
 ) -> list[str]:

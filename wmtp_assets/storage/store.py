@@ -81,6 +81,11 @@ _MAX_MARK = 256
 
 _NOT_REGULAR = {errno.ELOOP, errno.EINVAL, errno.ENXIO}
 
+_OF_ARTIFACTS = ("previous", "quarantine", "scratch", "staging")
+"""Folders below ``.wmtp/`` in which an artifact has one of its own."""
+_INSIDE = (*_OF_ARTIFACTS, "amended", "drawn", "locks", "publish", "published", "pulled", "trash")
+"""Folders below ``.wmtp/`` in which files are made and removed."""
+
 REPLACED = ".replaced"
 """Beside a staging folder: the manifest that lies in it once it was exchanged."""
 
@@ -268,6 +273,9 @@ class Store:
         reading(path)
         try:
             with self._explained(artifact, path):
+                size = path.lstat().st_size  # of another size, none of it is read
+                if stat.S_ISREG(path.lstat().st_mode):
+                    self._compare(artifact, path, f"{record.size} bytes", f"{size} bytes")
                 told = Told(advance)
                 if self.is_in_pieces(artifact, name, told):
                     return path
@@ -572,19 +580,17 @@ class Store:
 
     def require_place(self, artifact: Artifact) -> None:
         """See that a commit of ``artifact`` may put its folder there, and that nothing else lies
-        there.
+        there: no link either, through which files would be made and removed elsewhere.
 
         Raises:
             WrongRoot: as :meth:`check_source`, or if the root is a link that leads nowhere.
             StoreError: naming what is in the way, or cannot be written.
         """
         self.check_source()
-        above = [self.root / path for path in reversed(PurePosixPath(artifact.base).parents)]
-        taken = [
-            (path, "a link that leads to no folder" if path.is_symlink() else "no folder", "")
-            for path in (*above, self.folder(artifact), self.internal)
-            if os.path.lexists(path) and not _is_folder(path)
-        ]
+        above = self._above(artifact)
+        inside = [self.internal / name / artifact.key for name in _OF_ARTIFACTS]
+        ours = (*above, *self._internals(), *inside)
+        taken = [(path, what, "") for path in ours if (what := self._is_no_folder(path))]
         copies = (self.root / name for name in artifact.copied)
         files = [(path, "a folder", "a file of ") for path in copies if _is_folder(path)]
         for path, what, part in [*taken, *files]:
@@ -597,10 +603,68 @@ class Store:
                 f"{path} is {what}, and in the way of {part}{artifact.key}. Nothing was changed; "
                 "move it away, then run this again"
             )
-        there = [path for path in above if _is_folder(path)]
+        there = [path for path in above[:-1] if _is_folder(path)]
         if there and not os.access(there[-1], os.W_OK | os.X_OK):
             refusal = errno.EACCES, os.strerror(errno.EACCES), str(there[-1])
             raise self._refused(artifact.key, OSError(*refusal))
+
+    def _internals(self) -> list[Path]:
+        return [self.internal, *(self.internal / name for name in _INSIDE)]
+
+    def _is_no_folder(self, path: Path) -> str:
+        """What is in the place of a folder of ours; empty: one, or nothing."""
+        if path.is_symlink():
+            is_ours = path == self.root and _is_folder(path)
+            leads_to_one = "a link" if _is_folder(path) else "a link that leads to no folder"
+            return "" if is_ours else leads_to_one
+        return "no folder" if os.path.lexists(path) and not _is_folder(path) else ""
+
+    def require_internals(self) -> None:
+        """Refuse a link or a file in the place of ``.wmtp/`` and of the folders in it: what lies
+        behind it is not ours.
+
+        Raises:
+            StoreError: naming it.
+        """
+        self._require_folders(self._internals())
+
+    def require_own(self, artifact: Artifact) -> None:
+        """Refuse a link or a file in the place of the artifact's folder, or of one above it.
+
+        Raises:
+            StoreError: naming it.
+        """
+        self._require_folders(self._above(artifact))
+
+    def _above(self, artifact: Artifact) -> list[Path]:
+        """The root, and what leads from there to the artifact's folder."""
+        folder = PurePosixPath(artifact.base)
+        return [self.root / path for path in reversed((folder, *folder.parents))]
+
+    def write_at_root(self, name: str, data: bytes) -> None:
+        """Write a small file of ours that is in no artifact's folder, old or new.
+
+        Args:
+            name: relative to the root.
+
+        Raises:
+            StoreError: if one of its folders is a link or a file.
+        """
+        self._require_folders([self.root / path for path in PurePosixPath(name).parents])
+        replace_file(self.root / name, data)
+
+    def _require_folders(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            if what := self._is_no_folder(path):
+                raise StoreError(
+                    f"{path} is {what}, and must be a folder: what lies behind it is not of this "
+                    "storage root. Nothing was changed; move it away, then run this again"
+                )
+
+    def is_through_link(self, artifact: Artifact, name: str) -> bool:
+        """Whether a folder below the artifact's, that a file should be in, is somewhere else."""
+        folder = self.folder(artifact)
+        return any((folder / parent).is_symlink() for parent in PurePosixPath(name).parents[:-1])
 
     def make_folder(self, artifact: Artifact, path: str) -> None:
         """Make an empty folder, relative to the root, that files of ``artifact`` will lie in.
@@ -713,7 +777,7 @@ class Store:
         )
 
     def discard(self, folder: Path) -> None:
-        """Remove a folder below the root, if it is there.
+        """Remove a folder below the root, if it is there; of a link, the link.
 
         A client of NFS cannot remove a file that a process of its host has open, nor the folder
         that holds it. What cannot be removed is put into ``.wmtp/trash/``, until ``wmtp gc`` clears
@@ -722,6 +786,8 @@ class Store:
         Raises:
             OSError: if the disk refuses that, too.
         """
+        if folder.is_symlink():
+            folder.unlink()
         if not folder.exists():
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -816,8 +882,9 @@ class Store:
 
         Raises:
             MissingArtifact, CorruptArtifact: as :meth:`manifest`.
-            StoreError: if the disk is full or refuses.
+            StoreError: as :meth:`require_place`, or if the disk is full or refuses.
         """
+        self.require_place(artifact)
         with self._explained_refusal(artifact), self._in_unit(artifact):
             data = manifest.amend(self.manifest(artifact), changes)
             amended = manifest.parse(data, str(self.manifest_path(artifact)))

@@ -148,7 +148,9 @@ class Places:
     def candidates(self, file: ExpectedFile) -> Iterator[Path]:
         """Regular files of the right size that may be the expected one."""
         elsewhere = (resolved(folder / file.path) for folder in self.others)
-        for path in (self.committed(file), self.partial(file), *elsewhere):
+        is_elsewhere = self.store.is_through_link(self.artifact, self.below + file.path)
+        own = () if is_elsewhere else (self.committed(file),)
+        for path in (*own, self.partial(file), *elsewhere):
             if _size(path) == file.size:
                 yield path
 

@@ -53,6 +53,8 @@ UNSAFE_NAMES = (
     "7B\x1b[2Jparams.json",
     "params\x7f.json",
     "params\x85.json",
+    "params\u202enosj.bin",
+    "params\u2066.json",
 )
 
 

@@ -67,30 +67,42 @@ BAD: dict[str, tuple[str, str, str, str]] = {
 """What is wrong: the family, what is replaced, by what, and words of the error."""
 
 
-@pytest.mark.parametrize("what", quick(BAD, ["unlabelled rows for the critic"]))
-def test_dagster_refuses_what_wmtp_refuses(tmp_path: Path, what: str) -> None:
-    """CI runs ``dg check``; a spec that passed there must not stop the command of a person."""
+def damaged(project: Path, what: str) -> str:
+    """Make a copy of the project with what is wrong; the words of the error, without spaces."""
     family, old, new, said = BAD[what]
-    project = tmp_path / "project"
     shutil.copytree(PACKAGE, project / "wmtp_assets", ignore=shutil.ignore_patterns("*.pyc"))
     for name in ("pyproject.toml", "dagster.yaml"):
         shutil.copy(PACKAGE.parent / name, project / name)
     spec = project / f"wmtp_assets/defs/{family}/defs.yaml"
     assert old in spec.read_text()
     spec.write_text(spec.read_text().replace(old, new, 1))
+    return "".join(said.split())
 
-    def refuses(*command: str) -> str:
-        done = subprocess.run(
-            [BIN / command[0], *command[1:]],
-            cwd=project,
-            env={**os.environ, "PYTHONPATH": str(project), "WMTP_STORAGE_ROOT": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return "".join((done.stdout + done.stderr).split()) if done.returncode else ""
 
-    words = "".join(said.split())
-    assert words in refuses("wmtp", "status")
-    checked = refuses("dg", "check", "yaml") or refuses("dg", "check", "defs")
-    assert words in checked
+def refuses(project: Path, *command: str) -> str:
+    """What a command says that fails, without spaces; empty: it does not."""
+    done = subprocess.run(
+        [BIN / command[0], *command[1:]],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project), "WMTP_STORAGE_ROOT": str(project)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "".join((done.stdout + done.stderr).split()) if done.returncode else ""
+
+
+@pytest.mark.parametrize("what", quick(BAD, ["unlabelled rows for the critic"]))
+def test_dagster_refuses_what_wmtp_refuses(tmp_path: Path, what: str) -> None:
+    """CI runs ``dg check``; a spec that passed there must not stop the command of a person. In a
+    project, ``dg check defs`` is ``dg check yaml`` first."""
+    words = damaged(tmp_path / "project", what)
+    assert words in refuses(tmp_path / "project", "wmtp", "status")
+    assert words in refuses(tmp_path / "project", "dg", "check", "defs")
+
+
+@pytest.mark.long
+def test_schema_refuses_too(tmp_path: Path) -> None:
+    """Editors show what is in the schema, and ``dg check yaml`` says it alone."""
+    words = damaged(tmp_path / "project", "a dtype that is none")
+    assert words in refuses(tmp_path / "project", "dg", "check", "yaml")

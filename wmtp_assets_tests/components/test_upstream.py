@@ -9,7 +9,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
+from huggingface_hub.utils import _http
 
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec
 from wmtp_assets.components.storage import StorageResource
@@ -20,7 +21,7 @@ from wmtp_assets.hub.remote import Pins, repository_key
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.sample.server import serve
 from wmtp_assets.transfer import arrival
-from wmtp_assets_tests.command import run_wmtp
+from wmtp_assets_tests.command import AT_ONCE, run_wmtp
 from wmtp_assets_tests.components.conftest import assets_and_checks
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import (
@@ -105,6 +106,8 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Faul
     monkeypatch.setenv("HF_HOME", str(tmp_path / "nobody"))
     monkeypatch.setenv("WMTP_LOCK", str(tmp_path / "wmtp.lock"))
     monkeypatch.setattr(arrival, "FIRST_WAIT", 0.0)
+    for module in (_http, file_download):
+        monkeypatch.setattr(module, "time", AT_ONCE)
     with (
         serve(write_hub(tmp_path / "hub", b"rows" * 100_000)) as url,
         faulty_hub(url) as front,

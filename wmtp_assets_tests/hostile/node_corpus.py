@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
 import stat
+import zipfile
 from pathlib import Path
 
 from wmtp_assets_tests.hostile.corpus import hostile_node
@@ -12,21 +14,34 @@ from wmtp_assets_tests.hostile.doors import (
     ADAPTER,
     CHECKPOINT,
     COMMITTED_TOKENIZER,
+    CONFIG,
     CONFIG_JSON,
+    COUNTED,
     DATA_MANIFEST,
+    EVALUATION,
+    INDEX,
     MODEL_MANIFEST,
+    OFFSETS,
+    PAIRS,
+    PARAMS,
     PARAMS_JSON,
     PROBLEM_INDEX,
     PTH,
     RAW_DATA,
     RAW_SAFE,
+    RAW_TESTS,
     ROWS,
     SCHEMA,
+    SHARD,
+    SMALL,
     SUMS,
+    TESTS,
+    TOKENIZER,
     TWIN,
 )
 
 DOORS = PTH, RAW_DATA, CHECKPOINT, ROWS, TWIN
+NO_SUCH_FILE = "parquet|not a torch checkpoint|safetensors|SentencePiece|sentencepiece"
 REFUSED = "regular|link, folder or device"
 
 
@@ -127,6 +142,40 @@ def sums_of_millions(path: Path) -> None:
 def sparse_terabyte_of_rows(path: Path) -> None:
     """The footer is looked for at the end."""
     os.truncate(path, 1 << 40)
+
+
+@hostile_node(
+    ROWS, EVALUATION, PAIRS, SMALL, TESTS, OFFSETS, PROBLEM_INDEX, said="longer than|another|more"
+)
+def sparse_terabyte_behind_good_rows(path: Path) -> None:
+    """A hole has no newline, and takes no room."""
+    os.truncate(path, 1 << 40)
+
+
+def _gzip(path: Path) -> None:
+    """A gigabyte of zeros in a megabyte."""
+    with gzip.open(path, "wb") as file:
+        for _ in range(1000):
+            file.write(bytes(1 << 20))
+
+
+@hostile_node(RAW_DATA, RAW_TESTS, COUNTED, PTH, SHARD, RAW_SAFE, TOKENIZER, said=NO_SUCH_FILE)
+def gzip_bomb_in_the_place_of_a_raw_file(path: Path) -> None:
+    """Nothing raw is unpacked because of what it looks like."""
+    _gzip(path)
+
+
+@hostile_node(PARAMS, INDEX, CONFIG, said="UTF-8|longer than|a NUL byte")
+def gzip_bomb_in_the_place_of_a_raw_document(path: Path) -> None:
+    """JSON is not unpacked either."""
+    _gzip(path)
+
+
+@hostile_node(RAW_DATA, RAW_TESTS, COUNTED, RAW_SAFE, TOKENIZER, said=NO_SUCH_FILE)
+def zip_bomb_in_the_place_of_a_raw_file(path: Path) -> None:
+    """It is not looked into."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data", bytes(200 << 20))
 
 
 @hostile_node(RAW_SAFE, PTH, said="not a torch checkpoint|safetensors")

@@ -233,6 +233,24 @@ def test_folder_and_root_lie_apart(opened: Open, tmp_path: Path, path: str, root
         make(store, RAW)
 
 
+@pytest.mark.parametrize("path", ["runs\0", "runs\u202e", "runs\nbest", "runs\x1b[2J"])
+def test_path_that_nobody_sees(opened: Open, path: str) -> None:
+    """No system has a NUL in a name, and what is not printed hides which folder it is."""
+    with pytest.raises(SpecError, match="has a character that is not printed") as error:
+        opened(path=path)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a\n  b.pth", "a\u202eb.pth", "a\x1b[2Jb.pth", "a\udcff.pth"])
+def test_names_of_others_are_shown_as_they_are(opened: Open, folder: Path, name: str) -> None:
+    """On one line, and nothing in them is obeyed."""
+    (folder / name).write_bytes(b"")
+    (folder / CHECKPOINT).unlink()
+    with pytest.raises(DownloadError, match="has no file") as error:
+        make(opened(), RAW)
+    assert str(error.value).isprintable()
+
+
 def test_link_into_the_root_is_seen(opened: Open, tmp_path: Path) -> None:
     """It is the place that counts."""
     (tmp_path / "storage/models_v2").mkdir(parents=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from wmtp_assets.catalogue.artifact import Artifact
@@ -10,6 +12,7 @@ from wmtp_assets.rules.findings import is_warning
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.rules.cases import KEY, Case, apply, edit_manifest
+from wmtp_assets_tests.trees import reseal
 
 MANIFEST = {kind: load_catalogue()[key].manifest for kind, key in KEY.items()}
 
@@ -74,3 +77,16 @@ def test_manifest_that_does_not_say_is_not_refused(store: Store) -> None:
     (finding,) = outcome.findings
     assert finding.found == "made by an earlier version, which did not say builder, small"
     assert finding.remedy == "wmtp migrate mbpp_small"
+
+
+def test_time_in_the_future_is_a_warning(store: Store) -> None:
+    """Nobody signed it, so it may claim any: pulls would refuse whatever is made later."""
+    artifact = store.catalogue["mbpp_small"]
+    tomorrow = f"{datetime.now(UTC) + timedelta(hours=23):%Y-%m-%dT%H:%M:%SZ}"
+    reseal(store, artifact, created_at=tomorrow)
+    assert apply(store, artifact, "made_with").findings == []
+    reseal(store, artifact, created_at="9999-12-31T23:59:59Z")
+    outcome = apply(store, artifact, "made_with")
+    assert is_warning(outcome)
+    (finding,) = outcome.findings
+    assert (finding.place, finding.found) == ("created_at", "9999-12-31T23:59:59Z")

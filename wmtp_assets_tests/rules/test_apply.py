@@ -229,6 +229,37 @@ def test_no_rule_opens_what_is_no_regular_file(
     assert any("no regular file: " in finding.found for finding in found)
 
 
+SPARSE = ("processed", "pairs", "small", "stats", "tests", "raw", "safetensors", "tokenizer")
+
+
+@pytest.mark.parametrize("kind", quick(SPARSE, ["pairs", "small"]))
+def test_no_rule_reads_a_hole(store: Store, kind: str) -> None:
+    """A terabyte that takes no room would be read for an hour, by rules of what is made of it
+    too."""
+    artifact = store.catalogue[KEY[kind]]
+    below = [item for item in store.catalogue if artifact.key in item.upstream]
+    for name in store.manifest(artifact).files:
+        path = store.path(artifact, name)
+        good = path.read_bytes()
+        damage(path, lambda data: data)
+        os.truncate(path, 1 << 40)
+        before = bytes_read()
+        for item in (artifact, *below):
+            for rule in rules_of(item):
+                outcome = apply_rule(rule, store, item)
+                if rule.name == "sha256" and item == artifact:
+                    assert f"{1 << 40} bytes" in outcome.findings[0].found
+        assert bytes_read() - before < 2 << 30  # other files, several times
+        path.write_bytes(good)
+
+
+def bytes_read() -> int:
+    """By this process, from files."""
+    if not Path("/proc/self/io").exists():
+        pytest.skip("the system does not say")
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_manifest_that_is_no_regular_file_is_corrupt(
     store: Store, make: Callable[[Path], None]

@@ -977,6 +977,14 @@ def test_damaged_file(store: Store, unit: Path, read: Read, harm: Callable[[Path
 
 
 @reads
+def test_hole_is_not_read(store: Store, unit: Path, read: Read) -> None:
+    """A terabyte takes no room on the disk, and an hour to hash: its size says enough."""
+    os.truncate(unit / WEIGHTS, 1 << 40)
+    with pytest.raises(CorruptArtifact, match=f"is damaged: {1 << 40} bytes, but"):
+        read(store, WEIGHTS)
+
+
+@reads
 @pytest.mark.parametrize("harm", LOSSES.values(), ids=LOSSES.keys())
 def test_missing_file(store: Store, unit: Path, read: Read, harm: Callable[[Path], None]) -> None:
     """Named with its path and the command that makes it again."""

@@ -24,6 +24,7 @@ from wmtp_assets.checkpoints.beside import (
     checkpoint_dtype,
     files_of,
     generation_config,
+    hash_value_head,
     roles_of,
     upstreams_generation,
 )
@@ -697,7 +698,7 @@ def check_recorded_value_head(subject: ModelSubject, report: Report) -> None:
     hidden_size = shape[1] if len(shape) == 2 else 0
     try:
         report.reads(subject, VALUE_HEAD)
-        sha256, now = subject.stated("value_head", "sha256"), hash_file(path).sha256
+        sha256, now = subject.stated("value_head", "sha256"), hash_value_head(path)
         report.note(sha256=now)
         if recorded is not None and now != sha256:  # and it is not parsed: it may be anything
             report.add(

@@ -16,11 +16,10 @@ from pydantic import Field, ValidationError
 
 from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, MissingArtifact
 from wmtp_assets.base.model import AssetName, Sha256, StrictModel, first_problem
-from wmtp_assets.base.strict_json import parse_object
+from wmtp_assets.base.strict_json import parse_object, read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.documents.document import SAMPLE, DocumentType, Fact, Facts
 from wmtp_assets.storage import manifest
-from wmtp_assets.storage.files import open_regular
 from wmtp_assets.storage.manifest import FileRecord, render
 from wmtp_assets.storage.pieces import payload
 from wmtp_assets.storage.store import Store, materialize_command
@@ -113,9 +112,8 @@ def released(store: Store, artifact: Artifact) -> Release | None:
 
 def _bytes_at(path: Path) -> bytes | None:
     try:
-        with open_regular(path) as file:
-            return file.readall()
-    except OSError:
+        return read_small(path)
+    except (OSError, ValueError):
         return None
 
 
