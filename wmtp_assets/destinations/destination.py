@@ -176,11 +176,12 @@ class Destination(ABC):
         """
 
     @abstractmethod
-    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+    def stage(self, file: Outgoing, advance: Advance, found: Advance) -> SentFile:
         """Send what is missing of a file to where no reader sees it; may run in several threads.
 
         Args:
-            advance: told the bytes that are there now, sent or found.
+            advance: told the bytes that were sent.
+            found: told the bytes that were there already.
         """
 
     def stop(self) -> None:

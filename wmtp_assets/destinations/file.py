@@ -196,10 +196,10 @@ class Folder(Destination):
         found = (path.lstat() for path in self.staging.iterdir())
         return sum(status.st_size for status in found if status.st_nlink < 2)
 
-    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+    def stage(self, file: Outgoing, advance: Advance, found: Advance) -> SentFile:
         self._require_going_on(file)
-        if (found := self._find(file, advance)) is not None:
-            return found
+        if (there := self._find(file, found)) is not None:
+            return there
         reading = Reading(file, self._part_size)
         with self._explained("write to", is_staging=True):
             staged = self._staged(file.path)
@@ -210,10 +210,12 @@ class Folder(Destination):
                 for number, data, _ in reading.parts():
                     self._require_going_on(file)
                     begin = (number - 1) * reading.part_size
-                    if os.pread(descriptor, len(data), begin) != data:
+                    if os.pread(descriptor, len(data), begin) == data:
+                        found(len(data))
+                    else:
                         _write(target, begin, data)
                         self.payload += len(data)
-                    advance(len(data))
+                        advance(len(data))
                 os.fsync(descriptor)
         return reading.sent()
 
@@ -221,18 +223,18 @@ class Folder(Destination):
         if self._is_stopped:
             raise Stopped(f"{file.path} was not sent whole: another file failed")
 
-    def _find(self, file: Outgoing, advance: Advance) -> SentFile | None:
+    def _find(self, file: Outgoing, found: Advance) -> SentFile | None:
         """The file, if it is in its place already: a publication was cut off in its last step."""
         target = self._place(file.path)
         with suppress(OSError, PublishError):
             if target.lstat().st_size == file.record.size:
-                found = Reading(replace(file, local=target), self._part_size).describe()
+                sent = Reading(replace(file, local=target), self._part_size).describe()
                 with open_regular(target) as there:
                     os.fsync(there.fileno())
-                advance(file.record.size)
+                found(file.record.size)
                 self._in_place.add(file.path)
                 self._changed.update(target.parents)  # its name may not have been flushed
-                return found
+                return sent
         return None
 
     # -- names -----------------------------------------------------------------------------------

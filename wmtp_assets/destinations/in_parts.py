@@ -252,18 +252,18 @@ class InParts(Destination):
         except Gone:
             return None
 
-    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+    def stage(self, file: Outgoing, advance: Advance, found: Advance) -> SentFile:
         reading = self._reading(file)
         upload = self._go_on(file, reading.part_size)
         # it may have been completed, also where we were cut off before we knew
-        if upload is None and (found := self._find(file, reading.part_size, advance)) is not None:
-            return found
+        if upload is None and (there := self._find(file, reading.part_size, found)) is not None:
+            return there
         upload = upload or self._begin_anew(file, reading.part_size)
         running: list[Future[None]] = []
         try:
             for number, data, digest in reading.parts():
                 if upload.parts.get(number, ("",))[0] == digest.hex():
-                    advance(len(data))
+                    found(len(data))
                     continue
                 self._slots.acquire()
                 if self._is_stopped:
@@ -280,7 +280,7 @@ class InParts(Destination):
                 task.result()
         return reading.sent()
 
-    def _find(self, file: Outgoing, part_size: int, advance: Advance) -> SentFile | None:
+    def _find(self, file: Outgoing, part_size: int, found: Advance) -> SentFile | None:
         """The file, if the journal and the object say that it was put in its place."""
         upload = self._journal.uploads.get(file.path)
         if upload is None or not upload.is_complete:
@@ -289,7 +289,7 @@ class InParts(Destination):
         if upload.is_of(file.record.sha256, file.record.size, part_size, self._mode) and digests:
             sent = SentFile.of_parts(file.record, part_size, digests)
             if self.is_same(file.path, sent, "hash"):
-                advance(file.record.size)
+                found(file.record.size)
                 return sent
         self._journal.forget(file.path)
         return None

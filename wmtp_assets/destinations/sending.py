@@ -167,7 +167,8 @@ def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> 
     progress = Progress("publishing", sum(file.record.size for file in outgoing), say)
     largest_first = sorted(outgoing, key=lambda file: -file.record.size)
     with ThreadPoolExecutor(destination.streams) as pool:
-        tasks = {pool.submit(destination.stage, f, progress.advance): f for f in largest_first}
+        told = progress.advance, progress.found
+        tasks = {pool.submit(destination.stage, f, *told): f for f in largest_first}
         try:
             wait(tasks, return_when=FIRST_EXCEPTION)
         finally:  # of an error or Ctrl-C: the parts on their way arrive, no more begin

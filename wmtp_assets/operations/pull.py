@@ -288,7 +288,7 @@ def pull(
     places = Places(store, artifact, in_parts=False)
     progress = Progress(f"fetching {artifact.key}", sum(f.size for f in names.values()), say)
     origin = _Origin(destination, artifact.base)
-    arrival = Arrival(places, origin, progress.advance, say, READINGS)
+    arrival = Arrival(places, origin, progress.advance, progress.found, say, READINGS)
     with store.stage(artifact, say) as staged:
         require_room(store, [artifact], destination, listing, say)
         _require_own_guests(places, names)

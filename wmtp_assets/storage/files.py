@@ -387,7 +387,7 @@ class HashedFile:
         self._file = path.open("rb" if shared else "r+b" if is_there else "xb", buffering=0)
         self._shared = shared
         self._done = done
-        self._advance = advance
+        self.advance = advance
         self._parts = parts
         self._hasher = Hasher(parts)
         self._cache = PageCache(is_passed=False)
@@ -420,7 +420,7 @@ class HashedFile:
                 written += self._write(view[written:])
         except OSError as error:
             self._refuse(error, self._hasher.size)
-        self._advance(len(view))
+        self.advance(len(view))
         return len(view)
 
     def _write(self, view: memoryview) -> int:
@@ -446,7 +446,7 @@ class HashedFile:
         """Start over: ``position`` must be 0, and what was written is forgotten."""
         if position:
             raise ValueError("a file that is hashed while it is written can only start over")
-        self._advance(-self._hasher.size)
+        self.advance(-self._hasher.size)
         if self._parts is not None:
             self._parts.clear()
         self._hasher = Hasher(self._parts)

@@ -67,8 +67,8 @@ def speak(lines: list[str], say: Say) -> int:
 def draw(total: int, say: Any) -> None:
     first, second = say.bar("first", total), say.bar("second", 0)
     for done in range(total + 1):
-        first(done)
-    second(0)
+        first(done, f"{done} B/s")
+    second(0, "")
 
 
 def surroundings(say: Say) -> tuple[str | None, str, str]:
@@ -154,14 +154,14 @@ class Screen:
     """A terminal: it has bars."""
 
     def __init__(self) -> None:
-        self.bars: dict[str, tuple[int, list[int]]] = {}
+        self.bars: dict[str, tuple[int, list[tuple[int, str]]]] = {}
 
     def __call__(self, line: str) -> None:
         raise AssertionError(line)
 
-    def bar(self, label: str, total: int) -> Callable[[int], None]:
-        self.bars[label] = total, []
-        return self.bars[label][1].append
+    def bar(self, label: str, total: int) -> Callable[[int, str], None]:
+        self.bars[label] = total, steps = total, []
+        return lambda done, pace: steps.append((done, pace))
 
 
 def test_bars_are_drawn_by_the_parent() -> None:
@@ -169,9 +169,9 @@ def test_bars_are_drawn_by_the_parent() -> None:
     screen = Screen()
     call(draw, 5000, say=screen)
     total, steps = screen.bars["first"]
-    assert (total, steps[0], steps[-1]) == (5000, 0, 5000)
+    assert (total, steps[0], steps[-1]) == (5000, (0, "0 B/s"), (5000, "5000 B/s"))
     assert len(steps) <= 101
-    assert screen.bars["second"] == (0, [0])
+    assert screen.bars["second"] == (0, [(0, "")])
 
 
 def test_environment_and_folder_are_those_of_the_call(

@@ -652,6 +652,19 @@ def test_killed(tree_store: Store, mounted: Path, phase: str, after: int) -> Non
     assert there == files_below(tree_store.root)
 
 
+def test_what_was_sent_before_is_not_in_the_rate(tree_store: Store, mounted: Path) -> None:
+    """A publication that is resumed showed the rate of what it did not send."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
+    subprocess.run(command, check=False)
+    sent, found, destination = [], [], at(mounted, part_size=PART)
+    plan = plan_publication(tree_store, None, destination)
+    destination.prepare(plan.size)
+    for file in plan.outgoing:
+        destination.stage(file, sent.append, found.append)
+    assert sum(found) == 2_000_000
+    assert sum(sent) == destination.payload == plan.size - 2_000_000
+
+
 def test_another_selection_forgets_nothing(tree_store: Store, mounted: Path) -> None:
     """What is half sent of a model is gone on with after a data set was published."""
     command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
@@ -1155,7 +1168,7 @@ def test_reason_is_not_lost(
 ) -> None:
     """A file that was stopped because of another says so; the other says why, and later."""
 
-    def stage(self: Folder, file: Any, advance: object) -> None:
+    def stage(self: Folder, file: Any, *told: object) -> None:
         if file.path == LARGE:
             time.sleep(0.3)
             raise PublishError("the reason")
