@@ -190,12 +190,22 @@ def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> 
     _console(stderr=on_errors).print(line, soft_wrap=True)
 
 
-def print_paragraph(text: str, *, indent: int = 0, hanging: int = 0) -> None:
+def print_paragraph(
+    text: str, *styled: tuple[str, str], indent: int = 0, hanging: int = 0
+) -> None:
     """Print a text in lines as wide as the terminal: see
-    :func:`wmtp_assets.base.table.paragraph`."""
+    :func:`wmtp_assets.base.table.paragraph`.
+
+    Args:
+        styled: words to print before it, each with its style.
+    """
     console = _console()
-    for line in paragraph(printable(text, keep=""), console.width, indent, hanging):
-        console.print(Text(line), soft_wrap=True)
+    whole = "".join(word for word, _ in styled) + text
+    for number, line in enumerate(paragraph(_shown(whole), console.width, indent, hanging)):
+        shown = Text(line)
+        for word, style in styled if number == 0 else ():
+            shown.highlight_words([_shown(word)], style)
+        console.print(shown, soft_wrap=True)
 
 
 def print_table(

@@ -43,7 +43,7 @@ from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
-ABSENT = "absent: it is optional, and was not materialized"
+ABSENT = "optional, not materialized"
 
 DEFECT = "this is a defect of the rule"
 DEFECT_REMEDY = (

@@ -56,6 +56,8 @@ NARROW = [
     ("status", "--files", "micro-mtp"),
     ("status", "--stale"),
     ("plan", "micro_mtp"),
+    ("verify", "micro_mtp", "mbpp_raw", "mbpp_processed"),
+    ("doctor",),
     ("show", "mbpp_processed"),
     ("--help",),
     *((name, "--help") for name in ("verify", "publish", "pull", "doctor")),
@@ -68,7 +70,7 @@ def test_tables_fit_a_terminal(
     store: Store, root: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     """80 columns, also with problems and one long name; no line ends in padding, and in a pipe
-    there is no escape. A path or hash that is longer is left whole, to be copied."""
+    there is no escape. A path, hash or command that is longer is left whole, to be copied."""
     store.path(store.catalogue["micro_mtp"], "configs/config.json").unlink()
     damage(store.path(store.catalogue["mbpp_raw"], "raw.metadata.json"), flip(20))
     monkeypatch.setenv("WMTP_STORAGE_ROOT", str(root))
@@ -78,7 +80,7 @@ def test_tables_fit_a_terminal(
     lines = output.splitlines()
     assert lines
     assert [line for line in lines if line != line.rstrip()] == []
-    whole = re.compile(r"peak disk:|\S{40}|run: |^  (make|verify|repair): ")
+    whole = re.compile(r"\S{60}|run: |remedy: |^  (make|verify|repair): ")
     assert [line for line in lines if len(line) > 80 and not whole.search(line)] == []
 
 
@@ -88,7 +90,11 @@ def test_problems_come_first(wmtp: Wmtp, store: Store) -> None:
     store.path(store.catalogue["micro_mtp"], "configs/config.json").unlink()
     done = wmtp("status", "micro-mtp")
     lines = done.stdout.splitlines()
-    assert lines[:2] == ["micro_mtp", "  configs/config.json is missing"]
+    assert lines[:3] == [
+        "micro_mtp",
+        "  configs/config.json is missing",
+        "  run: wmtp verify micro_mtp",
+    ]
     row = next(line for line in lines if line.startswith("  micro_mtp "))
     assert row.endswith("see above")
     assert "1 with a problem: see above" in lines
@@ -411,7 +417,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
         0,
         "174 rules applied, 0 failed, 4 with warnings, 16 skipped",
     )
-    absent = "starling_rm_raw committed: skipped absent: it is optional, and was not materialized"
+    absent = "starling_rm_raw committed: skipped: optional, not materialized"
     assert absent in done.stdout.splitlines()
     *rows, last = wmtp("status").stdout.splitlines()
     assert any(row.startswith("optional, not made, 16: ") for row in rows)
@@ -667,7 +673,7 @@ def test_base_package_verifies(wmtp: Wmtp, tmp_path: Path) -> None:
     Tokens: 3 tokenizers, 8 checkpoints, the tokenizer.json of 7, 4 datasets. Columns: index of 4
     datasets, splits, texts and contamination of the 3 that train, problems of 2, evaluation rows
     and tests of 1, and pairs, small splits and statistics of 4."""
-    done = wmtp("verify", **light_environment(tmp_path / "light"))
+    done = wmtp("verify", **light_environment(tmp_path / "light"), COLUMNS="200")
     assert done.returncode == 0, done.stdout + done.stderr
     skipped = [line for line in done.stdout.splitlines() if ": skipped" in line]
     needed = Counter(re.sub(".*pip install ", "", line) for line in skipped)
