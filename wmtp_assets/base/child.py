@@ -109,7 +109,7 @@ def _read_note(note: mmap.mmap) -> str:
 
 def call(function: Callable[..., Any], /, *args: Any, say: Say = silent, cpu: float = CPU) -> Any:
     """``function(*args, say)`` in the child, with the folder of this process, and what of its
-    environment is no secret.
+    environment is not a secret.
 
     Args:
         function: found by its module and name; it, arguments and result are pickled.

@@ -88,7 +88,7 @@ def _require_plain(loader: yaml.SafeLoader, root: yaml.Node) -> None:
 
 
 def read_yaml(path: Path) -> Any:
-    """The document in a YAML file of ours.
+    """The document in one of our YAML files.
 
     Raises:
         InvalidInput: saying what is wrong with it.

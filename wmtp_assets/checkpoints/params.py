@@ -58,7 +58,7 @@ class MetaParams(StrictModel):
             ("n_heads", self.n_heads, "n_kv_heads", self.kv_heads),
         ):
             if value % divisor:
-                raise ValueError(f"{name} {value} is no multiple of {by} {divisor}")
+                raise ValueError(f"{name} {value} is not a multiple of {by} {divisor}")
         if self.n_trunk < 1:
             raise ValueError(
                 f"n_layers {self.n_layers} leaves no layer beside {self.n_future_tokens - 1} "

@@ -51,7 +51,7 @@ def main() -> None:
     """Run ``wmtp`` and exit: 0 good, 1 failed, 64 wrong usage or setting, 70 internal error, 74 the
     system refused something.
 
-    Commands have other codes too; 64 is what other arguments or another environment would mend.
+    Commands have other codes too; 64 is what other arguments or another environment would fix.
     """
     keep_out_of_logs()
     _open_outputs()

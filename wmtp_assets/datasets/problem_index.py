@@ -96,7 +96,7 @@ class ProblemIndex:
             entry["token_lengths"] = list(tokens)
         self._stats.update(total=len(labels), n_problems=1)
         self._difficulties[difficulty] += len(labels)
-        # Rows of a problem that are alike stand together: memory does not grow with the rows.
+        # Rows of a problem that are alike are together: memory does not grow with the rows.
         self._runs.append([(key, difficulty, len([*run])) for key, run in groupby(labels)])
         before, self._before = self._before, ","
         line = encode({problem_id: entry})[1:-1]

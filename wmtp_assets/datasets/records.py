@@ -213,7 +213,7 @@ class Problem:
         row: its number in the file, from 0.
         problem_id: unique in its split.
         records: in upstream's order; they share instruction, input and problem.
-        dropped: solutions that are no records, by reason.
+        dropped: solutions that are not records, by reason.
         evaluation: the problem with its tests, where that was wanted.
     """
 

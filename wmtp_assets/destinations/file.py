@@ -259,7 +259,7 @@ class Folder(Destination):
                         "Nothing of this was published; run again in a minute: what was sent is "
                         "kept"
                     ) from None
-                except StoreError as error:  # says how to mend a root of ours
+                except StoreError as error:  # says how to repair our own root
                     raise error.__cause__ or error from None
             yield
 
@@ -290,7 +290,7 @@ class Folder(Destination):
             self._keep_late(unit, files)
 
     def _keep_late(self, unit: str, replaced: Collection[str]) -> None:
-        """Remove what an exchange left; what others wrote there meanwhile is kept, and said."""
+        """Remove what an exchange left; what others wrote there is kept, and said."""
         old = self.staging / NEXT
         if not old.is_dir() or has_mounts(old):
             return
@@ -388,7 +388,7 @@ class Folder(Destination):
                 )
 
     def _require_real_staging(self) -> None:
-        """Refuse a link in the place of a folder of ours: what it leads to is not ours."""
+        """Refuse a link in the place of one of our folders: what it leads to is not ours."""
         internal = self._second.internal
         for folder in (internal, internal / "locks", self.staging.parent, self.staging):
             with self._explained("reach"), suppress(FileNotFoundError):
@@ -400,7 +400,7 @@ class Folder(Destination):
                     )
 
     def _require_one_disk(self, folders: Collection[str]) -> None:
-        """Refuse a mount among folders of ours: no staged file can be renamed into it."""
+        """Refuse a mount among our folders: no staged file can be renamed into it."""
         with self._explained("reach"):
             root = resolved(self.root)
             places = {resolved(root / folder) for folder in (*folders, INTERNAL)} - {root}
@@ -484,7 +484,7 @@ def _publisher(store: Store) -> str:
 @contextmanager
 def _through_no_link(top: Path, below: PurePath, *, is_made: bool = True) -> Iterator[int]:
     """A descriptor of a folder below ``top``: what is done in it is done there, whatever somebody
-    puts in its place or above it meanwhile.
+    puts in its place or above it at the same time.
 
     Raises:
         OSError: if it cannot be opened; ENOTDIR for a link on the way.

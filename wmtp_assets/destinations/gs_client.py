@@ -3,7 +3,7 @@ answers mean.
 
 The XML API is the one of the two in which parts are sent that nobody sees until they are put
 together (https://cloud.google.com/storage/docs/multipart-uploads). The text of an answer or an
-error goes into no error of ours: it may quote the request.
+error goes into none of our errors: it may quote the request.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
 
 KEPT = "What was sent or fetched is kept"
-"""Publications and pulls go on with it."""
+"""Publications and pulls resume it."""
 
 
 class Refused(PublishError):
@@ -222,8 +222,8 @@ class InParts(Destination):
                 self._give_up(MANIFEST, self._begin(MANIFEST))
 
     def _tidy_up(self, paths: Collection[str]) -> None:
-        """Abort uploads that we began, to these paths or to others where we did not go on with
-        them; those of others are not ours to know.
+        """Abort uploads that we began, to these paths or to others that we did not resume;
+        those of others are not ours to know.
 
         One that cannot be aborted is remembered, and tried again the next time. What is remembered
         is read first: another process may have written it before this one had the lock.
@@ -372,7 +372,7 @@ class InParts(Destination):
         except Overtaken:
             if not self._has_manifest(data):  # else it was written, and asked again
                 raise PublishError(
-                    f"{self.name}/{MANIFEST} was written by somebody else meanwhile. Run again"
+                    f"{self.name}/{MANIFEST} was written by somebody else. Run again"
                 ) from None
 
     def _has_manifest(self, data: bytes) -> bool:

@@ -338,7 +338,7 @@ def explain(
     """What an error of the client means, and what to do: a text for each of its kinds.
 
     Args:
-        retry: the command to run when what is wrong was mended.
+        retry: the command to run when what is wrong was fixed.
     """
     again = f"Then run: {retry}" if retry else "Then run again"
     url, line, has_token = endpoint.url, first_line(error), bool(endpoint.token())

@@ -215,7 +215,7 @@ def _otherwise(
 
 
 _PLACES = {"asset": "asset", "version": "version", "builder": "made_with.builder"}
-"""Where the manifest says what is no setting."""
+"""Where the manifest says what is not a setting."""
 
 
 def is_earlier(found: list[Reason]) -> bool:

@@ -4,8 +4,8 @@ The same rules serve Dagster's asset checks, ``wmtp verify`` and the tests.
 
 Of each rule its last result is remembered, and how the artifact's files were then: one small file
 per rule under ``<root>/.wmtp/verified/<asset>/``. A result can be recalled as long as everything
-that the rule read is unchanged: see :mod:`wmtp_assets.rules.memory`. Recalling is no proof; a proof
-is applying the rule again.
+that the rule read is unchanged: see :mod:`wmtp_assets.rules.memory`. Recalling is not proof; a
+proof is applying the rule again.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Finding:
         file: path below the storage root.
         place: tensor, line or field inside the file; empty: the file as a whole.
         expected, found: for people.
-        remedy: the command or step that mends it.
+        remedy: the command or step that repairs it.
     """
 
     rule: str
@@ -210,7 +210,7 @@ def is_there(path: Path) -> bool:
 
 
 def require_regular(path: Path) -> None:
-    """Require a regular file: opening a pipe can wait for ever, and a link leads anywhere.
+    """Require a regular file: opening a pipe can wait forever, and a link leads anywhere.
 
     Raises:
         CorruptArtifact: if ``path`` is something else.
@@ -218,14 +218,14 @@ def require_regular(path: Path) -> None:
     """
     mode = path.lstat().st_mode
     if not stat.S_ISREG(mode):
-        raise CorruptArtifact(f"{path} is no regular file: {stat.filemode(mode)}")
+        raise CorruptArtifact(f"{path} is not a regular file: {stat.filemode(mode)}")
 
 
 class Report:
     """Collects the findings and the evidence of one rule on one artifact.
 
     Args:
-        remedy: the command or step that mends the artifact.
+        remedy: the command or step that repairs the artifact.
         reading: the file that the rule reads first, below the root.
 
     Attributes:
@@ -243,7 +243,7 @@ class Report:
         An error that interrupts the rule from here on is a finding about this file.
 
         Raises:
-            CorruptArtifact: if it is no regular file.
+            CorruptArtifact: if it is not a regular file.
             OSError: if it is not there.
         """
         self.goes_on_with(subject, name, of)
@@ -254,7 +254,7 @@ class Report:
     def goes_on_with(
         self, subject: Subject[Spec], name: str, of: Artifact[Spec] | None = None
     ) -> None:
-        """Say which of several files that are read by turns is read from here on."""
+        """Say which of several files that are read in turn is read from here on."""
         owner = of or subject.artifact
         self._reading = f"{owner.base}/{name}"
         reading(self._reading)
@@ -298,7 +298,7 @@ class Report:
         is_committed: bool = True,
         remedy: str = "",
     ) -> None:
-        """Record that the rule could not go on with the file it was reading.
+        """Record that the rule could not continue with the file it was reading.
 
         Args:
             is_committed: False: it is not as it was committed, so that it can be repaired.

@@ -213,7 +213,7 @@ class Hasher:
         size: int = sys.maxsize,
         advance: Callable[[int], None] = lambda size: None,
     ) -> Self:
-        """Hash what ``file`` holds from where it stands: ``size`` bytes, or all."""
+        """Hash what ``file`` holds from its position: ``size`` bytes, or all."""
         begin, before = file.tell(), self.size
         for block in read_ahead(file, begin, begin + size):
             self.update(block)
@@ -368,7 +368,7 @@ class HashedFile:
         done: told size and hash when it is closed.
         advance: told the bytes of each write, and a negative number when it starts over.
         parts: gets the SHA-256 of each :data:`PART` bytes; None: they are not hashed.
-        resume: go on behind what the file holds already, if it is there; that is hashed first.
+        resume: append to what the file holds already, if it is there; that is hashed first.
         shared: the file is there, and shares the bytes that will be written with another one: they
             are hashed, and the file is left as it is.
     """
@@ -483,7 +483,7 @@ def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator
     """Every file, symbolic link and special file below ``folder``; ``unreadable`` gets the errors.
 
     A folder that is not there holds nothing. On a network filesystem, a file that was removed and
-    that somebody still has open is no file either.
+    that somebody still has open is not a file either.
     """
     has_leftovers = is_network(folder)
 

@@ -122,7 +122,7 @@ def _is_network(device: int, path: Path, table: Path) -> bool:
 def refresh(folder: Path) -> None:
     """See the names in a folder, and in those above it, as the server has them now.
 
-    A client of NFS keeps names and attributes of folders for 30 to 60 s, and would go on into a
+    A client of NFS keeps names and attributes of folders for 30 to 60 s, and would keep using a
     folder that another host has exchanged; to open a folder is to ask the server (close-to-open
     consistency, nfs(5); not with ``nocto``). Nothing is done on a filesystem of this host, nor for
     folders that are not there.

@@ -227,7 +227,7 @@ class Store:
     def read(self, artifact: Artifact, name: str) -> bytes:
         """Read a small file of a committed artifact and check it against the manifest.
 
-        One that is committed anew meanwhile is read again: it is not damaged.
+        One that is committed again while it is read is read once more: it is not damaged.
 
         Raises:
             MissingArtifact: if the artifact or the file is not there.
@@ -525,7 +525,7 @@ class Store:
             at_end.callback(lock.release)
             at_end.callback(holder.unlink, missing_ok=True)
             who = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
-            # it is for people; what cannot go on without a disk will say so
+            # it is for people; what cannot continue without a disk will say so
             with suppress(OSError):
                 replace_file(holder, json.dumps(who).encode())
             yield
@@ -615,8 +615,8 @@ class Store:
                 (self.root / path).mkdir(parents=True, exist_ok=True)
             except FileExistsError as error:
                 raise StoreError(
-                    f"{self.root / path} is no folder, and in the way of {artifact.key}; move it "
-                    "away, then run this again"
+                    f"{self.root / path} is not a folder, and is in the way of {artifact.key}; "
+                    "move it away, then run this again"
                 ) from error
 
     @contextmanager
@@ -709,7 +709,7 @@ class Store:
             )
         return StoreError(
             f"{what} cannot be written under {self.root} ({error}). What is committed is as it "
-            f"was; mend that, or set {ROOT_VARIABLE} to another folder, and run again"
+            f"was; fix that, or set {ROOT_VARIABLE} to another folder, and run again"
         )
 
     def discard(self, folder: Path) -> None:
@@ -821,7 +821,7 @@ class Store:
         with self._explained_refusal(artifact), self._in_unit(artifact):
             data = manifest.amend(self.manifest(artifact), changes)
             amended = manifest.parse(data, str(self.manifest_path(artifact)))
-            # not beside the manifest: there it would stay for ever if this process were killed
+            # not beside the manifest: there it would stay forever if this process were killed
             draft = self.internal / "amended" / artifact.key
             draft.parent.mkdir(exist_ok=True)
             draft.unlink(missing_ok=True)
@@ -993,7 +993,7 @@ def _carry_over(
                 raise
         else:
             if not is_foreign and not artifact.is_guest(str(path)):
-                say(f"kept {path}, which is no file of {artifact.key}; move it elsewhere")
+                say(f"kept {path}, which is not a file of {artifact.key}; move it elsewhere")
 
 
 def drop_shared(old: Path, current: Path) -> None:

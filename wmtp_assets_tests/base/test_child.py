@@ -268,7 +268,7 @@ def spin_for(seconds: float, say: Say) -> None:
     ids=repr,
 )
 def test_errors_keep_type_text_and_fields(error: BaseException) -> None:
-    """Whoever catches them decides by all three; and the child goes on."""
+    """Whoever catches them decides by all three; and the child continues."""
     before = call(number)
     with pytest.raises(type(error)) as raised:
         call(fail, error)
@@ -281,7 +281,7 @@ def test_errors_keep_type_text_and_fields(error: BaseException) -> None:
 
 @pytest.mark.parametrize("function", [unpicklable, fail_unpicklably])
 def test_what_cannot_be_sent_is_an_error(function: Callable[..., Any]) -> None:
-    """And no parent that waits for ever."""
+    """And no parent that waits forever."""
     before = call(number)
     with pytest.raises(TypeError, match=f"{function.__name__}: .* of no use here"):
         call(function)
@@ -346,7 +346,7 @@ def test_too_much_memory_is_told(tmp_path: Path) -> None:
 
 
 def test_interrupt_ends_the_child() -> None:
-    """Ctrl-C in a long call: it does not go on unseen, and the next call works."""
+    """Ctrl-C in a long call: it does not continue unseen, and the next call works."""
     before = call(number)
 
     def interrupt(line: str) -> None:
@@ -455,7 +455,7 @@ def test_stop_leaves_nothing() -> None:
 
 
 def is_there(pid: int) -> bool:
-    """Whether a process is there, be it a zombie of ours."""
+    """Whether a process is there, be it one of our zombies."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

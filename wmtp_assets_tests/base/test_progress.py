@@ -17,7 +17,7 @@ MB = 1_000_000
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """Stands still until it is told to continue."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -260,7 +260,7 @@ def test_bar_says_no_lines(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_one_bar_at_a_time(screen: Screen) -> None:
     """Artifacts are verified side by side: the first bar that is not full is shown, and then the
-    next one with what was done meanwhile."""
+    next one with what was done so far."""
     one = Progress("first", 100 * MB, screen.terminal)
     two = Progress("second", 200 * MB, screen.terminal)
     one.advance(10 * MB)
@@ -284,7 +284,7 @@ def test_nothing_to_do_shows_nothing_for_long(screen: Screen) -> None:
 
 
 def test_terminal_prints_lines_as_they_are(screen: Screen) -> None:
-    """Paths with brackets are no markup, in a line as in a bar's name."""
+    """Paths with brackets are not markup, in a line as in a bar's name."""
     screen.terminal("kept [bold]x[/bold] in [1/2]")
     Progress("hashing [red]x", 10, screen.terminal)
     drawn = screen.drawn()

@@ -191,7 +191,7 @@ def test_lock_refuses_a_commit_that_changed(front: FaultyHub, wmtp: Wmtp, tmp_pa
 def test_lock_goes_on_behind_a_repository_that_cannot_be_asked(
     front: FaultyHub, wmtp: Wmtp, tmp_path: Path
 ) -> None:
-    """Who has no access to one gated model can lock the others."""
+    """A user without access to one gated model can lock the others."""
     done = wmtp("lock", "mbpp", "humaneval", "--json")
     assert done.returncode == 1
     rows = {row["repository"]: row for row in json.loads(done.stdout)["repositories"]}

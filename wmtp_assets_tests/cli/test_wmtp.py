@@ -115,7 +115,7 @@ def test_wider_terminals_show_more(wmtp: Wmtp) -> None:
 
 
 def test_status_and_stale_use_the_same_words(wmtp: Wmtp, store: Store) -> None:
-    """Two words for one thing are two things to who reads them."""
+    """Two words for one thing are two things to a reader."""
     without_tests = respec(store, "codecontests", public_tests=0)
     materialize(without_tests, without_tests.catalogue["codecontests_processed"])
     words = "made from another codecontests_processed than is there now"
@@ -427,7 +427,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
         (["starling_rm_raw"], 2),
         (["starling-rm-7b"], 2),
         (["models_v2/meta-llama-mtp/safetensors-bf16"], 2),
-        (["meta-llama-mtp"], 0),  # it was asked for the model, of which the variant is no part
+        (["meta-llama-mtp"], 0),  # it was asked for the model, of which the variant is not a part
         (["meta-llama-mtp", "meta_llama_mtp_bf16"], 2),
         (["configs"], 0),
     ):
@@ -453,10 +453,10 @@ def test_root_of_the_other_source_is_refused(wmtp: Wmtp, command: str) -> None:
         (("frobnicate",), {}, "No such command"),
         (("value-head",), {}, "Missing argument"),
         (("value-head", "nonsense"), {}, "neither an asset nor a folder"),
-        (("value-head", "humaneval"), {}, "humaneval is no model that a value head lies beside"),
-        (("value-head", "configs"), {}, "configs is no model that a value head lies beside"),
-        (("value-head", "meta_llama_mtp_raw"), {}, "is no model that a value head lies beside"),
-        (("value-head", "meta_llama_mtp_bf16"), {}, "is no model that a value head lies beside"),
+        (("value-head", "humaneval"), {}, "humaneval is not a model that takes a value head"),
+        (("value-head", "configs"), {}, "configs is not a model that takes a value head"),
+        (("value-head", "meta_llama_mtp_raw"), {}, "is not a model that takes a value head"),
+        (("value-head", "meta_llama_mtp_bf16"), {}, "is not a model that takes a value head"),
         (("value-head", "micro_mtp", "micro_ref"), {}, "unexpected extra argument"),
         (("value-head", "micro_mtp"), {"WMTP_SOURCE": "hub"}, "artifacts of the source 'sample'"),
         (("status",), {"WMTP_SOURCE": "huggingface"}, "is not a source"),
@@ -569,7 +569,7 @@ def test_value_head_is_recorded_on_request_only(wmtp: Wmtp, store: Store) -> Non
 
 
 def test_value_head_recorded_during_a_run_is_kept(store: Store) -> None:
-    """A conversion takes minutes; what was recorded meanwhile must not be undone by its commit."""
+    """A conversion takes minutes; what was recorded then must not be undone by its commit."""
     artifact = store.catalogue["micro_mtp"]
     put_value_head(store, "micro_mtp", 512, 1)
     commit = store.commit
@@ -659,7 +659,7 @@ def test_value_head_needs_the_base_package_only(wmtp: Wmtp, store: Store, tmp_pa
 
 
 def test_help_and_version(wmtp: Wmtp) -> None:
-    """Asking for help is no error; the exit codes stand there."""
+    """Asking for help is not an error; the exit codes stand there."""
     assert wmtp("--version").stdout.startswith("wmtp, version ")
     done = wmtp("verify", "-h")
     assert done.returncode == 0

@@ -302,7 +302,7 @@ def test_old_logs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.long
 def test_nobody_reads_it(tmp_path: Path) -> None:
-    """``make materialize | head``: the run goes on to its end."""
+    """``make materialize | head``: the run continues to its end."""
     script = (
         "import time; from wmtp_assets.components.materialize import *\n"
         "screen = Screen(PatientConsole())\n"

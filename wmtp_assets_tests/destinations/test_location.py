@@ -29,8 +29,8 @@ def test_forms(url: str, location: Location) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("ftp://host/x", "ftp:// is no destination that is known; use one of: az://"),
-        ("/mnt/volume", "'/mnt/volume' is no destination that is known"),
+        ("ftp://host/x", "ftp:// is not a known destination; use one of: az://"),
+        ("/mnt/volume", "'/mnt/volume' is not a known destination"),
         ("s3://key:s3cr3t@bucket/x", "has no user name, password"),
         ("s3://bucket/x?X-Amz-Signature=s3cr3t", "has no user name, password"),
         ("s3:///x", "names no bucket"),

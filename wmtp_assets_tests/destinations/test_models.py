@@ -152,7 +152,7 @@ def test_value_head_that_is_put_there_meanwhile(
         return done
 
     monkeypatch.setattr(Store, "commit", overtaken)
-    with pytest.raises(PublishError, match="was put there meanwhile"):
+    with pytest.raises(PublishError, match="was just put there"):
         pull(node, artifact, folder, read_listing(folder))
     assert node.path(artifact, VALUE_HEAD).read_bytes() == mine
 

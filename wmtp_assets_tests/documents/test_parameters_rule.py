@@ -141,7 +141,7 @@ CASES = [
             ),
             ("it is cut off inside a text", b'models: {"micro', "not YAML: .*"),
             ("it is nested without end", b"[" * 5000, "not YAML: .*"),
-            ("it is no text", b"\xff\xfe\xfa", "not YAML: .*"),
+            ("it is not text", b"\xff\xfe\xfa", "not YAML: .*"),
         )
     ),
     current(
@@ -180,7 +180,7 @@ CASES = [
         "mps",
     ),
     current(
-        "a model's parameters are damaged: that is what must be mended",
+        "a model's parameters are damaged: that is what must be repaired",
         only_file_of("micro_mtp", ADAPTER, lambda data: data.replace(b"10000.0", b"50000.0")),
         "",
         STATEMENT,
@@ -217,7 +217,7 @@ CASES = [
         remedy="micro_mtp",
     ),
     current(
-        "a model's manifest is damaged: that is what must be mended",
+        "a model's manifest is damaged: that is what must be repaired",
         only_file_of("micro_mtp", "metadata.json", flip(20)),
         "",
         STATEMENT,

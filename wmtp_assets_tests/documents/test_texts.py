@@ -97,7 +97,7 @@ def test_text_of_a_manifest_is_no_markup() -> None:
 
 
 def test_value_without_a_filter_is_escaped() -> None:
-    """A template cannot forget to; what is no value, and a filter that would not, are errors."""
+    """A template cannot forget to; what is not a value, and a filter that would not, are errors."""
     from jinja2 import TemplateAssertionError, UndefinedError
 
     def printed(source: str) -> str:
@@ -148,7 +148,7 @@ def test_no_document_prints_markup_of_a_manifest(store: Store) -> None:
 
 
 def test_same_storage_same_bytes(store: Store) -> None:
-    """A document that differs from itself would be out of date for ever."""
+    """A document that differs from itself would be out of date forever."""
     for artifact in store.catalogue:
         if artifact.kind in ("card", "croissant", "document"):
             make = document_of(artifact).make

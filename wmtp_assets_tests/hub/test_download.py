@@ -246,7 +246,7 @@ def test_missing_file_is_named(endpoint: str, spec: ModelSpec | DatasetSpec, mes
 
 
 def test_missing_repository_is_named(endpoint: str) -> None:
-    """A typing error in a spec, or a private repository: both are possible, both are said."""
+    """A typo in a spec, or a private repository: both are possible, both are said."""
     other = Repository(id="owner/none", type="model", license="MIT", size="1 MB")
     spec = SPECS["meta_llama_mtp"].model_copy(update={"repository": other})
     with pytest.raises(DownloadError, match=r"owner/none does not exist at .* or it is private"):

@@ -605,7 +605,7 @@ PARAMETERS = [
         "1e-05",
     ),
     parameters(
-        "the raw params.json is damaged: that is what must be mended",
+        "the raw params.json is damaged: that is what must be repaired",
         "safetensors",
         elsewhere("meta_llama_mtp_raw", rewrite(RAW_PARAMS, lambda data: b"{")),
         RAW_PARAMS,
@@ -664,7 +664,7 @@ PARAMETERS = [
         key="ref_sheared_llama_safetensors",
     ),
     parameters(
-        "the raw config.json is damaged: that is what must be mended",
+        "the raw config.json is damaged: that is what must be repaired",
         "safetensors",
         elsewhere("starling_rm_raw", rewrite(RAW_CONFIG, lambda data: data[:9])),
         RAW_CONFIG,
@@ -777,7 +777,7 @@ PARAMETERS = [
         key="micro_ref",
     ),
     parameters(
-        "the parent's config.json is damaged: that is what must be mended",
+        "the parent's config.json is damaged: that is what must be repaired",
         "micro",
         elsewhere("ref_sheared_llama_safetensors", rewrite(CONFIG, lambda data: data[:9])),
         f"../ref-sheared-llama-2.7b/{CONFIG}",
@@ -799,7 +799,7 @@ PARAMETERS = [
         key="micro_ref",
     ),
     parameters(
-        "the parent's params.json is damaged: that is what must be mended",
+        "the parent's params.json is damaged: that is what must be repaired",
         "micro",
         elsewhere("meta_llama_mtp_safetensors", rewrite(PARAMS, lambda data: b"{")),
         f"../meta-llama-mtp/{PARAMS}",
@@ -898,7 +898,7 @@ SHARING: list[Case] = [
             "../../meta-llama-mtp/tokenizer/tokenizer.model",
             "",
             STATED["tokenizer"],
-            ".* is no regular file: lrwxrwxrwx",
+            ".* is not a regular file: lrwxrwxrwx",
             remedy="meta_llama_mtp_tokenizer",
             key=key,
         ),
@@ -1326,7 +1326,7 @@ VALUE_HEADS += [
         then(put(VALUE_HEAD, head_bytes(512, 1)), record, replace_by_link(VALUE_HEAD)),
         VALUE_HEAD,
         r"one tensor of shape \[512, 1\]",
-        ".* is no regular file: lrwxrwxrwx",
+        ".* is not a regular file: lrwxrwxrwx",
         advice="replace it and record the new one: wmtp value-head micro-ref",
     ),
     value_head(
@@ -1773,7 +1773,7 @@ def test_without_tokenizers_the_proof_is_skipped(
 
 
 def test_folder_of_the_version_before_is_not_refused(store: Store) -> None:
-    """A model of 27 GB is as good as it was: that it has no tokenizer yet is no damage."""
+    """A model of 27 GB is as good as it was: that it has no tokenizer yet is not damage."""
     artifact = store.catalogue["ref_sheared_llama_safetensors"]
     for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
         uncommit(f"safetensors/{name}")(store, artifact)
