@@ -18,7 +18,9 @@ NONE = "-"
 GAP = 2
 """Spaces between two columns."""
 
-COMMAND = re.compile(r"(?:^|(?<=: ))(?:dagster|export|make (?:install|materialize)|pip|wmtp)\b.*")
+COMMAND = re.compile(
+    r"(?:^|(?<=: ))(?:dagster|export|make (?:install|materialize)|mkdir|pip|rm|wmtp)\b.*"
+)
 """A command that is all of a text, or follows its last colon."""
 
 

@@ -227,7 +227,7 @@ def _apply_once(
     """The outcome, and the manifest it is about; None: it could not be read."""
     remedy = materialize_command(artifact.key)
     report = Report(rule.name, artifact.key, remedy, f"{artifact.base}/{artifact.manifest}")
-    statement = rule.statement.removesuffix(".")
+    statement = rule.statement[0].lower() + rule.statement[1:].removesuffix(".")
     manifest = None
     try:
         manifest = store.manifest(artifact)

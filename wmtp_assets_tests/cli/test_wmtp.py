@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -679,3 +681,23 @@ def test_base_package_verifies(wmtp: Wmtp, tmp_path: Path) -> None:
     needed = Counter(re.sub(".*pip install ", "", line) for line in skipped)
     assert needed == {"sentencepiece": 22, "'wmtp_assets[platform]'": 29}
     assert "micro_mtp sha256: ok" in done.stdout
+
+
+def test_errors_fit_a_terminal(root: Path) -> None:
+    """A long message is broken between words on a terminal, and is one line elsewhere."""
+    script = [Path(sys.executable).with_name("wmtp"), "verify", "nope"]
+    environment = {**os.environ, "WMTP_STORAGE_ROOT": str(root), "COLUMNS": "80"}
+    piped = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    (line,) = piped.stderr.splitlines()
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(script, env=environment, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # Linux says EIO at the end
+        while data := os.read(ours, 1 << 16):
+            said += data
+    os.close(ours)
+    assert process.wait() == piped.returncode == 64
+    lines = said.decode().splitlines()
+    assert " ".join(" ".join(lines).split()) == line
+    assert max(map(len, lines)) <= 80
