@@ -505,7 +505,8 @@ class DatasetSpec(Spec):
         default=2, ge=0, description="most public tests of a problem in input (codecontests only)"
     )
     evaluation: tuple[str, ...] = Field(
-        default=(), description="splits that are also written a row a problem, with all tests"
+        default=(),
+        description="splits that are also written with one row per problem, with all tests",
     )
     small: SmallSpec = SmallSpec()
     uses: tuple[Use, ...] = Field(min_length=1, description="what the rows may be used for")

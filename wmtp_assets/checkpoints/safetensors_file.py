@@ -196,7 +196,7 @@ def parse_header(head: bytes, size: int, path: Path) -> Header:
         check_values(data)
         document = json.loads(data.decode(), object_pairs_hook=no_duplicates)
         if not isinstance(document, dict):
-            raise ValueError("the header is no JSON object")
+            raise ValueError("the header is not a JSON object")
         metadata = document.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(
             isinstance(value, str) for value in metadata.values()

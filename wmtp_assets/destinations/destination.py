@@ -375,7 +375,7 @@ def parse_url(url: str) -> Location:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise SpecError(f"that is no URL ({error}); use one of: {forms()}") from error
+        raise SpecError(f"that is not a URL ({error}); use one of: {forms()}") from error
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise SpecError(
             "a destination has no user name, password, query or fragment: credentials come from "

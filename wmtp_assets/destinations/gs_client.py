@@ -39,7 +39,7 @@ _RETRIED = frozenset((408, 429, 500, 502, 503, 504))
 """Statuses of an answer after which Google asks to try again."""
 
 _UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError, ElementTree.ParseError)
-"""What is raised of answers that are no XML, lack fields, or hold no number."""
+"""What is raised of answers that are not XML, lack fields, or hold no number."""
 
 _KINDS: Mapping[str, type[Refused]] = {
     "BadDigest": Damaged,

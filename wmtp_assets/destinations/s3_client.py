@@ -235,7 +235,7 @@ def _configured() -> Iterator[None]:
 def _bad_endpoint(url: str) -> SpecError:
     host = _host(url)  # no more: it may hold a password
     return SpecError(
-        f"the endpoint{f' at {host}' if host else ''} is no URL of an S3 server: write "
+        f"the endpoint{f' at {host}' if host else ''} is not a URL of an S3 server: write "
         f"https://host[:port], without a user name. It comes from {ENDPOINT}"
     )
 

@@ -108,7 +108,7 @@ RANGE_SECONDS = 600.0
 """Until a range is here whole: it has some MiB at most."""
 
 NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What the client raises of an answer that is no JSON, or another one than the hub's."""
+"""What the client raises of an answer that is not JSON, or another one than the hub's."""
 
 _VERIFY_FAILED = "CERTIFICATE_VERIFY_FAILED"
 _UNTRUSTED = (

@@ -77,7 +77,7 @@ def _text(escaped: bytes) -> str:
 
 def resolved(path: Path) -> Path:
     """A path without links, as far as it is there; links that form a loop stay, and whoever opens
-    them is told so: ``Path.resolve()`` raises what is no ``OSError``, before Python 3.13."""
+    them is told so: ``Path.resolve()`` raises what is not an ``OSError``, before Python 3.13."""
     return Path(os.path.realpath(path))
 
 

@@ -118,7 +118,7 @@ def _listed_in(where: Path, manifest: Manifest) -> Iterator[Listed]:
     if isinstance(head, dict) and head.get("path") == VALUE_HEAD:
         path = where.parent / VALUE_HEAD
         size = min(path.lstat().st_size, MAX_VALUE_HEAD) if os.path.lexists(path) else 0
-        with suppress(ValueError):  # what was recorded is no SHA-256
+        with suppress(ValueError):  # what was recorded is not a SHA-256
             record = FileRecord(size=size, sha256=head.get("sha256", ""))
             yield Listed(path, VALUE_HEAD, record, where, manifest)
 

@@ -491,9 +491,9 @@ BAD_ENTRIES: list[tuple[object, str]] = [
     (GOOD | {"b": []}, "b: expected dtype, shape and data_offsets"),
     (GOOD | {"b": None}, "b: expected dtype, shape and data_offsets"),
     # Documents.
-    ([], "the header is no JSON object"),
-    ("text", "the header is no JSON object"),
-    (None, "the header is no JSON object"),
+    ([], "the header is not a JSON object"),
+    ("text", "the header is not a JSON object"),
+    (None, "the header is not a JSON object"),
     (b"{", "Expecting property name"),
     (b"", "Expecting value"),
     (b"{} {}", "Extra data"),

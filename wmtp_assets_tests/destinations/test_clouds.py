@@ -356,7 +356,7 @@ def test_endpoints_that_are_refused(
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sig=planted")
     for url, problem in (
         ("http://192.0.2.1:9000", "plain http is only for loopback"),
-        ("nonsense", "is no URL of a server"),
+        ("nonsense", "is not a URL of a server"),
         ("https://a:planted@storage.example", "without a user name"),
         ("https://storage.example", "not trusted with your token"),
         ("https://googleapis.com.example", "not trusted with your token"),

@@ -39,7 +39,7 @@ def test_forms(url: str, location: Location) -> None:
         ("s3://bucket/%00", "is not a plain relative path"),
         ("file://host/x", "names no absolute folder"),
         ("vessl://storage", "names no volume"),
-        ("s3://[bucket/x", "that is no URL"),
+        ("s3://[bucket/x", "that is not a URL"),
     ],
 )
 def test_what_is_none(url: str, message: str) -> None:

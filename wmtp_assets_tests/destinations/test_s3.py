@@ -1077,8 +1077,8 @@ def test_text_of_a_server_is_no_command_of_a_terminal(
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1:9000", "http://storage.example", "nonsense"])
 def test_endpoints_that_are_refused(tree_store: Store, front: Front, url: str) -> None:
-    """Plain http beyond this machine, and what is no URL."""
-    with pytest.raises(SpecError, match=r"plain http is only for loopback|is no URL of an S3"):
+    """Plain http beyond this machine, and what is not a URL."""
+    with pytest.raises(SpecError, match=r"plain http is only for loopback|is not a URL of an S3"):
         open_destination(tree_store, "s3://bucket-x/tree", Access(url))
 
 
@@ -1089,7 +1089,7 @@ def test_endpoint_with_a_password(
     """Of a URL that is refused no more than the host is shown, wherever it comes from."""
 
     def refused(url: str | None) -> None:
-        with pytest.raises(SpecError, match="is no URL of an S3 server") as error:
+        with pytest.raises(SpecError, match="is not a URL of an S3 server") as error:
             open_destination(tree_store, "s3://bucket-x/tree", Access(url))
         assert "planted" not in str(error.value)
 

@@ -199,7 +199,7 @@ CASES = [
         remedy="micro_mtp",
     ),
     current(
-        "a model's parameters are no YAML",
+        "a model's parameters are not YAML",
         elsewhere("micro_mtp", rewrite(ADAPTER, lambda data: b"a: [1,\n")),
         "",
         STATEMENT,

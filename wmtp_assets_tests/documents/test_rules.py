@@ -261,7 +261,7 @@ CASES = [
         problem="missing",
     ),
     current(
-        "statistics are no JSON",
+        "statistics are not JSON",
         elsewhere("mbpp_stats", lambda store, artifact: _no_json(store, artifact)),
         f"{MICRO_STATS}/*_summary.json",
         "",

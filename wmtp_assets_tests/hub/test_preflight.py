@@ -154,7 +154,7 @@ BROKEN: dict[str, tuple[Mapping[str, Any], dict[str, bytes], str]] = {
         replaced(GOOD, config_json=json.dumps(CONFIG | {"hidden_act": "gelu"}).encode()),
         "hidden_act",
     ),
-    "config that is no JSON": (LLAMA_MODEL, replaced(GOOD, config_json=b"{"), "not a JSON object"),
+    "config that is not JSON": (LLAMA_MODEL, replaced(GOOD, config_json=b"{"), "not a JSON object"),
     "params with a key more": (
         META_MODEL,
         replaced(META_FILES, params_json=json.dumps(PARAMS | {"x": 1}).encode()),

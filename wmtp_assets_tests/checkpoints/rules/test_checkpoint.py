@@ -456,7 +456,7 @@ for _kind in CHECKPOINTS:
             "not JSON: a list, not an object",
         ),
         parameters(
-            "meta_adapter.yaml is no YAML",
+            "meta_adapter.yaml is not YAML",
             _kind,
             rewrite(ADAPTER, lambda data: b"a: [1,\n"),
             ADAPTER,

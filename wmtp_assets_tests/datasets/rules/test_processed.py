@@ -575,7 +575,7 @@ UPSTREAM_COUNTS = [
 
 
 def test_counts_of_the_real_hub_are_compared_where_they_can_be(store: Store) -> None:
-    """The sample is no CodeContests, and with tests in input fewer rows are short enough; what was
+    """The sample is not CodeContests, and with tests in input fewer rows are short enough; what was
     not compared is said, so that 'passed' does not look like 'equal'."""
     artifact = store.catalogue[CODE_CONTESTS]
     outcome = apply(store, artifact, "upstream_counts")
@@ -616,7 +616,7 @@ def added(table: pa.Table) -> pa.Table:
 
 
 def no_text(table: pa.Table) -> pa.Table:
-    """Bytes that are no UTF-8 in the place of an output."""
+    """Bytes that are not UTF-8 in the place of an output."""
     outputs = [text.encode() for text in table["output"].to_pylist()]
     outputs[3] = b"caf\xe9"
     buffers = pa.array(outputs, pa.binary()).buffers()
@@ -801,7 +801,7 @@ INDEX = [
             ("is empty", rewrite(TWIN, lambda data: b""), "not readable as parquet"),
             ("has a null", edit_twin_row("test", 9, output=None), "'output' holds a null"),
             ("has a null count", edit_twin_row("test", 9, tokens_input=None), "holds a null"),
-            ("has a text that is no UTF-8", edit_twin("test", no_text), "UTF8"),
+            ("has a text that is not UTF-8", edit_twin("test", no_text), "UTF8"),
             ("lacks metadata", edit_twin_row("test", 9, metadata=None), "holds a null"),
             (
                 "has a null in metadata",
