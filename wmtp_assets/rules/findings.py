@@ -154,6 +154,11 @@ class Rule(Generic[R]):
     needs: tuple[str, ...] = ()
     applies: Callable[[Artifact[R]], bool] | None = None
 
+    @property
+    def expected(self) -> str:
+        """The statement as a finding has it: in the middle of a sentence."""
+        return self.statement[0].lower() + self.statement[1:].removesuffix(".")
+
     def is_for(self, artifact: Artifact[Any]) -> bool:
         """Whether the rule applies to ``artifact``."""
         return (not self.kinds or artifact.kind in self.kinds) and (

@@ -31,7 +31,7 @@ from wmtp_assets_tests.rules.cases import (
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 DEFAULTS = DOCUMENT.file
-STATEMENT = next(rule.statement[:-1] for rule in all_rules() if rule.name == "current")
+STATEMENT = next(rule.expected for rule in all_rules() if rule.name == "current")
 ADAPTER = MODEL_FILES.adapter
 MODEL = "../models_v2/micro-mtp"
 SOME = r"\{.*\}"

@@ -62,10 +62,8 @@ WIDTH = {"safetensors": 640, "micro": 512}
 EMBEDDING = "tensor tok_embeddings.weight"
 TYPE, LABEL = "torch_dtype", "__metadata__.dtype"
 RAW_PARAMS, RAW_CONFIG = "raw/7B_1T_4/params.json", "raw/config.json"
-STATED = {rule.name: rule.statement[:-1] for rule in all_rules() if "tokenizer" in kinds_of(rule)}
-STATEMENT = {
-    rule.name: rule.statement[:-1] for rule in all_rules() if {*kinds_of(rule)} & {*CHECKPOINTS}
-}
+STATED = {rule.name: rule.expected for rule in all_rules() if "tokenizer" in kinds_of(rule)}
+STATEMENT = {rule.name: rule.expected for rule in all_rules() if {*kinds_of(rule)} & {*CHECKPOINTS}}
 SHA256 = "SHA-256 [0-9a-f]{64}"
 MICRO_SHAPE = {
     "dim": 512,
