@@ -98,7 +98,7 @@ def test_value_head_is_not_unpublished_by_a_machine_that_has_none(
     model_store: Store, folder: Folder
 ) -> None:
     """The same checkpoint without its head was published, and with --delete the only head was
-    removed. Who wants that says so."""
+    removed. It must be asked for."""
     publish(model_store, artifacts(model_store), folder)
     artifact = model_store.catalogue[tiny.SAFETENSORS]
     forget_value_head(model_store, artifact)

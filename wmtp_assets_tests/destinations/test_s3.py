@@ -847,7 +847,7 @@ def test_part_that_nobody_remembers(
 def test_part_that_nobody_remembers_is_remembered(
     tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once the server has listed it: who is killed again, before the manifest, sends nothing of the
+    """Once the server has listed it: a run killed again, before the manifest, sends nothing of the
     file a third time."""
 
     class Killed(BaseException):

@@ -210,7 +210,7 @@ def test_checklist_tells_the_days_on_which_content_was_made(store: Store) -> Non
 
 
 def test_readme_tells_of_each_model_and_dataset(store: Store) -> None:
-    """Who has never seen the storage learns from it what to use for what, and where it is from."""
+    """A reader new to the storage learns from it what to use for what, and where it is from."""
     text = store.read(store.catalogue["storage_readme"], "README.md").decode()
     section = text.split("\n### micro-ref\n")[1].split("\n### ")[0]
     for line in (
@@ -251,7 +251,7 @@ def test_version_without_an_entry_in_the_changelog_shows(store: Store) -> None:
 
 
 def test_migration_notes_quote_what_documents_said(store: Store) -> None:
-    """Who has the number of a document in mind finds it beside what was counted."""
+    """A reader who knows a document's number finds it beside what was counted."""
     text = store.read(store.catalogue["migration_notes"], "migration_notes.md").decode()
     rows = store.manifest(store.catalogue["codecontests_processed"]).document["splits"]
     for split, said in (

@@ -270,7 +270,7 @@ def test_refused_before_the_large_files(
 
 
 def test_raw_files_alone_are_had(served: Serve) -> None:
-    """Who wants only upstream's files, to look at them or to convert them elsewhere, gets them, and
+    """A user of upstream's files only, to look at them or to convert them elsewhere, gets them, and
     is told; ``wmtp plan`` of them is not a failure, and of what is made from them one."""
     model, held, match = BROKEN["unexpected tensors in safetensors"]
     store, _ = served(held, model)
