@@ -255,7 +255,7 @@ def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
 def test_verify_codecontests(wmtp: Wmtp) -> None:
     """Every rule that has something to say about it is applied, and named; the twin that upstream
     has in two splits is a warning, with both places."""
-    done = wmtp("verify", "codecontests")
+    done = wmtp("verify", "codecontests", COLUMNS="300")
     rules = {
         "raw": ["sha256"],
         "processed": [
