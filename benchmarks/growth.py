@@ -8,7 +8,7 @@ The full-size rehearsal, for a machine with 120 GB of disk:
 
 Checkpoints are float32 ``.pth`` files of that size, which become float16 and a micro model; rows
 are those of CodeContests, generated in upstream's format. Each step is a process of its own, with
-the files out of the page cache. Beside the steps stand their limits: what each needs at least on
+the files out of the page cache. Beside the steps are their limits: what each needs at least on
 this machine, measured in the same run on the same bytes.
 
 - *adopt*: raw files that lie in another folder are hashed, as a whole and in parts, and committed.

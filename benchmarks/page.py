@@ -27,7 +27,7 @@ _MEASURED = re.compile(
 
 
 def seal(text: str) -> str:
-    """What stands behind ``end`` for these lines."""
+    """What is behind ``end`` for these lines."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

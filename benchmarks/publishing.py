@@ -3,7 +3,7 @@
     python benchmarks/publishing.py [--gigabytes 2] [--rounds 3]
 
 Commits a raw checkpoint and rows, 9 to 1, and sends them to an S3 server (moto) in a process of its
-own on loopback. The recipes of boto3 and ours each get a server with nothing in it, by turns:
+own on loopback. The recipes of boto3 and ours each get a server with nothing in it, in turn:
 
 - *upload_file*: boto3's, file by file, with SHA-256 checksums. It verifies nothing, and writes no
   manifest.

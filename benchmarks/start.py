@@ -3,7 +3,7 @@
     python benchmarks/start.py [--rounds 5]
 
 The empty project has one asset, and finds it as this one finds its own, by
-``load_from_defs_folder``. Each recipe is a process of its own, by turns: imports count, as they are
+``load_from_defs_folder``. Each recipe is a process of its own, in turn: imports count, as they are
 what takes the time. CPU seconds, as they depend least on what else the machine does; the medians
 over the rounds.
 """

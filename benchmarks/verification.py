@@ -4,7 +4,7 @@
 
 Commits a float16 checkpoint (tensors of a Llama), a raw checkpoint (parts of 16 MiB) and rows (one
 file in parts, many small ones), each a third of the size. All recipes read the same files from the
-page cache, by turns, each in a process of its own:
+page cache, in turn, each in a process of its own:
 
 - *hashlib*: one thread, ``hashlib.file_digest`` over every file.
 - *sha256sum -c*: coreutils, over the same files.

@@ -46,7 +46,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no error."""
+        """A client that hangs up is not an error."""
 
 
 @contextmanager

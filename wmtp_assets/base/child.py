@@ -109,7 +109,7 @@ def _read_note(note: mmap.mmap) -> str:
 
 def call(function: Callable[..., Any], /, *args: Any, say: Say = silent, cpu: float = CPU) -> Any:
     """``function(*args, say)`` in the child, with the folder of this process, and what of its
-    environment is no secret.
+    environment is not a secret.
 
     Args:
         function: found by its module and name; it, arguments and result are pickled.
@@ -198,7 +198,7 @@ class _Child:
         self.is_idle, self._cpu = False, cpu
         self._note[:] = bytes(_NOTE)
         bar = getattr(say, "bar", None)
-        bars: dict[int, Callable[[int], None]] = {}
+        bars: dict[int, Callable[[int, str], None]] = {}
         name = f"{function.__module__}:{function.__qualname__}"
         folder: Path | None = None
         with suppress(FileNotFoundError):  # somebody removed it
@@ -211,8 +211,8 @@ class _Child:
                     say(line)
                 case "bar", number, label, total if bar is not None:
                     bars[number] = bar(label, total)
-                case "done", number, done:
-                    bars[number](done)
+                case "done", number, done, pace:
+                    bars[number](done, pace)
                 case "result", result:
                     self.is_idle = True
                     return result
@@ -268,17 +268,17 @@ class _SaidWithBars(_Said):
 
     bars = 0
 
-    def bar(self, name: str, total: int) -> Callable[[int], None]:
+    def bar(self, name: str, total: int) -> Callable[[int, str], None]:
         """As :meth:`wmtp_assets.base.progress.Terminal.bar`; told at most a hundred times."""
         number = self.bars = self.bars + 1
         self._connection.send(("bar", number, name, total))
         last = -1
 
-        def update(done: int) -> None:
+        def update(done: int, pace: str) -> None:
             nonlocal last
             if (step := 100 * done // max(total, 1)) != last:
                 last = step
-                self._connection.send(("done", number, done))
+                self._connection.send(("done", number, done, pace))
 
         return update
 

@@ -55,7 +55,7 @@ class StoreError(WmtpError):
 
 
 class WrongRoot(StoreError):
-    """The storage root that the settings name holds the other source, or is no folder."""
+    """The storage root that the settings name holds the other source, or is not a folder."""
 
 
 class LockHeld(StoreError):
@@ -89,5 +89,5 @@ class BadLine(InvalidInput):
 
 def is_of_environment(error: Exception) -> bool:
     """Whether an error says that a library is missing, broken, or larger than the memory that is
-    left: that is no defect of the program, and no damage of what it reads."""
+    left: that is neither a defect of the program nor damage of what it reads."""
     return isinstance(error, ImportError) and not (error.name or "").startswith("wmtp_assets")

@@ -97,7 +97,7 @@ def first_error(error: ValidationError, *above: str) -> tuple[str, str]:
 
 
 def message_of(problem: Mapping[str, Any]) -> str:
-    """What one of :meth:`ValidationError.errors` says: a text of ours without pydantic's prefix."""
+    """What one of :meth:`ValidationError.errors` says: our own text without pydantic's prefix."""
     return problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 

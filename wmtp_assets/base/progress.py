@@ -69,8 +69,8 @@ class Terminal:
     at a time.
 
     A bar has name, done, total, rate and time left; it vanishes when the work is done, and the next
-    one is shown. Whoever prints on the same terminal meanwhile does it by :attr:`console`: another
-    one would write into the bar.
+    one is shown. Print on the same terminal only by :attr:`console`: another console would write
+    into the bar.
     """
 
     def __init__(self, console: Console) -> None:
@@ -79,8 +79,6 @@ class Terminal:
             DownloadColumn,
             Progress,
             TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
         )
 
         self.console = console
@@ -89,8 +87,7 @@ class Terminal:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}", markup=False),
             console=console,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
@@ -106,13 +103,13 @@ class Terminal:
     def __exit__(self, *error: object) -> None:
         self._bars.stop()
 
-    def bar(self, name: str, total: int) -> Callable[[int], None]:
-        """Show a bar, and return what is to be told how many bytes are done."""
-        task = self._bars.add_task(printable(name, keep=""), total=total, visible=False)
+    def bar(self, name: str, total: int) -> Callable[[int, str], None]:
+        """Show a bar, and return what is to be told how many bytes are done, and the pace."""
+        task = self._bars.add_task(printable(name, keep=""), total=total, visible=False, pace="")
         self._show_first()
 
-        def update(done: int) -> None:
-            self._bars.update(task, completed=done)
+        def update(done: int, pace: str) -> None:
+            self._bars.update(task, completed=done, pace=pace)
             self._show_first()
 
         return update
@@ -130,7 +127,8 @@ class Terminal:
 class Progress:
     """Counts bytes of one piece of work and says how far it is: done, MB/s, time left.
 
-    May be told by several threads.
+    Rate and time left are those of the bytes that this run moved: see :meth:`found`. May be told by
+    several threads.
 
     Args:
         name: what is being done.
@@ -151,34 +149,56 @@ class Progress:
         self._lock = threading.Lock()
         self._name, self._total, self._say = name, total, say
         self._clock, self._quiet = clock, quiet
-        self._done = self._last_step = 0
-        self._started = self._last = clock()
+        self._done = self._moved = self._last_step = 0
+        self._started = self._last = self._called = clock()
+        self._finding = 0.0
         self._is_at_end = False
         bar = getattr(say, "bar", None)
-        self._bar: Callable[[int], None] | None = bar and bar(name, total)
+        self._bar: Callable[[int, str], None] | None = bar and bar(name, total)
 
     def advance(self, size: int) -> None:
         """Count ``size`` more bytes; a negative size takes back what has to be done again."""
         with self._lock:
-            was_at_end = self._is_at_end
-            self._done += size
-            if self._bar is not None:
-                self._bar(self._done)
-                return
-            self._is_at_end = self._done >= self._total
+            self._called = self._clock()
+            self._moved += max(size, 0)
+            self._count(size)
+
+    def found(self, size: int) -> None:
+        """Count ``size`` bytes that an earlier run moved: neither they nor the time since the last
+        call, in which they were read, say anything about the rate."""
+        with self._lock:
             now = self._clock()
-            step = 20 * self._done // self._total if self._total else 20
-            is_due = now - self._last >= (10 if step == self._last_step else 1)
-            is_quiet = self._done <= 0 or now - self._started < self._quiet
-            if is_quiet or not (is_due or (self._is_at_end and not was_at_end)):
-                return
-            self._last, self._last_step = now, step
-            total = max(self._total, 1)
-            self._say(
-                f"{self._name}: {human_bytes(self._done)} of {human_bytes(self._total)} "
-                f"({100 * self._done // total} %), "
-                + pace(self._done, self._done / total, now - self._started, human_bytes)
-            )
+            self._finding += now - self._called
+            self._called = now
+            self._count(size)
+
+    def _count(self, size: int) -> None:
+        was_at_end = self._is_at_end
+        self._done += size
+        if self._bar is not None:
+            self._bar(self._done, self._pace())
+            return
+        self._is_at_end = self._done >= self._total
+        now = self._called
+        step = 20 * self._done // self._total if self._total else 20
+        is_due = now - self._last >= (10 if step == self._last_step else 1)
+        is_quiet = self._done <= 0 or now - self._started < self._quiet
+        if is_quiet or not (is_due or (self._is_at_end and not was_at_end)):
+            return
+        self._last, self._last_step = now, step
+        total, said = max(self._total, 1), self._pace()
+        self._say(
+            f"{self._name}: {human_bytes(self._done)} of {human_bytes(self._total)} "
+            f"({100 * self._done // total} %)" + (said and f", {said}")
+        )
+
+    def _pace(self) -> str:
+        """Empty where nothing was moved yet."""
+        if not self._moved:
+            return ""
+        share = self._moved / (self._moved + max(self._total - self._done, 0))
+        seconds = self._called - self._started - self._finding
+        return pace(self._moved, share, seconds, human_bytes)
 
 
 class Told:

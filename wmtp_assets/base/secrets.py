@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 HIDDEN = "[hidden]"
-"""What stands in the place of a secret."""
+"""What replaces a secret."""
 
 SHORTEST = 6
 """Characters of a known secret: shorter ones would take ordinary words out of texts."""

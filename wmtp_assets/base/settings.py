@@ -347,7 +347,7 @@ def read_workers(environment: Mapping[str, str] = os.environ) -> int:
     """How many processes one materialization may use: ``WMTP_WORKERS``, else one per usable CPU.
 
     Raises:
-        SpecError: for what is no number from 1 to 256.
+        SpecError: for what is not a number from 1 to 256.
     """
     return _number(WORKERS_VARIABLE, "processes", 1, 256, environment) or usable_cpus()
 
@@ -356,7 +356,7 @@ def read_conversion_steps(environment: Mapping[str, str] = os.environ) -> int:
     """In how many steps a dataset is converted; 0: in one, which joins too.
 
     Raises:
-        SpecError: for what is no number from 0 to 64.
+        SpecError: for what is not a number from 0 to 64.
     """
     return _number(STEPS_VARIABLE, "steps", 0, 64, environment) or 0
 
@@ -365,7 +365,7 @@ def read_verify_at_once(environment: Mapping[str, str] = os.environ) -> int | No
     """How many artifacts are verified at the same time on one host; None: there is no bound.
 
     Raises:
-        SpecError: for what is no number from 1 to 256.
+        SpecError: for what is not a number from 1 to 256.
     """
     return _number(VERIFY_VARIABLE, "verifications", 1, 256, environment)
 
@@ -374,7 +374,7 @@ def read_rate(environment: Mapping[str, str] = os.environ) -> int | None:
     """How many bytes a second a verification reads at most; None: there is no bound.
 
     Raises:
-        SpecError: for what is no number from 10**6 to 10**12.
+        SpecError: for what is not a number from 10**6 to 10**12.
     """
     return _number(RATE_VARIABLE, "bytes a second", 10**6, 10**12, environment)
 
@@ -388,7 +388,7 @@ def _number(
         return None
     is_number = text.isascii() and text.isdigit() and len(text) <= max(len(str(most)), 3)
     if not (is_number and least <= int(text) <= most):
-        raise SpecError(f"{variable}={text!r} is no number of {what}, {least} to {most}")
+        raise SpecError(f"{variable}={text!r} is not a number of {what}, {least} to {most}")
     return int(text)
 
 

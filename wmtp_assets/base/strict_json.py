@@ -32,7 +32,7 @@ def short(value: Any) -> str:
 
 
 def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An ``object_pairs_hook`` for ``json.loads``: a key that stands twice is an error.
+    """An ``object_pairs_hook`` for ``json.loads``: a duplicate key is an error.
 
     Raises:
         ValueError: naming the key.
@@ -53,7 +53,7 @@ def read_small(path: Path, max_size: int = MAX_SIZE) -> bytes:
 
     Raises:
         ValueError: if it has more.
-        OSError: if it cannot be read, or is no regular file.
+        OSError: if it cannot be read, or is not a regular file.
     """
     with open_waiting_for_none(path) as file:
         data = b""
@@ -67,10 +67,10 @@ def read_small(path: Path, max_size: int = MAX_SIZE) -> bytes:
 
 def open_waiting_for_none(path: Path) -> FileIO:
     """Open a regular file, or what a link leads to: never a named pipe or a device, which somebody
-    may have put there and which would be waited for for ever.
+    may have put there and which would be waited for forever.
 
     Raises:
-        OSError: if it cannot be read; EINVAL for what is no regular file.
+        OSError: if it cannot be read; EINVAL for what is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not S_ISREG(fstat(descriptor).st_mode):

@@ -3,6 +3,7 @@ that is printed. One long cell widens no column."""
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -17,10 +18,15 @@ NONE = "-"
 GAP = 2
 """Spaces between two columns."""
 
+COMMAND = re.compile(
+    r"(?:^|(?<=: ))(?:dagster|export|make (?:install|materialize)|mkdir|pip|rm|wmtp)\b.*"
+)
+"""A command that is all of a text, or follows its last colon."""
+
 
 def paragraph(text: str, width: int | None, indent: int = 0, hanging: int = 0) -> list[str]:
-    """``text`` in lines of at most ``width`` columns; a word that is longer stays whole, so that a
-    path or a command can be copied.
+    """``text`` in lines of at most ``width`` columns. What is to be copied stays whole: a word that
+    is longer, as a path, and a command, which is all of the text or follows its last colon.
 
     Args:
         width: None: one line, however long.
@@ -30,14 +36,15 @@ def paragraph(text: str, width: int | None, indent: int = 0, hanging: int = 0) -
     space = " " * indent
     if width is None:
         return [space + text]
-    return textwrap.wrap(
-        text,
+    wrapped = textwrap.wrap(
+        COMMAND.sub(lambda command: command[0].replace(" ", "\0"), text),
         max(width, indent + 20),
         initial_indent=space,
         subsequent_indent=space + " " * hanging,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace("\0", " ") for line in wrapped]
 
 
 def table_lines(

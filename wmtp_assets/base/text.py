@@ -19,7 +19,7 @@ from pathlib import PurePath
 from typing import Any
 
 _JOINS = frozenset("\u200c\u200d")
-"""Joiners that are part of words and emoji, where both neighbours are no ASCII."""
+"""Joiners that are part of words and emoji, where both neighbours are not ASCII."""
 
 
 def printable(text: str, keep: str = "\n") -> str:
@@ -55,7 +55,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def json_text(value: Any) -> str:
     """A JSON document, indented, in which each character is printed or an escape of JSON.
 
-    A name of a file that is no UTF-8 has a lone surrogate (PEP 383), as a key too: each stays what
+    A name of a file that is not UTF-8 has a lone surrogate (PEP 383), as a key too: each stays what
     it is, so that no two become one.
 
     Args:

@@ -51,7 +51,7 @@ def parse_yaml(data: bytes | str) -> Any:
     YAML 1.1, ``010`` is 8, ``no`` is false, and ``2025-01-01`` a date or a text.
 
     Raises:
-        yaml.YAMLError: if it is no YAML, or has such a word without quotes, with its line.
+        yaml.YAMLError: if it is not YAML, or has such a word without quotes, with its line.
         Exception: one of :data:`NOT_YAML`.
     """
     loader = yaml.SafeLoader(data)
@@ -88,7 +88,7 @@ def _require_plain(loader: yaml.SafeLoader, root: yaml.Node) -> None:
 
 
 def read_yaml(path: Path) -> Any:
-    """The document in a YAML file of ours.
+    """The document in one of our YAML files.
 
     Raises:
         InvalidInput: saying what is wrong with it.

@@ -400,7 +400,7 @@ class MicroShape(StrictModel):
     def _has_whole_groups(self) -> MicroShape:
         if self.n_heads % self.n_kv_heads:
             raise ValueError(
-                f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.n_kv_heads}"
+                f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}"
             )
         return self
 
@@ -516,7 +516,8 @@ class DatasetSpec(Spec):
         default=2, ge=0, description="most public tests of a problem in input (codecontests only)"
     )
     evaluation: tuple[str, ...] = Field(
-        default=(), description="splits that are also written a row a problem, with all tests"
+        default=(),
+        description="splits that are also written with one row per problem, with all tests",
     )
     small: SmallSpec = SmallSpec()
     uses: tuple[Use, ...] = Field(min_length=1, description="what the rows may be used for")
@@ -557,7 +558,7 @@ class DocumentSpec(Spec):
     """A document that is generated from the artifacts: asset <name>."""
 
     folder: str = Field(default="docs", pattern="^docs$")
-    order: int = Field(default=100, description="where it stands in lists of documents")
+    order: int = Field(default=100, description="its place in lists of documents")
     document: AssetName = Field(description="module of documents/of_storage/ that makes it")
 
     @property
@@ -700,7 +701,7 @@ def usable_for(use: str, dataset: str | None = None) -> tuple[str, ...]:
     specs = {spec.name: spec for spec in load_specs() if isinstance(spec, DatasetSpec)}
     names = tuple(name for name, spec in specs.items() if use in spec.uses)
     if dataset is not None and dataset not in specs:
-        raise SpecError(f"{dataset!r} is no dataset; known: {', '.join(specs)}")
+        raise SpecError(f"{dataset!r} is not a dataset; known: {', '.join(specs)}")
     if dataset is not None and dataset not in names:
         raise SpecError(
             f"{dataset} must not be used for {use}: it is for {', '.join(specs[dataset].uses)}. "

@@ -354,7 +354,7 @@ class Meant:
     """What the tensors of a raw checkpoint are to be.
 
     Attributes:
-        planned: the tensor of ours that each of them becomes.
+        planned: which tensor of our checkpoint each of them becomes.
         params: of a family that is known here.
         config: upstream's ``config.json``, with the spec's overrides; None: there is none.
         derived: parameters that upstream leaves open, and that the tensors decide.
@@ -487,7 +487,7 @@ def _written(
     """Write the checkpoint; one that is taken over is read as any other, and has upstream's hash.
 
     Raises:
-        CorruptArtifact: if the raw file was changed meanwhile.
+        CorruptArtifact: if the raw file changes while it is read.
     """
     artifact, store = build.artifact, build.store
     dtype, target = artifact.dtype, files_of(artifact).checkpoint

@@ -4,7 +4,7 @@ With the reader of our checkpoints, which gives a tied file its output matrix.
 
 Sources: ``llama/model.py`` of facebook/multi-token-prediction (``META``); ``LlamaForCausalLM`` of
 transformers, and for the norms of heads ``Qwen3ForCausalLM`` (``LLAMA``); the reward model of
-berkeley-nest/Starling-RM-7B-alpha, whose trunk stands in the file twice (``LLAMA_REWARD``).
+berkeley-nest/Starling-RM-7B-alpha, whose trunk is in the file twice (``LLAMA_REWARD``).
 """
 
 from __future__ import annotations

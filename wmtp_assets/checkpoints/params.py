@@ -58,7 +58,7 @@ class MetaParams(StrictModel):
             ("n_heads", self.n_heads, "n_kv_heads", self.kv_heads),
         ):
             if value % divisor:
-                raise ValueError(f"{name} {value} is no multiple of {by} {divisor}")
+                raise ValueError(f"{name} {value} is not a multiple of {by} {divisor}")
         if self.n_trunk < 1:
             raise ValueError(
                 f"n_layers {self.n_layers} leaves no layer beside {self.n_future_tokens - 1} "
@@ -231,7 +231,7 @@ def parse_config(data: bytes, where: str) -> Document:
     """Read a ``config.json``.
 
     Raises:
-        InvalidInput: naming the file (``where``), if it is no JSON object.
+        InvalidInput: naming the file (``where``), if it is not a JSON object.
     """
     return _parse(data, f"{where}: not a JSON object")
 
@@ -421,7 +421,7 @@ def parse_described(spec: ModelSpec, data: bytes, where: str) -> Document:
     """Upstream's ``params.json`` or ``config.json``, with the spec's overrides.
 
     Raises:
-        InvalidInput: naming the file (``where``), if it is no JSON object.
+        InvalidInput: naming the file (``where``), if it is not a JSON object.
     """
     is_metas = spec.family == "meta_mtp"
     document = _parse(data, f"{where}: not {'JSON' if is_metas else 'a JSON object'}")

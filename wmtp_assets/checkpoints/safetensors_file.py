@@ -5,7 +5,7 @@ A file is ``u64 little-endian n | n bytes of JSON | data``. The JSON maps each t
 ``__metadata__`` to a map of strings. Format: https://github.com/huggingface/safetensors#format.
 
 The reader refuses what the library accepts at a high price or by mistake: headers over 16 MiB or
-of more than 20,000 tensors, the same key twice, names that are no plain text. The writer produces
+of more than 20,000 tensors, the same key twice, names that are not plain text. The writer produces
 the bytes that ``safetensors.torch.save_file`` does for metadata in key order, without holding the
 tensors.
 """
@@ -61,7 +61,7 @@ ITEM_SIZE = {
 _RANK = {code: rank for rank, code in enumerate(ITEM_SIZE)}
 
 DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
-"""Header code → torch's name, for the dtypes a checkpoint of ours may have."""
+"""Header code → torch's name, for the dtypes that our checkpoints may have."""
 DTYPE_CODES = {name: code for code, name in DTYPE_NAMES.items()}
 
 
@@ -130,7 +130,7 @@ def _is_sizes(value: Any) -> bool:
 
 def _entry(name: str, value: Any) -> tuple[TensorEntry, int, int]:
     if not is_tensor_name(name):
-        raise ValueError(f"{short(name)} is no name of a tensor")
+        raise ValueError(f"{short(name)} is not a tensor name")
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name}: expected dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
@@ -138,7 +138,7 @@ def _entry(name: str, value: Any) -> tuple[TensorEntry, int, int]:
         raise ValueError(f"{name}: unknown dtype {short(dtype)}")
     for numbers in (shape, offsets):
         if not _is_sizes(numbers):
-            raise ValueError(f"{name}: {short(numbers)} is no list of sizes")
+            raise ValueError(f"{name}: {short(numbers)} is not a list of sizes")
     if len(offsets) != 2:
         raise ValueError(f"{name}: data_offsets must be begin and end")
     entry = TensorEntry(name, dtype, tuple(shape))
@@ -196,12 +196,12 @@ def parse_header(head: bytes, size: int, path: Path) -> Header:
         check_values(data)
         document = json.loads(data.decode(), object_pairs_hook=no_duplicates)
         if not isinstance(document, dict):
-            raise ValueError("the header is no JSON object")
+            raise ValueError("the header is not a JSON object")
         metadata = document.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(
             isinstance(value, str) for value in metadata.values()
         ):
-            raise ValueError("__metadata__ is no map of strings")
+            raise ValueError("__metadata__ is not a map of strings")
         "".join((*metadata, *metadata.values())).encode()  # JSON can spell half a character
         if len(document) > MAX_TENSORS:
             raise ValueError(f"{len(document)} tensors, at most {MAX_TENSORS} are read")

@@ -149,7 +149,7 @@ def config_document(data: bytes, where: str, *, has_fast: bool) -> Document:
     would otherwise derive a tokenizer that reads some texts differently.
 
     Raises:
-        InvalidInput: naming the file (``where``), if it is no tokenizer.
+        InvalidInput: naming the file (``where``), if it is not a tokenizer.
     """
     facts = read_facts(data, where)
     if is_fast(where):
@@ -219,7 +219,7 @@ def place_tokenizer(build: Build[Any], folder: str) -> None:
         parts: list[str] = []
         build.staged.place(target, build.store.path(tokenizer, name), committed[name], parts)
         placed = build.staged.folder / target
-        if hash_file(placed, parts=parts) != committed[name]:  # it was committed anew meanwhile
+        if hash_file(placed, parts=parts) != committed[name]:  # committed again in between
             placed.unlink()
             build.staged.write(target, data)
 

@@ -43,7 +43,7 @@ MAX_BITS = 1024
 """Of an integer; no size or offset has so many. A megabyte of digits is hashed anew each time."""
 MAX_HASHED = 10_000_000
 """Values that are hashed, with those in tuples: one that holds itself twice, forty times over, is
-small, and takes for ever where it is a key."""
+small, and takes forever where it is a key."""
 MAX_DEPTH = 1000
 """Of tuples in a tuple: its hash is computed recursively, in C."""
 MAX_COLLISIONS = 1_000_000
@@ -90,7 +90,7 @@ which are records too."""
 
 class _Tail(io.RawIOBase):
     """The last bytes of a file, in their place: for zipfile, which looks for offsets from both ends
-    and compares them. It reads only what it is asked for, and nothing that stands before."""
+    and compares them. It reads only what it is asked for, and nothing before it."""
 
     def __init__(self, file: IO[bytes], begin: int) -> None:
         self._file, self._begin = file, begin
@@ -150,7 +150,7 @@ def _read_archive(
         raise InvalidInput(f"{path}: more than {MAX_RECORDS} records in the archive")
     names = {info.filename for info in infos}
     if len(names) != len(infos):
-        raise InvalidInput(f"{path}: a record stands twice in the archive")
+        raise InvalidInput(f"{path}: a duplicate record in the archive")
     pickles = [name for name in names if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise InvalidInput(f"{path}: not a torch checkpoint: {len(pickles)} records data.pkl")
@@ -434,8 +434,8 @@ def read_tensors(
         open_file: how the file is opened. Of an excerpt, where a storage begins is not exact.
 
     Raises:
-        InvalidInput: naming the file and the tensor, if what is selected is no flat state dict in
-            zip format, if the file needs more than weights to load, or if a tensor does not lie
+        InvalidInput: naming the file and the tensor, if what is selected is not a flat state dict
+            in zip format, if the file needs more than weights to load, or if a tensor does not lie
             within its record.
         OSError: if the file cannot be read.
     """
@@ -449,7 +449,7 @@ def read_tensors(
         dropped: list[str] = []
         for key, value in state.items():
             if not isinstance(key, str) or not is_tensor_name(key):
-                raise InvalidInput(f"{path}: {_shown(key)} is no name of a tensor")
+                raise InvalidInput(f"{path}: {_shown(key)} is not a tensor name")
             name = wanted.name_of(key, path)
             if wanted.is_buffer(name):
                 dropped.append(name)

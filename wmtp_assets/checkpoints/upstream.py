@@ -26,7 +26,7 @@ OpenRaw = Callable[[str], tuple[Path, Verify]]
 """Path inside the repository → the file, and what verifies a part of it."""
 
 RawTensors = Mapping[str, tuple[StoredTensor, ...]]
-"""Name in the checkpoint → where the tensor stands; the first is the one that counts."""
+"""Name in the checkpoint → where the tensor is; the first is the one that counts."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Upstream:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def rows(self, family: Family) -> int | None:
-        """Rows of the embedding; None: it has none, or it is no matrix."""
+        """Rows of the embedding; None: it has none, or it is not a matrix."""
         for name, (tensor, *_) in self.tensors.items():
             if family.name_of(name) == family.embedding and len(tensor.shape) == 2:
                 return tensor.shape[0]
@@ -183,7 +183,7 @@ def _join(
 
 @dataclass(frozen=True)
 class Plan:
-    """Which tensors of a source become which of ours.
+    """Which source tensors become which tensors of our checkpoint.
 
     Attributes:
         sources: our name → the tensor that is written, then those that must be equal to it.

@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.cli.common import Document, any_names, over_store, print_line, select
+from wmtp_assets.cli.common import (
+    Document,
+    any_names,
+    over_store,
+    print_line,
+    print_paragraph,
+    select,
+)
 from wmtp_assets.operations.clean import clean
 from wmtp_assets.storage.store import Store
 
@@ -33,7 +40,7 @@ def clean_command(store: Store, names: tuple[str, ...], dry_run: bool, yes: bool
         items.append(item)
         state = f"kept: {item.kept}" if item.kept else "to be removed" if dry_run else "removed"
         count = f"{item.files} file{'s' * (item.files != 1)}"
-        print_line(f"{item.name}, {count}, {human_bytes(item.size)}: {state}")
+        print_paragraph(f"{item.name}, {count}, {human_bytes(item.size)}: {state}", hanging=2)
     gone = [item for item in items if not item.kept]
     count = f"{len(gone)} artifact{'s' * (len(gone) != 1)}"
     print_line(

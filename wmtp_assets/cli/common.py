@@ -129,7 +129,7 @@ def progress(*, in_logs: bool = True) -> Iterator[Say]:
     """Bars and lines on standard error.
 
     Args:
-        in_logs: say the lines also where that is no terminal.
+        in_logs: say the lines also where that is not a terminal.
     """
     if sys.stderr.isatty():
         with Terminal(Console(stderr=True)) as say:
@@ -173,8 +173,8 @@ def _console(**options: Any) -> Console:
 
 
 def _shown(text: str, keep: str = "") -> str:
-    """What others wrote, without what a terminal obeys, and without a secret of ours that they
-    echo."""
+    """What others wrote, without what a terminal obeys, and without any of our secrets that
+    they echo."""
     return printable(redact(text), keep)
 
 
@@ -190,12 +190,20 @@ def print_line(text: str, *styled: tuple[str, str], on_errors: bool = False) -> 
     _console(stderr=on_errors).print(line, soft_wrap=True)
 
 
-def print_paragraph(text: str, *, indent: int = 0, hanging: int = 0) -> None:
+def print_paragraph(text: str, *styled: tuple[str, str], indent: int = 0, hanging: int = 0) -> None:
     """Print a text in lines as wide as the terminal: see
-    :func:`wmtp_assets.base.table.paragraph`."""
+    :func:`wmtp_assets.base.table.paragraph`.
+
+    Args:
+        styled: words to print before it, each with its style.
+    """
     console = _console()
-    for line in paragraph(printable(text, keep=""), console.width, indent, hanging):
-        console.print(Text(line), soft_wrap=True)
+    whole = "".join(word for word, _ in styled) + text
+    for number, line in enumerate(paragraph(_shown(whole), console.width, indent, hanging)):
+        shown = Text(line)
+        for word, style in styled if number == 0 else ():
+            shown.highlight_words([_shown(word)], style)
+        console.print(shown, soft_wrap=True)
 
 
 def print_table(

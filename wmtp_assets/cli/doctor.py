@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import click
 
 from wmtp_assets.base.settings import read_settings
-from wmtp_assets.cli.common import Document, print_line, progress, reported
+from wmtp_assets.cli.common import Document, print_paragraph, progress, reported
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.operations.doctor.examine import examine
 from wmtp_assets.operations.doctor.lock_test import lock_test
@@ -67,7 +67,7 @@ def _printed(conditions: Iterable[Condition]) -> list[Condition]:
     for condition in conditions:
         found.append(condition)
         state = f"{condition.state:<8}", STYLES[condition.state]
-        print_line(f"{condition.topic}: {condition.says}", state)
+        print_paragraph(f"{condition.topic}: {condition.says}", state, hanging=8)
         if condition.remedy:
-            print_line(f"        remedy: {condition.remedy}")
+            print_paragraph(f"remedy: {condition.remedy}", indent=8, hanging=2)
     return found

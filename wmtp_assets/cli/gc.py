@@ -12,7 +12,7 @@ from wmtp_assets.storage.store import Store
 
 @click.command(short_help="Remove what crashed runs left, and generations before the last.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
-@click.option("--unfinished", is_flag=True, help="Also what interrupted work would go on with.")
+@click.option("--unfinished", is_flag=True, help="Also what interrupted work would resume.")
 @click.option("--quarantine", is_flag=True, help="Also damaged files that a repair replaced.")
 @over_store
 def gc(store: Store, dry_run: bool, unfinished: bool, quarantine: bool) -> Document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import traceback
 from contextlib import suppress
@@ -17,6 +18,8 @@ from wmtp_assets import cli as commands
 from wmtp_assets.base.errors import SpecError, WmtpError, WrongRoot, is_of_environment
 from wmtp_assets.base.secrets import keep_out_of_logs, redact
 from wmtp_assets.base.text import printable
+
+NAME = "wmtp: "
 
 USAGE = 64
 INTERNAL = 70
@@ -51,7 +54,7 @@ def main() -> None:
     """Run ``wmtp`` and exit: 0 good, 1 failed, 64 wrong usage or setting, 70 internal error, 74 the
     system refused something.
 
-    Commands have other codes too; 64 is what other arguments or another environment would mend.
+    Commands have other codes too; 64 is what other arguments or another environment would fix.
     """
     keep_out_of_logs()
     _open_outputs()
@@ -78,7 +81,7 @@ def _run() -> int:
             error.show()
         return USAGE
     except WmtpError as error:
-        _say(str(error))
+        _say(_wrapped(str(error)))
         return USAGE if isinstance(error, SpecError | WrongRoot) else 1
     except (OSError, MemoryError) as error:
         return _refused(error)
@@ -105,10 +108,22 @@ def _refused(error: Exception) -> int:
     return REFUSED
 
 
+def _wrapped(text: str) -> str:
+    """A message in lines as wide as the terminal; on one line where a program may read it."""
+    if not sys.stderr.isatty():
+        return text
+    from wmtp_assets.base.table import paragraph
+
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        paragraph(NAME + printable(redact(text), keep=""), width, hanging=2)
+    ).removeprefix(NAME)
+
+
 def _say(text: str) -> None:
     """Print lines on standard error, where there is one."""
     with suppress(OSError):
-        print(f"wmtp: {printable(redact(text))}", file=sys.stderr, flush=True)
+        print(f"{NAME}{printable(redact(text))}", file=sys.stderr, flush=True)
 
 
 def _open_outputs() -> None:

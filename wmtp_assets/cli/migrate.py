@@ -38,5 +38,5 @@ def migrate_command(store: Store, names: tuple[str, ...], dry_run: bool) -> Docu
             if item.problem or item.note:
                 print_line(f"  {item.problem or item.note}")
     counts = Counter(item.state for item in done)
-    print_line("; ".join(f"{count} {state}" for state, count in counts.items()))
+    print_line("; ".join(f"{state}: {count}" for state, count in counts.items()))
     return {"exit_code": int(any(item.problem for item in done)), "artifacts": done}

@@ -9,7 +9,7 @@ from wmtp_assets.base.table import NONE
 from wmtp_assets.cli.common import (
     Document,
     over_store,
-    print_line,
+    print_paragraph,
     print_table,
     select,
     selection_argument,
@@ -58,11 +58,12 @@ def plan(store: Store, selection: tuple[str, ...], rate: float | None) -> Docume
     )
     space = made.space
     will_fit = space.needed is not None and space.needed <= made.free
-    print_line(
+    print_paragraph(
         f"peak disk: {_bytes(space.raw)} raw + {_bytes(space.made)} converted + "
         f"{_bytes(space.staging)} staging = {_bytes(space.peak)}; "
         f"{_bytes(space.needed)} more than is used now, {human_bytes(made.free)} free"
-        + ("" if will_fit or space.needed is None else ": it will not fit")
+        + ("" if will_fit or space.needed is None else ": it will not fit"),
+        hanging=2,
     )
     is_possible = will_fit and not any(row.problem for row in made.raw)
     return {"exit_code": 0 if is_possible else 1, **made.model_dump()}

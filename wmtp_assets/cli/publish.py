@@ -49,7 +49,7 @@ endpoint_option = click.option(
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; write nothing.")
 @click.option("--include-local-small", is_flag=True, help="Also small splits and micro models.")
-@click.option("--delete", is_flag=True, help="Remove files of ours that are no longer wanted.")
+@click.option("--delete", is_flag=True, help="Remove our files that are no longer wanted.")
 @click.option(
     "--verify",
     "how",
@@ -61,7 +61,7 @@ endpoint_option = click.option(
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace files in places of ours that nobody published, and publish a model without the "
+    help="Replace files that nobody published where ours belong, and publish a model without the "
     "value head that is published and not here.",
 )
 @click.option("--downgrade", is_flag=True, help="An older release may replace a newer one.")
@@ -116,7 +116,7 @@ def publish(
     access = Access(endpoint_url, create=create)
     with (
         interruptible(
-            "what is on its way arrives first; what was sent is kept: run again to go on"
+            "what is on its way arrives first; what was sent is kept: run again to resume"
         ),
         progress() as say,
     ):

@@ -67,7 +67,7 @@ def pull_command(
     listing = read_listing(destination)
     pulled = []
     signers: dict[str, str] = {}
-    with interruptible("what arrived is kept: run again to go on"), progress() as say:
+    with interruptible("what arrived is kept: run again to resume"), progress() as say:
         chosen = choose(store, listing, names)
         if trust:
             chosen = signed_ones(chosen, say)

@@ -91,8 +91,11 @@ def _is_problem(row: Status) -> bool:
 
 
 def _print_problem(row: Status) -> None:
-    """What is wrong with an artifact, and on a line of its own, to be copied, the command."""
+    """What is wrong with an artifact, and on a line of its own, to be copied, the command: the one
+    that repairs it, or names that."""
     what, _, command = row.problem.partition("; run: ")
+    if not command and row.code & (EXIT_CODES["damaged"] | EXIT_CODES["absent"]):
+        command = f"wmtp verify {row.name}"
     print_line("", (row.name, "bold red"))
     print_paragraph(what, indent=2)
     if command:

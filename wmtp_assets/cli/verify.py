@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from wmtp_assets.cli.common import Document, any_names, over_store, print_line, progress, select
+from wmtp_assets.cli.common import (
+    Document,
+    any_names,
+    over_store,
+    print_line,
+    print_paragraph,
+    progress,
+    select,
+)
 from wmtp_assets.operations.derive import derive_all, is_derived
 from wmtp_assets.operations.sign import verify_signatures
 from wmtp_assets.operations.verify import (
@@ -111,10 +119,11 @@ def _print(verdict: Verdict) -> None:
     if outcome.findings:
         word, style = ("warning", "yellow") if is_warning(outcome) else ("FAILED", "red")
     name = f"{verdict.artifact} {verdict.rule}".strip()
-    print_line(f" {outcome.skipped}".rstrip(), (f"{name}: ", ""), (word, style))
+    why = f": {outcome.skipped}" if outcome.skipped else ""
+    print_paragraph(why, (f"{name}: ", ""), (word, style), hanging=2)
     for finding in outcome.findings[:SHOWN]:
-        print_line(f"  {finding}")
+        print_paragraph(str(finding), indent=2, hanging=2)
     if outcome.count > SHOWN:
         print_line(f"  … {outcome.count} findings in all")
     for remedy in dict.fromkeys(finding.remedy for finding in outcome.findings):
-        print_line(f"  remedy: {remedy}")
+        print_paragraph(f"remedy: {remedy}", indent=2, hanging=2)

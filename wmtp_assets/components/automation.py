@@ -55,7 +55,7 @@ class HasWarned(AC[dg.AssetCheckKey]):
 
 
 _OPTIONAL = dg.AssetSelection.tag("optional", "true")
-"""Who is made from what is optional does without it where it is not there."""
+"""An asset made from optional ones does without those that are not there."""
 
 DERIVED = (
     (AC.any_deps_match(AC.data_version_changed()) | IsStale().newly_true()).since(

@@ -91,8 +91,8 @@ class PostgresStorage(DagsterStorage, ConfigurableClass):
 
 def _be_patient(engine: Any, place: str) -> None:
     """Let a database that was reached once be waited for: a failover or an upgrade of it takes
-    minutes, and is no reason to lose a run of days. Dagster itself gives up after eleven seconds,
-    and loses a step whose connection breaks in the middle of a statement.
+    minutes, and is not a reason to lose a run of days. Dagster itself gives up after eleven
+    seconds, and loses a step whose connection breaks in the middle of a statement.
 
     Such a statement is sent again on a new connection. Each is a transaction of its own in Dagster;
     one that was committed, and whose answer was lost, is then done twice, which is an event twice.

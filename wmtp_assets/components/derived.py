@@ -1,8 +1,8 @@
 """The check ``derived`` of processed rows, and the job that applies it.
 
-It converts everything again, so it is no part of what follows each materialization: its step does
-nothing in a run that makes assets. It is applied by the job ``derived``, weekly and on demand, and
-where somebody runs the check by itself in the web UI.
+It converts everything again, so it is not a part of what follows each materialization: its step
+does nothing in a run that makes assets. It is applied by the job ``derived``, weekly and on demand,
+and where somebody runs the check by itself in the web UI.
 """
 
 import time

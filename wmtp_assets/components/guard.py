@@ -9,7 +9,7 @@ any name. So any page in a browser on this machine could launch runs. The guard 
   ``Sec-Fetch-Site`` too, and from elsewhere only a link to a page of the UI is followed;
 - mutations by POST only, with ``Content-Type: application/json``, which no form can send.
 
-It is no authentication: a program that reaches the port can do what the web UI can.
+It is not authentication: a program that reaches the port can do what the web UI can.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.settings import HOSTS_VARIABLE
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-"""Names of this machine, as they stand in ``Host``."""
+"""Names of this machine, as they are in ``Host``."""
 
 _READS = ("GET", "HEAD", "OPTIONS")
 _NAME = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[0-9]{1,5})?")
@@ -38,7 +38,7 @@ def read_hosts() -> frozenset[str]:
     """The names in ``WMTP_UI_HOSTS``.
 
     Raises:
-        SpecError: for what is no name.
+        SpecError: for what is not a name.
     """
     names = [name.strip().lower() for name in HOSTS_VARIABLE.read().split(",")]
     for name in filter(None, names):

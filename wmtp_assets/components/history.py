@@ -48,8 +48,8 @@ class KeptEventLog(SqliteEventLogStorage):
                 yield connection
                 has_changed = database.total_changes != before
             if has_changed:
-                # the web UI shows a run as it goes on when the file of its events changes, and what
-                # is written lies in the log beside it until the database is closed
+                # the web UI shows the progress of a run when the file of its events changes, and
+                # what is written lies in the log beside it until the database is closed
                 os.utime(self.path_for_shard(shard))
 
     def _engine(self, shard: str) -> Engine:

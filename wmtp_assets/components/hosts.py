@@ -43,7 +43,7 @@ RUNS = "runs"
 """The folder below ``.wmtp/`` with a file for each run of many hosts."""
 
 KEPT_SECONDS = 30 * 86400
-"""After that long no run of ours is running: its file is removed."""
+"""After that long none of our runs is running: its file is removed."""
 
 SOURCES = ("*.py", "*.yaml", "*.jinja")
 

@@ -1,4 +1,4 @@
-"""``make materialize``: one run of Dagster, shown as it goes on.
+"""``make materialize``: one run of Dagster, shown while it runs.
 
 ``python -m wmtp_assets.components.materialize --select SELECTION`` starts ``dagster asset
 materialize`` (or ``dagster job execute``) as a process of its own, whose output goes to a file, and
@@ -209,7 +209,7 @@ class Screen:
         return self._console.width
 
     def line(self, text: str, style: str = "") -> None:
-        """Print a line; nobody has to read it: the run goes on."""
+        """Print a line; nobody has to read it: the run continues."""
         if not self._is_read:
             return
         try:

@@ -1,9 +1,9 @@
 """The process of a run: recorded when the run starts, and missed when it is gone.
 
-A run whose process was killed (``kill -9``, no memory, power) cannot say so: it stays "started" for
-ever. So each run carries host, pid and start of its process as tags, however it was started, and
+A run whose process was killed (``kill -9``, no memory, power) cannot say so: it stays "started"
+forever. So each run carries host, pid and start of its process as tags, however it was started, and
 the daemon's run monitoring asks :class:`LocalRunLauncher` whether that process still runs. Where
-the steps run on other hosts they go on without it, and a new process takes over.
+the steps run on other hosts they continue without it, and a new process takes over.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def _resume(self, run: dg.DagsterRun, pid: str, attempt: int) -> None:
-        """Start a process that goes on with a run: it finds the steps that run, and waits."""
+        """Start a process that takes a run over: it finds the steps that run, and waits."""
         origin = run.job_code_origin
         assert origin is not None
         instance = self._instance
@@ -162,6 +162,6 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
         tags = {PROCESS_TAG: process_of(process.pid), RESUMED_TAG: str(attempt)}
         instance.add_run_tags(run.run_id, tags)
         instance.report_engine_event(
-            f"its process, {pid}, is gone; process {process.pid} goes on with it. Output: {log}",
+            f"its process, {pid}, is gone; process {process.pid} takes the run over. Output: {log}",
             run,
         )

@@ -241,7 +241,8 @@ def artifact_of(step: str) -> str:
 
 def _with_remedy(text: str) -> tuple[str, str]:
     """An error for people, and the command at its end, if it has one."""
-    found = re.search(r": ((?:dagster|wmtp|make|export|source|pip) [^\n]*)$", text)
+    run = r"(?:[.;] (?:(?:[Tt]hen )?[Rr]un(?: again)?|[Rr]epair it with))?"
+    found = re.search(run + r": ((?:dagster|wmtp|make|export|source|pip) [^\n]*)$", text)
     return (text[: found.start()], found[1]) if found else (text, "")
 
 

@@ -71,7 +71,7 @@ def offsets_file(split: str) -> str:
 
 
 def pack_offsets(offsets: Iterable[int]) -> bytes:
-    """Offsets as they stand in the file: little-endian u64."""
+    """Offsets as they are in the file: little-endian u64."""
     return _little_endian(array("Q", offsets)).tobytes()
 
 
@@ -134,7 +134,7 @@ class JsonLines(Sequence[dict[str, Any]]):
 
     Raises:
         IndexError: for a row that is not there.
-        CorruptArtifact: for a row that is no line of JSON, or is not the committed one.
+        CorruptArtifact: for a row that is not a line of JSON, or is not the committed one.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class JsonLines(Sequence[dict[str, Any]]):
         is_line = line.endswith(b"\n") and b"\n" not in line[:-1]
         if not is_line or (begin and self._data[begin - 1] != ord("\n")):
             raise CorruptArtifact(
-                f"{self.path}: row {row} is no line: file and offsets do not belong together. "
+                f"{self.path}: row {row} is not a line: file and offsets do not belong together. "
                 "Find out which is damaged with: wmtp verify"
             )
         return line[:-1]
@@ -205,7 +205,7 @@ def open_jsonl(path: str | Path, *, verify: bool = False) -> JsonLines:
     With ``verify=True`` a row is compared with the hashes of the file's manifest before it is
     handed out: the part of 16 MiB that it lies in, or a small file as a whole. Each part is read
     once and kept in private memory, where it was hashed, so that memory grows to the size of what
-    was read; a file without stored offsets is read whole when it is opened. A commit meanwhile
+    was read; a file without stored offsets is read whole when it is opened. A commit in between
     changes nothing: the rows stay those of the version that was opened, in a data loader's worker,
     too, which refuses another one.
 

@@ -1,9 +1,10 @@
 """Reading upstream parquet with the columns it must have, and within limits.
 
 A page of a few bytes may hold gigabytes of zeros, and the footer may not say so: what counts is the
-header that stands before each page. A value may stand in a dictionary once, and in a billion rows;
-where the dictionary is full, writers go on with pages that hold the values themselves. And a value
-may be the beginning of the one before it (DELTA_BYTE_ARRAY), of which the file has the length only.
+header before each page. A value may be in a dictionary once, and in a billion rows;
+where the dictionary is full, writers continue with pages that hold the values themselves. And a
+value may be the beginning of the one before it (DELTA_BYTE_ARRAY), of which the file has the length
+only.
 
 Format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift,
 written as https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md.
@@ -57,7 +58,7 @@ _ENCODING = {_DATA: 2, _DATA_V2: 4}
 """Type of a page → field of those details that says how its values are encoded."""
 
 _FROM_DICTIONARY = (2, 8)
-"""Encodings of values that stand in the dictionary: PLAIN_DICTIONARY, RLE_DICTIONARY."""
+"""Encodings of values that are in the dictionary: PLAIN_DICTIONARY, RLE_DICTIONARY."""
 
 _FROM_PREFIXES = 7
 """Encoding of values that begin as the one before them: DELTA_BYTE_ARRAY."""
@@ -171,7 +172,7 @@ def read_footer(path: Path) -> pq.FileMetaData:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn pyarrow's errors about damaged files into one of ours; those of disk and memory
+    """Turn pyarrow's errors about damaged files into our own; those of disk and memory
     pass."""
     import pyarrow as pa
 
@@ -222,7 +223,7 @@ def values_of(
 
     Args:
         first: row of the batch's first value.
-        rows: of each value, counted from ``first``; None: value n stands in row n.
+        rows: of each value, counted from ``first``; None: value n is in row n.
 
     Raises:
         InvalidInput: naming the row of a text that is not UTF-8.
@@ -386,7 +387,7 @@ def _sum_of_prefixes(data: bytes, limit: int) -> int:
     https://github.com/apache/parquet-format/blob/master/Encodings.md.
 
     Raises:
-        ValueError: if there are none, or one is no length.
+        ValueError: if there are none, or one is not a length.
     """
     import numpy as np
 
@@ -428,7 +429,7 @@ def _sum_of_prefixes(data: bytes, limit: int) -> int:
 def _size_from_dictionary(
     path: Path, metadata: pq.FileMetaData, group: int, column: str, limit: int
 ) -> int:
-    """Bytes of the texts of a column of a row group, each counted as often as it stands in it, or
+    """Bytes of the texts of a column of a row group, each counted as often as it is in it, or
     more than ``limit``. The texts themselves are read once, as they are in the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -476,7 +477,7 @@ def _read_header(file: int, begin: int) -> tuple[dict[int, Any], int]:
     """The header of the page at ``begin``, and how many bytes it has.
 
     Raises:
-        ValueError: whatever else stands there.
+        ValueError: whatever else is there.
     """
     for count in _HEADERS:
         data = BytesIO(os.pread(file, count, begin))
@@ -491,7 +492,7 @@ def _read_header(file: int, begin: int) -> tuple[dict[int, Any], int]:
 def _read_struct(data: BytesIO, depth: int) -> dict[int, Any]:
     """A thrift struct of numbers, texts, flags and structs, without the texts.
 
-    A flag is under its number with a minus. A field that stands twice is refused: readers skip
+    A flag is under its number with a minus. A duplicate field is refused: readers skip
     those of a wrong type, and would see the other one.
 
     Raises:

@@ -307,7 +307,7 @@ def killed(where: str) -> StoreError:
         where: the shard, or which ones.
     """
     return StoreError(
-        f"a process that converted {where} was killed (out of memory?). Run again: it goes on with "
+        f"a process that converted {where} was killed (out of memory?). Run again: it resumes with "
         f"the shards that are not done; {WORKERS_VARIABLE}=1 needs less memory"
     )
 

@@ -16,7 +16,7 @@ As the training code reads it::
 rows; each such two are a possible pair. ``metadata`` is what a loader reads that draws rows and not
 problems. Where upstream does not say what is correct, a problem has ``indices`` and
 ``token_lengths`` instead, a row only ``difficulty``, and ``stats`` only ``total``, ``n_problems``
-and ``difficulty_dist``. There is a problem a line, in ``metadata`` too, so that the file can be
+and ``difficulty_dist``. There is one problem per line, in ``metadata`` too, so that the file can be
 written and compared without holding it.
 """
 
@@ -96,7 +96,7 @@ class ProblemIndex:
             entry["token_lengths"] = list(tokens)
         self._stats.update(total=len(labels), n_problems=1)
         self._difficulties[difficulty] += len(labels)
-        # Rows of a problem that are alike stand together: memory does not grow with the rows.
+        # Rows of a problem that are alike are together: memory does not grow with the rows.
         self._runs.append([(key, difficulty, len([*run])) for key, run in groupby(labels)])
         before, self._before = self._before, ","
         line = encode({problem_id: entry})[1:-1]

@@ -1,7 +1,7 @@
 """From upstream parquet to everything the training code reads: one pass, shard by shard.
 
 Shards are converted side by side (:mod:`wmtp_assets.datasets.shard`) and joined in their order.
-What is done stays on disk, so that an interrupted conversion goes on with the shards it lacks.
+What is done stays on disk, so that an interrupted conversion resumes with the shards it lacks.
 """
 
 from __future__ import annotations
@@ -234,8 +234,8 @@ class _Joined:
         for problem in read_problems(job.folder):
             if problem.problem_id in self._seen:
                 raise InvalidInput(
-                    f"{job.shard.path}: row {problem.row}: task_id {problem.problem_id!r} stands "
-                    f"twice in split {self._split}"
+                    f"{job.shard.path}: row {problem.row}: duplicate task_id "
+                    f"{problem.problem_id!r} in split {self._split}"
                 )
             self._seen.add(problem.problem_id)
             if problem.labels:

@@ -102,7 +102,7 @@ def is_labelled(record: type[Record]) -> bool:
 
 
 def problem_of(row: Mapping[str, Any]) -> str:
-    """The problem_id of a row: its task_id where upstream has one solution a problem."""
+    """The problem_id of a row: its task_id where upstream has one solution per problem."""
     return row["metadata"].get("problem_id", row["task_id"])
 
 
@@ -145,7 +145,7 @@ def render_line(record: Record) -> bytes:
 
 
 def encode(value: Any) -> str:
-    """JSON in one line, whoever splits lines: what is no ASCII stays as it is, but U+0085, U+2028
+    """JSON in one line, whoever splits lines: what is not ASCII stays as it is, but U+0085, U+2028
     and U+2029 are escaped, at which ``str.splitlines`` ends a line and ``wc -l`` does not."""
     text = _ENCODER.encode(value)
     for character in "\x85\u2028\u2029":
@@ -213,7 +213,7 @@ class Problem:
         row: its number in the file, from 0.
         problem_id: unique in its split.
         records: in upstream's order; they share instruction, input and problem.
-        dropped: solutions that are no records, by reason.
+        dropped: solutions that are not records, by reason.
         evaluation: the problem with its tests, where that was wanted.
     """
 

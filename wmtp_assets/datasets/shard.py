@@ -121,7 +121,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class ProblemRows:
-    """Where the rows of a problem stand.
+    """Where the rows of a problem are.
 
     Attributes:
         row: of the problem upstream.

@@ -83,7 +83,7 @@ class TokenCounter:
         where: its path, for errors.
 
     Raises:
-        InvalidInput: if ``model`` is no sentencepiece model.
+        InvalidInput: if ``model`` is not a sentencepiece model.
     """
 
     def __init__(self, model: bytes, where: str) -> None:

@@ -207,7 +207,7 @@ def sample(
 ) -> dict[int, Stratum]:
     """Numbers, ascending, and strata of at most ``limit`` rows, over problems and labels.
 
-    Every problem and label is a stratum. Strata are taken by turns, in the order of the SHA-256 of
+    Every problem and label is a stratum. Strata are taken in turn, in the order of the SHA-256 of
     ``<seed>:<problem_id>``, the correct rows of a problem before its incorrect ones, but the first
     of each label before all others; a turn takes the row with the smallest SHA-256 of
     ``<seed>:<task_id>`` that is left. So a small split has every label, covers as many problems as

@@ -1,7 +1,7 @@
 """The client of Azure Blob Storage: how it is made, and what its errors mean.
 
-An error of the client may quote a URL with a signature, or the request; so its text goes into no
-error of ours, and the error itself into no chain.
+An error of the client may quote a URL with a signature, or the request; so its text goes into none
+of our errors, and the error itself into no chain.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def make_client(container: str, endpoint_url: str | None) -> Any:
             )
         except _UNREADABLE:
             raise SpecError(
-                "AZURE_STORAGE_CONNECTION_STRING is no connection string: copy it again from the "
-                "keys of the account"
+                "AZURE_STORAGE_CONNECTION_STRING is not a connection string: copy it again from "
+                "the keys of the account"
             ) from None
         require_endpoint(client.primary_endpoint, "AZURE_STORAGE_CONNECTION_STRING")
         return client
@@ -223,13 +223,13 @@ _TEXTS = {
         ),
         (
             ("LeaseIdMissing",),
-            "somebody holds a lease on a file of ours ({code}). "
+            "somebody holds a lease on one of our files ({code}). "
             f"{KEPT}: run again when it is given back",
         ),
         (
             ("InvalidBlobOrBlock",),
-            "in a place of ours lies somebody else's unfinished upload, or a blob of another kind "
-            "({code}). Move it away; an unfinished upload goes away after a week",
+            "somebody else's unfinished upload, or a blob of another kind, is where our file "
+            "belongs ({code}). Move it away; an unfinished upload goes away after a week",
         ),
         (
             ("BlobImmutableDueToPolicy",),

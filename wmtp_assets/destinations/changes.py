@@ -60,7 +60,7 @@ class Plan:
         kept: path → file that is there already.
         dropped: artifacts that are published no longer.
         others: artifacts that stay published as they are.
-        extra: path → files of ours that are no longer wanted, as they were published.
+        extra: path → our files that are no longer wanted, as they were published.
     """
 
     source: Source
@@ -136,16 +136,16 @@ def make_plan(
     Args:
         release: the version that is released here.
         how: how what is published is compared with what lies there.
-        drop: keys of published artifacts that shall be published no longer.
+        drop: keys of artifacts that will no longer be published.
         downgrade: an older release may replace a newer one.
-        overwrite: so may a file of ours one that no publication put there; and a published value
+        overwrite: our file may replace one that no publication put there, and a published value
             head that is not here is no longer wanted.
 
     Raises:
         PublishError: if the destination holds the other source, a newer release or an artifact of
-            one, if what shall be dropped is not published, if names collide, if a file is too large
-            for it, if somebody else's lies in a place of ours, if a value head is published that is
-            not here, or if it refuses.
+            one, if what is to be dropped is not published, if names collide, if a file is too large
+            for it, if somebody else's file is where ours belongs, if a value head is published that
+            is not here, or if it refuses.
     """
     listing = read_published(destination)
     artifacts = listing.artifacts if listing else {}
@@ -237,7 +237,7 @@ def _require_successor(
             raise PublishError(
                 f"{what} holds release {as_text(newer)}, and here is {ours}: it would go "
                 "back. Publish from the machine that has the newer release, to another place, or "
-                "with --downgrade if it shall go back"
+                "with --downgrade if it must go back"
             )
 
 
@@ -258,7 +258,7 @@ def _require_heads(
             raise PublishError(
                 f"{path} is published at {name}, and {local.artifact.key} has no value head here: "
                 "it would be published no longer. Nothing was sent; fetch it first with wmtp pull "
-                f"{local.artifact.spec.folder}, or publish with --overwrite if it shall go"
+                f"{local.artifact.spec.folder}, or publish with --overwrite if it must go"
             )
 
 
@@ -280,7 +280,7 @@ def _order(version: str) -> tuple[list[int], bool, list[tuple[bool, int, str]]]:
 
 
 def _require_ours(destination: Destination, files: Sequence[Outgoing], say: Say) -> None:
-    """What lies in places of ours, and no publication names, must be what would be put there."""
+    """What lies where our files belong, and is not published, must be what would be put there."""
     records = [file.record for file in files]
     advance = comparing(f"comparing what nobody published at {destination.name}", records, say)
     for file in files:

@@ -38,7 +38,7 @@ How = Literal["size", "stated", "hash", "full"]
 does; by that, else by its bytes; by its bytes."""
 
 STALE = 7 * 24 * 3600
-"""Seconds after which what an interrupted publication left, and nobody went on with, is removed by
+"""Seconds after which what an interrupted publication left, and nobody resumed, is removed by
 the next one."""
 
 
@@ -58,8 +58,8 @@ OURS = frozenset(
     name.casefold() for name in (*TOP_FOLDERS, SIGNATURES, MANIFEST, "README.md", "RELEASE.json")
 )
 
-"""Folders and files at the root of a destination that are ours, or in the way of ours where upper
-and lower case are the same; what is in other folders, however much that is, need not be listed."""
+"""Folders and files at the root of a destination that are ours, or differ from ours only in case;
+what is in other folders, however much that is, need not be listed."""
 
 Units = Mapping[str, Mapping[str, SentFile]]
 """Folder whose files belong together → path → file of it that was staged; the folder ``""`` has
@@ -131,11 +131,11 @@ class Destination(ABC):
 
     @abstractmethod
     def names(self, paths: Collection[str] = ()) -> Mapping[str, int]:
-        """Path → bytes of what lies there, published or not, of ours or not, and may be in the way
-        of ours.
+        """Path → bytes of what lies there, published or not, ours or not, that may be in our
+        way.
 
         Args:
-            paths: of ours: what lies on the way to them must be readable.
+            paths: ours; what lies on the way to them must be readable.
         """
 
     @abstractmethod
@@ -176,11 +176,12 @@ class Destination(ABC):
         """
 
     @abstractmethod
-    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+    def stage(self, file: Outgoing, advance: Advance, found: Advance) -> SentFile:
         """Send what is missing of a file to where no reader sees it; may run in several threads.
 
         Args:
-            advance: told the bytes that are there now, sent or found.
+            advance: told the bytes that were sent.
+            found: told the bytes that were there already.
         """
 
     def stop(self) -> None:
@@ -188,7 +189,7 @@ class Destination(ABC):
         self._is_stopped = True
 
     def hold(self) -> AbstractContextManager[None]:
-        """Keep others from giving names meanwhile, where the destination can; raises
+        """Keep others from giving names at the same time, where the destination can; raises
         :class:`PublishError` where somebody else does so now."""
         return nullcontext()
 
@@ -225,7 +226,7 @@ class Destination(ABC):
 
     @abstractmethod
     def finish(self, paths: Collection[str]) -> None:
-        """Forget what was kept to go on with of these files: they are published. What cannot be
+        """Forget what was kept to resume these files: they are published. What cannot be
         tidied up now is left to the next publication."""
 
 
@@ -294,7 +295,7 @@ class Location:
     """A parsed URL; it holds no secrets.
 
     Attributes:
-        host: what stands before the path: the bucket of ``s3``; may be empty.
+        host: what is before the path: the bucket of ``s3``; may be empty.
         path: without slashes at its ends; may be empty.
     """
 
@@ -369,12 +370,12 @@ def parse_url(url: str) -> Location:
 
     Raises:
         SpecError: for an unknown scheme, a malformed host or path, a user name or a query:
-            credentials do not belong into a URL, which stands in logs and in the shell's history.
+            credentials do not belong into a URL, which is shown in logs and in the shell's history.
     """
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise SpecError(f"that is no URL ({error}); use one of: {forms()}") from error
+        raise SpecError(f"that is not a URL ({error}); use one of: {forms()}") from error
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise SpecError(
             "a destination has no user name, password, query or fragment: credentials come from "
@@ -383,7 +384,7 @@ def parse_url(url: str) -> Location:
     scheme = schemes().get(parts.scheme)
     if scheme is None:
         shown = f"{parts.scheme}://" if parts.scheme else repr(url)
-        raise SpecError(f"{shown} is no destination that is known; use one of: {forms()}")
+        raise SpecError(f"{shown} is not a known destination; use one of: {forms()}")
     path = unquote(parts.path)
     plain = path.strip("/")
     try:

@@ -17,7 +17,7 @@ def require_endpoint(url: str, origin: str) -> str:
         origin: where the endpoint comes from, for people.
 
     Raises:
-        SpecError: if it is no URL of a server, or plain http beyond loopback.
+        SpecError: if it is not a URL of a server, or plain http beyond loopback.
     """
     try:
         parts = urlsplit(url)
@@ -26,7 +26,7 @@ def require_endpoint(url: str, origin: str) -> str:
         parts, host = urlsplit(""), ""
     if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or parts.query:
         raise SpecError(  # no more of it: it may hold a password
-            f"the endpoint{f' at {as_text(host)}' if host else ''} is no URL of a server: write "
+            f"the endpoint{f' at {as_text(host)}' if host else ''} is not a URL of a server: write "
             f"https://host[:port], without a user name. It comes from {origin}"
         )
     if parts.scheme != "https" and not is_loopback(host):

@@ -196,10 +196,10 @@ class Folder(Destination):
         found = (path.lstat() for path in self.staging.iterdir())
         return sum(status.st_size for status in found if status.st_nlink < 2)
 
-    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+    def stage(self, file: Outgoing, advance: Advance, found: Advance) -> SentFile:
         self._require_going_on(file)
-        if (found := self._find(file, advance)) is not None:
-            return found
+        if (there := self._find(file, found)) is not None:
+            return there
         reading = Reading(file, self._part_size)
         with self._explained("write to", is_staging=True):
             staged = self._staged(file.path)
@@ -210,10 +210,12 @@ class Folder(Destination):
                 for number, data, _ in reading.parts():
                     self._require_going_on(file)
                     begin = (number - 1) * reading.part_size
-                    if os.pread(descriptor, len(data), begin) != data:
+                    if os.pread(descriptor, len(data), begin) == data:
+                        found(len(data))
+                    else:
                         _write(target, begin, data)
                         self.payload += len(data)
-                    advance(len(data))
+                        advance(len(data))
                 os.fsync(descriptor)
         return reading.sent()
 
@@ -221,18 +223,18 @@ class Folder(Destination):
         if self._is_stopped:
             raise Stopped(f"{file.path} was not sent whole: another file failed")
 
-    def _find(self, file: Outgoing, advance: Advance) -> SentFile | None:
+    def _find(self, file: Outgoing, found: Advance) -> SentFile | None:
         """The file, if it is in its place already: a publication was cut off in its last step."""
         target = self._place(file.path)
         with suppress(OSError, PublishError):
             if target.lstat().st_size == file.record.size:
-                found = Reading(replace(file, local=target), self._part_size).describe()
+                sent = Reading(replace(file, local=target), self._part_size).describe()
                 with open_regular(target) as there:
                     os.fsync(there.fileno())
-                advance(file.record.size)
+                found(file.record.size)
                 self._in_place.add(file.path)
                 self._changed.update(target.parents)  # its name may not have been flushed
-                return found
+                return sent
         return None
 
     # -- names -----------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ class Folder(Destination):
                         "Nothing of this was published; run again in a minute: what was sent is "
                         "kept"
                     ) from None
-                except StoreError as error:  # says how to mend a root of ours
+                except StoreError as error:  # says how to repair our own root
                     raise error.__cause__ or error from None
             yield
 
@@ -288,7 +290,7 @@ class Folder(Destination):
             self._keep_late(unit, files)
 
     def _keep_late(self, unit: str, replaced: Collection[str]) -> None:
-        """Remove what an exchange left; what others wrote there meanwhile is kept, and said."""
+        """Remove what an exchange left; what others wrote there is kept, and said."""
         old = self.staging / NEXT
         if not old.is_dir() or has_mounts(old):
             return
@@ -386,7 +388,7 @@ class Folder(Destination):
                 )
 
     def _require_real_staging(self) -> None:
-        """Refuse a link in the place of a folder of ours: what it leads to is not ours."""
+        """Refuse a link in the place of one of our folders: what it leads to is not ours."""
         internal = self._second.internal
         for folder in (internal, internal / "locks", self.staging.parent, self.staging):
             with self._explained("reach"), suppress(FileNotFoundError):
@@ -398,7 +400,7 @@ class Folder(Destination):
                     )
 
     def _require_one_disk(self, folders: Collection[str]) -> None:
-        """Refuse a mount among folders of ours: no staged file can be renamed into it."""
+        """Refuse a mount among our folders: no staged file can be renamed into it."""
         with self._explained("reach"):
             root = resolved(self.root)
             places = {resolved(root / folder) for folder in (*folders, INTERNAL)} - {root}
@@ -482,7 +484,7 @@ def _publisher(store: Store) -> str:
 @contextmanager
 def _through_no_link(top: Path, below: PurePath, *, is_made: bool = True) -> Iterator[int]:
     """A descriptor of a folder below ``top``: what is done in it is done there, whatever somebody
-    puts in its place or above it meanwhile.
+    puts in its place or above it at the same time.
 
     Raises:
         OSError: if it cannot be opened; ENOTDIR for a link on the way.

@@ -3,7 +3,7 @@ answers mean.
 
 The XML API is the one of the two in which parts are sent that nobody sees until they are put
 together (https://cloud.google.com/storage/docs/multipart-uploads). The text of an answer or an
-error goes into no error of ours: it may quote the request.
+error goes into none of our errors: it may quote the request.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _RETRIED = frozenset((408, 429, 500, 502, 503, 504))
 """Statuses of an answer after which Google asks to try again."""
 
 _UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError, ElementTree.ParseError)
-"""What is raised of answers that are no XML, lack fields, or hold no number."""
+"""What is raised of answers that are not XML, lack fields, or hold no number."""
 
 _KINDS: Mapping[str, type[Refused]] = {
     "BadDigest": Damaged,

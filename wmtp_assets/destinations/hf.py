@@ -179,7 +179,7 @@ class HuggingFace(Destination):
             self._seen = self._ask()
         self._remote.require_write()
 
-    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+    def stage(self, file: Outgoing, advance: Advance, found: Advance) -> SentFile:
         sent = Reading(file).describe()
         before = _identity(file)
         try:

@@ -50,7 +50,7 @@ READ = 1 << 18
 """Bytes that are read at a time; of a cut connection so many at most are fetched again."""
 
 KEPT = "What was sent or fetched is kept"
-"""Publications and pulls go on with it."""
+"""Publications and pulls resume it."""
 
 
 BUSY = f"the server is busy or broken ({{code}}, {ATTEMPTS} times). {KEPT}: run again"
@@ -253,8 +253,8 @@ class InParts(Destination):
                 self._give_up(MANIFEST, self._begin(MANIFEST))
 
     def _tidy_up(self, paths: Collection[str]) -> None:
-        """Abort uploads that we began, to these paths or to others where we did not go on with
-        them; those of others are not ours to know.
+        """Abort uploads that we began, to these paths or to others that we did not resume;
+        those of others are not ours to know.
 
         One that cannot be aborted is remembered, and tried again the next time. What is remembered
         is read first: another process may have written it before this one had the lock.
@@ -283,18 +283,18 @@ class InParts(Destination):
         except Gone:
             return None
 
-    def stage(self, file: Outgoing, advance: Advance) -> SentFile:
+    def stage(self, file: Outgoing, advance: Advance, found: Advance) -> SentFile:
         reading = self._reading(file)
         upload = self._go_on(file, reading.part_size)
         # it may have been completed, also where we were cut off before we knew
-        if upload is None and (found := self._find(file, reading.part_size, advance)) is not None:
-            return found
+        if upload is None and (there := self._find(file, reading.part_size, found)) is not None:
+            return there
         upload = upload or self._begin_anew(file, reading.part_size)
         running: list[Future[None]] = []
         try:
             for number, data, digest in reading.parts():
                 if upload.parts.get(number, ("",))[0] == digest.hex():
-                    advance(len(data))
+                    found(len(data))
                     continue
                 self._slots.acquire()
                 if self._is_stopped:
@@ -311,7 +311,7 @@ class InParts(Destination):
                 task.result()
         return reading.sent()
 
-    def _find(self, file: Outgoing, part_size: int, advance: Advance) -> SentFile | None:
+    def _find(self, file: Outgoing, part_size: int, found: Advance) -> SentFile | None:
         """The file, if the journal and the object say that it was put in its place."""
         upload = self._journal.uploads.get(file.path)
         if upload is None or not upload.is_complete:
@@ -320,7 +320,7 @@ class InParts(Destination):
         if upload.is_of(file.record.sha256, file.record.size, part_size, self._mode) and digests:
             sent = SentFile.of_parts(file.record, part_size, digests)
             if self.is_same(file.path, sent, "hash"):
-                advance(file.record.size)
+                found(file.record.size)
                 return sent
         self._journal.forget(file.path)
         return None
@@ -403,7 +403,7 @@ class InParts(Destination):
         except Overtaken:
             if not self._has_manifest(data):  # else it was written, and asked again
                 raise PublishError(
-                    f"{self.name}/{MANIFEST} was written by somebody else meanwhile. Run again"
+                    f"{self.name}/{MANIFEST} was written by somebody else. Run again"
                 ) from None
 
     def _has_manifest(self, data: bytes) -> bool:

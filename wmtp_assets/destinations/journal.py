@@ -1,8 +1,8 @@
-"""What this machine remembers of a destination: uploads to go on with, and the last rate.
+"""What this machine remembers of a destination: uploads to resume, and the last rate.
 
 One file per destination below ``<root>/.wmtp/publish/``, with a line for each event, so that a
 kill at any moment loses at most the last. It is a memory, no proof: the destination is asked
-whether what stands here is there. It holds no URL, no credentials and no bytes.
+whether what is recorded here is there. It holds no URL, no credentials and no bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Upload:
     Attributes:
         sha256, size, part_size: of the file it is of.
         checksum: how the server knows the SHA-256 of its parts.
-        touched: seconds since 1970 when it was last gone on with.
+        touched: seconds since 1970 when it was last resumed.
         parts: number → SHA-256 in hexadecimal and ETag, of those that arrived.
         is_complete: the file was put in its place.
     """
@@ -108,7 +108,7 @@ class Journal:
                     self._apply(json.loads(line))
 
     def stale(self) -> list[str]:
-        """The paths of uploads that nobody went on with for :data:`STALE` seconds."""
+        """The paths of uploads that nobody resumed for :data:`STALE` seconds."""
         return [p for p, upload in self.uploads.items() if time.time() - upload.touched > STALE]
 
     def _apply(self, event: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class Journal:
         line = json.dumps(event)
         if redact(line) != line:
             raise PublishError(
-                f"the server names the upload of {event['path']} by a secret of ours. Nothing of "
+                f"the server names the upload of {event['path']} by one of our secrets. Nothing of "
                 "that is kept. Do not trust this server, and give yourself other credentials"
             )
         with self._lock:
@@ -191,7 +191,7 @@ class Journal:
         self._write({"event": "forget", "path": path})
 
     def touch(self, path: str) -> None:
-        """An upload is gone on with."""
+        """An upload is resumed."""
         self._write({"event": "touch", "path": path})
 
     def forget_all(self, paths: Iterable[str]) -> None:

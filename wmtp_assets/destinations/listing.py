@@ -133,8 +133,8 @@ def parse_listing(data: bytes, where: str) -> Listing:
     except ValueError as error:
         why = first_problem(error) if isinstance(error, ValidationError) else error
         raise PublishError(
-            f"{where} is no manifest of ours: {as_text(why)}. Look at the URL; if it is right, "
-            "publish to another place, or take that file away and publish again"
+            f"{where} is not a wmtp_assets manifest: {as_text(why)}. Look at the URL; if it is "
+            "right, publish to another place, or take that file away and publish again"
         ) from error
     if not is_whole:
         raise PublishError(
@@ -147,7 +147,7 @@ def parse_listing(data: bytes, where: str) -> Listing:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A file that shall be sent.
+    """A file that is to be sent.
 
     Attributes:
         artifact: key of the asset it belongs to.

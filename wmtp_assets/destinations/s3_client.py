@@ -1,7 +1,7 @@
 """The S3 client: how it is made, and what its errors mean.
 
-An error of the client may quote a URL with a signed query, or the request; so its text goes into no
-error of ours, and the error itself into no chain.
+An error of the client may quote a URL with a signed query, or the request; so its text goes into
+none of our errors, and the error itself into no chain.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _configured() -> Iterator[None]:
         ) from None
     except InvalidRegionError as error:
         raise SpecError(
-            f"{as_text(error.kwargs['region_name'])} is no name of a region: look at {REGION}"
+            f"{as_text(error.kwargs['region_name'])} is not a region name: look at {REGION}"
         ) from None
     except (BotoCoreError, OSError, *_UNREADABLE) as error:
         raise PublishError(
@@ -231,7 +231,7 @@ def _configured() -> Iterator[None]:
 def _bad_endpoint(url: str) -> SpecError:
     host = _host(url)  # no more: it may hold a password
     return SpecError(
-        f"the endpoint{f' at {host}' if host else ''} is no URL of an S3 server: write "
+        f"the endpoint{f' at {host}' if host else ''} is not a URL of an S3 server: write "
         f"https://host[:port], without a user name. It comes from {ENDPOINT}"
     )
 

@@ -36,11 +36,11 @@ class Options:
 
     Attributes:
         how: how files are compared that are published already, and those that were sent.
-        delete: remove files of ours that are no longer wanted; else they are left.
+        delete: remove our files that are no longer wanted; else they are left.
         downgrade: an older release may replace a newer one.
-        overwrite: a file of ours may replace one that no publication put there, and a value head
+        overwrite: our file may replace one that no publication put there, and a value head
             that is published and not here is published no longer.
-        drop: keys of artifacts that shall be published no longer.
+        drop: keys of artifacts that will no longer be published.
         is_accepted: whoever publishes keeps to the conditions of the licences.
         include_local_small: where nothing is named, what exists for tests on one machine is sent
             too.
@@ -101,8 +101,8 @@ def transmit(
         store: there the rate is remembered.
 
     Raises:
-        PublishError: if a file changes while it is read, somebody else publishes meanwhile, or the
-            destination refuses.
+        PublishError: if a file changes while it is read, somebody else publishes at the same time,
+            or the destination refuses.
     """
     started, sent_before = time.monotonic(), destination.payload
     sent = _send(destination, plan, say)
@@ -167,7 +167,8 @@ def _stage(destination: Destination, outgoing: Sequence[Outgoing], say: Say) -> 
     progress = Progress("publishing", sum(file.record.size for file in outgoing), say)
     largest_first = sorted(outgoing, key=lambda file: -file.record.size)
     with ThreadPoolExecutor(destination.streams) as pool:
-        tasks = {pool.submit(destination.stage, f, progress.advance): f for f in largest_first}
+        told = progress.advance, progress.found
+        tasks = {pool.submit(destination.stage, f, *told): f for f in largest_first}
         try:
             wait(tasks, return_when=FIRST_EXCEPTION)
         finally:  # of an error or Ctrl-C: the parts on their way arrive, no more begin
@@ -237,9 +238,7 @@ def _naming(destination: Destination) -> Iterator[None]:
 def _require_as_before(destination: Destination, before: Listing | None, remedy: str) -> None:
     """``MANIFEST.json`` must say this still."""
     if read_published(destination) != before:
-        raise PublishError(
-            f"{destination.name} was published to by somebody else meanwhile. {remedy}"
-        )
+        raise PublishError(f"{destination.name} was published to by somebody else. {remedy}")
 
 
 def _write_manifest(
@@ -283,7 +282,7 @@ def _delete(destination: Destination, plan: Plan, say: Say) -> tuple[str, ...]:
 
 
 def _listing(plan: Plan, sent: Mapping[str, SentFile], *, downgrade: bool = False) -> Listing:
-    """What ``MANIFEST.json`` shall say: the same object as before where it says that already.
+    """What ``MANIFEST.json`` will say: the same object as before where it says that already.
 
     What is published with the same content already stays of a newer release that it came from.
     """

@@ -26,7 +26,7 @@ def plain_text(text: str) -> str:
             invisible, or no character at all.
     """
     if not text or text != text.strip():
-        raise ValueError("it is blank, or white space stands around it")
+        raise ValueError("it is blank, or it has white space around it")
     for letter in text:
         if unicodedata.category(letter)[0] == "C" or (letter.isspace() and letter != " "):
             raise ValueError(f"it holds the character {letter!a}")

@@ -48,7 +48,7 @@ def escape(value: object) -> Markdown:
 
 
 def code(value: object) -> Markdown:
-    """``value`` as code; what cannot stand in code in a table cell becomes literal text."""
+    """``value`` as code; what cannot be in code in a table cell becomes literal text."""
     text = as_text(value)
     return escape(text) if not text or re.search(r"[`|\\]", text) else Markdown(f"`{text}`")
 

@@ -108,7 +108,7 @@ RANGE_SECONDS = 600.0
 """Until a range is here whole: it has some MiB at most."""
 
 NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What the client raises of an answer that is no JSON, or another one than the hub's."""
+"""What the client raises of an answer that is not JSON, or another one than the hub's."""
 
 _VERIFY_FAILED = "CERTIFICATE_VERIFY_FAILED"
 _UNTRUSTED = (
@@ -338,7 +338,7 @@ def explain(
     """What an error of the client means, and what to do: a text for each of its kinds.
 
     Args:
-        retry: the command to run when what is wrong was mended.
+        retry: the command to run when what is wrong was fixed.
     """
     again = f"Then run: {retry}" if retry else "Then run again"
     url, line, has_token = endpoint.url, first_line(error), bool(endpoint.token())

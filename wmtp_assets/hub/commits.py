@@ -358,7 +358,7 @@ _STATUSES: Mapping[int, tuple[Callable[[str], PublishError], str]] = {
     ),
     412: (
         Overtaken,
-        "somebody committed to it meanwhile (412). Nothing was published, and nothing of theirs is "
+        "somebody committed to it first (412). Nothing was published, and nothing of theirs is "
         f"lost; {SENT_KEPT}",
     ),
     413: (

@@ -288,7 +288,7 @@ def _fetch_all(
                     origin.clone(file)
         else:
             origin = HubOrigin(endpoint, spec.repository, remote.commit, retry, _advice(store))
-        arrival = Arrival(places, origin, progress.advance, build.say)
+        arrival = Arrival(places, origin, progress.advance, progress.found, build.say)
         small = [file for file in remote.files if not is_large(file)]
         held |= {f.path: arrival.get(f) for f in small if f.path not in held}
         if build.revision is None:  # else it is what was committed that is put right

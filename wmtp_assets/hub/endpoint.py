@@ -84,7 +84,7 @@ def hub_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
     """The endpoint that ``HF_ENDPOINT`` names, by default the official one.
 
     Raises:
-        SpecError: if it is no https URL; plain http is allowed on loopback only.
+        SpecError: if it is not an https URL; plain http is allowed on loopback only.
     """
     url = (ENDPOINT_VARIABLE.read(environment) or OFFICIAL).rstrip("/")
     parts = urlsplit(url)

@@ -61,7 +61,7 @@ def find_file(folder: Path, name: str) -> Path:
     """A file of a folder, where links lead to.
 
     Raises:
-        DownloadError: if it is no regular file, or a pointer of Git LFS in the place of one.
+        DownloadError: if it is not a regular file, or a pointer of Git LFS in the place of one.
     """
     path = folder / name
     try:

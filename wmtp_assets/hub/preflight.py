@@ -29,7 +29,7 @@ LARGE = 4 << 20
 
 END = 72 << 10
 """Bytes that are asked for at a time at either end of a file, at least: a header of safetensors, or
-the directory of a zip archive and the comment that may stand behind it."""
+the directory of a zip archive and the comment that may follow it."""
 
 MOST = 17 << 20
 """Bytes of a range that is asked for, at most: the longest header of a safetensors file."""

@@ -167,7 +167,7 @@ def _ask(
                 files_metadata=files_metadata,
             )
         )
-        # what the answer holds is of any type: what it is not said to be is no answer of a hub
+        # what the answer holds is of any type: what it is not said to be is not an answer of a hub
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
         if not all(isinstance(name, str) for name in siblings):
             raise TypeError("a file without a name")
@@ -183,7 +183,7 @@ def resolve(
     """Ask the hub for the commit and for size and hash of each file.
 
     Args:
-        retry: the command to run when what is wrong was mended, for errors.
+        retry: the command to run when what is wrong was fixed, for errors.
 
     Raises:
         DownloadError: if the repository, the revision or a file is not there, access is denied, a

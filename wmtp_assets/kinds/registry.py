@@ -398,7 +398,7 @@ def _check_models(specs: Sequence[Spec]) -> None:
     for name, tokenizer in models.items():
         if tokenizer.shared_with not in (None, *own):
             raise SpecError(
-                f"{name}: tokenizer.shared_with: {tokenizer.shared_with} is no model with a "
+                f"{name}: tokenizer.shared_with: {tokenizer.shared_with} is not a model with a "
                 f"tokenizer of its own; those are: {', '.join(own)}"
             )
     by_name = {spec.name: spec for spec in specs if isinstance(spec, ModelSpec)}
@@ -429,8 +429,8 @@ def _check_parent(spec: MicroSpec, parent: ModelSpec) -> None:
         )
     if parent.has_params and shape.dim % shape.n_heads:
         raise SpecError(
-            f"{spec.where}: shape.dim {shape.dim} is no multiple of shape.n_heads {shape.n_heads}: "
-            "heads are cut whole"
+            f"{spec.where}: shape.dim {shape.dim} is not a multiple of shape.n_heads "
+            f"{shape.n_heads}: heads are cut whole"
         )
 
 
@@ -460,6 +460,6 @@ def _check_upstream(catalogue: Catalogue, artifact: Artifact[Any]) -> None:
         tokenizer = catalogue[artifact.roles["tokenizer"]]
         if tokenizer.kind != "tokenizer":
             raise SpecError(
-                f"{artifact.spec.name} counts with {tokenizer.key}, which is no tokenizer; use one "
-                "of: " + ", ".join(item.key for item in catalogue.of_kind("tokenizer"))
+                f"{artifact.spec.name} counts with {tokenizer.key}, which is not a tokenizer; use "
+                "one of: " + ", ".join(item.key for item in catalogue.of_kind("tokenizer"))
             )

@@ -217,10 +217,10 @@ def _otherwise(
 
 
 AHEAD = timedelta(days=1)
-"""What the clock of whoever made an artifact may be ahead of ours."""
+"""What the clock of whoever made an artifact may be ahead of this one."""
 
 _PLACES = {"asset": "asset", "version": "version", "builder": "made_with.builder"}
-"""Where the manifest says what is no setting."""
+"""Where the manifest says what is not a setting."""
 
 
 def is_earlier(found: list[Reason]) -> bool:

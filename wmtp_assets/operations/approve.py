@@ -47,7 +47,7 @@ def approve(
     path = store.path(report, DOCUMENT.file)
     if role not in get_args(Role):
         raise InvalidInput(
-            f"--role: {role!r} is no role in which a report is approved; those are: "
+            f"--role: {role!r} is not a role in which a report is approved; those are: "
             + ", ".join(get_args(Role))
         )
     with store.lock("approve", say):

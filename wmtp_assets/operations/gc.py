@@ -27,7 +27,7 @@ from wmtp_assets.storage.store import Store
 What = Literal["staging", "previous", "unfinished", "quarantine", "temporary", "trash"]
 
 ALWAYS: tuple[What, ...] = ("staging", "previous", "temporary", "trash")
-"""``unfinished`` is what an interrupted download or conversion goes on with; ``quarantine`` is kept
+"""``unfinished`` is what an interrupted download or conversion resumes; ``quarantine`` is kept
 for whoever wants to know what happened to a disk."""
 
 _FOLDERS: dict[What, str] = {
@@ -86,7 +86,7 @@ def collect(
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             try:
                 with nullcontext() if dry_run else store.lock(path.name, wait=False):
-                    if not path.is_dir():  # a run ended meanwhile, or somebody's file
+                    if not path.is_dir():  # a run ended just now, or it is somebody's file
                         continue
                     if item == "staging" and not dry_run and path.name in store.catalogue:
                         store.keep_replaced(store.catalogue[path.name])
@@ -158,7 +158,7 @@ def _pass(error: OSError) -> None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes below a folder that are freed with it, as far as nobody removes them meanwhile."""
+    """Bytes below a folder that are freed with it, as far as nobody removes them first."""
     size = 0
     for path in names_below(folder, _pass):
         with suppress(FileNotFoundError):

@@ -43,7 +43,7 @@ def load_dataset(name: str, split: str, root: str | Path | None = None) -> Datas
     store = Store(Settings(settings.source, root), load_catalogue())
     specs = {spec.name: spec for spec in store.catalogue.specs if isinstance(spec, DatasetSpec)}
     if name not in specs:
-        raise SpecError(f"{name!r} is no dataset; known: {', '.join(specs)}")
+        raise SpecError(f"{name!r} is not a dataset; known: {', '.join(specs)}")
     splits = specs[name].processed_splits
     split = split if split in splits else _SAME_SPLIT.get(split, split)
     if split not in splits:

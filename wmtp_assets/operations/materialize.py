@@ -54,7 +54,7 @@ def _hostile(artifact: Artifact[Any]) -> str:
 def _parse_and_build(
     store: Store, artifact: Artifact[Any], folder: Path, say: Say
 ) -> tuple[Document, dict[str, FileRecord]]:
-    """Build into a staging folder; what the manifest shall say, and the files with their hashes."""
+    """Build into a staging folder; what the manifest will say, and the files with their hashes."""
     staged = Staged(folder)
     document = kind_of(artifact).build(Build(store, artifact, staged, say))
     staged.write_pieces(artifact.pieces)
@@ -285,18 +285,18 @@ def build_staged(
     *,
     alone: bool = False,
 ) -> Document:
-    """Build ``artifact`` into a staging folder; return what its manifest shall say.
+    """Build ``artifact`` into a staging folder; return what its manifest will say.
 
     Args, Raises: as :func:`materialize`.
-        revision: upstream's commit, where it shall not be the one that the pin says now.
+        revision: upstream's commit, where it must not be the one that the pin says now.
     """
     upstream = check_upstream(store, artifact, say)
     document = _build(Build(store, artifact, staged, say, revision, others, alone), run)
     staged.write_pieces(artifact.pieces)
     if check_upstream(store, artifact, say) != upstream:
         raise StoreError(
-            f"{artifact.key} was not committed: what it is made from was committed anew "
-            f"meanwhile. Run again: {materialize_command(artifact.key)}"
+            f"{artifact.key} was not committed: what it is made from was committed again "
+            f"while this ran. Run again: {materialize_command(artifact.key)}"
         )
     return {
         "asset": artifact.key,

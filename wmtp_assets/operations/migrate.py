@@ -268,8 +268,8 @@ def _write(
     with store.stage(artifact, say) as staged:
         if store.manifest(artifact).files != manifest.files:
             raise StoreError(
-                f"{artifact.key} was not migrated: it was committed anew meanwhile. Run again: "
-                f"wmtp migrate {artifact.key}"
+                f"{artifact.key} was not migrated: it was committed again while this ran. Run "
+                f"again: wmtp migrate {artifact.key}"
             )
         if not cuts:
             store.amend(artifact, changes)

@@ -221,7 +221,7 @@ def plan_publication(
     if not chosen and not options.drop:
         raise PublishError(
             f"under {store.root} are only small splits and micro models, which exist for tests on "
-            "one machine: there is nothing else to publish. If they shall be published: wmtp "
+            "one machine: there is nothing else to publish. To publish them too: wmtp "
             "publish --include-local-small --to URL"
             if to_publish(store, True)
             else f"nothing of what is meant is materialized under {store.root}: there is nothing "
@@ -271,11 +271,11 @@ def publish(
 
     Every rule is applied first to the artifacts of which something is sent. Until all payload is
     there, a failure leaves the destination as it was; what was sent is kept out of sight, and the
-    next call goes on with it.
+    next call resumes it.
 
     Args, Raises: as :func:`plan_publication`; and
         PublishError: if a rule does not hold, a file changes while it is read, somebody else
-            publishes meanwhile, or the destination refuses.
+            publishes at the same time, or the destination refuses.
     """
     store.require_internals()
     with store.lock(

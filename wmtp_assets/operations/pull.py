@@ -148,7 +148,7 @@ def require_forward(store: Store, artifacts: Sequence[Artifact], listing: Listin
                 )
 
 
-FORWARD = "Nothing was fetched; if it shall go back: --downgrade"
+FORWARD = "Nothing was fetched; if it must go back: --downgrade"
 
 
 def _released_here(store: Store) -> dict[str, list[str]]:
@@ -281,7 +281,7 @@ def pull(
         PublishError: if what is published contradicts itself or the catalogue, another value head
             lies here than is published, other bytes come than ``MANIFEST.json`` names, or the
             destination refuses. What is committed here is as before; what arrived of a file is
-            kept, and the next call goes on with it.
+            kept, and the next call resumes it.
         StoreError: if the disk is full or refuses, something lies where a folder must be, or the
             root belongs to the other source.
     """
@@ -291,7 +291,7 @@ def pull(
     places = Places(store, artifact, in_parts=False)
     progress = Progress(f"fetching {artifact.key}", sum(f.size for f in names.values()), say)
     origin = _Origin(destination, artifact.base)
-    arrival = Arrival(places, origin, progress.advance, say, READINGS)
+    arrival = Arrival(places, origin, progress.advance, progress.found, say, READINGS)
     with store.stage(artifact, say) as staged:
         require_room(store, [artifact], destination, listing, say)
         _require_own_guests(places, names)
@@ -496,7 +496,7 @@ def _place_guest(places: Places, file: ExpectedFile, held: Path) -> None:
     except FileExistsError:
         if not places.verify(file, target):
             raise PublishError(
-                f"{target} was put there meanwhile, and is another value head than the published "
+                f"{target} was just put there, and is another value head than the published "
                 "one: it is not replaced. Move it away, then run this again"
             ) from None
     fsync_folder(target.parent)

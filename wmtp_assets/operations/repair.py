@@ -148,8 +148,8 @@ def _require_same(store: Store, damage: Damage, manifest: Manifest, staged: Stag
     key = damage.artifact.key
     if store.manifest(damage.artifact).content_sha256 != manifest.content_sha256:
         raise CorruptArtifact(
-            f"{key} was not repaired, and nothing was touched: it was committed anew meanwhile. "
-            f"See what is there now: wmtp verify {key}"
+            f"{key} was not repaired, and nothing was touched: it was committed again while this "
+            f"ran. See what is there now: wmtp verify {key}"
         )
     for name in damage.files:
         made, committed = staged.files.get(name), manifest.files[name]

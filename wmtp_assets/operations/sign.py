@@ -38,7 +38,7 @@ from wmtp_assets.storage.store import Store
 PRIVATE = stat.S_IRWXG | stat.S_IRWXO
 """Rights that nobody but the owner of a private key should have."""
 
-SIGN = "sign it, if it is what shall be released: wmtp sign"
+SIGN = "sign it, if it is what must be released: wmtp sign"
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def sign(store: Store, config: Any, trust: Trust, say: Say = silent) -> list[Sig
         trust: must believe the signer, or nothing is written.
 
     Raises:
-        CorruptArtifact: if something is not what was released, or changed meanwhile, or nobody
-            would believe the signature.
+        CorruptArtifact: if something is not what was released, or changes while it is read, or
+            nobody would believe the signature.
         WmtpError: if it cannot be signed.
     """
     (release,) = store.catalogue.of_kind("release")
@@ -106,7 +106,7 @@ def sign(store: Store, config: Any, trust: Trust, say: Say = silent) -> list[Sig
         files = committed_files(store, artifact)[1]
         if files != before[artifact.key]:
             raise CorruptArtifact(
-                f"nothing was signed: {artifact.key} was committed anew meanwhile. Run again"
+                f"nothing was signed: {artifact.key} was committed again while this ran. Run again"
             )
         try:
             data = make_signature(config, files, artifact.key)

@@ -28,7 +28,7 @@ EXIT_CODES: Mapping[str, int] = {
 rule read it. Stale: it must be made again."""
 
 UNVERIFIED = "not verified"
-"""What is said of an artifact to which some rule was not applied yet: it is no problem."""
+"""What is said of an artifact to which some rule was not applied yet: it is not a problem."""
 
 _UNREAD = {MissingArtifact: "absent", CorruptArtifact: "damaged"}
 """What is so of an artifact without a manifest to read."""
@@ -46,7 +46,7 @@ class Status:
         verified_at: UTC time of the oldest of the rules' last results on this content; None: some
             rule was not applied to it yet.
         problem: empty: none is known.
-        optional: its absence is no problem.
+        optional: its absence is not a problem.
         making: how far the steps are that make it, on all hosts; None: none has begun.
         code: the exit codes of what is known to be wrong, added up.
     """

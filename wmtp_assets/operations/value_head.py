@@ -31,7 +31,7 @@ def set_value_head(
     """
     models = [item for item in store.catalogue.select(name) if VALUE_HEAD in item.guests]
     if not models:
-        raise SpecError(f"{name} is no model that a value head lies beside")
+        raise SpecError(f"{name} is not a model that takes a value head")
     (model,) = models
     if forget:
         manifest = forget_value_head(store, model)

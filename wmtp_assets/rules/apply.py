@@ -4,8 +4,8 @@ The same rules serve Dagster's asset checks, ``wmtp verify`` and the tests.
 
 Of each rule its last result is remembered, and how the artifact's files were then: one small file
 per rule under ``<root>/.wmtp/verified/<asset>/``. A result can be recalled as long as everything
-that the rule read is unchanged: see :mod:`wmtp_assets.rules.memory`. Recalling is no proof; a proof
-is applying the rule again.
+that the rule read is unchanged: see :mod:`wmtp_assets.rules.memory`. Recalling is not proof; a
+proof is applying the rule again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from wmtp_assets.storage.files import replace_file
 from wmtp_assets.storage.manifest import Manifest
 from wmtp_assets.storage.store import Store, materialize_command, repair_command
 
-ABSENT = "absent: it is optional, and was not materialized"
+ABSENT = "optional, not materialized"
 
 DEFECT = "this is a defect of the rule"
 DEFECT_REMEDY = (
@@ -227,7 +227,6 @@ def _apply_once(
     """The outcome, and the manifest it is about; None: it could not be read."""
     remedy = materialize_command(artifact.key)
     report = Report(rule.name, artifact.key, remedy, f"{artifact.base}/{artifact.manifest}")
-    statement = rule.statement.removesuffix(".")
     manifest = None
     try:
         manifest = store.manifest(artifact)
@@ -239,11 +238,11 @@ def _apply_once(
     except MissingArtifact as error:
         report.interrupted(expected="a committed artifact", found=error, problem="missing")
     except BadLine as error:
-        report.interrupted(place=f"line {error.line}", expected=statement, found=error.problem)
+        report.interrupted(place=f"line {error.line}", expected=rule.expected, found=error.problem)
     except CorruptArtifact as error:
-        report.interrupted(expected=statement, found=error, is_committed=False)
+        report.interrupted(expected=rule.expected, found=error, is_committed=False)
     except (InvalidInput, SpecError) as error:
-        report.interrupted(expected=statement, found=error)
+        report.interrupted(expected=rule.expected, found=error)
     except (FileNotFoundError, NotADirectoryError):
         report.interrupted(
             expected="a file", found="nothing", problem="missing", is_committed=False
@@ -264,7 +263,7 @@ def _apply_once(
                 remedy="see what is installed, and whether memory is limited: wmtp doctor",
             )
         else:
-            report.interrupted(expected=statement, found=defect(error), remedy=DEFECT_REMEDY)
+            report.interrupted(expected=rule.expected, found=defect(error), remedy=DEFECT_REMEDY)
     # the first finding is the one that is remembered, and the first ten are shown
     report.outcome.findings.sort(key=lambda finding: finding.problem == "warning")
     return report.outcome, manifest

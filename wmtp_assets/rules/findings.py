@@ -46,7 +46,7 @@ class Finding:
         file: path below the storage root.
         place: tensor, line or field inside the file; empty: the file as a whole.
         expected, found: for people.
-        remedy: the command or step that mends it.
+        remedy: the command or step that repairs it.
     """
 
     rule: str
@@ -157,6 +157,11 @@ class Rule(Generic[R]):
     needs: tuple[str, ...] = ()
     applies: Callable[[Artifact[R]], bool] | None = None
 
+    @property
+    def expected(self) -> str:
+        """The statement as a finding has it: in the middle of a sentence."""
+        return self.statement[0].lower() + self.statement[1:].removesuffix(".")
+
     def is_for(self, artifact: Artifact[Any]) -> bool:
         """Whether the rule applies to ``artifact``."""
         return (not self.kinds or artifact.kind in self.kinds) and (
@@ -213,7 +218,7 @@ def is_there(path: Path) -> bool:
 
 
 def require_regular(path: Path, committed: FileRecord | None = None) -> None:
-    """Require a regular file: opening a pipe can wait for ever, and a link leads anywhere.
+    """Require a regular file: opening a pipe can wait forever, and a link leads anywhere.
 
     Args:
         committed: its size; one that is a little longer is read, to say what is wrong with it.
@@ -224,7 +229,7 @@ def require_regular(path: Path, committed: FileRecord | None = None) -> None:
     """
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise CorruptArtifact(f"{path} is no regular file: {stat.filemode(status.st_mode)}")
+        raise CorruptArtifact(f"{path} is not a regular file: {stat.filemode(status.st_mode)}")
     if committed and status.st_size > 2 * committed.size + MAX_MORE:
         raise CorruptArtifact(
             f"{path} has {status.st_size} bytes, but was committed with {committed.size}"
@@ -235,7 +240,7 @@ class Report:
     """Collects the findings and the evidence of one rule on one artifact.
 
     Args:
-        remedy: the command or step that mends the artifact.
+        remedy: the command or step that repairs the artifact.
         reading: the file that the rule reads first, below the root.
 
     Attributes:
@@ -253,7 +258,7 @@ class Report:
         An error that interrupts the rule from here on is a finding about this file.
 
         Raises:
-            CorruptArtifact: if it is no regular file, or far larger than the committed one: a
+            CorruptArtifact: if it is not a regular file, or far larger than the committed one: a
                 sparse file of any size costs nothing.
             OSError: if it is not there.
         """
@@ -266,7 +271,7 @@ class Report:
     def goes_on_with(
         self, subject: Subject[Spec], name: str, of: Artifact[Spec] | None = None
     ) -> None:
-        """Say which of several files that are read by turns is read from here on."""
+        """Say which of several files that are read in turn is read from here on."""
         owner = of or subject.artifact
         self._reading = f"{owner.base}/{name}"
         reading(self._reading)
@@ -310,7 +315,7 @@ class Report:
         is_committed: bool = True,
         remedy: str = "",
     ) -> None:
-        """Record that the rule could not go on with the file it was reading.
+        """Record that the rule could not continue with the file it was reading.
 
         Args:
             is_committed: False: it is not as it was committed, so that it can be repaired.

@@ -34,7 +34,7 @@ MAX_SUMS = 1 << 20
 RUN = 64 << 20
 """Bytes, about, of the contiguous pieces that one thread hashes before it takes others."""
 NO_BYTES = hashlib.sha256().hexdigest()
-"""What a piece has that lies behind the end of its file, which was cut off meanwhile."""
+"""What a piece has that lies behind the end of its file, which was cut off."""
 
 
 def check_sha256(subject: Subject, report: Report) -> None:
@@ -171,7 +171,7 @@ def _report(
 
 
 def _is_there(subject: Subject, report: Report, name: str, record: FileRecord) -> bool:
-    """Whether a regular file of the right size is there; else a finding, and the rule goes on."""
+    """Whether a regular file of the right size is there; else a finding, and the rule continues."""
     add = partial(report.add, subject.file(name), remedy=repair_command(subject.artifact.key))
     try:
         status = subject.store.path(subject.artifact, name).lstat()

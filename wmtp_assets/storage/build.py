@@ -2,7 +2,7 @@
 
 A builder is a function ``(Build) -> Document``. It reads upstream artifacts through the store,
 which checks what it reads against their manifests; writes the new files into ``staged``; and
-returns what the manifest shall say about them.
+returns what the manifest will say about them.
 """
 
 from __future__ import annotations

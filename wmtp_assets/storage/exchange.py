@@ -170,7 +170,7 @@ def recover(current: Path, discard: Callable[[Path], None]) -> None:
 def replace_linked(
     root: Path, current: Path, new: Path, files: Mapping[str, Path], ours: Collection[str]
 ) -> bool:
-    """Give ``files`` their names in a folder, in one step; all else of ours in it stays.
+    """Give ``files`` their names in a folder, in one step; all our other files in it stay.
 
     No payload is moved: the next folder is built of hard links, to the new files and to those that
     stay, so that a process that has one open notices nothing. Where anything in the folder is not
@@ -202,7 +202,7 @@ def replace_linked(
 
 
 def _is_only_ours(root: Path, current: Path, ours: Collection[str]) -> bool:
-    """Whether a folder holds only regular files of ours on one disk, in folders of ours that we
+    """Whether a folder holds only our own regular files on one disk, in our own folders that we
     may write to, and no link leads to it."""
     above = [path for path in current.parents if root in path.parents]
     if any(path.is_symlink() for path in (current, *above)) or has_mounts(current):

@@ -213,7 +213,7 @@ class Hasher:
         size: int = sys.maxsize,
         advance: Callable[[int], None] = lambda size: None,
     ) -> Self:
-        """Hash what ``file`` holds from where it stands: ``size`` bytes, or all."""
+        """Hash what ``file`` holds from its position: ``size`` bytes, or all."""
         begin, before = file.tell(), self.size
         for block in read_ahead(file, begin, begin + size):
             self.update(block)
@@ -377,7 +377,7 @@ class HashedFile:
         done: told size and hash when it is closed.
         advance: told the bytes of each write, and a negative number when it starts over.
         parts: gets the SHA-256 of each :data:`PART` bytes; None: they are not hashed.
-        resume: go on behind what the file holds already, if it is there; that is hashed first.
+        resume: append to what the file holds already, if it is there; that is hashed first.
         shared: the file is there, and shares the bytes that will be written with another one: they
             are hashed, and the file is left as it is.
     """
@@ -396,7 +396,7 @@ class HashedFile:
         self._file = path.open("rb" if shared else "r+b" if is_there else "xb", buffering=0)
         self._shared = shared
         self._done = done
-        self._advance = advance
+        self.advance = advance
         self._parts = parts
         self._hasher = Hasher(parts)
         self._cache = PageCache(is_passed=False)
@@ -429,7 +429,7 @@ class HashedFile:
                 written += self._write(view[written:])
         except OSError as error:
             self._refuse(error, self._hasher.size)
-        self._advance(len(view))
+        self.advance(len(view))
         return len(view)
 
     def _write(self, view: memoryview) -> int:
@@ -455,7 +455,7 @@ class HashedFile:
         """Start over: ``position`` must be 0, and what was written is forgotten."""
         if position:
             raise ValueError("a file that is hashed while it is written can only start over")
-        self._advance(-self._hasher.size)
+        self.advance(-self._hasher.size)
         if self._parts is not None:
             self._parts.clear()
         self._hasher = Hasher(self._parts)
@@ -492,7 +492,7 @@ def names_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator
     """Every file, symbolic link and special file below ``folder``; ``unreadable`` gets the errors.
 
     A folder that is not there holds nothing. On a network filesystem, a file that was removed and
-    that somebody still has open is no file either.
+    that somebody still has open is not a file either.
     """
     has_leftovers = is_network(folder)
 

@@ -77,7 +77,7 @@ def _text(escaped: bytes) -> str:
 
 def resolved(path: Path) -> Path:
     """A path without links, as far as it is there; links that form a loop stay, and whoever opens
-    them is told so: ``Path.resolve()`` raises what is no ``OSError``, before Python 3.13."""
+    them is told so: ``Path.resolve()`` raises what is not an ``OSError``, before Python 3.13."""
     return Path(os.path.realpath(path))
 
 
@@ -122,7 +122,7 @@ def _is_network(device: int, path: Path, table: Path) -> bool:
 def refresh(folder: Path) -> None:
     """See the names in a folder, and in those above it, as the server has them now.
 
-    A client of NFS keeps names and attributes of folders for 30 to 60 s, and would go on into a
+    A client of NFS keeps names and attributes of folders for 30 to 60 s, and would keep using a
     folder that another host has exchanged; to open a folder is to ask the server (close-to-open
     consistency, nfs(5); not with ``nocto``). Nothing is done on a filesystem of this host, nor for
     folders that are not there.

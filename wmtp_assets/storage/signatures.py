@@ -97,7 +97,7 @@ class Trust:
             data: the signature; ``where`` names it.
 
         Raises:
-            CorruptArtifact: if it is no signature, of other files, or of nobody who is believed.
+            CorruptArtifact: if it is not a signature, of other files, or of nobody who is believed.
             SpecError: if a file below ``trust/`` is not what ``signers.yaml`` says.
         """
         form = _form(data, where)
@@ -177,7 +177,7 @@ def _form(data: bytes, where: str) -> str:
         material = parse_object(data, MAX_SIZE)["verificationMaterial"]
         return next(form for key, form in _FORMS.items() if key in material)
     except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise CorruptArtifact(f"{where} is no signature of model-signing") from error
+        raise CorruptArtifact(f"{where} is not a signature of model-signing") from error
 
 
 def _known(files: Files) -> Any:

@@ -232,7 +232,7 @@ class Store:
     def read(self, artifact: Artifact, name: str) -> bytes:
         """Read a small file of a committed artifact and check it against the manifest.
 
-        One that is committed anew meanwhile is read again: it is not damaged.
+        One that is committed again while it is read is read once more: it is not damaged.
 
         Raises:
             MissingArtifact: if the artifact or the file is not there.
@@ -533,7 +533,7 @@ class Store:
             at_end.callback(lock.release)
             at_end.callback(holder.unlink, missing_ok=True)
             who = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
-            # it is for people; what cannot go on without a disk will say so
+            # it is for people; what cannot continue without a disk will say so
             with suppress(OSError):
                 replace_file(holder, json.dumps(who).encode())
             yield
@@ -612,7 +612,7 @@ class Store:
         return [self.internal, *(self.internal / name for name in _INSIDE)]
 
     def _is_no_folder(self, path: Path) -> str:
-        """What is in the place of a folder of ours; empty: one, or nothing."""
+        """What is in the place of a folder of the store; empty: one, or nothing."""
         if path.is_symlink():
             is_ours = path == self.root and _is_folder(path)
             leads_to_one = "a link" if _is_folder(path) else "a link that leads to no folder"
@@ -642,7 +642,7 @@ class Store:
         return [self.root / path for path in reversed((folder, *folder.parents))]
 
     def write_at_root(self, name: str, data: bytes) -> None:
-        """Write a small file of ours that is in no artifact's folder, old or new.
+        """Write a small file that is in no artifact's folder, old or new.
 
         Args:
             name: relative to the root.
@@ -679,8 +679,8 @@ class Store:
                 (self.root / path).mkdir(parents=True, exist_ok=True)
             except FileExistsError as error:
                 raise StoreError(
-                    f"{self.root / path} is no folder, and in the way of {artifact.key}; move it "
-                    "away, then run this again"
+                    f"{self.root / path} is not a folder, and is in the way of {artifact.key}; "
+                    "move it away, then run this again"
                 ) from error
 
     @contextmanager
@@ -773,7 +773,7 @@ class Store:
             )
         return StoreError(
             f"{what} cannot be written under {self.root} ({error}). What is committed is as it "
-            f"was; mend that, or set {ROOT_VARIABLE} to another folder, and run again"
+            f"was; fix that, or set {ROOT_VARIABLE} to another folder, and run again"
         )
 
     def discard(self, folder: Path) -> None:
@@ -888,7 +888,7 @@ class Store:
         with self._explained_refusal(artifact), self._in_unit(artifact):
             data = manifest.amend(self.manifest(artifact), changes)
             amended = manifest.parse(data, str(self.manifest_path(artifact)))
-            # not beside the manifest: there it would stay for ever if this process were killed
+            # not beside the manifest: there it would stay forever if this process were killed
             draft = self.internal / "amended" / artifact.key
             draft.parent.mkdir(exist_ok=True)
             draft.unlink(missing_ok=True)
@@ -1060,7 +1060,7 @@ def _carry_over(
                 raise
         else:
             if not is_foreign and not artifact.is_guest(str(path)):
-                say(f"kept {path}, which is no file of {artifact.key}; move it elsewhere")
+                say(f"kept {path}, which is not a file of {artifact.key}; move it elsewhere")
 
 
 def drop_shared(old: Path, current: Path) -> None:

@@ -118,7 +118,7 @@ def _listed_in(where: Path, manifest: Manifest) -> Iterator[Listed]:
     if isinstance(head, dict) and head.get("path") == VALUE_HEAD:
         path = where.parent / VALUE_HEAD
         size = min(path.lstat().st_size, MAX_VALUE_HEAD) if os.path.lexists(path) else 0
-        with suppress(ValueError):  # what was recorded is no SHA-256
+        with suppress(ValueError):  # what was recorded is not a SHA-256
             record = FileRecord(size=size, sha256=head.get("sha256", ""))
             yield Listed(path, VALUE_HEAD, record, where, manifest)
 
@@ -203,7 +203,7 @@ class VerifiedFile:
 
     Raises:
         MissingArtifact: if the file is not there.
-        CorruptArtifact: if it is no regular file or has another size, or its pieces are damaged.
+        CorruptArtifact: if it is not a regular file or has another size, or its pieces are damaged.
     """
 
     def __init__(self, listed: Listed) -> None:
@@ -362,7 +362,7 @@ def in_threads(do: Callable[[T], R], items: Sequence[T], size: Callable[[T], int
 
 
 def read_verified(path: str | Path, read: Callable[[VerifiedFile], T]) -> T:
-    """What ``read`` returns of a file; begun again if it was committed anew meanwhile.
+    """What ``read`` returns of a file; begun again if it was committed while it was read.
 
     Raises:
         MissingArtifact, CorruptArtifact: as :func:`find` and :class:`VerifiedFile`.
@@ -389,7 +389,7 @@ def verified(path: str | Path) -> Iterator[Path]:
     Every file below the folder is compared with the manifest that lists it, in threads; none may be
     missing, and none may be there that no manifest lists, apart from files of known tools
     (``model.sig``, ``.DS_Store``). At the end of the block the files are looked at once more: one
-    that was changed, replaced, added or removed meanwhile (another size, time or inode) is hashed
+    that was changed, replaced, added or removed since (another size, time or inode) is hashed
     again.
 
     The library reads the files itself. So a change that was taken back before the end of the block,
@@ -429,7 +429,7 @@ def _files_below(path: Path) -> set[Path]:
 
 
 def _states_below(path: Path) -> dict[Path, State]:
-    """What the system says of each file below a folder; empty where one vanishes meanwhile."""
+    """What the system says of each file below a folder; empty where one vanishes."""
     try:
         return {file: _state(file.lstat()) for file in _files_below(path)}
     except OSError:

@@ -128,6 +128,9 @@ class Arrival:
     Args:
         places: where bytes may lie already, and partial files do.
         origin: where the others come from.
+        advance: told the bytes that come from the origin.
+        found: told the bytes that are here already, and a negative number for those that are not
+            used.
         attempts: in a row that bring nothing before it is given up.
 
     Attributes:
@@ -140,11 +143,12 @@ class Arrival:
         places: Places,
         origin: Origin,
         advance: Advance,
+        found: Advance,
         say: Say,
         attempts: int = ATTEMPTS,
     ) -> None:
         self.places, self._origin, self._attempts = places, origin, attempts
-        self._advance, self._say = advance, say
+        self._advance, self._found, self._say = advance, found, say
         self.fetched, self.seconds = 0, 0.0
 
     def get(self, file: ExpectedFile) -> Held:
@@ -155,7 +159,7 @@ class Arrival:
                 not what is expected (it is removed).
             OSError: if the local disk refuses.
         """
-        return self.places.find(file, self._advance, self._say) or self._fetch(file)
+        return self.places.find(file, self._found, self._say) or self._fetch(file)
 
     def _fetch(self, file: ExpectedFile) -> Held:
         path = self.places.partial(file)
@@ -165,7 +169,7 @@ class Arrival:
         held = self._receive(file, path)
         if is_left and not file.is_met_by(held.record, path):  # damaged may be what was left here
             path.unlink()
-            self._advance(-held.record.size)
+            self._found(-held.record.size)
             held = self._receive(file, path)
         self.seconds += time.monotonic() - started
         if not file.is_met_by(held.record, path):
@@ -177,8 +181,8 @@ class Arrival:
         parts: list[str] | None = [] if self.places.in_parts else None
         records: list[FileRecord] = []
         try:
-            with Partial(path, records.append, self._advance, parts, resume=True) as target:
-                target.limit = file.size
+            with Partial(path, records.append, self._found, parts, resume=True) as target:
+                target.limit, target.advance = file.size, self._advance
                 here = target.tell()
                 if here:
                     of = human_bytes(file.size)

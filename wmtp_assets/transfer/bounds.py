@@ -111,7 +111,7 @@ def deadline(
     for. The block is given the time when it will be called, as ``time.monotonic()`` counts.
 
     Args:
-        size: bytes that are sent meanwhile.
+        size: bytes that are sent in that time.
         seconds: for the answer; None: :data:`SECONDS`.
 
     Raises:

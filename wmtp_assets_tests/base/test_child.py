@@ -67,8 +67,8 @@ def speak(lines: list[str], say: Say) -> int:
 def draw(total: int, say: Any) -> None:
     first, second = say.bar("first", total), say.bar("second", 0)
     for done in range(total + 1):
-        first(done)
-    second(0)
+        first(done, f"{done} B/s")
+    second(0, "")
 
 
 def surroundings(say: Say) -> tuple[str | None, str, str]:
@@ -154,14 +154,14 @@ class Screen:
     """A terminal: it has bars."""
 
     def __init__(self) -> None:
-        self.bars: dict[str, tuple[int, list[int]]] = {}
+        self.bars: dict[str, tuple[int, list[tuple[int, str]]]] = {}
 
     def __call__(self, line: str) -> None:
         raise AssertionError(line)
 
-    def bar(self, label: str, total: int) -> Callable[[int], None]:
-        self.bars[label] = total, []
-        return self.bars[label][1].append
+    def bar(self, label: str, total: int) -> Callable[[int, str], None]:
+        self.bars[label] = total, steps = total, []
+        return lambda done, pace: steps.append((done, pace))
 
 
 def test_bars_are_drawn_by_the_parent() -> None:
@@ -169,9 +169,9 @@ def test_bars_are_drawn_by_the_parent() -> None:
     screen = Screen()
     call(draw, 5000, say=screen)
     total, steps = screen.bars["first"]
-    assert (total, steps[0], steps[-1]) == (5000, 0, 5000)
+    assert (total, steps[0], steps[-1]) == (5000, (0, "0 B/s"), (5000, "5000 B/s"))
     assert len(steps) <= 101
-    assert screen.bars["second"] == (0, [0])
+    assert screen.bars["second"] == (0, [(0, "")])
 
 
 def test_environment_and_folder_are_those_of_the_call(
@@ -268,7 +268,7 @@ def spin_for(seconds: float, say: Say) -> None:
     ids=repr,
 )
 def test_errors_keep_type_text_and_fields(error: BaseException) -> None:
-    """Whoever catches them decides by all three; and the child goes on."""
+    """Whoever catches them decides by all three; and the child continues."""
     before = call(number)
     with pytest.raises(type(error)) as raised:
         call(fail, error)
@@ -281,7 +281,7 @@ def test_errors_keep_type_text_and_fields(error: BaseException) -> None:
 
 @pytest.mark.parametrize("function", [unpicklable, fail_unpicklably])
 def test_what_cannot_be_sent_is_an_error(function: Callable[..., Any]) -> None:
-    """And no parent that waits for ever."""
+    """And no parent that waits forever."""
     before = call(number)
     with pytest.raises(TypeError, match=f"{function.__name__}: .* of no use here"):
         call(function)
@@ -346,7 +346,7 @@ def test_too_much_memory_is_told(tmp_path: Path) -> None:
 
 
 def test_interrupt_ends_the_child() -> None:
-    """Ctrl-C in a long call: it does not go on unseen, and the next call works."""
+    """Ctrl-C in a long call: it does not continue unseen, and the next call works."""
     before = call(number)
 
     def interrupt(line: str) -> None:
@@ -455,7 +455,7 @@ def test_stop_leaves_nothing() -> None:
 
 
 def is_there(pid: int) -> bool:
-    """Whether a process is there, be it a zombie of ours."""
+    """Whether a process is there, be it one of our zombies."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -68,7 +68,7 @@ CASES: dict[str, tuple[dict[str, str], int]] = {
         5,
     ),
     "v2, above the namespace": (v2("/../other", **{"": "600000 100000\n"}), 6),
-    "v2, no path of ours is mounted": (v2("/kubepods/pod1/c", **{"": "700000 100000\n"}), 7),
+    "v2, none of our paths is mounted": (v2("/kubepods/pod1/c", **{"": "700000 100000\n"}), 7),
     "v1": (v1("/docker/c", "cpu,cpuacct", "200000\n", "100000\n"), 2),
     "v1, mounted by the short name": (v1("/docker/c", "cpu", "150000\n", "100000\n"), 2),
     "v1, no limit": (v1("/docker/c", "cpu,cpuacct", "-1\n", "100000\n"), CPUS),

@@ -17,7 +17,7 @@ MB = 1_000_000
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """Stands still until it is told to continue."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -140,6 +140,41 @@ def test_rate_and_time_left() -> None:
     ]
 
 
+def test_what_is_resumed_counts_as_done_and_not_in_the_rate() -> None:
+    """Half of a download that is here already made the rate of the other half many times too high:
+    25 MB that came in 5 s, after 50 MB were read in 10 s, are 5 MB/s and leave 5 s for 25 MB."""
+    clock = Clock()
+    log = Log(clock)
+    progress = Progress("downloading", 100 * MB, log, clock)
+    for count, move, size, seconds in (
+        (2, progress.found, 25 * MB, 5),
+        (1, progress.advance, 25 * MB, 5),
+        (1, progress.found, -75 * MB, 0),  # other bytes than expected: all of it is fetched again
+        (1, progress.advance, 25 * MB, 5),
+    ):
+        for _ in range(count):
+            clock.now += seconds
+            move(size)
+    assert log.lines == [
+        "downloading: 25.0 MB of 100.0 MB (25 %)",
+        "downloading: 50.0 MB of 100.0 MB (50 %)",
+        "downloading: 75.0 MB of 100.0 MB (75 %), 5.0 MB/s, 5 s left",
+        "downloading: 25.0 MB of 100.0 MB (25 %), 5.0 MB/s, 15 s left",
+    ]
+
+
+def test_bar_shows_the_rate_of_what_was_moved(screen: Screen) -> None:
+    """The same numbers as in a log; none before anything was moved."""
+    clock = Clock()
+    progress = Progress("downloading", 100 * MB, screen.terminal, clock)
+    clock.now += 1
+    progress.found(50 * MB)
+    assert "/s" not in screen.drawn()
+    clock.now += 5
+    progress.advance(25 * MB)
+    assert "75.0/100.0 MB 5.0 MB/s, 5 s left" in screen.drawn()
+
+
 def test_real_clock_is_monotonic() -> None:
     """Without a clock of its own it works all the same."""
     lines: list[str] = []
@@ -225,7 +260,7 @@ def test_bar_says_no_lines(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_one_bar_at_a_time(screen: Screen) -> None:
     """Artifacts are verified side by side: the first bar that is not full is shown, and then the
-    next one with what was done meanwhile."""
+    next one with what was done so far."""
     one = Progress("first", 100 * MB, screen.terminal)
     two = Progress("second", 200 * MB, screen.terminal)
     one.advance(10 * MB)
@@ -249,7 +284,7 @@ def test_nothing_to_do_shows_nothing_for_long(screen: Screen) -> None:
 
 
 def test_terminal_prints_lines_as_they_are(screen: Screen) -> None:
-    """Paths with brackets are no markup, in a line as in a bar's name."""
+    """Paths with brackets are not markup, in a line as in a bar's name."""
     screen.terminal("kept [bold]x[/bold] in [1/2]")
     Progress("hashing [red]x", 10, screen.terminal)
     drawn = screen.drawn()

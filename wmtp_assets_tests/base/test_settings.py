@@ -99,7 +99,7 @@ def test_workers_that_are_none(text: str) -> None:
     """No conversion starts with a number that somebody did not mean, be it none or thousands."""
     with pytest.raises(SpecError) as error:
         read_workers({"WMTP_WORKERS": text})
-    assert str(error.value) == f"WMTP_WORKERS={text!r} is no number of processes, 1 to 256"
+    assert str(error.value) == f"WMTP_WORKERS={text!r} is not a number of processes, 1 to 256"
 
 
 @pytest.mark.parametrize("environment", [{}, {"WMTP_WORKERS": ""}])
@@ -136,7 +136,7 @@ def test_other_numbers(
     for number in good:
         assert read({name: str(number)}) == number
     for text in bad:
-        with pytest.raises(SpecError, match=re.escape(f"{name}={text!r} is no number of ")):
+        with pytest.raises(SpecError, match=re.escape(f"{name}={text!r} is not a number of ")):
             read({name: text})
 
 

@@ -96,7 +96,7 @@ def test_two_halves_the_wrong_way_round_are_lone() -> None:
 @pytest.mark.parametrize("number", ["1e999", "1E+309", "1.8e308", "9" * 400 + ".0", "0.1e400"])
 @pytest.mark.parametrize("where", ['{"a": %s}', '{"a": [0, %s]}', '{"a": {"b": {"c": %s}}}'])
 def test_number_that_would_become_infinity_is_refused(sign: str, number: str, where: str) -> None:
-    """Infinity is no JSON, however it is spelled; whoever writes it again would break the file."""
+    """Infinity is not JSON, however it is spelled; whoever writes it again would break the file."""
     with pytest.raises(ValueError, match="a number too large for a float"):
         parse_object((where % (sign + number)).encode())
 

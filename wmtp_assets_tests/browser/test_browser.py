@@ -156,7 +156,7 @@ def test_check_page_has_the_evidence(window: Ui) -> None:
 
 
 def test_schedule_is_on(made: Ui) -> None:
-    """Integrity every night, without anyone remembering to."""
+    """Integrity every night, on a schedule."""
     made.schedule("integrity_daily")
     made.sees("Every rule, every night at 03:00 UTC", "0 3 * * *", "integrity")
     assert made.page.locator("input[type=checkbox]").first.is_checked()

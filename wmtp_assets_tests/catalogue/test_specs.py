@@ -591,7 +591,7 @@ def test_artifact_of_tests_is_for_evaluation(
 
 
 def test_counts_that_are_expected_of_codecontests() -> None:
-    """Counted on the real hub once; a typing error here would warn for ever, or hide a change.
+    """Counted on the real hub once; a typo here would warn forever, or hide a change.
 
     13,328 + 117 + 165 problems; rows as of 2,048 tokens and no public tests in input.
     """

@@ -61,7 +61,11 @@ def test_table_is_complete() -> None:
             "mbpp must not be used for verifiable_critic: it is for baseline, rho_1, evaluation. "
             "Use one of: codecontests",
         ),
-        ("baseline", "mbbp", "'mbbp' is no dataset; known: codecontests, gsm8k, humaneval, mbpp"),
+        (
+            "baseline",
+            "mbbp",
+            "'mbbp' is not a dataset; known: codecontests, gsm8k, humaneval, mbpp",
+        ),
         (
             "training",
             None,

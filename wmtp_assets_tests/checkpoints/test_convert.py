@@ -312,7 +312,7 @@ def test_shared_twins_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_file_that_shrinks_between_description_and_data(tmp_path: Path) -> None:
-    """Whoever replaces the file meanwhile gets an error and not zeros."""
+    """Whoever replaces the file while it is read gets an error and not zeros."""
     path = tmp_path / "x.pth"
     for tensor in (torch.ones(1000), torch.ones(20, 50).t()):
         torch.save({"w": tensor}, path)

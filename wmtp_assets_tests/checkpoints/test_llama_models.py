@@ -389,7 +389,7 @@ def test_class_of_transformers_is_asked_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names, shapes and parameters are a Llama's, and ``from_pretrained`` would refuse it: its
-    padding is no row of the embedding. A node without transformers cannot tell."""
+    padding is not a row of the embedding. A node without transformers cannot tell."""
     store = tiny.llama_store(tmp_path)
     config = tiny.CONFIG | {"pad_token_id": tiny.CONFIG["vocab_size"]}
     tiny.commit_files(store, tiny.llama_files(config=config))

@@ -190,7 +190,7 @@ def test_one_damaged_tensor_of_the_version_before(store: Store) -> None:
 
 
 def test_raw_file_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Upstream's own safetensors: the parts are no tensors, and a tensor may lie in two of them."""
+    """Upstream's own safetensors: parts are not tensors, and a tensor may lie in two of them."""
     monkeypatch.setattr("wmtp_assets.storage.files.PART", 4096)
     monkeypatch.setattr("wmtp_assets.storage.store.PART", 4096)
     store = tiny.make_store(tmp_path / "storage")

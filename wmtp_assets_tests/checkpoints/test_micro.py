@@ -550,7 +550,7 @@ def test_truncated_parent(tiny_store: Store, kept: int) -> None:
 
 
 def test_missing_parent_file(tiny_store: Store) -> None:
-    """Its manifest is there and the file is not: damage, with the command that mends it."""
+    """Its manifest is there and the file is not: damage, with the command that repairs it."""
     path = tiny.checkpoint_path(tiny_store, SAFETENSORS)
     path.unlink()
     message = assert_refused(tiny_store, CorruptArtifact)

@@ -126,9 +126,9 @@ def test_grouped_queries_have_narrow_keys() -> None:
         ({"ffn_dim_multiplier": 1e308}, r"ffn_dim_multiplier: .*less than"),
         ({"n_layers": 10**12}, r"n_layers: .*less than"),
         ({"dim": 10**400}, r"dim: .*less than"),
-        ({"n_heads": 30}, r"dim 4096 is no multiple of n_heads 30"),
-        ({"n_kv_heads": 12}, r"n_heads 32 is no multiple of n_kv_heads 12"),
-        ({"n_kv_heads": 64}, r"n_heads 32 is no multiple of n_kv_heads 64"),
+        ({"n_heads": 30}, r"dim 4096 is not a multiple of n_heads 30"),
+        ({"n_kv_heads": 12}, r"n_heads 32 is not a multiple of n_kv_heads 12"),
+        ({"n_kv_heads": 64}, r"n_heads 32 is not a multiple of n_kv_heads 64"),
         ({"n_future_tokens": 33}, r"n_layers 32 leaves no layer beside 32 extra heads"),
     ],
 )

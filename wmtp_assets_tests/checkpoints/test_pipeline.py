@@ -99,7 +99,7 @@ def test_ahead_passes_exceptions_on(good: int) -> None:
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
 def test_ahead_can_be_left_early(taken: int) -> None:
-    """Whoever fails midway closes it; the thread ends, and endless items do not go on."""
+    """Whoever fails midway closes it; the thread ends, and endless items do not continue."""
     made: list[int] = []
 
     def items() -> Iterator[int]:
@@ -261,7 +261,7 @@ def test_reading_can_be_left_early(path: Path, taken: int) -> None:
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
 def test_other_errors_come_out(path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    """A broken disk is no end of the file, and no defect of the program."""
+    """A broken disk is neither the end of the file nor a defect of the program."""
 
     def fail(*arguments: object) -> int:
         raise OSError(error, os.strerror(error))

@@ -441,7 +441,7 @@ def test_huge_header_is_refused_unread(path: Path) -> None:
 
 
 def test_header_of_exactly_the_limit_is_read(path: Path) -> None:
-    """The limit itself is no lie."""
+    """The limit itself is not a lie."""
     text = json.dumps(GOOD).encode().ljust(MAX_HEADER)
     assert read_header(put(path, text)).n_params == 7
 
@@ -462,21 +462,21 @@ BAD_ENTRIES: list[tuple[object, str]] = [
     (edited(data_offsets=[16]), "b: data_offsets must be begin and end"),
     (edited(data_offsets=[16, 22, 28]), "b: data_offsets must be begin and end"),
     (edited(data_offsets=[]), "b: data_offsets must be begin and end"),
-    (edited(data_offsets=[-6, 0]), "b: [-6, 0] is no list of sizes"),
-    (edited(data_offsets=[16.0, 22.0]), "b: [16.0, 22.0] is no list of sizes"),
-    (edited(data_offsets={"0": 16}), "b: {'0': 16} is no list of sizes"),
+    (edited(data_offsets=[-6, 0]), "b: [-6, 0] is not a list of sizes"),
+    (edited(data_offsets=[16.0, 22.0]), "b: [16.0, 22.0] is not a list of sizes"),
+    (edited(data_offsets={"0": 16}), "b: {'0': 16} is not a list of sizes"),
     (edited(data_offsets=[1 << 64, (1 << 64) + 6]), "b: [18446744073709551616, 1844674407370955"),
     # Shapes.
     (edited(shape=[4]), "b: F16 [4] is 8 bytes, data_offsets span 6"),
     (edited(shape=[]), "b: F16 [] is 2 bytes, data_offsets span 6"),
-    (edited(shape=[-3]), "b: [-3] is no list of sizes"),
-    (edited(shape=[-1, -3]), "b: [-1, -3] is no list of sizes"),
-    (edited(shape=[3, True]), "b: [3, True] is no list of sizes"),
-    (edited(shape=[3.0]), "b: [3.0] is no list of sizes"),
-    (edited(shape=["3"]), "b: ['3'] is no list of sizes"),
-    (edited(shape=3), "b: 3 is no list of sizes"),
-    (edited(shape=None), "b: None is no list of sizes"),
-    (edited(shape=[1 << 63]), "b: [9223372036854775808] is no list of sizes"),
+    (edited(shape=[-3]), "b: [-3] is not a list of sizes"),
+    (edited(shape=[-1, -3]), "b: [-1, -3] is not a list of sizes"),
+    (edited(shape=[3, True]), "b: [3, True] is not a list of sizes"),
+    (edited(shape=[3.0]), "b: [3.0] is not a list of sizes"),
+    (edited(shape=["3"]), "b: ['3'] is not a list of sizes"),
+    (edited(shape=3), "b: 3 is not a list of sizes"),
+    (edited(shape=None), "b: None is not a list of sizes"),
+    (edited(shape=[1 << 63]), "b: [9223372036854775808] is not a list of sizes"),
     (edited(shape=[1 << 62, 4]), "b: F16 [4611686018427387904, 4] is 36893488147419103232 bytes"),
     (edited(shape=[3] + [1] * MAX_RANK), "b: [3, 1, 1,"),
     # Dtypes.
@@ -491,9 +491,9 @@ BAD_ENTRIES: list[tuple[object, str]] = [
     (GOOD | {"b": []}, "b: expected dtype, shape and data_offsets"),
     (GOOD | {"b": None}, "b: expected dtype, shape and data_offsets"),
     # Documents.
-    ([], "the header is no JSON object"),
-    ("text", "the header is no JSON object"),
-    (None, "the header is no JSON object"),
+    ([], "the header is not a JSON object"),
+    ("text", "the header is not a JSON object"),
+    (None, "the header is not a JSON object"),
     (b"{", "Expecting property name"),
     (b"", "Expecting value"),
     (b"{} {}", "Extra data"),
@@ -507,12 +507,12 @@ BAD_ENTRIES: list[tuple[object, str]] = [
     (b'{"a": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
     (b'{"b": {"dtype": NaN, "shape": [], "data_offsets": []}}', "b: unknown dtype nan"),
     # Metadata.
-    (GOOD | {"__metadata__": []}, "__metadata__ is no map of strings"),
-    (GOOD | {"__metadata__": None}, "__metadata__ is no map of strings"),
-    (GOOD | {"__metadata__": "format"}, "__metadata__ is no map of strings"),
-    (GOOD | {"__metadata__": {"step": 3}}, "__metadata__ is no map of strings"),
-    (GOOD | {"__metadata__": {"a": {"b": "c"}}}, "__metadata__ is no map of strings"),
-    (GOOD | {"__metadata__": {"a": None}}, "__metadata__ is no map of strings"),
+    (GOOD | {"__metadata__": []}, "__metadata__ is not a map of strings"),
+    (GOOD | {"__metadata__": None}, "__metadata__ is not a map of strings"),
+    (GOOD | {"__metadata__": "format"}, "__metadata__ is not a map of strings"),
+    (GOOD | {"__metadata__": {"step": 3}}, "__metadata__ is not a map of strings"),
+    (GOOD | {"__metadata__": {"a": {"b": "c"}}}, "__metadata__ is not a map of strings"),
+    (GOOD | {"__metadata__": {"a": None}}, "__metadata__ is not a map of strings"),
     (GOOD | {"__metadata__": {"a": "\ud800"}}, "'utf-8' codec can't encode"),
 ]
 
@@ -547,7 +547,7 @@ def test_bad_header_is_refused(path: Path, header: object, message: str) -> None
 def test_bad_name_is_refused(path: Path, name: str) -> None:
     """Names go into messages, logs and file names; the library accepts most of these."""
     header = {"a.weight": GOOD["a.weight"], name: GOOD["b"]}
-    assert refusal(put(path, header)).endswith("is no name of a tensor")
+    assert refusal(put(path, header)).endswith("is not a tensor name")
 
 
 @pytest.mark.parametrize(
@@ -589,7 +589,7 @@ def test_long_shapes_cost_nothing(path: Path) -> None:
     """150,000 dimensions of 2^62 multiply to a number of 9 million bits, slowly."""
     header = '{"b": {"dtype": "F16", "shape": [%s], "data_offsets": [0, 22]}}'
     put(path, (header % ",".join(["4611686018427387904"] * 150_000)).encode())
-    assert refusal(path).endswith("is no list of sizes")
+    assert refusal(path).endswith("is not a list of sizes")
 
 
 def test_too_many_tensors_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,7 +247,7 @@ def test_setting_decides(tmp_path: Path, before: bool) -> None:
 
 
 def test_damage_to_one_is_damage_to_both(tmp_path: Path) -> None:
-    """The price, as the docs say it: the raw file is no source for the repair of the other."""
+    """The price, as the docs say it: the raw file is not a source for the repair of the other."""
     store = store_of(tmp_path, checkpoint={"link": True})
     tiny.make(store, SAFETENSORS)
     path = tiny.raw_path(store, NAME)
@@ -259,7 +259,7 @@ def test_damage_to_one_is_damage_to_both(tmp_path: Path) -> None:
 
 
 def test_link_of_what_is_cast_is_no_link(tmp_path: Path) -> None:
-    """A file in another dtype is another file; that is no error."""
+    """A file in another dtype is another file; that is not an error."""
     store = store_of(tmp_path, REWRITTEN["float32"][0], checkpoint={"link": True})
     tiny.make(store, SAFETENSORS)
     assert "taken_over" not in conversion(store)

@@ -137,7 +137,7 @@ print(try_mutants(4000))
 def test_damaged_models_never_crash() -> None:
     """In a process of its own, since the parser is C++: refused in one line or read.
 
-    A piece that is no UTF-8 came out as a UnicodeDecodeError; one with control characters in it
+    A piece that is not UTF-8 came out as a UnicodeDecodeError; one with control characters in it
     must not reach the terminal.
     """
     assert 0 < int(tiny.run_python(FUZZ)) < 4000

@@ -445,13 +445,13 @@ def test_pickles_that_fail_are_refused(path: Path, value: object) -> None:
         ({"w": BASE, "step": 3}, "step is a int, not a tensor: expected a flat state dict"),
         ({"w": None}, "w is a NoneType, not a tensor: expected a flat state dict"),
         ({"w": [BASE]}, "w is a list, not a tensor: expected a flat state dict"),
-        ({3: BASE}, "a int is no name of a tensor"),
-        ({("a", "b"): BASE}, "a tuple is no name of a tensor"),
-        ({"": BASE}, "'' is no name of a tensor"),
-        ({"a\nb": BASE}, r"'a\nb' is no name of a tensor"),
-        ({"\x1b[2J": BASE}, r"'\x1b[2J' is no name of a tensor"),
-        ({"../../w": BASE}, "'../../w' is no name of a tensor"),
-        ({"x" * 5000: BASE}, f"'{'x' * 60}' is no name of a tensor"),
+        ({3: BASE}, "a int is not a tensor name"),
+        ({("a", "b"): BASE}, "a tuple is not a tensor name"),
+        ({"": BASE}, "'' is not a tensor name"),
+        ({"a\nb": BASE}, r"'a\nb' is not a tensor name"),
+        ({"\x1b[2J": BASE}, r"'\x1b[2J' is not a tensor name"),
+        ({"../../w": BASE}, "'../../w' is not a tensor name"),
+        ({"x" * 5000: BASE}, f"'{'x' * 60}' is not a tensor name"),
     ],
 )
 def test_other_contents_are_refused(path: Path, value: object, message: str) -> None:
@@ -592,7 +592,7 @@ def test_harmless_lies_change_nothing(path: Path, lie: dict[str, Any]) -> None:
 
 
 def test_expanded_view_within_its_record_is_read(path: Path) -> None:
-    """Stride 0 alone is no attack: a row repeated in a record that could hold all of it."""
+    """Stride 0 alone is not an attack: a row repeated in a record that could hold all of it."""
     path.write_bytes(crafted((2, 2), (0, 1), record=struct.pack("<4f", 1, 2, 3, 4)))
     assert_reads_as_torch(path)
 
@@ -689,7 +689,7 @@ def test_record_twice_is_refused(path: Path) -> None:
         with zipfile.ZipFile(buffer, "a") as archive:
             archive.writestr("archive/data/0", bytes(48))
     path.write_bytes(buffer.getvalue())
-    assert refusal(path) == "a record stands twice in the archive"
+    assert refusal(path) == "a duplicate record in the archive"
 
 
 def test_record_name_that_is_no_utf8(path: Path) -> None:

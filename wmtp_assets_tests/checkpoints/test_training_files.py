@@ -440,7 +440,7 @@ def test_output_matrix_of_a_tied_model_is_compared(tmp_path: Path) -> None:
 
 
 def test_rule_knows_which_models_are_tied(tmp_path: Path) -> None:
-    """An output matrix that is gone is no tied model, whatever our own config says."""
+    """An output matrix that is gone is not a tied model, whatever our own config says."""
     store = give(llama(tmp_path), LLAMA)
     tiny.make(store, SAFETENSORS)
     state = {n: t.half() for n, t in KEPT.items() if n != OUTPUT}

@@ -442,9 +442,9 @@ def test_tensors_that_the_config_does_not_ask_for(store: Store) -> None:
         ({"hidden_size": 10**400}, "hidden_size: Input should be less than"),
         ({"intermediate_size": 10**400}, "intermediate_size: Input should be less than"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers: Input should be less than"),
-        ({"num_attention_heads": 3}, "dim 32 is no multiple of n_heads 3"),
-        ({"num_attention_heads": 64}, "dim 32 is no multiple of n_heads 64"),
-        ({"num_key_value_heads": 3}, "n_heads 4 is no multiple of n_kv_heads 3"),
+        ({"num_attention_heads": 3}, "dim 32 is not a multiple of n_heads 3"),
+        ({"num_attention_heads": 64}, "dim 32 is not a multiple of n_heads 64"),
+        ({"num_key_value_heads": 3}, "n_heads 4 is not a multiple of n_kv_heads 3"),
         ({"rms_norm_eps": "1e-5"}, "rms_norm_eps: Input should be a valid number"),
         ({"rope_theta": 0}, "rope_theta: Input should be greater than 0"),
         ({"attention_bias": "false"}, "attention_bias: Input should be a valid boolean"),
@@ -492,7 +492,7 @@ def trunk_twins(tensors: Tensors) -> dict[str, str]:
 
 
 def test_trunk_is_kept_once(made: Store) -> None:
-    """Half of 26 GB stands twice: kept once, under the names that transformers loads.
+    """Half of 26 GB is there twice: kept once, under the names that transformers loads.
 
     Both heads stay; each second name is recorded.
     """
@@ -620,7 +620,7 @@ def test_twin_of_another_kind(
 def test_heads_of_the_reward_model(
     store: Store, change: Callable[[Tensors], object], message: str
 ) -> None:
-    """Without its value head it is no reward model."""
+    """Without its value head it is not a reward model."""
     assert reward_refusal(store, change) == f"pytorch_model.bin: {message}"
 
 

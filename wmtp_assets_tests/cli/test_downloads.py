@@ -191,7 +191,7 @@ def test_lock_refuses_a_commit_that_changed(front: FaultyHub, wmtp: Wmtp, tmp_pa
 def test_lock_goes_on_behind_a_repository_that_cannot_be_asked(
     front: FaultyHub, wmtp: Wmtp, tmp_path: Path
 ) -> None:
-    """Who has no access to one gated model can lock the others."""
+    """A user without access to one gated model can lock the others."""
     done = wmtp("lock", "mbpp", "humaneval", "--json")
     assert done.returncode == 1
     rows = {row["repository"]: row for row in json.loads(done.stdout)["repositories"]}
@@ -255,7 +255,8 @@ def test_plan_shows_what_a_download_would_be(
     Nothing is downloaded or committed."""
     done = wmtp("plan", "meta_llama_mtp_safetensors", "--rate", "0.5")
     assert done.returncode == 0, done.stderr
-    title, row, last = done.stdout.splitlines()
+    title, row, *rest = done.stdout.splitlines()
+    last = " ".join(" ".join(rest).split())
     assert " ".join(title.split()) == "name revision files size here to download time"
     assert " ".join(row.split()).startswith("meta_llama_mtp_raw ")
     wide = wmtp("plan", "meta_llama_mtp_safetensors", COLUMNS="140").stdout
@@ -306,7 +307,9 @@ def test_plan_that_will_not_fit(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=SIZE - 1))
     result = CliRunner(env=environment).invoke(cli, ["plan", "humaneval_raw"])
     assert result.exit_code == 1
-    assert "3.0 MB more than is used now, 3.0 MB free: it will not fit" in result.output
+    assert "3.0 MB more than is used now, 3.0 MB free: it will not fit" in " ".join(
+        result.output.split()
+    )
 
 
 def test_plan_names_what_cannot_be_had(front: FaultyHub, wmtp: Wmtp) -> None:

@@ -25,7 +25,7 @@ def harm(store: Store, key: str, name: str) -> Path:
 
 
 def test_from_damage_to_good_again(wmtp: Wmtp, store: Store) -> None:
-    """status shows it at once, verify names it and the command, the command mends it."""
+    """status shows it at once, verify names it and the command, the command repairs it."""
     assert wmtp("verify", "humaneval_processed").returncode == 0
     path = harm(store, "humaneval_processed", ROWS)
     file = f"datasets_v2/humaneval/{ROWS}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,8 @@ NARROW = [
     ("status", "--files", "micro-mtp"),
     ("status", "--stale"),
     ("plan", "micro_mtp"),
+    ("verify", "micro_mtp", "mbpp_raw", "mbpp_processed"),
+    ("doctor",),
     ("show", "mbpp_processed"),
     ("--help",),
     *((name, "--help") for name in ("verify", "publish", "pull", "doctor")),
@@ -68,7 +72,7 @@ def test_tables_fit_a_terminal(
     store: Store, root: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     """80 columns, also with problems and one long name; no line ends in padding, and in a pipe
-    there is no escape. A path or hash that is longer is left whole, to be copied."""
+    there is no escape. A path, hash or command that is longer is left whole, to be copied."""
     store.path(store.catalogue["micro_mtp"], "configs/config.json").unlink()
     damage(store.path(store.catalogue["mbpp_raw"], "raw.metadata.json"), flip(20))
     monkeypatch.setenv("WMTP_STORAGE_ROOT", str(root))
@@ -78,7 +82,7 @@ def test_tables_fit_a_terminal(
     lines = output.splitlines()
     assert lines
     assert [line for line in lines if line != line.rstrip()] == []
-    whole = re.compile(r"peak disk:|\S{40}|run: |^  (make|verify|repair): ")
+    whole = re.compile(r"\S{60}|run: |remedy: |^  (make|verify|repair): ")
     assert [line for line in lines if len(line) > 80 and not whole.search(line)] == []
 
 
@@ -88,7 +92,11 @@ def test_problems_come_first(wmtp: Wmtp, store: Store) -> None:
     store.path(store.catalogue["micro_mtp"], "configs/config.json").unlink()
     done = wmtp("status", "micro-mtp")
     lines = done.stdout.splitlines()
-    assert lines[:2] == ["micro_mtp", "  configs/config.json is missing"]
+    assert lines[:3] == [
+        "micro_mtp",
+        "  configs/config.json is missing",
+        "  run: wmtp verify micro_mtp",
+    ]
     row = next(line for line in lines if line.startswith("  micro_mtp "))
     assert row.endswith("see above")
     assert "1 with a problem: see above" in lines
@@ -109,7 +117,7 @@ def test_wider_terminals_show_more(wmtp: Wmtp) -> None:
 
 
 def test_status_and_stale_use_the_same_words(wmtp: Wmtp, store: Store) -> None:
-    """Two words for one thing are two things to who reads them."""
+    """Two words for one thing are two things to a reader."""
     without_tests = respec(store, "codecontests", public_tests=0)
     materialize(without_tests, without_tests.catalogue["codecontests_processed"])
     words = "made from another codecontests_processed than is there now"
@@ -247,7 +255,7 @@ def test_status_of_codecontests(wmtp: Wmtp, store: Store) -> None:
 def test_verify_codecontests(wmtp: Wmtp) -> None:
     """Every rule that has something to say about it is applied, and named; the twin that upstream
     has in two splits is a warning, with both places."""
-    done = wmtp("verify", "codecontests")
+    done = wmtp("verify", "codecontests", COLUMNS="300")
     rules = {
         "raw": ["sha256"],
         "processed": [
@@ -411,7 +419,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
         0,
         "174 rules applied, 0 failed, 4 with warnings, 16 skipped",
     )
-    absent = "starling_rm_raw committed: skipped absent: it is optional, and was not materialized"
+    absent = "starling_rm_raw committed: skipped: optional, not materialized"
     assert absent in done.stdout.splitlines()
     *rows, last = wmtp("status").stdout.splitlines()
     assert any(row.startswith("optional, not made, 16: ") for row in rows)
@@ -421,7 +429,7 @@ def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
         (["starling_rm_raw"], 2),
         (["starling-rm-7b"], 2),
         (["models_v2/meta-llama-mtp/safetensors-bf16"], 2),
-        (["meta-llama-mtp"], 0),  # it was asked for the model, of which the variant is no part
+        (["meta-llama-mtp"], 0),  # it was asked for the model, of which the variant is not a part
         (["meta-llama-mtp", "meta_llama_mtp_bf16"], 2),
         (["configs"], 0),
     ):
@@ -447,10 +455,10 @@ def test_root_of_the_other_source_is_refused(wmtp: Wmtp, command: str) -> None:
         (("frobnicate",), {}, "No such command"),
         (("value-head",), {}, "Missing argument"),
         (("value-head", "nonsense"), {}, "neither an asset nor a folder"),
-        (("value-head", "humaneval"), {}, "humaneval is no model that a value head lies beside"),
-        (("value-head", "configs"), {}, "configs is no model that a value head lies beside"),
-        (("value-head", "meta_llama_mtp_raw"), {}, "is no model that a value head lies beside"),
-        (("value-head", "meta_llama_mtp_bf16"), {}, "is no model that a value head lies beside"),
+        (("value-head", "humaneval"), {}, "humaneval is not a model that takes a value head"),
+        (("value-head", "configs"), {}, "configs is not a model that takes a value head"),
+        (("value-head", "meta_llama_mtp_raw"), {}, "is not a model that takes a value head"),
+        (("value-head", "meta_llama_mtp_bf16"), {}, "is not a model that takes a value head"),
         (("value-head", "micro_mtp", "micro_ref"), {}, "unexpected extra argument"),
         (("value-head", "micro_mtp"), {"WMTP_SOURCE": "hub"}, "artifacts of the source 'sample'"),
         (("status",), {"WMTP_SOURCE": "huggingface"}, "is not a source"),
@@ -563,7 +571,7 @@ def test_value_head_is_recorded_on_request_only(wmtp: Wmtp, store: Store) -> Non
 
 
 def test_value_head_recorded_during_a_run_is_kept(store: Store) -> None:
-    """A conversion takes minutes; what was recorded meanwhile must not be undone by its commit."""
+    """A conversion takes minutes; what was recorded then must not be undone by its commit."""
     artifact = store.catalogue["micro_mtp"]
     put_value_head(store, "micro_mtp", 512, 1)
     commit = store.commit
@@ -653,7 +661,7 @@ def test_value_head_needs_the_base_package_only(wmtp: Wmtp, store: Store, tmp_pa
 
 
 def test_help_and_version(wmtp: Wmtp) -> None:
-    """Asking for help is no error; the exit codes stand there."""
+    """Asking for help is not an error; the exit codes stand there."""
     assert wmtp("--version").stdout.startswith("wmtp, version ")
     done = wmtp("verify", "-h")
     assert done.returncode == 0
@@ -667,9 +675,29 @@ def test_base_package_verifies(wmtp: Wmtp, tmp_path: Path) -> None:
     Tokens: 3 tokenizers, 8 checkpoints, the tokenizer.json of 7, 4 datasets. Columns: index of 4
     datasets, splits, texts and contamination of the 3 that train, problems of 2, evaluation rows
     and tests of 1, and pairs, small splits and statistics of 4."""
-    done = wmtp("verify", **light_environment(tmp_path / "light"))
+    done = wmtp("verify", **light_environment(tmp_path / "light"), COLUMNS="200")
     assert done.returncode == 0, done.stdout + done.stderr
     skipped = [line for line in done.stdout.splitlines() if ": skipped" in line]
     needed = Counter(re.sub(".*pip install ", "", line) for line in skipped)
     assert needed == {"sentencepiece": 22, "'wmtp_assets[platform]'": 29}
     assert "micro_mtp sha256: ok" in done.stdout
+
+
+def test_errors_fit_a_terminal(root: Path) -> None:
+    """A long message is broken between words on a terminal, and is one line elsewhere."""
+    script = [Path(sys.executable).with_name("wmtp"), "verify", "nope"]
+    environment = {**os.environ, "WMTP_STORAGE_ROOT": str(root), "COLUMNS": "80"}
+    piped = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    (line,) = piped.stderr.splitlines()
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(script, env=environment, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # Linux says EIO at the end
+        while data := os.read(ours, 1 << 16):
+            said += data
+    os.close(ours)
+    assert process.wait() == piped.returncode == 64
+    lines = said.decode().splitlines()
+    assert " ".join(" ".join(lines).split()) == line
+    assert max(map(len, lines)) <= 80

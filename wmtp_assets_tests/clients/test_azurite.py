@@ -123,7 +123,7 @@ PLAYED = (
     "a bit of a part flips on the line, once",
     "a bit of each part flips on the line",
     "the connection is reset after a part was stored, once",
-    "503 to the third part, for ever",
+    "503 to the third part, forever",
     "the answer to a completion is lost, once",
     "the right to write is withdrawn before MANIFEST.json",
 )

@@ -105,7 +105,7 @@ def checks_of(key: str) -> dg.AssetSelection:
 
 
 def test_every_rule_is_applied_every_night() -> None:
-    """Without anyone remembering to: the schedule runs as soon as there is a daemon."""
+    """The schedule runs as soon as there is a daemon."""
     repository = defs().get_repository_def()
     schedule = repository.get_schedule_def("integrity_daily")
     assert schedule.job_name == "integrity"
@@ -204,7 +204,7 @@ def test_address_is_in_no_error(
     monkeypatch: pytest.MonkeyPatch,
     url: str,
 ) -> None:
-    """Whoever knows it can post as this project, and Dagster keeps every error for ever."""
+    """Whoever knows it can post as this project, and Dagster keeps every error forever."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv(WEBHOOK_VARIABLE, url)
     sensor.tick()

@@ -102,7 +102,7 @@ def test_repository_is_linked_where_it_is_asked(
 
 def test_long_tables_open_by_a_click() -> None:
     """A checkpoint of a thousand tensors is one line of its page; columns wider than a laptop's
-    window would push the page aside. What a name holds is no markup."""
+    window would push the page aside. What a name holds is not markup."""
     few = [{"name": "a", "bytes": 1}] * 11
     assert isinstance(table(few), dg.TableMetadataValue)
     assert isinstance(table([{"a": 1, "b": 2, "c": 3, "d": 4}]), dg.MarkdownMetadataValue)

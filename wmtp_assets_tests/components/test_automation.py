@@ -121,7 +121,7 @@ def test_changed_bytes_that_fail_a_check_do_not(graph: Graph) -> None:
 
 
 def test_a_warning_holds_nothing_back(graph: Graph) -> None:
-    """A blocking check of CodeContests warns for ever: upstream's rows are what they are."""
+    """A blocking check of CodeContests warns forever: upstream's rows are what they are."""
     graph.content, graph.is_good, graph.severity = "two", False, dg.AssetCheckSeverity.WARN
     graph.make("source")
     assert graph.requested() == 1
@@ -138,7 +138,7 @@ def test_what_was_stale_before_is_made() -> None:
 
 
 def test_what_was_never_made_is_left_alone() -> None:
-    """It is no answer to a change: a person decides what there is."""
+    """It is not an answer to a change: a person decides what there is."""
     graph = Graph()
     graph.make("source")
     assert [graph.requested(), graph.requested()] == [0, 0]

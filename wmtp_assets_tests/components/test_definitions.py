@@ -110,10 +110,10 @@ def test_definitions_are_built_once_until_something_changes(
 def test_unknown_field_is_named_with_its_file(
     tmp_path: Path, family: str, component: str | None
 ) -> None:
-    """A typing error in a defs.yaml must not be a field that is quietly ignored.
+    """A typo in a defs.yaml must not be a field that is quietly ignored.
 
     ``dg`` compares only one file of each component type with its schema, and then names the line
-    too. In the others the typing error is found when the definitions are loaded.
+    too. In the others the typo is found when the definitions are loaded.
     """
     project = tmp_path / "project"
     shutil.copytree(PACKAGE, project / "wmtp_assets", ignore=shutil.ignore_patterns("*.pyc"))

@@ -59,7 +59,7 @@ def test_instances_of_the_project_use_it(name: str) -> None:
 
 
 def test_the_files_are_dagsters(tmp_path: Path) -> None:
-    """Who has an instance from before keeps its history, and can go back."""
+    """An instance from before keeps its history, and can go back."""
     home = tmp_path / "home"
     plain = {"sqlite": {"base_dir": str(home)}}
     with _instance(home, plain) as before:

@@ -19,6 +19,7 @@ from rich.console import Console
 from wmtp_assets.base.errors import MissingArtifact, SpecError
 from wmtp_assets.components import instance
 from wmtp_assets.components import materialize as module
+from wmtp_assets.components import watch as watching
 from wmtp_assets.components.artifacts import plain_failures, result_of
 from wmtp_assets.components.materialize import PatientConsole, Screen, command_of, selection_of
 from wmtp_assets.components.watch import Watch, line_of
@@ -186,6 +187,25 @@ def test_failure_says_what_where_why_and_the_remedy(bad: Watch, tmp_path: Path) 
     assert lines[-1].split() == ["make", "materialize", "again"]
 
 
+@pytest.mark.parametrize(
+    ("text", "what", "remedy"),
+    [
+        (
+            "no connection. Check it. Then run: wmtp lock a",
+            "no connection. Check it",
+            "wmtp lock a",
+        ),
+        ("it was overtaken. Run again: wmtp pull a", "it was overtaken", "wmtp pull a"),
+        ("it changed; run: wmtp verify a", "it changed", "wmtp verify a"),
+        ("it is damaged. Repair it with: wmtp repair a", "it is damaged", "wmtp repair a"),
+        ("https: no host. Run again", "https: no host. Run again", ""),
+    ],
+)
+def test_remedy_is_cut_off_with_the_words_before_it(text: str, what: str, remedy: str) -> None:
+    """ "Then run" with nothing behind it reads as if the line had been cut off."""
+    assert watching._with_remedy(text) == (what, remedy)
+
+
 @pytest.mark.parametrize("is_good", [True, False])
 def test_plain_lines_in_a_pipe(good: Watch, bad: Watch, tmp_path: Path, is_good: bool) -> None:
     """80 columns, no escape, no padding; the end has a table by group, the log, three commands."""
@@ -302,7 +322,7 @@ def test_old_logs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.long
 def test_nobody_reads_it(tmp_path: Path) -> None:
-    """``make materialize | head``: the run goes on to its end."""
+    """``make materialize | head``: the run continues to its end."""
     script = (
         "import time; from wmtp_assets.components.materialize import *\n"
         "screen = Screen(PatientConsole())\n"

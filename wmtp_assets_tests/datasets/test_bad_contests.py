@@ -265,7 +265,7 @@ def test_bad_row_is_refused_alike_in_another_process(
 
 
 def test_languages_upstream_may_add_are_others(contests: Store) -> None:
-    """A new number is no damage: the solution is dropped and counted like one in Java."""
+    """A new number is not damage: the solution is dropped and counted like one in Java."""
     put_bad(contests, "train", second("solutions", {"language": [99], "solution": ["?"]}))
     counts = make(contests).document["splits"]["train"]
     assert counts["dropped"] == {"other_language": 1}

@@ -60,11 +60,11 @@ NAMES = "known: codecontests, gsm8k, humaneval, mbpp"
 @pytest.mark.parametrize(
     ("name", "split", "text"),
     [
-        ("apps", "train", "'apps' is no dataset; known: codecontests, gsm8k, humaneval, mbpp"),
+        ("apps", "train", "'apps' is not a dataset; known: codecontests, gsm8k, humaneval, mbpp"),
         (
             "micro_mtp",
             "train",
-            "'micro_mtp' is no dataset; known: codecontests, gsm8k, humaneval, mbpp",
+            "'micro_mtp' is not a dataset; known: codecontests, gsm8k, humaneval, mbpp",
         ),
         ("humaneval", "train", "humaneval has no split 'train'; it has: test"),
         ("humaneval", "valid", "humaneval has no split 'validation'; it has: test"),

@@ -1,4 +1,4 @@
-"""Folders whose names are no UTF-8, or that the locale cannot spell: Python has surrogates in
+"""Folders whose names are not UTF-8, or that the locale cannot spell: Python has surrogates in
 their place, which pyarrow takes for no path."""
 
 from __future__ import annotations

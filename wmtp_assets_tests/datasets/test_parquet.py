@@ -202,7 +202,7 @@ def test_field_of_a_struct_is_read_alone(path: Path) -> None:
 
 
 def test_rows_are_counted_in_the_footer(path: Path) -> None:
-    """Nothing is decoded for it; and what has no footer is no parquet."""
+    """Nothing is decoded for it; and what has no footer is not Parquet."""
     write(path, {"name": ["a"] * 1000}, row_group_size=7)
     assert count_parquet_rows(path) == 1000
     path.write_bytes(path.read_bytes()[:-1])

@@ -206,7 +206,7 @@ def rows(tests: list[list[str]]) -> pa.Table:
 def skewed() -> pa.Table:
     """As in the real dataset: a few long tests, repetitive ones, and very many short ones.
 
-    The long ones fill the dictionary; the writer goes on without one.
+    The long ones fill the dictionary; the writer continues without one.
     """
     generator = random.Random(1)
     long = [f"{generator.randrange(10**6)} " * 20_000 for _ in range(20)]

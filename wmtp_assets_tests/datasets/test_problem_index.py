@@ -1,4 +1,4 @@
-"""Which rows belong to which problem: as the training code reads it, a problem a line."""
+"""Which rows belong to which problem: as the training code reads it, one problem per line."""
 
 from __future__ import annotations
 

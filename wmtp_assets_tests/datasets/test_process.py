@@ -189,7 +189,7 @@ def test_unpinned_number_of_rows_is_free(store: Store) -> None:
 BAD_ROWS: dict[str, tuple[Change, str]] = {
     "task_id twice": (
         replace("task_id", 120, "HumanEval/7"),
-        "row 120: task_id 'HumanEval/7' stands twice in split test",
+        "row 120: duplicate task_id 'HumanEval/7' in split test",
     ),
     "null": (replace("canonical_solution", 163, None), "row 163: 'canonical_solution' is null"),
     "empty prompt": (
@@ -253,7 +253,7 @@ def test_tokenizer_is_verified_before_it_counts(store: Store) -> None:
 
 
 def test_tokenizer_that_is_none_is_refused_by_path(store: Store) -> None:
-    """Its hash says it is the committed one; sentencepiece then says why it is no tokenizer."""
+    """Its hash says it is the committed one; sentencepiece then says why it is not a tokenizer."""
     tokenizer = store.catalogue["meta_llama_mtp_tokenizer"]
     path = store.path(tokenizer, "tokenizer.model")
     damage(path, lambda data: b"")

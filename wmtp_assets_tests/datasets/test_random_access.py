@@ -157,7 +157,7 @@ def test_shifted_offset_gives_no_half_row(tmp_path: Path, number: int, bit: int)
     lines = open_jsonl(path)
     for row in range(len(ROWS)):
         if row in (number - 1, number):
-            with pytest.raises(CorruptArtifact, match=f": row {row} is no line: "):
+            with pytest.raises(CorruptArtifact, match=f": row {row} is not a line: "):
                 lines[row]
         else:
             assert lines[row] == ROWS[row]
@@ -185,7 +185,7 @@ def test_last_line_without_newline_is_no_row(tmp_path: Path) -> None:
     path.write_bytes(b'{"n": 1}\n{"n": 2}')
     lines = open_jsonl(path)
     assert lines[0] == {"n": 1}
-    with pytest.raises(CorruptArtifact, match="row 1 is no line"):
+    with pytest.raises(CorruptArtifact, match="row 1 is not a line"):
         lines[1]
 
 

@@ -289,7 +289,7 @@ def part_names(contests: Store) -> set[str]:
 def test_parts_of_other_settings_are_not_used(
     contests: Store, wanted: Manifest, change: dict[str, int]
 ) -> None:
-    """They have other rows; and kept for ever, they would fill the disk."""
+    """They have other rows; and kept forever, they would fill the disk."""
     convert_and_die_here(contests, 2, **change)
     others = part_names(contests)
     watch = Watch(contests)
@@ -298,7 +298,7 @@ def test_parts_of_other_settings_are_not_used(
 
 
 def test_parts_of_other_bytes_are_not_used(contests: Store) -> None:
-    """Upstream changed one shard meanwhile: that one is converted again, the other is not."""
+    """Upstream changed one shard: that one is converted again, the other is not."""
     convert_and_die_here(contests, 2)
     before = tree(scratch(contests))
     name = shard_name("train", 0, 3)
@@ -373,7 +373,7 @@ def killer() -> Iterator[threading.Thread]:
 def test_killed_worker_is_an_error_that_says_what_to_do(
     contests: Store, wanted: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel kills the process that is out of memory; waiting for it would last for ever."""
+    """The kernel kills the process that is out of memory; waiting for it would last forever."""
     before = tree(contests.root / "datasets_v2")
     with pytest.raises(StoreError) as caught:
         make(contests)
@@ -388,7 +388,7 @@ def test_killed_worker_is_an_error_that_says_what_to_do(
 
 
 def test_workers_end_when_their_parent_is_killed(contests: Store, wanted: Manifest) -> None:
-    """Orphans would wait for work for ever, each with the memory of an interpreter."""
+    """Orphans would wait for work forever, each with the memory of an interpreter."""
     workers = convert_and_die(contests, 1, workers=2).split()
     assert len(workers) == 2
     assert make(contests).files == wanted.files

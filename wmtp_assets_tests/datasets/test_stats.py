@@ -79,7 +79,7 @@ def test_bars_end_at_the_limit(values: dict[int, int], bars: list[int]) -> None:
 
 
 def test_newest_summary_is_the_latest_day() -> None:
-    """Other files of the folder are no summaries."""
+    """Other files of the folder are not summaries."""
     names = ["2026-02-01_summary.json", "2025-12-31_summary.json", "2027-notes.json"]
     assert newest_summary(names) == "2026-02-01_summary.json"
     assert newest_summary(["metadata.json"]) is None
@@ -232,7 +232,7 @@ def test_content_that_comes_back_is_the_newest_again(days: Days) -> None:
 
 
 def test_second_content_of_a_day_replaces_the_first(days: Days) -> None:
-    """A file per day: what was wrong an hour ago is no history."""
+    """A file per day: what was wrong an hour ago is not a history."""
     days.run(1)
     names = days.run(1, max_tokens=300)
     assert names == ["2026-01-01_summary.json"]
@@ -261,7 +261,7 @@ def test_damaged_earlier_summary_is_left_out_and_said(days: Days) -> None:
 
 
 def test_missing_earlier_summary_is_left_out_and_said(days: Days) -> None:
-    """Somebody deleted it: the rest of the series goes on."""
+    """Somebody deleted it: the rest of the series continues."""
     days.run(1)
     days.run(2, max_tokens=300)
     days.store.path(days.artifact, "2026-01-01_summary.json").unlink()
@@ -296,7 +296,7 @@ def test_damaged_manifest_costs_the_series_and_that_is_said(days: Days) -> None:
     days.said.clear()
     assert days.run(2, strays=("2026-01-01_summary.json",)) == ["2026-01-02_summary.json"]
     assert days.said[0].startswith("left out, all earlier summaries: ")
-    assert days.said[-1].startswith("kept 2026-01-01_summary.json, which is no file of")
+    assert days.said[-1].startswith("kept 2026-01-01_summary.json, which is not a file of")
 
 
 def test_processed_rows_are_verified_before_they_are_counted(contests: Store) -> None:

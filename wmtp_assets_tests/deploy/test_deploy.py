@@ -259,7 +259,7 @@ def test_other_keys_are_found(place: str, damage: Callable[[Any], Any]) -> None:
 
 def test_every_pod_sees_the_root() -> None:
     """The claim that is mounted is the one that is made, by many nodes, at the same place; every
-    pod of ours runs the same image, and not as root."""
+    of our pods runs the same image, and not as root."""
     values, claim = load(VALUES), load(DEPLOY / "claim.yaml")
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     (deployment,) = values["dagster-user-deployments"]["deployments"]

@@ -238,7 +238,7 @@ FAULTS = (
         az=Outcome("the server is busy ({code})", 1_000_000, SIZE),
     ),
     _refused(
-        "503 to the third part, for ever",
+        "503 to the third part, forever",
         "UploadPart",
         503,
         "busy",
@@ -339,7 +339,7 @@ FAULTS = (
 
 
 def table() -> str:
-    """The list as a table in Markdown: what is the same at both stands once."""
+    """The list as a table in Markdown: what is the same at both is there once."""
     lines = [
         "| what happens | outcome | at the destination | bytes moved | the next run moves |",
         "|---|---|---|--:|--:|",

@@ -417,7 +417,7 @@ PUBLISHING = (
         "new",
     ),
     Fault(
-        "503 SlowDown to the third part, for ever",
+        "503 SlowDown to the third part, forever",
         refusing("UploadPart", 503, "SlowDown", after=2),
         "the server is busy or broken (SlowDown, 6 times)",
         8_000_000,
@@ -524,7 +524,7 @@ PUBLISHING = (
         SIZE,
     ),
     Fault("an answer that does not say what it must", empty_answer, PART_FAILS, 0, SIZE),
-    Fault("sizes in a listing that are no numbers", listing_words, PART_FAILS, 0, SIZE),
+    Fault("sizes in a listing that are not numbers", listing_words, PART_FAILS, 0, SIZE),
     Fault(
         "a time that is none",
         saying("GetObject", "last-modified", "yesterday"),
@@ -533,7 +533,7 @@ PUBLISHING = (
         SIZE,
     ),
     Fault(
-        "a length that is no number, of what was just sent",
+        "a length that is not a number, of what was just sent",
         saying("HeadObject", "content-length", "long"),
         PART_FAILS,
         SIZE,
@@ -554,7 +554,9 @@ PUBLISHING = (
         6_000_000,
         SIZE,
     ),
-    Fault("a web page in place of every answer", web_page, "is no manifest of ours", 0, SIZE),
+    Fault(
+        "a web page in place of every answer", web_page, "is not a wmtp_assets manifest", 0, SIZE
+    ),
 )
 
 FETCHING = (
@@ -567,7 +569,7 @@ FETCHING = (
     Fault("shorter than published", changing(lambda data: data[:-9]), "ends at", SIZE - 9, 9),
     Fault("longer than published", changing(lambda data: data + b"x"), "", SIZE + 1, 0, "new"),
     Fault("503 five times", refusing("GetObject", 503, "SlowDown", 5), "", SIZE, 0, "new"),
-    Fault("503 for ever", refusing("GetObject", 503, "SlowDown"), "busy or broken", 0, SIZE),
+    Fault("503 forever", refusing("GetObject", 503, "SlowDown"), "busy or broken", 0, SIZE),
     Fault(
         "the credentials have expired",
         refusing("GetObject", 400, "ExpiredToken"),

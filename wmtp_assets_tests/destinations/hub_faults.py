@@ -154,7 +154,7 @@ def web_page(hub: Hub) -> None:
 FAULTS = (
     Fault("none", nothing, "", 0, "new"),
     Fault("500 to a large file, twice", refusing(LARGE, 500, times=2), "", 0, "new"),
-    Fault("500 to a large file, for ever", refusing(LARGE, 500), "the hub answers 500", SIZE),
+    Fault("500 to a large file, forever", refusing(LARGE, 500), "the hub answers 500", SIZE),
     Fault(
         "a large file arrives with other bytes",
         refusing(LARGE, 400, "The SHA-256 does not match"),
@@ -192,14 +192,14 @@ FAULTS = (
     Fault("the hub is busy", refusing(COMMIT, 429), "wants to be left alone for a while (429)", 0),
     Fault("the hub refuses the commit", refusing(COMMIT, 400, "Odd card"), "(400): Odd card", 0),
     Fault("500 to the commit", refusing(COMMIT, 500), "the hub answers 500", 0),
-    Fault("somebody commits meanwhile", somebody_commits, "committed to it meanwhile (412)", 0),
+    Fault("somebody else commits", somebody_commits, "committed to it first (412)", 0),
     Fault("the answer to the commit is lost", losing(COMMIT), "", 0, "new"),
     Fault("the connection ends before the commit is made", hanging_up(COMMIT), "and it was not", 0),
     Fault("a web page in place of every answer", web_page, "did not answer as a hub does", SIZE),
     Fault("the hub asks for parts", in_parts(nothing), "", 0, "new"),
     Fault("500 to a part, twice", in_parts(refusing(LARGE, 500, times=2), 2), "", 0, "new"),
     Fault(
-        "500 to the second part, for ever",
+        "500 to the second part, always",
         in_parts(refusing(LARGE, 500), 2),
         "the hub answers 500",
         SIZE,

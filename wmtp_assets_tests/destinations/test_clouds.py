@@ -102,7 +102,7 @@ def test_manifest_is_written_only_over_the_one_that_was_read(
             put(cloud, MANIFEST, b"theirs")
 
     cloud.front.before = overtaken
-    with pytest.raises(PublishError, match="was written by somebody else meanwhile"):
+    with pytest.raises(PublishError, match="was written by somebody else"):
         send(tree_store, cloud)
     assert cloud.objects()[MANIFEST] == b"theirs"
 
@@ -111,7 +111,7 @@ def test_two_at_once(
     tree_store: Store, node: Store, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another publisher goes through while we send: ours is refused before a name is given, and the
-    next run of ours goes on with what was sent."""
+    next run resumes what was sent."""
     monkeypatch.setattr(in_parts, "READ_SECONDS", 30)
     send(tree_store, cloud)
     commit(node, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes(3_000_000, 7)})
@@ -126,7 +126,7 @@ def test_two_at_once(
             publish(node, None, theirs)
 
     cloud.front.before = overtake
-    with pytest.raises(PublishError, match="was published to by somebody else meanwhile"):
+    with pytest.raises(PublishError, match="was published to by somebody else"):
         send(tree_store, cloud)
     assert cloud.objects()[LARGE] == random_bytes(3_000_000, 7)
     cloud.front.soundly()
@@ -150,7 +150,7 @@ def test_answer_to_the_manifest_is_lost(tree_store: Store, cloud: Cloud) -> None
 
 
 def test_delete(tree_store: Store, cloud: Cloud) -> None:
-    """What is no longer wanted stays until --delete; what is not ours stays for ever, and so does
+    """What is no longer wanted stays until --delete; what is not ours stays forever, and so does
     what somebody wrote over."""
     send(tree_store, cloud)
     put(cloud, "models_v2/run.log", b"x")
@@ -166,7 +166,7 @@ def test_delete(tree_store: Store, cloud: Cloud) -> None:
 
 
 def test_object_of_somebody_else_in_a_place_of_ours(tree_store: Store, cloud: Cloud) -> None:
-    """No manifest of ours names it: the same bytes are taken, whoever's client sent them, and
+    """None of our manifests names it: the same bytes are taken, whoever's client sent them, and
     others are not replaced, unless asked for."""
     put(cloud, ROWS, random_bytes(50_000, 2))
     put(cloud, LARGE, random_bytes(3_000_000, 8))
@@ -356,7 +356,7 @@ def test_endpoints_that_are_refused(
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sig=planted")
     for url, problem in (
         ("http://192.0.2.1:9000", "plain http is only for loopback"),
-        ("nonsense", "is no URL of a server"),
+        ("nonsense", "is not a URL of a server"),
         ("https://a:planted@storage.example", "without a user name"),
         ("https://storage.example", "not trusted with your token"),
         ("https://googleapis.com.example", "not trusted with your token"),
@@ -384,7 +384,7 @@ def test_connection_string_that_is_none(
     tree_store: Store, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "planted")
-    with pytest.raises(SpecError, match="is no connection string") as raised:
+    with pytest.raises(SpecError, match="is not a connection string") as raised:
         open_destination(tree_store, cloud.url)
     assert "planted" not in str(raised.value)
 

@@ -131,7 +131,7 @@ def test_ctrl_c_says_what_is_waited_for_and_the_second_ends_at_once(
     line = next(line for line in said if line == "a part is on its way\n")
     process.send_signal(signal.SIGINT)
     line = next(line for line in said if line.startswith("stopping: "))
-    assert "what was sent is kept: run again to go on. Ctrl-C again ends at once" in line
+    assert "what was sent is kept: run again to resume. Ctrl-C again ends at once" in line
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)

@@ -201,7 +201,7 @@ def test_local_small_only_when_asked_for(tree_store: Store, mounted: Path) -> No
 
 
 def test_damaged_file_there_is_sent_again(tree_store: Store, mounted: Path) -> None:
-    """The manifest alone is no reason to skip a file; nor is its size."""
+    """The manifest alone is not a reason to skip a file; nor is its size."""
     publish_all(tree_store, mounted)
     damage(mounted / LARGE, flip(1_500_000))
     assert states(tree_store, mounted) == {"same": 5, "damaged": 1}
@@ -295,8 +295,8 @@ def test_equal_content_stays_of_the_newer_release(
 
 
 def test_release_is_published_only_with_its_document(tree_store: Store, mounted: Path) -> None:
-    """A selection of a released tree is no release: another machine was refused because of one of
-    which no RELEASE.json was there. When the document is dropped, nor is it one any more."""
+    """A selection of a released tree is not a release: another machine was refused because of one
+    of which no RELEASE.json was there. When the document is dropped, nor is it one any more."""
     released = release(tree_store, "v2.0.0")
     publish(released, [released.catalogue[DATASET]], at(mounted))
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").release is None
@@ -398,7 +398,7 @@ def test_names_of_others_are_shown_as_text(tree_store: Store, mounted: Path) -> 
 
 
 def test_file_of_somebody_else_in_a_place_of_ours(tree_store: Store, mounted: Path) -> None:
-    """No manifest of ours names it: it is not replaced, unless asked for; one that is the same is
+    """None of our manifests names it: it is not replaced, unless asked for; one that is the same is
     taken as it is."""
     store = release(tree_store, "v2.0.0")
     (mounted / ROWS).parent.mkdir(parents=True)
@@ -553,7 +553,7 @@ def test_damaged_manifest_there(tree_store: Store, mounted: Path) -> None:
     damage(mounted / MANIFEST, lambda data: data.replace(b'"sample"', b'"hub"'))
     refused(tree_store, mounted, "was changed after it was written")
     damage(mounted / MANIFEST, lambda data: b"{}" + data)
-    refused(tree_store, mounted, "is no manifest of ours")
+    refused(tree_store, mounted, "is not a wmtp_assets manifest")
 
 
 def test_nothing_to_publish(tmp_path: Path, mounted: Path) -> None:
@@ -652,8 +652,21 @@ def test_killed(tree_store: Store, mounted: Path, phase: str, after: int) -> Non
     assert there == files_below(tree_store.root)
 
 
+def test_what_was_sent_before_is_not_in_the_rate(tree_store: Store, mounted: Path) -> None:
+    """A publication that is resumed showed the rate of what it did not send."""
+    command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
+    subprocess.run(command, check=False)
+    sent, found, destination = [], [], at(mounted, part_size=PART)
+    plan = plan_publication(tree_store, None, destination)
+    destination.prepare(plan.size)
+    for file in plan.outgoing:
+        destination.stage(file, sent.append, found.append)
+    assert sum(found) == 2_000_000
+    assert sum(sent) == destination.payload == plan.size - 2_000_000
+
+
 def test_another_selection_forgets_nothing(tree_store: Store, mounted: Path) -> None:
-    """What is half sent of a model is gone on with after a data set was published."""
+    """What is half sent of a model is resumed after a data set was published."""
     command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
     subprocess.run(command, check=False)
     publish(tree_store, [tree_store.catalogue[DATASET]], at(mounted, part_size=PART))
@@ -689,7 +702,7 @@ def test_damaged_staged_part_is_sent_again(tree_store: Store, mounted: Path) -> 
 
 
 def test_what_was_staged_long_ago_is_removed(tree_store: Store, mounted: Path) -> None:
-    """A publication that nobody went on with does not take room for ever."""
+    """A publication that nobody resumed does not take room forever."""
     command = [sys.executable, "-c", KILLED, str(tree_store.root), str(mounted), "2", "write"]
     subprocess.run(command, check=False)
     (staged,) = (path for path in (mounted / STAGING).rglob("*") if path.is_file())
@@ -712,7 +725,7 @@ def test_somebody_else_publishes_meanwhile(
         return stage(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Folder, "stage", overtaken)
-    with pytest.raises(PublishError, match="was published to by somebody else meanwhile"):
+    with pytest.raises(PublishError, match="was published to by somebody else"):
         publish_all(tree_store, mounted)
     there = files_below(mounted)
     assert (mounted / LARGE).read_bytes() == random_bytes(10)
@@ -936,7 +949,7 @@ def leftover(mounted: Path, owner: str, age: float = 0.0) -> Path:
 
 
 def test_what_another_builds_now_is_left(tree_store: Store, mounted: Path) -> None:
-    """Only what nobody went on with for a week is removed, and nothing of it gets a name."""
+    """Only what nobody resumed for a week is removed, and nothing of it gets a name."""
     fresh, old = leftover(mounted, "a"), leftover(mounted, "b", 8 * 24 * 3600)
     publish_all(tree_store, mounted, "another machine")
     assert fresh.exists()
@@ -986,7 +999,7 @@ def torn(mounted: Path) -> list[str]:
 def test_two_that_give_names_at_once(
     tree_store: Store, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second is refused before it names anything, and goes on when the first is done."""
+    """The second is refused before it names anything, and continues when the first is done."""
     other, exchange = make_store(tmp_path / "other", 10), Folder._replace
     said: list[str] = []
 
@@ -1060,7 +1073,7 @@ def test_where_there_are_no_locks_the_manifest_decides(
 
     play(monkeypatch, "flock", errno.ENOLCK, mounted)
     monkeypatch.setattr(publishing, "_write_manifest", overtaken)
-    with pytest.raises(PublishError, match=r"while files were put.*by somebody else meanwhile"):
+    with pytest.raises(PublishError, match=r"while files were put.*by somebody else"):
         publish_all(tree_store, mounted)
     publish_all(tree_store, mounted)
     assert torn(mounted) == []
@@ -1081,7 +1094,7 @@ def test_somebody_publishes_while_a_damaged_file_is_sent_again(
 
     play(monkeypatch, "flock", errno.ENOLCK, mounted)
     monkeypatch.setattr(publishing, "_commit", late)
-    with pytest.raises(PublishError, match=r"by somebody else meanwhile\. Run again"):
+    with pytest.raises(PublishError, match=r"by somebody else\. Run again"):
         publish_all(tree_store, mounted)
 
 
@@ -1100,7 +1113,7 @@ def test_nothing_is_deleted_by_an_old_plan(
         return send(*args)
 
     monkeypatch.setattr(publishing, "_send", overtaken)
-    with pytest.raises(PublishError, match=r"meanwhile\. Nothing was deleted; run again"):
+    with pytest.raises(PublishError, match=r"somebody else\. Nothing was deleted; run again"):
         publish_all(tree_store, mounted, delete=True)
     assert torn(mounted) == []
 
@@ -1155,7 +1168,7 @@ def test_reason_is_not_lost(
 ) -> None:
     """A file that was stopped because of another says so; the other says why, and later."""
 
-    def stage(self: Folder, file: Any, advance: object) -> None:
+    def stage(self: Folder, file: Any, *told: object) -> None:
         if file.path == LARGE:
             time.sleep(0.3)
             raise PublishError("the reason")
@@ -1194,7 +1207,7 @@ def test_comparing_says_how_far_it_is(
 def test_equal_host_and_path_are_not_one_publisher(
     tmp_path: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two containers, each with its root at the same path, went on with each other's staged files:
+    """Two containers, each with its root at the same path, resumed each other's staged files:
     one wrote into what the other had published."""
     monkeypatch.setattr("socket.gethostname", lambda: "trainer")
     url = mounted.as_uri()

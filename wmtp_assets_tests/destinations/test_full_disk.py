@@ -31,7 +31,7 @@ PAGE = 4096
 
 @contextmanager
 def blind() -> Iterator[None]:
-    """The disk says that it has room meanwhile: as when somebody else fills it."""
+    """The disk says that it has room: as when somebody else fills it."""
     real = module.shutil
     stub = SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=AMPLE), rmtree=real.rmtree)
     module.shutil = stub  # type: ignore[assignment]

@@ -116,7 +116,7 @@ def test_only_what_changed_is_sent(tree_store: Store, hub: Hub, models: server.R
 def test_replaced_in_the_repository(
     tree_store: Store, hub: Hub, models: server.Repository, path: str
 ) -> None:
-    """What somebody committed over a file of ours is seen, also with the same size, and repaired;
+    """What somebody committed over one of our files is seen, also with the same size, and repaired;
     by the blob's id where the file lies in git."""
     send(tree_store)
     damaged = dict(models.main)
@@ -150,7 +150,7 @@ def test_somebody_committed_meanwhile(
             hub.fault = lambda request, body: None
 
     hub.fault = meddle
-    with pytest.raises(PublishError, match="somebody committed to it meanwhile"):
+    with pytest.raises(PublishError, match="somebody committed to it first"):
         send(tree_store)
     assert MANIFEST not in models.main
     sent = hub.sent()
@@ -161,7 +161,7 @@ def test_somebody_committed_meanwhile(
 
 
 def test_nothing_is_created_unasked(tree_store: Store, hub: Hub) -> None:
-    """A typing error in the URL makes no repository."""
+    """A typo in the URL makes no repository."""
     with pytest.raises(PublishError, match=r"no such repository.*--create"):
         send(tree_store)
     assert not hub.repositories
@@ -272,7 +272,7 @@ def test_one_folder_a_repository(tree_store: Store, hub: Hub, models: server.Rep
 def test_deleted_where_it_is_asked_for(
     tree_store: Store, hub: Hub, models: server.Repository
 ) -> None:
-    """A file of ours that is no longer wanted goes with --delete; another's never does."""
+    """Our file that is no longer wanted is removed with --delete; somebody else's never is."""
     send(tree_store)
     models.add("main", {**models.main, "theirs.txt": b"theirs"})
     commit(tree_store, MODEL, {"raw/other": b"other"})

@@ -29,8 +29,8 @@ def test_forms(url: str, location: Location) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("ftp://host/x", "ftp:// is no destination that is known; use one of: az://"),
-        ("/mnt/volume", "'/mnt/volume' is no destination that is known"),
+        ("ftp://host/x", "ftp:// is not a known destination; use one of: az://"),
+        ("/mnt/volume", "'/mnt/volume' is not a known destination"),
         ("s3://key:s3cr3t@bucket/x", "has no user name, password"),
         ("s3://bucket/x?X-Amz-Signature=s3cr3t", "has no user name, password"),
         ("s3:///x", "names no bucket"),
@@ -39,7 +39,7 @@ def test_forms(url: str, location: Location) -> None:
         ("s3://bucket/%00", "is not a plain relative path"),
         ("file://host/x", "names no absolute folder"),
         ("vessl://storage", "names no volume"),
-        ("s3://[bucket/x", "that is no URL"),
+        ("s3://[bucket/x", "that is not a URL"),
     ],
 )
 def test_what_is_none(url: str, message: str) -> None:

@@ -98,7 +98,7 @@ def test_value_head_is_not_unpublished_by_a_machine_that_has_none(
     model_store: Store, folder: Folder
 ) -> None:
     """The same checkpoint without its head was published, and with --delete the only head was
-    removed. Who wants that says so."""
+    removed. It must be asked for."""
     publish(model_store, artifacts(model_store), folder)
     artifact = model_store.catalogue[tiny.SAFETENSORS]
     forget_value_head(model_store, artifact)
@@ -152,7 +152,7 @@ def test_value_head_that_is_put_there_meanwhile(
         return done
 
     monkeypatch.setattr(Store, "commit", overtaken)
-    with pytest.raises(PublishError, match="was put there meanwhile"):
+    with pytest.raises(PublishError, match="was just put there"):
         pull(node, artifact, folder, read_listing(folder))
     assert node.path(artifact, VALUE_HEAD).read_bytes() == mine
 

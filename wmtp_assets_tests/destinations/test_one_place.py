@@ -38,7 +38,7 @@ def test_destination_is_added_by_one_module(tree_store: Store, node: Store, tmp_
     url = "scratch://team/tree"
     before = wmtp("publish", "--to", url)
     assert before.returncode == 64
-    assert "scratch:// is no destination that is known" in before.stderr
+    assert "scratch:// is not a known destination" in before.stderr
 
     (block,) = (block for block in blocks_of(PAGE) if block.file)
     (copy / block.file).write_text(block.text)

@@ -334,7 +334,7 @@ def test_exit_codes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """64 is what other words or another environment would mend; 1 is for disks, files and what is
+    """64 is what other words or another environment would fix; 1 is for disks, files and what is
     published. None is a defect of the program."""
 
     def code(name: str, url: str = f"file://{mounted}", also: Sequence[str] = ()) -> int:
@@ -454,7 +454,7 @@ def test_hostile_manifest(
 
 
 def test_own_manifest_that_is_none(node: Store, published: Folder, mounted: Path) -> None:
-    """MANIFEST.json names it with the right hash, and it is no manifest of an artifact."""
+    """MANIFEST.json names it with the right hash, and it is not a manifest of an artifact."""
     name = "datasets_v2/humaneval/raw.metadata.json"
     (mounted / name).unlink()
     (mounted / name).write_bytes(b"{}")
@@ -480,7 +480,7 @@ def test_own_manifest_of_another_artifact(node: Store, published: Folder, mounte
 def test_manifest_that_is_none(node: Store, published: Folder, mounted: Path, data: bytes) -> None:
     """Damaged, or made to take a parser down."""
     (mounted / MANIFEST).write_bytes(data)
-    refused(node, published, "is no manifest of ours", DATASET)
+    refused(node, published, "is not a wmtp_assets manifest", DATASET)
 
 
 @pytest.mark.parametrize("stated", ["\x1b[2J" + "x" * 5000, {"a": ["\x07"] * 5000}])
@@ -558,7 +558,7 @@ def test_older_release_is_refused(
     with pytest.raises(PublishError, match=r"storage_release is here of release v2\.1\.0, and "):
         forward_only(node, folder, RELEASE)
     assert files_below(node.root) == before
-    forward_only(node, folder, MODEL)  # the same content is no way back
+    forward_only(node, folder, MODEL)  # the same content is not a way back
     forward_only(node, folder, downgrade=True)
     assert (node.root / ROWS).read_bytes() == random_bytes(50_000, 2)
     forward_only(node, newer)

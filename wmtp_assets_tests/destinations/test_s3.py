@@ -1,4 +1,4 @@
-"""S3: what is published there, verified, gone on with, and refused."""
+"""S3: what is published there, verified, resumed, and refused."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_manifest_is_written_only_over_the_one_that_was_read(
             )
 
     front.before = overtaken
-    with pytest.raises(PublishError, match="was written by somebody else meanwhile"):
+    with pytest.raises(PublishError, match="was written by somebody else"):
         send(tree_store, open_s3)
     assert objects(front, bucket)[MANIFEST] == b"theirs"
 
@@ -324,7 +324,7 @@ def test_conflict_about_the_manifest(
 
     for _ in range(2):  # there is none; there is another
         front.before = conflict
-        with pytest.raises(PublishError, match="written by somebody else meanwhile"):
+        with pytest.raises(PublishError, match="written by somebody else"):
             send(tree_store, open_s3)
         front.soundly()
         send(tree_store, open_s3)
@@ -450,7 +450,7 @@ def test_file_that_is_replaced_when_the_manifest_is_written(
 
 
 def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -> None:
-    """What is no longer wanted stays until --delete; what is not ours stays for ever."""
+    """What is no longer wanted stays until --delete; what is not ours stays forever."""
     send(tree_store, open_s3)
     client_of(front.url).put_object(
         Bucket=bucket, Key="tree/models_v2/run.log", Body=b"x", ChecksumAlgorithm="SHA256"
@@ -469,7 +469,7 @@ def test_delete(tree_store: Store, open_s3: OpenS3, front: Front, bucket: str) -
 def test_object_of_somebody_else_in_a_place_of_ours(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
 ) -> None:
-    """No manifest of ours names it: the same bytes are taken, whoever's client sent them, and
+    """None of our manifests names it: the same bytes are taken, whoever's client sent them, and
     others are not replaced, unless asked for."""
     client = client_of(front.url)
     same = {"Bucket": bucket, "Key": f"tree/{ROWS}", "ChecksumAlgorithm": "SHA256"}
@@ -487,8 +487,8 @@ def test_object_of_somebody_else_in_a_place_of_ours(
 def test_folders_of_others_are_not_listed(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
 ) -> None:
-    """A million logs beside the tree cost no request; a folder that would be one of ours where
-    upper and lower case are the same is in the way."""
+    """A million logs beside the tree cost no request; a folder whose name differs from
+    ours only in case is in the way."""
 
     def put(name: str) -> None:
         client_of(front.url).put_object(
@@ -511,7 +511,7 @@ def test_folders_of_others_are_not_listed(
 def test_folders_that_a_console_made(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str
 ) -> None:
-    """Their marks are no files, and in nobody's way."""
+    """Their marks are not files, and in nobody's way."""
     for name in ("", "models_v2/", "models_v2/meta-llama-mtp/"):
         client_of(front.url).put_object(
             Bucket=bucket, Key=f"tree/{name}", Body=b"", ChecksumAlgorithm="SHA256"
@@ -529,7 +529,7 @@ def uploads(front: Front, bucket: str) -> list[str]:
 def test_stale_uploads_of_ours_are_aborted(
     open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They cost money and nobody sees them. A week counts from when one was last gone on with."""
+    """They cost money and nobody sees them. A week counts from when one was last resumed."""
     client, journal = client_of(front.url), Journal(tmp_path / "journal.jsonl")
     for path in (LARGE, ROWS):
         begun = client.create_multipart_upload(Bucket=bucket, Key=f"tree/{path}")
@@ -636,7 +636,7 @@ def test_stale_upload_that_may_not_be_aborted(
 def test_another_selection_forgets_nothing(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
 ) -> None:
-    """What is half sent of a model is gone on with after a data set was published."""
+    """What is half sent of a model is resumed after a data set was published."""
     send_killed(tree_store, front, bucket, tmp_path / "journal.jsonl", "UploadPart", 2)
     publish(tree_store, [tree_store.catalogue[DATASET]], open_s3())
     front.soundly()
@@ -664,7 +664,7 @@ def test_what_is_published_needs_no_upload_any_more(
 def test_journal_is_read_under_the_lock(
     tree_store: Store, open_s3: OpenS3, front: Front, bucket: str, tmp_path: Path
 ) -> None:
-    """Who waits for another process goes on with what that one sent."""
+    """A process that waited for another resumes what that one sent."""
     second = open_s3()
     send_killed(tree_store, front, bucket, tmp_path / "journal.jsonl", "UploadPart", 2)
     publish(tree_store, None, second)
@@ -847,7 +847,7 @@ def test_part_that_nobody_remembers(
 def test_part_that_nobody_remembers_is_remembered(
     tree_store: Store, open_s3: OpenS3, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once the server has listed it: who is killed again, before the manifest, sends nothing of the
+    """Once the server has listed it: a run killed again, before the manifest, sends nothing of the
     file a third time."""
 
     class Killed(BaseException):
@@ -987,7 +987,7 @@ def test_region_that_is_none(
 ) -> None:
     """Nobody is sent to look at the endpoint."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us_east_1")
-    with pytest.raises(SpecError, match="us_east_1 is no name of a region: look at AWS_DEFAULT_R"):
+    with pytest.raises(SpecError, match="us_east_1 is not a region name: look at AWS_DEFAULT_R"):
         open_destination(tree_store, "s3://bucket-x/tree", Access(front.url))
 
 
@@ -1077,8 +1077,8 @@ def test_text_of_a_server_is_no_command_of_a_terminal(
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1:9000", "http://storage.example", "nonsense"])
 def test_endpoints_that_are_refused(tree_store: Store, front: Front, url: str) -> None:
-    """Plain http beyond this machine, and what is no URL."""
-    with pytest.raises(SpecError, match=r"plain http is only for loopback|is no URL of an S3"):
+    """Plain http beyond this machine, and what is not a URL."""
+    with pytest.raises(SpecError, match=r"plain http is only for loopback|is not a URL of an S3"):
         open_destination(tree_store, "s3://bucket-x/tree", Access(url))
 
 
@@ -1089,7 +1089,7 @@ def test_endpoint_with_a_password(
     """Of a URL that is refused no more than the host is shown, wherever it comes from."""
 
     def refused(url: str | None) -> None:
-        with pytest.raises(SpecError, match="is no URL of an S3 server") as error:
+        with pytest.raises(SpecError, match="is not a URL of an S3 server") as error:
             open_destination(tree_store, "s3://bucket-x/tree", Access(url))
         assert "planted" not in str(error.value)
 

@@ -301,7 +301,7 @@ def test_plain_http_elsewhere_is_refused(tree_store: Store, stub: Stub) -> None:
 def test_vessl_that_does_not_answer(
     tree_store: Store, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits for ever."""
+    """Nobody waits forever."""
     stub("import time; time.sleep(5)")
     monkeypatch.setattr(vessl, "SECONDS", 0.5)
     with pytest.raises(PublishError, match="VESSL does not answer within"):

@@ -132,7 +132,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_words_are_words(tmp_path: Path) -> None:
-    """In YAML ``no`` and ``2.0`` are no texts."""
+    """In YAML ``no`` and ``2.0`` are not texts."""
     path = tmp_path / "edited.yaml"
     path.write_text(ITEM.replace("Move it", "no").replace("somebody", "2.0"))
     (item,) = read_model(path, ActionItems).action_items

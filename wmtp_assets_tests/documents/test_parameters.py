@@ -117,7 +117,7 @@ def test_new_weights_alone_change_nothing(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["configs/meta_adapter.yaml", "metadata.json"])
 def test_damaged_model_is_not_copied(store: Store, name: str) -> None:
-    """A changed head count would go on into another repository, under a right hash."""
+    """A changed head count would be carried into another repository, under a right hash."""
     before = tree(store.root / "configs")
     path = store.path(store.catalogue[MICRO], name)
     damage(path, flip(-10))

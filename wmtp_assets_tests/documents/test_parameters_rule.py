@@ -31,7 +31,7 @@ from wmtp_assets_tests.rules.cases import (
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 DEFAULTS = DOCUMENT.file
-STATEMENT = next(rule.statement[:-1] for rule in all_rules() if rule.name == "current")
+STATEMENT = next(rule.expected for rule in all_rules() if rule.name == "current")
 ADAPTER = MODEL_FILES.adapter
 MODEL = "../models_v2/micro-mtp"
 SOME = r"\{.*\}"
@@ -141,7 +141,7 @@ CASES = [
             ),
             ("it is cut off inside a text", b'models: {"micro', "not YAML: .*"),
             ("it is nested without end", b"[" * 5000, "not YAML: .*"),
-            ("it is no text", b"\xff\xfe\xfa", "not YAML: .*"),
+            ("it is not text", b"\xff\xfe\xfa", "not YAML: .*"),
         )
     ),
     current(
@@ -180,7 +180,7 @@ CASES = [
         "mps",
     ),
     current(
-        "a model's parameters are damaged: that is what must be mended",
+        "a model's parameters are damaged: that is what must be repaired",
         only_file_of("micro_mtp", ADAPTER, lambda data: data.replace(b"10000.0", b"50000.0")),
         "",
         STATEMENT,
@@ -199,7 +199,7 @@ CASES = [
         remedy="micro_mtp",
     ),
     current(
-        "a model's parameters are no YAML",
+        "a model's parameters are not YAML",
         elsewhere("micro_mtp", rewrite(ADAPTER, lambda data: b"a: [1,\n")),
         "",
         STATEMENT,
@@ -217,7 +217,7 @@ CASES = [
         remedy="micro_mtp",
     ),
     current(
-        "a model's manifest is damaged: that is what must be mended",
+        "a model's manifest is damaged: that is what must be repaired",
         only_file_of("micro_mtp", "metadata.json", flip(20)),
         "",
         STATEMENT,

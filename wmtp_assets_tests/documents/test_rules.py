@@ -133,7 +133,7 @@ CASES = [
         findings=-1,  # the bill of materials says otherwise, too
     ),
     current(
-        "the model is damaged: that is what must be mended",
+        "the model is damaged: that is what must be repaired",
         only_file_of("micro_mtp", "metadata.json", flip(20)),
         "metadata.json",
         "",
@@ -261,7 +261,7 @@ CASES = [
         problem="missing",
     ),
     current(
-        "statistics are no JSON",
+        "statistics are not JSON",
         elsewhere("mbpp_stats", lambda store, artifact: _no_json(store, artifact)),
         f"{MICRO_STATS}/*_summary.json",
         "",
@@ -326,14 +326,14 @@ CASES = [
         file="../RELEASE.json",
     ),
     of_release(
-        "it is no release",
+        "it is not a release",
         rewrite("RELEASE.json", lambda data: b"[]\n"),
         "",
         STATEMENT["release", "release"],
         r".*RELEASE\.json: a list, not an object",
     ),
     of_release(
-        "a size that is no number",
+        "a size that is not a number",
         edit_release("micro_ref", size="1"),
         "",
         STATEMENT["release", "release"],

@@ -97,7 +97,7 @@ def test_text_of_a_manifest_is_no_markup() -> None:
 
 
 def test_value_without_a_filter_is_escaped() -> None:
-    """A template cannot forget to; what is no value, and a filter that would not, are errors."""
+    """A template cannot forget to; what is not a value, and a filter that would not, are errors."""
     from jinja2 import TemplateAssertionError, UndefinedError
 
     def printed(source: str) -> str:
@@ -148,7 +148,7 @@ def test_no_document_prints_markup_of_a_manifest(store: Store) -> None:
 
 
 def test_same_storage_same_bytes(store: Store) -> None:
-    """A document that differs from itself would be out of date for ever."""
+    """A document that differs from itself would be out of date forever."""
     for artifact in store.catalogue:
         if artifact.kind in ("card", "croissant", "document"):
             make = document_of(artifact).make
@@ -210,7 +210,7 @@ def test_checklist_tells_the_days_on_which_content_was_made(store: Store) -> Non
 
 
 def test_readme_tells_of_each_model_and_dataset(store: Store) -> None:
-    """Who has never seen the storage learns from it what to use for what, and where it is from."""
+    """A reader new to the storage learns from it what to use for what, and where it is from."""
     text = store.read(store.catalogue["storage_readme"], "README.md").decode()
     section = text.split("\n### micro-ref\n")[1].split("\n### ")[0]
     for line in (
@@ -251,7 +251,7 @@ def test_version_without_an_entry_in_the_changelog_shows(store: Store) -> None:
 
 
 def test_migration_notes_quote_what_documents_said(store: Store) -> None:
-    """Who has the number of a document in mind finds it beside what was counted."""
+    """A reader who knows a document's number finds it beside what was counted."""
     text = store.read(store.catalogue["migration_notes"], "migration_notes.md").decode()
     rows = store.manifest(store.catalogue["codecontests_processed"]).document["splits"]
     for split, said in (

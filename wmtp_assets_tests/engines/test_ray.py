@@ -121,7 +121,7 @@ def test_health_of_a_job(handler: Any, jobs: Jobs, status: str, healthy: list[bo
 
 
 def test_stopped_job_is_not_started_again(handler: Any, jobs: Jobs) -> None:
-    """``ray job stop``: it was "running" for ever."""
+    """``ray job stop``: it was "running" forever."""
     jobs.status = "STOPPED"
     handler.check_step_health(context_of())
     assert NOT_AGAIN in (handler.check_step_health(context_of()).unhealthy_reason or "")
@@ -190,7 +190,7 @@ def test_killed_step(site: Site, cluster: Ray, request: pytest.FixtureRequest) -
     "Ray; `kill -9` of `raylet` and all its processes",
     "SUCCESS",
     1,
-    "the step of the other node goes on; the new job takes its turn there",
+    "the step of the other node continues; the new job takes its turn there",
 )
 def test_killed_node(site: Site, cluster: Ray, request: pytest.FixtureRequest) -> None:
     """Power: the job is gone with its node."""

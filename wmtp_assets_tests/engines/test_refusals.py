@@ -146,7 +146,7 @@ def loaded(address: str) -> dict[str, Any]:
 
 
 def test_run_of_the_web_ui(site: Site, no_controller: dict[str, str]) -> None:
-    """It fails as one of the command line does, and is not "starting" for ever."""
+    """It fails as one of the command line does, and is not "starting" forever."""
     before = site.runs()
     with web_ui(site, WMTP_ENGINE="slurm", **no_controller) as address:
         assert loaded(address)["locationOrLoadError"]["__typename"] == "RepositoryLocation"

@@ -87,7 +87,7 @@ def test_missing_extra(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_job_without_a_word() -> None:
     """A job of Ray or Kubernetes that ended well, whose step did not say so, was taken for one that
-    runs, for ever. One poll later it is dead; what a person stopped is not started again."""
+    runs, forever. One poll later it is dead; what a person stopped is not started again."""
     jobs = WordlessJobs()
     assert jobs.health_of("a", has_ended=False).is_healthy
     assert jobs.health_of("a", has_ended=True).is_healthy

@@ -201,7 +201,7 @@ def test_cancelled_job(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
     "both ask again until it answers",
 )
 def test_database_is_lost_for_seconds(slurm_site: Site, database: Postgres, row: Outcome) -> None:
-    """A restart or a failover of it is no reason to lose a run of days. Dagster itself gives up
+    """A restart or a failover of it is not a reason to lose a run of days. Dagster itself gives up
     after eleven seconds."""
     with waiting(slurm_site) as (run, process):
         database.stop()
@@ -216,7 +216,7 @@ def test_database_is_lost_for_seconds(slurm_site: Site, database: Postgres, row:
     "Slurm; `kill -9` of `slurmctld`, five seconds without it",
     "SUCCESS",
     0,
-    "the job goes on, and so does the run",
+    "the job continues, and so does the run",
 )
 def test_controller_of_slurm_is_restarted(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
     """A question that is not answered says nothing about the job."""
@@ -234,7 +234,7 @@ def test_controller_of_slurm_is_restarted(slurm_site: Site, cluster: Slurm, row:
     "Slurm; `kill -9`; then what the daemon asks at each poll of its run monitoring",
     "SUCCESS",
     0,
-    "the job goes on; a new process finds it by its name and waits for it",
+    "the job continues; a new process finds it by its name and waits for it",
 )
 def test_process_of_the_run_is_killed(
     slurm_site: Site, cluster: Slurm, row: Outcome, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ from wmtp_assets.destinations import sending as publishing
 from wmtp_assets.destinations.file import Folder
 from wmtp_assets.destinations.listing import MANIFEST
 from wmtp_assets.operations.publish import plan_publication, publish
+from wmtp_assets.transfer.places import ignore
 from wmtp_assets_tests.destinations.trees import (
     DATASET,
     MODEL,
@@ -64,7 +65,7 @@ class PublishSweep(Sweep):
     def _stage(self, destination: Folder) -> None:
         plan = plan_publication(self.store, None, destination)
         destination.prepare(plan.size)
-        sent = {file.path: destination.stage(file, lambda size: None) for file in plan.outgoing}
+        sent = {file.path: destination.stage(file, ignore, ignore) for file in plan.outgoing}
         self.paths = list(sent)
         self.units = publishing._by_unit(plan, sent)
         self.ours = publishing._ours(plan)

@@ -647,7 +647,7 @@ class CommitSweep(Sweep):
             yield from self._findings()
 
     def _is_between(self, found: Tree) -> bool:
-        """Whether each file is as it was or as it shall be."""
+        """Whether each file is as it was or as it will be."""
         names = {*found, *self.old, *self.new}
         return all(found.get(n) in (self.old.get(n), self.new.get(n)) for n in names)
 

@@ -130,7 +130,7 @@ def test_fault_at_every_system_call_of_a_publication(
 def test_killed_amendment_leaves_nothing_beside_the_manifest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A draft was written there, which stayed for ever: every commit of the model carried it on."""
+    """A draft was written there, which stayed forever: every commit of the model carried it on."""
     store = open_store(tmp_path / "storage")
     commit(store, SAFETENSORS, {"safetensors/model.safetensors": b"1"})
     before = bytes_of(store.root / "models_v2")

@@ -1,4 +1,4 @@
-"""Hostile JSON, YAML and tokenizers: configs of upstream and of ours, manifests, indexes."""
+"""Hostile JSON, YAML and tokenizers: upstream's and our own configs, manifests, indexes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def config_with_a_key_twice(good: bytes) -> bytes:
 
 @hostile(CONFIG, "not a JSON object")
 def config_of_a_million_keys(good: bytes) -> bytes:
-    """The last of them stands twice."""
+    """The last of them is a duplicate."""
     return b"{" + b"".join(b'"%d":1,' % n for n in range(600_000)) + b'"1":1}'
 
 

@@ -1,4 +1,4 @@
-"""What is no file of bytes: links, devices, pipes, sockets, folders, and files without an end."""
+"""What is not a file of bytes: links, devices, pipes, sockets, folders and endless files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def link_to_passwd(path: Path) -> None:
 
 @hostile_node(CHECKPOINT, RAW_DATA, said=REFUSED)
 def link_to_itself(path: Path) -> None:
-    """Leads nowhere, for ever."""
+    """Leads nowhere, forever."""
     path.unlink()
     path.symlink_to(path.name)
 
@@ -75,7 +75,7 @@ def link_to_zero(path: Path) -> None:
 
 @hostile_node(*DOORS, SCHEMA, PROBLEM_INDEX, said=REFUSED)
 def pipe(path: Path) -> None:
-    """Whoever opens it waits for ever."""
+    """Whoever opens it waits forever."""
     path.unlink()
     os.mkfifo(path)
 
@@ -128,7 +128,7 @@ def sparse_terabyte_to_read(path: Path) -> None:
 
 @hostile_node(MODEL_MANIFEST, DATA_MANIFEST, said="not a manifest: ValueError.'longer than")
 def sparse_terabyte_of_a_manifest(path: Path) -> None:
-    """It is read by every rule, and by the process that is no child, too."""
+    """It is read by every rule, and by the process that is not a child, too."""
     os.truncate(path, 1 << 40)
 
 

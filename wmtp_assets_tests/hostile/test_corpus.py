@@ -1,4 +1,4 @@
-"""Hostile files are refused: named, cheaply, and by a child process that goes on.
+"""Hostile files are refused: named, cheaply, and by a child process that continues.
 
 CPU time and memory are those of the child, which a busy machine changes little.
 """

@@ -382,7 +382,7 @@ def sparse_tensor(good: bytes) -> bytes:
 
 @hostile(PTH, "no plain state dict")
 def quantized_tensor(good: bytes) -> bytes:
-    """Its bytes are no floats."""
+    """Its bytes are not floats."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return saved({"w": torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8)})

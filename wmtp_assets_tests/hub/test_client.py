@@ -130,7 +130,9 @@ def test_errors() -> None:
         "HfHubHTTPError": Exception,
     }
     for name, kind in kinds.items():
-        assert issubclass(getattr(client, name), kind), f"{name} is no {kind.__name__} any longer"
+        assert issubclass(getattr(client, name), kind), (
+            f"{name} is not a {kind.__name__} any longer"
+        )
     answer = client.HfHubHTTPError.__init__.__annotations__
     assert "response" in answer, "HfHubHTTPError has no response any longer: status_of reads it"
 

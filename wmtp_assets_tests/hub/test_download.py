@@ -31,7 +31,7 @@ from wmtp_assets.storage.files import HashedFile, hash_file
 from wmtp_assets.storage.store import Store
 from wmtp_assets.transfer import arrival as arrivals
 from wmtp_assets.transfer.arrival import Arrival
-from wmtp_assets.transfer.places import Places
+from wmtp_assets.transfer.places import Places, ignore
 from wmtp_assets_tests.hub.conftest import write_files
 from wmtp_assets_tests.hub.faults import CHUNK, FaultyHub, cut, faulty_hub, files, refuse
 from wmtp_assets_tests.quick import quick
@@ -246,7 +246,7 @@ def test_missing_file_is_named(endpoint: str, spec: ModelSpec | DatasetSpec, mes
 
 
 def test_missing_repository_is_named(endpoint: str) -> None:
-    """A typing error in a spec, or a private repository: both are possible, both are said."""
+    """A typo in a spec, or a private repository: both are possible, both are said."""
     other = Repository(id="owner/none", type="model", license="MIT", size="1 MB")
     spec = SPECS["meta_llama_mtp"].model_copy(update={"repository": other})
     with pytest.raises(DownloadError, match=r"owner/none does not exist at .* or it is private"):
@@ -673,7 +673,7 @@ def test_connection_that_is_lost_a_thousand_times(
         remote = resolve(at(front.url), spec, "main")
         places, said = Places(hub_store, hub_store.catalogue["humaneval_raw"], RAW), []
         origin = HubOrigin(at(front.url), spec.repository, remote.commit, "", "")
-        arrival = Arrival(places, origin, lambda size: None, said.append)
+        arrival = Arrival(places, origin, ignore, ignore, said.append)
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(150 + len(inspect.stack()))
         try:

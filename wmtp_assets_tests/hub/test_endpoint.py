@@ -87,7 +87,7 @@ def test_token_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sample_makes_only_the_repository_it_serves(tmp_path: Path) -> None:
-    """Who wants the small dataset does not wait for a 286 MB checkpoint."""
+    """A user who wants the small dataset does not wait for a 286 MB checkpoint."""
     settings = Settings("sample", tmp_path)
     with open_endpoint(settings, HUMANEVAL) as endpoint:
         assert endpoint.kind == "sample"

@@ -154,7 +154,7 @@ BROKEN: dict[str, tuple[Mapping[str, Any], dict[str, bytes], str]] = {
         replaced(GOOD, config_json=json.dumps(CONFIG | {"hidden_act": "gelu"}).encode()),
         "hidden_act",
     ),
-    "config that is no JSON": (LLAMA_MODEL, replaced(GOOD, config_json=b"{"), "not a JSON object"),
+    "config that is not JSON": (LLAMA_MODEL, replaced(GOOD, config_json=b"{"), "not a JSON object"),
     "params with a key more": (
         META_MODEL,
         replaced(META_FILES, params_json=json.dumps(PARAMS | {"x": 1}).encode()),
@@ -270,8 +270,8 @@ def test_refused_before_the_large_files(
 
 
 def test_raw_files_alone_are_had(served: Serve) -> None:
-    """Who wants only upstream's files, to look at them or to convert them elsewhere, gets them, and
-    is told; ``wmtp plan`` of them is no failure, and of what is made from them one."""
+    """A user of upstream's files only, to look at them or to convert them elsewhere, gets them, and
+    is told; ``wmtp plan`` of them is not a failure, and of what is made from them one."""
     model, held, match = BROKEN["unexpected tensors in safetensors"]
     store, _ = served(held, model)
     catalogue, raw = store.catalogue, store.catalogue[RAW]

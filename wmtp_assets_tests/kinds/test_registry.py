@@ -388,7 +388,7 @@ def test_tests_exist_where_splits_are_for_evaluation() -> None:
 def test_tokenizer_that_is_none(key: str) -> None:
     """Tokens can only be counted with a tokenizer; an asset of the dataset itself is a circle."""
     wrong = DATASET.model_copy(update={"tokenizer": key})
-    with pytest.raises(SpecError, match=f"humaneval counts with {key}, which is no tokenizer"):
+    with pytest.raises(SpecError, match=f"humaneval counts with {key}, which is not a tokenizer"):
         expand([MODEL, MICRO, wrong])
 
 
@@ -402,7 +402,7 @@ def test_tokenizer_that_cannot_be_shared(owner: str) -> None:
     with pytest.raises(SpecError) as error:
         expand([MODEL, REFERENCE, MICRO, sharing])
     assert str(error.value) == (
-        f"starling_rm: tokenizer.shared_with: {owner} is no model with a tokenizer of its own; "
+        f"starling_rm: tokenizer.shared_with: {owner} is not a model with a tokenizer of its own; "
         "those are: meta_llama_mtp"
     )
 
@@ -524,7 +524,7 @@ def test_micro_model_of_an_optional_model_is_optional() -> None:
     ("family", "shape", "message"),
     [
         ("any", {}, "parent: meta_llama_mtp is of the family any, .* nothing can be cut from it"),
-        ("meta_mtp", {"n_heads": 3, "n_kv_heads": 3}, "shape.dim 512 is no multiple of .* 3"),
+        ("meta_mtp", {"n_heads": 3, "n_kv_heads": 3}, "shape.dim 512 is not a multiple of .* 3"),
     ],
 )
 def test_what_cannot_be_cut_is_told_when_specs_are_read(
@@ -540,7 +540,7 @@ def test_what_cannot_be_cut_is_told_when_specs_are_read(
 
 def test_a_shape_has_whole_groups() -> None:
     """Of query heads for each key-value head."""
-    with pytest.raises(ValidationError, match="n_heads 4 is no multiple of n_kv_heads 3"):
+    with pytest.raises(ValidationError, match="n_heads 4 is not a multiple of n_kv_heads 3"):
         MicroShape.model_validate(MICRO.shape.model_dump() | {"n_kv_heads": 3})
 
 

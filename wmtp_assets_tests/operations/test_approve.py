@@ -163,7 +163,7 @@ def test_unknown_role(store: Store, report: Artifact) -> None:
     """A signature in a role that nobody asked for would look like one that counts."""
     before = tree(store.root / "docs")
     with pytest.raises(
-        InvalidInput, match=r"--role: 'boss' is no role .*: reviewer, product-owner"
+        InvalidInput, match=r"--role: 'boss' is not a role .*: reviewer, product-owner"
     ):
         approve(store, "Ada", "boss")
     assert tree(store.root / "docs") == before

@@ -178,7 +178,7 @@ def test_what_stays(store: Store) -> None:
 
 
 def test_copy_at_the_root_that_somebody_changed(store: Store) -> None:
-    """It is no copy any more."""
+    """It is not a copy any more."""
     damage(store.root / "README.md", lambda data: b"mine")
     run(store)
     assert (store.root / "README.md").read_bytes() == b"mine"

@@ -54,7 +54,7 @@ def test_row_that_was_poisoned_in_every_view(store: Store) -> None:
 
 
 def test_what_was_poisoned_is_right_when_it_is_made_again(store: Store) -> None:
-    """The remedy mends it."""
+    """The remedy repairs it."""
     artifact = store.catalogue[MBPP]
     poison(store, "mbpp", "code")
     materialize(store, artifact)
@@ -76,7 +76,7 @@ def test_row_that_was_added(store: Store) -> None:
 
 
 def test_twin_of_another_version_of_pyarrow(store: Store) -> None:
-    """Other bytes for the same rows are no poison: the library writes them."""
+    """Other bytes for the same rows are not poison: the library writes them."""
     artifact = store.catalogue[MBPP]
     path = store.path(artifact, TWIN)
     table = pq.read_table(path)
@@ -136,7 +136,7 @@ def test_parts_of_an_interrupted_conversion_are_not_used(
 
 
 def test_what_is_stale_is_not_compared(store: Store) -> None:
-    """Another builder gives other rows, which is no damage; a warning says that it is unknown."""
+    """Another builder gives other rows, which is not damage; a warning says that it is unknown."""
     artifact = store.catalogue[MBPP]
     made_with = store.manifest(artifact).document["made_with"]
     reseal(store, artifact, made_with={**made_with, "builder": 1})

@@ -63,7 +63,7 @@ def artifacts_of(store: Store) -> dict[str, object]:
 
 
 def test_what_is_removed_by_default(store: Store, two_generations: Artifact) -> None:
-    """Staging, trash and generations; not what work goes on with, nor the evidence of damage."""
+    """Staging, trash and generations; not what work resumes, nor the evidence of damage."""
     paths, before = left_behind(store), artifacts_of(store)
     found = run(store)
     assert {item.what for item in found} == {"staging", "previous", "temporary", "trash"}
@@ -149,7 +149,7 @@ def held_by_another_process(store: Store, name: str) -> Iterator[None]:
 
 
 def test_what_is_being_worked_on_is_left_alone(store: Store) -> None:
-    """A staging folder of a run that goes on is no garbage; it is said who holds it."""
+    """A staging folder of a run that is still going is not garbage; it is said who holds it."""
     paths = left_behind(store)
     with held_by_another_process(store, KEY):
         found = {item.what: item for item in run(store, EVERYTHING)}
@@ -197,7 +197,7 @@ def test_run_that_ends_meanwhile_is_no_error(store: Store, monkeypatch: pytest.M
 
 
 def test_draft_of_a_killed_amendment(store: Store) -> None:
-    """Nobody goes on with it."""
+    """Nobody resumes it."""
     draft = store.internal / "amended" / "micro_mtp"
     draft.parent.mkdir(exist_ok=True)
     draft.write_bytes(b"{}")

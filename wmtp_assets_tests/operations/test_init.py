@@ -97,7 +97,9 @@ def test_file_in_the_way(empty_store: Store, name: str) -> None:
     path = empty_store.root / name
     path.parent.mkdir(parents=True)
     path.write_text("mine")
-    with pytest.raises(StoreError, match=f"{path} is no folder, and in the way of humaneval_raw"):
+    with pytest.raises(
+        StoreError, match=f"{path} is not a folder, and is in the way of humaneval_raw"
+    ):
         list(init(empty_store, empty_store.catalogue.select("humaneval_raw")))
     assert path.read_text() == "mine"
 

@@ -239,7 +239,7 @@ def test_upstream_that_changes_meanwhile(store: Store, monkeypatch: pytest.Monke
     before = tree(store.folder(artifact))
     with monkeypatch.context() as patch:
         patch.setattr(module, "_build", build)
-        with pytest.raises(StoreError, match="committed anew meanwhile") as error:
+        with pytest.raises(StoreError, match="committed again") as error:
             materialize(store, artifact)
     assert told_command(error.value) == ["humaneval_small"]
     assert tree(store.folder(artifact)) == before

@@ -104,7 +104,7 @@ def test_neighbours_and_guests_stay(store: Store) -> None:
 
 
 def test_copies_at_the_root_follow(store: Store) -> None:
-    """Who reads ``README.md`` at the root must not read of another generation."""
+    """A reader of ``README.md`` at the root must not read of another generation."""
     changed = respec(store, "mbpp", description="Another description.")
     readme = changed.catalogue["storage_readme"]
     before = (store.root / "README.md").read_bytes()

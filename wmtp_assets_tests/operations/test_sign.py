@@ -175,7 +175,7 @@ def test_any_change_is_found(small: Store, trust: TrustFolder) -> None:
 
 @pytest.mark.long
 def test_the_librarys_own_command_verifies_a_folder(small: Store, trust: TrustFolder) -> None:
-    """Whoever has model-signing and a public key needs nothing of ours."""
+    """Whoever has model-signing and a public key needs none of our code."""
     trust.add("one")
     sign_as(small, trust, "one")
     for artifact in signed_of(small):

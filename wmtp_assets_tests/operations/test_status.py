@@ -297,7 +297,7 @@ def test_remembered_failure_is_shown_until_the_rule_passes(store: Store, micro: 
 
 
 def test_warning_is_no_problem(store: Store) -> None:
-    """It cannot be mended here: shown as a problem it would be one for ever."""
+    """It cannot be repaired here: shown as a problem it would be one forever."""
     processed = store.catalogue["mbpp_processed"]
     verify(store, processed)
     assert apply(store, processed, "contamination").findings
@@ -336,7 +336,7 @@ def test_result_about_former_content_does_not_count(store: Store) -> None:
 
 
 def test_result_of_a_rule_that_is_no_more_does_not_count(store: Store, micro: Artifact) -> None:
-    """A failure that no rule can take back would be shown for ever."""
+    """A failure that no rule can take back would be shown forever."""
     verify(store, micro)
     folder = store.root / ".wmtp/verified/micro_mtp"
     text = (folder / "dtype.json").read_text()

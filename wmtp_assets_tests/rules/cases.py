@@ -167,9 +167,7 @@ def file_of_checkpoint(artifact: Artifact) -> str:
 
 
 STATEMENT = {
-    (rule.name, kind): re.escape(rule.statement.removesuffix("."))
-    for rule in all_rules()
-    for kind in kinds_of(rule)
+    (rule.name, kind): re.escape(rule.expected) for rule in all_rules() for kind in kinds_of(rule)
 }
 """What a finding expects of a file that cannot be read."""
 

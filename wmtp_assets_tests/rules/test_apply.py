@@ -214,7 +214,7 @@ def test_damaged_manifest_is_corrupt(store: Store, name: str, kind: Any) -> None
 def test_no_rule_opens_what_is_no_regular_file(
     store: Store, name: str, kind: Any, make: Callable[[Path], None]
 ) -> None:
-    """Opening a pipe waits for ever, and /dev/zero never ends."""
+    """Opening a pipe waits forever, and /dev/zero never ends."""
     artifact = store.catalogue[key_of(name, kind)]
     if name == "upstream_counts":  # it looks at the rows of the real hub only
         store = test_processed.as_if_real()(store, artifact) or store
@@ -305,7 +305,7 @@ def test_manifest_that_is_no_regular_file_is_corrupt(
 def test_unreadable_file_is_unreadable(
     store: Store, monkeypatch: pytest.MonkeyPatch, name: str, kind: Any, file: str, code: int
 ) -> None:
-    """A disk that fails is no proof that the bytes are wrong: another exit code, the file named.
+    """A disk that fails is not proof that the bytes are wrong: another exit code, the file named.
 
     As root nothing is refused, so it is made where files are opened; pyarrow gets open ones.
     """
@@ -628,7 +628,7 @@ def test_differences_are_named_by_place() -> None:
 
 def test_a_finding_is_a_row_of_a_table() -> None:
     """What the UI and ``wmtp verify --json`` show of it."""
-    report = Report("rule", "asset", "mend it")
+    report = Report("rule", "asset", "repair it")
     report.add("file", place="line 0", expected="good", found="bad")
     (finding,) = report.outcome.findings
     assert finding.as_row() == {
@@ -639,7 +639,7 @@ def test_a_finding_is_a_row_of_a_table() -> None:
         "place": "line 0",
         "expected": "good",
         "found": "bad",
-        "remedy": "mend it",
+        "remedy": "repair it",
     }
     assert str(finding) == "file: line 0: expected good, found bad"
 
@@ -669,7 +669,7 @@ def flood(subject: Subject, report: Report) -> None:
 
 def test_memory_for_findings_is_bounded() -> None:
     """Each as long as a text may be: a thousand of them, whatever is counted."""
-    report = Report("rule", "asset", "mend it")
+    report = Report("rule", "asset", "repair it")
     tracemalloc.start()
     for number in range(20_000):
         text = f"{number} {'x' * 5000}"

@@ -40,7 +40,7 @@ def folder(store: Store, artifact: Artifact) -> Path:
 
 
 def test_nothing_is_remembered_before_a_rule_was_applied(store: Store, small: Artifact) -> None:
-    """What the commit hashed is known, and is no result; looking makes none."""
+    """What the commit hashed is known, and is not a result; looking makes none."""
     assert last_results(store, small) == []
     assert [path.name for path in folder(store, small).iterdir()] == ["files.json"]
 
@@ -167,7 +167,7 @@ def test_what_is_no_record_is_ignored(store: Store, small: Artifact) -> None:
 
 
 def test_record_of_a_former_version_is_replaced(store: Store, small: Artifact) -> None:
-    """Applying the rule again mends it; nobody has to clean up."""
+    """Applying the rule again repairs it; nobody has to clean up."""
     apply(store, small, "schema")
     path = folder(store, small) / "schema.json"
     path.write_bytes(b'{"at": "2020"}')

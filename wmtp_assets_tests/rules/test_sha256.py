@@ -313,7 +313,7 @@ def link(path: Path) -> None:
 def test_what_is_no_regular_file_is_found(
     store: Store, kind: str, make: Callable[[Path], None], mode: str
 ) -> None:
-    """A link may lead to another file tomorrow, and whoever opens a pipe waits for ever."""
+    """A link may lead to another file tomorrow, and whoever opens a pipe waits forever."""
     artifact, name = one_file(store, kind)
     path = store.path(artifact, name)
     path.unlink()
@@ -339,7 +339,7 @@ def test_link_to_the_very_same_bytes_is_found(store: Store, tmp_path: Path, kind
 @pytest.mark.parametrize(
     ("make", "name"),
     [(link, "safetensors/link"), (os.mkfifo, "configs/pipe"), (link, "safetensors/café\udce9")],
-    ids=["link", "pipe", "name that is no text"],
+    ids=["link", "pipe", "name that is not text"],
 )
 def test_special_extra_file_is_found(store: Store, make: Callable[[Path], None], name: str) -> None:
     """Whatever it is and whatever it is called, it is listed, and its name can be printed."""
@@ -395,7 +395,7 @@ def test_value_head_that_training_adds_is_no_stranger(store: Store) -> None:
 
 @pytest.mark.parametrize("key", ["meta_llama_mtp_bf16", "meta_llama_mtp_tokenizer"])
 def test_value_head_in_another_place_is_a_stranger(store: Store, key: str) -> None:
-    """Nothing reads it there and no rule vouches for it: its name alone is no passport."""
+    """Nothing reads it there and no rule vouches for it: its name alone is not a passport."""
     artifact = store.catalogue[key]
     path = store.path(artifact, "safetensors/value_head.safetensors")
     path.parent.mkdir()
@@ -753,7 +753,7 @@ def test_progress_is_said(store: Store) -> None:
 def test_unreadable_file_is_named_and_the_others_are_still_read(
     store: Store, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """A bad sector in one file says nothing about the rest, and is no proof of damage."""
+    """A bad sector in one file says nothing about the rest, and is not proof of damage."""
     artifact = store.catalogue["micro_mtp"]
     bad = store.path(artifact, "configs/config.json")
     damage(store.path(artifact, "configs/params.json"), flip(5))

@@ -293,7 +293,7 @@ def test_connection_survives_errors_and_bodies(connection: http.client.HTTPConne
 
 
 def test_missing_repository(small_hub: str, tmp_path: Path) -> None:
-    """The usual typing error must come out as the client's own exception."""
+    """The usual typo must come out as the client's own exception."""
     with pytest.raises(RepositoryNotFoundError):
         api(small_hub).repo_info("owner/absent")
     with pytest.raises(RepositoryNotFoundError):

@@ -157,7 +157,7 @@ def test_fallback(new: Path, current: Path, monkeypatch: pytest.MonkeyPatch, cod
 
 
 def test_system_without_the_call(new: Path, current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An old C library has no ``renameat2``: that is no reason to fail."""
+    """An old C library has no ``renameat2``: that is not a reason to fail."""
     was_new = tree(new)
     monkeypatch.setattr(module.ctypes, "CDLL", lambda *args, **kwargs: object())
     exchange(new, current)

@@ -1,4 +1,4 @@
-"""A filesystem that lacks locks, hard links or renames of folders is no place for a root."""
+"""A filesystem that lacks locks, hard links or renames of folders is not a place for a root."""
 
 from __future__ import annotations
 

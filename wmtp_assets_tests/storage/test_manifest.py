@@ -165,7 +165,7 @@ def test_order_of_the_keys_is_kept() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "\ud800"])
 def test_what_json_cannot_hold_is_not_written(value: object) -> None:
-    """``NaN`` is no JSON: other readers would refuse the whole file."""
+    """``NaN`` is not JSON: other readers would refuse the whole file."""
     with pytest.raises(ValueError, match=r"not JSON compliant|surrogates not allowed"):
         render({"loss": value})
     with pytest.raises(ValueError, match=r"not JSON compliant|surrogates not allowed"):

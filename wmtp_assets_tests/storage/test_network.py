@@ -48,7 +48,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 class Stale:
-    """A client that goes on into the folder it knew, until it has opened the folder above."""
+    """A client that keeps using the folder it knew, until it has opened the folder above."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, known: Path) -> None:
         self.is_stale = True
@@ -76,7 +76,7 @@ class Stale:
 def test_what_another_host_exchanged_is_seen(
     store: Store, monkeypatch: pytest.MonkeyPatch, read: Callable[[Store], object]
 ) -> None:
-    """Measured on NFSv4.2: a reader went on into the old folder for 11 to 18 s, and once found no
+    """Measured on NFSv4.2: a reader kept using the old folder for 11 to 18 s, and once found no
     manifest, unless it opened the parent folder."""
     commit(store, RAW, OLD)
     old = read(store)

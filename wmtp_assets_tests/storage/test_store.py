@@ -200,7 +200,7 @@ def test_what_others_own_is_carried_over(store: Store, unit: Path) -> None:
 
 
 def test_named_pipes_are_carried_over(store: Store, unit: Path) -> None:
-    """They are not ours and nothing is read from them: that would wait for ever."""
+    """They are not ours and nothing is read from them: that would wait forever."""
     os.mkfifo(unit / "pipe")
     before = contents(unit)["pipe"]
     commit(store, RAW, NEW)
@@ -268,7 +268,8 @@ def test_value_head_has_no_place_in_a_variant(store: Store) -> None:
     commit(store, VARIANT, files, said.append)
     assert head.read_bytes() == b"in the wrong place"
     assert said == [
-        "kept safetensors/value_head.safetensors, which is no file of tiny_bf16; move it elsewhere"
+        "kept safetensors/value_head.safetensors, which is not a file of tiny_bf16; move it "
+        "elsewhere"
     ]
 
 
@@ -303,7 +304,7 @@ def test_somebodys_file_in_an_owned_folder_is_kept(store: Store, unit: Path) -> 
         commit(store, RAW, files, said.append)
     assert (unit / "raw/finetuned.bin").stat().st_ino == inode
     assert (unit / "raw/only-new").read_bytes() == NEW["raw/only-new"]
-    assert set(said) == {f"kept raw/finetuned.bin, which is no file of {RAW}; move it elsewhere"}
+    assert set(said) == {f"kept raw/finetuned.bin, which is not a file of {RAW}; move it elsewhere"}
 
 
 def test_equal_commit_keeps_its_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -548,7 +549,7 @@ class Other:
 
 @contextmanager
 def other_process(work: Callable[[Callable[[], None]], None]) -> Iterator[Other]:
-    """Run ``work`` elsewhere until it calls the function it is given; it goes on when told to.
+    """Run ``work`` elsewhere until it calls the function it is given; it continues when told to.
 
     At the end it is told anyway, and must have ended well. Never told, because this process waits
     for it in silence, it gives up after a minute: a failing test rather than a hanging one.
@@ -663,7 +664,7 @@ def test_holder_that_is_unknown(store: Store, content: bytes | None) -> None:
 def test_lock_is_given_back_when_its_notice_cannot_be_removed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else an I/O error in one step would hang the next one in the same process for ever."""
+    """Else an I/O error in one step would hang the next one in the same process forever."""
     held = store.lock(RAW)
     held.__enter__()
     with monkeypatch.context() as patch:
@@ -968,7 +969,7 @@ def test_verifying_says_how_far_it_is(store: Store, unit: Path) -> None:
 @reads
 @pytest.mark.parametrize("harm", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damaged_file(store: Store, unit: Path, read: Read, harm: Callable[[Path], None]) -> None:
-    """Nothing is made from bytes that are not the committed ones; what is no file is not opened."""
+    """Nothing is made from bytes that are not the committed ones; only files are opened."""
     harm(unit / WEIGHTS)
     with pytest.raises(CorruptArtifact) as error:
         read(store, WEIGHTS)
@@ -1430,7 +1431,7 @@ def test_filesystem_that_cannot_reserve(
 
 
 def test_other_errors_of_reserving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An I/O error is no full disk, and is not passed over."""
+    """An I/O error is not a full disk, and is not passed over."""
     monkeypatch.setattr(os, "posix_fallocate", lambda *args: raise_error(errno.EIO), raising=False)
     with Staged(tmp_path).create("file") as file, pytest.raises(OSError, match="Input/output"):
         file.reserve(100)
@@ -1496,7 +1497,7 @@ def test_hash_file(tmp_path: Path, size: int) -> None:
 def test_hash_file_of_something_else(
     tmp_path: Path, make: Callable[[Path], None], code: int
 ) -> None:
-    """Links lead out of the artifact, pipes wait for ever; none leaves a file open behind it."""
+    """Links lead out of the artifact, pipes wait forever; none leaves a file open behind it."""
     make(tmp_path / "it")
     before = len(list(Path("/dev/fd").iterdir()))
     with pytest.raises(OSError, match=str(tmp_path / "it")) as error:

@@ -260,7 +260,7 @@ def test_damaged_manifest_of_another_artifact_does_not_matter(root: Path) -> Non
 
 
 def test_upstreams_own_metadata_is_a_file(root: Path) -> None:
-    """Repositories have files of this name, which are no manifests."""
+    """Repositories have files of this name, which are not manifests."""
     path = root / "models_v2/meta-llama-mtp/raw/7B_1T_4/metadata.json"
     path.write_text("{}")
     assert read(path.with_name("params.json"))

@@ -78,9 +78,14 @@ class Log:
 
     lines: list[str] = field(default_factory=list)
     bytes: int = 0
+    here: int = 0
     waits: list[float] = field(default_factory=list)
 
     def advance(self, size: int) -> None:
+        self.bytes += size
+
+    def found(self, size: int) -> None:
+        self.here += size
         self.bytes += size
 
 
@@ -99,7 +104,8 @@ Make = Callable[[Told], Arrival]
 @pytest.fixture
 def arrive(places: Places, log: Log) -> Make:
     """The arrival of files from an origin."""
-    return lambda origin: Arrival(places, origin, log.advance, log.lines.append, origin.attempts)
+    told = log.advance, log.found, log.lines.append
+    return lambda origin: Arrival(places, origin, *told, origin.attempts)
 
 
 def full_disk(*arguments: object) -> int:

@@ -1,4 +1,4 @@
-"""Servers that would keep a client for ever, or fill its memory: real ones, on 127.0.0.1."""
+"""Servers that would keep a client forever, or fill its memory: real ones, on 127.0.0.1."""
 
 from __future__ import annotations
 

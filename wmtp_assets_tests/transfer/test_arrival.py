@@ -58,6 +58,7 @@ def test_waits_grow_while_nothing_comes(arrive: Make, places: Places, log: Log) 
     assert arrival.get(file).path.read_bytes() == DATA
     assert arrival.fetched == len(DATA) - 1000
     assert log.lines == ["resuming a.bin: 1.0 kB of 102.4 kB are here"]
+    assert (log.here, log.bytes) == (1000, 1000 + len(DATA)), "only what came now is in the rate"
 
 
 def test_line_that_is_cut_again_and_again(arrive: Make, log: Log) -> None:
@@ -71,7 +72,7 @@ def test_line_that_is_cut_again_and_again(arrive: Make, log: Log) -> None:
 def test_trickle_is_no_progress(
     arrive: Make, places: Places, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten bytes a minute would hold 25 GB for ever; the next process resumes what came."""
+    """Ten bytes a minute would hold 25 GB forever; the next process resumes what came."""
     clock = itertools.count(step=60)
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     file, origin = expected(), Told(cuts=[10] * 50)

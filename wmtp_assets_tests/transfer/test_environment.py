@@ -168,7 +168,7 @@ def test_own_certificate_authority(
 def test_token_with_an_odd_character(
     monkeypatch: pytest.MonkeyPatch, token: str, character: str
 ) -> None:
-    """Pasted from a chat or a page: the message says that it is no token, and shows no piece of
+    """Pasted from a chat or a page: the message says that it is not a token, and shows no piece of
     it; the client's own would say that the hub does not answer as one."""
     monkeypatch.setenv("HF_TOKEN", token)
     endpoint = Endpoint("https://hub.invalid", "huggingface", is_trusted=True)

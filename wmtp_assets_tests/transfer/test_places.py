@@ -159,7 +159,7 @@ def test_no_space(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rate(tmp_path: Path) -> None:
-    """A transfer of some bytes says nothing about the line; what is no rate is none."""
+    """A transfer of some bytes says nothing about the line; what is not a rate is none."""
     path = tmp_path / "rate.json"
     remember_rate(path, LEAST - 1, 1)
     remember_rate(path, LEAST, 0)

@@ -196,7 +196,7 @@ def _check_description(subject: ModelSubject, report: Report, header: Header) ->
 
 
 def _check_architecture(subject: ModelSubject, report: Report) -> None:
-    """Of a model without parameters of ours: the tensors are those that were proven when it was
+    """Of a model that has no parameters here: the tensors are those that were proven when it was
     made, and where transformers is there, its class takes them now; ``config.json`` is upstream's
     with what it says of the file put right."""
     files = files_of(subject.artifact)

@@ -154,7 +154,7 @@ def executor_of(name: str) -> dg.ExecutorDefinition:
 class WordlessJobs:
     """Jobs that ended well, or were stopped, and whose steps did not say so.
 
-    Step handlers of others take such a job for one that runs, for ever. It is given one more poll:
+    Step handlers of others take such a job for one that runs, forever. It is given one more poll:
     the last event of its step may be on its way.
     """
 

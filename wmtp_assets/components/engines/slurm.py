@@ -142,7 +142,7 @@ class SlurmStepHandler(StepHandler):
         self._ended: set[str] = set()
         self._waiting: set[str] = set()
         """Jobs that are not submitted yet, because the controller is out of reach: a restart or an
-        upgrade of it is no reason to end a run of days."""
+        upgrade of it is not a reason to end a run of days."""
 
     @property
     def name(self) -> str:

@@ -134,7 +134,7 @@ BATCH = 8
 def problem_ids(shards: Iterable[tuple[str, Path]]) -> tuple[list[list[str]], list[str]]:
     """A unique problem_id for each row of each shard, and those that are not upstream's name.
 
-    A name that stands again gets the suffix ``#2``, ``#3``, …, unless it is the same problem in
+    A repeated name gets the suffix ``#2``, ``#3``, …, unless it is the same problem in
     another split: then the two have one problem_id, and the rule ``splits`` finds them.
 
     Args:
@@ -266,7 +266,7 @@ def count_solutions(path: Path) -> tuple[int, int]:
     """How many solutions a shard has, and how many of them are in no language that is kept.
 
     Raises:
-        InvalidInput: naming the file, if it is no parquet or has other columns.
+        InvalidInput: naming the file, if it is not Parquet or has other columns.
     """
     names = ("solutions", "incorrect_solutions")
     types = {name: COLUMNS[name] for name in names}

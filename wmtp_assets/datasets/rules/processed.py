@@ -75,7 +75,7 @@ def _split_files(subject: DatasetSubject) -> dict[str, str]:
 
 
 def check_schema(subject: DatasetSubject, report: Report) -> None:
-    """Every row is a record of the dataset's schema, and no task_id stands twice."""
+    """Every row is a record of the dataset's schema, and no task_id is repeated."""
     record = format_of(subject.spec).record
     rows = Counter[str]()
     for name in _split_files(subject).values():
@@ -146,7 +146,7 @@ def _validated(
 
 
 def _tell_repeated(report: Report, file: str, rows: Iterable[tuple[int, dict[str, Any]]]) -> None:
-    """Find a task_id that stands twice; the rows of a problem must be together."""
+    """Find a repeated task_id; the rows of a problem must be together."""
     problems: set[str] = set()
     for problem, group in groupby(rows, key=lambda item: problem_of(item[1])):
         together = "the rows of a problem together, and " if problem in problems else ""
@@ -157,7 +157,7 @@ def _tell_repeated(report: Report, file: str, rows: Iterable[tuple[int, dict[str
                 report.add(
                     file,
                     place=f"line {number}, field task_id",
-                    expected=f"{together}a task_id that stands once",
+                    expected=f"{together}a task_id that is not repeated",
                     found=row["task_id"],
                 )
             task_ids.add(row["task_id"])
@@ -309,7 +309,7 @@ def check_token_length(subject: DatasetSubject, report: Report) -> None:
 
 
 def _count_column(counter: TextCounter, column: Any) -> list[int]:
-    """Tokens of each text of a pyarrow array; one that stands in many rows is counted once."""
+    """Tokens of each text of a pyarrow array; one that is in many rows is counted once."""
     encoded = column.dictionary_encode()
     counts = counter.count(encoded.dictionary.to_pylist())
     return [counts[index] for index in encoded.indices.to_pylist()]
@@ -324,7 +324,7 @@ def has_several_splits(artifact: Artifact[DatasetSpec]) -> bool:
 
 
 def check_splits(subject: DatasetSubject, report: Report) -> None:
-    """No task_id and no problem stands in two splits, evaluation rows included."""
+    """No task_id and no problem is in two splits, evaluation rows included."""
     names = _split_files(subject)
     largest_last = sorted(names, key=lambda split: count_rows(subject, report, split))
     owner: dict[tuple[str, str], str] = {}
@@ -378,7 +378,7 @@ def _tell_shared(report: Report, file: str, line: int, what: str, found: str, ot
 
 
 def check_text_twins(subject: DatasetSubject, report: Report) -> None:
-    """No instruction stands in two splits, white space, case and punctuation aside; evaluation rows
+    """No instruction is in two splits, white space, case and punctuation aside; evaluation rows
     included."""
     first: dict[bytes, tuple[str, str]] = {}
     for split, name in _split_files(subject).items():
@@ -455,7 +455,7 @@ def check_contamination(subject: DatasetSubject, report: Report) -> None:
 def _words_of_train(subject: DatasetSubject, report: Report) -> Iterator[tuple[int, str, str]]:
     """Line number, task_id and the words of instruction and output of each row of ``train``.
 
-    Of an instruction that stands in many rows, all but the first have only the last words: what
+    Of an instruction that is in many rows, all but the first have only the last words: what
     they share up to there was said.
     """
     last, tail = "", ""

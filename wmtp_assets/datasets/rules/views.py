@@ -104,7 +104,7 @@ def check_membership(subject: DatasetSubject, report: Report) -> None:
 def _check_coverage(
     subject: DatasetSubject, report: Report, split: str, strata: Counter[Stratum], limit: int
 ) -> None:
-    """As many problems as there is room for, and every label, stand in a small split."""
+    """As many problems as there is room for, and every label, are in a small split."""
     file = subject.file(small_file(split))
     labels = {label for _, label in strata}
     problems = {problem_id for problem_id, _ in strata}
@@ -177,7 +177,7 @@ def _recounted(subject: DatasetSubject, report: Report) -> Document:
         if stated(document, *keys) is None:
             raise InvalidInput(f"no field {'.'.join(keys)}")
     if type(document["max_tokens"]) is not int:
-        raise InvalidInput("max_tokens is no number")
+        raise InvalidInput("max_tokens is not a number")
     return summarize(spec, lambda name: report.reads(subject, name, processed), document)
 
 

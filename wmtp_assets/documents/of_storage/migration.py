@@ -61,7 +61,7 @@ def migration_notes(facts: Facts) -> bytes:
     """The document.
 
     Raises:
-        InvalidInput: if statistics are no JSON, or a YAML file beside the spec is wrong.
+        InvalidInput: if statistics are not JSON, or a YAML file beside the spec is wrong.
     """
     notes = read_model(facts.about.spec.beside("notes.yaml"), Notes)
     return render(

@@ -40,7 +40,7 @@ _LEFTOVERS: tuple[tuple[tuple[What, ...], str, str], ...] = (
     (("trash",), "that is removed, and was open or cut off then", "wmtp gc"),
     (
         ("unfinished",),
-        "that an interrupted run goes on with",
+        "that an interrupted run resumes",
         "materialize again; if you never will: wmtp gc --unfinished",
     ),
 )
@@ -225,7 +225,7 @@ def atomic(store: Store) -> Condition:
         if is_atomic(there):
             return Condition("exchange", "ok", f"two folders are exchanged in one step in {there}")
     except OSError as error:
-        return Condition("exchange", "error", f"{there}: {error}", "mend the filesystem")
+        return Condition("exchange", "error", f"{there}: {error}", "repair the filesystem")
     return Condition(
         "exchange",
         "warning",
@@ -280,7 +280,7 @@ def locks(store: Store) -> list[Condition]:
             found.append(Condition("locks", "warning", str(error), remedy))
         except (StoreError, OSError) as error:
             says = f"{path.parent}: {error}"
-            found.append(Condition("locks", "warning", says, "mend its permissions"))
+            found.append(Condition("locks", "warning", says, "fix its permissions"))
             break
     return found or [Condition("locks", "ok", "no artifact is locked")]
 
@@ -293,7 +293,7 @@ def leftovers(store: Store) -> Iterator[Condition]:
             every += classes
         found = [item for item in collect(store, every, dry_run=True) if not item.kept]
     except OSError as error:
-        yield Condition("leftovers", "warning", str(error), "mend its permissions")
+        yield Condition("leftovers", "warning", str(error), "fix its permissions")
         return
     for classes, whose, remedy in _LEFTOVERS:
         items = [item for item in found if item.what in classes]

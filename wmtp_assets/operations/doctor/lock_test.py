@@ -290,8 +290,8 @@ class _Test:
             "lock",
             "warning",
             f"nobody else tried the lock within {wait:.0f} s: nothing is proven",
-            f"run {COMMAND} on another host meanwhile; if you did, it sees another folder at "
-            f"{self.folder}: let {ROOT_VARIABLE} be one mounted folder on both",
+            f"run {COMMAND} on another host at the same time; if you did, it sees another folder "
+            f"at {self.folder}: let {ROOT_VARIABLE} be one mounted folder on both",
         )
 
     def _me(self) -> str:

@@ -63,7 +63,7 @@ class Condition:
         topic: a word.
         state: ``warning``: works, but somebody should know; ``error``: something will not work.
         says: one sentence.
-        remedy: the command or step that mends it; empty where it is ok.
+        remedy: the command or step that repairs it; empty where it is ok.
     """
 
     topic: str

@@ -19,7 +19,7 @@ class Weakness:
 
     Attributes:
         kinds: the filesystems that have it.
-        option: empty: it is no mount option, and cannot be seen.
+        option: empty: it is not a mount option, and cannot be seen.
         is_refused: with several hosts; else it is a warning.
         says, remedy: of a report, without a full stop.
     """

@@ -62,10 +62,8 @@ WIDTH = {"safetensors": 640, "micro": 512}
 EMBEDDING = "tensor tok_embeddings.weight"
 TYPE, LABEL = "torch_dtype", "__metadata__.dtype"
 RAW_PARAMS, RAW_CONFIG = "raw/7B_1T_4/params.json", "raw/config.json"
-STATED = {rule.name: rule.statement[:-1] for rule in all_rules() if "tokenizer" in kinds_of(rule)}
-STATEMENT = {
-    rule.name: rule.statement[:-1] for rule in all_rules() if {*kinds_of(rule)} & {*CHECKPOINTS}
-}
+STATED = {rule.name: rule.expected for rule in all_rules() if "tokenizer" in kinds_of(rule)}
+STATEMENT = {rule.name: rule.expected for rule in all_rules() if {*kinds_of(rule)} & {*CHECKPOINTS}}
 SHA256 = "SHA-256 [0-9a-f]{64}"
 MICRO_SHAPE = {
     "dim": 512,
@@ -456,7 +454,7 @@ for _kind in CHECKPOINTS:
             "not JSON: a list, not an object",
         ),
         parameters(
-            "meta_adapter.yaml is no YAML",
+            "meta_adapter.yaml is not YAML",
             _kind,
             rewrite(ADAPTER, lambda data: b"a: [1,\n"),
             ADAPTER,
@@ -605,7 +603,7 @@ PARAMETERS = [
         "1e-05",
     ),
     parameters(
-        "the raw params.json is damaged: that is what must be mended",
+        "the raw params.json is damaged: that is what must be repaired",
         "safetensors",
         elsewhere("meta_llama_mtp_raw", rewrite(RAW_PARAMS, lambda data: b"{")),
         RAW_PARAMS,
@@ -664,7 +662,7 @@ PARAMETERS = [
         key="ref_sheared_llama_safetensors",
     ),
     parameters(
-        "the raw config.json is damaged: that is what must be mended",
+        "the raw config.json is damaged: that is what must be repaired",
         "safetensors",
         elsewhere("starling_rm_raw", rewrite(RAW_CONFIG, lambda data: data[:9])),
         RAW_CONFIG,
@@ -777,7 +775,7 @@ PARAMETERS = [
         key="micro_ref",
     ),
     parameters(
-        "the parent's config.json is damaged: that is what must be mended",
+        "the parent's config.json is damaged: that is what must be repaired",
         "micro",
         elsewhere("ref_sheared_llama_safetensors", rewrite(CONFIG, lambda data: data[:9])),
         f"../ref-sheared-llama-2.7b/{CONFIG}",
@@ -799,7 +797,7 @@ PARAMETERS = [
         key="micro_ref",
     ),
     parameters(
-        "the parent's params.json is damaged: that is what must be mended",
+        "the parent's params.json is damaged: that is what must be repaired",
         "micro",
         elsewhere("meta_llama_mtp_safetensors", rewrite(PARAMS, lambda data: b"{")),
         f"../meta-llama-mtp/{PARAMS}",
@@ -898,7 +896,7 @@ SHARING: list[Case] = [
             "../../meta-llama-mtp/tokenizer/tokenizer.model",
             "",
             STATED["tokenizer"],
-            ".* is no regular file: lrwxrwxrwx",
+            ".* is not a regular file: lrwxrwxrwx",
             remedy="meta_llama_mtp_tokenizer",
             key=key,
         ),
@@ -1326,7 +1324,7 @@ VALUE_HEADS += [
         then(put(VALUE_HEAD, head_bytes(512, 1)), record, replace_by_link(VALUE_HEAD)),
         VALUE_HEAD,
         r"one tensor of shape \[512, 1\]",
-        ".* is no regular file: lrwxrwxrwx",
+        ".* is not a regular file: lrwxrwxrwx",
         advice="replace it and record the new one: wmtp value-head micro-ref",
     ),
     value_head(
@@ -1773,7 +1771,7 @@ def test_without_tokenizers_the_proof_is_skipped(
 
 
 def test_folder_of_the_version_before_is_not_refused(store: Store) -> None:
-    """A model of 27 GB is as good as it was: that it has no tokenizer yet is no damage."""
+    """A model of 27 GB is as good as it was: that it has no tokenizer yet is not damage."""
     artifact = store.catalogue["ref_sheared_llama_safetensors"]
     for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
         uncommit(f"safetensors/{name}")(store, artifact)

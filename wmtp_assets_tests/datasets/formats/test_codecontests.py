@@ -315,7 +315,7 @@ def test_train_is_not_for_evaluation(good_root: Path) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_tests_are_those_of_upstream(good_root: Path, reference: Reference, split: str) -> None:
-    """A program that passes other tests is no solution."""
+    """A program that passes other tests is not a solution."""
     found = json.loads((good_root / FOLDER / f"tests/{split}_tests.json").read_bytes())
     assert found == reference[0][split].tests
     assert [*found] == [*reference[0][split].tests]
@@ -517,7 +517,8 @@ def test_input_holds_as_many_public_tests_as_the_spec_says(
 def test_input_never_holds_more_tests_than_there_are(
     pairs: list[tuple[str, str]], count: int
 ) -> None:
-    """Whatever the tests are, ``n`` of them are a prefix of ``n + 1``, and none are no text."""
+    """Whatever the tests are, ``n`` of them are a prefix of ``n + 1``, and none are the empty
+    text."""
     found = ProblemTests(input=[pair[0] for pair in pairs], output=[pair[1] for pair in pairs])
     text = input_of(found, count)
     assert input_of(found, count + 1).startswith(text)

@@ -126,7 +126,7 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
         "metadata.test_list",
         {**GOOD, "metadata": {**GOOD["metadata"], "test_list": []}},
     ),
-    "a test that is no text": (
+    "a test that is not text": (
         "metadata.test_list.0",
         {**GOOD, "metadata": {**GOOD["metadata"], "test_list": [1]}},
     ),

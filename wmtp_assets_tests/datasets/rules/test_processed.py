@@ -214,7 +214,7 @@ SCHEMA = [
             edit_lines(file, lambda lines: [*lines, lines[1]]),
             file,
             f"line {ROWS[kind] + 1}, field task_id",
-            "the rows of a problem together, and a task_id that stands once",
+            "the rows of a problem together, and a task_id that is not repeated",
             "HumanEval/[0-9]+",
             kind=kind,
         )
@@ -226,7 +226,7 @@ SCHEMA = [
         edit_lines(VALID, lambda lines: [*lines[:5], lines[1], *lines[5:]]),
         VALID,
         "line 6, field task_id",
-        "a task_id that stands once",
+        "a task_id that is not repeated",
         "102_A. Curious Snails_correct_2",
         key=CODE_CONTESTS,
     ),
@@ -236,7 +236,7 @@ SCHEMA = [
         edit_lines(VALID, first_last),
         VALID,
         "line 1008, field task_id",
-        "the rows of a problem together, and a task_id that stands once",
+        "the rows of a problem together, and a task_id that is not repeated",
         "102_A. Curious Snails_correct_0",
         key=CODE_CONTESTS,
     ),
@@ -505,7 +505,7 @@ ROW_COUNT = [
     ),
     case(
         "row_count",
-        "a raw shard is cut off: that is what must be mended",
+        "a raw shard is cut off: that is what must be repaired",
         lambda store, artifact: cut_off_shard(store),
         "raw/data/valid-*.parquet",
         "",
@@ -575,7 +575,7 @@ UPSTREAM_COUNTS = [
 
 
 def test_counts_of_the_real_hub_are_compared_where_they_can_be(store: Store) -> None:
-    """The sample is no CodeContests, and with tests in input fewer rows are short enough; what was
+    """The sample is not CodeContests, and with tests in input fewer rows are short enough; what was
     not compared is said, so that 'passed' does not look like 'equal'."""
     artifact = store.catalogue[CODE_CONTESTS]
     outcome = apply(store, artifact, "upstream_counts")
@@ -616,7 +616,7 @@ def added(table: pa.Table) -> pa.Table:
 
 
 def no_text(table: pa.Table) -> pa.Table:
-    """Bytes that are no UTF-8 in the place of an output."""
+    """Bytes that are not UTF-8 in the place of an output."""
     outputs = [text.encode() for text in table["output"].to_pylist()]
     outputs[3] = b"caf\xe9"
     buffers = pa.array(outputs, pa.binary()).buffers()
@@ -797,11 +797,11 @@ INDEX = [
             ("has no column 'language'", edit_twin("test", without("language")), "no column"),
             ("has another type", edit_twin("test", retyped), "'tokens_output' is int64"),
             ("is cut off", rewrite(TWIN, lambda data: data[:-1000]), "not readable as parquet"),
-            ("is no parquet", rewrite(TWIN, lambda data: b"{}\n" * 99), "not readable as parquet"),
+            ("is not Parquet", rewrite(TWIN, lambda data: b"{}\n" * 99), "not readable as parquet"),
             ("is empty", rewrite(TWIN, lambda data: b""), "not readable as parquet"),
             ("has a null", edit_twin_row("test", 9, output=None), "'output' holds a null"),
             ("has a null count", edit_twin_row("test", 9, tokens_input=None), "holds a null"),
-            ("has a text that is no UTF-8", edit_twin("test", no_text), "UTF8"),
+            ("has a text that is not UTF-8", edit_twin("test", no_text), "UTF8"),
             ("lacks metadata", edit_twin_row("test", 9, metadata=None), "holds a null"),
             (
                 "has a null in metadata",
@@ -1482,7 +1482,7 @@ def test_damage_is_found(store: Store, case: Case) -> None:
     "column", quick(["no text", *twin_schema(MbppRecord).names], ["no text", "output"])
 )
 def test_impossible_values_in_a_twin_crash_no_rule(store: Store, column: str) -> None:
-    """A null, or bytes that are no text, are not what anybody who reads a row is prepared for."""
+    """A null, or bytes that are not text, are not what anybody who reads a row is prepared for."""
     artifact = store.catalogue["mbpp_processed"]
     act = (
         edit_twin("train", no_text)
@@ -1695,7 +1695,7 @@ def test_contaminated_problems_are_named(store: Store) -> None:
 
 
 def test_absent_problems_are_not_compared_and_that_is_said(store: Store) -> None:
-    """HumanEval is no upstream of MBPP: its absence is no damage, but no clean bill either."""
+    """HumanEval is not an upstream of MBPP: its absence is not damage, but no clean bill either."""
     store.path(store.catalogue["humaneval_processed"], TWIN).unlink()
     outcome = apply(store, store.catalogue["mbpp_processed"], "contamination")
     assert outcome.evidence["humaneval_processed"] == "is not here: not compared"

@@ -239,7 +239,7 @@ PAIRS = [
         )
     ),
     pairs_case(
-        "the twin of the processed split is cut off: that is what must be mended",
+        "the twin of the processed split is cut off: that is what must be repaired",
         elsewhere("humaneval_processed", cut_off("index/test.parquet")),
         TWIN,
         "",
@@ -331,7 +331,7 @@ TESTS = [
             ("a task_name is another", replaced(b': "102_A', b': "103_A'), "line 2, column 43"),
             ("a comma is missing", replaced(b"},\n", b"}\n"), "line 2, column 18277"),
             ("other spelling", replaced(b'": {', b'":  {'), "line 2, column 26"),
-            ("a byte that is no text", replaced(b"102", b"\xff02"), "line 2, column 2"),
+            ("a byte that is not text", replaced(b"102", b"\xff02"), "line 2, column 2"),
         )
     ),
     case_of_tests(
@@ -456,7 +456,7 @@ MEMBERSHIP = [
         "other spelling",
     ),
     small_case(
-        "bytes that are no text",
+        "bytes that are not text",
         edit_lines("test_small.jsonl", lambda lines: [b"\x1b[31m\xff\n", *lines[1:]]),
         "test_small.jsonl",
         "line 1, column 1",
@@ -558,7 +558,7 @@ MEMBERSHIP = [
     ),
     *(
         small_case(
-            f"the processed split {name}: that is what must be mended",
+            f"the processed split {name}: that is what must be repaired",
             elsewhere("humaneval_processed", act),
             f"../../datasets_v2/humaneval/{file}",
             "",
@@ -850,7 +850,7 @@ RECOUNT = [
         findings=-1,
     ),
     stats_case(
-        "a twin of the processed rows is none: that is what must be mended",
+        "a twin of the processed rows is none: that is what must be repaired",
         elsewhere("humaneval_processed", cut_off("index/test.parquet")),
         TWIN,
         "",
@@ -897,7 +897,7 @@ RECOUNT = [
         "../metadata.json",
         "",
         NOT_COUNTED,
-        "max_tokens is no number",
+        "max_tokens is not a number",
         remedy="humaneval_processed",
     ),
 ]

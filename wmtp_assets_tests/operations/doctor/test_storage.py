@@ -55,7 +55,7 @@ def test_root_of_the_other_source(store: Store) -> None:
 
 
 def test_root_that_is_a_file(tmp_path: Path) -> None:
-    """A typing error in WMTP_STORAGE_ROOT."""
+    """A typo in WMTP_STORAGE_ROOT."""
     (tmp_path / "file").write_text("x")
     found = examine.filesystem(Store(Settings("sample", tmp_path / "file"), load_catalogue()))
     assert (found.state, found.says) == ("error", f"{tmp_path / 'file'} is not a folder")
