@@ -217,7 +217,7 @@ def _otherwise(
 
 
 AHEAD = timedelta(days=1)
-"""What the clock of whoever made an artifact may be ahead of this one."""
+"""How far the clock of the machine that made an artifact may be ahead of this one."""
 
 _PLACES = {"asset": "asset", "version": "version", "builder": "made_with.builder"}
 """Where the manifest says what is not a setting."""
