@@ -214,10 +214,7 @@ class Catalogue:
         if not found:
             folders = (artifact.unit.split("/")[-1] for artifact in self)
             meant = did_you_mean(name, dict.fromkeys([*self._by_key, *folders]))
-            if meant:
-                raise SpecError(f"{name!r} is neither an asset nor a folder.{meant}")
             raise SpecError(
-                f"{name!r} is neither an asset nor a folder; known assets: "
-                + ", ".join(self._by_key)
+                f"{name!r} is neither an asset nor a folder.{meant} All of them: wmtp status"
             )
         return found

@@ -322,9 +322,21 @@ def _sum_up(
         end = watch.end or "its process ended without a word"
         missing = watch.planned - watch.made
         screen.line(f"{end} after {took}: {watch.made} made, {missing} not made", "red")
+    for text in _warned(watch):
+        for line in paragraph(text, screen.width, hanging=2):
+            screen.line(line, "yellow")
     screen.line(f"Log {typed(log)}")
     for command, purpose in (*AFTER, *again) if again else NEXT:
         screen.line(f"  {command:<18} {purpose}")
+
+
+def _warned(watch: Watch) -> Iterator[str]:
+    """Which checks warned, and the command that shows what they found."""
+    warned = [item for item in watch.items.values() if item.warned]
+    for item in warned:
+        yield f"Warned: {item.key}: {', '.join(sorted(item.warned))}"
+    if warned:
+        yield f"What they found: wmtp verify {' '.join(item.key for item in warned)}"
 
 
 def _print_failure(failure: Failure, screen: Screen) -> None:

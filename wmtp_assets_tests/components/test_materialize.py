@@ -220,6 +220,8 @@ def test_plain_lines_in_a_pipe(good: Watch, bad: Watch, tmp_path: Path, is_good:
     groups = lines[lines.index(title) + 1 :][:4]
     assert [line.split()[0] for line in groups] == ["micro", "datasets", "small", "all"]
     assert log in lines
+    assert "Warned: mbpp_small: twins" in lines
+    assert "What they found: wmtp verify mbpp_small" in lines
 
 
 def test_live_view_is_gone_at_the_end(good: Watch, tmp_path: Path) -> None:

@@ -94,7 +94,9 @@ def test_selection(root: Path, mounted: Path) -> None:
     """By key and by folder; of a folder, optional artifacts only where they are there."""
     wmtp("publish", MODEL, "--to", f"file://{mounted}")
     assert parse_listing((mounted / MANIFEST).read_bytes(), "").artifacts.keys() == {MODEL}
-    with pytest.raises(SpecError, match="'nobody' is neither an asset nor a folder"):
+    with pytest.raises(
+        SpecError, match=r"neither an asset nor a folder\. All of them: wmtp status"
+    ):
         wmtp("publish", "nobody", "--to", f"file://{mounted}")
 
 
