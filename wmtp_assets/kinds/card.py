@@ -47,7 +47,7 @@ KIND = Kind[Described](
     tags=("markdown",),
     again=make_document,
     item="Documents",
-    version=3,
+    version=4,
     fields=(
         "description",
         "repository.id",

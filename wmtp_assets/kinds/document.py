@@ -49,7 +49,7 @@ KIND = Kind[DocumentSpec](
     words="Generated from the artifacts' manifests; no number in it is written by hand.",
     tags=("markdown",),
     item="Documents",
-    version=3,
+    version=4,
     fields=("document",),
     again=partial(make_document, rules_of=rules_of),
     edited=lambda spec: map(spec.beside, load_document(spec.document).edited),

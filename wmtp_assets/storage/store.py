@@ -600,7 +600,7 @@ class Store:
                     "folder, or unset it"
                 )
             raise StoreError(
-                f"{path} is {what}, and in the way of {part}{artifact.key}. Nothing was changed; "
+                f"{path} is {what}, and is in the way of {part}{artifact.key}. Nothing was changed; "
                 "move it away, then run this again"
             )
         there = [path for path in above[:-1] if _is_folder(path)]
@@ -617,7 +617,7 @@ class Store:
             is_ours = path == self.root and _is_folder(path)
             leads_to_one = "a link" if _is_folder(path) else "a link that leads to no folder"
             return "" if is_ours else leads_to_one
-        return "no folder" if os.path.lexists(path) and not _is_folder(path) else ""
+        return "not a folder" if os.path.lexists(path) and not _is_folder(path) else ""
 
     def require_internals(self) -> None:
         """Refuse a link or a file in the place of ``.wmtp/`` and of the folders in it: what lies

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from wmtp_assets.base.errors import SpecError
-from wmtp_assets.base.model import relative_path
+from wmtp_assets.base.model import MAX_NAME, relative_path
 from wmtp_assets.catalogue.specs import (
     DEFS_FOLDER,
     SPEC_OF_COMPONENT,
@@ -737,9 +737,13 @@ def test_any_lost_shard_is_missed(data: st.DataObject, count: int) -> None:
 
 # -- file names ----------------------------------------------------------------------------------
 
+OVERRIDES = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Bidirectional ones: a name with them shows as another."""
+
 SEGMENT = st.text(
-    st.characters(blacklist_characters="/\\", blacklist_categories=("Cc", "Cs")), min_size=1
-).filter(lambda segment: segment not in (".", ".."))
+    st.characters(blacklist_characters=f"/\\{OVERRIDES}", blacklist_categories=("Cc", "Cs")),
+    min_size=1,
+).filter(lambda segment: segment not in (".", "..") and len(segment.encode()) <= MAX_NAME)
 
 
 @settings(deadline=None)

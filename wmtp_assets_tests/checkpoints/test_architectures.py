@@ -429,7 +429,7 @@ def test_card_claims_nothing_of_any(tmp_path: Path) -> None:
     card = store.read(store.catalogue["tiny_card"], "README.md").decode()
     assert "nothing is claimed about the architecture" in card
     assert "taken by" not in card and "pipeline(" not in card
-    with pytest.raises(SpecError, match="no model that a value head lies beside"):
+    with pytest.raises(SpecError, match="is not a model that takes a value head"):
         set_value_head(store, SAFETENSORS, None)
 
 

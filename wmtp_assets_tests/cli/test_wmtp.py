@@ -675,7 +675,7 @@ def test_base_package_verifies(wmtp: Wmtp, tmp_path: Path) -> None:
     Tokens: 3 tokenizers, 8 checkpoints, the tokenizer.json of 7, 4 datasets. Columns: index of 4
     datasets, splits, texts and contamination of the 3 that train, problems of 2, evaluation rows
     and tests of 1, and pairs, small splits and statistics of 4."""
-    done = wmtp("verify", **light_environment(tmp_path / "light"), COLUMNS="200")
+    done = wmtp("verify", **light_environment(tmp_path / "light") | {"COLUMNS": "200"})
     assert done.returncode == 0, done.stdout + done.stderr
     skipped = [line for line in done.stdout.splitlines() if ": skipped" in line]
     needed = Counter(re.sub(".*pip install ", "", line) for line in skipped)

@@ -291,7 +291,7 @@ def test_something_lies_where_a_folder_must_be(
     path = node.root / name
     path.parent.mkdir(parents=True)
     make(path)
-    refused(node, published, f"folder, and in the way of {DATASET}. Nothing was changed; move it")
+    refused(node, published, f"folder, and is in the way of {DATASET}. Nothing was changed; move it")
     refused(node, published, f"{path} is ", DATASET)
     assert not node.internal.exists()
     assert os.path.lexists(path)
@@ -323,7 +323,7 @@ def test_folder_where_a_copy_must_be(tree_store: Store, node: Store, folder: Fol
     """At the root, where a release is copied to."""
     publish(release(tree_store, "v2.0.0"), None, folder)
     (node.root / "RELEASE.json").mkdir(parents=True)
-    refused(node, folder, f"is a folder, and in the way of a file of {RELEASE}")
+    refused(node, folder, f"is a folder, and is in the way of a file of {RELEASE}")
 
 
 def test_exit_codes(

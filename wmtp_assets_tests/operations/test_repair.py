@@ -205,7 +205,7 @@ def test_artifact_that_was_committed_anew_meanwhile_is_left_alone(
     found = find_damage(store, artifact)
     materialize(changed, changed.catalogue[artifact.key])
     before = tree(store.folder(artifact))
-    with pytest.raises(CorruptArtifact, match="committed anew"):
+    with pytest.raises(CorruptArtifact, match="committed again while this ran"):
         repair(store, found)
     assert tree(store.folder(artifact)) == before
 

@@ -226,7 +226,7 @@ def test_no_rule_opens_what_is_no_regular_file(
     found = apply(store, artifact, name).findings
     assert found
     assert {finding.problem for finding in found} == {"corrupt"}
-    assert any("no regular file: " in finding.found for finding in found)
+    assert any("not a regular file: " in finding.found for finding in found)
 
 
 SPARSE = ("processed", "pairs", "small", "stats", "tests", "raw", "safetensors", "tokenizer")
