@@ -600,8 +600,8 @@ class Store:
                     "folder, or unset it"
                 )
             raise StoreError(
-                f"{path} is {what}, and is in the way of {part}{artifact.key}. Nothing was changed; "
-                "move it away, then run this again"
+                f"{path} is {what}, and is in the way of {part}{artifact.key}. Nothing was "
+                "changed; move it away, then run this again"
             )
         there = [path for path in above[:-1] if _is_folder(path)]
         if there and not os.access(there[-1], os.W_OK | os.X_OK):

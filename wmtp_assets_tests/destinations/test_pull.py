@@ -291,7 +291,7 @@ def test_something_lies_where_a_folder_must_be(
     path = node.root / name
     path.parent.mkdir(parents=True)
     make(path)
-    refused(node, published, f"folder, and is in the way of {DATASET}. Nothing was changed; move it")
+    refused(node, published, f"folder, and is in the way of {DATASET}. Nothing was changed;")
     refused(node, published, f"{path} is ", DATASET)
     assert not node.internal.exists()
     assert os.path.lexists(path)
