@@ -6,6 +6,8 @@ SELECT ?= not tag:optional=true
 
 FORCE ?=
 PORT ?= 3000
+# Tests that run side by side: one more than there are CPUs, as many wait for daemons and disks.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
@@ -106,10 +108,10 @@ ui: install
 	@$(ENVIRONMENT) exec python -m wmtp_assets.components.ui --port $(PORT)
 
 test: install
-	$(BIN)/pytest -n auto --dist worksteal -m 'not browser and not faults and not clients and not engines and not long'
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not browser and not faults and not clients and not engines and not long'
 
 test-long: install
-	$(BIN)/pytest -n auto --dist worksteal -m 'long and not browser and not faults and not clients and not engines'
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'long and not browser and not faults and not clients and not engines'
 
 test-browser: install
 	$(BIN)/pytest -rs -m browser

@@ -45,7 +45,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {
         "datasets/mbpp",
         "tokenizer: meta_llama_mtp_tokenizer",
         "tokenizer: meta_llama_mtp_raw",
-        "no tokenizer",
+        "not a tokenizer",
     ),
     "a name that is taken": ("models/micro_ref", "name: micro_ref", "name: micro_mtp", "declared"),
     "a document that is none": (

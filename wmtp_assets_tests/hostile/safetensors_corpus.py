@@ -79,37 +79,37 @@ def hole(good: bytes) -> bytes:
     return with_header({"v": f32(0, 8, 2), "w": f32(12, 16, 1)})
 
 
-@hostile(RAW_SAFE, "no name of a tensor")
+@hostile(RAW_SAFE, "not a tensor name")
 def name_with_nul(good: bytes) -> bytes:
     """Ends early in C."""
     return with_header({"a\0b": f32(0, 16, 4)})
 
 
-@hostile(CHECKPOINT, "no name of a tensor")
+@hostile(CHECKPOINT, "not a tensor name")
 def name_that_leaves(good: bytes) -> bytes:
     """Somebody may make a file of each tensor."""
     return with_header({"../../etc/passwd": f32(0, 16, 4)})
 
 
-@hostile(RAW_SAFE, "no name of a tensor")
+@hostile(RAW_SAFE, "not a tensor name")
 def name_of_15_mb(good: bytes) -> bytes:
     """One long key."""
     return with_header({"x" * (15 << 20): f32(0, 16, 4)})
 
 
-@hostile(RAW_SAFE, "no list of sizes")
+@hostile(RAW_SAFE, "not a list of sizes")
 def negative_shape(good: bytes) -> bytes:
     """(-2) x (-2) elements are four."""
     return with_header({"w": f32(0, 16, -2, -2)})
 
 
-@hostile(RAW_SAFE, "no list of sizes")
+@hostile(RAW_SAFE, "not a list of sizes")
 def bool_shape(good: bytes) -> bytes:
     """True is 1 in Python."""
     return with_header({"w": {"dtype": "F32", "shape": [True, 4], "data_offsets": [0, 16]}})
 
 
-@hostile(RAW_SAFE, "no list of sizes")
+@hostile(RAW_SAFE, "not a list of sizes")
 def rank_bomb(good: bytes) -> bytes:
     """A shape of 200,000 ones."""
     return with_header({"w": f32(0, 16, *[1] * 200_000)})
