@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -331,6 +332,12 @@ ENDS = {
 """The web server ends when the daemon has said how it was called, not before."""
 
 
+def interruptible() -> None:
+    """As Slurm starts a script: tests that run in the background of a shell ignore SIGINT, and what
+    they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def controller(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The script, in a project whose programs say how they were called."""
@@ -350,6 +357,7 @@ def controller(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
             capture_output=True,
             text=True,
             timeout=50,
+            preexec_fn=interruptible,
         )
 
     return run
