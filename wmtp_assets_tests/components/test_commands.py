@@ -46,8 +46,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _environment(root: Path) -> dict[str, str]:
+    """Of a person's shell: a ``make`` that runs within another one names the folders it is in."""
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
         "WMTP_STORAGE_ROOT": str(root),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
