@@ -49,7 +49,7 @@ endpoint_option = click.option(
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be sent; write nothing.")
 @click.option("--include-local-small", is_flag=True, help="Also small splits and micro models.")
-@click.option("--delete", is_flag=True, help="Remove our files that are no longer wanted.")
+@click.option("--delete", is_flag=True, help="Remove published files that are obsolete.")
 @click.option(
     "--verify",
     "how",

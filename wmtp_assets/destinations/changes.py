@@ -60,7 +60,7 @@ class Plan:
         kept: path → file that is there already.
         dropped: artifacts that are published no longer.
         others: artifacts that stay published as they are.
-        extra: path → our files that are no longer wanted, as they were published.
+        extra: path → published files that are obsolete, as they were sent.
     """
 
     source: Source

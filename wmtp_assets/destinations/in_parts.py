@@ -70,8 +70,7 @@ def no_library(libraries: str, extra: str) -> PublishError:
 
 
 def no_answer(name: str, error: Exception, path: str, host: str = "") -> PublishError:
-    """Said of every error of a client that is no answer that refuses; its own text may hold
-    secrets.
+    """The message for a client error that is not a refusal; the error text may hold secrets.
 
     Args:
         name: the destination's URL.

@@ -36,7 +36,7 @@ class Options:
 
     Attributes:
         how: how files are compared that are published already, and those that were sent.
-        delete: remove our files that are no longer wanted; else they are left.
+        delete: remove published files that are obsolete; else they stay.
         downgrade: an older release may replace a newer one.
         overwrite: our file may replace one that no publication put there, and a value head
             that is published and not here is published no longer.

@@ -204,7 +204,7 @@ def require_signed(
     if about.key not in listing.artifacts:
         raise PublishError(
             f"no release is published at {destination.name}, so none is signed. Nothing was "
-            f"fetched; where it is: wmtp publish NAME {about.key} --to URL"
+            f"fetched; publish it there: wmtp publish NAME {about.key} --to URL"
         )
     signers = {about.key: _signer(about, destination, listing, trust)}
     path = f"{about.base}/{name}"

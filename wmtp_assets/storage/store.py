@@ -614,9 +614,9 @@ class Store:
     def _is_no_folder(self, path: Path) -> str:
         """What is in the place of a folder of the store; empty: one, or nothing."""
         if path.is_symlink():
-            is_ours = path == self.root and _is_folder(path)
-            leads_to_one = "a link" if _is_folder(path) else "a link that leads to no folder"
-            return "" if is_ours else leads_to_one
+            if not _is_folder(path):
+                return "a link that leads to no folder"
+            return "" if path == self.root else "a link"
         return "not a folder" if os.path.lexists(path) and not _is_folder(path) else ""
 
     def require_internals(self) -> None:
