@@ -29,8 +29,8 @@ class Deadline:
             with suppress(OSError, AttributeError):  # it is not connected, or no longer
                 conn.sock.shutdown(socket.SHUT_RDWR)
 
-        body, ask = options.get("body"), super()
-        size = len(body) if isinstance(body, bytes | bytearray) else 0
+        ask, headers = super(), options.get("headers") or {}
+        size = int(headers.get("Content-Length") or 0)  # the body may be one that is read
         with deadline(cut, size):
             return ask._make_request(conn, *arguments, **options)  # type: ignore[misc]
 

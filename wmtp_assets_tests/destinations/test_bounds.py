@@ -3,8 +3,10 @@ before the real clients. The bounds are those of ``transfer/test_answers.py``.""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -18,7 +20,7 @@ from wmtp_assets.destinations.gs import GoogleStorage
 from wmtp_assets.destinations.in_parts import InParts
 from wmtp_assets.destinations.journal import Journal
 from wmtp_assets.destinations.s3 import S3
-from wmtp_assets.transfer import arrival, bounds
+from wmtp_assets.transfer import arrival, bounds, pools
 from wmtp_assets.transfer.sessions import bounded_session
 from wmtp_assets_tests.destinations.conftest import azure_account
 from wmtp_assets_tests.loopback import Handler
@@ -191,6 +193,30 @@ def test_good_answers_are_as_before(write: Write, open_at: OpenAt) -> None:
     """However the body is sent."""
     with server(write) as url:
         assert b"".join(open_at(url).read("path")) == b"bytes"
+
+
+def test_time_of_a_part_is_that_of_its_bytes(
+    scheme: str, open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a slow line a part takes longer than a small request may; the client of S3 reads it."""
+    sizes: list[int] = []
+
+    @contextmanager
+    def noted(cut: object, size: int = 0) -> Iterator[float]:
+        sizes.append(size)
+        yield 0.0
+
+    def take(handler: Handler) -> None:
+        handler.rfile.read(int(handler.headers["Content-Length"]))
+        handler.send_head(503, {"Content-Length": "0"})
+
+    monkeypatch.setattr(pools, "deadline", noted)
+    data = bytes(100_000)
+    with server(take) as url, pytest.raises(PublishError):
+        there = open_at(url)
+        with there._asking():
+            there._send("path", "upload", 1, data, hashlib.sha256(data).digest())
+    assert sizes == [len(data)]
 
 
 def test_what_is_asked_for_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def server(write: Write) -> Iterator[str]:
                 write(self)
             self.close_connection = True
 
-        do_POST = do_GET
+        do_POST = do_PUT = do_GET
 
     with listen(Line) as url:
         yield url
