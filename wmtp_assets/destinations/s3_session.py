@@ -12,14 +12,23 @@ from botocore.awsrequest import (
 )
 
 from wmtp_assets.base.secrets import remember
+from wmtp_assets.storage.files import PART
 from wmtp_assets.transfer.pools import Body, Deadline
 
 
-class _Pool(Deadline, AWSHTTPConnectionPool):
+class _Whole(Deadline):
+    """A part is handed to the socket as a whole: the library cuts and copies it otherwise, and each
+    piece waits for Python's lock."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "blocksize": PART})
+
+
+class _Pool(_Whole, AWSHTTPConnectionPool):
     """Over http."""
 
 
-class _SecurePool(Deadline, AWSHTTPSConnectionPool):
+class _SecurePool(_Whole, AWSHTTPSConnectionPool):
     """Over https."""
 
 
