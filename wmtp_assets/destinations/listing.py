@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -153,12 +156,15 @@ class Outgoing:
         artifact: key of the asset it belongs to.
         path: below the destination, as below the storage root.
         record: the size and SHA-256 it was committed with.
+        parts: SHA-256 of each :data:`PART` bytes, where these and that of the file were compared
+            with the same bytes; else empty.
     """
 
     artifact: str
     path: str
     local: Path
     record: FileRecord
+    parts: tuple[str, ...] = ()
 
     def part_size(self, least: int = PART) -> int:
         """Bytes of each part but the last."""
@@ -178,6 +184,9 @@ class Local:
 class Reading:
     """One pass over a file in parts; the bytes must be those that were committed.
 
+    Where the hashes of exactly these parts are known, each is compared with its own, and every byte
+    is hashed once. Else the whole is hashed beside the parts.
+
     Args:
         least: bytes of a part, at least.
     """
@@ -193,25 +202,52 @@ class Reading:
             PublishError: behind the last part, or as soon as it shows, if the bytes are others than
                 were committed, or cannot be read.
         """
-        whole, left = hashlib.sha256(), self.file.record.size
+        left = self.file.record.size
         try:
-            with BufferedReader(open_regular(self.file.local)) as source:
+            with BufferedReader(open_regular(self.file.local)) as source, self._hashing() as digest:
                 while left or not self._digests:
                     data = source.read(min(self.part_size, left))
                     if len(data) < min(self.part_size, left):
                         self._refuse(f"it ends {left - len(data)} bytes early")
                     left -= len(data)
-                    whole.update(data)
-                    if not left and whole.hexdigest() != self.file.record.sha256:
-                        self._refuse(f"SHA-256 {whole.hexdigest()}")
-                    several = left or self._digests
-                    digest = hashlib.sha256(data).digest() if several else whole.digest()
-                    self._digests.append(digest)
-                    yield len(self._digests), data, digest
+                    self._digests.append(digest(data))
+                    yield len(self._digests), data, self._digests[-1]
                 if source.read(1):
                     self._refuse(f"it is longer than {self.file.record.size} bytes")
         except OSError as error:
             self._refuse(f"it cannot be read ({error.strerror})")
+
+    @contextmanager
+    def _hashing(self) -> Iterator[Callable[[bytes], bytes]]:
+        """What returns the digest of the next part, and refuses it where it is not as committed;
+        where only the whole can say that, the last part."""
+        size, known = self.file.record.size, self.file.parts
+        if not known or self.part_size != PART:
+            known = (self.file.record.sha256,) if size <= self.part_size else ()
+        if known:
+            yield partial(self._compared, known)
+            return
+        whole = hashlib.sha256()
+        with ThreadPoolExecutor(1) as beside:
+
+            def digest(data: bytes) -> bytes:
+                hashing = beside.submit(whole.update, data)
+                found = hashlib.sha256(data).digest()
+                hashing.result()
+                is_last = (len(self._digests) + 1) * self.part_size >= size
+                if is_last and whole.hexdigest() != self.file.record.sha256:
+                    self._refuse(f"SHA-256 {whole.hexdigest()}")
+                return found
+
+            yield digest
+
+    def _compared(self, known: Sequence[str], data: bytes) -> bytes:
+        """The digest of the next part, which must be one that is known."""
+        digest, number = hashlib.sha256(data).digest(), len(self._digests)
+        if digest.hex() != known[number]:
+            part = f"part {number + 1} of {len(known)} has " if known[1:] else ""
+            self._refuse(f"{part}SHA-256 {digest.hex()}")
+        return digest
 
     def describe(self) -> SentFile:
         """How the file is described; it is read for that.

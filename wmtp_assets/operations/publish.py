@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from wmtp_assets.base.errors import CorruptArtifact, PublishError
 from wmtp_assets.base.progress import Say, silent
@@ -21,8 +22,8 @@ from wmtp_assets.operations.value_head import recorded_heads
 from wmtp_assets.operations.verify import verify
 from wmtp_assets.rules.apply import is_committed
 from wmtp_assets.rules.findings import is_warning
-from wmtp_assets.storage import manifest
-from wmtp_assets.storage.files import open_regular
+from wmtp_assets.storage import manifest, pieces
+from wmtp_assets.storage.files import PART, open_regular
 from wmtp_assets.storage.manifest import FileRecord, Manifest
 from wmtp_assets.storage.publications import Publication, remember_publication
 from wmtp_assets.storage.signatures import hashes_of, read_signature, record_of, signed_files
@@ -285,10 +286,34 @@ def publish(
         sending = {file.artifact for file in plan.outgoing}
         chosen = [local.artifact for local in plan.locals if local.artifact.key in sending]
         require_rules(store, chosen, say)
-        done = transmit(store, destination, plan, options, say)
+        outgoing = tuple(_with_parts(store, plan, sending))
+        done = transmit(store, destination, replace(plan, outgoing=outgoing), options, say)
         if artifacts is None and not options.drop and options.how != "size":
             _remember(store, destination, plan, say)
         return done
+
+
+def _with_parts(store: Store, plan: Plan, keys: Collection[str]) -> Iterator[Outgoing]:
+    """The files to send, with the hashes of their parts where an artifact has such and the rules
+    found, now or before, that they agree with those of its files.
+
+    Args:
+        keys: of the artifacts of which something is sent.
+    """
+    known: dict[str, tuple[str, ...]] = {}
+    for local in (local for local in plan.locals if local.artifact.key in keys):
+        artifact = local.artifact
+        committed = store.manifest(artifact)
+        is_planned = committed.content_sha256 == local.content_sha256
+        record = committed.files.get(artifact.pieces)
+        if record is None or not is_planned or not store.agrees(artifact, committed):
+            continue
+        data = store.read(artifact, artifact.pieces)
+        if record_of(data) == record:
+            found = pieces.parse(data, committed.files, str(store.path(artifact, artifact.pieces)))
+            known |= {f"{artifact.base}/{n}": pieces.parts_of(found[n], PART) for n in found}
+    for file in plan.outgoing:
+        yield replace(file, parts=known.get(file.path, ()))
 
 
 def _remember(store: Store, destination: Destination, plan: Plan, say: Say) -> None:

@@ -172,6 +172,12 @@ def cut_parts(width: int, hashes: Mapping[str, Sequence[str]]) -> dict[str, Cut]
     return {path: Parts(part_size=width, sha256=parts) for path, parts in large.items()}
 
 
+def parts_of(found: Sequence[Piece], width: int) -> tuple[str, ...]:
+    """The SHA-256 of each ``width`` bytes of a file; none where it has other pieces."""
+    is_in_parts = [piece.begin for piece in found] == [*range(0, found[-1].end, width)]
+    return tuple(piece.sha256 for piece in found) if is_in_parts else ()
+
+
 def payload(files: Mapping[str, FileRecord], name: str) -> dict[str, FileRecord]:
     """The files apart from the one with the pieces, whose name is ``name``."""
     return {path: record for path, record in files.items() if path != name}

@@ -23,9 +23,10 @@ from wmtp_assets.destinations import sending as publishing
 from wmtp_assets.destinations.changes import is_newer
 from wmtp_assets.destinations.destination import Stopped, open_destination
 from wmtp_assets.destinations.file import NEXT, Folder
-from wmtp_assets.destinations.listing import MANIFEST, SentFile, parse_listing
+from wmtp_assets.destinations.listing import MANIFEST, Outgoing, SentFile, parse_listing
 from wmtp_assets.destinations.s3 import S3
 from wmtp_assets.kinds.registry import expand
+from wmtp_assets.operations import publish as selection
 from wmtp_assets.operations.publish import Options, plan_publication, publish
 from wmtp_assets.storage import exchange as exchange_module
 from wmtp_assets.storage import mounts
@@ -598,6 +599,72 @@ def test_file_that_changes_while_it_is_sent(
 
     monkeypatch.setattr(module, "_write", overtaken)
     refused(tree_store, mounted, "changed while it was read, or is damaged: SHA-256")
+
+
+def test_part_that_changes_while_it_is_sent(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same of a file whose parts the rules compared: each is compared with its own hash."""
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes((16 << 20) + 5)})
+    apply = selection.require_rules
+
+    def overtaken(store: Store, *arguments: Any) -> None:
+        apply(store, *arguments)
+        damage(store.root / LARGE, flip(-1))
+
+    monkeypatch.setattr(selection, "require_rules", overtaken)
+    with pytest.raises(PublishError, match="is damaged: part 2 of 2 has SHA-256"):
+        publish(tree_store, [tree_store.catalogue[MODEL]], at(mounted))
+    assert files_below(mounted) == {}
+
+
+def test_commit_between_the_rules_and_the_sending(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another content, whose parts are all right, is not the one that was planned: also where
+    nothing but the large file is sent."""
+
+    def commit_large(seed: int) -> None:
+        data = random_bytes((16 << 20) + 5, seed)
+        commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": data})
+
+    commit_large(1)
+    publish(tree_store, [tree_store.catalogue[MODEL]], at(mounted))
+    (mounted / LARGE).unlink()
+    before = files_below(mounted)
+    apply = selection.require_rules
+
+    def overtaken(*arguments: Any) -> None:
+        apply(*arguments)
+        commit_large(9)
+        apply(*arguments)
+
+    monkeypatch.setattr(selection, "require_rules", overtaken)
+    with pytest.raises(PublishError, match="changed while it was read, or is damaged: SHA-256"):
+        publish(tree_store, [tree_store.catalogue[MODEL]], at(mounted))
+    assert files_below(mounted) == before
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_parts_are_known_where_they_agree(
+    tree_store: Store, mounted: Path, monkeypatch: pytest.MonkeyPatch, agrees: bool
+) -> None:
+    """With the hash of the whole file, of which they were not yet found to be, they prove
+    nothing."""
+    commit(tree_store, MODEL, {"raw/7B_1T_4/consolidated.pth": random_bytes((16 << 20) + 5)})
+    monkeypatch.setattr(Store, "agrees", lambda *arguments: agrees)
+    seen: dict[str, int] = {}
+    stage = Folder.stage
+
+    def watched(folder: Folder, file: Outgoing, *told: Any) -> SentFile:
+        seen[file.path] = len(file.parts)
+        return stage(folder, file, *told)
+
+    monkeypatch.setattr(Folder, "stage", watched)
+    publish(tree_store, [tree_store.catalogue[MODEL]], at(mounted))
+    assert seen.pop(LARGE) == (2 if agrees else 0)
+    assert {*seen.values()} == {0}
+    assert (mounted / LARGE).read_bytes() == (tree_store.root / LARGE).read_bytes()
 
 
 KILLED = """
