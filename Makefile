@@ -139,7 +139,7 @@ test-full: install
 examples: install
 	$(BIN)/python -m wmtp_assets_tests.examples
 
-benchmarks: install
+benchmarks: install .venv-engines/installed
 	$(BIN)/python benchmarks/all.py
 
 pictures: materialize drawings

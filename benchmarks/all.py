@@ -5,7 +5,8 @@
 Without names all of them, in a short form of about 15 minutes on two idle cores. ``--full`` takes
 hours, and 120 GB of disk: what the short form measures at sizes that fit into memory is measured
 at full size, the checkpoint of 27 GB and 3.7 million rows. A benchmark that fails leaves its table
-as it was, and the exit code is 1.
+as it was, and the exit code is 1. That of engines runs in `.venv-engines` (`make test-engines`);
+without that, it is left out.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SHORT = {
     "start": "start.py --rounds 3",
     "second_run": "second_run.py --rounds 1",
     "growth": "growth.py --gigabytes 1.4 3 --rows 10000 40000",
+    "engines": "engines.py",
 }
 """Name of a table → what prints it."""
 
@@ -51,6 +53,9 @@ FULL = SHORT | {
     "growth": "growth.py --gigabytes 2 8 27 --rows 100000 400000 1000000 3700000",
 }
 """The same at full size."""
+
+
+ENGINES = Path(__file__).parents[1] / ".venv-engines/bin/python"
 
 
 def machine() -> str:
@@ -73,11 +78,15 @@ def main() -> None:
     environment = os.environ | ({"TMPDIR": str(arguments.folder)} if arguments.folder else {})
     failed = []
     for name in arguments.names or commands:
+        if name == "engines" and not ENGINES.exists():
+            print("engines: left out, as .venv-engines is not there: make test-engines", flush=True)
+            continue
         command, where = commands[name], machine()
         print(f"{name}: python benchmarks/{command}", flush=True)
         script, *options = shlex.split(command)
+        python = str(ENGINES) if name == "engines" else sys.executable
         done = subprocess.run(
-            [sys.executable, Path(__file__).with_name(script), *options],
+            [python, Path(__file__).with_name(script), *options],
             stdout=subprocess.PIPE,
             text=True,
             env=environment,

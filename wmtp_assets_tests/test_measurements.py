@@ -42,8 +42,7 @@ def test_every_benchmark_has_its_table(page: ModuleType) -> None:
     """One that is not run by ``make benchmarks`` grows old unseen."""
     assert sorted(page.names(page.PAGE.read_text())) == sorted(commands())
     scripts = {command.split()[0] for command in commands().values()}
-    # the last needs an environment of its own
-    shared = {"page.py", "all.py", "s3_server.py", "engines.py"}
+    shared = {"page.py", "all.py", "s3_server.py"}
     assert scripts | shared == {path.name for path in BENCHMARKS.glob("*.py")}
 
 
