@@ -330,6 +330,9 @@ AGENT_PORTS = (
 STARTS = 4
 """How often a node of Ray is started until it is up."""
 
+CPUS = 3
+"""Of a node of Ray, whatever this machine has: a job is waited for longer than it works."""
+
 
 @dataclass
 class Ray:
@@ -395,7 +398,7 @@ class Ray:
         early on a machine that has other work: then it is started again. It would wait half as long
         for an agent to say which port it has, so each is given one, and said to have it."""
         command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-        command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
+        command += ["--node-ip-address=127.0.0.1", f"--num-cpus={CPUS}", "--disable-usage-stats"]
         command += ["--object-store-memory=100000000"]
         patience = {"RAY_worker_register_timeout_seconds": "600"}
         for _ in range(STARTS):
