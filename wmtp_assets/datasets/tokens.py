@@ -120,10 +120,8 @@ class TokenCounter:
         """Tokens of parts of texts, no two of which are the same."""
         known = self._known
         unknown = [part for part in parts if part not in known]
-        behind_breaks = self._processor.encode(
-            [f"\n{part.decode()}" for part in unknown], num_threads=1
-        )
-        lengths = (len(ids) - self._line_break for ids in behind_breaks)
+        encode = self._processor.encode  # one by one: a batch starts a thread
+        lengths = (len(encode(f"\n{part.decode()}")) - self._line_break for part in unknown)
         known.update(zip(unknown, lengths, strict=True))
         counts = [known[part] for part in parts]
         if len(known) > MAX_PARTS:
