@@ -85,7 +85,7 @@ def check_values(data: bytes, max_values: int = MAX_VALUES) -> None:
     Raises:
         ValueError: if it has more than ``max_values``.
     """
-    if _count_marks(data) > max_values:
+    if len(data) > max_values and _count_marks(data) > max_values:
         rest, texts = _TEXT.subn(b"", data, max_values + 1)  # what is quoted does not count
         if max(texts, _count_marks(rest)) > max_values:
             raise ValueError(f"more than {max_values} values")

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from wmtp_assets.base.errors import BadLine
 from wmtp_assets.base.progress import Progress, silent
 from wmtp_assets.base.strict_json import MAX_SIZE, parse_object, short
 from wmtp_assets.catalogue.artifact import Artifact
@@ -20,6 +22,7 @@ from wmtp_assets.datasets.twin import read_twin, twin_file
 from wmtp_assets.rules.findings import Report, Subject, read_document
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 DatasetSubject = Subject[DatasetSpec]
@@ -36,6 +39,13 @@ _PROBE = (NGRAM + 1) // 2
 _WORD = re.compile(r"\w+")
 _ASCII = {n: chr(n).lower() if _WORD.match(chr(n)) else " " for n in range(128)}
 """The same for a text of ASCII, which most are, several times as fast."""
+
+_BYTES = bytes(ord(_ASCII.get(n, " ")) for n in range(256))
+_BETWEEN = bytes(n for n, byte in enumerate(_BYTES) if byte == ord(" "))
+"""The same for the bytes of such texts, and the bytes that are in no word."""
+
+_FACTORS = [pow(0x9E3779B97F4A7C15, n, 1 << 64) for n in range(1, _PROBE + 1)]
+"""The hash of a run of words is the sum of their numbers times these, modulo 2**64."""
 
 
 def columns_of(
@@ -130,13 +140,12 @@ def compare_lines(
     """
     file = subject.file(name)
     lines = iter(expected)
-    found = read_lines(report.reads(subject, name), max_size)
+    found = lines_of(subject, report, name, max_size)
+    report.goes_on_with(subject, source[1], source[0])
     count = 0
     while True:
-        report.goes_on_with(subject, source[1], source[0])
         wanted = next(lines, None)
-        report.goes_on_with(subject, name)
-        _, line = next(found, (0, None))
+        line = next(found, None)
         if wanted is None or line is None:
             if wanted is not line:
                 report.add(
@@ -149,6 +158,26 @@ def compare_lines(
         count += 1
         if line + b"\n" != wanted:
             _tell_difference(report, file, f"line {count}", wanted[:-1], line)
+
+
+def lines_of(
+    subject: DatasetSubject, report: Report, name: str, max_size: int = MAX_SIZE
+) -> Iterator[bytes]:
+    """The lines of a file that is read in turn with another one, as :func:`read_lines`.
+
+    The report goes on with the other one; what is wrong with these lines is said of this file.
+    """
+    path = report.reads(subject, name)
+    return _said_of(partial(report.goes_on_with, subject, name), read_lines(path, max_size))
+
+
+def _said_of(blame: Callable[[], None], lines: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+    try:
+        for _, line in lines:
+            yield line
+    except (BadLine, OSError):
+        blame()
+        raise
 
 
 def compare_with_raw(
@@ -238,7 +267,8 @@ class Overlap:
     """Finds the runs of :data:`NGRAM` words that a text has in common with others.
 
     A shorter run is looked up at every :data:`_PROBE`-th word; the long runs around one that the
-    others have too are looked up themselves. So none is missed, and none is a guess.
+    others have too are looked up themselves. So none is missed, and none is a guess. Of many texts,
+    those are ruled out first none of whose shorter runs has the hash of one that is looked for.
 
     Args:
         texts: task and text.
@@ -250,6 +280,8 @@ class Overlap:
     def __init__(self, texts: Iterable[tuple[str, str]]) -> None:
         self.tasks = ngram_index(texts)
         self._probes = {probe for ngram in self.tasks for probe in ngrams(ngram, _PROBE)}
+        found = sorted({word for probe in self._probes for word in probe.split(" ")})
+        self._numbers = {word.encode(): number for number, word in enumerate(found, 1)}
 
     def find(self, text: str) -> list[str]:
         """The runs that ``text`` shares, in order, each as often as it occurs."""
@@ -261,3 +293,61 @@ class Overlap:
                     if ngram in self.tasks:
                         shared.append(ngram)
         return shared
+
+    def find_each(self, texts: Sequence[str]) -> Iterator[list[str]]:
+        """What :meth:`find` finds in each text; memory grows with all of them."""
+        for text, may_share in zip(texts, self._may_share(texts), strict=True):
+            yield self.find(text) if may_share else []
+
+    def _may_share(self, texts: Sequence[str]) -> list[bool]:
+        """Whether a shorter run at every :data:`_PROBE`-th word of each text has the hash of one
+        that is looked for; that of a text that is not ASCII is not known."""
+        import numpy as np
+
+        numbers, counts = self._numbered([text if text.isascii() else "" for text in texts])
+        of_text = np.repeat(np.arange(len(texts)), counts)
+        place = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
+        begins = np.flatnonzero((place % _PROBE == 0) & (place + _PROBE <= counts[of_text]))
+        hashes = self._hash(numbers[begins[:, None] + np.arange(_PROBE)])
+        may_share = np.array([not text.isascii() for text in texts], bool)
+        may_share[of_text[begins[np.isin(hashes, self._hashes)]]] = True
+        return may_share.tolist()
+
+    @cached_property
+    def _hashes(self) -> np.ndarray[Any, Any]:
+        """Those of the shorter runs that are looked for."""
+        import numpy as np
+
+        split = [probe.encode().split(b" ") for probe in self._probes]
+        numbers = [[self._numbers[word] for word in probe] for probe in split]
+        return np.unique(self._hash(np.array(numbers, np.uint64).reshape(-1, _PROBE)))
+
+    @staticmethod
+    def _hash(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Hashes of runs of words.
+
+        Args:
+            numbers: uint64, [runs, :data:`_PROBE`].
+        """
+        import numpy as np
+
+        return (numbers * np.array(_FACTORS, np.uint64)).sum(axis=1, dtype=np.uint64)
+
+    def _numbered(self, texts: Sequence[str]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The words of texts of ASCII as numbers, uint64, 0 for one that is in no run that is
+        looked for; and how many words each text has."""
+        import numpy as np
+        import pyarrow as pa
+
+        data = " ".join([*texts, ""]).encode()
+        in_word = np.frombuffer(b" " + data.translate(_BYTES), np.uint8) != ord(" ")
+        begins = np.flatnonzero(in_word[1:] & ~in_word[:-1])
+        lengths = np.flatnonzero(in_word[:-1] & ~in_word[1:]) - begins
+        offsets = np.append(0, np.cumsum(lengths))
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data.translate(_BYTES, _BETWEEN))]
+        found = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(begins), buffers)
+        distinct = found.dictionary_encode()
+        numbers = [self._numbers.get(word, 0) for word in distinct.dictionary.to_pylist()]
+        ends = np.cumsum([len(text) + 1 for text in texts])
+        counts = np.diff(np.searchsorted(begins, ends), prepend=0)
+        return np.array(numbers, np.uint64)[distinct.indices.to_numpy()], counts

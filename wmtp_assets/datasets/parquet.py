@@ -373,9 +373,11 @@ _CODECS = {"LZ4": "lz4_raw"}
 def _longest(dictionary: bytes) -> int:
     """Bytes of the longest value of a dictionary of texts."""
     longest = at = 0
-    while at < len(dictionary):
-        (size,) = struct.unpack_from("<I", dictionary, at)
-        longest = max(longest, size)
+    end, unpack = len(dictionary), struct.Struct("<I").unpack_from
+    while at < end:
+        (size,) = unpack(dictionary, at)
+        if size > longest:
+            longest = size
         at += 4 + size
     return longest + 4
 

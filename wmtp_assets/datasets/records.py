@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from wmtp_assets.base.errors import InvalidInput, SpecError
 from wmtp_assets.base.model import first_problem
@@ -163,28 +167,56 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 class RowRenderer:
-    """Renders rows as :func:`render_row` does; what rows of a problem share is rendered once.
+    """Renders rows as :func:`render_row` does; a value that consecutive rows have in common is
+    rendered once."""
 
-    Args:
-        shared: the first fields of every row, which consecutive rows have in common.
-    """
-
-    def __init__(self, *shared: str) -> None:
-        self._shared = shared
-        self._values: list[Any] = []
-        self._begin = b""
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[object, bytes]] = {}
+        self._objects: defaultdict[str, RowRenderer] = defaultdict(RowRenderer)
 
     def __call__(self, row: Mapping[str, Any]) -> bytes:
-        values = [row[name] for name in self._shared]
-        if values != self._values:
-            begin = encode(dict(zip(self._shared, values, strict=True)))
-            self._values, self._begin = values, f"{begin[:-1]}, ".encode()
-        rest = {name: value for name, value in row.items() if name not in self._shared}
-        return self._begin + f"{encode(rest)[1:]}\n".encode()
+        return self._render(row) + b"\n"
+
+    def _render(self, row: Mapping[str, Any]) -> bytes:
+        fields: list[bytes] = []
+        for name, value in row.items():
+            known = self._known.get(name, _UNKNOWN)
+            # only texts are compared: 1 and True are equal, and are not written alike
+            if known[0] is not value and (type(value) is not str or known[0] != value):
+                known = self._known[name] = self._field(name, value)
+            fields.append(known[1])
+        return b"{" + b", ".join(fields) + b"}"
+
+    def _field(self, name: str, value: Any) -> tuple[object, bytes]:
+        """A value by which the field is known again, if it may be, and how it is rendered."""
+        begin, kind = encode_text(name) + b": ", type(value)
+        if kind is str:
+            return value, begin + encode_text(value)
+        if kind in (bool, int, NoneType):
+            return value, begin + to_json(value)
+        if kind is dict:
+            return _UNKNOWN, begin + self._objects[name]._render(value)
+        return _UNKNOWN, begin + encode(value).encode()
 
 
-SHARED = ("instruction", "input")
-"""The first fields of a record, which all rows of a problem have in common."""
+_UNKNOWN = (object(), b"")
+
+
+def encode_text(text: str) -> bytes:
+    """:func:`encode` of a text, some times as fast.
+
+    Raises:
+        ValueError: for a lone surrogate, which UTF-8 cannot hold.
+    """
+    data = to_json(text)
+    return data if text.isascii() else _LINE_END.sub(_escape, data)
+
+
+_LINE_END = re.compile("\x85|\u2028|\u2029".encode())
+
+
+def _escape(line_end: re.Match[bytes]) -> bytes:
+    return f"\\u{ord(line_end[0].decode()):04x}".encode()
 
 
 # -- from upstream's rows --------------------------------------------------------------------------

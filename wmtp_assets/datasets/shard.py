@@ -27,7 +27,6 @@ from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.catalogue.specs import DatasetSpec
 from wmtp_assets.datasets.records import (
-    SHARED,
     AlpacaRecord,
     Options,
     Problem,
@@ -200,7 +199,7 @@ class _Part:
         self.summary = Summary()
         self._counter = load_counter(job.tokenizer, job.tokenizer_sha256)
         self._schema = twin_schema(format_of(job.spec).record)
-        self._render = RowRenderer(*SHARED)
+        self._render = RowRenderer()
         self._twin: list[dict[str, Any]] = []
         self._lengths = array("Q")
         names = [ROWS, LENGTHS, TWIN, PROBLEMS, *([EVALUATION] if job.options.evaluation else [])]

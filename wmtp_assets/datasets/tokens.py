@@ -1,19 +1,20 @@
-"""Counting tokens exactly as the training code's tokenizer does, each line of text only once.
+"""Counting tokens exactly as the training code's tokenizer does, each word only once.
 
-In a vocabulary like Llama's no token crosses a line break. Lines are then encoded independently of
-each other, and the count of a text is the sum of the counts of its lines, most of which were seen
-before: solutions of a problem resemble each other.
+In a vocabulary like Llama's no token crosses a line break, and none has a space behind another
+character. Words are then encoded independently of each other, and the count of a text is the sum of
+the counts of its words, most of which were seen before. In other vocabularies that holds of lines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, filterfalse
-from typing import TYPE_CHECKING, Protocol
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wmtp_assets.checkpoints.tokenizer import is_fast, load_fast, load_processor
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from sentencepiece import SentencePieceProcessor
 
 SPACE = "\u2581"
@@ -22,11 +23,11 @@ SPACE = "\u2581"
 BATCH = 128
 """Texts that are encoded at a time."""
 
-MAX_LINE = 100
-"""Characters of the longest line that is remembered."""
+MAX_PART = 100
+"""Bytes of the longest part of a text that is remembered."""
 
-MAX_LINES = 400_000
-"""Lines that are remembered, some 60 MB; then all are forgotten."""
+MAX_PARTS = 400_000
+"""Parts that are remembered, some 60 MB; then all are forgotten."""
 
 _PROBES = (
     " \t two  spaces\r\n\n\ttabs ",
@@ -89,7 +90,8 @@ class TokenCounter:
     def __init__(self, model: bytes, where: str) -> None:
         self._processor = load_processor(model, where)
         self.is_memoised = encodes_lines_independently(self._processor)
-        self._known: dict[str, int] = {}
+        self.has_words = self.is_memoised and encodes_words_independently(self._processor)
+        self._known: dict[bytes, int] = {}
         self._line_break = len(self._processor.encode("\n"))
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -103,34 +105,68 @@ class TokenCounter:
     def _count(self, texts: Sequence[str]) -> list[int]:
         if not self.is_memoised:
             return [len(ids) for ids in self._processor.encode(list(texts), num_threads=1)]
+        import numpy as np
+
+        encoded = [prefixed(text) for text in texts]
+        begins = [*accumulate(map(len, encoded), initial=0)][:-1]
+        cuts, found = parts(b"".join(encoded), begins, words=self.has_words)
+        distinct = found.dictionary_encode()
+        counts = np.array(self._count_parts(distinct.dictionary.to_pylist()), np.int64)
+        of_parts = counts[distinct.indices.to_numpy()]
+        sums = np.add.reduceat(of_parts, np.searchsorted(cuts, begins)).tolist()
+        return [total if text else 0 for text, total in zip(texts, sums, strict=True)]
+
+    def _count_parts(self, parts: Sequence[bytes]) -> list[int]:
+        """Tokens of parts of texts, no two of which are the same."""
         known = self._known
-        split = [lines(text) for text in texts]
-        unknown = list(set(filterfalse(known.__contains__, chain.from_iterable(split))))
-        behind_breaks = self._processor.encode([f"\n{line}" for line in unknown], num_threads=1)
-        lengths = (len(ids) - self._line_break for ids in behind_breaks)
+        unknown = [part for part in parts if part not in known]
+        encode = self._processor.encode  # one by one: a batch starts a thread
+        lengths = (len(encode(f"\n{part.decode()}")) - self._line_break for part in unknown)
         known.update(zip(unknown, lengths, strict=True))
-        breaks = self._line_break - 1  # without the dummy prefix
-        counts = [
-            sum(map(known.__getitem__, parts)) + breaks * max(len(parts) - 1, 0) for parts in split
-        ]
-        if len(known) > MAX_LINES:
+        counts = [known[part] for part in parts]
+        if len(known) > MAX_PARTS:
             known.clear()
-        for line in unknown:
-            if len(line) > MAX_LINE:
-                known.pop(line, None)
+        for part in unknown:
+            if len(part) > MAX_PART:
+                known.pop(part, None)
         return counts
 
 
-def lines(text: str) -> list[str]:
-    """The lines of a text as they are behind the tokenizer's dummy prefix, a space before the text.
+def prefixed(text: str) -> bytes:
+    """A text as it is encoded: behind the tokenizer's dummy prefix, a space."""
+    return f" {text}".replace(SPACE, " ").encode()
 
-    An empty text gets none, and has no lines.
+
+def parts(data: bytes, begins: Sequence[int], *, words: bool) -> tuple[Any, pa.LargeBinaryArray]:
+    """The parts of texts that are encoded independently of each other, and where each begins.
+
+    A line ends with its line break. A word begins with the spaces before it.
+
+    Args:
+        data: the texts, one behind the other; none is empty.
+        begins: of the texts.
+        words: lines are cut into words, too.
+
+    Returns:
+        The first is an array of int64.
     """
-    return f" {text}".replace(SPACE, " ").split("\n") if text else []
+    import numpy as np
+    import pyarrow as pa
+
+    array = np.frombuffer(data, np.uint8)
+    is_cut = np.zeros(len(array), bool)
+    is_cut[1:] = array[:-1] == ord("\n")
+    if words:
+        is_space = array == ord(" ")
+        is_cut[1:] |= is_space[1:] & ~is_space[:-1]
+    is_cut[np.array(begins, np.int64)] = True
+    cuts = np.flatnonzero(is_cut)
+    buffers = [None, pa.py_buffer(np.append(cuts, len(array))), pa.py_buffer(data)]
+    return cuts, pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(cuts), buffers)
 
 
 def encodes_lines_independently(processor: SentencePieceProcessor) -> bool:
-    """Whether the count of a text is the sum of the counts of its :func:`lines` and line breaks.
+    """Whether the count of a text is the sum of the counts of its lines, with their line breaks.
 
     That holds where no token of the vocabulary has a line break in it, every text can be encoded
     (bytes stand in for unknown characters), spaces are kept, one is put before the text, and
@@ -143,4 +179,19 @@ def encodes_lines_independently(processor: SentencePieceProcessor) -> bool:
         and not any("\n" in processor.id_to_piece(token) for token in ids)
         and processor.encode("x y", out_type=str)[0][:1] == SPACE
         and all(processor.decode(processor.encode(probe)) == probe for probe in _PROBES)
+    )
+
+
+def encodes_words_independently(processor: SentencePieceProcessor) -> bool:
+    """Whether the count of a line is the sum of the counts of its words, where those of lines are
+    independent.
+
+    That holds where no token of the vocabulary has a space behind another character, and pairs are
+    merged by their rank: the scores of a unigram model are sums that are rounded, and what is
+    before a word could decide between two that are as good as equal.
+    """
+    ids = range(processor.vocab_size())
+    tokens = (processor.id_to_piece(token).replace(SPACE, " ") for token in ids)
+    return all(" " not in token.lstrip(" ") for token in tokens) and all(
+        processor.get_score(token).is_integer() for token in ids
     )

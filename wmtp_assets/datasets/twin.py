@@ -13,6 +13,7 @@ Compressed with zstd; a row group has :data:`ROW_GROUP` rows.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ MAX_BATCH = 256 << 20
 
 TEXTS = ("instruction", "input", "output")
 TOKENS = tuple(f"tokens_{text}" for text in TEXTS)
+DERIVED = ("problem_id", "language", "is_duplicate", "is_contradicted")
+"""The last columns, which follow from those of the record."""
 
 
 def twin_file(split: str) -> str:
@@ -64,20 +67,26 @@ def twin_rows(
         rows: fields of the records.
         tokens: of instruction, input and output of each row.
     """
-    labels: dict[str, set[bool | None]] = {}
-    for row in rows:
-        labels.setdefault(row["output"], set()).add(row.get("is_correct"))
-    seen: set[tuple[str, bool | None]] = set()
-    for row, counts in zip(rows, tokens, strict=True):
-        output = row["output"], row.get("is_correct")
+    for row, counts, values in zip(rows, tokens, derive(rows), strict=True):
         yield {
             **row,
             **dict(zip(TOKENS, counts, strict=True)),
-            "problem_id": problem_of(row),
-            "language": row["metadata"].get("language"),
-            "is_duplicate": output in seen,
-            "is_contradicted": len(labels[row["output"]]) > 1,
+            **dict(zip(DERIVED, values, strict=True)),
         }
+
+
+def derive(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str | None, bool, bool]]:
+    """The values of :data:`DERIVED` for all rows of one problem."""
+    outputs = [(row["output"], row.get("is_correct")) for row in rows]
+    labels = Counter(output for output, _ in {*outputs})
+    seen: set[tuple[str, bool | None]] = set()
+    for row, output in zip(rows, outputs, strict=True):
+        yield (
+            problem_of(row),
+            row["metadata"].get("language"),
+            output in seen,
+            labels[output[0]] > 1,
+        )
         seen.add(output)
 
 

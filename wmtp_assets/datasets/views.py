@@ -63,7 +63,7 @@ def pair_lines(twin: Path, record: type[Record]) -> Iterator[bytes]:
     Raises:
         InvalidInput: as :func:`read_twin`.
     """
-    render = RowRenderer("prompt")
+    render = RowRenderer()
     labels = ["is_correct"] if is_labelled(record) else []
     names = ["instruction", "input", "output", "problem_id", *labels]
     for batch in read_twin(twin, record, [*names, "metadata.difficulty"]):

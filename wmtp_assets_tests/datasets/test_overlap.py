@@ -70,3 +70,35 @@ def test_overlap_is_exact(texts: list[str], text: str, begin: int, size: int) ->
         text += " c " * (begin % 8) + " ".join(texts[0].split()[begin : begin + size])
     overlap = Overlap((str(number), item) for number, item in enumerate(texts))
     assert overlap.find(text) == [ngram for ngram in ngrams(text) if ngram in overlap.tasks]
+
+
+RUN = st.sampled_from(["a b ", "b a(", "c\n", "d.", "x é "])
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.lists(RUN, max_size=14).map("".join), max_size=3),
+    st.lists(st.tuples(st.lists(RUN, max_size=5).map("".join), st.integers(0, 3)), max_size=5),
+)
+@example([], [("", 0)])
+@example(["a b " * 7], [("a b " * 3, 3), ("a b " * 4, 3), ("c\n", 0), ("é ", 0)])
+def test_many_texts_at_once_are_found_alike(
+    texts: list[str], others: list[tuple[str, int]]
+) -> None:
+    """Hashes of words rule texts out: one that is ruled out wrongly is contamination that nobody
+    sees, and no word may be taken for one of the text beside its own."""
+    overlap = Overlap((str(number), text) for number, text in enumerate(texts))
+    found = [text + "".join(texts[number : number + 1]) for text, number in others]
+    assert [*overlap.find_each(found)] == [overlap.find(text) for text in found]
+
+
+def test_texts_without_a_run_in_common_are_ruled_out() -> None:
+    """Otherwise each would be looked through, and finding alike would show nothing."""
+    run = " ".join(f"w{number}" for number in range(NGRAM))
+    overlap = Overlap([("one", run)])
+    assert overlap._may_share([run, f"{run[:8]} {run[:8]}", f"é {run}", ""]) == [
+        True,
+        False,
+        True,
+        False,
+    ]

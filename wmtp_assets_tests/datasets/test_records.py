@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
@@ -20,8 +20,12 @@ from wmtp_assets.datasets.records import (
     AlpacaRecord,
     EvaluationRecord,
     Record,
+    RowRenderer,
+    encode,
+    encode_text,
     load_format,
     render_line,
+    render_row,
     schema_document,
 )
 
@@ -256,3 +260,35 @@ def test_line_is_utf8_in_the_order_of_fields() -> None:
     assert list(json.loads(line)) == list(GOOD)
     reordered = {**dict(reversed(GOOD.items())), "instruction": "größer ▁"}
     assert line == render_line(HumanEvalRecord.model_validate(reordered))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", '"\u2028']), VALUES), max_size=5))
+@example([{"a": 1}, {"a": True}, {"a": 1.0}, {"a": "1"}, {"a": {"a": 0}}, {"a": {"a": False}}])
+@example([{"a": -0.0}, {"a": 0}, {"a": None}, {"a": ""}, {"a": 10**30}, {"a": [1]}, {"a": [True]}])
+def test_rows_in_a_row_are_rendered_as_each_alone(rows: list[dict[str, Any]]) -> None:
+    """What a row has in common with the one before is not rendered again: values that are equal and
+    written otherwise must not be taken for each other."""
+    render = RowRenderer()
+    for row in [*rows, *rows]:
+        assert render(row) == render_row(row)
+
+
+@given(st.text())
+@example("".join(chr(n) for n in range(0x3000)))
+def test_texts_are_encoded_as_json_does(text: str) -> None:
+    """The bytes of every artifact depend on it, and so does which lines a rule takes for good."""
+    assert encode_text(text) == encode(text).encode()
+
+
+def test_lone_surrogate_is_no_text() -> None:
+    """UTF-8 cannot hold it; written anyhow, nobody could read the file."""
+    with pytest.raises(ValueError, match="surrogate"):
+        encode_text("\ud800")

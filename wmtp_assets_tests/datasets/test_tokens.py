@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,13 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.datasets import tokens
-from wmtp_assets.datasets.tokens import MAX_LINE, TokenCounter, lines
+from wmtp_assets.datasets.tokens import MAX_PART, TokenCounter, parts, prefixed
 from wmtp_assets.sample.tokenizer import MODEL_PATH
 from wmtp_assets_tests.datasets.rows import read_jsonl
 
 PIECES = ["<s>", "</s>", "<unk>", "<0x0A>", "▁", "▁▁", "\t", "\r\n", "\n", "  ", " ", "    "]
 PIECES += ["def", "x", "é", "你", "🙂", "\u2028", "\0", "a\u0301", "ﬁ", "\r", "x▁y", "</s"]
-PIECES += [" " * (MAX_LINE + 30), "long_name_" * 15]
+PIECES += [" " * (MAX_PART + 30), "long_name_" * 15]
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map("".join)
 
 
@@ -70,11 +72,24 @@ def test_damaged_byte_piece_is_refused_by_name() -> None:
         TokenCounter(data.replace(b"<0x7F>", b"\xbc0x7F>"), "tokenizer.model")
 
 
-@given(TEXTS)
-@example("a  b\n\n\t c ▁▁d ")
-def test_lines_are_the_text(text: str) -> None:
-    """A character that is in no line, or in two, is counted wrongly; the rest is arithmetic."""
-    assert "\n".join(lines(text)) == (f" {text}".replace("▁", " ") if text else "")
+@given(st.lists(TEXTS, min_size=1, max_size=4), st.booleans())
+@example(["a  b\n\n\t c ▁▁d ", "", "x"], True)
+def test_parts_are_the_texts(texts: list[str], words: bool) -> None:
+    """A character that is in no part, or in two, is counted wrongly; the rest is arithmetic."""
+    encoded = [prefixed(text) for text in texts]
+    begins = [*accumulate(map(len, encoded), initial=0)][:-1]
+    cuts, found = parts(b"".join(encoded), begins, words=words)
+    split = [
+        part
+        for text in texts
+        for part in re.findall(
+            r" *[^ \n]*\n| *[^ \n]+| +" if words else r"[^\n]*\n|[^\n]+",
+            f" {text}".replace("▁", " "),
+        )
+    ]
+    assert found.to_pylist() == [part.encode() for part in split]
+    assert [*cuts] == [*accumulate(map(len, found.to_pylist()), initial=0)][:-1]
+    assert {*begins} <= {*cuts}
 
 
 @pytest.mark.parametrize(("longest", "most"), [(4, 100), (100, 3), (0, 0)])
@@ -82,19 +97,19 @@ def test_forgetting_changes_no_count(
     monkeypatch: pytest.MonkeyPatch, longest: int, most: int
 ) -> None:
     """The memory is bounded; a count must not depend on what was counted before."""
-    monkeypatch.setattr(tokens, "MAX_LINE", longest)
-    monkeypatch.setattr(tokens, "MAX_LINES", most)
+    monkeypatch.setattr(tokens, "MAX_PART", longest)
+    monkeypatch.setattr(tokens, "MAX_PARTS", most)
     small = TokenCounter(MODEL_PATH.read_bytes(), "tokenizer.model")
     texts = [f"def f{i}(a, b):\n    return {'x' * i} + {i}" for i in range(20)] * 2
     for begin in range(0, len(texts), 7):
         some = texts[begin : begin + 7]
         assert small.count(some) == [len(processor().encode(text)) for text in some]
-    assert small.is_memoised
+    assert small.has_words
 
 
 @pytest.mark.long
 def test_thousands_of_texts_at_once_are_counted_alike(good_root: Path) -> None:
-    """Real solutions share most of their lines, and each must count in each of them."""
+    """Real solutions share most of their words, and each must count in each of them."""
     path = good_root / "datasets_v2/codecontests/processed/train.jsonl"
     texts = [row["output"] for _, row in read_jsonl(path)]
     assert len(texts) > 3000
@@ -148,20 +163,24 @@ def test_other_vocabularies_are_counted_whole(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "has_words"),
     [
-        {"model_type": "bpe"},
-        {"model_type": "unigram"},
-        {"split_by_whitespace": False},
-        {"user_defined_symbols": "of the,\t"},
+        ({"model_type": "bpe"}, True),
+        ({"model_type": "unigram"}, False),
+        ({"split_by_whitespace": False}, False),
+        ({"user_defined_symbols": "of the,\t"}, False),
+        ({"user_defined_symbols": "  the,   ,\t"}, True),
     ],
     ids=str,
 )
-def test_a_vocabulary_without_line_breaks_is_memoised(change: dict[str, Any]) -> None:
+def test_a_vocabulary_without_line_breaks_is_memoised(
+    change: dict[str, Any], has_words: bool
+) -> None:
     """The fast path must be taken where it is right, or nobody would notice that it is not."""
     model = trained(**change)
     similar = TokenCounter(model, "tokenizer.model")
     assert similar.is_memoised
+    assert similar.has_words == has_words
     encode = SentencePieceProcessor(model_proto=model).encode
     of_training = st.sampled_from(["the sum of the numbers", " = x_1", "list_2:", "item", " in "])
 

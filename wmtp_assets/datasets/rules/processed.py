@@ -11,9 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from itertools import accumulate, chain, groupby
-from typing import Any
+from operator import itemgetter
+from struct import unpack_from
+from typing import IO, Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from wmtp_assets.base.model import first_error
 from wmtp_assets.base.strict_json import MAX_SIZE, check_values, parse_object
@@ -28,6 +31,7 @@ from wmtp_assets.datasets.comparing import (
     columns_of,
     compare_with_raw,
     count_rows,
+    lines_of,
     normalized,
     progress_of,
     rows_of_split,
@@ -35,7 +39,7 @@ from wmtp_assets.datasets.comparing import (
     words,
 )
 from wmtp_assets.datasets.features import SCHEMA_NAME
-from wmtp_assets.datasets.jsonl import count_lines, offsets_file, pack_offsets, read_lines
+from wmtp_assets.datasets.jsonl import count_lines, offsets_file, read_lines
 from wmtp_assets.datasets.parquet import count_parquet_rows
 from wmtp_assets.datasets.parts import raw_files
 from wmtp_assets.datasets.problem_index import ProblemIndex, problem_index_file
@@ -47,7 +51,6 @@ from wmtp_assets.datasets.process import (
     split_file,
 )
 from wmtp_assets.datasets.records import (
-    SHARED,
     EvaluationRecord,
     Record,
     RowRenderer,
@@ -58,9 +61,10 @@ from wmtp_assets.datasets.records import (
 )
 from wmtp_assets.datasets.shard import MAX_EVALUATION, Shard
 from wmtp_assets.datasets.tokens import TextCounter, counter_of
-from wmtp_assets.datasets.twin import TEXTS, TOKENS, twin_file, twin_rows, twin_schema
+from wmtp_assets.datasets.twin import DERIVED, TEXTS, TOKENS, derive, twin_file, twin_schema
 from wmtp_assets.datasets.views import small_file
 from wmtp_assets.rules.findings import Report, Rule, has_library, is_there
+from wmtp_assets.storage.files import BLOCK
 
 TRAIN = "train"
 
@@ -96,28 +100,57 @@ def _valid_rows(
     subject: DatasetSubject, report: Report, name: str, record: type[Record], rows: Counter[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and row of each line that is a record; counts all lines in ``rows``."""
-    render = RowRenderer(*SHARED)
+    canonical = _Canonical(record)
     path = report.reads(subject, name)
     progress = progress_of(subject, f"reading {name}", path.stat().st_size)
+    waiting = 0
     for number, line in read_lines(path):
-        progress.advance(len(line) + 1)
+        waiting += len(line) + 1
+        if waiting >= BLOCK:
+            progress.advance(waiting)
+            waiting = 0
         rows[name] += 1
-        row = _canonical(line, record, render) or _validated(
-            subject, report, name, number, line, record
-        )
+        row = canonical.row(line) or _validated(subject, report, name, number, line, record)
         if row is not None:
             yield number, row
+    progress.advance(waiting)
 
 
-def _canonical(line: bytes, record: type[Record], render: RowRenderer) -> dict[str, Any] | None:
-    """The row of a line that is a record, written as records are: nothing else can be wrong with
-    it. None: to be looked at closely."""
-    try:
-        check_values(line)
-        row = record.model_validate_json(line).model_dump()
-        return row if render(row) == line + b"\n" else None
-    except ValueError:
-        return None
+SHARED = ("instruction", "input")
+"""The first fields of a record, which all rows of a problem have in common."""
+
+
+class _Canonical:
+    """Reads lines that are records, written as records are: nothing else can be wrong with one.
+
+    A line that begins with the bytes of the texts that its problem's rows share, as the last one
+    did, has those texts.
+    """
+
+    def __init__(self, record: type[Record]) -> None:
+        self._record, self._render = record, RowRenderer()
+        self._begin = b""
+        self._shared: dict[str, str] = {}
+
+    def row(self, line: bytes) -> dict[str, Any] | None:
+        """The row of a line; None: to be looked at closely."""
+        try:
+            check_values(line)
+            is_new = not self._begin or not line.startswith(self._begin)
+            if is_new:
+                row = from_json(line, allow_inf_nan=False)
+            else:
+                rest = b"{" + line[len(self._begin) :]
+                row = {**self._shared, **from_json(rest, allow_inf_nan=False)}
+            self._record.model_validate(row)
+            if self._render(row) != line + b"\n":
+                return None
+        except ValueError:
+            return None
+        if is_new:
+            self._shared = {name: row[name] for name in SHARED}
+            self._begin = self._render(self._shared)[:-2] + b", "
+        return row
 
 
 def _validated(
@@ -435,8 +468,8 @@ def check_contamination(subject: DatasetSubject, report: Report) -> None:
         ]
     overlap = Overlap(texts)
     tasks: dict[str, str] = {}
-    for line, task_id, found in _words_of_train(subject, report):
-        shared = overlap.find(found)
+    rows = _words_of_train(subject, report)
+    for line, task_id, shared in _shared(overlap, rows):
         for ngram in shared:
             for task in overlap.tasks[ngram]:
                 tasks.setdefault(task, ngram)
@@ -450,6 +483,30 @@ def check_contamination(subject: DatasetSubject, report: Report) -> None:
                 remedy="leave the row out where it matters",
             )
     report.note(compared_with=compared, tasks=dict(sorted(tasks.items())))
+
+
+def _shared(
+    overlap: Overlap, rows: Iterable[tuple[int, str, str]]
+) -> Iterator[tuple[int, str, list[str]]]:
+    """Line number, task_id, and what :meth:`Overlap.find` finds in the text of each row."""
+    for some in _in_blocks(rows):
+        found = overlap.find_each([text for *_, text in some])
+        for (line, task_id, _), shared in zip(some, found, strict=True):
+            yield line, task_id, shared
+
+
+def _in_blocks(rows: Iterable[tuple[int, str, str]]) -> Iterator[list[tuple[int, str, str]]]:
+    """As many rows at a time as have :data:`BLOCK` characters of text, about."""
+    some: list[tuple[int, str, str]] = []
+    size = 0
+    for row in rows:
+        some.append(row)
+        size += len(row[-1])
+        if size >= BLOCK:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def _words_of_train(subject: DatasetSubject, report: Report) -> Iterator[tuple[int, str, str]]:
@@ -486,9 +543,10 @@ def _check_offsets(subject: DatasetSubject, report: Report, split: str) -> None:
         path = report.reads(subject, split_file(split))
         size = path.stat().st_size
         lengths = (len(line) + 1 for _, line in read_lines(path))
+        stored = _numbers(file)
         for number, position in enumerate(accumulate(lengths, initial=0)):
             is_end = position == size
-            if file.read(9 if is_end else 8) != pack_offsets([position]):
+            if next(stored, None) != position or (is_end and next(stored, None) is not None):
                 report.add(
                     subject.file(name),
                     place="the end" if is_end else f"offset {number}",
@@ -498,34 +556,42 @@ def _check_offsets(subject: DatasetSubject, report: Report, split: str) -> None:
                 return
 
 
+def _numbers(file: IO[bytes]) -> Iterator[int]:
+    """The offsets in a file; -1 for bytes at its end that are none."""
+    while block := file.read(BLOCK):
+        count = len(block) // 8
+        yield from unpack_from(f"<{count}Q", block)
+        if 8 * count < len(block):
+            yield -1
+
+
 def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
     """Compare every row of the twin with its line; return the number of problems."""
     import pyarrow.parquet as pq
 
     record = format_of(subject.spec).record
-    columns = twin_schema(record).names
-    render = RowRenderer(*SHARED)
+    columns, fields = twin_schema(record).names, [*record.model_fields]
+    tokens_begin, derived_begin = len(fields), len(columns) - len(DERIVED)
+    render = RowRenderer()
     file = subject.file(twin_file(split))
-    lines = read_lines(report.reads(subject, split_file(split)))
+    lines = lines_of(subject, report, split_file(split))
     report.goes_on_with(subject, problem_index_file(split))
     with report.reads(subject, problem_index_file(split)).open("rb") as index_file:
         index = ProblemIndex(is_labelled(record))
         difference: tuple[str, str, str] | None = None
         problems = crlf_rows = 0
-        named = (
-            (line, dict(zip(columns, values, strict=True)))
-            for line, *values in rows_of_split(subject, report, split, columns)
-        )
-        for problem_id, group in groupby(named, key=lambda item: item[1]["problem_id"]):
+        rows_of_twin = rows_of_split(subject, report, split, columns)
+        for problem_id, group in groupby(rows_of_twin, key=itemgetter(1 + derived_begin)):
             problems += 1
-            rows = list(group)
-            base = [{name: row[name] for name in record.model_fields} for _, row in rows]
-            tokens = [[row[name] for name in TOKENS] for _, row in rows]
-            for (line, row), made, plain in zip(rows, twin_rows(base, tokens), base, strict=True):
-                report.goes_on_with(subject, split_file(split))
-                _, data = next(lines, (0, None))
-                report.goes_on_with(subject, twin_file(split))
-                crlf_rows += "\r\n" in row["output"]
+            numbers, rows = [], []
+            for line, *values in group:
+                numbers.append(line)
+                rows.append(values)
+            base = [dict(zip(fields, row[:tokens_begin], strict=True)) for row in rows]
+            tokens = [row[tokens_begin:derived_begin] for row in rows]
+            for line, row, plain, derived in zip(numbers, rows, base, derive(base), strict=True):
+                data = next(lines, None)
+                crlf_rows += "\r\n" in plain["output"]
                 wanted = render(plain)
                 if data is None or data + b"\n" != wanted:
                     column = column_of_difference(data or b"", wanted)
@@ -539,12 +605,18 @@ def _check_twin(subject: DatasetSubject, report: Report, split: str) -> int:
                     )
                     if data is None:
                         return problems
-                if row != made:
-                    report.require(file, expected=made, found=row, place=f"row {line}")
+                found = row[derived_begin:]
+                if found != [*derived]:
+                    report.require(
+                        file,
+                        expected=dict(zip(DERIVED, derived, strict=True)),
+                        found=dict(zip(DERIVED, found, strict=True)),
+                        place=f"row {line}",
+                    )
             entry = index.add(
                 problem_id,
                 base[0]["metadata"]["difficulty_number"],
-                rows[0][0] - 1,
+                numbers[0] - 1,
                 [row.get("is_correct") for row in base],
                 [counts[-1] for counts in tokens],
             )
