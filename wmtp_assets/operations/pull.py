@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -363,10 +364,16 @@ class _Origin:
     base: str
 
     def send(self, file: ExpectedFile, target: Partial) -> None:
-        """Write what is missing of a file."""
+        """Write what is missing of a file; a block is written while the next one comes."""
         path = f"{self.base}/{file.path}"
-        for block in read_rest(self.destination, path, target.tell(), file.size):
-            target.write(block)
+        with ThreadPoolExecutor(1) as beside:
+            writing = None
+            for block in read_rest(self.destination, path, target.tell(), file.size):
+                if writing is not None:
+                    writing.result()
+                writing = beside.submit(target.write, block)
+            if writing is not None:
+                writing.result()
 
     def mismatch(self, file: ExpectedFile, found: FileRecord | None, path: Path) -> PublishError:
         """Say that other bytes came than are published."""
