@@ -88,10 +88,11 @@ class PageCache:
         return self._transfer(lambda flags: os.pwritev(descriptor, [view], begin, flags))
 
     def _transfer(self, call: Callable[[int], int]) -> int:
+        flags = self._flags  # another thread may have changed them when the call comes back
         try:
-            return call(self._flags)
+            return call(flags)
         except OSError as error:
-            if not self._flags or error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            if not flags or error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise
             self._flags = 0  # an older kernel, or a filesystem without it
             return call(0)

@@ -6,8 +6,10 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from wmtp_assets.storage import files
 from wmtp_assets.storage.files import (
     BLOCK,
     HashedFile,
+    PageCache,
     hash_file,
     hash_range,
     is_made_of,
@@ -65,6 +68,31 @@ def test_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
     ends = [0, 5, 5, 5 + BLOCK, len(DATA)]
     assert parts == [sha256(DATA[one:other]) for one, other in pairwise(ends)]
     assert records[0] == FileRecord(size=len(DATA), sha256=sha256(DATA))
+
+
+def test_flag_that_is_refused_to_several_readers_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conversions read in several threads: where a second one heard the refusal, it was an error,
+    now and then, on every kernel before 6.14 and on tmpfs."""
+    path, refuse = tmp_path / "file", refuse_flags("preadv")
+    path.write_bytes(DATA)
+    both = Barrier(2)
+
+    def refuse_both(descriptor: int, views: list[memoryview], begin: int, flags: int = 0) -> int:
+        try:
+            return refuse(descriptor, views, begin, flags)
+        except OSError:
+            both.wait(timeout=60)  # each has asked with the flag
+            raise
+
+    monkeypatch.setattr(os, "preadv", refuse_both)
+    cache = PageCache(is_passed=True)
+    with path.open("rb") as file, ThreadPoolExecutor(2) as readers:
+        views = [memoryview(bytearray(100)) for _ in range(2)]
+        counts = readers.map(lambda view: cache.read(file.fileno(), view, 7), views)
+        assert [*counts] == [100, 100]
+    assert [bytes(view) for view in views] == [DATA[7:107]] * 2
 
 
 def test_read_ahead_ends_with_its_reader(tmp_path: Path) -> None:
