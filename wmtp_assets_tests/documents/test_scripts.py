@@ -5,18 +5,27 @@ What is published is typed in ``destinations/test_vessl.py``, where there is a v
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from wmtp_assets.definitions import defs
 from wmtp_assets.documents.of_storage.migration import COMMANDS
 from wmtp_assets_tests.pages import Copy
+from wmtp_assets_tests.quick import quick, thinned
 from wmtp_assets_tests.trees import link_tree
 
 PUBLISH = "wmtp publish "
 QUICK = ("wmtp plan",)
 
 TYPED = sorted({command for commands in COMMANDS.values() for command in commands})
+MATERIALIZE = "dagster asset materialize --select "
+KEPT = [command for command in TYPED if not command.startswith((MATERIALIZE, PUBLISH))] + [
+    f"{MATERIALIZE}{selection}"
+    for selection in ("'*micro_mtp'", "'completion_report'", "'group:datasets or group:small'")
+]
 
 SCRIPTS = (
     "prepare.py",
@@ -48,13 +57,17 @@ def copy(good_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
     return Copy.make(folder / "project", folder / "storage")
 
 
+@pytest.mark.parametrize("command", [it for it in TYPED if it.startswith(MATERIALIZE)])
+def test_selection_of_a_script_is_of_assets(command: str) -> None:
+    """Dagster takes one that selects nothing, and one that it does not understand, only when it is
+    typed."""
+    (selection,) = shlex.split(command.removeprefix(MATERIALIZE))
+    graph = defs().resolve_asset_graph()
+    assert dg.AssetSelection.from_coercible(selection.split(",")).resolve(graph)
+
+
 @pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(command, marks=[] if command in QUICK else [pytest.mark.long])
-        for command in TYPED
-        if not command.startswith(PUBLISH)
-    ],
+    "command", quick(thinned([it for it in TYPED if not it.startswith(PUBLISH)], KEPT), QUICK)
 )
 def test_what_replaces_a_script_works(copy: Copy, command: str) -> None:
     """Somebody types it instead, and gets what the script made, and its checks."""

@@ -522,6 +522,10 @@ def test_random_damage_of_a_header_never_crashes_a_rule(store: Store) -> None:
                 apply_rule(rule, store, artifact)
 
 
+ALIKE = 6
+"""Entries of a map of texts, such as the content hashes of what is upstream, that are changed."""
+
+
 @pytest.mark.parametrize(
     "key",
     quick(KEY.values(), [KEY[kind] for kind in ("raw", "safetensors", "small", "card", "release")]),
@@ -534,7 +538,8 @@ def test_manifest_that_says_anything_never_crashes(store: Store, key: str) -> No
     places: list[tuple[str, ...]] = [(name,) for name in good]
     if artifact.kind != "safetensors":  # the rules are those of the smaller micro model
         for name in (name for name in good if isinstance(good[name], dict)):
-            places += [(name, inner) for inner in good[name]]
+            alike = all(isinstance(value, str) for value in good[name].values())
+            places += [(name, inner) for inner in [*good[name]][: ALIKE if alike else None]]
     is_small = store.manifest(artifact).size < 1_000_000
     downstream = [item for item in store.catalogue if artifact.key in item.upstream]
     for place in places:
