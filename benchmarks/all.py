@@ -75,7 +75,8 @@ def main() -> None:
     commands = FULL if arguments.full else SHORT
     if unknown := {*arguments.names} - {*commands}:
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
-    environment = os.environ | ({"TMPDIR": str(arguments.folder)} if arguments.folder else {})
+    environment = os.environ | {"PYTHONPATH": str(ENGINES.parents[2])}
+    environment |= {"TMPDIR": str(arguments.folder)} if arguments.folder else {}
     failed = []
     for name in arguments.names or commands:
         if name == "engines" and not ENGINES.exists():

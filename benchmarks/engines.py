@@ -1,6 +1,6 @@
 """What a step costs with each engine, beyond what it does.
 
-    .venv-engines/bin/python benchmarks/engines.py [--select '*humaneval_small'] [--engines ...]
+    PYTHONPATH=. .venv-engines/bin/python benchmarks/engines.py [--select SELECTION] [--engines ...]
 
 Makes a part of the sample in one process, and runs it again with each engine: nothing has changed,
 so that what is left is the engine. Prints CPU seconds of the run and of all its processes, with

@@ -330,8 +330,15 @@ AGENT_PORTS = (
 STARTS = 4
 """How often a node of Ray is started until it is up."""
 
-CPUS = 3
-"""Of a node of Ray, whatever this machine has: a job is waited for longer than it works."""
+CPUS = 2
+"""Of a node of Ray, whatever this machine has: jobs at a time."""
+
+SPARING = {
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_num_workers_soft_limit": "0",
+}
+"""No workers in reserve: a job has one of its own, and those take as much CPU time as a step."""
 
 
 @dataclass
@@ -400,7 +407,7 @@ class Ray:
         command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         command += ["--node-ip-address=127.0.0.1", f"--num-cpus={CPUS}", "--disable-usage-stats"]
         command += ["--object-store-memory=100000000"]
-        patience = {"RAY_worker_register_timeout_seconds": "600"}
+        patience = {"RAY_worker_register_timeout_seconds": "600", **SPARING}
         for _ in range(STARTS):
             ports = zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True)
             given = dict(ports)
