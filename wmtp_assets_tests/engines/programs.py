@@ -330,16 +330,6 @@ AGENT_PORTS = (
 STARTS = 4
 """How often a node of Ray is started until it is up."""
 
-CPUS = 2
-"""Of a node of Ray, whatever this machine has: jobs at a time."""
-
-SPARING = {
-    "RAY_enable_worker_prestart": "0",
-    "RAY_prestart_worker_first_driver": "0",
-    "RAY_num_workers_soft_limit": "0",
-}
-"""No workers in reserve: a job has one of its own, and those take as much CPU time as a step."""
-
 
 @dataclass
 class Ray:
@@ -405,9 +395,9 @@ class Ray:
         early on a machine that has other work: then it is started again. It would wait half as long
         for an agent to say which port it has, so each is given one, and said to have it."""
         command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-        command += ["--node-ip-address=127.0.0.1", f"--num-cpus={CPUS}", "--disable-usage-stats"]
+        command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats"]
         command += ["--object-store-memory=100000000"]
-        patience = {"RAY_worker_register_timeout_seconds": "600", **SPARING}
+        patience = {"RAY_worker_register_timeout_seconds": "600"}
         for _ in range(STARTS):
             ports = zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True)
             given = dict(ports)

@@ -23,22 +23,13 @@ from wmtp_assets.components.engines import ray as ray_engine
 from wmtp_assets_tests.engines.conftest import KEY, SECOND, lose
 from wmtp_assets_tests.engines.graph import files_with, run_everything
 from wmtp_assets_tests.engines.outcomes import outcome
-from wmtp_assets_tests.engines.programs import (
-    CPUS,
-    PASSWORD,
-    Ray,
-    descendants,
-    eventually,
-    ray,
-)
+from wmtp_assets_tests.engines.programs import PASSWORD, Ray, descendants, eventually, ray
 from wmtp_assets_tests.engines.site import Site
 
 pytestmark = pytest.mark.engines
 
 RETRY = dg.DagsterEventType.STEP_UP_FOR_RETRY
 LOOK = {"poll_seconds": 2, "look_seconds": 120}
-ALONE = {"poll_seconds": 2, "look_seconds": 0, "ray": {"num_cpus": CPUS}}
-"""A step takes a node of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +199,7 @@ def test_killed_node(site: Site, cluster: Ray, request: pytest.FixtureRequest) -
     store.path(store.catalogue[SECOND], "test_small.jsonl").unlink()
     before = site.runs()
     with store.lock(KEY), store.lock(SECOND):
-        select, address = f"{KEY},{SECOND}", cluster.address
-        process = site.start(select, "ray", config=ALONE, RAY_ADDRESS=address)
+        process = site.start(f"{KEY},{SECOND}", "ray", RAY_ADDRESS=cluster.address)
         (run,) = site.newest(before)
         site.step_is_running(run.run_id, count=2)
         eventually(lambda: steps_of(cluster, "second"), "a step on the second node")
