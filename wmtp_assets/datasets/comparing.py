@@ -165,7 +165,7 @@ def lines_of(
 ) -> Iterator[bytes]:
     """The lines of a file that is read in turn with another one, as :func:`read_lines`.
 
-    The report goes on with the other one; what is wrong with these lines is said of this file.
+    A problem in these lines is reported for this file, and all others for the other one.
     """
     path = report.reads(subject, name)
     return _said_of(partial(report.goes_on_with, subject, name), read_lines(path, max_size))
