@@ -88,7 +88,7 @@ def build_defs(
     Raises:
         SpecError: if there is no such engine here.
     """
-    every, derived = dg.AssetSelection.all_asset_checks(), derived_checks(assets.asset_checks or ())
+    every, derived = dg.AssetSelection.all_asset_checks(), derived_checks(assets)
     integrity = dg.define_asset_job(
         "integrity",
         selection=every - derived if derived else every,

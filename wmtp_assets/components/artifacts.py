@@ -1,45 +1,38 @@
-"""An artifact in Dagster: the asset that makes it, a check for each rule, and its repository.
+"""An artifact in Dagster: the asset that makes it, with its checks, and its repository.
 
-The checks of an artifact are one step. A check is blocking where its rule is, can be run alone, and
-shows its evidence. A repository on the hub is an observable source asset, whose data version is
-upstream's revision.
+An artifact is one step. A repository on the hub is an observable source asset, whose data version
+is upstream's revision.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 from dagster._core.storage.tags import KIND_PREFIX
 
-from wmtp_assets.base.errors import WmtpError
 from wmtp_assets.base.progress import for_log, human_bytes
 from wmtp_assets.base.settings import read_conversion_steps, read_settings
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.catalogue.specs import DatasetSpec, DocumentSpec, ModelSpec, Repository
 from wmtp_assets.components.automation import DERIVED, OPTIONAL_TAG
-from wmtp_assets.components.metadata import describe, table, unfolded
+from wmtp_assets.components.checks import check_specs_of, checked
+from wmtp_assets.components.failures import plain_failures
+from wmtp_assets.components.metadata import describe
 from wmtp_assets.components.needs import tags_of
 from wmtp_assets.components.storage import OptionsResource, StorageResource
-from wmtp_assets.components.verified import RULE, VERIFIED_AT, observation_of
+from wmtp_assets.components.watch import CHECKS
 from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
 from wmtp_assets.operations.materialize import is_alone, share, update
-from wmtp_assets.rules.apply import apply_each, recall
-from wmtp_assets.rules.findings import Outcome, Rule, as_text, is_warning
 
 OWNERS = ["team:wmtp"]
 
 MUCH = 10**6
 """Bytes from which a description says how many; ``size`` in the metadata says it of each."""
-
-SHOWN = 10
-"""Items of a list that a check's page shows."""
 
 UPSTREAM = "upstream"
 """Group and key prefix of the repositories."""
@@ -48,19 +41,6 @@ UPSTREAM = "upstream"
 def upstream_key(repository: Repository) -> dg.AssetKey:
     """The key of a repository in the graph."""
     return dg.AssetKey([UPSTREAM, *repository.id.split("/")])
-
-
-@contextmanager
-def plain_failures() -> Iterator[None]:
-    """Show an error that is meant for people as such, and do not retry it."""
-    try:
-        yield
-    except WmtpError as error:
-        raise dg.Failure(
-            description=str(error),
-            metadata={"error": type(error).__name__},
-            allow_retries=False,
-        ) from None
 
 
 def description_of(artifact: Artifact[Any]) -> str:
@@ -100,37 +80,55 @@ def code_version_of(artifact: Artifact[Any]) -> str:
 
 
 def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
-    """The asset that materializes ``artifact``, in one step or in several that share the work.
+    """The asset that materializes ``artifact`` and then applies its checks, in one step; any of
+    them can be run alone. With several conversion steps: :func:`shared_asset_of`.
 
     Raises:
         SpecError: if a setting is malformed.
     """
-    steps = read_conversion_steps()
-    if steps and kind_of(artifact).sharing is not None:
-        return shared_asset_of(artifact, steps)
+    if is_shared(artifact):
+        return shared_asset_of(artifact, read_conversion_steps())
     repositories = [upstream_key(artifact.spec.repository)] if artifact.is_downloaded else []
 
-    @dg.asset(
-        key=artifact.key,
-        deps=[*artifact.upstream, *repositories],
-        group_name=artifact.group,
-        kinds={*kind_of(artifact).tags},
-        owners=OWNERS,
-        tags=OPTIONAL_TAG if artifact.optional else None,
-        description=description_of(artifact),
-        metadata={"path": f"{artifact.base}/"},
-        code_version=code_version_of(artifact),
+    @dg.multi_asset(
+        name=artifact.key,
+        specs=[
+            dg.AssetSpec(
+                artifact.key,
+                deps=[*artifact.upstream, *repositories],
+                group_name=artifact.group,
+                kinds={*kind_of(artifact).tags},
+                owners=OWNERS,
+                tags=OPTIONAL_TAG if artifact.optional else None,
+                description=description_of(artifact),
+                metadata={"path": f"{artifact.base}/"},
+                code_version=code_version_of(artifact),
+                automation_condition=_automation_of(artifact),
+            )
+        ],
+        check_specs=check_specs_of(artifact),
+        can_subset=True,
         op_tags=tags_of(artifact),
-        automation_condition=_automation_of(artifact),
     )
     def build(
         context: dg.AssetExecutionContext,
         storage: dg.ResourceParam[StorageResource],
         options: OptionsResource,
-    ) -> dg.MaterializeResult:
-        return dg.MaterializeResult(**_materialized(artifact, context, storage, options))
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        if context.selected_asset_keys:
+            yield dg.MaterializeResult(**_materialized(artifact, context, storage, options))
+        yield from checked(artifact, context, storage, options)
 
     return build
+
+
+def is_shared(artifact: Artifact[Any]) -> bool:
+    """Whether several steps make it, and its checks are a step of their own.
+
+    Raises:
+        SpecError: if the setting is malformed.
+    """
+    return read_conversion_steps() > 0 and kind_of(artifact).sharing is not None
 
 
 def _automation_of(artifact: Artifact[Any]) -> dg.AutomationCondition | None:
@@ -255,23 +253,12 @@ def shared_asset_of(artifact: Artifact[Any], steps: int) -> dg.AssetsDefinition:
     )
 
 
-def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
-    """The checks that apply its rules to ``artifact``: one step, of which any subset can be run.
-
-    Every selected rule is applied, also after another one failed.
-    """
+def checks_of(artifact: Artifact[Any]) -> dg.AssetChecksDefinition:
+    """The checks of an asset that several steps make: Dagster runs no single check of a graph."""
 
     @dg.multi_asset_check(
-        name=f"{artifact.key}_checks",
-        specs=[
-            dg.AssetCheckSpec(
-                rule.name,
-                asset=artifact.key,
-                blocking=rule.blocking,
-                description=rule.statement,
-            )
-            for rule in rules_of(artifact)
-        ],
+        name=f"{artifact.key}{CHECKS}",
+        specs=check_specs_of(artifact),
         can_subset=True,
         op_tags=tags_of(artifact),
     )
@@ -280,70 +267,9 @@ def checks_of(artifact: Artifact) -> dg.AssetChecksDefinition:
         storage: dg.ResourceParam[StorageResource],
         options: OptionsResource,
     ) -> Iterator[dg.AssetCheckResult]:
-        with plain_failures():
-            store = storage.open(context.instance)
-        selected = {key.name for key in context.selected_asset_check_keys}
-        rules = [rule for rule in rules_of(artifact) if rule.name in selected]
-        say = for_log(context.log.info)
-
-        def recalled(rule: Rule) -> Outcome | None:
-            return None if options.force else recall(rule, store, artifact)
-
-        for rule, outcome in apply_each(rules, store, artifact, say, recalled):
-            log = context.log.warning if is_warning(outcome) else context.log.error
-            for finding in outcome.findings[:SHOWN]:
-                log(f"{rule.name}: {finding}. {finding.remedy}")
-            was_read = not outcome.skipped and not outcome.remembered
-            if rule.name == RULE and not outcome.findings and was_read:
-                context.op_execution_context.log_event(observation_of(artifact))
-            yield result_of(rule.name, outcome)
+        yield from checked(artifact, context, storage, options)
 
     return check
-
-
-def result_of(check: str, outcome: Outcome) -> dg.AssetCheckResult:
-    """What the UI shows of an outcome: its first finding, and behind a link the others."""
-    findings = outcome.findings
-    lines = [{"what": name, "value": value} for name, value in _lines(outcome.evidence)]
-    metadata: dict[str, dg.MetadataValue] = {
-        "read": unfolded(lines) if lines and findings else table(lines, "nothing"),
-        "findings": dg.MetadataValue.int(outcome.count),
-    }
-    if outcome.remembered:
-        metadata["remembered"] = dg.MetadataValue.bool(True)
-        at = datetime.fromisoformat(outcome.remembered)
-        metadata[VERIFIED_AT] = dg.MetadataValue.timestamp(at)
-    if outcome.skipped:
-        metadata["skipped"] = dg.MetadataValue.text(outcome.skipped)
-    description = outcome.skipped or None
-    if findings:
-        first = findings[0]
-        description = f"{first}. Remedy: {first.remedy}"
-        place = f"{first.file}: {first.place}" if first.place else first.file
-        said = {"place": place, "expected": first.expected, "found": first.found}
-        for name, text in {**said, "remedy": first.remedy}.items():
-            metadata[name] = dg.MetadataValue.text(text)
-    if findings[1:]:
-        metadata["first_findings"] = unfolded([finding.as_row() for finding in findings[:SHOWN]])
-    return dg.AssetCheckResult(
-        check_name=check,
-        passed=not findings,
-        severity=dg.AssetCheckSeverity.WARN if is_warning(outcome) else dg.AssetCheckSeverity.ERROR,
-        description=description,
-        metadata=metadata,
-    )
-
-
-def _lines(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """What a rule read, a line each; lists are cut short."""
-    if isinstance(value, Mapping) and (value or not name):
-        for key, item in value.items():
-            yield from _lines(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list | tuple):
-        more = f", … {len(value) - SHOWN} more" if len(value) > SHOWN else ""
-        yield name, (", ".join(map(as_text, value[:SHOWN])) or "none") + more
-    else:
-        yield name, "none" if value is None or value == {} else as_text(value)
 
 
 def source_of(spec: ModelSpec | DatasetSpec) -> dg.SourceAsset:

@@ -12,8 +12,9 @@ from wmtp_assets.base.progress import for_log, human_bytes
 from wmtp_assets.base.settings import ACCEPT_VARIABLE, CREATE_VARIABLE, PUBLISH_VARIABLE
 from wmtp_assets.catalogue.artifact import Artifact, Catalogue
 from wmtp_assets.catalogue.specs import DatasetSpec, ModelSpec, Spec
-from wmtp_assets.components.artifacts import OWNERS, plain_failures
+from wmtp_assets.components.artifacts import OWNERS
 from wmtp_assets.components.automation import OPTIONAL_TAG
+from wmtp_assets.components.failures import plain_failures
 from wmtp_assets.components.metadata import table
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.destinations.changes import STATES

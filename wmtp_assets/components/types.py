@@ -17,10 +17,8 @@ from wmtp_assets.catalogue.specs import (
     SnapshotSpec,
     Spec,
 )
-from wmtp_assets.components.artifacts import asset_of, checks_of, source_of
-from wmtp_assets.components.derived import derived_check_of
+from wmtp_assets.components.artifacts import asset_of, checks_of, is_shared, source_of
 from wmtp_assets.kinds.registry import load_catalogue
-from wmtp_assets.operations.derive import is_derived
 
 
 def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
@@ -33,10 +31,7 @@ def definitions_of(artifacts: Iterable[Artifact]) -> dg.Definitions:
     }
     return dg.Definitions(
         assets=[*sources.values(), *(asset_of(artifact) for artifact in artifacts)],
-        asset_checks=[
-            *(checks_of(artifact) for artifact in artifacts),
-            *(derived_check_of(artifact) for artifact in artifacts if is_derived(artifact)),
-        ],
+        asset_checks=[checks_of(artifact) for artifact in artifacts if is_shared(artifact)],
     )
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+from dagster._core.errors import DagsterAssetCheckFailedError
 
 from wmtp_assets.base.progress import human_bytes, human_seconds
 
 CHECKS = "_checks"
-"""How the step that applies an artifact's rules is called after the artifact."""
+"""How the step that only applies an artifact's rules is called after the artifact."""
 
 SURE = 0.1
 """Share of the work after which the time that is left is said."""
@@ -161,11 +162,11 @@ class Watch:
     def _failed(self, step: str, event: dg.DagsterEvent) -> None:
         data = event.step_failure_data
         item = self.items.get(artifact_of(step))
+        user, error = data.user_failure_data, data.error
         if item is not None:
-            if step.endswith(CHECKS) and item.failed:
+            if error is not None and error.cls_name == DagsterAssetCheckFailedError.__name__:
                 return  # its checks say why
             item.has_error = True
-        user, error = data.user_failure_data, data.error
         if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
             self.is_interrupted = True
             return

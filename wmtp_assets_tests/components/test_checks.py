@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from wmtp_assets.catalogue.artifact import Artifact
-from wmtp_assets.components.artifacts import result_of
+from wmtp_assets.components.checks import result_of
 from wmtp_assets.components.storage import StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.kinds.registry import load_catalogue, rules_of
@@ -464,20 +464,27 @@ def test_every_rule_is_applied_although_one_failed(run: Run, store: Store) -> No
     }
 
 
+def test_checks_beside_what_is_made_downstream(run: Run) -> None:
+    """Who checks an artifact, and makes only what depends on it, gets both."""
+    checks = dg.AssetSelection.checks_for_assets("mbpp_processed")
+    result = run(checks | dg.AssetSelection.assets("mbpp_small").without_checks())
+    assert result.success
+    made = {event.asset_key for event in result.get_asset_materialization_events()}
+    assert made == {dg.AssetKey("mbpp_small")}
+    checked = {item.asset_key for item in result.get_asset_check_evaluations()}
+    assert checked == {dg.AssetKey("mbpp_processed")}
+
+
 @pytest.mark.parametrize("job", ["everything", "integrity"])
-def test_an_artifact_takes_two_steps(job: str) -> None:
-    """To make it and to check it: where steps are processes, or jobs of a cluster, 104 checks of
-    37 artifacts were most of a run."""
+def test_an_artifact_takes_one_step(job: str) -> None:
+    """It is made and checked there: where steps are processes, or jobs of a cluster, checks in
+    steps of their own were half of a run or more."""
     storage = StorageResource(source="sample", root="/nowhere")
     made = build_defs(assets_and_checks(), storage).resolve_job_def(job)
     steps = {node.name for node in made.graph.nodes}
-    layer = made.asset_layer
-    checked = {key.asset_key for key in layer.asset_graph.asset_check_keys}
-    assert {name for name in steps if name.endswith("_checks")} == {
-        f"{key.to_user_string()}_checks" for key in checked
-    }
-    assert len(steps) == len(layer.selected_asset_keys) + len(checked)
-    assert (job, len(steps)) in {("everything", 80), ("integrity", 56)}
+    checked = {key.asset_key for key in made.asset_layer.asset_graph.asset_check_keys}
+    assert steps == {key.to_user_string() for key in checked}
+    assert (job, len(steps)) in {("everything", 40), ("integrity", 56)}
 
 
 @pytest.mark.long

@@ -83,7 +83,7 @@ def test_poisoned_row_fails_the_job(store: Store, kept: dg.DagsterInstance) -> N
     file = f"{store.catalogue[MBPP].base}/processed/train.jsonl"
     assert (evaluation.description or "").startswith(f"{file}: line 1, output: expected ")
     failures = kept.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-    assert [entry.step_key for entry in failures] == [f"{MBPP}_{NAME}"]
+    assert [entry.step_key for entry in failures] == [MBPP]
 
 
 def test_selecting_the_asset_does_not_apply_it(
@@ -93,7 +93,7 @@ def test_selecting_the_asset_does_not_apply_it(
     last result, with its age, and not that the check was skipped."""
     assert derive(store, kept).success
     before = kept.get_latest_asset_check_evaluation_record(KEY)
-    monkeypatch.setattr("wmtp_assets.components.derived.derive", None)
+    monkeypatch.setattr("wmtp_assets.components.checks.derive", None)
     result = make(store, kept)
     assert result.success
     checks = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}

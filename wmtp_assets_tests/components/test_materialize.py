@@ -20,7 +20,8 @@ from wmtp_assets.base.errors import MissingArtifact, SpecError
 from wmtp_assets.components import instance
 from wmtp_assets.components import materialize as module
 from wmtp_assets.components import watch as watching
-from wmtp_assets.components.artifacts import plain_failures, result_of
+from wmtp_assets.components.checks import result_of
+from wmtp_assets.components.failures import plain_failures
 from wmtp_assets.components.materialize import PatientConsole, Screen, command_of, selection_of
 from wmtp_assets.components.watch import Watch, line_of
 from wmtp_assets.kinds.registry import load_catalogue
@@ -59,10 +60,6 @@ def run(*, is_good: bool) -> Iterator[dg.EventLogEntry]:
         context.log.info("downloading: 3 of 4")
         return dg.MaterializeResult(metadata={"dagster/size_bytes": 4_000_000, "made": "made"})
 
-    @dg.asset(key="mbpp_small", deps=["mbpp_raw"])
-    def unchanged() -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata={"dagster/size_bytes": 5, "made": "unchanged"})
-
     @dg.asset(key="micro_mtp")
     def fails() -> dg.MaterializeResult:
         with plain_failures():
@@ -70,18 +67,22 @@ def run(*, is_good: bool) -> Iterator[dg.EventLogEntry]:
                 raise MissingArtifact(MISSING)
         return dg.MaterializeResult(metadata={"dagster/size_bytes": 1})
 
-    specs = [dg.AssetCheckSpec(name, asset="mbpp_small") for name in ("sha256", "twins", "schema")]
-
-    @dg.multi_asset_check(name="mbpp_small_checks", specs=specs)
-    def checks() -> Iterator[dg.AssetCheckResult]:
+    @dg.multi_asset(
+        name="mbpp_small",
+        specs=[dg.AssetSpec("mbpp_small", deps=["mbpp_raw"])],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset="mbpp_small", blocking=True)
+            for name in ("sha256", "twins", "schema")
+        ],
+    )
+    def unchanged() -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        yield dg.MaterializeResult(metadata={"dagster/size_bytes": 5, "made": "unchanged"})
         yield result_of("sha256", Outcome())
         yield result_of("twins", Outcome([finding("warning")]))
         yield result_of("schema", Outcome([] if is_good else [finding("corrupt")] * 2))
 
     with dg.DagsterInstance.ephemeral() as ephemeral:
-        done = dg.materialize(
-            [made, unchanged, fails, checks], instance=ephemeral, raise_on_error=False
-        )
+        done = dg.materialize([made, unchanged, fails], instance=ephemeral, raise_on_error=False)
         yield from ephemeral.all_logs(done.run_id)
 
 

@@ -14,8 +14,10 @@ import yaml
 from wmtp_assets.base.errors import SpecError
 from wmtp_assets.base.settings import STEPS_VARIABLE
 from wmtp_assets.catalogue.specs import DEFS_FOLDER
-from wmtp_assets.components.artifacts import asset_of, checks_of
+from wmtp_assets.components.artifacts import asset_of, checks_of, is_shared
 from wmtp_assets.components.needs import KUBERNETES_TAG, SLURM_TAG, tags_of
+from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.definitions import build_defs
 from wmtp_assets.kinds.registry import Needs, load_catalogue, needs_of
 from wmtp_assets_tests.components.conftest import assets_and_checks
 
@@ -56,7 +58,9 @@ def test_every_step_has_the_tags(monkeypatch: pytest.MonkeyPatch, steps: str) ->
     monkeypatch.setenv(STEPS_VARIABLE, steps)
     for artifact in load_catalogue():
         wanted = tags_of(artifact)
-        for definition in (asset_of(artifact), checks_of(artifact)):
+        checks = [checks_of(artifact)] if is_shared(artifact) else []
+        assert len(checks) == (steps != "0" and artifact.kind == "processed")
+        for definition in (asset_of(artifact), *checks):
             node = definition.node_def
             ops = node.node_defs if isinstance(node, dg.GraphDefinition) else [node]
             for op in ops:
@@ -117,15 +121,11 @@ def test_malformed_needs_are_one_error(tmp_path: Path, needs: dict[str, Any], pr
     assert str(caught.value).startswith(str(folder / "datasets/mbpp/defs.yaml"))
 
 
-def test_checks_of_each_artifact_are_a_step_of_their_own() -> None:
-    """So an engine spreads the job ``integrity`` over its hosts, and starts the artifacts in no
-    order: none of them waits for another."""
-    defs = assets_and_checks()
-    checks = list(defs.asset_checks or ())
-    catalogue = load_catalogue()
-    names = [{key.name for key in check.check_keys} for check in checks]
-    of_rules = [of_one for of_one in names if of_one != {"derived"}]  # rows, which no run makes
-    assert len(of_rules) == len([*catalogue])
-    keys = {key.asset_key.to_user_string() for check in checks for key in check.check_keys}
-    assert keys == {artifact.key for artifact in catalogue}
-    assert all(len({key.asset_key for key in check.check_keys}) == 1 for check in checks)
+def test_integrity_waits_for_no_artifact() -> None:
+    """The checks of each are one step, and an engine spreads these over its hosts in any order."""
+    storage = StorageResource(source="sample", root="/nowhere")
+    job = build_defs(assets_and_checks(), storage).resolve_job_def("integrity")
+    steps = job.graph.node_dict
+    assert steps.keys() == {artifact.key for artifact in load_catalogue()}
+    assert not any(job.dependencies.values())
+    assert not job.asset_layer.selected_asset_keys
