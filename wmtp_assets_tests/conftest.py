@@ -21,7 +21,7 @@ from wmtp_assets.rules import apply as applying
 from wmtp_assets.sample.repositories import build_repositories
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import EPOCH
-from wmtp_assets_tests.trees import Copy, link_tree
+from wmtp_assets_tests.trees import Copy, keep, link_kept, link_tree
 
 with suppress(ImportError):  # of mlcroissant, of the extra dev
     from absl import logging as absl_logging
@@ -31,6 +31,11 @@ with suppress(ImportError):  # of mlcroissant, of the extra dev
     absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
+KEPT = "PYTEST_KEPT"
+"""Variable: a folder in which the sample's repositories and the good tree are kept for later
+sessions of the same checkout. Without it each session makes its own."""
+
+
 @cache
 def catalogue() -> Catalogue:
     """Read once a process: nothing can change it, and there are two thousand tests."""
@@ -38,32 +43,48 @@ def catalogue() -> Catalogue:
 
 
 @pytest.fixture(scope="session")
-def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample's repositories in full, 590 MB: made once, also for parallel test workers."""
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of this session, and of all its test workers."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sample-hub"
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def sample_folder(session_folder: Path) -> Path:
+    """The sample's repositories in full, 590 MB: made once, also for parallel test workers."""
+    folder = Path(os.environ.get(KEPT, session_folder)) / "sample-hub"
     build_repositories(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def good_root(sample_folder: Path) -> Path:
+def good_root(session_folder: Path, sample_folder: Path) -> Path:
     """A storage root with the whole sample graph, optional artifacts too, for reading only: made
     once, also for parallel test workers."""
-    root = sample_folder.parent / "good" / "storage"
+    root = session_folder / "good" / "storage"
     with FileLock(root.parent.with_suffix(".lock")):
         if not root.is_dir():
+            kept = Path(os.environ[KEPT]) / "good" if KEPT in os.environ else None
             made = root.with_name("made")
-            link_tree(sample_folder, made / INTERNAL / "hub")
-            store = Store(Settings("sample", made), catalogue())
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
-                for artifact in store.catalogue:
-                    materialize(store, artifact)
-            # Copies link what is here: they would wait for each other's locks.
-            shutil.rmtree(made / INTERNAL / "locks")
+            if kept is not None and kept.is_dir():
+                link_kept(kept, made)
+            else:
+                _make(made, sample_folder)
+                if kept is not None:
+                    keep(made, kept)
             made.rename(root)
     return root
+
+
+def _make(root: Path, sample_folder: Path) -> None:
+    link_tree(sample_folder, root / INTERNAL / "hub")
+    store = Store(Settings("sample", root), catalogue())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+        for artifact in store.catalogue:
+            materialize(store, artifact)
+    # Copies link what is here: they would wait for each other's locks.
+    shutil.rmtree(root / INTERNAL / "locks")
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,39 @@ def link_tree(source: Path, target: Path) -> None:
             os.link(Path(folder, name), there / name)
 
 
+def keep(tree: Path, kept: Path) -> None:
+    """Keep a tree for later sessions, and how its files are; it may be kept already."""
+    building = kept.with_name(f"{kept.name}.{os.getpid()}")
+    link_tree(tree, building / "tree")
+    (building / "files.json").write_text(json.dumps(_states(building / "tree")))
+    try:
+        building.rename(kept)
+    except OSError:  # another session was quicker
+        shutil.rmtree(building)
+
+
+def link_kept(kept: Path, target: Path) -> None:
+    """Link a tree that was kept.
+
+    Raises:
+        AssertionError: if a test wrote to its files, which are those of all copies.
+    """
+    was, now = json.loads((kept / "files.json").read_text()), _states(kept / "tree")
+    changed = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
+    assert not changed, f"a test changed the good tree: {changed}. Remove {kept}"
+    link_tree(kept / "tree", target)
+
+
+def _states(tree: Path) -> dict[str, list[int]]:
+    """File → size in bytes, mtime in ns."""
+    states = {}
+    for entry in _entries(tree):
+        if not entry.is_dir(follow_symlinks=False):
+            status = entry.stat(follow_symlinks=False)
+            states[entry.path[len(f"{tree}/") :]] = [status.st_size, status.st_mtime_ns]
+    return states
+
+
 class Copy:
     """A copy of a good tree that is put right after each test, which takes a tenth of the time of
     linking and deleting it: a file whose inode is that of the original is the original."""
