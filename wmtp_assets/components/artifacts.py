@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.tags import KIND_PREFIX
 
 from wmtp_assets.base.progress import for_log, human_bytes
@@ -92,6 +93,7 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=artifact.key,
+        description=description_of(artifact),
         specs=[
             dg.AssetSpec(
                 artifact.key,
@@ -141,10 +143,17 @@ def _materialized(
     storage: StorageResource,
     options: OptionsResource,
 ) -> dict[str, Any]:
-    """Make an artifact; what Dagster is told about it: metadata and data version."""
+    """Make an artifact; what Dagster is told about it: metadata and data version.
+
+    A step that died after it had said that is started again. It says the same, and makes nothing.
+    """
     started = time.monotonic()
     with plain_failures():
         store = storage.open(context.instance)
+        said = _said_in_this_run(artifact, context)
+        found = store.find_manifest(artifact) if said else None
+        if said and found and found.content_sha256 == said["data_version"].value:
+            return said
         wanted = {key.to_user_string() for key in context.run.asset_selection or ()}
         done = update(
             store,
@@ -161,6 +170,17 @@ def _materialized(
         "metadata": describe(store, artifact, done.manifest, seconds) | made,
         "data_version": dg.DataVersion(done.manifest.content_sha256),
     }
+
+
+def _said_in_this_run(
+    artifact: Artifact[Any], context: dg.AssetExecutionContext | dg.OpExecutionContext
+) -> dict[str, Any] | None:
+    last = context.instance.get_latest_materialization_event(dg.AssetKey(artifact.key))
+    if last is None or last.run_id != context.run.run_id or last.asset_materialization is None:
+        return None
+    said = last.asset_materialization
+    version = (said.tags or {}).get(DATA_VERSION_TAG)
+    return {"metadata": said.metadata, "data_version": dg.DataVersion(version)} if version else None
 
 
 def shared_asset_of(artifact: Artifact[Any], steps: int) -> dg.AssetsDefinition:

@@ -179,9 +179,10 @@ class Watch:
         self.failures.append(Failure(artifact_of(step), what, remedy=remedy))
 
     def told(self) -> Iterator[Item]:
-        """Artifacts about which everything is done, each once."""
+        """Artifacts about which everything is done, each once, when their steps have ended."""
+        running = set() if self.end else {artifact_of(step) for step in self.running}
         for item in self.items.values():
-            if item.is_done and not item.is_told:
+            if item.is_done and not item.is_told and item.key not in running:
                 item.is_told = True
                 yield item
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from wmtp_assets.catalogue.artifact import Artifact
+from wmtp_assets.components import artifacts, checks
 from wmtp_assets.components.checks import result_of
-from wmtp_assets.components.storage import StorageResource
+from wmtp_assets.components.storage import FORCE, StorageResource
 from wmtp_assets.definitions import build_defs
 from wmtp_assets.kinds.registry import load_catalogue, rules_of
+from wmtp_assets.operations.materialize import update
 from wmtp_assets.rules.apply import ABSENT, apply_rule
 from wmtp_assets.rules.findings import Finding, Outcome
 from wmtp_assets.storage.store import Store
@@ -462,6 +464,43 @@ def test_every_rule_is_applied_although_one_failed(run: Run, store: Store) -> No
         "membership": False,
         "made_with": True,
     }
+
+
+def test_step_that_died_while_it_checked_makes_nothing_again(
+    store: Store, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a node that may be taken away a large artifact would be made three times, and what the run
+    made would be said to be unchanged."""
+    updates: list[str] = []
+    tries = 0
+
+    def counted(store: Store, artifact: Artifact, *arguments: Any, **options: Any) -> Any:
+        updates.append(artifact.key)
+        return update(store, artifact, *arguments, **options)
+
+    def dies(*arguments: Any) -> Iterator[dg.AssetCheckResult]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise dg.RetryRequested(max_retries=1)
+        yield from checks.checked(*arguments)
+
+    monkeypatch.setattr(artifacts, "update", counted)
+    monkeypatch.setattr(artifacts, "checked", dies)
+    job = dg.Definitions.merge(
+        build_defs(assets_and_checks(), StorageResource(source="sample", root=str(store.root))),
+        dg.Definitions(
+            jobs=[
+                dg.define_asset_job("forced", dg.AssetSelection.assets("mbpp_small"), config=FORCE)
+            ]
+        ),
+    ).resolve_job_def("forced")
+    result = job.execute_in_process(instance=instance)
+    assert (tries, updates) == (2, ["mbpp_small"])
+    first, second = result.get_asset_materialization_events()
+    assert first.materialization.metadata == second.materialization.metadata
+    assert first.materialization.metadata["made"].value == "made"
+    assert all(check.passed for check in result.get_asset_check_evaluations())
 
 
 def test_checks_beside_what_is_made_downstream(run: Run) -> None:

@@ -23,7 +23,7 @@ from wmtp_assets.components import watch as watching
 from wmtp_assets.components.checks import result_of
 from wmtp_assets.components.failures import plain_failures
 from wmtp_assets.components.materialize import PatientConsole, Screen, command_of, selection_of
-from wmtp_assets.components.watch import Watch, line_of
+from wmtp_assets.components.watch import Watch, artifact_of, line_of
 from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.rules.findings import Finding, Outcome
 from wmtp_assets_tests.components.test_commands import PROJECT, Shell, project, shell
@@ -117,6 +117,18 @@ def shown(watch: Watch, tmp_path: Path, *, is_terminal: bool = False, good: bool
     again = () if good else (("make materialize", "again"),)
     module._sum_up(watch, load_catalogue(), screen, log, again)
     return file.getvalue()
+
+
+def test_line_comes_when_the_step_has_ended() -> None:
+    """Its last check is not its end, and its time is known at its end only."""
+    watch = Watch({})
+    told = []
+    for entry in run(is_good=True):
+        watch.feed(entry)
+        for item in watch.told():
+            assert item.key not in map(artifact_of, watch.running)
+            told.append(item.key)
+    assert sorted(told) == ["mbpp_raw", "mbpp_small", "micro_mtp"]
 
 
 def test_events_are_counted(good: Watch) -> None:
