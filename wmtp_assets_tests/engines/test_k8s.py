@@ -131,7 +131,7 @@ def test_run_of_jobs(site: Site, kubelet: Kubelet, instance: dg.DagsterInstance)
         assert result.success
     store = site.store
     assert store.path(store.catalogue[KEY], "test_small.jsonl").is_file()
-    assert len(kubelet.jobs) == 3  # the artifact, its checks, and what looked before them
+    assert len(kubelet.jobs) == 2  # the artifact with its checks, and what looked before
     for job in kubelet.jobs.values():
         kubernetes_validate.validate(job, "1.31", strict=True)
         assert PASSWORD not in str(job)
