@@ -124,12 +124,8 @@ test-clients: install $(CLIENTS) .venv-clients/azurite/installed
 	WMTP_TRANSFORMERS_PYTHON=$(CURDIR)/.venv-clients/transformers4/bin/python \
 		$(BIN)/pytest -n auto wmtp_assets_tests/checkpoints/test_transformers.py
 
-# Ray gives the processes of a node 15 s to start, so nothing else runs beside them.
-ENGINES_TEST := .venv-engines/bin/python -m pytest -rs -m engines wmtp_assets_tests/engines
-
 test-engines: install .venv-engines/installed
-	$(ENGINES_TEST)/test_ray.py
-	$(ENGINES_TEST) --ignore=wmtp_assets_tests/engines/test_ray.py -n 2 --dist loadfile
+	.venv-engines/bin/python -m pytest -rs -n 2 --dist loadfile -m engines wmtp_assets_tests/engines
 
 test-all: test test-long test-browser test-faults test-clients test-engines
 
