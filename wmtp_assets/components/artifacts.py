@@ -29,6 +29,7 @@ from wmtp_assets.hub.endpoint import open_endpoint
 from wmtp_assets.hub.remote import head_of, pin_of, read_pins
 from wmtp_assets.kinds.registry import kind_of, rules_of
 from wmtp_assets.operations.materialize import is_alone, share, update
+from wmtp_assets.storage.store import Store
 
 OWNERS = ["team:wmtp"]
 
@@ -90,10 +91,11 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
     if is_shared(artifact):
         return shared_asset_of(artifact, read_conversion_steps())
     repositories = [upstream_key(artifact.spec.repository)] if artifact.is_downloaded else []
+    description = description_of(artifact)
 
     @dg.multi_asset(
         name=artifact.key,
-        description=description_of(artifact),
+        description=description,
         specs=[
             dg.AssetSpec(
                 artifact.key,
@@ -102,7 +104,7 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
                 kinds={*kind_of(artifact).tags},
                 owners=OWNERS,
                 tags=OPTIONAL_TAG if artifact.optional else None,
-                description=description_of(artifact),
+                description=description,
                 metadata={"path": f"{artifact.base}/"},
                 code_version=code_version_of(artifact),
                 automation_condition=_automation_of(artifact),
@@ -117,9 +119,11 @@ def asset_of(artifact: Artifact[Any]) -> dg.AssetsDefinition:
         storage: dg.ResourceParam[StorageResource],
         options: OptionsResource,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        with plain_failures():
+            store = storage.open(context.instance)
         if context.selected_asset_keys:
-            yield dg.MaterializeResult(**_materialized(artifact, context, storage, options))
-        yield from checked(artifact, context, storage, options)
+            yield dg.MaterializeResult(**_materialized(artifact, context, store, options))
+        yield from checked(artifact, context, store, options)
 
     return build
 
@@ -140,7 +144,7 @@ def _automation_of(artifact: Artifact[Any]) -> dg.AutomationCondition | None:
 def _materialized(
     artifact: Artifact[Any],
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
-    storage: StorageResource,
+    store: Store,
     options: OptionsResource,
 ) -> dict[str, Any]:
     """Make an artifact; what Dagster is told about it: metadata and data version.
@@ -149,7 +153,6 @@ def _materialized(
     """
     started = time.monotonic()
     with plain_failures():
-        store = storage.open(context.instance)
         said = _said_in_this_run(artifact, context)
         found = store.find_manifest(artifact) if said else None
         if said and found and found.content_sha256 == said["data_version"].value:
@@ -225,7 +228,9 @@ def shared_asset_of(artifact: Artifact[Any], steps: int) -> dg.AssetsDefinition:
         storage: dg.ResourceParam[StorageResource],
         options: OptionsResource,
     ) -> Iterator[dg.Output]:
-        done = _materialized(artifact, context, storage, options)
+        with plain_failures():
+            store = storage.open(context.instance)
+        done = _materialized(artifact, context, store, options)
         yield dg.Output(None, output_name="result", **done)
 
     names = [f"convert_{number}" for number in range(steps)]
@@ -287,7 +292,9 @@ def checks_of(artifact: Artifact[Any]) -> dg.AssetChecksDefinition:
         storage: dg.ResourceParam[StorageResource],
         options: OptionsResource,
     ) -> Iterator[dg.AssetCheckResult]:
-        yield from checked(artifact, context, storage, options)
+        with plain_failures():
+            store = storage.open(context.instance)
+        yield from checked(artifact, context, store, options)
 
     return check
 

@@ -19,13 +19,16 @@ from wmtp_assets.components.derived import check_spec as derived_spec
 from wmtp_assets.components.derived import is_asked_for
 from wmtp_assets.components.failures import plain_failures
 from wmtp_assets.components.metadata import table, unfolded
-from wmtp_assets.components.storage import OptionsResource, StorageResource
+from wmtp_assets.components.storage import OptionsResource
 from wmtp_assets.components.verified import RULE, VERIFIED_AT, observation_of
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.operations.derive import NAME as DERIVED
 from wmtp_assets.operations.derive import derive, is_derived
 from wmtp_assets.rules.apply import apply_each, recall
 from wmtp_assets.rules.findings import Outcome, Rule, as_text, is_warning
+from wmtp_assets.storage.store import Store
+
+Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
 SHOWN = 10
 """Items of a list that a check's page shows."""
@@ -43,21 +46,14 @@ def check_specs_of(artifact: Artifact[Any]) -> list[dg.AssetCheckSpec]:
 
 
 def checked(
-    artifact: Artifact[Any],
-    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
-    storage: StorageResource,
-    options: OptionsResource,
+    artifact: Artifact[Any], context: Context, store: Store, options: OptionsResource
 ) -> Iterator[dg.AssetCheckResult]:
     """Apply the selected rules, each also after another one failed.
 
     Raises:
-        dagster.Failure: if storage cannot be used, or rows are not what their raw files give.
+        dagster.Failure: if rows are not what their raw files give.
     """
     selected = {key.name for key in context.selected_asset_check_keys}
-    if not selected:
-        return
-    with plain_failures():
-        store = storage.open(context.instance)
     rules = [rule for rule in rules_of(artifact) if rule.name in selected]
     say = for_log(context.log.info)
 
@@ -70,14 +66,16 @@ def checked(
         if rule.name == RULE and not outcome.findings and was_read:
             context.op_execution_context.log_event(observation_of(artifact))
         yield result_of(rule.name, outcome)
-    if DERIVED not in selected:
-        return
-    if not is_asked_for(context.run):
-        context.log.debug(f"{DERIVED} is left out of runs that make assets")
-        return
+    if DERIVED in selected and is_asked_for(context.run):
+        yield from _derived(artifact, context, store)
+
+
+def _derived(
+    artifact: Artifact[Any], context: Context, store: Store
+) -> Iterator[dg.AssetCheckResult]:
     started = time.monotonic()
     with plain_failures():
-        outcome = derive(store, artifact, say)
+        outcome = derive(store, artifact, for_log(context.log.info))
     _log_findings(context, DERIVED, outcome)
     result = result_of(DERIVED, outcome)
     yield result._replace(
@@ -91,9 +89,7 @@ def checked(
         raise dg.Failure(str(outcome.findings[0]), allow_retries=False)
 
 
-def _log_findings(
-    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, name: str, outcome: Outcome
-) -> None:
+def _log_findings(context: Context, name: str, outcome: Outcome) -> None:
     log = context.log.warning if is_warning(outcome) else context.log.error
     for finding in outcome.findings[:SHOWN]:
         log(f"{name}: {finding}. {finding.remedy}")
