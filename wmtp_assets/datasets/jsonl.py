@@ -16,6 +16,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -234,7 +235,8 @@ def _verified_lines(file: VerifiedFile) -> JsonLines:
     folder, _, name = listed.name.rpartition("/")
     stored = listed.beside(offsets_file(name.removesuffix(".jsonl")))
     if folder == "processed" and stored is not None:
-        content = VerifiedFile(stored).read_whole()
+        with closing(VerifiedFile(stored)) as offsets:
+            content = offsets.read_whole()
         return JsonLines(listed.path, _as_offsets(content, stored.path), data)
     pieces = (data[piece.begin : piece.end] for piece in file.pieces)
     return JsonLines(listed.path, array("Q", _line_ends(pieces)), data)

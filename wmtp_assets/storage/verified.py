@@ -14,7 +14,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -219,12 +219,21 @@ class VerifiedFile:
             raise listed.refused(str(error.strerror), "a regular file") from error
         self._descriptor = file.fileno()
         self.close = weakref.finalize(self, file.close)
-        status = os.fstat(self._descriptor)
-        self.state = _state(status)
-        if status.st_size != listed.record.size:
-            raise listed.refused(f"{status.st_size} bytes", f"{listed.record.size} bytes")
-        self.whole = Piece(listed.name, 0, listed.record.size, listed.record.sha256)
-        self.pieces = _pieces(listed)
+        with self.closed_by_an_error():
+            status = os.fstat(self._descriptor)
+            self.state = _state(status)
+            if status.st_size != listed.record.size:
+                raise listed.refused(f"{status.st_size} bytes", f"{listed.record.size} bytes")
+            self.whole = Piece(listed.name, 0, listed.record.size, listed.record.sha256)
+            self.pieces = _pieces(listed)
+
+    @contextmanager
+    def closed_by_an_error(self) -> Iterator[VerifiedFile]:
+        """Close the file if the block raises: the error's traceback would keep it open."""
+        with ExitStack() as stack:
+            stack.callback(self.close)
+            yield self
+            stack.pop_all()
 
     def read(self, piece: Piece) -> memoryview:
         """The bytes of a piece, in memory of its own.
@@ -367,14 +376,19 @@ def read_verified(path: str | Path, read: Callable[[VerifiedFile], T]) -> T:
     Raises:
         MissingArtifact, CorruptArtifact: as :func:`find` and :class:`VerifiedFile`.
     """
+
+    def read_once(listed: Listed) -> T:
+        with VerifiedFile(listed).closed_by_an_error() as file:
+            return read(file)
+
     for _ in range(TRIES - 1):
         listed = find(path)
         try:
-            return read(VerifiedFile(listed))
+            return read_once(listed)
         except (MissingArtifact, CorruptArtifact):
             if find(path).manifest.files == listed.manifest.files:
                 raise
-    return read(VerifiedFile(find(path)))
+    return read_once(find(path))
 
 
 @contextmanager
@@ -478,12 +492,11 @@ def _listed_below(path: Path) -> dict[Path, Listed]:
 
 def _verify(path: Path, listed: Mapping[Path, Listed]) -> tuple[dict[Path, str], dict[Path, State]]:
     """Compare every listed file below a folder with its manifest."""
-    files = {item.path: VerifiedFile(item) for item in listed.values()}
-    work = [(file, piece) for file in files.values() for piece in file.pieces]
-    in_threads(lambda item: item[0].compare(item[1]), work, lambda item: piece_size(item[1]))
-    in_threads(VerifiedFile.compare_whole, [*files.values()], lambda file: piece_size(file.whole))
-    # of a file that was written to while it was hashed, the state is the one from before
-    states = _states_below(path) | {path: file.state for path, file in files.items()}
-    for file in files.values():
-        file.close()
+    with ExitStack() as opened:
+        files = [opened.enter_context(closing(VerifiedFile(item))) for item in listed.values()]
+        work = [(file, piece) for file in files for piece in file.pieces]
+        in_threads(lambda item: item[0].compare(item[1]), work, lambda item: piece_size(item[1]))
+        in_threads(VerifiedFile.compare_whole, files, lambda file: piece_size(file.whole))
+        # of a file that was written to while it was hashed, the state is the one from before
+        states = _states_below(path) | {file.listed.path: file.state for file in files}
     return {path: item.record.sha256 for path, item in listed.items()}, states

@@ -18,6 +18,7 @@ from wmtp_assets.base.errors import InvalidInput
 from wmtp_assets.checkpoints import pipeline
 from wmtp_assets.checkpoints.pipeline import AHEAD, READS, Extent, ahead, map_ahead, read_extents
 from wmtp_assets_tests.checkpoints import tiny
+from wmtp_assets_tests.leaks import leaves_nothing, open_files
 
 PAGE = 4096
 DATA = bytes(range(256)) * 150 + b"the end"
@@ -35,20 +36,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No test may leave a thread or an open file behind."""
-    before = open_files(), threading.active_count()
-    yield
-    assert (open_files(), threading.active_count()) == before
-
-
-def open_files() -> list[str]:
-    """Targets of this process's descriptors, where the system tells them."""
-    found = []
-    for link in Path("/proc/self/fd").glob("*"):
-        try:
-            found.append(str(link.readlink()))
-        except FileNotFoundError:  # the one that listed them
-            continue
-    return sorted(found)
+    with leaves_nothing():
+        yield
 
 
 # -- ahead ---------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import errno
 import io
 import json
 import struct
-import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import INDEX, RAW, SAFETENSORS, SHARDS, TOKENIZER, Tensors
+from wmtp_assets_tests.leaks import leaves_nothing
 from wmtp_assets_tests.trees import damage, flip
 
 REWARD_RAW, REWARD_TOKENIZER, REWARD = "reward_raw", "reward_tokenizer", "reward_safetensors"
@@ -679,12 +679,10 @@ def test_disk_that_fills(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(self, data)
 
-    threads = threading.active_count()
-    with monkeypatch.context() as patch, tiny.blocks_of(1000):
+    with leaves_nothing(), monkeypatch.context() as patch, tiny.blocks_of(1000):
         patch.setattr(HashedFile, "write", write)
         message = tiny.assert_refused(store, StoreError)
     assert message.startswith(f"no space left for {SAFETENSORS} under {store.root} (")
-    assert threading.active_count() == threads
 
 
 def test_what_is_made_again_is_the_same(store: Store) -> None:
