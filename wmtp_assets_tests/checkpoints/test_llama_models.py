@@ -23,6 +23,7 @@ from wmtp_assets.checkpoints.params import MetaParams, llama_params, parse_param
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, SAFETENSORS, TOKENIZER, Tensors
+from wmtp_assets_tests.quick import quick, thinned
 from wmtp_assets_tests.rules.cases import apply
 from wmtp_assets_tests.trees import damage, flip, tree
 
@@ -325,7 +326,7 @@ THEIRS = st.fixed_dictionaries(
 
 
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", quick(thinned([6, 25, 100], [6, 25]), [6]))
 def test_takes_what_transformers_saved(
     tmp_path_factory: pytest.TempPathFactory, count: int
 ) -> None:

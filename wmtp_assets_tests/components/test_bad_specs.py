@@ -69,13 +69,10 @@ BAD: dict[str, tuple[str, str, str, str]] = {
 KEPT = (
     "unlabelled rows for the critic",
     "a field that is none",
-    "a number that is text",
     "a parent that is none",
-    "a name that is taken",
-    "a template",
     "a component that is none",
 )
-"""One of each place that refuses: a model, its fields, the format, the catalogue, the file."""
+"""One of each place that refuses: a model, its fields, the catalogue, the file."""
 
 
 def damaged(project: Path, what: str) -> str:

@@ -23,8 +23,7 @@ QUICK = ("wmtp plan",)
 TYPED = sorted({command for commands in COMMANDS.values() for command in commands})
 MATERIALIZE = "dagster asset materialize --select "
 KEPT = [command for command in TYPED if not command.startswith((MATERIALIZE, PUBLISH))] + [
-    f"{MATERIALIZE}{selection}"
-    for selection in ("'*micro_mtp'", "'completion_report'", "'group:datasets or group:small'")
+    f"{MATERIALIZE}{selection}" for selection in ("'*micro_mtp'", "'completion_report'")
 ]
 
 SCRIPTS = (

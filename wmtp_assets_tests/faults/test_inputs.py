@@ -38,6 +38,7 @@ from wmtp_assets_tests.conftest import catalogue
 from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.faults.mutations import mutated, resealed
 from wmtp_assets_tests.hub.faults import SPECS, Answer, Request, faulty_hub, write_hub
+from wmtp_assets_tests.quick import first_of_each
 
 pytestmark = pytest.mark.faults
 
@@ -55,7 +56,8 @@ SLOW = ("token_length", "contamination", "sha256", "fast_tokenizer")
 
 DECLARING = [path.relative_to(DEFS_FOLDER).parent for path in DEFS_FOLDER.rglob("defs.yaml")]
 DECLARING.sort()
-KEYS = [artifact.key for artifact in catalogue()]
+OF_EACH_KIND = first_of_each(catalogue(), lambda artifact: artifact.kind)
+KEYS = [artifact.key for artifact in extent(OF_EACH_KIND, [*catalogue()])]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import StringIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules import apply
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.storage.store import Store
-from wmtp_assets_tests.quick import thinned
+from wmtp_assets_tests.quick import quick, thinned
 
 KEY = "humaneval_stats"
 UNIT = "datasets_v2/humaneval"
@@ -105,7 +106,7 @@ FOLDERS = (
     ".wmtp/trash",
     ".wmtp/published",
 )
-KEPT = (".", UNIT, "models_v2/micro-mtp/safetensors", ".wmtp", ".wmtp/locks", ".wmtp/verified")
+KEPT = (UNIT, "models_v2/micro-mtp/safetensors", ".wmtp/locks")
 """Those that are tried without ``make test-full``."""
 
 
@@ -162,8 +163,16 @@ FILES = (
 )
 
 
-@pytest.mark.parametrize("files", [REMEMBERED, pytest.param(FILES, marks=pytest.mark.long)])
-@pytest.mark.parametrize("kind", ["a pipe", pytest.param("endless", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("kind", "files"),
+    quick(
+        thinned(
+            [*product(("a pipe", "endless"), (REMEMBERED, FILES))],
+            [("a pipe", REMEMBERED), ("endless", FILES)],
+        ),
+        [("a pipe", REMEMBERED)],
+    ),
+)
 def test_what_is_no_file_is_waited_for_by_nobody(
     store: Store, files: tuple[str, ...], kind: str
 ) -> None:

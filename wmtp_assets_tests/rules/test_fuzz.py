@@ -31,7 +31,7 @@ from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.rules.cases import rewrite
 from wmtp_assets_tests.trees import Copy, damage, link_tree
 
-SOME, MANY = extent((4, 12), (18, 60))
+SOME, MANY = extent((2, 8), (18, 60))
 """How often each file is damaged, of processed rows and of what is made of them: many rules read
 the first, one reads the others."""
 
