@@ -114,13 +114,13 @@ test-long: install
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'long and not browser and not faults and not clients and not engines'
 
 test-browser: install
-	$(BIN)/pytest -rs -n auto --dist loadfile -m browser
+	$(BIN)/pytest -rs -n auto --dist loadfile -m browser wmtp_assets_tests/browser
 
 test-faults: install
 	$(BIN)/pytest -rs -n auto --dist worksteal -m faults
 
 test-clients: install $(CLIENTS) .venv-clients/azurite/installed
-	$(BIN)/pytest -rs -n auto --dist worksteal -m clients
+	$(BIN)/pytest -rs -n auto --dist worksteal -m clients wmtp_assets_tests/clients
 	WMTP_TRANSFORMERS_PYTHON=$(CURDIR)/.venv-clients/transformers4/bin/python \
 		$(BIN)/pytest -n auto wmtp_assets_tests/checkpoints/test_transformers.py
 

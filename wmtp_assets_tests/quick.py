@@ -4,12 +4,13 @@ a very long table most is run by ``make test-full`` only."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
 from wmtp_assets_tests.faults.extent import IS_FULL
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -33,6 +34,11 @@ def thinned(cases: Iterable[T], kept: Collection[T]) -> list[Any]:
         for case in cases
         if IS_FULL or case in kept
     ]
+
+
+def full_only(test: Callable[P, None]) -> Callable[P, None] | None:
+    """A test that ``make test-full`` runs, and nobody else: none is there otherwise."""
+    return pytest.mark.faults(test) if IS_FULL else None
 
 
 def first_of_each(cases: Iterable[T], group: Callable[[T], object]) -> list[T]:

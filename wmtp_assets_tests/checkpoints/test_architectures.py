@@ -139,7 +139,7 @@ def test_is_read(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("architecture", thinned(ARCHITECTURES, ARCHITECTURES[::3]), ids=str)
+@pytest.mark.parametrize("architecture", thinned(ARCHITECTURES, ARCHITECTURES[::5]), ids=str)
 def test_every_form_with_every_tokenizer(architecture: Case, tmp_path: Path) -> None:
     """None of them depends on what the others are; each is loaded, and computes the same."""
     for number, case in enumerate(crossed(architecture)):

@@ -35,6 +35,7 @@ from wmtp_assets.checkpoints.safetensors_file import (
 from wmtp_assets.storage.files import HashedFile
 from wmtp_assets.storage.manifest import FileRecord
 from wmtp_assets_tests.checkpoints import tiny
+from wmtp_assets_tests.quick import quick, thinned
 
 TORCH_DTYPES = {
     "BOOL": torch.bool,
@@ -268,7 +269,7 @@ def test_header_round_trips(
         assert content[begin : begin + entry.size] == tiny.bits(tensors[entry.name])
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", quick(thinned([60, 500, 1500], [60, 500]), [60]))
 def test_reads_whatever_the_library_writes(folder: Path, count: int) -> None:
     """Any dtype, shape and name, with metadata or without: each tensor lies where it is said to.
 

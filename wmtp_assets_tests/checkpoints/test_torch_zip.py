@@ -31,6 +31,7 @@ from wmtp_assets.checkpoints.torch_zip import read_tensors
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.torch_files import Call, crafted, records, zipped
 from wmtp_assets_tests.checkpoints.views import View, random_bits, views
+from wmtp_assets_tests.quick import quick, thinned
 
 DTYPES = (
     torch.float16,
@@ -119,7 +120,7 @@ def writing(has_sums: bool, alignment: int) -> Iterator[None]:
             torch.serialization.set_crc32_options(True)
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", quick(thinned([40, 500, 1500], [40, 500]), [40]))
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_reads_whatever_torch_writes(folder: Path, count: int) -> None:
     """Every public option of ``torch.save``: what torch then reads is read here, alike.

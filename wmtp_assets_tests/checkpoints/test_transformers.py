@@ -21,6 +21,7 @@ from wmtp_assets.base.settings import project_folder
 from wmtp_assets.checkpoints.fast_tokenizer import read_model, texts_of
 from wmtp_assets.checkpoints.tokenizer import load_processor
 from wmtp_assets.sample.tokenizer import MODEL_PATH
+from wmtp_assets_tests.quick import quick, thinned
 
 CLIENT = "wmtp_assets_tests.clients.transformers_folder"
 PYTHON = os.environ.get("WMTP_TRANSFORMERS_PYTHON", sys.executable)
@@ -69,7 +70,7 @@ QUICK = ("micro-ref/safetensors", "meta-llama-mtp/tokenizer")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.long) for n in FOLDERS]
+    "name", quick(thinned(FOLDERS, [*QUICK, "starling-rm-7b/safetensors"]), QUICK)
 )
 def test_one_path_is_enough(good_root: Path, tmp_path: Path, name: str) -> None:
     """Config, weights, tokenizer, generation and pipeline, as a stranger calls them: no argument

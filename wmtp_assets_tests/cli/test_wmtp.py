@@ -27,7 +27,7 @@ from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
 from wmtp_assets_tests.light import light_environment
-from wmtp_assets_tests.quick import quick
+from wmtp_assets_tests.quick import full_only, quick
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
@@ -393,7 +393,7 @@ def test_exit_codes_add_up(wmtp: Wmtp, store: Store) -> None:
     assert wmtp("verify").returncode == 3
 
 
-@pytest.mark.long
+@full_only
 def test_stray_file_is_found(wmtp: Wmtp, root: Path) -> None:
     """A forgotten copy beside the artifacts is not what anybody verified: exit code 2."""
     (root / "models_v2/micro-mtp/model.old.safetensors").write_bytes(b"x")
@@ -410,7 +410,7 @@ def test_empty_root(tmp_path: Path) -> None:
     assert "0 of 40 artifacts, 0 of 16 optional ones, 0 B" in run_wmtp(tmp_path, "status").stdout
 
 
-@pytest.mark.long
+@full_only
 def test_tree_without_optional_artifacts(wmtp: Wmtp, store: Store) -> None:
     """The ordinary one: all good; the optional ones are shown, and missed by who asks for them."""
     remove_optional(store)

@@ -22,7 +22,7 @@ from wmtp_assets.sample import code_contests
 from wmtp_assets.sample.index import index_repository, read_index, write_index
 from wmtp_assets.sample.repositories import index_path, repository_folder
 from wmtp_assets.storage.store import Store
-from wmtp_assets_tests.quick import thinned
+from wmtp_assets_tests.quick import full_only, thinned
 from wmtp_assets_tests.trees import damage, flip
 
 
@@ -268,7 +268,7 @@ def test_new_problems_of_codecontests_reach_the_documents(
         assert apply_rule(rules_of(artifact)[0], store, artifact).findings == []
 
 
-@pytest.mark.long
+@full_only
 @pytest.mark.usefixtures("sensor")
 def test_released_version_is_not_made_of_other_rows(
     store: Store, instance: dg.DagsterInstance
@@ -285,7 +285,7 @@ def test_released_version_is_not_made_of_other_rows(
     assert release["artifacts"]["codecontests_raw"]["version"] == "v2.0.0"
 
 
-@pytest.mark.long
+@full_only
 def test_damaged_rows_reach_nothing(store: Store, sensor: Sensor) -> None:
     """An ERROR of the rows' check holds back what is made of them until they are made again."""
     assert sensor.make("codecontests_raw", "codecontests_processed")

@@ -25,7 +25,7 @@ from wmtp_assets.rules.apply import ABSENT, apply_rule
 from wmtp_assets.rules.findings import Finding, Outcome
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.conftest import Run, assets_and_checks
-from wmtp_assets_tests.quick import first_of_each, quick, thinned
+from wmtp_assets_tests.quick import first_of_each, full_only, quick, thinned
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
 
@@ -526,7 +526,7 @@ def test_an_artifact_takes_one_step(job: str) -> None:
     assert (job, len(steps)) in {("everything", 40), ("integrity", 56)}
 
 
-@pytest.mark.long
+@full_only
 def test_checks_alone_pass_on_a_good_tree(run: Run) -> None:
     """The scheduled job runs all checks and materializes nothing."""
     result = run(dg.AssetSelection.all_asset_checks())

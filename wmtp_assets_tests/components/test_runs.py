@@ -23,6 +23,7 @@ from wmtp_assets.components.instance import prepare_instance
 from wmtp_assets.components.runs import HOST_TAG, PROCESS_TAG, LocalRunLauncher, process_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.pages import copy_project
+from wmtp_assets_tests.quick import thinned
 from wmtp_assets_tests.webserver import serving
 
 PROJECT = Path(__file__).parents[2]
@@ -172,7 +173,10 @@ def test_what_cannot_be_seen_is_not_ended(tags: dict[str, str], health: str) -> 
 @pytest.mark.long
 @pytest.mark.parametrize(
     "command",
-    ["dagster asset materialize --select humaneval_small", "dagster job execute -j small"],
+    thinned(
+        ["dagster asset materialize --select humaneval_small", "dagster job execute -j small"],
+        ["dagster job execute -j small"],
+    ),
 )
 def test_killed_run_of_the_command_line_fails(
     project: Path, store: Store, history: dg.DagsterInstance, command: str

@@ -19,6 +19,7 @@ import pytest
 
 from wmtp_assets_tests.components.test_runs import INSTANCES
 from wmtp_assets_tests.pages import PROJECT, copy_project
+from wmtp_assets_tests.quick import thinned
 from wmtp_assets_tests.webserver import serving
 
 COMMAND = "source activate.sh; exec python -m wmtp_assets.components.ui"
@@ -87,7 +88,7 @@ def status(url: str, **headers: str) -> int:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+@pytest.mark.parametrize("how", thinned([signal.SIGINT, signal.SIGTERM], [signal.SIGINT]), ids=str)
 def test_all_of_it_ends(project: Path, how: signal.Signals) -> None:
     """Web server, daemon and code server too; the port can be used at once."""
     port = free_port()

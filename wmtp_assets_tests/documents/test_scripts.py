@@ -22,8 +22,9 @@ QUICK = ("wmtp plan",)
 
 TYPED = sorted({command for commands in COMMANDS.values() for command in commands})
 MATERIALIZE = "dagster asset materialize --select "
-KEPT = [command for command in TYPED if not command.startswith((MATERIALIZE, PUBLISH))] + [
-    f"{MATERIALIZE}{selection}" for selection in ("'*micro_mtp'", "'completion_report'")
+KEPT = [
+    *(it for it in TYPED if not it.startswith((MATERIALIZE, PUBLISH)) and it != "wmtp verify"),
+    f"{MATERIALIZE}'*micro_mtp'",
 ]
 
 SCRIPTS = (

@@ -22,6 +22,7 @@ from wmtp_assets.operations.materialize import check_upstream, materialize
 from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.manifest import Document, Manifest
 from wmtp_assets.storage.store import Store
+from wmtp_assets_tests.quick import full_only
 from wmtp_assets_tests.trees import damage, flip, link_tree, reseal, tree
 
 KEYS = [artifact.key for artifact in load_catalogue()]
@@ -393,7 +394,7 @@ def manifests(store: Store) -> dict[str, bytes]:
     return {item.key: store.manifest_path(item).read_bytes() for item in store.catalogue}
 
 
-@pytest.mark.long
+@full_only
 def test_everything_made_twice_is_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A re-run that changes nothing makes nothing downstream stale, on any later day.
 

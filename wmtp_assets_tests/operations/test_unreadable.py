@@ -106,7 +106,7 @@ FOLDERS = (
     ".wmtp/trash",
     ".wmtp/published",
 )
-KEPT = (UNIT, "models_v2/micro-mtp/safetensors", ".wmtp/locks")
+KEPT = ("models_v2/micro-mtp/safetensors",)
 """Those that are tried without ``make test-full``."""
 
 

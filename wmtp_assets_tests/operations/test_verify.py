@@ -27,6 +27,7 @@ from wmtp_assets.rules import apply
 from wmtp_assets.rules.apply import apply_rule
 from wmtp_assets.rules.findings import Problem, Report
 from wmtp_assets.storage.store import Store, materialize_command
+from wmtp_assets_tests.quick import full_only
 from wmtp_assets_tests.rules.cases import untouched
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
@@ -178,7 +179,7 @@ def test_different_damages_add_up(store: Store) -> None:
     )
 
 
-@pytest.mark.long
+@full_only
 def test_damage_stays_in_its_artifact(store: Store) -> None:
     """The others can still be used; saying that all is bad would cost a day of downloads. Only what
     tells of all of them cannot be believed."""
@@ -299,7 +300,7 @@ def test_links_and_pipes_are_strays_too(store: Store, tmp_path: Path) -> None:
     assert found == {"models_v2/again", "datasets_v2/pipe"}
 
 
-@pytest.mark.long
+@full_only
 def test_files_inside_an_artifact_are_left_to_its_rule(store: Store) -> None:
     """Or they would be counted twice, with two remedies."""
     for key, name in (
