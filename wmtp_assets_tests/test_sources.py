@@ -15,7 +15,7 @@ from wmtp_assets.sample.server import serve
 from wmtp_assets.sample.tokenizer import MODEL_SHA256
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.examples import EPOCH
-from wmtp_assets_tests.quick import quick
+from wmtp_assets_tests.quick import thinned
 
 
 def _pinned_to_the_sample(spec: Spec) -> Spec:
@@ -39,7 +39,7 @@ OF_ONE_DATASET = (
 )
 
 
-@pytest.mark.parametrize("name", quick(["of one dataset", "all"], ["of one dataset"]))
+@pytest.mark.parametrize("name", thinned(["of one dataset", "all"], ["of one dataset"]))
 def test_hub_makes_the_same_artifacts(
     sample_folder: Path,
     good_root: Path,

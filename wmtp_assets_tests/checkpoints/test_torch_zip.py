@@ -31,7 +31,7 @@ from wmtp_assets.checkpoints.torch_zip import read_tensors
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.torch_files import Call, crafted, records, zipped
 from wmtp_assets_tests.checkpoints.views import View, random_bits, views
-from wmtp_assets_tests.quick import quick, thinned
+from wmtp_assets_tests.quick import full_only, quick, thinned
 
 DTYPES = (
     torch.float16,
@@ -907,7 +907,7 @@ print(try_mutants(Path(sys.argv[1]), int(sys.argv[2])))
 """
 
 
-@pytest.mark.long
+@full_only
 def test_damaged_files_never_crash(path: Path) -> None:
     """In a process of its own, since torch's reader is C++: refused or read, nothing else.
 

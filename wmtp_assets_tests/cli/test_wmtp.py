@@ -27,7 +27,7 @@ from wmtp_assets.operations.materialize import materialize
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.cli.conftest import Wmtp, run_wmtp
 from wmtp_assets_tests.light import light_environment
-from wmtp_assets_tests.quick import full_only, quick
+from wmtp_assets_tests.quick import full_only, quick, thinned
 from wmtp_assets_tests.respec import respec
 from wmtp_assets_tests.trees import damage, flip, remove_optional, reseal, tree
 
@@ -186,7 +186,7 @@ def test_status_after_verify_says_when(wmtp: Wmtp) -> None:
     assert (row["state"], row["problem"]) == ("committed", "")
 
 
-@pytest.mark.long
+@full_only
 def test_verify_good_tree(wmtp: Wmtp, root: Path) -> None:
     """Exit code 0 means that every rule was applied to every byte and holds; nothing is written."""
     before = {path: row for path, row in tree(root).items() if not path.startswith(INTERNAL)}
@@ -491,7 +491,7 @@ def put_value_head(store: Store, key: str, *shape: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("key", quick(FOLDERS, ["micro_ref"]))
+@pytest.mark.parametrize("key", thinned(FOLDERS, ["micro_ref"]))
 def test_value_head_is_recorded(wmtp: Wmtp, store: Store, key: str) -> None:
     """Before: a finding with the command. After it: its hash is compared as every other one is."""
     folder, width = FOLDERS[key]

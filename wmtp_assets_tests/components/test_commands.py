@@ -24,6 +24,7 @@ from wmtp_assets.kinds.registry import load_catalogue
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.components.test_artifacts import EVERYTHING_FOR_MICRO
 from wmtp_assets_tests.pages import copy_project
+from wmtp_assets_tests.quick import full_only, thinned
 from wmtp_assets_tests.trees import damage, flip, link_tree
 from wmtp_assets_tests.webserver import serving
 
@@ -125,7 +126,7 @@ def test_literal_commands_share_one_instance(shell: Shell, project: Path, root: 
         assert [run["repositoryOrigin"] for run in runs] == [SERVED, SERVED]
 
 
-@pytest.mark.long
+@full_only
 def test_tests_alone_on_the_command_line(shell: Shell, store: Store) -> None:
     """Evaluation needs upstream's tests and no conversion: two assets from nothing, with their
     checks; in the log stands what was written and how many problems it has."""
@@ -168,13 +169,16 @@ def test_models_and_datasets_side_by_side(
         assert not any((fresh / INTERNAL / name).glob("*"))
 
 
+MISSING = [
+    ("micro_mtp", EVERYTHING_FOR_MICRO),
+    ("codecontests_tests", "codecontests_raw,codecontests_tests"),
+]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("key", "everything"),
-    [
-        ("micro_mtp", EVERYTHING_FOR_MICRO),
-        ("codecontests_tests", "codecontests_raw,codecontests_tests"),
-    ],
+    thinned(MISSING, MISSING[:1]),
 )
 def test_missing_upstream_on_the_command_line(
     shell: Shell, tmp_path: Path, key: str, everything: str

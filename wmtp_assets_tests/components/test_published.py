@@ -27,6 +27,7 @@ from wmtp_assets_tests.destinations.conftest import (
     served_hub,
 )
 from wmtp_assets_tests.destinations.hub import Hub
+from wmtp_assets_tests.quick import full_only
 from wmtp_assets_tests.trees import damage, flip, remove_optional
 
 Send = Callable[..., dg.ExecuteInProcessResult]
@@ -84,7 +85,7 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     return data.description or ""
 
 
-@pytest.mark.long
+@full_only
 def test_all_three_are_the_whole_storage(store: Store, volume: Path, send: Send) -> None:
     """Models, datasets, and only by name what is for one machine; nothing is sent twice."""
     remove_optional(store)

@@ -13,12 +13,16 @@ from wmtp_assets_tests.destinations.conftest import ACCOUNT_KEY, Cloud
 from wmtp_assets_tests.destinations.test_clouds import one_after_the_other
 from wmtp_assets_tests.destinations.test_faults import commit_model, sent, state_of
 from wmtp_assets_tests.destinations.trees import files_below
-from wmtp_assets_tests.quick import quick
+from wmtp_assets_tests.quick import quick, thinned
 
 DOCS = Path(__file__).parents[2] / "docs/publishing-faults.md"
 
 
-@pytest.mark.parametrize("fault", quick(FAULTS, FAULTS[::4]), ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    quick(thinned(FAULTS, [*FAULTS[::4], *FAULTS[1::4]]), FAULTS[::4]),
+    ids=lambda fault: fault.name,
+)
 def test_publishing(
     fault: CloudFault, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from wmtp_assets_tests.destinations.faults import FETCHING, PUBLISHING, SIZE, Fa
 from wmtp_assets_tests.destinations.front import Front
 from wmtp_assets_tests.destinations.test_s3 import objects
 from wmtp_assets_tests.destinations.trees import CATALOGUE, MODEL, commit, files_below, random_bytes
-from wmtp_assets_tests.quick import quick
+from wmtp_assets_tests.quick import quick, thinned
 
 DOCS = Path(__file__).parents[2] / "docs/publishing-faults.md"
 
@@ -58,7 +58,11 @@ def state_of(there: dict[str, bytes], before: dict[str, bytes], local: dict[str,
     return "new" if there[MANIFEST] != before[MANIFEST] else "some names new"
 
 
-@pytest.mark.parametrize("fault", quick(PUBLISHING, PUBLISHING[::3]), ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    quick(thinned(PUBLISHING, [*PUBLISHING[::3], *PUBLISHING[1::3]]), PUBLISHING[::3]),
+    ids=lambda fault: fault.name,
+)
 def test_publishing(
     fault: Fault, front: Front, open_s3: OpenS3, bucket: str, tmp_path: Path
 ) -> None:

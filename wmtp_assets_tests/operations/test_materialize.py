@@ -426,8 +426,8 @@ def dated_root(
     return root
 
 
+@full_only
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.long
 def test_everything_made_elsewhere_is_the_same(good_root: Path, dated_root: Path, key: str) -> None:
     """Another machine, another day, an empty root: the version is that of the content alone."""
     artifact = load_catalogue()[key]
@@ -450,8 +450,8 @@ def test_everything_made_elsewhere_is_the_same(good_root: Path, dated_root: Path
         assert one.files == two.files
 
 
+@full_only
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.long
 def test_date_can_be_set(dated_root: Path, key: str) -> None:
     """With ``SOURCE_DATE_EPOCH`` not even the manifest differs between two machines."""
     store = Store(Settings("sample", dated_root), load_catalogue())

@@ -139,7 +139,7 @@ def test_absent_optional_artifacts_count_only_when_asked_for(empty_store: Store)
     assert exit_code(verdicts) == 2
 
 
-@pytest.mark.long
+@full_only
 def test_good_tree_without_optional_artifacts_is_good(store: Store) -> None:
     """What ``make materialize`` makes is whole, and leaves nothing that belongs to nobody."""
     remove_optional(store)
