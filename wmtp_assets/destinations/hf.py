@@ -36,6 +36,7 @@ from wmtp_assets.hub.commits import Entry, Head, Lost, Missing, RemoteBranch, Re
 from wmtp_assets.hub.endpoint import hub_endpoint
 from wmtp_assets.hub.remote import MAIN, is_commit
 from wmtp_assets.storage.manifest import FileRecord
+from wmtp_assets.storage.record import is_linked_only, sign
 from wmtp_assets.storage.store import Store
 
 FORM = "hf://models/owner/name[@branch]"
@@ -180,18 +181,21 @@ class HuggingFace(Destination):
         self._remote.require_write()
 
     def stage(self, file: Outgoing, advance: Advance, found: Advance) -> SentFile:
+        before = sign(file.local)
         sent = Reading(file).describe()
-        before = _identity(file)
         try:
             self._staged[file.path] = self._remote.send(
                 self._inside(file.path), file.local, file.record
             )
         finally:
-            if _identity(file) != before:
+            now = sign(file.local)
+            if before is None or not is_linked_only(before, now):
                 raise PublishError(
                     f"{file.local} was written to while it was sent. Nothing was published; run "
                     "again"
                 )
+            if now != before:  # it was linked or unlinked, or written and its time put back
+                Reading(file).describe()
         self.payload += file.record.size
         advance(file.record.size)
         return sent
@@ -269,12 +273,6 @@ def _blob_id(file: Outgoing) -> str:
     for _, data, _ in Reading(file).parts():
         hasher.update(data)
     return hasher.hexdigest()
-
-
-def _identity(file: Outgoing) -> tuple[int, ...]:
-    """What changes where somebody writes to a file."""
-    found = file.local.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def problem(location: Location) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -296,6 +299,41 @@ def test_file_that_is_written_to_while_it_is_sent(
 
     hub.fault = write
     with pytest.raises(PublishError):
+        send(tree_store)
+    assert MANIFEST not in models.main
+
+
+def test_file_that_is_linked_while_it_is_sent(
+    tree_store: Store, hub: Hub, models: server.Repository, tmp_path: Path
+) -> None:
+    """A backup does that (``cp -l``, ``rsync --link-dest``): its time of change is another one, and
+    its bytes are the same."""
+    linked = count()
+
+    def link(request: str, body: bytes) -> None:
+        if "/preupload/" in request and IN_REPOSITORY.encode() in body:
+            os.link(tree_store.root / LARGE, tmp_path / f"backup-{next(linked)}")
+
+    hub.fault = link
+    send(tree_store)
+    assert MANIFEST in models.main
+    assert next(linked)
+
+
+def test_time_that_is_put_back_while_it_is_sent(
+    tree_store: Store, hub: Hub, models: server.Repository
+) -> None:
+    """Its bytes are compared again."""
+
+    def write(request: str, body: bytes) -> None:
+        if "/preupload/" in request and IN_REPOSITORY.encode() in body:
+            path = tree_store.root / LARGE
+            was = path.stat()
+            path.write_bytes(path.read_bytes()[:-1] + b"x")
+            os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+    hub.fault = write
+    with pytest.raises(PublishError, match="changed while it was read, or is damaged: SHA-256"):
         send(tree_store)
     assert MANIFEST not in models.main
 
