@@ -285,7 +285,7 @@ def test_released_version_is_not_made_of_other_rows(
     assert release["artifacts"]["codecontests_raw"]["version"] == "v2.0.0"
 
 
-@pytest.mark.long
+@full_only
 def test_damaged_rows_reach_nothing(store: Store, sensor: Sensor) -> None:
     """An ERROR of the rows' check holds back what is made of them until they are made again."""
     assert sensor.make("codecontests_raw", "codecontests_processed")

@@ -240,7 +240,7 @@ def test_integrity_job_exits_non_zero(shell: Shell, store: Store) -> None:
     assert "humaneval_small: sha256" in bad.stderr
 
 
-@pytest.mark.long
+@full_only
 def test_each_source_has_its_instance(shell: Shell, project: Path) -> None:
     """Activating the real source selects another instance; forgetting to is refused."""
     entered = shell("source activate.sh && echo $DAGSTER_HOME", WMTP_SOURCE="hub")

@@ -151,7 +151,7 @@ ECHOES: dict[str, Callable[[], Change]] = {
 }
 
 
-KEPT = ("500", "403 gated", "redirect with a password", "no JSON", "hash", "headers")
+KEPT = ("500", "redirect with a password", "hash")
 """One of each place that a token comes back in."""
 
 

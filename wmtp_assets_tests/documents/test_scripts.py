@@ -23,7 +23,8 @@ QUICK = ("wmtp plan",)
 TYPED = sorted({command for commands in COMMANDS.values() for command in commands})
 MATERIALIZE = "dagster asset materialize --select "
 KEPT = [
-    *(it for it in TYPED if not it.startswith((MATERIALIZE, PUBLISH)) and it != "wmtp verify"),
+    *(it for it in TYPED if not it.startswith((MATERIALIZE, PUBLISH, "wmtp verify"))),
+    "wmtp verify --release",
     f"{MATERIALIZE}'*micro_mtp'",
 ]
 

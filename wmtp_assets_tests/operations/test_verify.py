@@ -166,7 +166,7 @@ def test_named_artifacts_only(store: Store) -> None:
     assert exit_code(run(store, "humaneval_small", "humaneval_stats")) == 2
 
 
-@pytest.mark.long
+@full_only
 def test_different_damages_add_up(store: Store) -> None:
     """One run tells everything that is wrong, in every artifact."""
     small, stats = store.catalogue["humaneval_small"], store.catalogue["humaneval_stats"]

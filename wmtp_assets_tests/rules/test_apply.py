@@ -49,7 +49,7 @@ from wmtp_assets_tests.documents import test_rules as test_documents
 from wmtp_assets_tests.faults.extent import extent
 from wmtp_assets_tests.kinds import test_made_with
 from wmtp_assets_tests.light import light_environment
-from wmtp_assets_tests.quick import first_of_each, quick, thinned
+from wmtp_assets_tests.quick import first_of_each, full_only, quick, thinned
 from wmtp_assets_tests.rules import test_sha256
 from wmtp_assets_tests.rules.cases import (
     KEY,
@@ -161,7 +161,7 @@ def test_no_artifact_has_two_rules_of_one_name() -> None:
         assert len(names) == len(set(names)) > 0
 
 
-@pytest.mark.long
+@full_only
 def test_good_artifacts_pass_every_rule(store: Store) -> None:
     """And nothing is written into them: the same files with the same bytes, inode by inode.
 
