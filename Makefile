@@ -130,7 +130,7 @@ test-engines: install .venv-engines/installed
 
 # Both in one session: tests that wait leave the CPUs to others.
 test-rest: install
-	$(BIN)/pytest -rs -n $$(($(WORKERS) + 1)) --dist worksteal -m '(long or faults) and not browser and not clients and not engines'
+	$(BIN)/pytest -rs -n $$(($(WORKERS) + 1)) --dist load --maxschedchunk 1 -m '(long or faults) and not browser and not clients and not engines'
 
 test-all: test test-rest test-browser test-clients test-engines
 
