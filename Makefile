@@ -13,7 +13,7 @@ BIN := .venv/bin
 ENVIRONMENT := . ./activate.sh &&
 SHELL := bash
 
-.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-rest test-all test-full examples pictures drawings benchmarks notebook docs docs-serve release-check check clean
+.PHONY: help install materialize status verify ui test test-long test-browser test-faults test-clients test-engines test-all test-full examples pictures drawings benchmarks notebook docs docs-serve release-check check clean
 
 help:
 	@echo "make materialize [SELECT='+micro_mtp']   install, make and check the artifacts"
@@ -25,7 +25,7 @@ help:
 	@echo "make test-long             what test leaves out: long tables, pages, processes"
 	@echo "make test-browser          the web UI, in Chromium"
 	@echo "make test-faults           some crashes, full disks, flipped bits"
-	@echo "make test-rest             test-long and test-faults in one session"
+	@echo "make             test-long and test-faults in one session"
 	@echo "make test-clients          programs that read the artifacts"
 	@echo "make test-engines          Slurm, Ray, PostgreSQL, killed nodes"
 	@echo "make test-full             all of these faults; writes docs/long-tests.md"
@@ -128,11 +128,7 @@ test-clients: install $(CLIENTS) .venv-clients/azurite/installed
 test-engines: install .venv-engines/installed
 	.venv-engines/bin/python -m pytest -rs -n 2 --dist loadfile -m engines wmtp_assets_tests/engines
 
-# Both in one session: tests that wait leave the CPUs to others.
-test-rest: install
-	$(BIN)/pytest -rs -n $$(($(WORKERS) + 1)) --dist load --maxschedchunk 1 -m '(long or faults) and not browser and not clients and not engines'
-
-test-all: test test-rest test-browser test-clients test-engines
+test-all: test test-long test-browser test-faults test-clients test-engines
 
 test-full: install
 	$(BIN)/python -m wmtp_assets_tests.full

@@ -36,15 +36,6 @@ KEPT = "PYTEST_KEPT"
 sessions of the same checkout. Without it each session makes its own."""
 
 
-SLOWEST = ("test_pages", "test_runs", "test_automation", "test_commands", "test_ui")
-"""Modules whose tests take a minute each: they begin first, or one worker would end with them."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slowest first; else as they were collected."""
-    items.sort(key=lambda item: item.path.stem not in SLOWEST)
-
-
 @cache
 def catalogue() -> Catalogue:
     """Read once a process: nothing can change it, and there are two thousand tests."""
