@@ -25,7 +25,6 @@ help:
 	@echo "make test-long             what test leaves out: long tables, pages, processes"
 	@echo "make test-browser          the web UI, in Chromium"
 	@echo "make test-faults           some crashes, full disks, flipped bits"
-	@echo "make             test-long and test-faults in one session"
 	@echo "make test-clients          programs that read the artifacts"
 	@echo "make test-engines          Slurm, Ray, PostgreSQL, killed nodes"
 	@echo "make test-full             all of these faults; writes docs/long-tests.md"
