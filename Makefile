@@ -111,7 +111,7 @@ test: install
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not browser and not faults and not clients and not engines and not long'
 
 test-long: install
-	$(BIN)/pytest -n $$(($(WORKERS) + 1)) --dist worksteal -m 'long and not browser and not faults and not clients and not engines'
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'long and not browser and not faults and not clients and not engines'
 
 test-browser: install
 	$(BIN)/pytest -rs -n auto --dist loadfile -m browser wmtp_assets_tests/browser

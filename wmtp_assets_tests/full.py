@@ -22,8 +22,8 @@ PAGE = PROJECT / "docs/long-tests.md"
 OUTCOMES = ("failure", "error", "skipped")
 TEXT = """# Long tests
 
-`make test-full` injects every fault; `make test-faults` injects some of them. The full form takes
-too long for CI, so this page is what it wrote when it was last run.
+`make test-full` injects every fault and tries every case of the long tables; CI runs some of them.
+The full form takes too long for that, so this page is what it wrote when it was last run.
 
 | | |
 |---|---|

@@ -14,7 +14,6 @@ from wmtp_assets.kinds.registry import load_catalogue, rules_of
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.clients.environments import names
 from wmtp_assets_tests.pages import PROJECT, Block, Copy, blocks_of, pages
-from wmtp_assets_tests.quick import full_only
 from wmtp_assets_tests.trees import damage
 
 DATASET = PROJECT / "docs/adding-a-dataset.md"
@@ -72,7 +71,7 @@ def take_away(copy: Copy, blocks: list[Block], name: str) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-@full_only
+@pytest.mark.long
 def test_adding_a_dataset(copy: Copy) -> None:
     """GSM8K is taken out of a copy, and the page puts it back: its assets are made, every rule
     holds, and the code is the project's own, but for the sample, which is shorter in the page."""

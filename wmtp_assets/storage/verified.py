@@ -230,10 +230,11 @@ class VerifiedFile:
     @contextmanager
     def closed_by_an_error(self) -> Iterator[VerifiedFile]:
         """Close the file if the block raises: the error's traceback would keep it open."""
-        with ExitStack() as stack:
-            stack.callback(self.close)
+        try:
             yield self
-            stack.pop_all()
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, piece: Piece) -> memoryview:
         """The bytes of a piece, in memory of its own.

@@ -151,7 +151,7 @@ ECHOES: dict[str, Callable[[], Change]] = {
 }
 
 
-KEPT = ("500", "redirect with a password", "hash")
+KEPT = ("500", "redirect with a password", "hash", "headers")
 """One of each place that a token comes back in."""
 
 
