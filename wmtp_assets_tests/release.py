@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -27,6 +28,9 @@ SOURCE_ONLY = ("jsonpath-rw",)
 """Pure Python packages that are published without a wheel; mlcroissant needs it, of the extra dev.
 They are built first: pip resolves for another Python from wheels alone."""
 
+MADE = ("build", "storage", f"{PACKAGE}.egg-info")
+"""What is in the clone besides its source and hidden folders: made by commands."""
+
 VERIFIED = "humaneval_small"
 """An artifact of the sample whose rules need nothing but the base package."""
 
@@ -35,10 +39,21 @@ def build(folder: Path) -> Path:
     """Build both distributions into a folder, without fetching a build backend; the wheel.
 
     The wheel is made from the unpacked source distribution, so that nothing is in it by accident
-    of what lies in the clone, such as an old ``build/``.
+    of what lies in the clone, such as an old ``build/``. The source distribution is made in a copy
+    of the clone: setuptools puts its files into a folder beside them, and two builds at the same
+    time take each other's folder away.
     """
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, PROJECT]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def ignored(of: str, names: list[str]) -> set[str]:
+        is_top = Path(of) == PROJECT
+        made = {name for name in names if is_top and (name in MADE or name.startswith("."))}
+        return made | {"__pycache__"}
+
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary, PACKAGE)
+        shutil.copytree(PROJECT, copy, ignore=ignored)
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, copy]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = folder.glob("*.whl")
     return wheel
 

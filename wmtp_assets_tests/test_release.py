@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ from wmtp_assets_tests.release import OTHER_PYTHONS, build, install, packed, use
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, made from the source distribution."""
     return build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.mark.long
+def test_builds_at_the_same_time(tmp_path: Path) -> None:
+    """A release is checked while the tests run, and they in several processes: a build that wrote
+    into the clone took the files of another away."""
+    with ThreadPoolExecutor() as pool:
+        one, other = pool.map(build, [tmp_path / "one", tmp_path / "other"])
+    assert packed(one) == packed(other) == wanted()
 
 
 @pytest.mark.long
