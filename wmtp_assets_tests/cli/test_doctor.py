@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,10 @@ def test_imports_nothing_heavy(root: Path) -> None:
         "print([m for m in ('torch', 'dagster', 'pyarrow', 'sentencepiece') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "WMTP_STORAGE_ROOT": str(root)},
     )
     assert done.stdout == "[]\n"
