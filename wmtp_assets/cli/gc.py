@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from wmtp_assets.base.progress import human_bytes
-from wmtp_assets.cli.common import Document, over_store, print_line, progress
+from wmtp_assets.cli.common import Document, over_store, print_line, print_paragraph, progress
 from wmtp_assets.operations.gc import ALWAYS, What, collect
 from wmtp_assets.storage.store import Store
 
@@ -27,7 +27,7 @@ def gc(store: Store, dry_run: bool, unfinished: bool, quarantine: bool) -> Docum
         found = list(collect(store, what, say, dry_run=dry_run))
     for item in found:
         state = f"kept: {item.kept}" if item.kept else "to be removed" if dry_run else "removed"
-        print_line(f"{item.what} {item.name}, {human_bytes(item.size)}: {state}")
+        print_paragraph(f"{item.what} {item.name}, {human_bytes(item.size)}: {state}", hanging=2)
     gone = [item for item in found if not item.kept]
     print_line(
         f"{len(gone)} {'would be removed' if dry_run else 'removed'}, "
