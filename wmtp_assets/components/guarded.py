@@ -101,6 +101,13 @@ class GuardedInstance(dg.DagsterInstance):
                 return
         super().handle_new_event(_redacted(event), batch_metadata=batch_metadata)
 
+    def run_will_resume(self, run_id: str) -> bool:
+        """Whether a process that is told to end leaves its jobs to one that takes over: not where
+        the run itself is to end."""
+        run = self.get_run_by_id(run_id)
+        is_wanted = run is not None and run.status != dg.DagsterRunStatus.CANCELING
+        return is_wanted and super().run_will_resume(run_id)
+
     def create_tick(self, tick_data: TickData) -> InstigatorTick:
         """Store the beginning of a tick without the secrets in it."""
         return super().create_tick(_redacted(tick_data))

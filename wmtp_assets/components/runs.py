@@ -8,7 +8,9 @@ the steps run on other hosts they continue without it, and a new process takes o
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -27,11 +29,15 @@ from dagster._grpc.types import ResumeRunArgs
 
 from wmtp_assets.base.settings import read_settings
 from wmtp_assets.components.elsewhere import look_from_elsewhere
-from wmtp_assets.components.hosts import ENGINE_TAG, announce, command_of
+from wmtp_assets.components.hosts import ENGINE_TAG, announce, command_of, handed_on
 
 HOST_TAG = ".dagster/wmtp_host"
 PROCESS_TAG = ".dagster/wmtp_process"
 """With Dagster's prefix of hidden tags: of others the UI shows each in its list of runs."""
+
+SETTINGS_TAG = ".dagster/wmtp_settings"
+"""The settings with which a run of many hosts was started, without secrets: a JSON object. The
+process that takes the run over has them too, whatever the daemon has."""
 
 RESUMED_TAG = ".dagster/wmtp_resumed"
 """How often another process took a run over."""
@@ -61,6 +67,15 @@ def process_of(pid: int) -> str:
         ).stdout.split()
         state, start = (said[0], " ".join(said[1:])) if said else ("Z", "")
     return "" if state[0] in "ZX" else f"{pid} {start}"
+
+
+def process_here(run: dg.DagsterRun) -> int | None:
+    """The pid of the process that a run recorded, if it is on this host and still there."""
+    process = run.tags.get(PROCESS_TAG)
+    if not process or run.tags.get(HOST_TAG) != socket.gethostname():
+        return None
+    pid = int(process.split()[0])
+    return pid if process_of(pid) == process else None
 
 
 class Recorded(dg.Executor):
@@ -103,6 +118,7 @@ class Recorded(dg.Executor):
         if self._engine:
             root = read_settings().root
             tags |= announce(root, plan_context.dagster_run, self._engine)
+            tags[SETTINGS_TAG] = json.dumps({name: os.environ[name] for name in handed_on()})
         plan_context.instance.add_run_tags(plan_context.run_id, tags)
         seconds = self._config.get("look_seconds", 0)
         if self._elsewhere and seconds and not plan_context.resume_from_failure:
@@ -120,10 +136,26 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
     has not got so far as to record its process, counts as running: ``max_runtime_seconds`` and
     ``start_timeout_seconds`` of ``dagster.yaml`` end those. A run whose steps are on other hosts is
     resumed: Dagster's own ``max_resume_run_attempts`` would also resume a run that was cancelled.
+    For the same reason it ends those processes: Dagster itself asks the server that started a run,
+    which knows neither a process that took a run over nor one of the command line.
     """
 
     @property
     def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def terminate(self, run_id: str) -> bool:
+        """Interrupt the process of a run, as Ctrl-C does: it cancels its jobs, and says so.
+
+        Returns:
+            False: the run has ended, or its process is on another host and no server knows it.
+        """
+        run = self._instance.get_run_by_id(run_id)
+        pid = process_here(run) if run and not run.is_finished else None
+        if run is None or pid is None:
+            return super().terminate(run_id)
+        self._instance.report_run_canceling(run)
+        os.kill(pid, signal.SIGINT)
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
@@ -131,7 +163,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
         process, host = run.tags.get(PROCESS_TAG), run.tags.get(HOST_TAG)
         if process and host == socket.gethostname():
             pid = process.split()[0]
-            if process_of(int(pid)) != process:
+            if process_here(run) is None:
                 resumed = int(run.tags.get(RESUMED_TAG, 0))
                 if ENGINE_TAG in run.tags and run.job_code_origin and resumed < RESUMES:
                     self._resume(run, pid, resumed + 1)
@@ -154,6 +186,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
         with log.open("w") as out:
             process = subprocess.Popen(
                 command_of(arguments),
+                env={**os.environ, **json.loads(run.tags.get(SETTINGS_TAG, "{}"))},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

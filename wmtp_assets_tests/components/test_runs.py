@@ -19,6 +19,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from wmtp_assets.components.guarded import GuardedInstance
 from wmtp_assets.components.instance import prepare_instance
 from wmtp_assets.components.runs import HOST_TAG, PROCESS_TAG, LocalRunLauncher, process_of
 from wmtp_assets.storage.store import Store
@@ -168,6 +169,68 @@ def test_what_cannot_be_seen_is_not_ended(tags: dict[str, str], health: str) -> 
     """A run of another host may be well."""
     run = dg.DagsterRun("small", tags=tags)
     assert LocalRunLauncher().check_run_worker_health(run).status.value == health
+
+
+@pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"], ids=["here", "elsewhere"])
+def test_cancelled_run_is_interrupted(host: str) -> None:
+    """No server knows the process of a command, nor one that took a run over: nobody could end it.
+    One of another host, and a later one with its pid, are let alone."""
+    waiting = subprocess.Popen(["sleep", "60"])
+    with dg.instance_for_test(
+        overrides={
+            "run_launcher": {
+                "module": LocalRunLauncher.__module__,
+                "class": LocalRunLauncher.__name__,
+            }
+        }
+    ) as instance:
+        tags = {HOST_TAG: host, PROCESS_TAG: process_of(waiting.pid)}
+        run = dg.DagsterRun("small", tags=tags, status=dg.DagsterRunStatus.STARTED)
+        later = dg.DagsterRun(
+            "small",
+            tags={**tags, PROCESS_TAG: f"{waiting.pid} another boot"},
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        for it in (later, run):
+            instance.add_run(it)
+        assert instance.run_launcher.terminate(later.run_id) is False
+        assert waiting.poll() is None
+        assert instance.run_launcher.terminate(run.run_id) is (host != "elsewhere")
+        assert status(instance, run) == "CANCELING"
+        if host == "elsewhere":
+            assert waiting.poll() is None
+            waiting.kill()
+        assert waiting.wait(10) == (-signal.SIGKILL if host == "elsewhere" else -signal.SIGINT)
+        assert instance.run_launcher.terminate("0" * 32) is False
+
+
+class Resuming(LocalRunLauncher):
+    """A launcher with which Dagster itself resumes runs, as that of Kubernetes is."""
+
+    @property
+    def supports_resume_run(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("state", "resumes"), [("STARTED", True), ("CANCELING", False)])
+def test_cancelled_run_leaves_no_jobs_to_a_later_process(state: str, resumes: bool) -> None:
+    """Where Dagster itself resumes runs, as its Helm chart is set here, a process that was told to
+    end left its jobs running: another one was to find them, also of a run that was cancelled."""
+    with dg.instance_for_test(
+        overrides={
+            "instance_class": {
+                "module": GuardedInstance.__module__,
+                "class": GuardedInstance.__name__,
+            },
+            "run_launcher": {
+                "module": Resuming.__module__,
+                "class": Resuming.__name__,
+            },
+            "run_monitoring": {"enabled": True, "max_resume_run_attempts": 3},
+        }
+    ) as instance:
+        run = instance.add_run(dg.DagsterRun("small", status=dg.DagsterRunStatus(state)))
+        assert instance.run_will_resume(run.run_id) is resumes
 
 
 @pytest.mark.long

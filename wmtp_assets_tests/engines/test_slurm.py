@@ -239,10 +239,12 @@ def test_controller_of_slurm_is_restarted(slurm_site: Site, cluster: Slurm, row:
 def test_process_of_the_run_is_killed(
     slurm_site: Site, cluster: Slurm, row: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The node with the controller was restarted: steps on other nodes do not care."""
+    """The node with the controller was restarted: steps on other nodes do not care. The daemon
+    may have been started for another engine: with its own settings, the run made everything again
+    in one process, beside its jobs."""
     for name, value in slurm_site.variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("WMTP_ENGINE", "slurm")
+    monkeypatch.setenv("WMTP_ENGINE", "in_process")
     monkeypatch.chdir(PROJECT)
     with waiting(slurm_site) as (run, process):
         before = jobs(cluster)
