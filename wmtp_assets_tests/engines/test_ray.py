@@ -45,6 +45,7 @@ class Jobs:
     def __init__(self) -> None:
         self.submitted: dict[str, Any] = {}
         self.status = ""
+        self.error: Exception | None = None
         self.nodes: list[dict[str, Any]] = []
 
     def submit_job(self, **options: Any) -> str:
@@ -54,7 +55,14 @@ class Jobs:
     def get_job_status(self, submission_id: str) -> Any:
         from ray.job_submission import JobStatus
 
+        if self.error:
+            raise self.error
         return JobStatus(self.status)
+
+    def stop_job(self, submission_id: str) -> bool:
+        if self.error:
+            raise self.error
+        return True
 
     def _do_request(self, method: str, endpoint: str) -> Any:
         body = {"data": {"summary": [{"raylet": node} for node in self.nodes]}}
@@ -125,6 +133,37 @@ def test_stopped_job_is_not_started_again(handler: Any, jobs: Jobs) -> None:
     jobs.status = "STOPPED"
     handler.check_step_health(context_of())
     assert NOT_AGAIN in (handler.check_step_health(context_of()).unhealthy_reason or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "healthy"),
+    [
+        (RuntimeError("Request failed with status code 404: Job a does not exist."), False),
+        (RuntimeError("Request failed with status code 500: no more file handles."), True),
+        (ConnectionError("the head is being restarted"), True),
+    ],
+    ids=["gone", "500", "unreachable"],
+)
+def test_head_that_cannot_say(handler: Any, jobs: Jobs, error: Exception, healthy: bool) -> None:
+    """An answer of 500 was a job that is gone: three jobs made one artifact at the same time."""
+    jobs.error = error
+    for _ in range(3):
+        assert handler.check_step_health(context_of()).is_healthy is healthy
+
+
+def test_job_that_cannot_be_stopped_keeps_no_other(
+    handler: Any, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster asks for one step after another, and an error was the end of that."""
+    said: list[str] = []
+    event = SimpleNamespace(
+        engine_event=lambda context, message, *_, **__: said.append(message),
+    )
+    monkeypatch.setattr("dagster_ray.core.executor.DagsterEvent", event)
+    monkeypatch.setattr(ray_engine, "DagsterEvent", event)
+    jobs.error = RuntimeError("Request failed with status code 500: no.")
+    list(handler.terminate_step(context_of()))
+    assert "ray job stop dagster-step-" in said[-1]
 
 
 def test_look_is_from_another_host(handler: Any, jobs: Jobs) -> None:

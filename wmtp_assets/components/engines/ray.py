@@ -6,13 +6,14 @@ must be in the environment in which the nodes were started.
 
 from __future__ import annotations
 
+import logging
 import shlex
 import socket
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.events import DagsterEvent
+from dagster._core.events import DagsterEvent, EngineEventData
 from dagster._core.executor.step_delegating import (
     CheckStepHealthResult,
     StepDelegatingExecutor,
@@ -33,12 +34,17 @@ NODE_TAG = "wmtp/ray_node"
 
 
 def _watching(handler: RayStepHandler) -> RayStepHandler:
-    """The step handler of ``dagster-ray``, that also misses jobs that ended without a word."""
+    """The step handler of ``dagster-ray``, that also misses jobs that ended without a word, and
+    takes no job for one that is gone because nobody could be asked."""
     from ray.job_submission import JobStatus  # pyright: ignore[reportMissingImports]
 
     client: Any = handler.client
     submit, wordless = client.submit_job, WordlessJobs()
-    launch, check = handler.launch_step, handler.check_step_health
+    launch, check, terminate = (
+        handler.launch_step,
+        handler.check_step_health,
+        handler.terminate_step,
+    )
 
     def launch_step(step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         (tags,) = step_handler_context.step_tags.values()
@@ -55,19 +61,39 @@ def _watching(handler: RayStepHandler) -> RayStepHandler:
         yield from launch(step_handler_context)
 
     def check_step_health(step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
+        job = handler._get_ray_job_submission_id(step_handler_context)
+        try:
+            status = client.get_job_status(job)
+        except (RuntimeError, OSError) as error:
+            if "status code 404" in str(error):
+                return CheckStepHealthResult.unhealthy(f"Ray knows no job {job}")
+            logging.getLogger(__name__).warning("Ray is asked for %s again: %s", job, error)
+            return CheckStepHealthResult.healthy()  # as far as anybody knows
         health = check(step_handler_context)
         if not health.is_healthy:
             return health
-        job = handler._get_ray_job_submission_id(step_handler_context)
-        status = client.get_job_status(job)
         return wordless.health_of(
             job,
             has_ended=status in (JobStatus.SUCCEEDED, JobStatus.STOPPED),
             is_wanted=status != JobStatus.STOPPED,
         )
 
+    def terminate_step(step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
+        try:
+            yield from terminate(step_handler_context)
+        except (RuntimeError, OSError) as error:
+            # Raised, it would leave the jobs of all other steps running too.
+            job = handler._get_ray_job_submission_id(step_handler_context)
+            (step,) = step_handler_context.execute_step_args.step_keys_to_execute or [""]
+            yield DagsterEvent.engine_event(
+                step_handler_context.get_step_context(step),
+                f"Ray was not reached ({error}): the job may still run. Then: ray job stop {job}",
+                EngineEventData(),
+            )
+
     watching: Any = handler
     watching.launch_step, watching.check_step_health = launch_step, check_step_health
+    watching.terminate_step = terminate_step
     return handler
 
 
