@@ -462,6 +462,9 @@ def test_root_of_the_other_source_is_refused(wmtp: Wmtp, command: str) -> None:
         (("value-head", "micro_mtp", "micro_ref"), {}, "unexpected extra argument"),
         (("value-head", "micro_mtp"), {"WMTP_SOURCE": "hub"}, "artifacts of the source 'sample'"),
         (("status",), {"WMTP_SOURCE": "huggingface"}, "is not a source"),
+        (("verify", "mbpp_raw"), {"WMTP_READ_RATE": "1e9"}, "is not a number of bytes a second"),
+        (("verify", "mbpp_raw"), {"WMTP_WORKERS": "abc"}, "is not a number of processes"),
+        (("verify", "mbpp_raw"), {"WMTP_VERIFY_AT_ONCE": "0"}, "is not a number of verifications"),
     ],
 )
 def test_wrong_usage(
