@@ -15,6 +15,7 @@ case "${DAGSTER_HOME:-}" in
             fi
             case "$_wmtp_root" in
                 /*) ;;
+                "~" | "~/"*) _wmtp_root="$HOME${_wmtp_root#"~"}" ;;
                 *) _wmtp_root="$_wmtp_project/$_wmtp_root" ;;
             esac
             export DAGSTER_HOME="$_wmtp_root/.wmtp/dagster"

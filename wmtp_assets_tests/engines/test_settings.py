@@ -292,6 +292,8 @@ def test_activation_enters_the_database(tmp_path: Path) -> None:
     assert home() == str(file.parent) and file.read_text() == "# mine\n"
     environment["DAGSTER_HOME"] = "/elsewhere"
     assert home() == "/elsewhere"
+    environment |= {"DAGSTER_HOME": "", "HOME": str(tmp_path), "WMTP_STORAGE_ROOT": "~/my root"}
+    assert home() == f"{tmp_path}/my root/.wmtp/dagster"
     del environment["WMTP_DATABASE_URL"]
     environment["DAGSTER_HOME"] = str(file.parent)
     assert home() == f"{PROJECT}/.dagster/sample"
