@@ -229,6 +229,36 @@ def test_controller_of_slurm_is_restarted(slurm_site: Site, cluster: Slurm, row:
     row.holds(slurm_site, run)
 
 
+@pytest.fixture
+def as_daemon(slurm_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is what a daemon is that was started for another engine."""
+    for name, value in slurm_site.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WMTP_ENGINE", "in_process")
+    monkeypatch.chdir(PROJECT)
+
+
+def taken_over(site: Site, run: str, process: subprocess.Popen[bytes]) -> dg.DagsterRun:
+    """The run, whose process was killed, once another one waits for its steps: started by what the
+    daemon asks at each poll of its run monitoring."""
+    process.kill()
+    process.wait()
+    instance = site.history
+    record = instance.get_run_by_id(run)
+    assert record is not None
+    instance.run_launcher.check_run_worker_health(record)
+    record = instance.get_run_by_id(run)
+    assert record is not None
+    pid = int(record.tags[PROCESS_TAG].split()[0])
+    assert process_of(pid) == record.tags[PROCESS_TAG] and pid != process.pid
+    health = instance.run_launcher.check_run_worker_health(record)
+    assert health.status.value == "RUNNING"
+    said = "Checking on status of in-progress step"
+    found = KINDS.ENGINE_EVENT
+    eventually(lambda: any(said in text for text in site.events(run, found)), "the new process")
+    return record
+
+
 @outcome(
     "The process of the run is killed",
     "Slurm; `kill -9`; then what the daemon asks at each poll of its run monitoring",
@@ -236,40 +266,36 @@ def test_controller_of_slurm_is_restarted(slurm_site: Site, cluster: Slurm, row:
     0,
     "the job continues; a new process finds it by its name and waits for it",
 )
-def test_process_of_the_run_is_killed(
-    slurm_site: Site, cluster: Slurm, row: Outcome, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The node with the controller was restarted: steps on other nodes do not care. The daemon
-    may have been started for another engine: with its own settings, the run made everything again
-    in one process, beside its jobs."""
-    for name, value in slurm_site.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("WMTP_ENGINE", "in_process")
-    monkeypatch.chdir(PROJECT)
+@pytest.mark.usefixtures("as_daemon")
+def test_process_of_the_run_is_killed(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
+    """The node with the controller was restarted: steps on other nodes do not care. With the
+    settings of the daemon, the run made everything again in one process, beside its jobs."""
     with waiting(slurm_site) as (run, process):
         before = jobs(cluster)
-        process.kill()
-        process.wait()
-        instance = slurm_site.history
-        record = instance.get_run_by_id(run)
-        assert record is not None
-        instance.run_launcher.check_run_worker_health(record)
-        record = instance.get_run_by_id(run)
-        assert record is not None
-        pid = int(record.tags[PROCESS_TAG].split()[0])
-        assert process_of(pid) == record.tags[PROCESS_TAG] and pid != process.pid
-        health = instance.run_launcher.check_run_worker_health(record)
-        assert health.status.value == "RUNNING"
-        said = "Checking on status of in-progress step"
-        found = KINDS.ENGINE_EVENT
-        eventually(
-            lambda: any(said in text for text in slurm_site.events(run, found)), "the new process"
-        )
+        taken_over(slurm_site, run, process)
         assert jobs(cluster) == before
     eventually(lambda: slurm_site.status(run) != "STARTED", "the end of the run")
     row.holds(slurm_site, run)
     started = slurm_site.events(run, KINDS.STEP_START)
     assert len(started) == 1  # the artifact with its checks
+
+
+@outcome(
+    "A run that another process took over is cancelled",
+    "Slurm; as above; then what the web UI asks when a run is terminated",
+    "CANCELED",
+    0,
+    "its jobs are cancelled too",
+)
+@pytest.mark.usefixtures("as_daemon")
+def test_cancelled_run_that_was_taken_over(slurm_site: Site, cluster: Slurm, row: Outcome) -> None:
+    """Nobody has a terminal with that process, and no server started it."""
+    with waiting(slurm_site) as (run, process):
+        taken_over(slurm_site, run, process)
+        assert slurm_site.history.run_launcher.terminate(run)
+        eventually(lambda: slurm_site.status(run) == "CANCELED", "the end of the run")
+        eventually(lambda: not jobs(cluster), "the end of the job")
+    row.holds(slurm_site, run)
 
 
 def node_within(cluster: Slurm, name: str, mount: str) -> None:
