@@ -17,6 +17,7 @@ from wmtp_assets.base.settings import (
     Settings,
     read_engine,
     read_settings,
+    require_numbers,
 )
 from wmtp_assets.catalogue.artifact import Catalogue
 from wmtp_assets.components.alerts import failure_alerts
@@ -168,6 +169,7 @@ def defs() -> dg.Definitions:
     try:
         catalogue = load_catalogue()
         settings = read_settings()
+        require_numbers()
         engine = read_engine()
         require_engine(engine)
     except SpecError as error:

@@ -379,6 +379,16 @@ def read_rate(environment: Mapping[str, str] = os.environ) -> int | None:
     return _number(RATE_VARIABLE, "bytes a second", 10**6, 10**12, environment)
 
 
+def require_numbers(environment: Mapping[str, str] = os.environ) -> None:
+    """See to it that every setting that is a number is one.
+
+    Raises:
+        SpecError: for the first that is not.
+    """
+    for read in (read_workers, read_conversion_steps, read_verify_at_once, read_rate):
+        read(environment)
+
+
 def _number(
     variable: Variable, what: str, least: int, most: int, environment: Mapping[str, str]
 ) -> int | None:

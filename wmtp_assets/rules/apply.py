@@ -33,7 +33,7 @@ from wmtp_assets.base.errors import (
 )
 from wmtp_assets.base.model import StrictModel
 from wmtp_assets.base.progress import Say, silent
-from wmtp_assets.base.settings import read_rate, read_workers, timestamp
+from wmtp_assets.base.settings import read_workers, require_numbers, timestamp
 from wmtp_assets.base.strict_json import read_small
 from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.rules.findings import NEEDS, Outcome, Report, Rule, Subject, is_there, is_warning
@@ -79,8 +79,7 @@ def apply_rule(rule: Rule, store: Store, artifact: Artifact, say: Say = silent) 
     Raises:
         SpecError: if a setting is malformed: nothing is wrong with the artifact then.
     """
-    read_workers()
-    read_rate()
+    require_numbers()
     if artifact.optional and not is_committed(store, artifact):
         return Outcome(skipped=ABSENT)
     for _ in range(3):

@@ -77,6 +77,14 @@ def test_unknown_engine(tmp_path: Path) -> None:
     assert done.returncode != 0 and said in done.stderr
 
 
+def test_malformed_number(tmp_path: Path) -> None:
+    """The sentence stood between two tracebacks and a drawing of all components."""
+    done = load_definitions(tmp_path, WMTP_CONVERSION_STEPS="65")
+    said = "Error: WMTP_CONVERSION_STEPS='65' is not a number of steps, 0 to 64"
+    assert done.returncode != 0 and done.stderr.strip().endswith(said)
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("extra", LIBRARIES)
 def test_missing_extra(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that installs it, and no ModuleNotFoundError."""
