@@ -18,10 +18,14 @@ def quick(cases: Iterable[T], is_quick: Callable[[T], bool] | Collection[T]) -> 
     """All cases, as parameters; those that are not quick are marked ``long``.
 
     Args:
-        is_quick: says which are, or lists them: each must be a case.
+        is_quick: says which are, or lists them: each must be a case. It is not asked about those
+            that have a mark already.
     """
     cases = list(cases)
-    chosen = [case for case in cases if is_quick(case)] if callable(is_quick) else [*is_quick]
+    if callable(is_quick):
+        chosen = [case for case in cases if not _is_marked(case) and is_quick(case)]
+    else:
+        chosen = [*is_quick]
     assert chosen and all(case in cases for case in chosen), chosen
     return [case if case in chosen else _long(case) for case in cases]
 
