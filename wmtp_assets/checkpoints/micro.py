@@ -54,7 +54,7 @@ from wmtp_assets.storage.build import Build
 from wmtp_assets.storage.files import BLOCK, hash_range, open_regular, read_ahead
 from wmtp_assets.storage.manifest import Document
 from wmtp_assets.storage.pieces import HEADER, tensor_place
-from wmtp_assets.storage.store import repair_command
+from wmtp_assets.storage.store import materialize_command, repair_command
 
 if TYPE_CHECKING:
     import torch
@@ -383,6 +383,8 @@ def verified_parent(
 
     Raises:
         CorruptArtifact: here or when a tensor was read, if it is not the committed one.
+        SpecError: when a tensor is asked for that it does not have: it was made as one of another
+            family than its spec says now.
     """
     import torch
 
@@ -412,7 +414,14 @@ def verified_parent(
             progress.advance(entries[name].size)
 
     def read(name: str) -> Rows:
-        entry = entries[name]
+        entry = entries.get(name)
+        if entry is None:
+            raise SpecError(
+                f"{path}: it has no tensor {name}, which a model of the family "
+                f"{parent.spec.family} has: nothing can be cut from it. If the spec of "
+                f"{parent.spec.name} says the right family, make the model again with: "
+                f"{materialize_command(parent.key)}"
+            )
         dtype: torch.dtype = getattr(torch, DTYPE_NAMES[entry.dtype])
         return Rows(entry.shape, dtype, parts(entry, dtype))
 

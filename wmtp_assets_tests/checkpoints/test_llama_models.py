@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from wmtp_assets import load_state_dict
-from wmtp_assets.base.errors import CorruptArtifact, InvalidInput
+from wmtp_assets.base.errors import CorruptArtifact, InvalidInput, SpecError
 from wmtp_assets.checkpoints import architecture
 from wmtp_assets.checkpoints.families import FAMILIES, LLAMA, LLAMA_REWARD, META, Family
 from wmtp_assets.checkpoints.micro import cut, micro_params, source_blocks
 from wmtp_assets.checkpoints.params import MetaParams, llama_params, parse_params
-from wmtp_assets.storage.store import Store
+from wmtp_assets.storage.store import Store, materialize_command
 from wmtp_assets_tests.checkpoints import tiny
 from wmtp_assets_tests.checkpoints.tiny import MICRO, SAFETENSORS, TOKENIZER, Tensors
 from wmtp_assets_tests.quick import quick, thinned
@@ -207,6 +207,37 @@ def test_damaged_tensor_of_the_parent(store: Store, name: str) -> None:
     damage(path, flip(data.index(needle) + 1))
     message = tiny.assert_refused(store, CorruptArtifact, key=MICRO)
     assert f"tensor {name} is damaged" in message
+
+
+@pytest.mark.parametrize(
+    ("family", "lacking"),
+    [("llama_reward", LLAMA_REWARD.value_head), ("meta_mtp", META.embedding)],
+)
+def test_parent_that_was_made_as_another_family(store: Store, family: str, lacking: str) -> None:
+    """Its spec was edited since: the tensors have other names, or one is not there."""
+    model = tiny.LLAMA_MODEL | {"family": family}
+    model["files"] = model["files"] | {"params": "params.json"}
+    edited = tiny.store_of(store.root, model, tiny.micro_spec(), tiny.SNAPSHOT)
+    message = tiny.assert_refused(edited, SpecError, key=MICRO)
+    assert message == (
+        f"{tiny.checkpoint_path(store, SAFETENSORS)}: it has no tensor {lacking}, which a model of "
+        f"the family {family} has: nothing can be cut from it. If the spec of tiny says the right "
+        f"family, make the model again with: {materialize_command(SAFETENSORS)}"
+    )
+
+
+@pytest.mark.parametrize("family", ["llama", "transformers"])
+def test_parent_of_metas_that_is_said_to_be_another(tmp_path: Path, family: str) -> None:
+    """The other way round; what a class of transformers takes is known by its tensors."""
+    made = tiny.make_store(tmp_path / "storage")
+    tiny.commit_raw(made, tiny.random_tensors(tiny.params()))
+    tiny.make(made, TOKENIZER, SAFETENSORS, MICRO)
+    model = tiny.META_MODEL | {"family": family, "variants": ["bfloat16"]}
+    model["files"] = model["files"] | {"config": "config.json"}
+    edited = tiny.store_of(made.root, model, tiny.micro_spec(), tiny.SNAPSHOT)
+    message = tiny.assert_refused(edited, SpecError, key=MICRO)
+    assert message.startswith(f"{tiny.checkpoint_path(made, SAFETENSORS)}: ")
+    assert "nothing can be cut from" in message
 
 
 def test_micro_model_of_a_reward_model(tmp_path: Path) -> None:
