@@ -351,7 +351,8 @@ class Folder(Destination):
                     for path in [*map(self._staged, [*paths, MANIFEST]), self.staging / NEXT]:
                         self._discard(path)
                     self.staging.rmdir()  # what is staged of other files stays
-                    self.staging.parent.rmdir()
+            self._require_real_staging()
+            self.staging.parent.rmdir()  # also where a killed run emptied it; not if others use it
 
     def _discard(self, path: Path) -> None:
         """Remove what was staged or exchanged, but no disk that somebody mounted there."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from wmtp_assets.base.errors import LackingFilesystem
+from wmtp_assets.base.errors import LackingFilesystem, StoreError
 from wmtp_assets.storage.exchange import LOCKS, UNSUPPORTED
 
 NO_LOCKS = UNSUPPORTED - {errno.EPERM}
@@ -25,12 +25,32 @@ def make_lock(path: Path) -> FileLock:
     return FileLock(path, fallback_to_soft=False)
 
 
+def give_back(lock: FileLock) -> None:
+    """Release a lock. The system is asked a second time where it refuses: else the lock would be
+    held as long as this process lives.
+
+    Raises:
+        StoreError: if it refuses again.
+    """
+    try:
+        lock.release()
+    except OSError:
+        try:
+            lock.release()
+        except OSError as error:
+            raise StoreError(
+                f"the lock {lock.lock_file} cannot be given back ({error.strerror}): nobody gets "
+                "it before this process has ended. What was done under it is done"
+            ) from error
+
+
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
     """Wait for the lock on a file, and hold it.
 
     Raises:
         LackingFilesystem: if the filesystem has no locks.
+        StoreError: as :func:`give_back`.
         OSError: if the disk refuses.
     """
     lock = make_lock(path)
@@ -47,4 +67,4 @@ def hold(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        give_back(lock)

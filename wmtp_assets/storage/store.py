@@ -60,7 +60,7 @@ from wmtp_assets.storage.files import (
     replace_file,
     write_new,
 )
-from wmtp_assets.storage.locks import NO_LOCKS, make_lock
+from wmtp_assets.storage.locks import NO_LOCKS, give_back, make_lock
 from wmtp_assets.storage.manifest import Document, FileRecord, Manifest
 from wmtp_assets.storage.pieces import Cut, Piece, cut_parts
 from wmtp_assets.storage.record import (
@@ -509,7 +509,7 @@ class Store:
         Raises:
             LockHeld: if another process holds it and ``wait`` is False.
             LackingFilesystem: if the filesystem has no locks.
-            StoreError: if the root cannot be written.
+            StoreError: if the root cannot be written, or the lock not be given back.
             OSError: if the disk is full.
         """
         path = self.internal / "locks" / f"{name.replace('/', '--')}.lock"
@@ -530,12 +530,14 @@ class Store:
                 raise self._lacks([LOCKS]) from error
             raise self._refused(name, error) from error
         with ExitStack() as at_end:
-            at_end.callback(lock.release)
-            at_end.callback(holder.unlink, missing_ok=True)
+            at_end.callback(give_back, lock)
+            at_end.callback(_remove_if_possible, holder)
             who = {"pid": os.getpid(), "host": socket.gethostname(), "since": timestamp()}
             # it is for people; what cannot continue without a disk will say so
-            with suppress(OSError):
+            try:
                 replace_file(holder, json.dumps(who).encode())
+            except OSError:
+                _remove_if_possible(holder)  # it may name who held it before
             yield
 
     def claim(self) -> None:
@@ -992,6 +994,12 @@ def materialize_command(selection: str) -> str:
 def repair_command(selection: str) -> str:
     """The command that puts damaged files of ``selection`` right, to be shown to a person."""
     return f"wmtp repair {selection}"
+
+
+def _remove_if_possible(path: Path) -> None:
+    """Remove a note for people: what was done under the lock is done, whether it stays or not."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def _describe_holder(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -1036,6 +1037,25 @@ def test_next_folder_of_a_killed_run_is_removed_by_a_run_that_sends_nothing(
     (late / "raw").chmod(0o500)
     destination._keep_late("models_v2/meta-llama-mtp", ["raw/added"])
     assert not late.exists()
+
+
+def test_empty_folder_of_a_killed_run_is_removed(tree_store: Store, mounted: Path) -> None:
+    """It was killed in its very last step. What others staged there stays, and so does what a link
+    leads to."""
+    publish_all(tree_store, mounted)
+    staging = mounted / STAGING
+    staging.mkdir()
+    publish_all(tree_store, mounted)
+    assert not staging.exists()
+    (staging / "x").mkdir(parents=True)
+    publish_all(tree_store, mounted)
+    assert (staging / "x").exists()
+    others = mounted.with_name("others")
+    (others / "staging").mkdir(parents=True)
+    shutil.rmtree(mounted / ".wmtp")
+    (mounted / ".wmtp").symlink_to(others)
+    at(mounted).finish([])
+    assert (others / "staging").exists()
 
 
 def test_names_are_durable_before_the_manifest(

@@ -7,6 +7,7 @@ What happens when it is killed or fails at any of its system calls is seen in
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import hashlib
 import io
@@ -32,6 +33,7 @@ from hypothesis import strategies as st
 
 from wmtp_assets.base.errors import (
     CorruptArtifact,
+    LockHeld,
     MissingArtifact,
     SpecError,
     StoreError,
@@ -661,19 +663,87 @@ def test_holder_that_is_unknown(store: Store, content: bytes | None) -> None:
     assert said == [f"waiting for {RAW}: held by another process"]
 
 
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_lock_is_given_back_when_its_notice_cannot_be_removed(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
-    """Else an I/O error in one step would hang the next one in the same process forever."""
-    held = store.lock(RAW)
-    held.__enter__()
+    """Else an I/O error in one step would hang the next one in the same process forever. What was
+    done under the lock is done, so that nothing is raised either."""
+    holder = store.internal / "locks" / f"{RAW}.json"
+    refused: list[Path] = []
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> None:
+        refused.append(Path(path))
+        raise_error(error)
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", lambda *args, **kwargs: raise_error(errno.EIO))
-        with pytest.raises(OSError, match="Input/output error"):
-            held.__exit__(None, None, None)
+        with store.lock(RAW):
+            patch.setattr(os, "unlink", refuse)
+        assert refused == [holder]
+    assert holder.exists()
     said: list[str] = []
     with store.lock(RAW, said.append):
         assert said == []
+    assert not holder.exists()
+
+
+def test_lock_is_given_back_when_the_system_refuses_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused again, it says so; nobody waits for a lock that its own process never gives back."""
+    real, asked = fcntl.flock, []
+
+    def refuse(times: int) -> Callable[[int, int], None]:
+        def flock(descriptor: int, operation: int) -> None:
+            if operation == fcntl.LOCK_UN:
+                asked.append(operation)
+                if len(asked) <= times:
+                    raise_error(errno.EIO)
+            real(descriptor, operation)
+
+        return flock
+
+    with monkeypatch.context() as patch, store.lock(RAW):
+        patch.setattr(fcntl, "flock", refuse(1))
+    assert len(asked) == 2
+    with store.lock(RAW, wait=False):
+        pass
+    asked.clear()
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(StoreError, match=r"tiny_raw\.lock cannot be given back \(Input/"),
+        store.lock(RAW),
+    ):
+        patch.setattr(fcntl, "flock", refuse(2))
+    assert len(asked) >= 2
+
+
+def test_error_under_a_lock_is_the_one_that_is_raised(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not that the notice stays, too."""
+    mine = StoreError("of the work")
+    with pytest.raises(StoreError) as raised, monkeypatch.context() as patch, store.lock(RAW):
+        patch.setattr(os, "unlink", lambda *args, **kwargs: raise_error(errno.EIO))
+        raise mine
+    assert raised.value is mine
+
+
+def test_notice_of_who_held_the_lock_before_does_not_stay(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed process left it. Where the next holder cannot write its own, nobody is told to end
+    a process that is not there."""
+    holder = store.internal / "locks" / f"{RAW}.json"
+    holder.parent.mkdir(parents=True, exist_ok=True)
+    holder.write_text('{"pid": 1, "host": "elsewhere", "since": "yesterday"}')
+    monkeypatch.setattr(store_module, "replace_file", lambda *args: raise_error(errno.ENOSPC))
+    with (
+        store.lock(RAW),
+        pytest.raises(LockHeld, match="held by another process"),
+        store.lock(RAW, wait=False),
+    ):
+        pass
 
 
 # -- a full disk ---------------------------------------------------------------------------------
