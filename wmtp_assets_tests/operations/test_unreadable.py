@@ -10,8 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -19,12 +19,15 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.base.errors import StoreError, WmtpError
+from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.progress import Say, silent
+from wmtp_assets.catalogue.artifact import Artifact
 from wmtp_assets.cli import common
-from wmtp_assets.cli.main import cli
+from wmtp_assets.cli import main as entry
 from wmtp_assets.kinds.registry import rules_of
 from wmtp_assets.rules import apply
 from wmtp_assets.rules.apply import apply_rule
+from wmtp_assets.rules.findings import Outcome, Rule
 from wmtp_assets.storage.store import Store
 from wmtp_assets_tests.quick import quick, thinned
 
@@ -48,7 +51,7 @@ COMMANDS = (
 
 RUN = """
 import io, json, sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from wmtp_assets.cli import main as entry
 ends = []
 for arguments in json.loads(sys.argv[1]):
@@ -219,57 +222,115 @@ def test_sparse_file_is_not_hashed(store: Store) -> None:
             assert apply_rule(rule, store, artifact).findings, rule.name
 
 
-def vanishing(real: Callable[..., Any], below: Path) -> Callable[..., Any]:
-    """``os.walk`` of a tree in which somebody removes what was listed before it is looked at."""
+class Scanned(Iterator[os.DirEntry[str]]):
+    """What ``os.scandir`` gives."""
 
-    def walk(top: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
-        for parent, folders, files in real(top, *arguments, **options):
-            if Path(parent).is_relative_to(below):
-                for name in files:
-                    Path(parent, name).unlink(missing_ok=True)
-                for name in folders:
-                    shutil.rmtree(Path(parent, name), ignore_errors=True)
-            yield parent, folders, files
+    def __init__(self, entries: Iterable[os.DirEntry[str]]) -> None:
+        self._entries = iter(entries)
 
-    return walk
+    def __next__(self) -> os.DirEntry[str]:
+        return next(self._entries)
+
+    def __enter__(self) -> Scanned:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
-VANISHING = (
-    "status --files humaneval",
-    "status --stale humaneval",
-    "verify",
-    "gc",
-    f"repair {KEY} --dry-run",
-    f"clean {KEY}",
+def vanishing(monkeypatch: pytest.MonkeyPatch, below: Path) -> list[str]:
+    """Make somebody remove what a folder of this tree holds whenever it is listed, before what is
+    listed is looked at.
+
+    Returns:
+        The names of what was removed; it grows.
+    """
+    gone: list[str] = []
+    scandir, listdir = os.scandir, os.listdir
+
+    def remove(parent: Any, names: Iterable[str]) -> None:
+        if isinstance(parent, int) or not Path(parent).is_relative_to(below):
+            return  # by its descriptor a folder is listed to be removed
+        for name in names:
+            path = Path(parent, name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            gone.append(name)
+
+    def scan(top: Any = ".") -> Any:
+        with scandir(top) as found:
+            entries = [*found]
+        remove(top, [entry.name for entry in entries])
+        return Scanned(entries)
+
+    def listed(top: Any = ".") -> list[str]:
+        names = listdir(top)
+        remove(top, names)
+        return names
+
+    monkeypatch.setattr(os, "scandir", scan)  # so do os.walk and Path.glob list
+    monkeypatch.setattr(os, "listdir", listed)  # and Path.iterdir
+    return gone
+
+
+VANISHING = {
+    ("status --files humaneval", ".wmtp"): 0,
+    ("status --stale humaneval", ".wmtp"): 0,
+    ("verify", f"{UNIT}/stats"): 3,
+    ("verify", ".wmtp"): 0,
+    ("verify", "docs"): 2,
+    ("verify", "signatures"): 0,
+    ("gc", ".wmtp"): 0,
+    (f"repair {KEY} --dry-run", f"{UNIT}/stats"): 1,
+    (f"clean {KEY} --yes", ".wmtp"): 0,
+    (f"clean {KEY} --yes", "docs"): 0,
+}
+"""Command, and a folder in which it lists something → how it ends where that is gone: what it was
+asked about is missing, or it makes no difference."""
+
+
+def apply_here(
+    rule: Rule, store: Store, artifact: Artifact, say: Say = silent, run: object = None
+) -> Outcome:
+    """What a rule is applied with in place of a child process, in which nothing would vanish."""
+    return apply_rule(rule, store, artifact, say)
+
+
+@pytest.mark.parametrize(
+    ("line", "below"),
+    thinned(VANISHING, [("gc", ".wmtp"), ("status --files humaneval", ".wmtp")]),
 )
-
-
-@pytest.mark.parametrize("below", [f"{UNIT}/stats", ".wmtp", "docs", "signatures"])
-@pytest.mark.parametrize("line", thinned(VANISHING, ["gc", "status --files humaneval"]))
 def test_what_vanishes_during_a_scan(
     store: Store, below: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the name and the file, whoever looks."""
+    """Between the name and the file, whoever looks: he says what he found, and ends in order."""
     for name in ("trash/x/y", "previous/x/y", "staging/x/y", "locks/y"):
         (store.internal / name).mkdir(parents=True, exist_ok=True)
-    (store.root / "signatures").mkdir(exist_ok=True)
+    (store.root / "signatures/x").mkdir(parents=True)
     monkeypatch.setattr(common, "load_catalogue", lambda: store.catalogue)
-    monkeypatch.setattr(apply, "apply_in_child", apply_rule)
+    monkeypatch.setattr(apply, "apply_in_child", apply_here)
     monkeypatch.setenv("WMTP_STORAGE_ROOT", str(store.root))
     monkeypatch.setenv("WMTP_SOURCE", "sample")
-    monkeypatch.setattr(os, "walk", vanishing(os.walk, store.root / below))
-    with (
-        redirect_stdout(StringIO()),
-        redirect_stderr(StringIO()),
-        suppress(WmtpError, OSError, SystemExit),
-    ):
-        cli.main(line.split(), standalone_mode=False)
+    monkeypatch.setattr(sys, "argv", ["wmtp", *line.split()])
+    said = StringIO()
+    with monkeypatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        gone = vanishing(patch, store.root / below)
+        code = entry._run()
+    assert gone
+    assert code == VANISHING[line, below], said.getvalue()
+    assert "defect" not in said.getvalue()
 
 
 def test_what_vanishes_while_rules_read_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is missing, whatever the rule was about to do with it."""
     artifact = store.catalogue[KEY]
-    monkeypatch.setattr(os, "walk", vanishing(os.walk, store.folder(artifact)))
+    gone = vanishing(monkeypatch, store.folder(artifact))
     for rule in rules_of(artifact):
         outcome = apply_rule(rule, store, artifact)
         assert {item.problem for item in outcome.findings} <= {"missing", "corrupt", "unreadable"}
+    assert gone
