@@ -215,8 +215,8 @@ def test_damaged_tensor_of_the_parent(store: Store, name: str) -> None:
 )
 def test_parent_that_was_made_as_another_family(store: Store, family: str, lacking: str) -> None:
     """Its spec was edited since: the tensors have other names, or one is not there."""
-    model = tiny.LLAMA_MODEL | {"family": family}
-    model["files"] = model["files"] | {"params": "params.json"}
+    files = tiny.LLAMA_FILES | {"params": "params.json"}
+    model = tiny.LLAMA_MODEL | {"family": family, "files": files}
     edited = tiny.store_of(store.root, model, tiny.micro_spec(), tiny.SNAPSHOT)
     message = tiny.assert_refused(edited, SpecError, key=MICRO)
     assert message == (
