@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.errors import SpecError, StoreError
 from wmtp_assets.components.engines import NOT_AGAIN, slurm
 from wmtp_assets.components.engines.slurm import Job, SlurmError, SlurmStepHandler, job_of
 
@@ -127,6 +127,30 @@ def test_newest_job_of_a_name_counts(play: Play) -> None:
     assert job is not None and job.number == "10"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CLUSTER: c1\n7|RUNNING|None|a\n",
+        "\n7|RUNNING|None|a\n\n",
+        "JOBID|STATE|REASON|NODELIST\n7|RUNNING|None|a\n",
+    ],
+)
+def test_lines_of_an_answer_that_are_not_jobs(play: Play, said: str) -> None:
+    """With ``SLURM_CLUSTERS`` squeue says of which cluster the jobs are, without a heading too."""
+    play(squeue=said)
+    assert job_of("x") == Job("7", "RUNNING", "None", "a")
+
+
+def test_forgotten_job_of_a_cluster(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of Slurm's programs, sacct alone does not read ``SLURM_CLUSTERS``."""
+    monkeypatch.setenv("SLURM_CLUSTERS", "c1")
+    play(squeue="CLUSTER: c1\n", sacct="9|COMPLETED|None|b|0:0\n")
+    assert job_of("x") == Job("9", "COMPLETED", "None", "b", "0:0")
+    assert "--clusters=c1" in (tmp_path / "bin/sacct.args").read_text()
+
+
 def test_question_that_is_not_answered_is_no_answer(play: Play, context: Any) -> None:
     """Dagster logs the error and asks again."""
     play(squeue=(1, "slurm_load_jobs error: Unable to contact slurm controller"))
@@ -224,12 +248,65 @@ def test_options_of_the_site(
 
 def test_job_does_not_inherit_the_job_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run may be a job itself: the memory of that job is not meant for a step."""
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
-    monkeypatch.setenv("SBATCH_PARTITION", "long")
+    inherited = {
+        "SLURM_MEM_PER_NODE",
+        "SLURM_JOB_ID",
+        "SLURM_CLUSTER_NAME",
+        "SBATCH_MEM_BIND",
+        "SBATCH_MEM_BIND_LIST",
+        "SBATCH_CPU_BIND_TYPE",
+    }
+    for name in inherited:
+        monkeypatch.setenv(name, "100")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     found = slurm._environment([{"name": "ARGS", "value": "x"}])
-    assert not {"SLURM_MEM_PER_NODE", "SBATCH_PARTITION"} & found.keys()
+    assert not inherited & found.keys()
     assert found["SLURM_CONF"] == "/etc/slurm.conf" and found["ARGS"] == "x"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SBATCH_ACCOUNT",
+        "SBATCH_PARTITION",
+        "SBATCH_WAIT_ALL_NODES",
+        "SLURM_CONF_SERVER",
+        "SLURM_JWT",
+        "SLURM_CLUSTERS",
+    ],
+)
+def test_job_has_the_options_and_the_token_of_the_person(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without them sbatch takes another account, or does not take the job."""
+    monkeypatch.setenv(name, "nlp")
+    assert slurm._environment([])[name] == "nlp"
+
+
+@pytest.mark.parametrize("name", ["ARRAY_INX", "CLUSTERS", "EXPORT", "JOB_NAME", "WAIT"])
+def test_job_is_found_whatever_the_person_has_set(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """sbatch would wait for the end of the job, or start it where squeue does not ask."""
+    monkeypatch.setenv(f"SBATCH_{name}", "1")
+    assert f"SBATCH_{name}" not in slurm._environment([])
+
+
+def test_questions_do_not_have_the_defaults_of_a_person(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``SQUEUE_PARTITION=gpu`` a job of another partition that runs would be unknown, and
+    submitted again."""
+    defaults = ("SQUEUE_PARTITION", "SQUEUE_LICENSES", "SCANCEL_STATE", "SACCT_LOCAL")
+    for name in (*defaults, "SINFO_PARTITION", "SCONTROL_LOCAL"):
+        monkeypatch.setenv(name, "gpu")
+    monkeypatch.setenv("SLURM_JWT", "token")
+    squeue = tmp_path / "bin/squeue"
+    squeue.write_text("#!/bin/sh\nenv >&2\nexit 1\n")
+    with pytest.raises(SlurmError) as error:
+        job_of("x")
+    assert "SLURM_JWT=token" in str(error.value)
+    assert "=gpu" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -261,4 +338,179 @@ def test_no_controller(play: Play) -> None:
     """One error before the first step."""
     play(squeue=(1, "slurm_load_jobs error: Unable to contact slurm controller"))
     with pytest.raises(StoreError, match="the controller of Slurm does not answer"):
+        slurm.require_slurm()
+
+
+def test_only_node_of_a_cluster(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``SLURM_CLUSTERS`` sinfo says of which cluster the nodes are."""
+    monkeypatch.setattr(slurm.socket, "gethostname", lambda: "c")
+    play(sinfo="CLUSTER: c1\nc\n")
+    run: Any = None
+    assert "--exclude" not in slurm._elsewhere(run, run)["slurm/sbatch"]
+
+
+@pytest.fixture
+def steps_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster's part of the executor is played."""
+    monkeypatch.setattr(slurm.StepDelegatingExecutor, "execute", lambda *_: iter(["a step"]))
+
+
+def executed(is_resumed: bool) -> list[Any]:
+    """What the executor of a run does first."""
+    config = {"retries": {"enabled": {}}}
+    made: Any = slurm._create(SimpleNamespace(executor_config=config))  # pyright: ignore[reportArgumentType]
+    return [*made.execute(SimpleNamespace(resume_from_failure=is_resumed), None)]
+
+
+def test_new_run_needs_the_controller(play: Play, steps_run: None) -> None:
+    """One error, and not one for each step."""
+    play(squeue=(1, "slurm_load_jobs error: Unable to contact slurm controller"))
+    with pytest.raises(StoreError, match="the controller of Slurm does not answer"):
+        executed(is_resumed=False)
+    run: Any = None
+    with pytest.raises(StoreError, match="the controller of Slurm does not answer"):
+        slurm._elsewhere(run, run)  # asked before that, where another host is to look
+
+
+def test_run_that_is_taken_over_waits_for_the_controller(
+    play: Play, steps_run: None, context: Any, tmp_path: Path
+) -> None:
+    """It would fail, and its jobs would run on; they are found when the controller is back."""
+    play(squeue=(1, "slurm_load_jobs error: Unable to contact slurm controller"))
+    assert executed(is_resumed=True) == ["a step"]
+    handler, name = SlurmStepHandler(), slurm._name_of(context)
+    with pytest.raises(SlurmError):  # Dagster launches the step then
+        handler.check_step_health(context)
+    assert handler._submit(context, name, tmp_path / "log/x") == ""
+    assert handler.check_step_health(context).is_healthy
+    play(squeue="7|RUNNING|None|a\n")
+    for _ in range(2):
+        assert handler.check_step_health(context).is_healthy
+    assert not (tmp_path / "bin/sbatch.args").exists()
+
+
+def test_run_that_is_taken_over_needs_the_programs(
+    tmp_path: Path, steps_run: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do not come by waiting."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StoreError, match="needs sbatch, squeue, scontrol, scancel, sinfo"):
+        executed(is_resumed=True)
+
+
+@pytest.fixture
+def cancelled(context: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[SlurmStepHandler], str]:
+    """Cancels the job of the step; what is said."""
+    context.get_step_context = lambda _: None
+    event = SimpleNamespace(engine_event=lambda step, said, data: said)
+    monkeypatch.setattr(slurm, "DagsterEvent", event)
+    return lambda handler: "\n".join(map(str, handler.terminate_step(context)))
+
+
+AWAY = (1, "scancel: error: slurm_load_jobs error: Unable to contact slurm controller")
+
+
+def test_jobs_are_cancelled_when_the_controller_is_back(
+    play: Play,
+    cancelled: Callable[[SlurmStepHandler], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was restarted when the run was cancelled."""
+    play(scancel=AWAY)
+    monkeypatch.setattr(slurm.time, "sleep", lambda _: play(scancel=""))
+    said = cancelled(SlurmStepHandler())
+    assert "is asked again" in said and "may still run" not in said
+    assert len((tmp_path / "bin/scancel.args").read_text().splitlines()) == 2
+
+
+def test_cancellation_ends_without_the_controller(
+    play: Play,
+    cancelled: Callable[[SlurmStepHandler], str],
+    context: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error would keep Dagster from the jobs of the other steps. They do not wait as long
+    again, and what to run is said."""
+    monkeypatch.setattr(slurm, "CANCEL_SECONDS", 0.3)
+    monkeypatch.setattr(slurm, "CANCEL_PAUSE", 0.2)
+    play(scancel=AWAY)
+    handler, name = SlurmStepHandler(), slurm._name_of(context)
+    assert cancelled(handler).endswith(f"To cancel it: scancel --me --name={name}")
+    asked = len((tmp_path / "bin/scancel.args").read_text().splitlines())
+    assert asked >= 2
+    assert "To cancel it: " in cancelled(handler)
+    assert len((tmp_path / "bin/scancel.args").read_text().splitlines()) == asked + 1
+
+
+@pytest.mark.parametrize("problem", ["refused", "gone"])
+def test_cancellation_that_fails_at_once(
+    play: Play,
+    cancelled: Callable[[SlurmStepHandler], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: str,
+) -> None:
+    """No time makes it better."""
+    play(scancel=(1, "scancel: error: Access/permission denied"))
+    if problem == "gone":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    assert "may still run (scancel: " in cancelled(SlurmStepHandler())
+
+
+RESERVED = [
+    "-M c1",
+    "-Mc1",
+    "--clusters=c1",
+    "--clus c1",
+    "-J x",
+    "-Jx",
+    "-HJx",
+    "--job-name=x",
+    "--job-name x",
+    "-a 1-3",
+    "-a1-3",
+    "--array=1-3",
+    "-W",
+    "--wait",
+    "--test-only",
+    "--wrap=true",
+    "-Q",
+    "--",
+]
+
+
+@pytest.mark.parametrize("options", RESERVED)
+def test_options_with_which_a_job_is_not_found(
+    play: Play, context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    """Nothing is submitted, and the error names where they are set: of the site before the first
+    step, of an asset at its step."""
+    context.step_tags = {"mbpp_raw": {"slurm/sbatch": f"--mem=1G {options}"}}
+    with pytest.raises(
+        SpecError, match=f"op tag slurm/sbatch of mbpp_raw has {options.split()[0]}"
+    ):
+        SlurmStepHandler()._submit(context, "x", tmp_path / "log/x")
+    monkeypatch.setenv("WMTP_SBATCH", options)
+    with pytest.raises(SpecError, match=f"WMTP_SBATCH has {options.split()[0]}"):
+        slurm.require_slurm()
+    assert not (tmp_path / "bin/sbatch.args").exists()
+
+
+def test_options_that_look_like_those() -> None:
+    """``--wait-all-nodes`` does not wait for the job."""
+    text = "--wait-all-nodes=1 -A nlp -t5 --mem=1G -q long -wnode1 --account=aJ -n 1 --qos=x -k -s"
+    assert slurm.options_of(text, "WMTP_SBATCH") == text.split()
+
+
+def test_quote_that_is_not_closed(
+    play: Play, context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the setting."""
+    context.step_tags = {"mbpp_raw": {"slurm/sbatch": "--comment='two"}}
+    with pytest.raises(SpecError, match=r"op tag slurm/sbatch of mbpp_raw .*No closing quotation"):
+        SlurmStepHandler()._submit(context, "x", tmp_path / "log/x")
+    monkeypatch.setenv("WMTP_SBATCH", "--comment='two")
+    with pytest.raises(SpecError, match=r"WMTP_SBATCH .*No closing quotation"):
         slurm.require_slurm()

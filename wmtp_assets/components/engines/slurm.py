@@ -9,20 +9,24 @@ jobs are in squeue(1), "JOB STATE CODES".
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import shlex
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.events import DagsterEvent, EngineEventData
+from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.objects import StepFailureData
+from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode, get_retries_config
 from dagster._core.execution.tags import get_tag_concurrency_limits_config
 from dagster._core.executor.step_delegating import (
@@ -35,7 +39,7 @@ from dagster._utils.error import (
     SerializableErrorInfo,  # pyright: ignore[reportPrivateImportUsage]
 )
 
-from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.errors import SpecError, StoreError
 from wmtp_assets.base.settings import SBATCH_VARIABLE
 from wmtp_assets.components.engines import HOSTS_CONFIG, NOT_AGAIN, Engine
 from wmtp_assets.components.hosts import command_of
@@ -61,6 +65,7 @@ SECONDS = 300
 
 OUT_OF_REACH = (
     "unable to contact",
+    "can't be reached",
     "timed out",
     "connection",
     "communication",
@@ -75,6 +80,33 @@ OUT_OF_REACH = (
 )
 """What is in the errors that are about the way to the controller (slurm_errno.c), and not about the
 job."""
+
+CANCEL_SECONDS = 300.0
+"""How long the end of a run asks a controller that is out of reach to cancel its jobs, all of them
+together."""
+
+CANCEL_PAUSE = 5.0
+"""Seconds between two such questions."""
+
+WAY = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS"}
+"""Variables that say to all programs alike which controller to ask, and who asks."""
+
+HIDDEN = re.compile(
+    r"SLURM_\w+|(SQUEUE|SCANCEL|SACCT|SINFO|SCONTROL)_\w+"
+    r"|SBATCH_((CPU|MEM)_BIND\w*|ARRAY_INX|CLUSTERS|EXPORT|JOB_NAME|WAIT)"
+)
+"""Other variables that Slurm's programs are not shown.
+
+``SLURM_*`` and ``SBATCH_*_BIND*`` are what Slurm says to the job in which the run may be. The rest
+are a person's defaults: with ``SQUEUE_PARTITION`` the jobs of other partitions look as if they were
+not there, and with ``SBATCH_ARRAY_INX`` a name would be that of many jobs.
+"""
+
+RESERVED = ("array", "clusters", "job-name", "quiet", "test-only", "wait", "wrap")
+"""Options of sbatch with which the job of a step is not found again, or runs something else."""
+
+RESERVED_LETTERS = re.compile("-[HOksv]*[aJMQW]")
+"""The same options in one letter, also behind others that have no value."""
 
 
 class SlurmError(Exception):
@@ -92,31 +124,40 @@ class Job:
     exit_code: str = ""
 
 
-def _ask(*command: str, input: str = "", env: Mapping[str, str] = os.environ) -> str:
+def _ask(
+    *command: str, input: str = "", env: Mapping[str, str] | None = None, seconds: float = SECONDS
+) -> str:
     """Run a program of Slurm; its output.
 
     Raises:
-        SlurmError: if it ended with an error, or did not end.
+        SlurmError: if it cannot be run, ended with an error, or did not end.
     """
     try:
         done = subprocess.run(
             command,
             input=input,
-            env=env,
+            env=_environment() if env is None else env,
             capture_output=True,
             text=True,
             check=False,
-            timeout=SECONDS,
+            timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"{command[0]} timed out after {SECONDS} s") from None
+        raise SlurmError(f"{command[0]} timed out after {seconds:.0f} s") from None
+    except OSError as error:
+        raise SlurmError(f"{command[0]}: {error.strerror}") from None
     if done.returncode:
         raise SlurmError(done.stderr.strip() or f"{command[0]}: exit code {done.returncode}")
     return done.stdout
 
 
-def require_slurm() -> None:
-    """See to it that Slurm's programs are here, and its controller answers.
+def _is_away(error: SlurmError) -> bool:
+    """Whether an error is about the way to the controller."""
+    return any(text in str(error).lower() for text in OUT_OF_REACH)
+
+
+def require_programs() -> None:
+    """See to it that Slurm's programs are here.
 
     Raises:
         StoreError: if not.
@@ -127,12 +168,52 @@ def require_slurm() -> None:
             f"WMTP_ENGINE=slurm needs {', '.join(missing)}, not found in PATH: start the run on a "
             "node that submits jobs, or load Slurm's module there"
         )
+
+
+def require_slurm() -> None:
+    """See to it that Slurm's programs are here, its controller answers, and ``WMTP_SBATCH``
+    is well.
+
+    Raises:
+        StoreError: if not.
+        SpecError: if the options are wrong.
+    """
+    require_programs()
+    options_of(SBATCH_VARIABLE.read(), SBATCH_VARIABLE)
     try:
         _ask("squeue", "--noheader", "--me", "--format=%i")
     except SlurmError as error:
         raise StoreError(
             f"the controller of Slurm does not answer ({error}). See: scontrol ping"
         ) from None
+
+
+def options_of(text: str, setting: str) -> list[str]:
+    """The options of sbatch in a setting.
+
+    Raises:
+        SpecError: if a quote is not closed, or one of them is :data:`RESERVED`.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise SpecError(f"{setting} is not a list of options ({error}): {text}") from None
+    for word in words:
+        if _is_reserved(word):
+            raise SpecError(
+                f"{setting} has {word}, with which the job of a step would not be found again, or "
+                f"not run it. Leave out: {', '.join(f'--{name}' for name in RESERVED)}. A cluster "
+                "is chosen with SLURM_CLUSTERS"
+            )
+    return words
+
+
+def _is_reserved(word: str) -> bool:
+    """Whether a word is an option that is reserved; sbatch takes beginnings of long names too."""
+    if word.startswith("--"):
+        given = word[2:].partition("=")[0]
+        return any(name.startswith(given) for name in RESERVED)
+    return RESERVED_LETTERS.match(word) is not None
 
 
 class SlurmStepHandler(StepHandler):
@@ -143,6 +224,8 @@ class SlurmStepHandler(StepHandler):
         self._waiting: set[str] = set()
         """Jobs that are not submitted yet, because the controller is out of reach: a restart or an
         upgrade of it is not a reason to end a run of days."""
+        self._cancel_until: float | None = None
+        """When the cancellation that found the controller out of reach asks no more."""
 
     @property
     def name(self) -> str:
@@ -154,6 +237,7 @@ class SlurmStepHandler(StepHandler):
         step_key, name = _step_of(context), _name_of(context)
         step = context.get_step_context(step_key)
         self._ended.discard(name)
+        self._cancel_until = None
         log = _log_of(context)
         yield DagsterEvent.step_worker_starting(
             step,
@@ -162,7 +246,7 @@ class SlurmStepHandler(StepHandler):
         )
         try:
             number = self._submit(context, name, log)
-        except (SlurmError, ValueError) as error:
+        except (SlurmError, SpecError) as error:
             yield DagsterEvent.step_failure_event(
                 step,
                 StepFailureData(
@@ -183,10 +267,12 @@ class SlurmStepHandler(StepHandler):
 
         Raises:
             SlurmError: if Slurm does not take it.
+            SpecError: if the options of sbatch are wrong.
         """
-        arguments = context.execute_step_args
-        options = shlex.split(SBATCH_VARIABLE.read())
-        options += shlex.split(context.step_tags[_step_of(context)].get(SBATCH_TAG, ""))
+        arguments, step_key = context.execute_step_args, _step_of(context)
+        tag = context.step_tags[step_key].get(SBATCH_TAG, "")
+        options = options_of(SBATCH_VARIABLE.read(), SBATCH_VARIABLE)
+        options += options_of(tag, f"the op tag {SBATCH_TAG} of {step_key}")
         log.parent.mkdir(parents=True, exist_ok=True)
         # A node that does not see the folder of the log would fail the job without a word.
         words = command_of(arguments.get_command_args(skip_serialized_namedtuple=True))
@@ -211,7 +297,7 @@ class SlurmStepHandler(StepHandler):
                 said = _ask(*command, input=script, env=environment)
                 job = Job(said.strip().partition(";")[0], "PENDING", "", "")
         except SlurmError as error:
-            if not any(text in str(error).lower() for text in OUT_OF_REACH):
+            if not _is_away(error):
                 raise
             self._waiting.add(name)
             self._away = f"the controller of Slurm does not answer ({error})"
@@ -255,7 +341,7 @@ class SlurmStepHandler(StepHandler):
         """Submit what could not be; a step that waits for that is healthy."""
         try:
             self._submit(context, name, _log_of(context))
-        except SlurmError as error:
+        except (SlurmError, SpecError) as error:
             self._waiting.discard(name)
             return CheckStepHealthResult.unhealthy(
                 f"Slurm did not take its job: {error}. {NOT_AGAIN}"
@@ -263,12 +349,41 @@ class SlurmStepHandler(StepHandler):
         return CheckStepHealthResult.healthy()
 
     def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
-        """Cancel the job of a step; it is sent SIGTERM, and SIGKILL after ``KillWait``."""
+        """Cancel the job of a step; it is sent SIGTERM, and SIGKILL after ``KillWait``.
+
+        Nothing is raised: Dagster would not cancel the jobs of the other steps then.
+        """
         name = _name_of(step_handler_context)
         step = step_handler_context.get_step_context(_step_of(step_handler_context))
-        yield DagsterEvent.engine_event(step, f"Cancelling Slurm job {name}", EngineEventData())
         self._waiting.discard(name)
-        _ask("scancel", "--me", f"--name={name}")
+        for said in self._cancel(name):
+            yield DagsterEvent.engine_event(step, said, EngineEventData())
+
+    def _cancel(self, name: str) -> Iterator[str]:
+        """Cancel a job, and ask again for a while where the controller is away; what is to be
+        said."""
+        yield f"Cancelling Slurm job {name}"
+        command = ("scancel", "--me", f"--name={name}")
+        has_said = False
+        while True:
+            left = (self._cancel_until or math.inf) - time.monotonic()
+            try:
+                _ask(*command, seconds=min(CANCEL_SECONDS, max(CANCEL_PAUSE, left)))
+            except SlurmError as error:
+                problem = error
+            else:
+                self._cancel_until = None
+                return
+            if not _is_away(problem) or left <= 0:
+                todo = " ".join(command)
+                yield f"Slurm job {name} may still run ({problem}). To cancel it: {todo}"
+                return
+            if self._cancel_until is None:
+                self._cancel_until = time.monotonic() + CANCEL_SECONDS
+            if not has_said:
+                yield f"the controller of Slurm does not answer ({problem}), and is asked again"
+                has_said = True
+            time.sleep(CANCEL_PAUSE)
 
 
 def job_of(name: str) -> Job | None:
@@ -282,7 +397,7 @@ def job_of(name: str) -> Job | None:
     said = _ask(
         "squeue", "--noheader", "--me", "--states=all", f"--name={name}", "--format=%A|%T|%r|%N"
     )
-    jobs = [Job(*line.split("|")) for line in said.splitlines()]
+    jobs = _jobs(said, columns=4)
     if not jobs:
         return _accounted(name)
     newest = max(jobs, key=lambda job: int(job.number))
@@ -296,11 +411,18 @@ def job_of(name: str) -> Job | None:
     return Job(newest.number, newest.state, newest.reason, newest.nodes, code[1] if code else "")
 
 
+def _jobs(said: str, columns: int) -> list[Job]:
+    """The jobs in an answer, but not its other lines, such as ``CLUSTER: c1``."""
+    rows = (line.split("|") for line in said.splitlines())
+    return [Job(*row) for row in rows if len(row) == columns and row[0].isdigit()]
+
+
 def _accounted(name: str) -> Job | None:
     """What accounting knows of the newest job of that name; None: nothing, or there is none."""
     if shutil.which("sacct") is None:
         return None
     columns = "--format=JobIDRaw,State,Reason,NodeList,ExitCode"
+    clusters = os.environ.get("SLURM_CLUSTERS")  # the only program that does not read it
     try:
         said = _ask(
             "sacct",
@@ -310,10 +432,11 @@ def _accounted(name: str) -> Job | None:
             "--starttime=now-30days",
             f"--name={name}",
             columns,
+            *([f"--clusters={clusters}"] if clusters else []),
         )
     except SlurmError:  # "Slurm accounting storage is disabled"
         return None
-    jobs = [Job(*line.split("|")) for line in said.splitlines() if line.count("|") == 4]
+    jobs = _jobs(said, columns=5)
     if not jobs:
         return None
     newest = max(jobs, key=lambda job: int(job.number))
@@ -355,20 +478,35 @@ def _tail_of(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _environment(added: Iterable[Mapping[str, str]]) -> Mapping[str, str]:
-    """The variables of a job: those of this process, but for what Slurm told it of its own job."""
+def _environment(added: Iterable[Mapping[str, str]] = ()) -> Mapping[str, str]:
+    """The variables of Slurm's programs and so of a job: those of this process, but for those that
+    are :data:`HIDDEN`."""
     ours = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("SLURM_", "SBATCH_")) or name == "SLURM_CONF"
+        if name in WAY or not HIDDEN.fullmatch(name)
     }
     return ours | {item["name"]: item["value"] for item in added}
 
 
+class SlurmExecutor(StepDelegatingExecutor):
+    """Dagster's, for which a new run needs a controller that answers.
+
+    A process that takes a run over waits for one: the jobs of the run continue meanwhile.
+    """
+
+    def execute(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Generator[DagsterEvent]:
+        if not plan_context.resume_from_failure:
+            require_slurm()
+        yield from super().execute(plan_context, execution_plan)
+
+
 def _create(context: dg.InitExecutorContext) -> dg.Executor:
-    require_slurm()
+    require_programs()
     config: Any = context.executor_config
-    return StepDelegatingExecutor(
+    return SlurmExecutor(
         SlurmStepHandler(),
         retries=RetryMode.from_config(config["retries"]) or RetryMode.ENABLED,
         max_concurrent=config.get("max_concurrent"),
@@ -378,8 +516,10 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
 
 def _elsewhere(executor: StepDelegatingExecutor, run: dg.DagsterRun) -> Mapping[str, str]:
     """Another node than this one, where this is one."""
+    require_slurm()
     here = socket.gethostname().partition(".")[0]
-    nodes = {*_ask("sinfo", "--noheader", "--Node", "--format=%N").split()}
+    said = _ask("sinfo", "--noheader", "--Node", "--format=%N")
+    nodes = {line.strip() for line in said.splitlines() if not line.startswith("CLUSTER:")} - {""}
     where = f" --exclude={here}" if here in nodes and len(nodes) > 1 else ""
     return {SBATCH_TAG: f"--mem=1G --time=5 --cpus-per-task=1{where}"}
 
