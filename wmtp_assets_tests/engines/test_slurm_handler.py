@@ -121,7 +121,7 @@ def test_forgotten_job_is_looked_for_in_accounting(play: Play) -> None:
 
 
 def test_newest_job_of_a_name_counts(play: Play) -> None:
-    """A run that is resumed submits a dead step again, under the same name."""
+    """Two processes of a run may have submitted a step, one after the other."""
     play(squeue="9|RUNNING|None|a\n10|PENDING|Priority|\n8|FAILED|None|b\n")
     job = job_of("x")
     assert job is not None and job.number == "10"
@@ -386,6 +386,19 @@ def test_run_that_is_taken_over_waits_for_the_controller(
     play(squeue="7|RUNNING|None|a\n")
     for _ in range(2):
         assert handler.check_step_health(context).is_healthy
+    assert not (tmp_path / "bin/sbatch.args").exists()
+
+
+def test_job_that_ended_while_nobody_could_ask(play: Play, context: Any, tmp_path: Path) -> None:
+    """A person cancelled it before the new process of the run could ask: it is not started again,
+    and its end is one like any other."""
+    play(squeue=(1, "slurm_load_jobs error: Unable to contact slurm controller"))
+    handler, name = SlurmStepHandler(), slurm._name_of(context)
+    assert handler._submit(context, name, tmp_path / "log/x") == ""
+    play(squeue="7|CANCELLED|None|a\n", sbatch="8\n")
+    for _ in range(2):
+        assert handler.check_step_health(context).is_healthy
+    assert NOT_AGAIN in (handler.check_step_health(context).unhealthy_reason or "")
     assert not (tmp_path / "bin/sbatch.args").exists()
 
 

@@ -292,8 +292,8 @@ class SlurmStepHandler(StepHandler):
         ]
         environment = _environment(arguments.get_command_env())
         try:
-            job = job_of(name)  # an answer to an earlier submission may have been lost
-            if job is None or job.state in ENDED:
+            job = job_of(name)  # submitted by a process before this one, or its answer was lost
+            if job is None:
                 said = _ask(*command, input=script, env=environment)
                 job = Job(said.strip().partition(";")[0], "PENDING", "", "")
         except SlurmError as error:
