@@ -511,6 +511,19 @@ def test_options_with_which_a_job_is_not_found(
     assert not (tmp_path / "bin/sbatch.args").exists()
 
 
+def test_options_of_the_site_are_looked_at_before_the_first_step(
+    play: Play, steps_run: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a daemon do not end a run that it takes over: its jobs run already."""
+    monkeypatch.setenv("WMTP_SBATCH", "-J x")
+    with pytest.raises(SpecError, match="WMTP_SBATCH has -J"):
+        executed(is_resumed=False)
+    run: Any = None
+    with pytest.raises(SpecError, match="WMTP_SBATCH has -J"):
+        slurm._elsewhere(run, run)
+    assert executed(is_resumed=True) == ["a step"]
+
+
 def test_options_that_look_like_those() -> None:
     """``--wait-all-nodes`` does not wait for the job."""
     text = "--wait-all-nodes=1 -A nlp -t5 --mem=1G -q long -wnode1 --account=aJ -n 1 --qos=x -k -s"

@@ -171,8 +171,8 @@ def require_programs() -> None:
 
 
 def require_slurm() -> None:
-    """See to it that Slurm's programs are here, its controller answers, and ``WMTP_SBATCH``
-    is well.
+    """See to it that Slurm's programs are here, its controller answers, and the options of the
+    site can be used.
 
     Raises:
         StoreError: if not.
