@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote, unquote
 
 HIDDEN = "[hidden]"
 """What replaces a secret."""
@@ -52,9 +53,10 @@ _PATTERNS = (
     (r"\bya29\.[A-Za-z0-9._-]{16,}", HIDDEN),
     (r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.+?)(?:-----END [A-Z ]*PRIVATE KEY-----|$)", HIDDEN),
     (r"(?i)\b(AccountKey=|SharedAccessSignature=)[^\s\"'\\<>;,]+", rf"\1{HIDDEN}"),
-    # URL userinfo, and the queries of presigned URLs (S3, CloudFront, Azure)
+    # URL userinfo, of databases the password alone; queries of presigned URLs (S3, Azure, …)
+    (r"(?i)\b((?:https?|ftp|s3|socks[45][ah]?)://)[^/\s@\"'\\<>]+@", rf"\1{HIDDEN}@"),
     (
-        r"(?i)\b((?:https?|ftp|s3|socks[45][ah]?|postgres(?:ql)?(?:\+\w+)?)://)[^/\s@\"'\\<>]+@",
+        r"(?i)\b(postgres(?:ql)?(?:\+\w+)?://[^:/\s\"'\\<>]*:)(?!\d+[/?#])[^\s\"'\\<>]+@",
         rf"\1{HIDDEN}@",
     ),
     (rf"(?ix)((?:[?&;]|&amp;|%26|%3F)(?:{_KEYS})(?:=|%3D)){_END}+", rf"\1{HIDDEN}"),
@@ -70,17 +72,26 @@ _PATTERNS = (
 )
 PATTERNS = tuple((re.compile(pattern), instead) for pattern, instead in _PATTERNS)
 
+_WORD = re.compile(r"[A-Z]?[a-z]+(?:_[a-z]+)*")
+"""A known secret that is an ordinary word, such as ``dagster``."""
+_LONGEST_WORD = 20
+"""Characters; what is longer was made by chance."""
+
 
 def redact(text: str) -> str:
     """The text without secrets: those that are known here, and what has the form of one.
 
-    Known are the values of :data:`NAMES`, passwords in the URLs of proxies, and what the token
-    files of ``huggingface_hub``, ``boto3``, ``google-auth`` and ``vessl`` hold, and what was sent
-    to a server (:func:`remember`); as they are, and as they are in URLs and JSON. Nothing is
-    read that is not text, and no error is raised.
+    Known are the values of :data:`NAMES`, passwords in the URLs of proxies and of the database,
+    and what the token files of ``huggingface_hub``, ``boto3``, ``google-auth`` and ``vessl`` hold,
+    and what was sent to a server (:func:`remember`); as they are, and as they are in URLs and JSON.
+    One that is an ordinary word stays where it is a part of a name or of a path. Nothing is read
+    that is not text, and no error is raised.
     """
     for secret in known_secrets():
-        text = text.replace(secret, HIDDEN)
+        if len(secret) <= _LONGEST_WORD and _WORD.fullmatch(secret):
+            text = re.sub(rf"(?<![\w/.-]){secret}(?![\w/-]|\.\w)", HIDDEN, text)
+        else:
+            text = text.replace(secret, HIDDEN)
     for pattern, instead in PATTERNS:
         text = pattern.sub(instead, text)
     return text
@@ -112,7 +123,7 @@ def known_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...
 
     found = {environment.get(name, "") for name in (*NAMES, WEBHOOK_VARIABLE)} | _sent
     for name in (*PROXIES, *map(str.lower, PROXIES), DATABASE_VARIABLE):
-        found.add(_password(environment.get(name, "")))
+        found |= passwords_of(environment.get(name, ""))
     for path in _files(environment):
         found.update(_read(path, _stamp(path)))
     forms = {
@@ -128,11 +139,75 @@ def _in_json(secret: str) -> str:
     return json.dumps(secret)[1:-1]
 
 
-def _password(url: str) -> str:
-    try:
-        return urlsplit(url).password or ""
-    except ValueError:
-        return ""
+_USERINFO = re.compile(r"[^:/\s]*:(?!\d+[/?#])(?P<rest>.*)", re.S)
+_SETTING = re.compile(r"([^?&;\s=]+)\s*=\s*('[^']*'|[^&;\s]*)")
+_SECRET_SETTING = re.compile(r"(?i)passw(?:or)?d|secret|token|signature|^sig$|(?<!ssl)key$")
+
+
+def passwords_of(url: str) -> set[str]:
+    """The passwords in a URL, as they are written and without ``%XX``; none: it has none.
+
+    They are those of its userinfo, wherever that may end (a password may have ``/`` and ``@`` in
+    it), and of its query. PostgreSQL's form ``host=… password=…`` is read too.
+    """
+    userinfo = _USERINFO.fullmatch(url.partition("://")[2] or url)
+    behind = userinfo["rest"] if userinfo else ""
+    found = {behind[: at.start()] for at in re.finditer("@", behind)}
+    for name, value in _SETTING.findall(url):
+        if _SECRET_SETTING.search(unquote(name)):
+            found.add(value.strip("'"))
+    return {form for password in found if password for form in (password, unquote(password))}
+
+
+def has_secret(value: str) -> bool:
+    """Whether the value of a variable has a password, or what has the form of a secret."""
+    return bool(passwords_of(value)) or any(pattern.search(value) for pattern, _ in PATTERNS)
+
+
+_NAMING = re.compile(
+    r".+_value|(?:.*_)?(?:id|ids|key|keys|name|names|tags|label|type|kind|handle|module|version"
+    r"|partition|partitions|subset|start|end|cursor)"
+)
+"""Fields of Dagster's objects that name something: a job, a step, an asset, a kind of event."""
+
+_ESCAPE = re.compile(r"\\+(?:u[0-9a-fA-F]{4}|[bfnrt])")
+"""A character in JSON that ends with a letter or digit, and is none."""
+
+
+def redact_serialized(text: str) -> str:
+    """Objects that Dagster serialized, as JSON, without secrets in their texts.
+
+    Keys stay, and values that name something: changed, the object could not be read, or would be
+    of something else. It is the same text where nothing was hidden.
+    """
+    apart = _ESCAPE.sub("\n", text)  # in "\\nhf_…" the token begins behind the n
+    if redact(text) == text and redact(apart) == apart:
+        return text
+    document = json.loads(text)
+    clean = _redact_values(document)
+    return text if clean == document else json.dumps(clean)
+
+
+def _redact_values(value: Any, key: str = "") -> Any:
+    """The same JSON value, without secrets; ``key`` is its key where that may say what it is."""
+    if isinstance(value, list):
+        return [_redact_values(it, key) for it in value]
+    if isinstance(value, dict):
+        if "__enum__" in value or value.get("__class__") == "AssetKey":
+            return value
+        if "__class__" not in value:
+            return {name: _redact_values(it, name) for name, it in value.items()}
+        return {
+            name: it if name == "__class__" or _NAMING.fullmatch(name) else _redact_values(it)
+            for name, it in value.items()
+        }
+    return _redact_text(value, key) if isinstance(value, str) else value
+
+
+def _redact_text(text: str, key: str) -> str:
+    clean = redact(text)
+    is_header = clean == text and text not in redact(f"{key}: {text}")  # Authorization: …
+    return HIDDEN if is_header else clean
 
 
 def _files(environment: Mapping[str, str]) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from dagster._core.remote_origin import (
 from dagster._core.scheduler.instigation import InstigatorTick, TickData
 from dagster._serdes import deserialize_value, serialize_value
 
-from wmtp_assets.base.secrets import keep_out_of_logs, redact
+from wmtp_assets.base.secrets import keep_out_of_logs, redact_serialized
 
 if TYPE_CHECKING:
     from dagster._core.events import DagsterEventBatchMetadata
@@ -139,5 +139,5 @@ class GuardedInstance(dg.DagsterInstance):
 def _redacted(value: T) -> T:
     """The same, without secrets in any of its texts; mostly it is the value itself."""
     text = serialize_value(value)
-    clean = redact(text)
+    clean = redact_serialized(text)
     return value if clean == text else deserialize_value(clean, type(value))

@@ -12,7 +12,15 @@ from urllib.parse import quote
 import pytest
 
 from wmtp_assets.base.errors import BadLine, DownloadError
-from wmtp_assets.base.secrets import HIDDEN, keep_out_of_logs, known_secrets, redact
+from wmtp_assets.base.secrets import (
+    HIDDEN,
+    has_secret,
+    keep_out_of_logs,
+    known_secrets,
+    passwords_of,
+    redact,
+    redact_serialized,
+)
 
 KNOWN = 'planted/secret+value="quoted"'
 HF = "hf_" + "aB3" * 11
@@ -57,6 +65,96 @@ def test_password_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries put the proxy's URL into their errors, and servers the password."""
     monkeypatch.setenv("https_proxy", "http://user:pass-w0rd@proxy.example:3128")
     assert redact("ProxyError: pass-w0rd") == f"ProxyError: {HIDDEN}"
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("postgresql://u:sekret99@h/d", "sekret99"),
+        ("postgresql://u:s%40kret99@h/d", "s%40kret99"),
+        ("postgresql://u:s%40kret99@h/d", "s@kret99"),
+        ("postgresql://u:se/kret99@h/d", "se/kret99"),
+        ("postgresql://u:se?kr#et@99@h/d", "se?kr#et@99"),
+        ("postgresql://u:p[w-sekret@h/d", "p[w-sekret"),
+        ("postgresql://me@corp:sekret99@h/d", "sekret99"),
+        ("postgresql://u@h/d?sslmode=require&password=s%40kret99", "s@kret99"),
+        ("postgresql:///d?sslpassword=sekret99", "sekret99"),
+        ("host=db password='sekret 99' dbname=x", "sekret 99"),
+        ("u:sekret99@proxy:3128", "sekret99"),
+    ],
+)
+def test_password_of_a_url(url: str, password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is in it and whatever is in it: as it is written, and as a server knows it."""
+    assert password in passwords_of(url)
+    assert has_secret(url)
+    monkeypatch.setenv("WMTP_DATABASE_URL", url)
+    assert redact(f"<{password}>") == f"<{HIDDEN}>"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "postgresql://wmtp@db.example.org:5432/wmtp?sslmode=require&passfile=/a/b",
+        "postgresql://host:5432/a@b",
+        "postgresql://u@[::1]:5432/d",
+        "http://127.0.0.1:8080/a@b?x=1",
+        "http://[::1]:8080/",
+        "/shared/a:b@c",
+        "hf://org/name@main",
+        "s3://bucket/prefix?sslkey=/a",
+    ],
+)
+def test_url_without_a_password(url: str) -> None:
+    """A job that is not told its endpoint or its root does nothing."""
+    assert passwords_of(url) == set()
+    assert not has_secret(url)
+
+
+def test_user_of_a_database_stays() -> None:
+    """The remedy of an error is an address; only a password is taken out of it."""
+    remedy = "Set WMTP_DATABASE_URL=postgresql://user@host:5432/name on every host"
+    assert redact(remedy) == remedy
+    for scheme in ("postgres", "postgresql", "postgresql+psycopg2"):
+        clean = f"{scheme}://wmtp:{HIDDEN}@host/d"
+        assert redact(f"{scheme}://wmtp:p/w@x:9@host/d") == clean == redact(clean)
+        assert redact(f"{scheme}://:pw@h") == f"{scheme}://:{HIDDEN}@h"
+    assert redact("https://user@host") == f"https://{HIDDEN}@host"
+
+
+def test_password_that_is_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken out of texts, and not out of names and paths: a traceback stays readable."""
+    monkeypatch.setenv("WMTP_DATABASE_URL", "postgresql://wmtp:dagster@h/d")
+    for name in ("site-packages/dagster/_core", "dagster_postgres", "dagster.yaml", "x/dagster"):
+        assert redact(name) == name
+    assert redact("it says dagster.") == f"it says {HIDDEN}."
+    assert redact("password='dagster'") == f"password='{HIDDEN}'"
+
+
+def test_serialized_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets are taken out of texts, JSON in a text stays JSON, and what names things stays."""
+    monkeypatch.setenv("HF_TOKEN", "message")
+
+    def clean(document: object) -> object:
+        return json.loads(redact_serialized(json.dumps(document)))
+
+    named = {"__class__": "message", "message": 1, "step_key": "message", "tags": {"a": "message"}}
+    assert clean(named) == named
+    assert clean({"__enum__": "message"}) == {"__enum__": "message"}
+    assert clean({"message": {"__class__": "Error", "message": ["a message"]}}) == {
+        "message": {"__class__": "Error", "message": [f"a {HIDDEN}"]}
+    }
+    assert clean([json.dumps({"a": "message"})]) == [json.dumps({"a": HIDDEN})]
+    assert clean([json.dumps({"__class__": "a", "name": HF, HF: 1})]) == [
+        json.dumps({"__class__": "a", "name": HIDDEN, HIDDEN: 1})
+    ]
+    assert clean(f"line\n{HF}") == f"line\n{HIDDEN}"
+    assert clean(f"\u2014{HF}") == f"\u2014{HIDDEN}"
+    assert clean({"headers": {"Authorization": "Basic abcdef"}}) == {
+        "headers": {"Authorization": HIDDEN}
+    }
+    unchanged = '{"a":  "b"}'
+    assert redact_serialized(unchanged) is unchanged
 
 
 @pytest.mark.parametrize(

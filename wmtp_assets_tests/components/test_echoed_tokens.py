@@ -15,6 +15,7 @@ from urllib.parse import quote
 import dagster as dg
 import pytest
 from dagster._core.scheduler.instigation import InstigatorType, TickData, TickStatus
+from dagster._serdes import serialize_value
 from dagster._utils.error import SerializableErrorInfo
 
 from wmtp_assets.base.secrets import HIDDEN
@@ -269,6 +270,56 @@ def test_what_is_logged_and_described(
     output = capfd.readouterr()
     assert f"asking with {HIDDEN} {HIDDEN}" in output.err
     _are_nowhere([output.out, output.err], [tmp_path / "instance"])
+
+
+WORDS = ("dagster", "metadata", "message", "event_type", "AssetKey", "run_id", "SUCCESS", "data-p1")
+"""Passwords that occur in what Dagster stores: in names of its own, and of an asset."""
+
+
+@pytest.mark.parametrize("password", WORDS)
+def test_password_that_is_a_name(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    """Runs go on: events keep their kinds, keys, steps, partitions and tags, and texts lose it."""
+    monkeypatch.setenv("WMTP_DATABASE_URL", f"postgresql://wmtp:{password}@h/d")
+
+    @dg.asset(
+        name="metadata",
+        key_prefix="message",
+        tags={"dagster": "metadata"},
+        partitions_def=dg.StaticPartitionsDefinition(["data-p1"]),
+    )
+    def named(context) -> dg.MaterializeResult:
+        context.log.info(f"it says '{password}' in {dg.__file__}")
+        return dg.MaterializeResult(metadata={password: 1, "said": password, "json": {password: 2}})
+
+    @dg.asset(deps=[named])
+    def fails() -> None:
+        raise RuntimeError(f"it says '{password}'")
+
+    result = dg.materialize(
+        [named, fails], instance=instance, partition_key="data-p1", raise_on_error=False
+    )
+    assert result.get_failed_step_keys() == {"fails"}
+    (event,) = instance.fetch_materializations(
+        dg.AssetKey(["message", "metadata"]), limit=9
+    ).records
+    assert event.partition_key == "data-p1"
+    made = event.asset_materialization
+    assert made is not None
+    assert made.metadata[password].value == 1
+    assert made.metadata["said"].value == HIDDEN
+    assert made.metadata["json"].value == {password: 2}
+    (failure,) = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    assert failure.step_key == "fails"
+    text = serialize_value(failure)
+    assert f"it says '{HIDDEN}'" in text and f"'{password}'" not in text
+    assert f"site-packages{HIDDEN}" not in text and "site-packages/dagster/_core" in text
+    assert any(
+        log.user_message == f"it says '{HIDDEN}' in {dg.__file__}"
+        for log in instance.all_logs(result.run_id)
+    )
+    assert instance.get_run_by_id(result.run_id).status == dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
 
 
 def test_tick_of_a_sensor(
