@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from dagster._core.storage.base_storage import DagsterStorage
@@ -20,10 +20,19 @@ from wmtp_assets.base.errors import SpecError, StoreError
 from wmtp_assets.base.settings import DATABASE_VARIABLE
 from wmtp_assets.components.engines import require_extra
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
 PATIENCE = 100.0
 """Seconds for which a connection is tried again, and Dagster does that six times."""
 
 _URL = re.compile(r"postgres(?:ql)?(?:\+psycopg2)?://(?P<rest>.*)", re.S)
+_SCHEME = re.compile(r"[a-z][a-z0-9+]*://")
+
+_EXAMPLE = f"{DATABASE_VARIABLE}=postgresql://user@host:5432/name"
+
+LAST_PORT = 65535
+"""What is greater is no port, and may be a password of digits."""
 
 
 class NoDatabase(StoreError, click.ClickException):
@@ -35,22 +44,51 @@ def database_url() -> str:
     ``postgresql://`` SQLAlchemy 2.1 takes another driver.
 
     Raises:
-        NoDatabase: if it is not set, or is none of PostgreSQL.
+        NoDatabase: if it is not set, or is none of PostgreSQL; of the address, it tells the scheme
+            alone.
     """
     url = DATABASE_VARIABLE.read()
     match = _URL.fullmatch(url)
     if match is None:
-        said = f"is {url.partition(':')[0]!r}:…" if url else "is not set"
+        scheme = _SCHEME.match(url)
+        said = f"is {scheme[0]}…" if scheme else "is not an address" if url else "is not set"
         raise NoDatabase(
             f"the Dagster instance keeps its history in PostgreSQL, and {DATABASE_VARIABLE} "
-            f"{said}. Set {DATABASE_VARIABLE}=postgresql://user@host:5432/name"
+            f"{said}. Set {_EXAMPLE}"
         )
-    return f"postgresql+psycopg2://{match['rest']}"
+    for_psycopg2 = f"postgresql+psycopg2://{match['rest']}"
+    if _parsed(for_psycopg2) is None:
+        raise NoDatabase(
+            "the Dagster instance keeps its history in PostgreSQL, and the address in "
+            f"{DATABASE_VARIABLE} cannot be read. In a user and a password, special characters are "
+            "written as %XX, such as %40 for @; the password is better kept in ~/.pgpass. Set "
+            f"{_EXAMPLE}"
+        )
+    return for_psycopg2
+
+
+def _parsed(url: str) -> URL | None:
+    """The parts of an address; None where a part of a password could be taken for another one."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ValueError, ArgumentError):
+        return None
+    is_clear = url.count("@") <= 1 and "@" not in f"{parsed.host}{parsed.database}"
+    return parsed if is_clear and (parsed.port or 0) <= LAST_PORT else None
 
 
 def place_of(url: str) -> str:
     """Host, port and name of a database: the address without its secrets."""
-    return re.sub(r"^[^:]*://(?:.*@)?", "", url).partition("?")[0] or "its address"
+    parsed = _parsed(url)
+    if parsed is None:
+        return "its address"
+    place = type(parsed).create(
+        parsed.drivername, host=parsed.host, port=parsed.port, database=parsed.database
+    )
+    return place.render_as_string().partition("://")[2] or "its address"
 
 
 class PostgresStorage(DagsterStorage, ConfigurableClass):

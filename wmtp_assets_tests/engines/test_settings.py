@@ -142,6 +142,70 @@ def test_database_url_of_something_else(url: str, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(NoDatabase, match="Set WMTP_DATABASE_URL=postgresql://") as error:
         database_url()
     assert "very-secret" not in str(error.value)
+    assert str(error.value).endswith("Set WMTP_DATABASE_URL=postgresql://user@host:5432/name")
+
+
+UNCLEAR = (
+    "postgresql://u:first@sekret99@nohost/d",
+    "postgresql://u:first@x:sekret99@nohost/d",
+    "postgresql://u:sekret99x",
+    "postgresql://u:sekret99x@h:54x/d",
+    "postgresql://u:first@x/sekret99@nohost/d",
+    "postgresql://u:first@x?sekret99@nohost/d",
+    "postgresql://u/sekret99@h",
+    "postgresql://u:65536",
+    "postgresql://u:first@h1:1,sekret99:2/d",
+)
+NONE_AT_ALL = (
+    "host=db password=sekret99x dbname=x",
+    "sekret99:x",
+    "u:sekret99@h/d",
+    "Sekret99 mysql://h",
+)
+
+
+@pytest.mark.parametrize("url", [*UNCLEAR, *NONE_AT_ALL])
+def test_database_url_that_cannot_be_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is shown: a part that looks like a host or port may be one of a password."""
+    monkeypatch.setenv("WMTP_DATABASE_URL", url)
+    with pytest.raises(NoDatabase) as error:
+        database_url()
+    said = "the Dagster instance keeps its history in PostgreSQL, and "
+    if url in UNCLEAR:
+        said += (
+            "the address in WMTP_DATABASE_URL cannot be read. In a user and a password, special "
+            "characters are written as %XX, such as %40 for @; the password is better kept in "
+            "~/.pgpass. "
+        )
+    else:
+        said += "WMTP_DATABASE_URL is not an address. "
+    assert str(error.value) == f"{said}Set WMTP_DATABASE_URL=postgresql://user@host:5432/name"
+    assert place_of(url) == "its address"
+
+
+def test_commands_say_that_a_database_url_cannot_be_read(tmp_path: Path) -> None:
+    """In one line, without a traceback; ``make install`` and ``make ui`` begin with it."""
+    pytest.importorskip("dagster_postgres", reason="not installed: make test-engines")
+    (tmp_path / "dagster.yaml").write_text((PROJECT / ".dagster/cluster/dagster.yaml").read_text())
+    variables = {
+        "DAGSTER_HOME": str(tmp_path),
+        "PYTHONPATH": str(PROJECT),
+        "WMTP_STORAGE_ROOT": str(tmp_path / "root"),
+    }
+    for url in (UNCLEAR[0], UNCLEAR[2], NONE_AT_ALL[0]):
+        done = subprocess.run(
+            [sys.executable, "-m", "wmtp_assets.components.instance"],
+            env={**os.environ, **variables, "WMTP_DATABASE_URL": url},
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "sekret99" not in done.stderr + done.stdout
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("Error: the Dagster instance keeps its history in PostgreSQL, and ")
+        assert line.endswith(". Set WMTP_DATABASE_URL=postgresql://user@host:5432/name")
 
 
 def test_database_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +234,12 @@ def test_database_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_place_of_a_database() -> None:
     """No user, no password, no options: a password may hold anything."""
-    assert place_of("postgresql://u:p@ss:w/rd@host:5/name?password=x") == "host:5/name"
+    assert place_of("postgresql://u:p%40ss:w/rd@host:5/name?password=x") == "host:5/name"
+    assert place_of("postgresql://u:p?ss@host/name?password=x") == "host/name"
+    assert place_of("postgresql://u@host/name?password=x%40sekret99") == "host/name"
+    assert place_of("postgresql://u:p@ss:w/rd@host:5/name?password=x") == "its address"
+    assert place_of("postgresql://u@host:5/name?password=x@sekret99") == "its address"
+    assert place_of("postgresql://") == "its address"
 
 
 # -- what a step finds on its host -----------------------------------------------------------------
