@@ -21,6 +21,7 @@ import dagster as dg
 from dagster._core.storage.runs import SqliteRunStorage
 
 from wmtp_assets.base.errors import StoreError
+from wmtp_assets.base.secrets import NAMES, has_secret
 from wmtp_assets.base.settings import (
     DATABASE_VARIABLE,
     ENGINE_VARIABLE,
@@ -138,20 +139,31 @@ def require_same_commit(tags: Mapping[str, str], who: str) -> None:
         )
 
 
-SECRETS = (DATABASE_VARIABLE, WEBHOOK_VARIABLE, *TOKEN_VARIABLES)
+SECRETS = frozenset({WEBHOOK_VARIABLE, *TOKEN_VARIABLES, *NAMES})
 """Variables that must come to a host in another way than in the description of a job, which every
 user of the cluster may read."""
+
+_OPEN = re.compile(
+    r"postgres(?:ql)?(?:\+psycopg2)?://"
+    r"(?:[^:/?#@\s]+@(?:\[[0-9A-Fa-f:.]+\]|[^:/?#@\s]*)(?::\d{1,5})?|[^:/?#@\s]*)"
+    r"(?:/[^:/?#@\s]*)?(?:\?[^#@\s]*)?"
+)
+"""The address of a database in which nothing can be meant as a password."""
 
 
 def handed_on() -> list[str]:
     """The names of the variables that are set here and that a job is given by its description.
 
-    The address of the database is one of them where it has no password: psycopg2 finds that in
-    ``~/.pgpass``.
+    None of them has a password. The address of the database is one of them where that is certain:
+    psycopg2 finds its password in ``~/.pgpass``.
     """
-    has_password = re.match(r"[^:]*://[^/@]*:[^/]*@", DATABASE_VARIABLE.read()) is not None
-    is_hidden = {*SECRETS} if has_password else {*SECRETS} - {DATABASE_VARIABLE}
-    return [str(name) for name in (*VARIABLES, *HONOURED) if name.read() and name not in is_hidden]
+    return [str(name) for name in (*VARIABLES, *HONOURED) if _is_handed_on(name, name.read())]
+
+
+def _is_handed_on(name: str, value: str) -> bool:
+    if not value or name in SECRETS or has_secret(value):
+        return False
+    return name != DATABASE_VARIABLE or _OPEN.fullmatch(value) is not None
 
 
 PYTHON = "python"

@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 
 from wmtp_assets.base.errors import SpecError, StoreError
+from wmtp_assets.base.secrets import NAMES
 from wmtp_assets.base.settings import read_engine
 from wmtp_assets.components import engines, hosts
 from wmtp_assets.components.database import NoDatabase, PostgresStorage, database_url, place_of
@@ -319,7 +320,22 @@ def test_commit_is_told_by_the_sources(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("url", "is_handed_on"),
-    [(URL.format(port=1), False), ("postgresql://wmtp@db/history", True)],
+    [
+        (URL.format(port=1), False),
+        ("postgresql://wmtp@db/history", True),
+        ("postgresql://wmtp@[::1]:5432/history?sslmode=require", True),
+        ("postgres:///history?host=/run/postgresql", True),
+        ("postgresql://wmtp@db/history?password=sekret99", False),
+        ("postgresql://wmtp@db/history?sslmode=require&passw%6Frd=sekret99", False),
+        ("postgresql://wmtp:se/kret@db", False),
+        ("postgresql://wmtp:1/kret@db", False),
+        ("postgresql://wmtp:sekret99", False),
+        ("postgresql://wmtp:123456", False),
+        ("postgresql://wmtp:12345/d", False),
+        ("postgresql://wmtp:@db/history", False),
+        ("host=db password=sekret99 dbname=x", False),
+        ("postgresql://h/d?application_name=a@b", False),
+    ],
 )
 def test_secrets_are_not_handed_on(
     url: str, is_handed_on: bool, monkeypatch: pytest.MonkeyPatch
@@ -337,6 +353,29 @@ def test_secrets_are_not_handed_on(
     assert "WMTP_ENGINE" in names
     assert not {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WMTP_WEBHOOK_URL"} & {*names}
     assert ("WMTP_DATABASE_URL" in names) is is_handed_on
+
+
+def test_no_secret_of_any_service_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of Azure are settings as others are; a proxy and a mirror may have a password."""
+    hidden = {
+        **dict.fromkeys(NAMES, "sekret99"),
+        "HTTPS_PROXY": "http://u:pw@p:1",
+        "ALL_PROXY": "socks5://u:se/kret@p:1",
+        "HF_ENDPOINT": "https://token@mirror",
+        "WMTP_PUBLISH_URL": "https://a.example/x?sv=1&sig=abc",
+    }
+    shown = {
+        "AZURE_STORAGE_ACCOUNT": "account",
+        "WMTP_TRUSTED_ENDPOINT": "http://127.0.0.1:8080",
+        "WMTP_STORAGE_ROOT": "/shared/a:b@c",
+    }
+    for name, value in {**hidden, **shown}.items():
+        monkeypatch.setenv(name, value)
+    names = {*handed_on()}
+    assert not names & hidden.keys()
+    assert names >= shown.keys()
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    assert "HTTPS_PROXY" in handed_on()
 
 
 def test_outcomes_are_those_of_the_tests() -> None:
