@@ -151,13 +151,14 @@ _OPEN = re.compile(
 """The address of a database in which nothing can be meant as a password."""
 
 
-def handed_on() -> list[str]:
-    """The names of the variables that are set here and that a job is given by its description.
+def handed_on() -> dict[str, str]:
+    """The variables that are set here and that the description of a job has, with their values.
 
     None of them has a password. The address of the database is one of them where that is certain:
     psycopg2 finds its password in ``~/.pgpass``.
     """
-    return [str(name) for name in (*VARIABLES, *HONOURED) if _is_handed_on(name, name.read())]
+    known = {str(name): name.read() for name in (*VARIABLES, *HONOURED)}
+    return {name: value for name, value in known.items() if _is_handed_on(name, value)}
 
 
 def _is_handed_on(name: str, value: str) -> bool:

@@ -118,7 +118,7 @@ class Recorded(dg.Executor):
         if self._engine:
             root = read_settings().root
             tags |= announce(root, plan_context.dagster_run, self._engine)
-            tags[SETTINGS_TAG] = json.dumps({name: os.environ[name] for name in handed_on()})
+            tags[SETTINGS_TAG] = json.dumps(handed_on())
         plan_context.instance.add_run_tags(plan_context.run_id, tags)
         seconds = self._config.get("look_seconds", 0)
         if self._elsewhere and seconds and not plan_context.resume_from_failure:

@@ -36,7 +36,7 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
     create = k8s_job_executor.executor_creation_fn
     assert create is not None
     config = dict(context.executor_config)
-    config["env_vars"] = config.get("env_vars") or handed_on()
+    config["env_vars"] = config.get("env_vars") or [*handed_on()]
     try:
         if not isinstance(context.instance.run_launcher, K8sRunLauncher):
             raise StoreError(

@@ -422,7 +422,7 @@ def _accounted(name: str) -> Job | None:
     if shutil.which("sacct") is None:
         return None
     columns = "--format=JobIDRaw,State,Reason,NodeList,ExitCode"
-    clusters = os.environ.get("SLURM_CLUSTERS")  # the only program that does not read it
+    clusters = _environment().get("SLURM_CLUSTERS")  # the only program that does not read it
     try:
         said = _ask(
             "sacct",
