@@ -32,7 +32,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+]*://")
 _EXAMPLE = f"{DATABASE_VARIABLE}=postgresql://user@host:5432/name"
 
 LAST_PORT = 65535
-"""What is greater is no port, and may be a password of digits."""
+"""The largest port there is. A larger number may be a password of digits."""
 
 
 class NoDatabase(StoreError, click.ClickException):
